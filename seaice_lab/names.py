@@ -1,0 +1,156 @@
+"""Names, units, colours and physical bounds of every variable that seaice_lab reads or writes.
+
+Short names are the field's (``sit``, ``u10``); ``standard_name`` and ``units`` follow the
+Climate and Forecast (CF) conventions, version 1.11.
+"""
+
+from dataclasses import dataclass
+
+from seaice_lab.errors import InputError
+
+CONVENTIONS = "CF-1.11"
+
+
+@dataclass(frozen=True)
+class Variable:
+    """What a short name stands for.
+
+    ``minimum`` and ``maximum`` are physical bounds (a forecast is held inside them);
+    ``plausible`` is the range that honest data in these units never leaves, used to catch
+    centimetres and degrees Celsius; ``colour_map`` and ``colour_range`` are for maps.
+    """
+
+    standard_name: str
+    long_name: str
+    units: str
+    plausible: tuple[float, float]
+    minimum: float | None = None
+    maximum: float | None = None
+    colour_map: str = "viridis"
+    colour_range: tuple[float, float] | None = None
+
+
+VARIABLES = {
+    "sit": Variable(
+        "sea_ice_thickness", "Sea-ice thickness (ice volume per cell area)", "m",
+        (0, 50), minimum=0.0, colour_map="cmo.ice", colour_range=(0, 4),
+    ),
+    "sic": Variable(
+        "sea_ice_area_fraction", "Sea-ice concentration", "1",
+        (0, 1.02), minimum=0.0, maximum=1.0, colour_map="cmo.ice", colour_range=(0, 1),
+    ),
+    "snt": Variable(
+        "surface_snow_thickness", "Snow thickness on sea ice", "m",
+        (0, 10), minimum=0.0, colour_map="cmo.ice", colour_range=(0, 0.5),
+    ),
+    "siu": Variable(
+        "sea_ice_x_velocity", "Sea-ice velocity along grid x", "m s-1",
+        (-3, 3), colour_map="cmo.balance", colour_range=(-0.4, 0.4),
+    ),
+    "siv": Variable(
+        "sea_ice_y_velocity", "Sea-ice velocity along grid y", "m s-1",
+        (-3, 3), colour_map="cmo.balance", colour_range=(-0.4, 0.4),
+    ),
+    "damage": Variable(
+        "", "Sea-ice damage (0 intact, 1 fully damaged)", "1",
+        (0, 1.02), minimum=0.0, maximum=1.0, colour_map="cmo.amp", colour_range=(0.5, 1),
+    ),
+    "t2m": Variable(
+        "air_temperature", "Air temperature at 2 m", "K",
+        (180, 340), colour_map="cmo.thermal", colour_range=(233, 283),
+    ),
+    "u10": Variable(
+        "x_wind", "Wind at 10 m along grid x", "m s-1",
+        (-70, 70), colour_map="cmo.balance", colour_range=(-15, 15),
+    ),
+    "v10": Variable(
+        "y_wind", "Wind at 10 m along grid y", "m s-1",
+        (-70, 70), colour_map="cmo.balance", colour_range=(-15, 15),
+    ),
+}  # fmt: skip
+
+STATE = ("sit", "sic", "snt", "siu", "siv", "damage")
+FORCING = ("t2m", "u10", "v10")
+
+# Spellings of the same unit that real files use.
+UNIT_ALIASES = {
+    "m": {"m", "metre", "metres", "meter", "meters"},
+    "1": {"1", "", "-", "none", "dimensionless", "fraction", "(0 - 1)", "0-1"},
+    "m s-1": {"m s-1", "m s**-1", "m/s", "m.s-1", "ms-1", "m s^-1"},
+    "K": {"K", "kelvin", "Kelvin", "degK"},
+}
+
+
+def variable(name):
+    """Look a short name up.
+
+    Raises
+    ------
+    InputError
+        If the name is unknown; the sentence lists the known ones.
+    """
+    if name not in VARIABLES:
+        raise InputError(
+            f"unknown variable {name!r}: the known ones are {', '.join(VARIABLES)}; "
+            "add it to seaice_lab/names.py if it is new"
+        )
+    return VARIABLES[name]
+
+
+def attributes(name):
+    """CF attributes (``standard_name``, ``long_name``, ``units``) of a variable, as a dict."""
+    known = variable(name)
+    attrs = {"long_name": known.long_name, "units": known.units}
+    if known.standard_name:
+        attrs["standard_name"] = known.standard_name
+    return attrs
+
+
+def check_units(name, units, where):
+    """Refuse a unit other than the one the variable is kept in.
+
+    Parameters
+    ----------
+    name : str
+        Short name of the variable.
+    units : str or None
+        The unit the file states; None when it states none (then only the values can tell).
+    where : str
+        File or argument to name in the message.
+
+    Raises
+    ------
+    InputError
+        If the stated unit is not the expected one.
+    """
+    expected = variable(name).units
+    if units is not None and units.strip() not in UNIT_ALIASES[expected]:
+        raise InputError(
+            f"{where}: {name} has units {units!r}, expected {expected!r}; "
+            "convert the values and set the units attribute"
+        )
+
+
+def check_range(name, smallest, largest, where):
+    """Refuse values that no field in the right unit takes (thickness in cm, Celsius).
+
+    Parameters
+    ----------
+    name : str
+        Short name of the variable.
+    smallest, largest : float
+        Extremes of the values, in the unit the variable is kept in.
+    where : str
+        File or argument to name in the message.
+
+    Raises
+    ------
+    InputError
+        If the extremes leave the plausible range of the variable.
+    """
+    low, high = variable(name).plausible
+    if smallest < low or largest > high:
+        raise InputError(
+            f"{where}: {name} runs from {smallest:.4g} to {largest:.4g}, expected values within "
+            f"{low:g} to {high:g} {variable(name).units}; check the units of the file"
+        )

@@ -1,0 +1,19 @@
+"""Progress as people see it: a bar at a terminal or in JupyterLab, single lines in batch."""
+
+import os
+
+from tqdm.auto import tqdm
+
+# Set while a notebook is executed unattended, where a bar would print every refresh as a line.
+BATCH = "SEAICE_BATCH"
+
+
+def in_batch():
+    """Whether the program runs unattended, so that lines are wanted instead of bars."""
+    return bool(os.environ.get(BATCH))
+
+
+def bar(total, description, unit, done=0, show=True):
+    """A progress bar (context manager with ``update``), silent in batch."""
+    return tqdm(total=total, desc=description, unit=unit, initial=done,
+                disable=not show or in_batch(), mininterval=0.5)  # fmt: skip

@@ -1,0 +1,279 @@
+"""Run folders and safe writing: nothing half-written ever stands under a final name."""
+
+import errno
+import hashlib
+import json
+import os
+import platform
+import shutil
+import sys
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import NamedTuple
+
+from seaice_lab.config import read_yaml
+from seaice_lab.errors import InputError
+
+FORMAT = 1  # of a run folder; raised when an older reader would misread a newer run
+PACKAGES = ("seaice_lab", "torch", "numpy", "xarray", "zarr", "dask", "netCDF4")
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class Run(NamedTuple):
+    """A run folder that has been opened: its path, configuration and provenance."""
+
+    path: Path
+    config: dict
+    provenance: dict
+
+
+class RunState(NamedTuple):
+    """One line of a listing of runs: name, kind of run, state and when it was made."""
+
+    name: str
+    kind: str
+    state: str
+    created: str
+
+
+@contextmanager
+def disk_errors(path):
+    """Turn "no space left" under the block into one sentence that says how to go on."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        raise InputError(
+            f"{path}: the disk is full or a quota is reached ({error.strerror}); free some space "
+            "and run the same command again, nothing is left under the final name"
+        ) from None
+
+
+@contextmanager
+def replacing(path):
+    """Yield a temporary path beside ``path`` that takes its name when the block succeeds.
+
+    Parameters
+    ----------
+    path : str or Path
+        Final file. An existing one stays as it was until the new one is complete.
+
+    Raises
+    ------
+    InputError
+        If the disk is full; the temporary file is removed.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with disk_errors(path):
+            yield temporary
+            os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path, text):
+    """Write a small text file atomically."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path, values):
+    """Write a JSON file atomically."""
+    write_text(path, json.dumps(values, indent=2) + "\n")
+
+
+def write_netcdf(path, dataset):
+    """Write a small dataset as CF NetCDF atomically: compressed, no int64, no stray fill values."""
+    encoding = {}
+    for name, array in dataset.variables.items():
+        if array.dtype.kind == "f":
+            encoding[name] = {"zlib": True, "_FillValue": None if name in dataset.coords else -9e33}
+        elif array.dtype.kind in "iu" and array.dtype.itemsize == 8:
+            encoding[name] = {"dtype": "int32"}
+        elif array.dtype.kind in "mM":
+            encoding[name] = {"dtype": "float64", "_FillValue": None}
+    with replacing(path) as temporary:
+        dataset.to_netcdf(temporary, format="NETCDF4", engine="netcdf4", encoding=encoding)
+
+
+class Journal:
+    """A long write in numbered blocks that a killed process can take up again.
+
+    Blocks are written under ``<final>.partial/``; each finished block leaves a marker. When all
+    are there, :meth:`finish` gives the result its final name.
+
+    Parameters
+    ----------
+    final : str or Path
+        Where the result stands when it is complete.
+    fingerprint : str
+        Identifies configuration and input; a partial result of another one is discarded.
+    """
+
+    def __init__(self, final, fingerprint):
+        self.final = Path(final)
+        self.folder = self.final.with_name(self.final.name + ".partial")
+        self.target = self.folder / "result"
+        stamp = self.folder / "fingerprint"
+        if not stamp.exists() or stamp.read_text() != fingerprint:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        (self.folder / "done").mkdir(parents=True, exist_ok=True)
+        write_text(stamp, fingerprint)
+
+    def is_done(self, block):
+        """Whether the block was finished by this or an earlier process."""
+        return (self.folder / "done" / str(block)).exists()
+
+    def mark(self, block):
+        """Record that a block is completely written."""
+        (self.folder / "done" / str(block)).touch()
+
+    def finish(self):
+        """Give the result its final name, replacing an older one, and remove the journal."""
+        if self.final.exists():
+            older = self.folder / "older"
+            os.replace(self.final, older)
+        os.replace(self.target, self.final)
+        shutil.rmtree(self.folder)
+
+
+def fingerprint(*parts):
+    """A short hexadecimal digest of JSON-like values (configurations, file sizes and times)."""
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def now():
+    """The present time (UTC) as ISO text, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def provenance(kind, **facts):
+    """What made a result: format, kind, time, command, versions, machine, and the given facts."""
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = None
+    return {
+        "format": FORMAT,
+        "kind": kind,
+        "created": now(),
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "versions": versions,
+        **facts,
+    }
+
+
+def create(path, config, kind, **facts):
+    """Make a run folder with its configuration and provenance, or take an equal one up again.
+
+    Parameters
+    ----------
+    path : str or Path
+        The folder ``runs/<run>``.
+    config : Config
+        The configuration, written as ``config.yaml``.
+    kind : str
+        What the run is, such as "surrogate".
+    **facts
+        Recorded in ``provenance.json`` (seed, data fingerprint).
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    InputError
+        If the folder holds a run with another configuration or from other data.
+    """
+    path = Path(path)
+    if (path / "config.yaml").exists():
+        found = open_run(path)
+        wanted = config.model_dump(mode="json")
+        changed = sorted(key for key in wanted if found.config.get(key) != wanted[key])
+        changed += [key for key, value in facts.items() if found.provenance.get(key) != value]
+        if changed:
+            raise InputError(
+                f"{path}: holds a run that differs in {', '.join(changed)}; choose another name "
+                "for the new run, or remove the folder to start over"
+            )
+        return path
+    write_json(path / "provenance.json", provenance(kind, **facts))
+    write_text(path / "config.yaml", config.to_yaml())
+    return path
+
+
+def open_run(path):
+    """Open a run folder: configuration and provenance, checked.
+
+    Raises
+    ------
+    InputError
+        If it is no run folder, is half-written, or was made by another format version.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise InputError(f"{path}: no such run; `seaice-lab runs list` shows those there are")
+    facts = path / "provenance.json"
+    if not facts.exists() or not (path / "config.yaml").exists():
+        raise InputError(
+            f"{path}: is not a complete run folder (config.yaml or provenance.json is missing); "
+            "train again under this name or remove the folder"
+        )
+    try:
+        recorded = json.loads(facts.read_text(encoding="utf-8"))
+    except ValueError:
+        raise InputError(f"{facts}: is not valid JSON; remove the run and train again") from None
+    if recorded.get("format") != FORMAT:
+        raise InputError(
+            f"{path}: was made in run format {recorded.get('format')}, this version reads format "
+            f"{FORMAT}; use the seaice_lab version {recorded.get('versions', {}).get('seaice_lab')}"
+            " that made it, or train again"
+        )
+    return Run(path, read_yaml(path / "config.yaml"), recorded)
+
+
+def state_of(path):
+    """How far a run has come: "prepared", "training", "trained", "forecast" or "evaluated"."""
+    path = Path(path)
+    for name, state in (
+        ("scores.nc", "evaluated"),
+        ("forecast.zarr", "forecast"),
+        ("weights.safetensors", "trained" if (path / "finished").exists() else "training"),
+    ):
+        if (path / name).exists():
+            return state
+    return "created"
+
+
+def list_runs(folder):
+    """All runs in a folder, oldest first; broken ones are listed with what is wrong.
+
+    Parameters
+    ----------
+    folder : str or Path
+
+    Returns
+    -------
+    list of RunState
+    """
+    rows = []
+    for path in sorted(item for item in Path(folder).glob("*") if item.is_dir()):
+        try:
+            run = open_run(path)
+        except InputError as error:
+            rows.append(RunState(path.name, "?", f"unreadable: {error}", ""))
+            continue
+        kind, created = run.provenance["kind"], run.provenance["created"]
+        rows.append(RunState(path.name, kind, state_of(path), created))
+    return sorted(rows, key=lambda row: row.created)

@@ -1,0 +1,52 @@
+"""Configuration: wrong keys and types are refused, and the known keys are listed."""
+
+import pytest
+
+from seaice_lab.config import Config, read_yaml
+from seaice_lab.errors import InputError
+
+
+class Inner(Config):
+    """Nested values."""
+
+    epochs: int = 3
+
+
+class Outer(Config):
+    """All values."""
+
+    width: int = 16
+    fit: Inner = Inner()
+
+
+def test_an_unknown_key_is_refused_with_the_known_ones():
+    with pytest.raises(
+        InputError, match=r"--p: unknown key 'widht'; .*are width, fit"
+    ):
+        Outer.parse({"widht": 3}, "--p")
+    with pytest.raises(InputError, match=r"unknown key 'fit.epoch'; the known ones are epochs"):
+        Outer.parse({"fit": {"epoch": 3}}, "--p")
+
+
+def test_a_wrong_type_is_refused_with_the_value_found():
+    with pytest.raises(InputError, match=r"x.yaml: width is 'wide', but: .*integer"):
+        Outer.parse({"width": "wide"}, "x.yaml")
+
+
+def test_a_list_where_keys_are_expected_is_refused():
+    with pytest.raises(InputError, match="found list, expected 'key: value' pairs out of width"):
+        Outer.parse([1], "x.yaml")
+
+
+def test_what_is_written_reads_back_the_same(tmp_path):
+    config = Outer(width=8, fit=Inner(epochs=9))
+    (tmp_path / "c.yaml").write_text(config.to_yaml())
+    assert Outer.read(tmp_path / "c.yaml") == config == Outer.from_yaml(config.to_yaml())
+
+
+def test_broken_and_missing_yaml_files_are_refused(tmp_path):
+    (tmp_path / "c.yaml").write_text("a: [1,\nb: 2")
+    with pytest.raises(InputError, match="c.yaml: is not valid YAML at line 2"):
+        read_yaml(tmp_path / "c.yaml")
+    with pytest.raises(InputError, match="d.yaml: cannot be read .*check the path"):
+        read_yaml(tmp_path / "d.yaml")

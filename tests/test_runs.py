@@ -1,0 +1,114 @@
+"""Run folders and safe writing."""
+
+import json
+import resource
+import subprocess
+import sys
+
+import pytest
+import xarray as xr
+
+from seaice_lab import runs
+from seaice_lab.config import Config
+from seaice_lab.errors import InputError
+
+
+class Settings(Config):
+    """A configuration."""
+
+    width: int = 4
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
+    path = tmp_path / "scores.json"
+    runs.write_json(path, {"rmse": 1})
+    with pytest.raises(RuntimeError), runs.replacing(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert json.loads(path.read_text()) == {"rmse": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+FULL = """
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+from seaice_lab import runs
+from seaice_lab.errors import InputError
+try:
+    runs.write_text(sys.argv[1], "x" * 1000)
+except InputError as error:
+    print(error)
+"""
+
+
+def test_a_disk_that_takes_no_more_is_one_sentence_and_leaves_nothing(tmp_path):
+    # A real limit of the operating system, which makes the write fail half-way.
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(tmp_path / "big.txt")], capture_output=True, text=True
+    )
+    assert "the disk is full or a quota is reached" in done.stdout, done.stderr
+    assert list(tmp_path.iterdir()) == []
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 100
+
+
+def test_netcdf_files_have_float_times_and_no_int64(tmp_path):
+    dataset = xr.Dataset(
+        {"count": ("time", [1, 2]), "sit": ("time", [0.5, float("nan")])},
+        coords={"time": xr.date_range("2010-01-01", periods=2)},
+    )
+    runs.write_netcdf(tmp_path / "x.nc", dataset)
+    with xr.open_dataset(tmp_path / "x.nc", decode_times=False) as raw:
+        assert raw.time.dtype == "float64"
+        assert raw["count"].dtype == "int32"
+        assert "_FillValue" not in raw.time.encoding
+    xr.testing.assert_equal(xr.load_dataset(tmp_path / "x.nc"), dataset)
+
+
+def test_a_run_records_what_made_it_and_can_be_taken_up_again(tmp_path):
+    path = runs.create(tmp_path / "a", Settings(), "surrogate", seed=3, data="abc")
+    opened = runs.open_run(path)
+    assert opened.config == {"width": 4}
+    assert opened.provenance["seed"] == 3
+    assert opened.provenance["versions"]["seaice_lab"]
+    assert runs.create(tmp_path / "a", Settings(), "surrogate", seed=3, data="abc") == path
+    with pytest.raises(InputError, match="holds a run that differs in width; choose another name"):
+        runs.create(tmp_path / "a", Settings(width=8), "surrogate", seed=3, data="abc")
+    with pytest.raises(InputError, match="differs in data"):
+        runs.create(tmp_path / "a", Settings(), "surrogate", seed=3, data="other")
+
+
+def test_a_run_of_another_format_version_is_refused_with_the_version_that_reads_it(tmp_path):
+    path = runs.create(tmp_path / "a", Settings(), "surrogate")
+    facts = json.loads((path / "provenance.json").read_text())
+    facts |= {"format": 99, "versions": {"seaice_lab": "9.1"}}
+    runs.write_json(path / "provenance.json", facts)
+    with pytest.raises(InputError, match=r"run format 99, this version reads format 1; .*9.1"):
+        runs.open_run(path)
+
+
+def test_listing_shows_whole_runs_and_names_what_is_wrong_with_broken_ones(tmp_path):
+    runs.create(tmp_path / "good", Settings(), "surrogate")
+    (tmp_path / "good" / "weights.safetensors").touch()
+    (tmp_path / "empty").mkdir()
+    broken = runs.create(tmp_path / "broken", Settings(), "surrogate")
+    (broken / "provenance.json").write_text("{")
+    rows = {row.name: row for row in runs.list_runs(tmp_path)}
+    assert rows["good"].state == "training"
+    assert "not a complete run folder" in rows["empty"].state
+    assert "is not valid JSON" in rows["broken"].state
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no such run; .*runs list"):
+        runs.open_run(tmp_path / "nothing")
+
+
+def test_an_unfinished_write_of_other_input_is_discarded(tmp_path):
+    journal = runs.Journal(tmp_path / "x.zarr", "first")
+    journal.target.mkdir()
+    journal.mark(0)
+    assert runs.Journal(tmp_path / "x.zarr", "first").is_done(0)
+    other = runs.Journal(tmp_path / "x.zarr", "second")
+    assert not other.is_done(0)
+    assert not other.target.exists()
