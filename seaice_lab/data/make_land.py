@@ -1,0 +1,88 @@
+"""Make land_50m.npz from the Natural Earth 1:50 million land file of the npm package world-atlas.
+
+    npm pack world-atlas@2.0.2 && tar xf world-atlas-2.0.2.tgz
+    python seaice_lab/data/make_land.py package/land-50m.json seaice_lab/data/land_50m.npz
+
+Needs shapely, which comes with cartopy.
+"""
+
+import json
+import sys
+
+import numpy as np
+import shapely
+
+from seaice_lab.grid import project
+
+SOUTHERN_LIMIT = 30.0  # degrees north
+SNAP_M = 10.0  # the 1:50 million lines are generalised to about a kilometre
+
+
+def decode_arcs(topology):
+    """Undo TopoJSON's delta coding and quantisation: list of (n, 2) longitude, latitude."""
+    scale = topology["transform"]["scale"]
+    translate = topology["transform"]["translate"]
+    return [np.cumsum(arc, axis=0) * scale + translate for arc in topology["arcs"]]
+
+
+def ring(arc_numbers, arcs):
+    """Join the arcs of one ring; a negative number ~n means arc n backwards."""
+    pieces = [arcs[n] if n >= 0 else arcs[~n][::-1] for n in arc_numbers]
+    joined = [pieces[0], *(piece[1:] for piece in pieces[1:])]
+    return np.concatenate(joined)
+
+
+def without_holes(polygon):
+    """Cut a polygon through its holes until no piece has one."""
+    if not polygon.interiors:
+        return [polygon]
+    west, south, east, north = polygon.bounds
+    cut = shapely.Polygon(polygon.interiors[0]).centroid.x
+    halves = (shapely.box(west, south, cut, north), shapely.box(cut, south, east, north))
+    pieces = [
+        piece
+        for half in halves
+        for piece in shapely.get_parts(polygon.intersection(half))
+        if piece.geom_type == "Polygon"
+    ]
+    return [final for piece in pieces for final in without_holes(piece)]
+
+
+def main(topojson_path, npz_path):
+    with open(topojson_path) as stream:
+        topology = json.load(stream)
+    arcs = decode_arcs(topology)
+    north = shapely.box(-181, SOUTHERN_LIMIT, 181, 91)
+    projected = []
+    for geometry in topology["objects"]["land"]["geometries"]:
+        for outer, *holes in geometry["arcs"]:
+            shell = shapely.Polygon(ring(outer, arcs), [ring(hole, arcs) for hole in holes])
+            clipped = shapely.make_valid(shell).intersection(north)
+            # The southern cut is a circle in the plane, not a chord.
+            clipped = shapely.segmentize(clipped, 1.0)
+            for piece in shapely.get_parts(clipped):
+                if piece.geom_type == "Polygon":
+                    projected.append(
+                        shapely.transform(
+                            piece, lambda c: np.column_stack(project(c[:, 1], c[:, 0]))
+                        )
+                    )
+    # Natural Earth cuts Chukotka and Wrangel Island at the date line: the union heals it.
+    snapped = [shapely.make_valid(shapely.set_precision(piece, SNAP_M)) for piece in projected]
+    land = shapely.union_all(snapped, grid_size=SNAP_M)
+    rings = [
+        np.asarray(piece.exterior.coords)
+        for polygon in shapely.get_parts(land)
+        for piece in without_holes(polygon)
+    ]
+    rings.sort(key=len, reverse=True)
+    starts = np.cumsum([0, *(len(one) for one in rings)])[:-1].astype(np.int32)
+    points = np.concatenate(rings).astype(np.float32)
+    np.savez_compressed(npz_path, points=points, starts=starts)
+    print(f"{npz_path}: {len(rings)} rings, {len(points)} points")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    main(*sys.argv[1:])

@@ -1,0 +1,318 @@
+"""Geometry of polar grids: projection, cell area, coarsening, regridding, wind axes, coastlines.
+
+Grids are given by 2-D latitude and longitude of the cell centres, so any curvilinear grid works.
+Maps use EPSG:3413, the NSIDC north polar stereographic plane (WGS 84, true at 70 N, 45 W down).
+"""
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from pyproj import Transformer
+from scipy.spatial import cKDTree
+
+from seaice_lab.errors import InputError
+
+EARTH_RADIUS_M = 6.371e6  # mean radius of the sphere on which areas are measured
+ELLIPSOID_A_KM = 6378.137  # WGS 84, in which the nearest neighbour is sought
+ELLIPSOID_E2 = 0.00669437999014
+LAND_FILE = Path(__file__).parent / "data" / "land_50m.npz"
+
+
+@cache
+def _transformer(source, target):
+    return Transformer.from_crs(source, target, always_xy=True)
+
+
+def project(latitude, longitude):
+    """Project geographic positions to the EPSG:3413 plane.
+
+    Parameters
+    ----------
+    latitude, longitude : array_like
+        Degrees north and east, any (equal) shape.
+
+    Returns
+    -------
+    x_m, y_m : float or ndarray
+        Metres, same shape.
+    """
+    return _transformer("EPSG:4326", "EPSG:3413").transform(longitude, latitude)
+
+
+def unproject(x_m, y_m):
+    """Geographic positions of points in the EPSG:3413 plane; the inverse of `project`.
+
+    Returns
+    -------
+    latitude, longitude : float or ndarray
+        Degrees north and east (-180 to 180), same shape as the input.
+    """
+    longitude, latitude = _transformer("EPSG:3413", "EPSG:4326").transform(x_m, y_m)
+    return latitude, longitude
+
+
+def cell_area(latitude, longitude):
+    """Area of grid cells from their centres, |dr/di x dr/dj| by central differences.
+
+    Parameters
+    ----------
+    latitude, longitude : array_like (y, x)
+        Degrees. One-sided differences are used on the edge of the domain.
+
+    Returns
+    -------
+    ndarray (y, x), float64
+        Square metres on a sphere of radius 6371 km.
+
+    Raises
+    ------
+    InputError
+        If the coordinates are not two equal 2-D arrays of at least 2 x 2 finite values.
+    """
+    along_y, along_x = _tangents(latitude, longitude)
+    return EARTH_RADIUS_M**2 * np.linalg.norm(np.cross(along_y, along_x), axis=-1)
+
+
+def coarsen_ocean(ocean, factor):
+    """Ocean mask of a grid coarser by `factor`: a coarse cell is ocean if any child is.
+
+    Parameters
+    ----------
+    ocean : array_like of bool (y, x)
+        True where sea.
+    factor : int
+        Cells merged along each axis; must divide both sizes.
+
+    Raises
+    ------
+    InputError
+        If the grid cannot be divided.
+    """
+    return _blocks(np.asarray(ocean, dtype=bool), factor).any(axis=(-3, -1))
+
+
+def coarsen_mean(field, ocean, factor):
+    """Mean of the ocean children of each coarse cell, so that land does not dilute the coast.
+
+    Parameters
+    ----------
+    field : ndarray or dask array (..., y, x)
+        Values; anything (also NaN) on land.
+    ocean : array_like of bool (y, x)
+        True where sea.
+    factor : int
+        Cells merged along each axis; must divide both sizes.
+
+    Returns
+    -------
+    ndarray or dask array (..., y / factor, x / factor)
+        NaN where no child is ocean.
+
+    Raises
+    ------
+    InputError
+        If the grid cannot be divided, or field and mask differ in size.
+    """
+    ocean = _matching_mask(field, ocean)
+    total = _blocks(np.where(ocean, field, 0), factor).sum(axis=(-3, -1))
+    children = _blocks(ocean, factor).sum(axis=(-3, -1)).astype(field.dtype)
+    return total / np.where(children > 0, children, np.nan).astype(field.dtype)
+
+
+def coarsen_published(field, ocean, factor):
+    """Plain block mean with land counted as zero, the rule of the published data preparation.
+
+    It dilutes coastal cells by their land share; `coarsen_mean` does not. Pass an all-True mask
+    for a field that is defined everywhere (forcing). The mask that goes with it is
+    `coarsen_ocean` (land = block minimum of the land mask).
+
+    Parameters and errors as in `coarsen_mean`; zero where no child is ocean.
+
+    Notes
+    -----
+    Durand et al. (2024), doi:10.5194/tc-18-1791-2024, data preparation.
+    """
+    ocean = _matching_mask(field, ocean)
+    return _blocks(np.where(ocean, field, 0), factor).mean(axis=(-3, -1))
+
+
+def nearest_neighbour(source_latitude, source_longitude, latitude, longitude):
+    """Index of the source point nearest to each target point, through the Earth (3-D chord).
+
+    Parameters
+    ----------
+    source_latitude, source_longitude : array_like
+        Degrees, equal shapes; expand 1-D axes with ``numpy.meshgrid`` first.
+    latitude, longitude : array_like
+        Degrees, equal shapes.
+
+    Returns
+    -------
+    ndarray of int32, shape of `latitude`
+        Index into the flattened (C order) source grid, so that
+        ``field.reshape(n_time, -1)[:, index]`` is the field on the target grid.
+
+    Raises
+    ------
+    InputError
+        If shapes differ or a coordinate is not finite.
+
+    Notes
+    -----
+    Positions on the WGS 84 ellipsoid, one neighbour: the published method (Durand et al. 2024).
+    """
+    source = _positions_km(source_latitude, source_longitude, "source")
+    target = _positions_km(latitude, longitude, "target")
+    _, index = cKDTree(source.reshape(-1, 3)).query(target.reshape(-1, 3))
+    return index.astype(np.int32).reshape(target.shape[:-1])
+
+
+def rotate_to_grid(u_east, v_north, latitude, longitude):
+    """Turn east/north components into components along the axes of the grid.
+
+    The x axis is the direction of growing column index, found from the cell centres; the y axis
+    is perpendicular to it, on the side of growing row index. Speed is kept.
+
+    Parameters
+    ----------
+    u_east, v_north : array_like (..., y, x)
+        Vector components, any unit.
+    latitude, longitude : array_like (y, x)
+        Degrees.
+
+    Returns
+    -------
+    u_x, v_y : ndarray (..., y, x)
+
+    Raises
+    ------
+    InputError
+        If the coordinates are not two equal 2-D arrays of at least 2 x 2 finite values.
+    """
+    along_y, along_x = _tangents(latitude, longitude)
+    phi, lam = np.radians(latitude), np.radians(longitude)
+    east = np.stack([-np.sin(lam), np.cos(lam), np.zeros_like(lam)], axis=-1)
+    north = np.stack([-np.sin(phi) * np.cos(lam), -np.sin(phi) * np.sin(lam), np.cos(phi)], axis=-1)
+    x_east, x_north = (along_x * east).sum(-1), (along_x * north).sum(-1)
+    length = np.hypot(x_east, x_north)
+    cosine, sine = x_east / length, x_north / length
+    # Rows that run towards decreasing y (as in NSIDC files) make the axes left-handed.
+    side = np.sign(cosine * (along_y * north).sum(-1) - sine * (along_y * east).sum(-1))
+    dtype = np.result_type(u_east, v_north)
+    cosine, sine, side = (part.astype(dtype) for part in (cosine, sine, side))
+    return cosine * u_east + sine * v_north, side * (cosine * v_north - sine * u_east)
+
+
+def coastline(ocean, x, y):
+    """Line segments between ocean cells and land cells.
+
+    Parameters
+    ----------
+    ocean : array_like of bool (y, x)
+        True where sea. The edge of the domain is not a coast.
+    x, y : array_like (x,) and (y,), or both (y, x)
+        Cell centres in any plane, e.g. projected metres; at least two each way.
+
+    Returns
+    -------
+    ndarray (n, 2, 2), float64
+        Start and end (second axis) as x, y (third axis), in the unit of x and y.
+
+    Raises
+    ------
+    InputError
+        If the centres do not fit the mask.
+    """
+    ocean = np.asarray(ocean, dtype=bool)
+    x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    if x.ndim == 1 and y.ndim == 1:
+        x, y = np.meshgrid(x, y)
+    if x.shape != ocean.shape or y.shape != ocean.shape or min(ocean.shape) < 2:
+        raise InputError(
+            f"coastline: the mask is {ocean.shape} but x gives {x.shape} and y {y.shape}; "
+            "pass the centres of the same grid, at least 2 x 2 cells"
+        )
+    corner = np.stack([_corners(x), _corners(y)], axis=-1)
+    row, column = np.nonzero(ocean[:, 1:] != ocean[:, :-1])
+    upright = np.stack([corner[row, column + 1], corner[row + 1, column + 1]], axis=1)
+    row, column = np.nonzero(ocean[1:] != ocean[:-1])
+    level = np.stack([corner[row + 1, column], corner[row + 1, column + 1]], axis=1)
+    return np.concatenate([upright, level])
+
+
+@cache
+def land_polygons():
+    """Natural Earth land (1:50 million) north of 30 N in the EPSG:3413 plane.
+
+    Returns
+    -------
+    list of ndarray (n, 2), float64
+        Closed rings without holes, x and y in metres. Read once and shared: do not change them.
+    """
+    with np.load(LAND_FILE) as stored:
+        points, starts = stored["points"].astype(np.float64), stored["starts"]
+    return np.split(points, starts[1:])
+
+
+def _unit_vectors(phi, lam):
+    return np.stack([np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi)], axis=-1)
+
+
+def _tangents(latitude, longitude):
+    """Derivatives of the unit position vector along rows and columns, each (y, x, 3)."""
+    phi, lam = (np.radians(np.asarray(part, dtype=float)) for part in (latitude, longitude))
+    if phi.ndim != 2 or phi.shape != lam.shape or min(phi.shape) < 2:
+        raise InputError(
+            f"latitude has shape {phi.shape} and longitude {lam.shape}, expected two equal "
+            "(y, x) arrays of at least 2 x 2 cells; expand 1-D axes with numpy.meshgrid"
+        )
+    if not (np.isfinite(phi).all() and np.isfinite(lam).all()):
+        raise InputError(
+            "latitude or longitude holds values that are not finite, so the grid has no "
+            "geometry; crop the grid to cells with known positions"
+        )
+    return np.gradient(_unit_vectors(phi, lam), axis=(0, 1))
+
+
+def _positions_km(latitude, longitude, which):
+    phi, lam = (np.radians(np.asarray(part, dtype=float)) for part in (latitude, longitude))
+    if phi.shape != lam.shape or not (np.isfinite(phi).all() and np.isfinite(lam).all()):
+        raise InputError(
+            f"{which} latitude {phi.shape} and longitude {lam.shape} must have equal shapes and "
+            "finite values; expand 1-D axes with numpy.meshgrid"
+        )
+    radius = ELLIPSOID_A_KM / np.sqrt(1 - ELLIPSOID_E2 * np.sin(phi) ** 2)
+    return radius[..., None] * _unit_vectors(phi, lam) * (1, 1, 1 - ELLIPSOID_E2)
+
+
+def _blocks(field, factor):
+    """View (..., y, x) as (..., y / factor, factor, x / factor, factor)."""
+    *lead, rows, columns = field.shape
+    if factor < 1 or rows % factor or columns % factor:
+        raise InputError(
+            f"a grid of {rows} x {columns} cells cannot be coarsened by {factor}; "
+            "crop it to a multiple, or choose a factor that divides both sizes"
+        )
+    return field.reshape(*lead, rows // factor, factor, columns // factor, factor)
+
+
+def _matching_mask(field, ocean):
+    ocean = np.asarray(ocean, dtype=bool)
+    if ocean.shape != field.shape[-2:]:
+        raise InputError(
+            f"the ocean mask is {ocean.shape} but the field's grid is {field.shape[-2:]}; "
+            "pass the mask of the same grid"
+        )
+    return ocean
+
+
+def _corners(centre):
+    """Corners (y + 1, x + 1) halfway between centres, extrapolated on the domain's edge."""
+    for axis in (0, 1):
+        centre = np.moveaxis(centre, axis, 0)
+        centre = np.concatenate(
+            [[2 * centre[0] - centre[1]], centre, [2 * centre[-1] - centre[-2]]]
+        )
+        centre = np.moveaxis((centre[1:] + centre[:-1]) / 2, 0, axis)
+    return centre
