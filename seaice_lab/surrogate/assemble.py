@@ -1,0 +1,286 @@
+"""Assembly: state, forcing, mask, segments and splits as one lazy dataset on the model grid."""
+
+from fnmatch import fnmatch
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from seaice_lab import catalog, grid, names
+from seaice_lab.config import Config
+from seaice_lab.errors import InputError
+from seaice_lab.surrogate import sources
+
+SPLITS = ("train", "validation", "test")
+SPLIT_ATTRS = {
+    "long_name": "split of the data",
+    "flag_values": np.arange(-1, len(SPLITS), dtype="int8"),
+    "flag_meanings": " ".join(("none", *SPLITS)),
+}
+
+
+class PrepareConfig(Config):
+    """What to prepare and how; the defaults are the bundled sample as it is.
+
+    ``crop`` is (first row, end row, first column, end column), end excluded. ``coarsen`` averages
+    blocks of cells: over their ocean children ("ocean_mean"), or with land as zero and forcing
+    over all children ("published", Durand et al. 2024). Winds that come as east and north
+    components are turned to the grid axes unless ``rotate_winds`` is false (as published).
+    """
+
+    state: str = "sample"
+    forcing: str | None = None
+    variables: tuple[str, ...] = ("sit",)
+    forcing_variables: tuple[str, ...] = names.FORCING
+    crop: tuple[int, int, int, int] | None = None
+    coarsen: int = 1
+    coarsen_rule: Literal["ocean_mean", "published"] = "ocean_mean"
+    rotate_winds: bool = True
+    allow_gaps: bool = False
+    splits: dict[Literal["train", "validation", "test"], catalog.SplitRule] | None = None
+
+
+def published_preparation(coarsen=2):
+    """The published preparation (Durand et al. 2024): crop, land as zero, winds not rotated."""
+    return PrepareConfig(
+        state="nextsim-moorings", forcing="era5-legacy", crop=(91, 603, 8, 520),
+        coarsen=coarsen, coarsen_rule="published", rotate_winds=False,
+    )  # fmt: skip
+
+
+def assemble(config):
+    """The prepared fields as a lazy dataset: state, forcing, mask, segments and splits.
+
+    Raises
+    ------
+    InputError
+        See :func:`prepare`.
+    """
+    state = sources.open_state(config.state, config.variables)
+    forcing = sources.open_forcing(config.forcing or config.state, config.forcing_variables)
+    segment = segments(state, config)
+    if forcing.latitude.ndim == 1 or forcing.latitude.shape != state.latitude.shape:
+        forcing = regrid(forcing, state.latitude, state.longitude)
+    forcing = at_times(forcing, state, config)
+    if config.rotate_winds and forcing.attrs.get("wind_axes") == "east_north":
+        forcing = rotate_winds(forcing, state.latitude.values, state.longitude.values)
+    state, forcing = crop(state, config), crop(forcing, config)
+    fields = {name: state[name].where(state.ocean) for name in config.variables}
+    fields |= {name: forcing[name] for name in config.forcing_variables}
+    fields = {name: coarsen(field, state.ocean, config) for name, field in fields.items()}
+    result = xr.Dataset(fields).assign_coords(coarse_coordinates(state, config.coarsen))
+    for name in fields:
+        result[name] = result[name].astype("float32").assign_attrs(names.attributes(name))
+    return result.assign_coords(
+        time=state.time.variable,
+        segment=("time", segment, {"long_name": "windows never cross a segment"}),
+        split=("time", splits(state, config), SPLIT_ATTRS),
+    )
+
+
+def segments(state, config):
+    """Number the uninterrupted pieces of the time axis.
+
+    Returns
+    -------
+    ndarray of int32 (time,)
+        Grows by one with each run and, where gaps are allowed, after each gap.
+
+    Raises
+    ------
+    InputError
+        If times repeat or run backwards within a run, or leave a gap that is not allowed.
+    """
+    times, run = state.time.values, state.run.values
+    new_run = run[1:] != run[:-1]
+    step = np.diff(times)
+    regular = pd.Series(step[~new_run]).mode()
+    if regular.empty:
+        raise InputError(f"{config.state}: holds a single time step per run; windows need several")
+    for wrong, what, mend in (
+        (~new_run & (step == np.timedelta64(0)), "repeats", "remove the doubled file or record"),
+        (~new_run & (step < np.timedelta64(0)), "runs backwards at", "sort the records by time"),
+    ):
+        if wrong.any():
+            at = int(np.argmax(wrong)) + 1
+            raise InputError(f"{config.state} ({run[at]}): time {what} {stamp(times[at])}; {mend}")
+    gap = ~new_run & (step != regular.iloc[0])
+    if gap.any() and not config.allow_gaps:
+        at = int(np.argmax(gap))
+        raise InputError(
+            f"{config.state} ({run[at]}): a gap from {stamp(times[at])} to {stamp(times[at + 1])} "
+            f"where the step is {hours(regular.iloc[0]):g} h; supply the missing records, or set "
+            "allow_gaps to true so that windows never cross it"
+        )
+    return np.concatenate([[0], np.cumsum(new_run | gap)]).astype("int32")
+
+
+def splits(state, config):
+    """The split of every time: its position in SPLITS, or -1 where no rule takes it.
+
+    Raises
+    ------
+    InputError
+        If there are no rules, or a rule takes no time at all.
+    """
+    rules = config.splits
+    if rules is None:
+        stored = catalog.find(config.state).splits
+        if not stored:
+            raise InputError(
+                f"splits: the catalogue entry {config.state} has none, so say which files or "
+                "period are train, validation and test"
+            )
+        rules = stored
+    split = np.full(state.sizes["time"], -1, dtype="int8")
+    for code, name in enumerate(SPLITS):
+        if name not in rules:
+            raise InputError(f"splits: {name} is missing; give it files or a period")
+        taken = _taken(rules[name], state)
+        if not taken.any():
+            raise InputError(
+                f"splits: {name} takes none of the {taken.size} times of {config.state} "
+                f"({stamp(state.time.values.min())} to {stamp(state.time.values.max())}, runs "
+                f"{', '.join(np.unique(state.run.values)[:8])}); change its files or period"
+            )
+        split[taken] = code
+    return split
+
+
+def _taken(rule, state):
+    if rule.files:
+        patterns = [pattern.removesuffix(".nc") for pattern in rule.files]
+        return np.array(
+            [any(fnmatch(run, pattern) for pattern in patterns) for run in state.run.values]
+        )
+    start, end = (pd.Period(edge) for edge in rule.period)
+    times = state.time.values
+    return (times >= start.start_time.to_datetime64()) & (times <= end.end_time.to_datetime64())
+
+
+def regrid(forcing, latitude, longitude):
+    """Forcing at the nearest source point of every grid cell, on the sphere (Durand et al. 2024).
+
+    Raises
+    ------
+    InputError
+        If the forcing does not reach the grid (nearest point over 5 source cells away).
+    """
+    source_latitude, source_longitude = forcing.latitude.values, forcing.longitude.values
+    if source_latitude.ndim == 1:
+        source_longitude, source_latitude = np.meshgrid(source_longitude, source_latitude)
+    index = grid.nearest_neighbour(source_latitude, source_longitude, latitude, longitude)
+    uncovered = np.abs(source_latitude.ravel()[index] - latitude.values).max()
+    spacing = np.abs(np.diff(np.unique(source_latitude))).max() if source_latitude.size > 1 else 0
+    if uncovered > 5 * spacing + 0.5:
+        raise InputError(
+            f"the forcing covers {source_latitude.min():.1f} to {source_latitude.max():.1f} N but "
+            f"the grid reaches from {float(latitude.min()):.1f} to {float(latitude.max()):.1f} N; "
+            "use forcing that covers the whole grid"
+        )
+    nearest = xr.DataArray(index, dims=("y", "x"))
+    spatial = [dim for dim in forcing[next(iter(forcing))].dims if dim != "time"]
+    flat = forcing.drop_vars(set(forcing.coords) - {"time"})
+    return flat.stack(point=spatial, create_index=False).isel(point=nearest)
+
+
+def at_times(forcing, state, config):
+    """Forcing at exactly the times of the state; runs with their own times go by position.
+
+    Raises
+    ------
+    InputError
+        If the forcing lacks one of the times.
+    """
+    if forcing.time.equals(state.time):
+        return forcing
+    found = forcing.get_index("time")
+    if found.has_duplicates:
+        raise InputError(
+            f"{config.forcing}: time {found[found.duplicated()][0]} stands twice; remove the "
+            "doubled file or record"
+        )
+    index = found.get_indexer(state.get_index("time"))
+    if (index < 0).any():
+        missing = state.time.values[index < 0]
+        raise InputError(
+            f"{config.forcing}: has no record at {stamp(missing[0])} ({len(missing)} times of "
+            f"{config.state} are missing); supply forcing at the stamps of the model output"
+        )
+    return forcing.isel(time=index)
+
+
+def rotate_winds(forcing, latitude, longitude):
+    """Turn east and north wind components to the axes of the grid."""
+    u10, v10 = grid.rotate_to_grid(forcing.u10.data, forcing.v10.data, latitude, longitude)
+    return forcing.assign(u10=forcing.u10.copy(data=u10), v10=forcing.v10.copy(data=v10))
+
+
+def crop(dataset, config):
+    """Cut the rows and columns of ``config.crop``."""
+    if config.crop is None:
+        return dataset
+    first_row, end_row, first_column, end_column = config.crop
+    rows, columns = dataset.sizes["y"], dataset.sizes["x"]
+    if not (0 <= first_row < end_row <= rows and 0 <= first_column < end_column <= columns):
+        raise InputError(
+            f"crop {config.crop} does not fit the {rows} x {columns} grid of {config.state}; give "
+            "first row, end row, first column, end column within it"
+        )
+    return dataset.isel(y=slice(first_row, end_row), x=slice(first_column, end_column))
+
+
+def coarsen(field, ocean, config):
+    """Merge ``config.coarsen`` x ``config.coarsen`` cells by the configured rule."""
+    field = field.drop_vars(set(field.coords) - {"time"})
+    if config.coarsen == 1:
+        return field
+    rule = grid.coarsen_published if config.coarsen_rule == "published" else grid.coarsen_mean
+    sea = ocean.values if field.name in config.variables else np.ones(ocean.shape, bool)
+    return xr.DataArray(
+        rule(field.data, sea, config.coarsen), dims=field.dims, coords={"time": field.time}
+    )
+
+
+def coarse_coordinates(state, factor):
+    """Coordinates of the coarse grid: centres of the merged cells, and the ocean mask."""
+    ocean = grid.coarsen_ocean(state.ocean.values, factor)
+    longitude, latitude = np.radians(state.longitude.values), np.radians(state.latitude.values)
+    everywhere = np.ones(longitude.shape, bool)
+    # Averaging unit vectors, not degrees: longitudes jump at the date line.
+    east, north, up = (
+        grid.coarsen_mean(part, everywhere, factor)
+        for part in (
+            np.cos(latitude) * np.cos(longitude),
+            np.cos(latitude) * np.sin(longitude),
+            np.sin(latitude),
+        )
+    )
+    coords = {
+        "latitude": (("y", "x"), np.degrees(np.arctan2(up, np.hypot(east, north)))),
+        "longitude": (("y", "x"), np.degrees(np.arctan2(north, east))),
+        "ocean": (("y", "x"), ocean),
+    }
+    for axis in ("y", "x"):
+        if axis in state.coords:
+            coords[axis] = (axis, state[axis].values.reshape(-1, factor).mean(1), state[axis].attrs)
+    attrs = {
+        "latitude": {"standard_name": "latitude", "units": "degrees_north"},
+        "longitude": {"standard_name": "longitude", "units": "degrees_east"},
+        "ocean": {"long_name": "ocean mask, true where sea"},
+    }
+    return {
+        name: (*value[:2], attrs[name]) if name in attrs else value
+        for name, value in coords.items()
+    }
+
+
+def stamp(time):
+    """A time as text, to the minute."""
+    return np.datetime_as_string(np.datetime64(time), unit="m")
+
+
+def hours(step):
+    """A time difference in hours, as float."""
+    return pd.Timedelta(step) / pd.Timedelta(hours=1)

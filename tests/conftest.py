@@ -1,0 +1,105 @@
+"""Fixtures: a small dataset in the layout of real neXtSIM-DG files, with a catalogue beside it."""
+
+import os
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+# Two test processes share the cores; threads of one would starve the other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+import yaml
+
+from seaice_lab import grid
+from seaice_lab.surrogate.assemble import PrepareConfig
+from seaice_lab.surrogate.store import prepare
+
+torch.set_num_threads(1)
+
+SIZE = 32
+ENTRY = {
+    "title": "Waves of ice",
+    "format": "nextsimdg",
+    "paths": ["waves/*.nc"],
+    "variables": {name: name for name in ("sit", "t2m", "u10", "v10")},
+    "grid": "EPSG:3413",
+    "step_h": 6,
+    "separate_runs": True,
+    "splits": {
+        "train": {"files": ["train_*.nc"]},
+        "validation": {"files": ["val_*.nc"]},
+        "test": {"files": ["test_*.nc"]},
+    },
+    "licence": "CC0",
+    "source": "made by the tests",
+}
+
+
+def wave_run(times=24, start="2010-01-01", seed=0):
+    """A run of travelling thickness waves, advected by the wind along x."""
+    rng = np.random.default_rng(seed)
+    centre = (np.arange(SIZE) - SIZE / 2 + 0.5) * 25e3
+    x, y = np.meshgrid(centre, centre)
+    latitude, longitude = grid.unproject(x, y)
+    ocean = np.ones((SIZE, SIZE), bool)
+    ocean[:3, :5] = ocean[7, 29] = ocean[-1] = False
+    steps = np.arange(times)
+    wind = 8 * np.sin(2 * np.pi * (steps / 12 + rng.random()))
+    shift = np.cumsum(wind) / 20
+    phase = 2 * np.pi * (np.arange(SIZE)[None, None, :] - shift[:, None, None]) / SIZE
+    sit = 1 + 0.5 * np.sin(phase) + 0.1 * rng.standard_normal((1, SIZE, SIZE))
+    sit = np.where(ocean, np.maximum(sit, 0), np.nan).astype("float32")
+    everywhere = np.ones((times, SIZE, SIZE), "float32")
+    fields = {
+        "sit": (sit, "m"),
+        "u10": (everywhere * wind[:, None, None].astype("float32"), "m s-1"),
+        "v10": (everywhere * rng.standard_normal((times, 1, 1)).astype("float32"), "m s-1"),
+        "t2m": (250 + everywhere * rng.standard_normal((times, 1, 1)).astype("float32"), "K"),
+    }
+    return xr.Dataset(
+        {name: (("time", "y", "x"), values, {"units": units})
+         for name, (values, units) in fields.items()}
+        | {"mask": (("y", "x"), ocean.astype("int8"))},
+        coords={
+            "time": np.datetime64(start, "ns") + steps * np.timedelta64(6, "h"),
+            "latitude": (("y", "x"), latitude),
+            "longitude": (("y", "x"), longitude),
+            "x": ("x", centre, {"units": "m"}),
+            "y": ("y", centre, {"units": "m"}),
+        },
+    )  # fmt: skip
+
+
+@pytest.fixture
+def waves(tmp_path, monkeypatch):
+    """A working folder with the dataset "waves": two runs to train, one each to check and test."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SEAICE_DATA", raising=False)
+    folder = tmp_path / "data" / "waves"
+    folder.mkdir(parents=True)
+    runs = {"train_1": 0, "train_2": 1, "val_1": 2, "test_1": 3}
+    for name, seed in runs.items():
+        wave_run(seed=seed).to_netcdf(folder / f"{name}.nc")
+    write_catalogue(tmp_path, {"waves": ENTRY})
+    return folder
+
+
+def write_catalogue(folder, entries):
+    """Write ``data_catalog.yaml`` with these entries."""
+    (folder / "data_catalog.yaml").write_text(yaml.safe_dump(entries, sort_keys=False))
+
+
+def change(path, edit):
+    """Rewrite a NetCDF file: ``edit`` maps the dataset to another one."""
+    with xr.open_dataset(path) as dataset:
+        changed = edit(dataset.load())
+    changed.to_netcdf(path.with_suffix(".new"))
+    path.with_suffix(".new").replace(path)
+
+
+@pytest.fixture
+def store(waves, tmp_path):
+    """The prepared store of the waves."""
+    return prepare(PrepareConfig(state="waves"), tmp_path / "waves.zarr", show=False)

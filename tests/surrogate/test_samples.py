@@ -1,0 +1,135 @@
+"""Windows: which records enter, how they are scaled, and that nothing is crossed."""
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from seaice_lab.errors import InputError
+from seaice_lab.surrogate import samples as samples_module
+from seaice_lab.surrogate.assemble import PrepareConfig
+from seaice_lab.surrogate.samples import WINDOWS, Samples, Window, batches, locate, window
+from seaice_lab.surrogate.store import open_store, prepare
+
+
+def test_the_self_consistent_window_is_state_now_forcing_three_times_and_twelve_hours_on():
+    chosen = window("self_consistent")
+    assert chosen.inputs == (
+        ("sit", 0), ("u10", 0), ("v10", 0), ("t2m", 0), ("u10", 6), ("u10", 12),
+        ("v10", 6), ("v10", 12), ("t2m", 6), ("t2m", 12),
+    )  # fmt: skip
+    assert (chosen.start_h, chosen.end_h, chosen.step_h) == (0, 12, 12)
+
+
+def test_the_published_windows_have_the_offsets_of_the_published_index_sets():
+    surrogate, later = WINDOWS["published_surrogate"], WINDOWS["published_4dvar"]
+    assert [lag for _, lag in surrogate.inputs] == [0, 0, 0, 0, 12, 24, 12, 24, 12, 24]
+    assert (surrogate.start_h, surrogate.end_h) == (24, 36)
+    assert [lag for _, lag in later.inputs] == [0, 0, 0, 0, 6, 12, 6, 12, 6, 12]
+    assert (later.start_h, later.end_h) == (-12, 12)
+
+
+def test_a_sample_holds_the_records_its_window_names(store, waves):
+    train = Samples(store, WINDOWS["self_consistent"], "train")
+    raw = xr.load_dataset(waves / "train_1.nc")
+    ocean = raw.mask.values == 1
+    x, y = train[5]
+    scale = train.normalisation
+    for channel, (name, lag) in enumerate(train.window.inputs):
+        record = raw[name].values[5 + int(lag // 6)]
+        expected = (record - scale[name]["mean"]) / scale[name]["std"]
+        np.testing.assert_allclose(x[channel].numpy()[ocean], expected[ocean], atol=1e-5)
+        assert np.all(x[channel].numpy()[~ocean] == 0)
+    change = (raw.sit.values[7] - raw.sit.values[5]) * np.ones(1, "float32")
+    expected = (change - scale["increment"]["mean"]) / scale["increment"]["std"]
+    np.testing.assert_allclose(y[0].numpy()[ocean], expected[ocean], atol=1e-5)
+
+
+def test_inputs_and_target_have_mean_zero_and_spread_one_over_the_training_ocean(store):
+    train = Samples(store, WINDOWS["self_consistent"], "train")
+    _, y = train.take(range(len(train)))
+    sea = y[:, 0, torch.from_numpy(train.fields.ocean)]
+    assert sea.mean().item() == pytest.approx(0, abs=1e-5)
+    assert sea.std().item() == pytest.approx(1, abs=1e-3)
+
+
+def test_windows_never_cross_a_segment_or_leave_their_split(store):
+    train = Samples(store, WINDOWS["self_consistent"], "train")
+    fields = open_store(store)
+    # 24 records a run, the window reaches 2 records ahead: 22 starts in each of two runs
+    assert len(train) == 44
+    start, end = train.positions[0.0], train.positions[12.0]
+    np.testing.assert_array_equal(fields.segment.values[start], fields.segment.values[end])
+    np.testing.assert_array_equal(end - start, 2)
+    assert set(fields.split.values[end]) == {0}
+
+
+def test_a_window_with_offsets_between_records_is_refused(store):
+    odd = Window(inputs=(("sit", 0.0), ("u10", 5.0)))
+    with pytest.raises(InputError, match=r"no start has all of \+0 to \+12 h in the train part"):
+        Samples(store, odd, "train")
+
+
+def test_a_rollout_longer_than_the_run_is_refused(store):
+    with pytest.raises(InputError, match="ask for fewer steps"):
+        locate(open_store(store), [12.0 * step for step in range(30)], "test")
+
+
+def test_large_stores_are_read_frame_by_frame_with_the_same_result(store, monkeypatch):
+    kept = Samples(store, WINDOWS["self_consistent"], "train").take([3, 40, 7])
+    monkeypatch.setattr(samples_module, "MEMORY_BYTES", 0)
+    streamed = Samples(store, WINDOWS["self_consistent"], "train")
+    assert not streamed.fields.in_memory
+    for a, b in zip(kept, streamed.take([3, 40, 7]), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_worker_processes_give_the_same_batches(store):
+    train = Samples(store, WINDOWS["self_consistent"], "train")
+    settings = {"seed": 3, "epoch": 1, "shuffle": True}
+    here = batches(train, 16, **settings)
+    for a, b in zip(here, batches(train, 16, workers=1, **settings), strict=True):
+        assert torch.equal(a[0], b[0])
+        assert torch.equal(a[1], b[1])
+
+
+def test_the_order_of_an_epoch_depends_on_seed_and_epoch_alone(store):
+    train = Samples(store, WINDOWS["self_consistent"], "train")
+
+    def order(**settings):
+        return torch.cat([y for _, y in batches(train, 8, shuffle=True, **settings)])
+
+    assert torch.equal(order(seed=1, epoch=2), order(seed=1, epoch=2))
+    assert not torch.equal(order(seed=1, epoch=2), order(seed=1, epoch=3))
+    assert not torch.equal(order(seed=1, epoch=2), order(seed=2, epoch=2))
+
+
+def test_processes_share_an_epoch_without_overlap(store):
+    train = Samples(store, WINDOWS["self_consistent"], "train")
+    settings = {"seed": 0, "epoch": 0, "shuffle": True}
+    shares = [
+        torch.cat([y for _, y in batches(train, 4, rank=rank, world=2, **settings)])
+        for rank in (0, 1)
+    ]
+    whole = torch.cat([y for _, y in batches(train, 8, **settings)])
+    together = torch.cat(shares)
+    assert len(together) == len(whole) == 40
+    assert sorted(together.sum((1, 2, 3)).tolist()) == sorted(whole.sum((1, 2, 3)).tolist())
+
+
+def test_a_batch_larger_than_the_split_is_refused(store):
+    train = Samples(store, WINDOWS["self_consistent"], "train")
+    with pytest.raises(InputError, match="batch_size 64 .* more than the 44 windows"):
+        next(batches(train, 64, shuffle=True))
+
+
+def test_a_store_without_a_needed_variable_is_refused(waves, tmp_path):
+    config = PrepareConfig(state="waves", forcing_variables=("u10", "v10"))
+    path = prepare(config, tmp_path / "few.zarr", show=False)
+    with pytest.raises(InputError, match=r"few.zarr: lacks the variable 't2m'"):
+        Samples(path, WINDOWS["self_consistent"], "train")
+
+
+def test_an_unknown_window_lists_the_known_ones():
+    with pytest.raises(InputError, match="published_4dvar"):
+        window("tomorrow")
