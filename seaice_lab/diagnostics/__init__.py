@@ -1,0 +1,1 @@
+"""Scores and spectra of forecasts: xarray in, xarray out, no torch."""

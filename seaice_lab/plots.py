@@ -1,0 +1,190 @@
+"""Static curves: scores against lead time, spectra and their exponents, training histories.
+
+Colours are those of Okabe and Ito, told apart by colour-blind readers too. Every function returns
+the matplotlib Figure (made by pyplot: close it with ``plt.close`` when many are written to files).
+"""
+
+import re
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from seaice_lab.errors import InputError
+
+STYLE = {
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "0.9",
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+}
+COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9")
+FORECAST, REFERENCE = COLOURS[1], COLOURS[2]
+SPREAD = (0.1, 0.9)  # quantiles over the starts, shaded behind a mean
+
+
+@plt.rc_context(STYLE)
+def plot_scores(table, label="Forecast", reference_label="Persistence"):
+    """RMSE, bias and, against a reference forecast, the ratio of the RMSEs with lead time.
+
+    Parameters
+    ----------
+    table : Dataset
+        From `seaice_lab.diagnostics.scores.score_table`. With more than one start, the band is
+        where the middle 80 % of the starts lie.
+    label, reference_label : str
+        Names of the forecast and of the reference in the legend.
+
+    Returns
+    -------
+    Figure
+    """
+    days = _days(table["lead_time"])
+    units = _typeset(table["rmse"].attrs["units"])
+    curves = [("", label, FORECAST)]
+    if "rmse_ratio" in table:
+        curves.append(("_reference", reference_label, REFERENCE))
+    panels = ["rmse", "bias"] + ["rmse_ratio"] * ("rmse_ratio" in table)
+    fig, axes = plt.subplots(1, len(panels), figsize=(3.6 * len(panels), 3.2), layout="constrained")
+    for ax, score in zip(axes[:2], panels, strict=False):
+        for suffix, name, colour in curves:
+            ax.plot(days, table[f"{score}{suffix}"], color=colour, label=name)
+            by_start = table[f"{score}{suffix}_by_start"]
+            if by_start.sizes["init_time"] > 1:
+                low, high = by_start.quantile(SPREAD, "init_time").transpose("quantile", ...)
+                ax.fill_between(days, low, high, color=colour, alpha=0.15, linewidth=0)
+    axes[0].set(title="Root-mean-square error", ylabel=f"RMSE ({units})")
+    axes[0].set_ylim(bottom=0)
+    axes[0].legend(loc="upper left")
+    axes[1].set(title="Mean error", ylabel=f"Bias ({units})")
+    axes[1].axhline(0, color="0.5", linewidth=0.8, zorder=1)
+    if "rmse_ratio" in table:
+        axes[2].plot(days, table["rmse_ratio"], color=FORECAST)
+        axes[2].axhline(1, color=REFERENCE, linewidth=1.2, linestyle="--", zorder=1)
+        axes[2].set(
+            title=f"{label} over {reference_label.lower()}",
+            ylabel="Ratio of RMSEs (1)",
+        )
+    for ax in axes:
+        ax.set(xlabel="Lead time (days)", xlim=(days.min(), days.max()))
+    return fig
+
+
+@plt.rc_context(STYLE)
+def plot_spectra(spectra, fits):
+    """Power spectra on logarithmic axes, with the fitted power laws and their exponents.
+
+    Parameters
+    ----------
+    spectra : dict of str to DataArray (wavenumber)
+        From `seaice_lab.diagnostics.spectra.power_spectrum`, one field or mean each; the first
+        is drawn in black, so let it be the truth.
+    fits : dict of str to Dataset
+        From `seaice_lab.diagnostics.spectra.spectral_exponent`, under the same labels.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    InputError
+        If a spectrum still has other dimensions than wavenumber.
+    """
+    fig, ax = plt.subplots(figsize=(6.4, 4.6), layout="constrained")
+    for (label, spectrum), colour in zip(spectra.items(), COLOURS, strict=False):
+        if spectrum.dims != ("wavenumber",):
+            raise InputError(
+                f"the spectrum {label!r} has dimensions {spectrum.dims}, expected wavenumber "
+                "alone; select a lead time or average over the others"
+            )
+        slope, intercept = fits[label]["slope"].item(), fits[label]["intercept"].item()
+        text = f"{label}: exponent {slope:.2f}".replace("-", "\N{MINUS SIGN}")
+        ax.loglog(spectrum["wavenumber"], spectrum, color=colour, label=text)
+        k = 1 / np.array(fits[label].attrs["wavelength_km"])
+        ax.loglog(k, np.exp(intercept) * k**slope, color=colour, linestyle="--", linewidth=1.2)
+    top = ax.secondary_xaxis("top", functions=(_inverse, _inverse))
+    top.set_xlabel("Wavelength (km)")
+    top.xaxis.set_major_formatter("{x:g}")
+    ax.set_xlabel("Wavenumber (cycles per km)")
+    ax.set_ylabel(f"Power spectral density ({_typeset(spectrum.attrs['units'])})")
+    ax.legend(loc="lower left", title="dashed: fitted power law", alignment="left")
+    return fig
+
+
+@plt.rc_context(STYLE)
+def plot_exponent(exponents):
+    """Spectral exponent against lead time: a falling curve is a forecast that smooths.
+
+    Parameters
+    ----------
+    exponents : dict of str to DataArray (lead_time)
+        Slopes from `seaice_lab.diagnostics.spectra.spectral_exponent`; the first is drawn in
+        black, so let it be the truth.
+
+    Returns
+    -------
+    Figure
+    """
+    fig, ax = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
+    for (label, exponent), colour in zip(exponents.items(), COLOURS, strict=False):
+        ax.plot(_days(exponent["lead_time"]), exponent, color=colour, label=label)
+    ax.set(xlabel="Lead time (days)", ylabel="Spectral exponent (1)")
+    ax.margins(x=0)
+    ax.legend()
+    return fig
+
+
+@plt.rc_context(STYLE)
+def plot_history(history):
+    """Training and validation loss, and the learning rate, against the epoch.
+
+    Parameters
+    ----------
+    history : pandas.DataFrame
+        With columns ``epoch``, ``train_loss``, ``validation_loss`` and ``learning_rate``, as in
+        ``history.csv`` of a run.
+
+    Returns
+    -------
+    Figure
+    """
+    fig, (losses, rate) = plt.subplots(
+        2, 1, figsize=(6.4, 4.4), height_ratios=(3, 1), sharex=True, layout="constrained"
+    )
+    epoch = history["epoch"]
+    best = history["validation_loss"].idxmin()
+    losses.semilogy(epoch, history["train_loss"], color=FORECAST, label="Training")
+    losses.semilogy(epoch, history["validation_loss"], color=REFERENCE, label="Validation")
+    losses.plot(
+        epoch[best],
+        history["validation_loss"][best],
+        "o",
+        color=REFERENCE,
+        label=f"Lowest validation loss: {history['validation_loss'][best]:.3g}, "
+        f"epoch {epoch[best]}",
+    )
+    losses.set_ylabel("Loss (normalised units)")
+    losses.legend()
+    rate.semilogy(epoch, history["learning_rate"], color=COLOURS[0])
+    rate.set(xlabel="Epoch", ylabel="Learning\nrate")
+    rate.margins(x=0.02)
+    return fig
+
+
+def _days(lead_time):
+    return lead_time.values / np.timedelta64(1, "D")
+
+
+def _inverse(value):
+    with np.errstate(divide="ignore"):
+        return 1 / np.asarray(value, dtype=float)
+
+
+def _typeset(units):
+    """CF units with raised exponents: ``m2 km`` becomes m^2 km in matplotlib's notation."""
+    return re.sub(r"(?<=[A-Za-z)])(-?\d+)", r"$^{\1}$", units)
