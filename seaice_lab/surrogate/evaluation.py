@@ -1,0 +1,195 @@
+"""Evaluation: a forecast against the truth of the prepared store, and persistence beside it.
+
+Every reference forecast stands on the same footing as the surrogate: same start dates, same lead
+times, same ocean cells, same scores.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from seaice_lab import grid, names, progress, runs
+from seaice_lab.diagnostics import scores, spectra
+from seaice_lab.errors import InputError
+from seaice_lab.surrogate.store import open_store
+
+BLOCK_BYTES = 256e6  # of forecast frames held at once
+
+
+def open_forecast(path):
+    """Open a forecast store lazily.
+
+    Parameters
+    ----------
+    path : str or Path
+        A run folder, or the ``forecast.zarr`` in it.
+
+    Raises
+    ------
+    InputError
+        If it is missing, half-written or damaged.
+    """
+    path = Path(path)
+    path = path if path.suffix == ".zarr" else path / "forecast.zarr"
+    if not path.exists():
+        half = path.with_name(path.name + ".partial").exists()
+        state = "is only half written" if half else "does not exist"
+        raise InputError(f"{path}: {state}; run `seaice-lab forecast {path.parent}`")
+    try:
+        return xr.open_zarr(path, consolidated=False, decode_timedelta=True)
+    except Exception as error:  # zarr raises many kinds for damaged metadata
+        raise InputError(
+            f"{path}: cannot be read ({type(error).__name__}: {error}); remove it and run "
+            f"`seaice-lab forecast {path.parent}` again"
+        ) from None
+
+
+def truth_for(forecast, store):
+    """The truth at every start and lead time of a forecast.
+
+    Parameters
+    ----------
+    forecast : xarray.DataArray (init_time, lead_time, y, x)
+        From :func:`open_forecast`; its ``position`` and ``lead_time`` say what to read.
+    store : xarray.Dataset
+        The prepared store it was started from.
+
+    Returns
+    -------
+    xarray.DataArray
+        Like the forecast, in memory: take a few starts at a time.
+    """
+    position = verification_positions(forecast, store)
+    frames, inverse = np.unique(position, return_inverse=True)
+    values = store[forecast.name].isel(time=frames).values
+    return forecast.copy(data=values[inverse.reshape(position.shape)])
+
+
+def persistence_for(forecast, store):
+    """Persistence: the state at the start, held through all lead times; like the forecast."""
+    initial = store[forecast.name].isel(time=forecast.position.values).values
+    return forecast.copy(data=np.broadcast_to(initial[:, None], forecast.shape))
+
+
+def verification_positions(forecast, store):
+    """Position on the store's time axis of every valid time, ndarray of int (init, lead)."""
+    times = store.time.values
+    step = np.median(np.diff(times))
+    ahead = np.rint(forecast.lead_time.values / step).astype(int)
+    position = forecast.position.values[:, None] + ahead
+    fits = position < len(times)
+    fits[fits] = times[position[fits]] == forecast.valid_time.values[fits]
+    if not fits.all():
+        missing = np.datetime_as_string(forecast.valid_time.values[~fits][0], unit="m")
+        raise InputError(
+            f"{forecast.name}: the store holds no truth at {missing}; evaluate with the store "
+            "that the forecast was started from"
+        )
+    return position
+
+
+def evaluate(run, show=True):
+    """Score the forecast of a run against truth and persistence; write scores and spectra.
+
+    Parameters
+    ----------
+    run : str or Path
+        Run folder with a forecast.
+    show : bool
+        Show progress.
+
+    Returns
+    -------
+    table : xarray.Dataset
+        Scores over the ocean, weighted by cell area, by lead time; written to ``scores.nc``.
+    spectrum : xarray.Dataset
+        ``power(source, lead_time, wavenumber)``, the mean over starts, and its exponent ``slope``
+        (source, lead_time) for source "truth" and "forecast"; written to ``spectra.nc``.
+
+    Raises
+    ------
+    InputError
+        If the forecast is missing or the store is not the one it was started from.
+    """
+    run = Path(run)
+    dataset = open_forecast(run)
+    store = open_store(dataset.attrs["store"])
+    variable = next(iter(dataset.data_vars))
+    forecast = dataset[variable]
+    ocean = forecast.ocean
+    area = xr.DataArray(grid.cell_area(forecast.latitude, forecast.longitude), dims=("y", "x"))
+    dx_m = float(np.sqrt(area.where(ocean).mean()))
+    length = int(max(BLOCK_BYTES // (4 * forecast[0].size), 1))
+    tables, powers = [], []
+    firsts = range(0, forecast.sizes["init_time"], length)
+    bar = progress.bar(len(firsts), f"evaluate {run.name}", "block", show=show)
+    for first in firsts:
+        block = forecast.isel(init_time=slice(first, first + length)).load()
+        truth, reference = truth_for(block, store), persistence_for(block, store)
+        tables.append(scores.scores_by_start(block, truth, ocean, area, reference))
+        both = xr.concat([truth, block], dim="source", coords="minimal", compat="override")
+        powers.append(spectra.power_spectrum(both, ocean, dx_m))
+        bar.update()
+    bar.close()
+    table = scores.pool_starts(xr.concat(tables, dim="init_time"))
+    _write(table, run, "scores", dataset)
+    power = xr.concat(powers, dim="init_time").mean("init_time", keep_attrs=True)
+    power = power.assign_coords(source=["truth", "forecast"])
+    spectrum = spectra.spectral_exponent(power).assign(power=power)
+    spectrum.attrs["comment"] = power.attrs["comment"]
+    _write(spectrum, run, "spectra", dataset)
+    return table, spectrum
+
+
+def _write(result, run, name, dataset):
+    result = result.drop_vars(set(result.coords) - set(result.dims) - {"wavelength"})
+    result.attrs |= {
+        "Conventions": names.CONVENTIONS,
+        "title": f"{name.capitalize()} of run {run.name}",
+        "source": dataset.attrs["source"],
+        "history": f"{runs.now()} seaice-lab evaluate",
+    }
+    runs.write_netcdf(run / f"{name}.nc", result)
+
+
+def read_evaluation(run):
+    """Scores and spectra of a run as :func:`evaluate` wrote them.
+
+    Raises
+    ------
+    InputError
+        If one is missing or unreadable.
+    """
+    results = []
+    for name in ("scores.nc", "spectra.nc"):
+        path = Path(run) / name
+        try:
+            results.append(xr.load_dataset(path, decode_timedelta=True))
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{path}: cannot be read ({error}); run `seaice-lab evaluate {run}`"
+            ) from None
+    return tuple(results)
+
+
+def report(table, spectrum):
+    """The scores and exponents as a text table, one line a lead time (at most twelve)."""
+    days = table.lead_time.values / np.timedelta64(1, "D")
+    steps = np.unique(np.linspace(0, len(days) - 1, min(len(days), 12)).round().astype(int))
+    units = table.rmse.attrs["units"]
+    lines = [
+        f"scores over the ocean, {table.sizes['init_time']} start dates",
+        f"{'lead':>9s} {'RMSE':>9s} {'persistence':>12s} {'ratio':>7s} {'bias':>9s} "
+        f"{'exponent':>9s} {'truth':>7s}",
+        f"{'days':>9s} {units:>9s} {units:>12s} {'':>7s} {units:>9s}",
+    ]
+    for step in steps:
+        row = table.isel(lead_time=step)
+        slope = spectrum.slope.isel(lead_time=step)
+        lines.append(
+            f"{days[step]:9.1f} {float(row.rmse):9.4f} {float(row.rmse_reference):12.4f} "
+            f"{float(row.rmse_ratio):7.3f} {float(row.bias):+9.4f} "
+            f"{float(slope.sel(source='forecast')):9.2f} {float(slope.sel(source='truth')):7.2f}"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,277 @@
+"""The training loop: one function for every model of the library.
+
+It runs on one CPU, one GPU, or many processes under ``torchrun``; it stops early, stops loudly
+when numbers break, and takes a killed run up again at the last finished epoch. On one CPU the
+continued run equals the uninterrupted one bit for bit.
+"""
+
+import math
+import os
+import queue
+import threading
+import time
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+import torch
+from safetensors.torch import load_file, save_file
+from torch import distributed, nn
+
+from seaice_lab import progress, runs
+from seaice_lab.config import Config
+from seaice_lab.errors import InputError
+
+
+class FitConfig(Config):
+    """How to train; the defaults are the published settings (Durand et al. 2024, train script).
+
+    ``weight_decay`` is the share of each weight removed at every step (as published, not
+    multiplied by the learning rate; a schedule scales both). ``schedule`` "piecewise" multiplies
+    the learning rate by 0.1 at each of ``boundaries`` (steps), "cosine" warms up over
+    ``warmup_steps`` and falls to zero at the last epoch. ``patience`` counts epochs without a
+    better validation loss. ``workers`` processes make the batches; 0 leaves it to a thread.
+    """
+
+    epochs: int = 500
+    batch_size: int = 32
+    learning_rate: float = 5e-5
+    weight_decay: float = 1e-6
+    schedule: Literal["constant", "piecewise", "cosine"] = "piecewise"
+    boundaries: tuple[int, ...] = (10_000, 20_000)
+    warmup_steps: int = 0
+    patience: int = 30
+    max_gradient_norm: float | None = None
+    precision: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = False
+    workers: int = 0
+    seed: int = 0
+
+
+class Process:
+    """Where this process computes: device, rank and world size, from what is there.
+
+    Under ``torchrun`` it joins the process group (NCCL on GPUs, Gloo on CPUs).
+    """
+
+    def __init__(self):
+        self.world = int(os.environ.get("WORLD_SIZE", 1))
+        self.rank = int(os.environ.get("RANK", 0))
+        gpu = torch.cuda.is_available()
+        local = int(os.environ.get("LOCAL_RANK", 0))
+        self.device = torch.device(f"cuda:{local}" if gpu else "cpu")
+        if self.world > 1 and not distributed.is_initialized():
+            distributed.init_process_group("nccl" if gpu else "gloo")
+
+    @property
+    def leads(self):
+        """Whether this process writes the files and shows the progress."""
+        return self.rank == 0
+
+    def mean(self, total, count):
+        """Mean over all processes of a summed value."""
+        pair = torch.tensor([total, count], dtype=torch.float64, device=self.device)
+        if self.world > 1:
+            distributed.all_reduce(pair)
+        return float(pair[0] / pair[1])
+
+
+def fit(model, train_batches, validation_batches, loss, config, run, process, steps, show=True):
+    """Train a model and keep its best weights.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    train_batches : callable
+        ``train_batches(epoch)`` gives an iterable of batches (tuples of tensors) and must give
+        the same ones whenever it is asked for the same epoch.
+    validation_batches : callable
+        ``validation_batches()`` gives the batches of the validation split.
+    loss : callable
+        ``loss(model, batch)`` gives ``(total, parts)``: a scalar tensor to minimise and a dict of
+        named scalar tensors for the history.
+    config : FitConfig
+    run : Path
+        Run folder; receives ``weights.safetensors`` (best), ``history.csv``, ``checkpoint.pt``.
+    process : Process
+    steps : int
+        Number of batches an epoch (the cosine schedule needs it beforehand).
+    show : bool
+        Show progress: a bar over epochs, or one line an epoch in batch.
+
+    Returns
+    -------
+    pandas.DataFrame
+        History: one row an epoch.
+
+    Raises
+    ------
+    InputError
+        If the loss or the gradient is no longer finite.
+    """
+    run = Path(run)
+    torch.manual_seed(config.seed)
+    model.to(process.device, memory_format=torch.channels_last)
+    optimiser = torch.optim.AdamW(
+        model.parameters(),
+        lr=config.learning_rate,
+        # torch multiplies the decay by the learning rate, the published optimiser does not
+        weight_decay=config.weight_decay / config.learning_rate,
+        eps=1e-7,
+        fused=True,
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: factor(config, step, steps)
+    )
+    state = {"epoch": 0, "best": float("inf"), "since_best": 0, "history": []}
+    if (run / "checkpoint.pt").exists():
+        state = resume(run / "checkpoint.pt", model, optimiser, schedule)
+    forward = torch.compile(model) if config.compile else model
+    if process.world > 1:
+        forward = nn.parallel.DistributedDataParallel(forward)
+    show = show and process.leads
+    with progress.bar(config.epochs, f"train {run.name}", "epoch", state["epoch"], show) as bar:
+        while state["epoch"] < config.epochs and state["since_best"] < config.patience:
+            began = time.perf_counter()
+            model.train()
+            train = run_epoch(
+                forward, train_batches(state["epoch"]), loss, config, process, optimiser, schedule
+            )
+            model.eval()
+            with torch.no_grad():
+                validation = run_epoch(forward, validation_batches(), loss, config, process)
+            better = validation["loss"] < state["best"]
+            state["epoch"] += 1
+            state["best"] = min(validation["loss"], state["best"])
+            state["since_best"] = 0 if better else state["since_best"] + 1
+            row = {"epoch": state["epoch"], "learning_rate": schedule.get_last_lr()[0]}
+            row |= {f"train_{name}": value for name, value in train.items()}
+            row |= {f"validation_{name}": value for name, value in validation.items()}
+            row["seconds"] = round(time.perf_counter() - began, 3)
+            state["history"].append(row)
+            if process.leads:
+                save_epoch(run, model, optimiser, schedule, state, better)
+            losses = f"train {train['loss']:.4f}, validation {validation['loss']:.4f}"
+            bar.set_postfix_str(losses)
+            bar.update()
+            if show and progress.in_batch():
+                print(f"epoch {state['epoch']}/{config.epochs}: {losses}, {row['seconds']:.1f} s")
+    model.load_state_dict(load_file(run / "weights.safetensors"))
+    if process.leads:
+        (run / "finished").touch()
+        (run / "checkpoint.pt").unlink(missing_ok=True)
+    return pd.DataFrame(state["history"])
+
+
+def run_epoch(model, batches, loss, config, process, optimiser=None, schedule=None):
+    """Go once through the batches, training when an optimiser is given.
+
+    Returns
+    -------
+    dict
+        Means of the loss and of its parts over all samples and processes.
+    """
+    totals, count = {}, 0
+    autocast = torch.autocast(
+        process.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"
+    )
+    for batch in prefetch(batches):
+        batch = [part.to(process.device, non_blocking=True) for part in batch]
+        with autocast:
+            total, parts = loss(model, batch)
+        if optimiser is not None:
+            optimiser.zero_grad(set_to_none=True)
+            total.backward()
+            norm = nn.utils.clip_grad_norm_(
+                model.parameters(), config.max_gradient_norm or float("inf")
+            )
+            if not torch.isfinite(norm):
+                raise InputError(
+                    f"training: the gradient is no longer finite at step "
+                    f"{schedule.last_epoch + 1} (loss {total.item():g}); lower learning_rate "
+                    f"(now {schedule.get_last_lr()[0]:g}), set max_gradient_norm, or look for "
+                    "broken values in the data; the best weights so far are kept"
+                )
+            optimiser.step()
+            schedule.step()
+        size = len(batch[0])
+        count += size
+        for name, value in {"loss": total, **parts}.items():
+            totals[name] = totals.get(name, 0) + value.detach() * size
+    return {name: process.mean(float(value), count) for name, value in totals.items()}
+
+
+def factor(config, step, steps_per_epoch):
+    """What the learning rate (and the decay) is multiplied by at a step."""
+    if config.schedule == "piecewise":
+        return 0.1 ** sum(step >= boundary for boundary in config.boundaries)
+    if config.schedule == "cosine":
+        if step < config.warmup_steps:
+            return (step + 1) / config.warmup_steps
+        whole = config.epochs * steps_per_epoch - config.warmup_steps
+        return 0.5 * (1 + math.cos(math.pi * min((step - config.warmup_steps) / whole, 1)))
+    return 1.0
+
+
+def prefetch(batches, ahead=2):
+    """Make batches in a background thread, a few ahead of the one in use."""
+    ready, stop = queue.Queue(ahead), threading.Event()
+    end = object()
+
+    def work():
+        try:
+            for batch in batches:
+                ready.put(batch)
+                if stop.is_set():
+                    return
+            ready.put(end)
+        except BaseException as error:  # handed over, raised in the caller's thread
+            ready.put(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        while (item := ready.get()) is not end:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stop.set()
+        while not ready.empty():
+            ready.get_nowait()
+
+
+def save_epoch(run, model, optimiser, schedule, state, better):
+    """Write what the finished epoch made; a kill at any moment leaves the last epoch whole."""
+    weights = {
+        name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
+    }
+    if better:
+        with runs.replacing(run / "weights.safetensors") as temporary:
+            save_file(weights, temporary)
+    checkpoint = {
+        "model": weights,
+        "optimiser": optimiser.state_dict(),
+        "schedule": schedule.last_epoch,
+        "state": state,
+        "rng": torch.get_rng_state(),
+    }
+    with runs.replacing(run / "checkpoint.pt") as temporary:
+        torch.save(checkpoint, temporary)
+    with runs.replacing(run / "history.csv") as temporary:
+        pd.DataFrame(state["history"]).to_csv(temporary, index=False)
+
+
+def resume(path, model, optimiser, schedule):
+    """Take up the last finished epoch; returns the loop's state."""
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise InputError(
+            f"{path}: cannot be read ({type(error).__name__}); remove it to start this run over"
+        ) from None
+    model.load_state_dict(checkpoint["model"])
+    optimiser.load_state_dict(checkpoint["optimiser"])
+    schedule.last_epoch = checkpoint["schedule"]
+    schedule._last_lr = [group["lr"] for group in optimiser.param_groups]
+    torch.set_rng_state(checkpoint["rng"])
+    return checkpoint["state"]

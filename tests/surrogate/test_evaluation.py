@@ -1,0 +1,110 @@
+"""Evaluation: truth and persistence at the right times, scores and spectra on disk."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from conftest import change
+
+from seaice_lab import runs
+from seaice_lab.errors import InputError
+from seaice_lab.surrogate import evaluation
+from seaice_lab.surrogate.assemble import PrepareConfig
+from seaice_lab.surrogate.evaluation import (
+    evaluate,
+    open_forecast,
+    persistence_for,
+    read_evaluation,
+    report,
+    truth_for,
+)
+from seaice_lab.surrogate.forecast import forecast
+from seaice_lab.surrogate.model import TrainConfig, train
+from seaice_lab.surrogate.store import open_store, prepare
+from seaice_lab.training import FitConfig
+
+
+@pytest.fixture
+def run(store, tmp_path):
+    """A surrogate with a forecast of four steps."""
+    fit = FitConfig(epochs=1, batch_size=8, learning_rate=1e-3)
+    run = train(
+        TrainConfig(store=str(store), width=4, fit=fit), tmp_path / "runs" / "a", show=False
+    )
+    forecast(run, steps=4, show=False)
+    return run
+
+
+def test_the_truth_is_the_record_at_init_plus_lead(run, store, waves):
+    sit = open_forecast(run).sit
+    truth = truth_for(sit, open_store(store))
+    raw = xr.load_dataset(waves / "test_1.nc").sit
+    for start in (0, 7):
+        for lead in range(4):
+            valid = sit.init_time.values[start] + sit.lead_time.values[lead]
+            np.testing.assert_array_equal(truth[start, lead].values, raw.sel(time=valid).values)
+
+
+def test_persistence_is_the_state_at_the_start_at_every_lead(run, store, waves):
+    sit = open_forecast(run).sit
+    held = persistence_for(sit, open_store(store))
+    raw = xr.load_dataset(waves / "test_1.nc").sit
+    for lead in range(4):
+        expected = raw.sel(time=sit.init_time.values[5]).values
+        np.testing.assert_array_equal(held[5, lead].values, expected)
+
+
+def test_scores_are_those_computed_by_hand_and_are_written(run, store):
+    table, spectrum = evaluate(run, show=False)
+    sit = open_forecast(run).sit.load()
+    truth = truth_for(sit, open_store(store))
+    from seaice_lab import grid
+
+    ocean = sit.ocean.values
+    weight = grid.cell_area(sit.latitude, sit.longitude)[ocean]
+    error = (sit - truth).values[..., ocean].astype("f8")
+    expected = np.sqrt((error**2 * weight).sum(-1).mean(0) / weight.sum())
+    np.testing.assert_allclose(table.rmse, expected, rtol=1e-6)
+    np.testing.assert_allclose(
+        table.bias, (error * weight).sum(-1).mean(0) / weight.sum(), atol=1e-9
+    )
+    assert table.rmse_ratio.values == pytest.approx((table.rmse / table.rmse_reference).values)
+    again, spectrum_again = read_evaluation(run)
+    np.testing.assert_allclose(again.rmse, table.rmse)
+    np.testing.assert_array_equal(again.lead_time, table.lead_time)
+    np.testing.assert_allclose(spectrum_again.slope, spectrum.slope)
+    assert runs.state_of(run) == "evaluated"
+
+
+def test_scores_do_not_depend_on_the_block_length(run, monkeypatch):
+    whole, spectrum = evaluate(run, show=False)
+    monkeypatch.setattr(evaluation, "BLOCK_BYTES", 1)
+    blocks, spectrum_of_blocks = evaluate(run, show=False)
+    np.testing.assert_allclose(blocks.rmse, whole.rmse, rtol=1e-12)
+    np.testing.assert_allclose(spectrum_of_blocks.slope, spectrum.slope, rtol=1e-9)
+
+
+def test_the_report_has_a_line_a_lead_with_model_and_persistence(run):
+    table, spectrum = evaluate(run, show=False)
+    lines = report(table, spectrum).splitlines()
+    assert len(lines) == 3 + 4
+    first = [float(text) for text in lines[3].split()]
+    row = table.isel(lead_time=0)
+    expected = [0.5, row.rmse, row.rmse_reference, row.rmse_ratio, row.bias]
+    assert first[:5] == pytest.approx([float(value) for value in expected], abs=6e-4)
+
+
+def test_evaluating_against_a_store_with_other_times_is_refused(run, store, waves):
+    change(waves / "test_1.nc", lambda d: d.assign_coords(time=d.time + np.timedelta64(3, "h")))
+    prepare(PrepareConfig(state="waves"), store, show=False)
+    with pytest.raises(InputError, match="holds no truth at 2010-01-01T12:00"):
+        evaluate(run, show=False)
+
+
+def test_missing_forecasts_and_scores_say_which_command_makes_them(run, tmp_path):
+    with pytest.raises(InputError, match="does not exist; run `seaice-lab forecast"):
+        open_forecast(tmp_path / "runs" / "none")
+    with pytest.raises(InputError, match="scores.nc: cannot be read .*seaice-lab evaluate"):
+        read_evaluation(run)
+    (run / "forecast.zarr" / "zarr.json").write_text("{")
+    with pytest.raises(InputError, match="forecast.zarr: cannot be read"):
+        open_forecast(run)

@@ -1,0 +1,190 @@
+"""Rollouts: exact against the published loop, bounded, resumable, and the same in any batch."""
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from keras_weights import error, image, read
+from keras_weights import load as load_weights
+
+from seaice_lab import runs
+from seaice_lab.errors import InputError
+from seaice_lab.surrogate import forecast as forecast_module
+from seaice_lab.surrogate.evaluation import open_forecast
+from seaice_lab.surrogate.forecast import forecast, rollout
+from seaice_lab.surrogate.model import TrainConfig, load, train
+from seaice_lab.surrogate.networks import build_network
+from seaice_lab.surrogate.store import open_store
+from seaice_lab.training import FitConfig
+
+
+@pytest.fixture
+def run(store, tmp_path):
+    """A surrogate trained for a few steps."""
+    config = TrainConfig(
+        store=str(store), width=4,
+        fit=FitConfig(epochs=2, batch_size=8, learning_rate=1e-2, schedule="cosine"),
+    )  # fmt: skip
+    return train(config, tmp_path / "runs" / "small", show=False)
+
+
+# Largest difference over the largest value; the last case runs long enough for float32 rounding of
+# the published implementation to add up.
+CASES = {
+    "published_constants": ("model_UNet3", 1e-5),
+    "strong": ("model_UNet3", 1e-5),
+    "positive_bias": ("model_UNet3_B", 1e-4),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_rollout_repeats_the_published_forecast_loop(case):
+    model, tolerance = CASES[case]
+    data = {key.removeprefix(f"{case}/"): value for key, value in read("rollout_UNet3").items()
+            if key.startswith(f"{case}/")}  # fmt: skip
+    mean_in, std_in, mean_out, std_out = data["constants_meanin_stdin_meanout_stdout"].tolist()
+    ocean = torch.from_numpy(data["mask"] > 0.5)
+    network = build_network("UNet3", ocean, 10, width=4, published=True).double().eval()
+    load_weights(network, read(model))
+    rows = image(data["x_rows"])
+
+    def increment(state, forcing):
+        inputs = torch.cat([(state - mean_in) / std_in, forcing], dim=1)
+        return network(inputs) * std_out + mean_out
+
+    initial = rows[:1, :1] * std_in + mean_in
+    floor = data["min_truth"].item() * std_in + mean_in
+    with torch.no_grad():
+        states = torch.cat(list(rollout(increment, initial, rows[:-1, None, 1:], floor)))
+    found = (states[:, 0] - mean_in) / std_in
+    assert error(found, torch.from_numpy(data["x_pred"][1:])) < tolerance
+
+
+def test_a_forecast_is_what_stepping_by_hand_gives(run, store):
+    path = forecast(run, steps=3, show=False)
+    found = open_forecast(path)
+    surrogate = load(run, "cpu")
+    fields = open_store(store)
+    at = int(found.position[2])
+    state = torch.from_numpy(fields.sit[at].fillna(0).values)[None, None]
+    ocean = fields.ocean.values
+    for step in range(3):
+        forcing = np.stack(
+            [fields[name][at + 2 * step + int(lag // 6)].values
+             for name, lag in surrogate.window.forcing]
+        )  # fmt: skip
+        state = (state + surrogate.increment(state, torch.from_numpy(forcing)[None])).clamp(min=0)
+        expected = state[0, 0].numpy()
+        np.testing.assert_allclose(found.sit[2, step].values[ocean], expected[ocean], atol=1e-5)
+        assert np.isnan(found.sit[2, step].values[~ocean]).all()
+        assert np.all(expected[~ocean] == 0)
+
+
+def test_times_are_init_plus_lead_and_starts_are_complete(run, store):
+    found = open_forecast(forecast(run, steps=4, show=False))
+    hours = found.lead_time.values / np.timedelta64(1, "h")
+    np.testing.assert_array_equal(hours, [12, 24, 36, 48])
+    np.testing.assert_array_equal(
+        found.valid_time.values, (found.init_time + found.lead_time).values
+    )
+    # 24 records of 6 h hold 24 - 8 starts whose four steps are all inside
+    assert found.sizes["init_time"] == 16
+    assert found.sit.attrs["standard_name"] == "sea_ice_thickness"
+    with xr.open_zarr(run / "forecast.zarr", consolidated=False, decode_times=False) as raw:
+        assert {raw[name].dtype.kind for name in ("init_time", "lead_time", "valid_time")} == {"f"}
+
+
+def test_the_result_does_not_depend_on_how_starts_are_batched_or_pieces_written(
+    run, tmp_path, monkeypatch
+):
+    together = open_forecast(forecast(run, 5, path=tmp_path / "a.zarr", show=False)).load()
+    monkeypatch.setattr(forecast_module, "BUFFER_BYTES", 4 * 32 * 32 * 3 * 2)
+    apart = open_forecast(
+        forecast(run, 5, batch_size=3, path=tmp_path / "b.zarr", show=False)
+    ).load()  # fmt: skip
+    np.testing.assert_allclose(together.sit, apart.sit, atol=1e-5)
+
+
+def test_thickness_never_becomes_negative_however_strong_the_melt():
+    states = rollout(
+        lambda state, _: torch.full_like(state, -0.4), torch.ones(1, 1, 2, 2), [None] * 4
+    )
+    assert [round(float(state.max()), 6) for state in states] == [0.6, 0.2, 0.0, 0.0]
+
+
+def test_a_killed_forecast_goes_on_where_it_stopped(run, tmp_path, monkeypatch):
+    whole = open_forecast(forecast(run, 4, batch_size=4, path=tmp_path / "a.zarr", show=False))
+    original, done = forecast_module._forecast_block, []
+
+    def dies_at_the_third(*args):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(original(*args))
+
+    monkeypatch.setattr(forecast_module, "_forecast_block", dies_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        forecast(run, 4, batch_size=4, path=tmp_path / "b.zarr", show=False)
+    with pytest.raises(InputError, match="only half written"):
+        open_forecast(tmp_path / "b.zarr")
+    again = []
+    monkeypatch.setattr(
+        forecast_module, "_forecast_block", lambda *args: again.append(original(*args))
+    )
+    resumed = open_forecast(forecast(run, 4, batch_size=4, path=tmp_path / "b.zarr", show=False))
+    assert len(again) == 2
+    xr.testing.assert_identical(resumed.sit.load(), whole.sit.load())
+
+
+def test_a_state_that_is_not_finite_stops_the_forecast(run, monkeypatch):
+    broken = lambda self, state, forcing: torch.full_like(state, float("nan"))  # noqa: E731
+    monkeypatch.setattr(forecast_module, "load", lambda *args: _Broken(load(*args), broken))
+    with pytest.raises(InputError, match="no longer finite by step 2"):
+        forecast(run, 2, show=False)
+    assert not (run / "forecast.zarr").exists()
+
+
+class _Broken:
+    def __init__(self, surrogate, increment):
+        self._surrogate = surrogate
+        self.increment = lambda *args: increment(self, *args)
+
+    def __getattr__(self, name):
+        return getattr(self._surrogate, name)
+
+
+def test_the_rollout_is_differentiable_with_respect_to_the_initial_state(run):
+    surrogate = load(run, "cpu")
+    generator = torch.Generator().manual_seed(0)
+    state = (1 + torch.rand(1, 1, 32, 32, generator=generator)).requires_grad_()
+    forcing = [torch.randn(1, 9, 32, 32, generator=generator)] * 2
+    *_, last = rollout(surrogate.increment, state, forcing)
+    (gradient,) = torch.autograd.grad(last[..., 8, 5].sum(), state)
+    assert gradient[0, 0, 8, 5] != 0
+    assert torch.all(gradient[0, 0][~surrogate.ocean] == 0)
+
+
+def test_a_forecast_needs_a_trained_surrogate(tmp_path, store, run):
+    with pytest.raises(InputError, match="no such run"):
+        forecast(tmp_path / "none", 2)
+    (run / "weights.safetensors").unlink()
+    with pytest.raises(InputError, match="has no weights yet; train it"):
+        forecast(run, 2)
+
+
+def test_a_run_trained_on_other_data_is_not_taken_up(run, store):
+    facts = runs.open_run(run).provenance
+    config = TrainConfig.parse(runs.open_run(run).config, "config")
+    runs.write_json(run / "provenance.json", facts | {"data": "other"})
+    with pytest.raises(InputError, match="differs in data"):
+        train(config, run, show=False)
+
+
+def test_a_grid_that_cannot_be_pooled_is_refused_before_training(store, tmp_path):
+    with pytest.raises(
+        InputError, match="16 x 24 cells cannot be halved 4 times"
+    ):
+        build_network("UNet5", torch.ones(16, 24, dtype=torch.bool), 10)
+    config = TrainConfig(store=str(store), network="UNet9")
+    with pytest.raises(InputError, match="UNet5"):
+        train(config, tmp_path / "runs" / "x", show=False)
+    assert not (tmp_path / "runs" / "x").exists()

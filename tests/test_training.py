@@ -1,0 +1,204 @@
+"""The training loop: it resumes exactly, stops when it should, and says when numbers break."""
+
+import os
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from seaice_lab import training
+from seaice_lab.errors import InputError
+from seaice_lab.training import FitConfig, Process, factor, fit
+
+TRUTH = torch.tensor([[1.0, -2.0, 0.5]])
+
+
+class Line(torch.nn.Module):
+    """Three weights to find, and dropout so that the random state matters."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = torch.nn.Linear(3, 1)
+        self.dropout = torch.nn.Dropout(0.2)
+
+    def forward(self, x):
+        return self.layer(self.dropout(x))
+
+
+def make_batches(seed, count=6):
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(count):
+        x = torch.randn(8, 3, generator=generator)
+        yield x, x @ TRUTH.T
+
+
+def squared_error(model, batch):
+    x, y = batch
+    error = ((model(x) - y) ** 2).mean()
+    return error, {"error": error.detach()}
+
+
+def settings(**changes):
+    return FitConfig(**{"epochs": 6, "learning_rate": 0.05, "schedule": "cosine"} | changes)
+
+
+def run_fit(run, config, validation=lambda: make_batches(999, 2), train=make_batches):
+    run.mkdir(exist_ok=True)
+    return fit(
+        Line(), train, validation, squared_error, config, run, Process(), steps=6, show=False
+    )
+
+
+def test_training_finds_the_weights_and_writes_the_history(tmp_path):
+    history = run_fit(tmp_path / "run", settings(epochs=60, patience=60))
+    weights = load_file(tmp_path / "run" / "weights.safetensors")
+    # Dropout of one fifth acts like a ridge: the best weights are four fifths of the true ones.
+    torch.testing.assert_close(weights["layer.weight"], 0.8 * TRUTH, atol=0.15, rtol=0)
+    written = pd.read_csv(tmp_path / "run" / "history.csv")
+    assert written.epoch.tolist() == list(range(1, 61))
+    assert written.validation_loss.iloc[-1] < 0.05 * written.validation_loss.iloc[0]
+    pd.testing.assert_frame_equal(history.drop(columns="seconds"), written.drop(columns="seconds"))
+    assert not (tmp_path / "run" / "checkpoint.pt").exists()
+
+
+def test_a_killed_training_continues_bit_for_bit(tmp_path):
+    whole = run_fit(tmp_path / "whole", settings())
+    calls = []
+
+    def dies_in_the_fourth_epoch(epoch):
+        for batch in make_batches(epoch):
+            calls.append(epoch)
+            if len(calls) == 21:
+                raise KeyboardInterrupt
+            yield batch
+
+    with pytest.raises(KeyboardInterrupt):
+        run_fit(tmp_path / "killed", settings(), train=dies_in_the_fourth_epoch)
+    assert len(pd.read_csv(tmp_path / "killed" / "history.csv")) == 3
+    killed = run_fit(tmp_path / "killed", settings())
+    columns = [name for name in whole if name != "seconds"]
+    pd.testing.assert_frame_equal(killed[columns], whole[columns], check_exact=True)
+    a, b = (load_file(tmp_path / name / "weights.safetensors") for name in ("whole", "killed"))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_it_stops_when_validation_no_longer_improves_and_keeps_the_best(tmp_path):
+    def grows_worse():
+        grows_worse.count += 1
+        x = torch.ones(4, 3)
+        yield x, torch.full((4, 1), 100.0 * grows_worse.count)
+
+    grows_worse.count = 0
+    history = run_fit(tmp_path / "run", settings(epochs=50, patience=4), validation=grows_worse)
+    assert len(history) == 5
+
+
+def test_a_gradient_that_is_not_finite_stops_with_a_sentence_and_keeps_the_weights(tmp_path):
+    def breaks(epoch):
+        for number, (x, y) in enumerate(make_batches(epoch)):
+            yield x, y * (float("nan") if epoch == 2 and number == 3 else 1.0)
+
+    with pytest.raises(InputError, match=r"no longer finite at step 16 .*lower learning_rate"):
+        run_fit(tmp_path / "run", settings(), train=breaks)
+    weights = load_file(tmp_path / "run" / "weights.safetensors")
+    assert all(torch.isfinite(value).all() for value in weights.values())
+
+
+def test_the_published_schedule_advances_and_scales_the_decay_with_the_rate():
+    config = FitConfig()
+    assert [factor(config, step, 1) for step in (0, 9_999, 10_000, 20_000)] == pytest.approx(
+        [1, 1, 0.1, 0.01]
+    )
+    cosine = FitConfig(schedule="cosine", warmup_steps=10, epochs=11)
+    assert factor(cosine, 0, 10) == pytest.approx(0.1)
+    assert factor(cosine, 10, 10) == pytest.approx(1)
+    assert factor(cosine, 60, 10) == pytest.approx(0.5)
+    assert factor(cosine, 110, 10) == pytest.approx(0)
+
+
+def test_the_decay_takes_the_published_share_of_a_weight_at_every_step(tmp_path):
+    # No gradient: the loss does not depend on the weights, so only the decay moves them.
+    def flat(model, batch):
+        total = 0 * model(batch[0]).sum()
+        return total, {}
+
+    model = Line()
+    before = model.layer.weight.detach().clone()
+    config = FitConfig(epochs=1, weight_decay=1e-2, learning_rate=5e-5, schedule="constant")
+    (tmp_path / "run").mkdir()
+    fit(model, lambda epoch: make_batches(epoch, 3), lambda: make_batches(9, 1), flat, config,
+        tmp_path / "run", Process(), steps=3, show=False)  # fmt: skip
+    torch.testing.assert_close(model.layer.weight.detach(), before * 0.99**3)
+
+
+def test_bfloat16_and_compile_train_too(tmp_path):
+    history = run_fit(tmp_path / "bf16", settings(epochs=30, precision="bfloat16"))
+    assert history.train_loss.iloc[-1] < 0.5 * history.train_loss.iloc[0]
+    compiled = run_fit(tmp_path / "compiled", settings(epochs=2, compile=True))
+    assert compiled.train_loss.iloc[1] < compiled.train_loss.iloc[0]
+    assert set(load_file(tmp_path / "compiled" / "weights.safetensors")) == {
+        "layer.weight", "layer.bias",
+    }  # fmt: skip
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoint.pt").write_bytes(b"PK\x03\x04 not a checkpoint")
+    with pytest.raises(InputError, match="checkpoint.pt: cannot be read .* start this run over"):
+        run_fit(tmp_path / "run", settings())
+
+
+def test_a_failing_batch_maker_fails_the_training_in_the_main_thread():
+    def fails():
+        yield 1
+        raise InputError("broken file")
+
+    taken = training.prefetch(fails())
+    assert next(taken) == 1
+    with pytest.raises(InputError, match="broken file"):
+        next(taken)
+
+
+DISTRIBUTED = """
+import sys
+from pathlib import Path
+import torch
+sys.path.insert(0, sys.argv[2])
+from test_training import Line, make_batches, squared_error, settings
+from seaice_lab.training import Process, fit
+
+process = Process()
+torch.set_num_threads(1)
+
+def share(epoch):
+    for x, y in make_batches(epoch):
+        yield x[process.rank :: process.world], y[process.rank :: process.world]
+
+model = Line()
+model.dropout.p = 0.0
+fit(model, share, lambda: share(999), squared_error, settings(), Path(sys.argv[1]), process, 6,
+    show=False)
+torch.distributed.destroy_process_group()
+"""
+
+
+def test_two_processes_train_as_one(tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text(DISTRIBUTED)
+    (tmp_path / "two").mkdir()
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
+               str(script), str(tmp_path / "two"), os.path.dirname(__file__)]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "one").mkdir()
+    model = Line()
+    model.dropout.p = 0.0
+    fit(model, make_batches, lambda: make_batches(999), squared_error, settings(),
+        tmp_path / "one", Process(), 6, show=False)  # fmt: skip
+    one, two = (load_file(tmp_path / name / "weights.safetensors") for name in ("one", "two"))
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], atol=1e-5, rtol=1e-4)
