@@ -1,0 +1,89 @@
+"""Training samples per second: eager, channels-last, compiled and bfloat16, against a matmul.
+
+python benchmarks/training.py [--size 128] [--batch 8] [--width 16] [--repeats 5]
+"""
+
+import argparse
+import statistics
+import time
+
+import torch
+
+from seaice_lab.surrogate.losses import ocean_loss
+from seaice_lab.surrogate.networks import build_network
+
+CELL_MACS = {16: 75_184}  # multiply-adds a cell of UNet3 forward, width 16; scales with width^2
+
+
+def yardstick():
+    """Floating-point operations per second of a float32 2048^3 matrix product."""
+    a, b = torch.randn(2048, 2048), torch.randn(2048, 2048)
+    times = []
+    for _ in range(5):
+        began = time.perf_counter()
+        a @ b
+        times.append(time.perf_counter() - began)
+    return 2 * 2048**3 / statistics.median(times)
+
+
+def seconds_per_step(ocean, width, batch, channels_last, compiled, bfloat16, published, repeats):
+    """Median time of a training step after two warm-up steps."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    network = build_network("UNet3", ocean, 10, width=width, published=published).to(device)
+    sea = ocean.to(device)
+    x = torch.randn(batch, 10, *ocean.shape, device=device)
+    y = torch.randn(batch, 1, *ocean.shape, device=device)
+    if channels_last:
+        network = network.to(memory_format=torch.channels_last)
+        x = x.contiguous(memory_format=torch.channels_last)
+    forward = torch.compile(network) if compiled else network
+    optimiser = torch.optim.AdamW(network.parameters(), 1e-3, fused=True)
+    times = []
+    for _ in range(repeats + 2):
+        began = time.perf_counter()
+        with torch.autocast(device, torch.bfloat16, enabled=bfloat16):
+            prediction = forward(x)
+        loss, _ = ocean_loss(prediction.float(), y, sea)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - began)
+    return statistics.median(times[2:])
+
+
+def main():
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--width", type=int, default=16)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--bfloat16", action="store_true", help="also time bfloat16")
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    ocean = torch.rand(options.size, options.size) > 0.25
+    macs = CELL_MACS[16] * (options.width / 16) ** 2 * options.size**2
+    gflop = 3 * 2 * macs / 1e9  # forward, and backward at twice the cost
+    print(f"{options.size} x {options.size}, width {options.width}, batch {options.batch}, "
+          f"{torch.get_num_threads()} threads, {gflop:.1f} GFLOP a sample")  # fmt: skip
+    cases = [("published eager", False, False, False, True), ("eager", False, False, False, False),
+             ("channels-last", True, False, False, False),
+             ("compiled", True, True, False, False)]  # fmt: skip
+    if options.bfloat16:
+        cases.append(("compiled bfloat16", True, True, True, False))
+    first = None
+    print(f"{'':20s} {'samples/s':>9s} {'ratio':>6s} {'GFLOP/s':>8s} {'of matmul':>9s}")
+    for label, last, compiled, bfloat16, published in cases:
+        peak = yardstick()
+        step = seconds_per_step(ocean, options.width, options.batch, last, compiled, bfloat16,
+                                published, options.repeats)  # fmt: skip
+        rate = options.batch / step
+        first = first or rate
+        print(f"{label:20s} {rate:9.1f} {rate / first:6.2f} {rate * gflop:8.0f} "
+              f"{rate * gflop * 1e9 / peak:9.2f}", flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

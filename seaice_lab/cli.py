@@ -1,0 +1,197 @@
+"""The command line: ``seaice-lab``.
+
+Heavy imports stay inside the commands, so that ``--help`` answers at once.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from seaice_lab.errors import InputError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Machine learning for sea ice: data -> prepared store -> training -> forecast -> scores.",
+)
+data_app = typer.Typer(no_args_is_help=True, help="Datasets of data_catalog.yaml.")
+runs_app = typer.Typer(no_args_is_help=True, help="Run folders.")
+app.add_typer(data_app, name="data")
+app.add_typer(runs_app, name="runs")
+
+RunFolder = Annotated[Path, typer.Argument(help="Run folder, such as runs/demo.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="Set one value; may be repeated."),
+]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="YAML file with the configuration.")
+]
+
+
+def main():
+    """Run the command line; bad input ends with one sentence and exit status 2."""
+    try:
+        app()
+    except InputError as error:
+        print(f"seaice-lab: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+@data_app.command("list")
+def data_list():
+    """List the datasets of the catalogue and whether their files are here."""
+    from seaice_lab import catalog
+
+    for name, entry in catalog.load().items():
+        try:
+            count = len(catalog.files(entry))
+            state = f"{count} file{'s' if count > 1 else ''}"
+        except InputError:
+            state = "not here"
+        print(f"{name:22s} {state:12s} {entry.title}")
+
+
+@data_app.command("show")
+def data_show(name: Annotated[str, typer.Argument(help="Entry of the catalogue.")]):
+    """Show an entry of the catalogue and, when its files are here, what they hold."""
+    import yaml
+
+    from seaice_lab import catalog
+
+    entry = catalog.find(name)
+    print(yaml.safe_dump(entry.model_dump(mode="json", exclude_none=True), sort_keys=False))
+    print(catalog.open(name))
+
+
+@data_app.command("make")
+def data_make(
+    name: Annotated[str, typer.Argument(help="A generated dataset.")] = "synthetic-arctic",
+):
+    """Generate a dataset, such as the synthetic Arctic, into the data folder."""
+    from seaice_lab import catalog
+    from seaice_lab.surrogate import arctic
+
+    entry = catalog.find(name)
+    if entry.generator is None:
+        raise InputError(f"{name}: is not generated; get it from {entry.source}")
+    folder = catalog.data_folders()[0] / Path(entry.paths[0]).parent
+    arctic.write(folder, **entry.generator.model_dump())
+    print(f"made {folder}")
+
+
+@app.command()
+def prepare(
+    store: Annotated[Path, typer.Argument(help="Store to make, such as stores/sample.zarr.")],
+    config: ConfigFile = None,
+    parameter: Settings = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a dask scheduler, such as tcp://host:8786.")
+    ] = None,
+):
+    """Turn model output and forcing into a prepared store.
+
+    Values: state and forcing (catalogue entries), variables, crop, coarsen, splits and more; an
+    unknown one is refused with the list of all. Killed and started again, it goes on.
+    """
+    from seaice_lab.surrogate.assemble import PrepareConfig
+    from seaice_lab.surrogate.store import prepare
+
+    made = prepare(_configuration(PrepareConfig, config, parameter), store, scheduler)
+    print(f"made {made}")
+
+
+@app.command()
+def train(run: RunFolder, config: ConfigFile = None, parameter: Settings = None):
+    """Train a surrogate into a run folder; started again, it goes on where it was killed.
+
+    On several GPUs: torchrun --nproc-per-node=4 -m seaice_lab.cli train runs/demo -p store=...
+    """
+    from seaice_lab.surrogate.model import TrainConfig, train
+
+    made = train(_configuration(TrainConfig, config, parameter), run)
+    print(f"made {made}/weights.safetensors")
+
+
+@app.command()
+def forecast(
+    run: RunFolder,
+    steps: Annotated[int, typer.Option(help="Steps of the surrogate; 60 are 30 days.")] = 60,
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    every: Annotated[int, typer.Option(help="Use every n-th start date.")] = 1,
+    batch_size: Annotated[int, typer.Option(help="Start dates stepped together.")] = 64,
+):
+    """Forecast from every start date of a split into RUN/forecast.zarr."""
+    from seaice_lab.surrogate.forecast import forecast
+
+    print(f"made {forecast(run, steps, split, every, batch_size)}")
+
+
+@app.command()
+def evaluate(run: RunFolder):
+    """Score the forecast of a run against truth and persistence; write scores and spectra."""
+    from seaice_lab.surrogate.evaluation import evaluate, report
+
+    table, spectrum = evaluate(run)
+    print(report(table, spectrum))
+    print(f"made {run}/scores.nc and {run}/spectra.nc")
+
+
+@app.command()
+def pipeline(
+    parameters: Annotated[
+        Path | None, typer.Option(help="YAML file of values for the notebooks.")
+    ] = None,
+    parameter: Settings = None,
+):
+    """Run the notebooks in order: explore, prepare, train, evaluate, spectra.
+
+    A value goes to every notebook that has a parameter of that name; a name that none has is
+    refused before anything starts. Executed copies go to RUN/notebooks.
+    """
+    from seaice_lab import notebooks
+    from seaice_lab.config import read_yaml
+
+    values = {} if parameters is None else read_yaml(parameters)
+    values |= notebooks.parse_parameters(parameter or [])
+    run, made = notebooks.pipeline(values)
+    from seaice_lab.surrogate.evaluation import read_evaluation, report
+
+    print("\n" + report(*read_evaluation(run)))
+    print("made")
+    for path in (*made, *(run / name for name in ("forecast.zarr", "scores.nc", "spectra.nc"))):
+        print(f"  {path}")
+    print("open the executed notebooks with\n  make lab")
+
+
+@runs_app.command("list")
+def runs_list(folder: Annotated[Path, typer.Argument(help="Folder of runs.")] = Path("runs")):
+    """List the runs in a folder, oldest first, with their state."""
+    from seaice_lab import runs
+
+    rows = runs.list_runs(folder)
+    if not rows:
+        print(f"no runs in {folder}; make one with `seaice-lab pipeline` or `seaice-lab train`")
+    for row in rows:
+        print(f"{row.name:24s} {row.kind:12s} {row.state:12s} {row.created}")
+
+
+def _configuration(model, path, pairs):
+    """A configuration from a YAML file and single values; ``fit.epochs=3`` reaches inside."""
+    from seaice_lab.config import read_yaml
+    from seaice_lab.notebooks import parse_parameters
+
+    values = {} if path is None else read_yaml(path)
+    for name, value in parse_parameters(pairs or []).items():
+        *outer, last = name.split(".")
+        place = values
+        for key in outer:
+            place = place.setdefault(key, {})
+        place[last] = value
+    return model.parse(values, path or "--parameter")
+
+
+if __name__ == "__main__":
+    main()

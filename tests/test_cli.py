@@ -1,0 +1,83 @@
+"""The command line: it does the jobs, and bad input is one sentence without a traceback."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+COMMANDS = ["data list", "data show", "data make", "prepare", "train", "forecast", "evaluate",
+            "pipeline", "runs list"]  # fmt: skip
+
+
+def seaice_lab(*words):
+    return subprocess.run(
+        [str(Path(sys.executable).with_name("seaice-lab")), *map(str, words)],
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+
+
+def test_prepare_train_forecast_and_evaluate_from_the_command_line(waves, tmp_path):
+    steps = [
+        ("prepare", "stores/w.zarr", "-p", "state=waves"),
+        ("train", "runs/w", "-p", "store=stores/w.zarr", "-p", "width=4", "-p", "fit.epochs=1",
+         "-p", "fit.batch_size=8"),
+        ("forecast", "runs/w", "--steps", "2"),
+        ("evaluate", "runs/w"),
+        ("runs", "list"),
+    ]  # fmt: skip
+    outputs = []
+    for words in steps:
+        done = seaice_lab(*words)
+        assert done.returncode == 0, done.stderr
+        outputs.append(done.stdout)
+    assert "made stores/w.zarr" in outputs[0]
+    assert "persistence" in outputs[3]
+    assert "evaluated" in outputs[4]
+    assert (tmp_path / "runs" / "w" / "spectra.nc").exists()
+
+
+def test_data_list_and_show_tell_what_is_here(waves):
+    listed = seaice_lab("data", "list").stdout
+    assert "waves" in listed
+    assert "4 files" in listed
+    shown = seaice_lab("data", "show", "waves").stdout
+    assert "licence: CC0" in shown
+    assert "sit" in shown
+
+
+BAD = {
+    "an unknown key": (
+        ("prepare", "x.zarr", "-p", "coarse=2"), "unknown key 'coarse'; the known ones are state",
+    ),
+    "an unknown dataset": (("prepare", "x.zarr", "-p", "state=wave"), "waves"),
+    "a missing store": (
+        ("train", "runs/a", "-p", "store=none.zarr"), "none.zarr: no such store; make it with",
+    ),
+    "a missing run": (("forecast", "runs/none"), "no such run"),
+    "a missing forecast": (("evaluate", "runs/none"), "run `seaice-lab forecast"),
+    "an unknown notebook parameter": (("pipeline", "-p", "epoch=2"), "unknown parameter 'epoch'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_sentence_on_stderr_and_status_two(case, waves):
+    words, message = BAD[case]
+    done = seaice_lab(*words)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("seaice-lab: ")
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command):
+    done = seaice_lab(*command.split(), "--help")
+    assert done.returncode == 0
+    assert len(done.stdout.splitlines()) > 5
+
+
+def test_help_answers_without_importing_torch():
+    code = "import sys; import seaice_lab.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -1,0 +1,105 @@
+"""The notebook runner: parameters are checked by name and type before anything starts."""
+
+import nbformat
+import pytest
+
+from seaice_lab import notebooks
+from seaice_lab.errors import InputError
+
+PARAMETERS = 'run = "runs/a=b"  # folder\nsteps = 3\nrate = 0.5\nflag = False\nlimit = None'
+
+
+def write(path, *sources, parameters=PARAMETERS):
+    cells = [nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})]
+    cells += [nbformat.v4.new_code_cell(source) for source in sources]
+    kernel = {
+        "kernelspec": {"name": "somebodys-machine", "display_name": "x", "language": "python"}
+    }
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), path)
+    return path
+
+
+def test_known_parameters_are_read_with_their_defaults(tmp_path):
+    path = write(tmp_path / "n.ipynb")
+    assert notebooks.known_parameters(path) == {
+        "run": "runs/a=b", "steps": 3, "rate": 0.5, "flag": False, "limit": None,
+    }  # fmt: skip
+
+
+def test_an_unknown_parameter_is_refused_before_anything_runs_with_the_known_ones(tmp_path):
+    path = write(tmp_path / "n.ipynb", f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with pytest.raises(InputError, match=r"n.ipynb: unknown parameter 'stpes'; .* steps = 3"):
+        notebooks.execute(path, tmp_path / "out.ipynb", {"stpes": 5})
+    assert not (tmp_path / "ran").exists()
+    assert not (tmp_path / "out.ipynb").exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [({"steps": "many"}, "str"), ({"steps": 1.5}, "float"), ({"flag": 1}, "int"),
+     ({"rate": "0.5"}, "str"), ({"steps": True}, "bool")],
+)  # fmt: skip
+def test_a_value_of_another_type_is_refused(tmp_path, value, kind):
+    path = write(tmp_path / "n.ipynb")
+    with pytest.raises(InputError, match=rf"\({kind}\), expected (int|bool|float), such as"):
+        notebooks.check_parameters(path, value)
+
+
+def test_whole_numbers_stand_in_for_floats_and_none_takes_anything(tmp_path):
+    path = write(tmp_path / "n.ipynb")
+    checked = notebooks.check_parameters(path, {"rate": 2, "limit": [1, 2]})
+    assert checked == {"rate": 2.0, "limit": [1, 2]}
+    assert isinstance(checked["rate"], float)
+
+
+def test_execution_replaces_the_defaults_and_keeps_notebook_and_page(tmp_path, capfd):
+    path = write(tmp_path / "n.ipynb", "print('steps', steps * 2)", "import os; os.getcwd()")
+    out = notebooks.execute(path, tmp_path / "deep" / "out.ipynb", {"steps": 21}, folder=tmp_path)
+    executed = nbformat.read(out, as_version=4)
+    outputs = [cell.outputs for cell in executed.cells if cell.cell_type == "code" and cell.outputs]
+    assert outputs[0][0].text == "steps 42\n"
+    assert str(tmp_path) in outputs[1][0].data["text/plain"]
+    assert "steps 42" in (tmp_path / "deep" / "out.html").read_text()
+    assert "steps 42" in capfd.readouterr().out
+    assert sorted(p.name for p in (tmp_path / "deep").iterdir()) == ["out.html", "out.ipynb"]
+
+
+def test_bad_input_inside_a_notebook_is_told_in_its_own_sentence(tmp_path):
+    raises = "from seaice_lab.errors import InputError\nraise InputError('the store is missing')"
+    path = write(tmp_path / "n.ipynb", raises)
+    with pytest.raises(
+        InputError, match=r"n.ipynb: the store is missing \(executed so"
+    ):
+        notebooks.execute(path, tmp_path / "out.ipynb")
+    assert not (tmp_path / "out.ipynb").exists()
+    assert (tmp_path / "out.failed.ipynb").exists()
+
+
+def test_a_kernel_that_dies_is_told_and_the_finished_cells_are_kept(tmp_path):
+    path = write(tmp_path / "n.ipynb", "print('first')", "import os; os._exit(1)")
+    with pytest.raises(InputError, match="n.ipynb: the kernel died"):
+        notebooks.execute(path, tmp_path / "out.ipynb")
+    assert "first" in (tmp_path / "out.failed.ipynb").read_text()
+
+
+def test_files_that_are_no_notebooks_or_have_no_parameters_are_refused(tmp_path):
+    (tmp_path / "n.ipynb").write_text("not json")
+    with pytest.raises(InputError, match="n.ipynb: cannot be read as a notebook"):
+        notebooks.known_parameters(tmp_path / "n.ipynb")
+    nbformat.write(nbformat.v4.new_notebook(), tmp_path / "m.ipynb")
+    with pytest.raises(InputError, match="m.ipynb: has 0 cells tagged 'parameters', expected one"):
+        notebooks.known_parameters(tmp_path / "m.ipynb")
+
+
+def test_parameters_on_the_command_line_are_read_as_yaml():
+    parsed = notebooks.parse_parameters(["epochs=3", "run=runs/x", "compile=true", "note=a=b"])
+    assert parsed == {"epochs": 3, "run": "runs/x", "compile": True, "note": "a=b"}
+    with pytest.raises(InputError, match="'epochs': expected name=value"):
+        notebooks.parse_parameters(["epochs"])
+
+
+def test_the_pipeline_refuses_a_value_that_no_notebook_knows():
+    with pytest.raises(
+        InputError, match=r"unknown parameter 'epcohs'; .* know .*epochs"
+    ):
+        notebooks.pipeline({"epcohs": 1})
