@@ -119,14 +119,18 @@ def test_even_windows_are_refused():
         PartialConv2d(1, 1, COAST, kernel_size=4)
 
 
-def test_mish_and_its_gradient_are_those_of_the_definition():
-    x = torch.cat([torch.linspace(-60, 60, 4001), torch.tensor([-1e4, 0.0, 1e4])]).double()
+@pytest.mark.parametrize("form", [mish, torch.compile(mish, backend="eager")])
+def test_mish_and_its_gradient_are_those_of_the_definition(form):
+    """Also as traced, where the form with one exponential is in force."""
+    x = torch.cat([torch.linspace(-60, 60, 401), torch.tensor([-1e4, 0.0, 1e4])]).double()
     ours, reference = x.clone().requires_grad_(), x.clone().requires_grad_()
-    mish(ours).sum().backward()
-    F.mish(reference).sum().backward()
-    torch.testing.assert_close(mish(x), F.mish(x), rtol=1e-13, atol=1e-24)
+    y = form(ours)
+    y.sum().backward()
+    expected = reference * torch.tanh(F.softplus(reference, threshold=700))
+    expected.sum().backward()
+    torch.testing.assert_close(y, expected, rtol=1e-13, atol=1e-24)
     torch.testing.assert_close(ours.grad, reference.grad, rtol=1e-13, atol=1e-14)
-    assert mish(torch.tensor([-1e4, 0.0, 1e4])).tolist() == [0, 0, 1e4]
+    assert form(torch.tensor([-1e4, 0.0, 1e4])).tolist() == [0, 0, 1e4]
 
 
 def test_batch_norm_over_an_all_ocean_grid_is_that_of_torch():
@@ -199,6 +203,16 @@ def test_gradient_of_pooling_reaches_no_land():
     OceanMaxPool2d(COAST)(x).sum().backward()
     assert (x.grad[..., ~COAST] == 0).all()
     assert x.grad.sum() == 5  # five of the six coarse cells hold sea
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_layers_keep_the_channels_last_layout(published):
+    """Lost, every following convolution reorders its input, and the network slows down."""
+    layout = torch.channels_last
+    x = zero_on_land(torch.randn(2, 3, *COAST.shape), COAST).to(memory_format=layout)
+    x = PartialConv2d(3, 5, COAST, published=published).to(memory_format=layout)(x)
+    assert x.is_contiguous(memory_format=layout)
+    assert OceanBatchNorm2d(5, COAST)(x).is_contiguous(memory_format=layout)
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])

@@ -8,9 +8,9 @@ import pytest
 import xarray as xr
 from conftest import ENTRY, SIZE, change, wave_run, write_catalogue
 
+from seaice_lab.catalog import SplitRule
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate import store as store_module
-from seaice_lab.catalog import SplitRule
 from seaice_lab.surrogate.assemble import PrepareConfig
 from seaice_lab.surrogate.store import in_split, open_store, prepare, statistics
 

@@ -1,0 +1,87 @@
+"""The catalogue: what it accepts, where it looks, and what it says when something is wrong."""
+
+import pytest
+from conftest import ENTRY, change, write_catalogue
+
+from seaice_lab import catalog
+from seaice_lab.errors import InputError
+
+
+def test_the_bundled_catalogue_is_valid_and_every_entry_names_licence_and_source():
+    entries = catalog.load()
+    assert {"sample", "synthetic-arctic", "nextsim-moorings", "era5", "era5-legacy", "nextsimdg",
+            "nsidc0051"} <= set(entries)  # fmt: skip
+    for name, entry in entries.items():
+        assert entry.licence, name
+        assert entry.source, name
+    assert len(catalog.files(entries["sample"])) == 7
+
+
+def test_a_wrong_key_is_refused_with_the_known_ones(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_catalogue(tmp_path, {"waves": ENTRY | {"license": "CC0"}})
+    with pytest.raises(InputError, match=r"entry waves: unknown key 'license'; .*licence"):
+        catalog.load()
+
+
+def test_a_missing_key_and_a_wrong_format_are_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_catalogue(tmp_path, {"a": {k: v for k, v in ENTRY.items() if k != "source"}})
+    with pytest.raises(InputError, match="entry a: the key 'source' is missing; add it"):
+        catalog.load()
+    write_catalogue(tmp_path, {"a": ENTRY | {"format": "grib"}})
+    with pytest.raises(InputError, match="entry a: format is 'grib', but: .*nextsimdg"):
+        catalog.load()
+    write_catalogue(tmp_path, {"a": ["files"]})
+    with pytest.raises(InputError, match="entry a: found list, expected 'key: value' pairs"):
+        catalog.load()
+
+
+def test_an_unknown_dataset_lists_the_known_ones(waves):
+    with pytest.raises(InputError, match="dataset 'wave' is not in the catalogue; it has waves"):
+        catalog.find("wave")
+
+
+def test_data_are_looked_for_in_the_users_folder_first(waves, tmp_path, monkeypatch):
+    elsewhere = tmp_path / "elsewhere" / "waves"
+    elsewhere.mkdir(parents=True)
+    (waves / "test_1.nc").rename(elsewhere / "test_1.nc")
+    monkeypatch.setenv("SEAICE_DATA", str(tmp_path / "elsewhere"))
+    assert catalog.files(catalog.find("waves")) == [elsewhere / "test_1.nc"]
+    monkeypatch.setenv("SEAICE_DATA", str(tmp_path / "nowhere"))
+    assert len(catalog.files(catalog.find("waves"))) == 3
+
+
+def test_missing_files_say_where_they_were_looked_for_and_how_to_get_them(waves, tmp_path):
+    for path in waves.glob("*.nc"):
+        path.unlink()
+    with pytest.raises(InputError, match=r"no file matches waves/\*.nc in .*/data; get them from"):
+        catalog.open("waves")
+    write_catalogue(tmp_path, {"waves": ENTRY | {"generator": {"size": 16}}})
+    with pytest.raises(InputError, match="make them with `seaice-lab data make waves`"):
+        catalog.open("waves")
+
+
+def test_a_grid_of_another_size_is_refused(waves, tmp_path):
+    write_catalogue(tmp_path, {"waves": ENTRY | {"shape": [64, 64]}})
+    with pytest.raises(InputError, match=r"its grid is 32 x 32, but the entry waves says 64 x 64"):
+        catalog.open("waves")
+
+
+def test_runs_keep_their_own_times_and_names(waves):
+    dataset = catalog.open("waves")
+    assert dataset.sizes["time"] == 96
+    assert list(dict.fromkeys(dataset.run.values)) == ["test_1", "train_1", "train_2", "val_1"]
+
+
+def test_files_of_one_series_are_joined_in_time_order(waves, tmp_path):
+    import numpy as np
+
+    change(waves / "test_1.nc", lambda d: d.assign_coords(time=d.time + np.timedelta64(6, "D")))
+    entry = {k: v for k, v in ENTRY.items() if k not in ("separate_runs", "splits")}
+    entry |= {"paths": ["waves/test_1.nc", "waves/train_1.nc"]}
+    write_catalogue(tmp_path, {"series": entry})
+    dataset = catalog.open("series")
+    assert dataset.get_index("time").is_monotonic_increasing
+    assert dataset.sizes["time"] == 48
+    assert set(dataset.run.values) == {"series"}

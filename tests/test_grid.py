@@ -1,0 +1,121 @@
+"""Geometry: areas, axes, coarsening, nearest points and coastlines against known answers."""
+
+import numpy as np
+import pytest
+from keras_weights import read
+
+from seaice_lab import grid
+from seaice_lab.errors import InputError
+
+
+def polar_grid(size=20, dx_m=25e3, x0=0.0, y0=0.0):
+    centre = (np.arange(size) - (size - 1) / 2) * dx_m
+    x, y = np.meshgrid(centre + x0, centre + y0)
+    return (*grid.unproject(x, y), x, y)
+
+
+def test_the_pole_is_the_origin_and_forty_five_west_points_down():
+    x, y = grid.project(90.0, 0.0)
+    assert (x, y) == pytest.approx((0, 0), abs=1e-3)
+    x, y = grid.project(70.0, -45.0)
+    assert x == pytest.approx(0, abs=1e-3)
+    assert y == pytest.approx(-2187e3, rel=2e-3)
+    latitude, longitude = grid.unproject(*grid.project(75.0, 120.0))
+    assert (latitude, longitude) == pytest.approx((75, 120))
+
+
+def test_cells_of_25_km_have_625_square_km_at_seventy_north_where_the_map_is_true():
+    latitude, longitude, *_ = polar_grid(x0=2187e3)
+    area = grid.cell_area(latitude, longitude)
+    assert area[10, 10] == pytest.approx(625e6, rel=0.01)
+    # At the pole the map enlarges: scale 1/0.9698.
+    latitude, longitude, *_ = polar_grid()
+    assert grid.cell_area(latitude, longitude)[10, 10] == pytest.approx(625e6 * 1.0316**2, rel=0.02)
+
+
+def test_areas_of_a_regular_band_add_up_to_the_band():
+    latitude, longitude = np.meshgrid(np.arange(60.5, 80), np.arange(0.5, 360), indexing="ij")
+    inner = grid.cell_area(latitude, longitude)[1:-1].sum() * 360 / 360
+    band = 2 * np.pi * grid.EARTH_RADIUS_M**2 * (np.sin(np.radians(79)) - np.sin(np.radians(61)))
+    assert inner == pytest.approx(band, rel=1e-3)
+
+
+def test_a_wind_along_the_grid_axis_becomes_the_x_component_and_speed_is_kept():
+    latitude, longitude, x, y = polar_grid(x0=5e5, y0=-8e5)
+    # East at longitude l makes the angle l + 45 degrees with the grid's x axis.
+    angle = np.radians(longitude + 45)
+    u_x, v_y = grid.rotate_to_grid(np.cos(-angle), np.sin(-angle), latitude, longitude)
+    np.testing.assert_allclose(u_x, 1, atol=2e-3)
+    np.testing.assert_allclose(v_y, 0, atol=2e-2)
+    u_x, v_y = grid.rotate_to_grid(3.0, 4.0, latitude, longitude)
+    np.testing.assert_allclose(np.hypot(u_x, v_y), 5, rtol=1e-12)
+
+
+def test_rows_that_run_down_turn_the_second_component():
+    latitude, longitude, *_ = polar_grid(x0=5e5)
+    up = grid.rotate_to_grid(1.0, 2.0, latitude, longitude)
+    down = grid.rotate_to_grid(1.0, 2.0, latitude[::-1], longitude[::-1])
+    np.testing.assert_allclose(down[0][::-1], up[0], atol=1e-9)
+    np.testing.assert_allclose(down[1][::-1], -up[1], atol=1e-9)
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_coarsening_by_the_published_rule_gives_the_published_numbers(factor):
+    data = read("masks")
+    ocean = data["B/level0"] > 0.5
+    field = data[f"B/field_x{factor}"].astype("float64")
+    found = grid.coarsen_published(field, ocean, factor)
+    np.testing.assert_allclose(found, data[f"B/field_blockmean_x{factor}"], rtol=1e-6, atol=1e-7)
+    land = data[f"B/land_blockmin_x{factor}"].astype(bool)
+    np.testing.assert_array_equal(grid.coarsen_ocean(ocean, factor), ~land)
+
+
+def test_our_coarsening_averages_the_ocean_children_whatever_stands_on_land():
+    field = np.array([[1.0, 3.0, np.nan, 99.0], [5.0, np.nan, np.nan, 7.0]])
+    ocean = np.array([[True, True, False, False], [True, False, False, True]])
+    np.testing.assert_allclose(grid.coarsen_mean(field, ocean, 2), [[3.0, 7.0]])
+    none = np.zeros((2, 4), bool)
+    assert np.isnan(grid.coarsen_mean(field, none, 2)).all()
+
+
+def test_a_grid_that_does_not_divide_is_refused():
+    with pytest.raises(InputError, match="6 x 7 cells cannot be coarsened by 2; crop"):
+        grid.coarsen_mean(np.ones((6, 7)), np.ones((6, 7), bool), 2)
+
+
+def test_the_nearest_point_is_that_of_a_search_through_all():
+    rng = np.random.default_rng(0)
+    latitude, longitude = rng.uniform(60, 90, 200), rng.uniform(-180, 180, 200)
+    to = rng.uniform(60, 90, 50), rng.uniform(-180, 180, 50)
+
+    def vector(lat, lon):
+        lat, lon = np.radians(lat), np.radians(lon)
+        return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], -1)
+
+    nearness = vector(*to) @ vector(latitude, longitude).T
+    found = grid.nearest_neighbour(latitude, longitude, *to)
+    # The search is on the ellipsoid: where two points are nearly as near, either may win.
+    best = nearness.max(axis=1)
+    chosen = nearness[np.arange(50), found]
+    np.testing.assert_allclose(np.arccos(chosen), np.arccos(best), atol=2e-4)
+    assert (found == nearness.argmax(axis=1)).mean() > 0.9
+
+
+def test_the_coast_of_one_land_cell_is_its_four_sides():
+    ocean = np.ones((3, 3), bool)
+    ocean[1, 1] = False
+    segments = grid.coastline(ocean, [0.0, 10.0, 20.0], [0.0, 10.0, 20.0])
+    sides = {tuple(sorted(map(tuple, segment))) for segment in segments.tolist()}
+    assert sides == {
+        ((5, 5), (5, 15)), ((15, 5), (15, 15)), ((5, 5), (15, 5)), ((5, 15), (15, 15)),
+    }  # fmt: skip
+
+
+def test_the_land_file_holds_greenland_and_leaves_the_pole_sea():
+    import shapely
+
+    polygons = [shapely.polygons(ring) for ring in grid.land_polygons()]
+    summit = shapely.points(*grid.project(72.5, -38.5))
+    pole = shapely.points(0, 0)
+    assert any(polygon.contains(summit) for polygon in polygons)
+    assert not any(polygon.contains(pole) for polygon in polygons)
