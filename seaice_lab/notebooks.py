@@ -139,6 +139,7 @@ def execute(path, output, parameters=None, folder=None):
         papermill.execute_notebook(
             str(path), str(unfinished), parameters=parameters, kernel_name=KERNEL,
             cwd=str(folder or Path.cwd()), progress_bar=False, stdout_file=sys.stdout,
+            extra_arguments=["--log-level=ERROR"],
         )  # fmt: skip
     except PapermillExecutionError as error:
         cause = error.evalue if error.ename == "InputError" else f"{error.ename}: {error.evalue}"

@@ -15,7 +15,7 @@ from typing import Literal
 
 import pandas as pd
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import distributed, nn
 
 from seaice_lab import progress, runs
@@ -247,7 +247,7 @@ def save_epoch(run, model, optimiser, schedule, state, better):
     }
     if better:
         with runs.replacing(run / "weights.safetensors") as temporary:
-            save_file(weights, temporary)
+            temporary.write_bytes(save(weights))
     checkpoint = {
         "model": weights,
         "optimiser": optimiser.state_dict(),

@@ -3,7 +3,7 @@
     npm pack world-atlas@2.0.2 && tar xf world-atlas-2.0.2.tgz
     python seaice_lab/data/make_land.py package/land-50m.json seaice_lab/data/land_50m.npz
 
-Needs shapely, which comes with cartopy.
+A program of its own, run once; the result is package data.
 """
 
 import json
@@ -28,8 +28,10 @@ def decode_arcs(topology):
 def ring(arc_numbers, arcs):
     """Join the arcs of one ring; a negative number ~n means arc n backwards."""
     pieces = [arcs[n] if n >= 0 else arcs[~n][::-1] for n in arc_numbers]
-    joined = [pieces[0], *(piece[1:] for piece in pieces[1:])]
-    return np.concatenate(joined)
+    joined = np.concatenate([pieces[0], *(piece[1:] for piece in pieces[1:])])
+    # Eurasia crosses the date line: without the jump from 180 to -180 its ring stays one ring.
+    joined[:, 0] = np.unwrap(joined[:, 0], period=360)
+    return joined
 
 
 def without_holes(polygon):
@@ -52,7 +54,7 @@ def main(topojson_path, npz_path):
     with open(topojson_path) as stream:
         topology = json.load(stream)
     arcs = decode_arcs(topology)
-    north = shapely.box(-181, SOUTHERN_LIMIT, 181, 91)
+    north = shapely.box(-540, SOUTHERN_LIMIT, 540, 91)
     projected = []
     for geometry in topology["objects"]["land"]["geometries"]:
         for outer, *holes in geometry["arcs"]:
@@ -67,7 +69,7 @@ def main(topojson_path, npz_path):
                             piece, lambda c: np.column_stack(project(c[:, 1], c[:, 0]))
                         )
                     )
-    # Natural Earth cuts Chukotka and Wrangel Island at the date line: the union heals it.
+    # Natural Earth cuts some islands at the date line: the union heals it.
     snapped = [shapely.make_valid(shapely.set_precision(piece, SNAP_M)) for piece in projected]
     land = shapely.union_all(snapped, grid_size=SNAP_M)
     rings = [
