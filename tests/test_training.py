@@ -138,7 +138,7 @@ def test_the_decay_takes_the_published_share_of_a_weight_at_every_step(tmp_path)
 def test_bfloat16_and_compile_train_too(tmp_path):
     history = run_fit(tmp_path / "bf16", settings(epochs=30, precision="bfloat16"))
     assert history.train_loss.iloc[-1] < 0.5 * history.train_loss.iloc[0]
-    compiled = run_fit(tmp_path / "compiled", settings(epochs=2, compile=True))
+    compiled = run_fit(tmp_path / "compiled", settings(epochs=2, compile="always"))
     assert compiled.train_loss.iloc[1] < compiled.train_loss.iloc[0]
     assert set(load_file(tmp_path / "compiled" / "weights.safetensors")) == {
         "layer.weight", "layer.bias",

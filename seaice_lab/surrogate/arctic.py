@@ -185,7 +185,7 @@ def climatology_c(domain, day):
     bering = 3 * np.exp(-(((x + 2.3e6) / 4e5) ** 2) - ((y - 1.6e6) / 5e5) ** 2)
     labrador = 5 * np.exp(-(((x + 9e5) / 5e5) ** 2) - ((y + 2.6e6) / 5e5) ** 2)
     warm = norway + barents + greenland_sea + bering + labrador
-    return FREEZING_C + warm * (1 - 0.25 * season) - 0.3 * season
+    return FREEZING_C + warm * (1 - 0.25 * season) + 0.25 * max(-season, 0.0)
 
 
 class Storms:

@@ -109,7 +109,7 @@ def freeze_and_melt(state, weather, ocean, climate_c, sun, step_s):
     air = weather.air_k - 273.15
     actual = h / np.maximum(cover, 0.02)
     blanket = snow / np.maximum(cover, 0.02)
-    resistance = actual / ICE_CONDUCTIVITY + blanket / SNOW_CONDUCTIVITY + 0.4
+    resistance = actual / ICE_CONDUCTIVITY + blanket / SNOW_CONDUCTIVITY + 0.15
     grown = cover * np.maximum(FREEZING_C - air, 0) / resistance * step_s / ICE_LATENT
     warmth = np.maximum(air + 1.0, 0) + 1.9 * sun * (air > -4)
     melting = 6.0e-3 * warmth * step_s / DAY_S * cover
@@ -129,7 +129,7 @@ def freeze_and_melt(state, weather, ocean, climate_c, sun, step_s):
     cover = np.clip(cover + (1 - cover) * new / 0.4 - cover_lost, 0, 1)
     h = (h + grown + new - melted) * ocean
     cover = np.minimum(cover, h / 0.2)  # no ice thinner than 20 cm where there is some
-    snow = snow + 2.0e-3 * step_s / DAY_S * cover * (air < -1) - snow_melt
+    snow = snow + 1.2e-3 * step_s / DAY_S * cover * (air < -1) - snow_melt
     snow = np.clip(np.minimum(snow, 0.4 * cover), 0, None) * (h > 0.01)
     return state._replace(thickness=h, concentration=cover, snow=snow, ocean_c=water)
 

@@ -12,7 +12,7 @@ from seaice_lab.surrogate.evaluation import open_forecast, read_evaluation
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-SMALL = {"coarsen": 2, "width": 4, "epochs": 2, "steps": 4, "every": 4}
+SMALL = {"coarsen": 2, "width": 4, "epochs": 2, "steps": 4, "every": 4, "compile": "never"}
 
 
 @pytest.fixture(scope="module")
