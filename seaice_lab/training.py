@@ -169,7 +169,7 @@ def fit(model, train_batches, validation_batches, loss, config, run, process, st
 
 
 def can_compile():
-    """Whether torch.compile can work here: on a GPU, or with a C++ compiler and Python's headers."""
+    """Whether torch.compile can work: on a GPU, or with a C++ compiler and Python's headers."""
     headers = Path(sysconfig.get_path("include"), "Python.h")
     return torch.cuda.is_available() or (shutil.which("g++") is not None and headers.exists())
 

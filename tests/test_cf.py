@@ -1,0 +1,50 @@
+"""What the program writes keeps the CF conventions, as the public checker sees it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from seaice_lab.surrogate import arctic
+from seaice_lab.surrogate.evaluation import evaluate
+from seaice_lab.surrogate.forecast import forecast
+from seaice_lab.surrogate.model import TrainConfig, train
+from seaice_lab.training import FitConfig
+
+
+def errors(path):
+    """Failed requirements of CF 1.8 (the newest rules the checker knows by number) in a file."""
+    report = path.with_suffix(".json")
+    checker = Path(sys.executable).with_name("compliance-checker")
+    subprocess.run(
+        [str(checker), "--test=cf:1.8", "--format=json_new", f"--output={report}", str(path)],
+        capture_output=True, timeout=120,
+    )  # fmt: skip
+    found = json.loads(report.read_text())[str(path)]["cf:1.8"]["high_priorities"]
+    return [message for check in found for message in check["msgs"]]
+
+
+def without_version(messages):
+    """The files declare CF-1.11, which this rule set does not know."""
+    return [message for message in messages if "Conventions" not in message]
+
+
+@pytest.fixture
+def run(store, tmp_path):
+    fit = FitConfig(epochs=1, batch_size=8, learning_rate=1e-3)
+    run = train(TrainConfig(store=str(store), width=4, fit=fit), tmp_path / "run", show=False)
+    forecast(run, steps=2, show=False)
+    evaluate(run, show=False)
+    return run
+
+
+@pytest.mark.parametrize("name", ["scores.nc", "spectra.nc"])
+def test_scores_and_spectra_are_cf(run, name):
+    assert without_version(errors(run / name)) == []
+
+
+def test_the_synthetic_arctic_is_cf(tmp_path):
+    (path,) = arctic.write(tmp_path, size=24, days=1, show=False)
+    assert without_version(errors(path)) == []
