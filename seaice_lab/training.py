@@ -144,7 +144,8 @@ def fit(model, train_batches, validation_batches, loss, config, run, process, st
             )
             model.eval()
             with torch.no_grad():
-                validation = run_epoch(forward, validation_batches(), loss, config, process)
+                # uncompiled: a second graph would cost more than it saves
+                validation = run_epoch(model, validation_batches(), loss, config, process)
             better = validation["loss"] < state["best"]
             state["epoch"] += 1
             state["best"] = min(validation["loss"], state["best"])

@@ -144,6 +144,7 @@ def evaluate(run, show=True):
 
 def _write(result, run, name, dataset):
     result = result.drop_vars(set(result.coords) - set(result.dims) - {"wavelength"})
+    result["lead_time"].attrs = {"standard_name": "forecast_period", "long_name": "Lead time"}
     result.attrs |= {
         "Conventions": names.CONVENTIONS,
         "title": f"{name.capitalize()} of run {run.name}",
