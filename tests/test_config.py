@@ -20,9 +20,7 @@ class Outer(Config):
 
 
 def test_an_unknown_key_is_refused_with_the_known_ones():
-    with pytest.raises(
-        InputError, match=r"--p: unknown key 'widht'; .*are width, fit"
-    ):
+    with pytest.raises(InputError, match=r"--p: unknown key 'widht'; .*are width, fit"):
         Outer.parse({"widht": 3}, "--p")
     with pytest.raises(InputError, match=r"unknown key 'fit.epoch'; the known ones are epochs"):
         Outer.parse({"fit": {"epoch": 3}}, "--p")

@@ -67,9 +67,7 @@ def test_execution_replaces_the_defaults_and_keeps_notebook_and_page(tmp_path, c
 def test_bad_input_inside_a_notebook_is_told_in_its_own_sentence(tmp_path):
     raises = "from seaice_lab.errors import InputError\nraise InputError('the store is missing')"
     path = write(tmp_path / "n.ipynb", raises)
-    with pytest.raises(
-        InputError, match=r"n.ipynb: the store is missing \(executed so"
-    ):
+    with pytest.raises(InputError, match=r"n.ipynb: the store is missing \(executed so"):
         notebooks.execute(path, tmp_path / "out.ipynb")
     assert not (tmp_path / "out.ipynb").exists()
     assert (tmp_path / "out.failed.ipynb").exists()
@@ -99,7 +97,5 @@ def test_parameters_on_the_command_line_are_read_as_yaml():
 
 
 def test_the_pipeline_refuses_a_value_that_no_notebook_knows():
-    with pytest.raises(
-        InputError, match=r"unknown parameter 'epcohs'; .* know .*epochs"
-    ):
+    with pytest.raises(InputError, match=r"unknown parameter 'epcohs'; .* know .*epochs"):
         notebooks.pipeline({"epcohs": 1})

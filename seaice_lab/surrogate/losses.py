@@ -70,13 +70,14 @@ def ocean_loss(
     ocean: torch.Tensor,
     area: torch.Tensor | None = None,
     global_mean_weight: float = GLOBAL_MEAN_WEIGHT,
+    tikhonov_weight: float = 0.0,
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Mean square error over the ocean plus the squared error of each sample's ocean mean.
 
     With e = prediction - target and [.] the area-weighted mean over ocean cells of one sample
     and channel, averaged at the end over samples and channels:
 
-    total = mean [e^2] + global_mean_weight mean [e]^2
+    total = mean [e^2] + global_mean_weight mean [e]^2 + tikhonov_weight mean [prediction^2]
 
     For increments of thickness, [e] is the error in the change of ice volume. It must be small
     because it adds up along a forecast: after n steps a constant error has grown n times,
@@ -98,11 +99,13 @@ def ocean_loss(
     ocean : (y, x) bool tensor, True where sea
     area : (y, x) cell areas in any unit; None means equal cells
     global_mean_weight : weight of the second term
+    tikhonov_weight : weight of the third term, which shrinks what the network is unsure of; with
+        little data it does better on weather that was not seen (Durand et al. 2024 call it nu)
 
     Returns
     -------
     total : scalar tensor with gradient
-    parts : detached scalars "local" and "global_mean", before weighting
+    parts : detached scalars "local", "global_mean" and "tikhonov", before weighting
 
     Raises
     ------
@@ -121,8 +124,13 @@ def ocean_loss(
     parts = {
         "local": (weight * error**2).sum((-2, -1)).mean(),
         "global_mean": ((weight * error).sum((-2, -1)) ** 2).mean(),
+        "tikhonov": (weight * torch.where(ocean, prediction, 0.0) ** 2).sum((-2, -1)).mean(),
     }
-    total = parts["local"] + global_mean_weight * parts["global_mean"]
+    total = (
+        parts["local"]
+        + global_mean_weight * parts["global_mean"]
+        + tikhonov_weight * parts["tikhonov"]
+    )
     return total, _detached(parts)
 
 

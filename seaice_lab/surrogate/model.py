@@ -20,8 +20,8 @@ from seaice_lab.training import FitConfig, Process, fit
 class TrainConfig(Config):
     """What to train; the defaults are the published surrogate (Durand et al. 2024).
 
-    ``window`` is a named window or one written out. ``global_mean_weight`` is lambda of the loss;
-    ``loss`` "ocean" averages over the ocean, weighted by cell area, and holds the mean of each
+    ``window`` is a named window or one written out. ``global_mean_weight`` is lambda of the loss,
+    ``tikhonov_weight`` nu; ``loss`` "ocean" averages over the ocean, weighted by cell area, and holds the mean of each
     sample; "published" averages over whole batches with land as zero. ``published_network`` lets
     land values reach coastal cells through pooling and batch statistics, as in the published one.
     ``input_noise`` is the standard deviation of the noise added to the normalised inputs while
@@ -35,6 +35,7 @@ class TrainConfig(Config):
     published_network: bool = False
     loss: Literal["ocean", "published"] = "ocean"
     global_mean_weight: float = GLOBAL_MEAN_WEIGHT
+    tikhonov_weight: float = 0.0
     input_noise: float = 0.01
     fit: FitConfig = FitConfig()
 
@@ -128,7 +129,12 @@ def train(config, run, show=True):
         if model.training:
             x = x + config.input_noise * torch.randn_like(x)
         prediction = model(x.contiguous(memory_format=torch.channels_last))
-        return loss(prediction.float(), y, global_mean_weight=config.global_mean_weight)
+        return loss(
+            prediction.float(),
+            y,
+            global_mean_weight=config.global_mean_weight,
+            tikhonov_weight=config.tikhonov_weight,
+        )
 
     fit(
         network,

@@ -180,9 +180,7 @@ def test_a_run_trained_on_other_data_is_not_taken_up(run, store):
 
 
 def test_a_grid_that_cannot_be_pooled_is_refused_before_training(store, tmp_path):
-    with pytest.raises(
-        InputError, match="16 x 24 cells cannot be halved 4 times"
-    ):
+    with pytest.raises(InputError, match="16 x 24 cells cannot be halved 4 times"):
         build_network("UNet5", torch.ones(16, 24, dtype=torch.bool), 10)
     config = TrainConfig(store=str(store), network="UNet9")
     with pytest.raises(InputError, match="UNet5"):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from keras_weights import error, image, read
 
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.layers import (
@@ -15,7 +16,6 @@ from seaice_lab.surrogate.layers import (
     window_ratio,
     zero_on_land,
 )
-from tests.surrogate.keras_weights import error, image, read
 
 COAST = torch.tensor(
     [

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from keras_weights import error, image, load, parameters, read
 
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.losses import ocean_loss, published_loss
 from seaice_lab.surrogate.networks import build_network
-from tests.surrogate.keras_weights import error, image, load, parameters, read
 
 OCEAN = torch.tensor([[1, 1, 0], [1, 1, 0]]).bool()
 
@@ -149,3 +149,13 @@ def test_areas_of_another_grid_are_refused():
     field = torch.zeros(1, 1, 2, 3)
     with pytest.raises(InputError, match=r"area: found shape \(1, 3\), expected \(2, 3\)"):
         ocean_loss(field, field, OCEAN, torch.ones(1, 3))
+
+
+def test_the_tikhonov_term_is_the_area_weighted_mean_square_of_the_prediction():
+    ocean = torch.tensor([[True, False], [True, True]])
+    area = torch.tensor([[1.0, 9.0], [2.0, 1.0]])
+    prediction = torch.tensor([[[[1.0, float("nan")], [2.0, 3.0]]]])
+    target = torch.where(ocean, prediction, 0.0)
+    total, parts = ocean_loss(prediction, target, ocean, area, tikhonov_weight=0.5)
+    assert parts["tikhonov"].item() == pytest.approx((1 + 2 * 4 + 9) / 4)
+    assert total.item() == pytest.approx(0.5 * 18 / 4)

@@ -3,10 +3,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from keras_weights import error, image, load, manifest, parameters, read
 
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.networks import UNet, build_network
-from tests.surrogate.keras_weights import error, image, load, manifest, parameters, read
 
 
 @pytest.fixture(scope="module")
