@@ -21,11 +21,11 @@ class TrainConfig(Config):
     """What to train; the defaults are the published surrogate (Durand et al. 2024).
 
     ``window`` is a named window or one written out. ``global_mean_weight`` is lambda of the loss,
-    ``tikhonov_weight`` nu; ``loss`` "ocean" averages over the ocean, weighted by cell area, and holds the mean of each
-    sample; "published" averages over whole batches with land as zero. ``published_network`` lets
-    land values reach coastal cells through pooling and batch statistics, as in the published one.
-    ``input_noise`` is the standard deviation of the noise added to the normalised inputs while
-    training (never in validation).
+    ``tikhonov_weight`` nu. ``loss`` "ocean" averages over the ocean, weighted by cell area, and
+    holds the mean of each sample; "published" averages over whole batches with land as zero.
+    ``published_network`` lets land values reach coastal cells through pooling and batch
+    statistics, as in the published one. ``input_noise`` is the standard deviation of the noise
+    added to the normalised inputs while training (never in validation).
     """
 
     store: str

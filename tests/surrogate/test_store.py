@@ -8,10 +8,11 @@ import pytest
 import xarray as xr
 from conftest import ENTRY, SIZE, change, wave_run, write_catalogue
 
+from seaice_lab import catalog
 from seaice_lab.catalog import SplitRule
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate import store as store_module
-from seaice_lab.surrogate.assemble import PrepareConfig
+from seaice_lab.surrogate.assemble import PrepareConfig, published_preparation
 from seaice_lab.surrogate.store import in_split, open_store, prepare, statistics
 
 
@@ -255,6 +256,18 @@ def test_a_zarr_store_that_was_not_prepared_is_refused(tmp_path):
     xr.Dataset({"sit": (("y", "x"), np.ones((2, 2)))}).to_zarr(tmp_path / "x.zarr")
     with pytest.raises(InputError, match="without the mask or the statistics"):
         open_store(tmp_path / "x.zarr")
+
+
+def test_the_published_preparation_has_the_published_crop_and_rules():
+    config = published_preparation(coarsen=2)
+    first_row, end_row, first_column, end_column = config.crop
+    assert (end_row - first_row, end_column - first_column) == (512, 512)
+    assert (first_row, first_column) == (91, 8)
+    assert (config.coarsen_rule, config.rotate_winds) == ("published", False)
+    rules = catalog.find(config.state).splits
+    assert {name: rule.period for name, rule in rules.items()} == {
+        "train": ("2009", "2016"), "validation": ("2017", "2017"), "test": ("2018", "2018"),
+    }  # fmt: skip
 
 
 def test_the_store_records_where_it_comes_from(store):
