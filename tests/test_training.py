@@ -135,9 +135,13 @@ def test_the_decay_takes_the_published_share_of_a_weight_at_every_step(tmp_path)
     torch.testing.assert_close(model.layer.weight.detach(), before * 0.99**3)
 
 
-def test_bfloat16_and_compile_train_too(tmp_path):
+def test_bfloat16_trains_too(tmp_path):
     history = run_fit(tmp_path / "bf16", settings(epochs=30, precision="bfloat16"))
     assert history.train_loss.iloc[-1] < 0.5 * history.train_loss.iloc[0]
+
+
+@pytest.mark.skipif(not training.can_compile(), reason="needs g++ and Python's headers, or a GPU")
+def test_a_compiled_model_trains_and_saves_under_the_plain_names(tmp_path):
     compiled = run_fit(tmp_path / "compiled", settings(epochs=2, compile="always"))
     assert compiled.train_loss.iloc[1] < compiled.train_loss.iloc[0]
     assert set(load_file(tmp_path / "compiled" / "weights.safetensors")) == {
