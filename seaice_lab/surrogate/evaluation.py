@@ -125,7 +125,7 @@ def evaluate(run, show=True):
     firsts = range(0, forecast.sizes["init_time"], length)
     bar = progress.bar(len(firsts), f"evaluate {run.name}", "block", show=show)
     for first in firsts:
-        block = forecast.isel(init_time=slice(first, first + length)).load()
+        block = _loaded(forecast.isel(init_time=slice(first, first + length)), run)
         truth, reference = truth_for(block, store), persistence_for(block, store)
         tables.append(scores.scores_by_start(block, truth, ocean, area, reference))
         both = xr.concat([truth, block], dim="source", coords="minimal", compat="override")
@@ -140,6 +140,16 @@ def evaluate(run, show=True):
     spectrum.attrs["comment"] = power.attrs["comment"]
     _write(spectrum, run, "spectra", dataset)
     return table, spectrum
+
+
+def _loaded(block, run):
+    try:
+        return block.load()
+    except Exception as error:  # each codec raises its own kind for a damaged chunk
+        raise InputError(
+            f"{run}/forecast.zarr: cannot be read ({type(error).__name__}: {error}); it is damaged, "
+            f"remove it and run `seaice-lab forecast {run}` again"
+        ) from None
 
 
 def _write(result, run, name, dataset):

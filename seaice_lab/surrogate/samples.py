@@ -100,11 +100,29 @@ class Fields:
         return self.__dict__ | {"_arrays": {}}
 
     def read(self, name, times):
-        """Values of one variable at positions on the time axis, float32 (len(times), y, x)."""
-        if name not in self._arrays:
-            array = zarr.open_group(self.path, mode="r")[name]
-            self._arrays[name] = array[:] if self.in_memory else array.oindex
-        return self._arrays[name][times]
+        """Values of one variable at positions on the time axis, float32 (len(times), y, x).
+
+        Raises
+        ------
+        InputError
+            If the store is damaged: a chunk is cut short or missing.
+        """
+        try:
+            if name not in self._arrays:
+                array = zarr.open_group(self.path, mode="r")[name]
+                self._arrays[name] = array[:] if self.in_memory else array.oindex
+            values = self._arrays[name][times]
+        except Exception as error:  # each codec raises its own kind for a damaged chunk
+            raise InputError(
+                f"{self.path}: {name} cannot be read ({type(error).__name__}: {error}); the store "
+                "is damaged, remove it and run `seaice-lab prepare` again"
+            ) from None
+        if np.isnan(values[:, self.ocean]).any():
+            raise InputError(
+                f"{self.path}: {name} has NaN in the ocean, as where a chunk is missing; the store "
+                "is damaged, remove it and run `seaice-lab prepare` again"
+            )
+        return values
 
 
 def locate(store, offsets_h, split=None, every=1):

@@ -100,6 +100,14 @@ def test_evaluating_against_a_store_with_other_times_is_refused(run, store, wave
         evaluate(run, show=False)
 
 
+def test_a_damaged_forecast_is_refused_when_it_is_read(run):
+    shard = next((run / "forecast.zarr" / "sit" / "c" / "3").rglob("0"))
+    shard = shard if shard.is_file() else next(p for p in shard.rglob("*") if p.is_file())
+    shard.write_bytes(shard.read_bytes()[:-40])
+    with pytest.raises(InputError, match=r"forecast.zarr: cannot be read .*seaice-lab forecast"):
+        evaluate(run, show=False)
+
+
 def test_missing_forecasts_and_scores_say_which_command_makes_them(run, tmp_path):
     with pytest.raises(InputError, match="does not exist; run `seaice-lab forecast"):
         open_forecast(tmp_path / "runs" / "none")

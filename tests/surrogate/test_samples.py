@@ -130,6 +130,22 @@ def test_a_store_without_a_needed_variable_is_refused(waves, tmp_path):
         Samples(path, WINDOWS["self_consistent"], "train")
 
 
+@pytest.mark.parametrize("memory_bytes", [0, 1e9])
+def test_a_damaged_store_is_refused_when_it_is_read(store, monkeypatch, memory_bytes):
+    monkeypatch.setattr(samples_module, "MEMORY_BYTES", memory_bytes)
+    train = Samples(store, WINDOWS["self_consistent"], "train")
+    train.fields._arrays.clear()
+    chunk = store / "u10" / "c" / str(train.positions[6.0][3]) / "0" / "0"
+    whole = chunk.read_bytes()
+    chunk.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"waves.zarr: u10 cannot be read .*prepare. again"):
+        train.take([3])
+    chunk.unlink()
+    train.fields._arrays.clear()
+    with pytest.raises(InputError, match=r"waves.zarr: u10 has NaN in the ocean.*missing"):
+        train.take([3])
+
+
 def test_an_unknown_window_lists_the_known_ones():
     with pytest.raises(InputError, match="published_4dvar"):
         window("tomorrow")
