@@ -147,8 +147,8 @@ def _loaded(block, run):
         return block.load()
     except Exception as error:  # each codec raises its own kind for a damaged chunk
         raise InputError(
-            f"{run}/forecast.zarr: cannot be read ({type(error).__name__}: {error}); it is damaged, "
-            f"remove it and run `seaice-lab forecast {run}` again"
+            f"{run}/forecast.zarr: cannot be read ({type(error).__name__}: {error}); it is "
+            f"damaged, remove it and run `seaice-lab forecast {run}` again"
         ) from None
 
 
