@@ -6,6 +6,7 @@ from the ocean mask, hence right for that grid; land beyond it is Natural Earth'
 Figures are made by pyplot: close them with ``plt.close`` when many are written to files.
 """
 
+from functools import wraps
 from typing import NamedTuple
 
 import cmocean  # noqa: F401  (registers its colour maps as "cmo.<name>")
@@ -40,7 +41,24 @@ class Scene(NamedTuple):
     extent: tuple[float, float, float, float]
 
 
-@plt.rc_context(FONT)
+def styled(style):
+    """Decorator: run a plotting function with these matplotlib settings."""
+
+    def decorate(plot):
+        @wraps(plot)
+        def in_style(*args, **kwargs):
+            # Loads the backend first: JupyterLab's turns the interactive mode on while it loads,
+            # which the context would undo, and no later figure would be shown.
+            plt.draw_if_interactive()
+            with plt.rc_context(style):
+                return plot(*args, **kwargs)
+
+        return in_style
+
+    return decorate
+
+
+@styled(FONT)
 def plot_map(
     field, ocean, ax=None, name=None, colour_range=None, colour_map=None, label=None, title=""
 ):
@@ -89,7 +107,7 @@ def plot_map(
     return ax.figure
 
 
-@plt.rc_context(FONT)
+@styled(FONT)
 def field_panels(
     truth, forecasts, lead_times, ocean, name=None, colour_range=None, truth_label="Truth"
 ):

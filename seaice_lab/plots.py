@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from seaice_lab.errors import InputError
+from seaice_lab.maps import styled
 
 STYLE = {
     "font.size": 10,
@@ -27,7 +28,7 @@ FORECAST, REFERENCE = COLOURS[1], COLOURS[2]
 SPREAD = (0.1, 0.9)  # quantiles over the starts, shaded behind a mean
 
 
-@plt.rc_context(STYLE)
+@styled(STYLE)
 def plot_scores(table, label="Forecast", reference_label="Persistence"):
     """RMSE, bias and, against a reference forecast, the ratio of the RMSEs with lead time.
 
@@ -74,7 +75,7 @@ def plot_scores(table, label="Forecast", reference_label="Persistence"):
     return fig
 
 
-@plt.rc_context(STYLE)
+@styled(STYLE)
 def plot_spectra(spectra, fits):
     """Power spectra on logarithmic axes, with the fitted power laws and their exponents.
 
@@ -116,7 +117,7 @@ def plot_spectra(spectra, fits):
     return fig
 
 
-@plt.rc_context(STYLE)
+@styled(STYLE)
 def plot_exponent(exponents):
     """Spectral exponent against lead time: a falling curve is a forecast that smooths.
 
@@ -139,7 +140,7 @@ def plot_exponent(exponents):
     return fig
 
 
-@plt.rc_context(STYLE)
+@styled(STYLE)
 def plot_history(history):
     """Training and validation loss, and the learning rate, against the epoch.
 

@@ -137,7 +137,7 @@ def fit(model, train_batches, validation_batches, loss, config, run, process, st
     show = show and process.leads
     with progress.bar(config.epochs, f"train {run.name}", "epoch", state["epoch"], show) as bar:
         while state["epoch"] < config.epochs and state["since_best"] < config.patience:
-            began = time.perf_counter()
+            began, learning_rate = time.perf_counter(), schedule.get_last_lr()[0]
             model.train()
             train = run_epoch(
                 forward, train_batches(state["epoch"]), loss, config, process, optimiser, schedule
@@ -150,7 +150,7 @@ def fit(model, train_batches, validation_batches, loss, config, run, process, st
             state["epoch"] += 1
             state["best"] = min(validation["loss"], state["best"])
             state["since_best"] = 0 if better else state["since_best"] + 1
-            row = {"epoch": state["epoch"], "learning_rate": schedule.get_last_lr()[0]}
+            row = {"epoch": state["epoch"], "learning_rate": learning_rate}
             row |= {f"train_{name}": value for name, value in train.items()}
             row |= {f"validation_{name}": value for name, value in validation.items()}
             row["seconds"] = round(time.perf_counter() - began, 3)

@@ -31,12 +31,12 @@ def test_the_pipeline_runs_every_notebook_of_the_project(made):
 @pytest.mark.parametrize("number", range(5))
 def test_every_executed_notebook_shows_figures_without_errors_or_warnings(made, number):
     _, executed = made
-    outputs = [
-        output
-        for cell in nbformat.read(executed[number], as_version=4).cells
-        for output in cell.get("outputs", [])
-    ]
-    assert any("image/png" in output.get("data", {}) for output in outputs)
+    cells = nbformat.read(executed[number], as_version=4).cells
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    drawn = [cell for cell in cells if cell.cell_type == "code" and "figure" in cell.source]
+    assert drawn
+    for cell in drawn:
+        assert any("image/png" in output.get("data", {}) for output in cell.outputs), cell.source
     assert not [output for output in outputs if output.output_type == "error"]
     assert not [output.text for output in outputs if output.get("name") == "stderr"]
     assert executed[number].with_suffix(".html").stat().st_size > 10_000
