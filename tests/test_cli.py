@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import ENTRY, write_catalogue
 
 COMMANDS = ["data list", "data show", "data make", "prepare", "train", "forecast", "evaluate",
             "pipeline", "runs list"]  # fmt: skip
@@ -44,6 +45,27 @@ def test_data_list_and_show_tell_what_is_here(waves):
     shown = seaice_lab("data", "show", "waves").stdout
     assert "licence: CC0" in shown
     assert "sit" in shown
+
+
+def test_the_synthetic_arctic_is_made_and_can_be_prepared(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SEAICE_DATA", str(tmp_path / "mine"))
+    days = {"train": "2001-01-01", "validation": "2001-01-02", "test": "2001-01-03"}
+    entry = {key: value for key, value in ENTRY.items() if key != "separate_runs"} | {
+        "paths": ["arctic/*.nc"],
+        "generator": {"size": 24, "days": 3, "step_h": 6},
+        "splits": {split: {"period": [day, day]} for split, day in days.items()},
+    }
+    write_catalogue(tmp_path, {"small-arctic": entry})
+    assert (
+        "`seaice-lab data make small-arctic`" in seaice_lab("data", "show", "small-arctic").stderr
+    )
+    made = seaice_lab("data", "make", "small-arctic")
+    assert made.returncode == 0, made.stderr
+    assert (tmp_path / "mine" / "arctic" / "synthetic_arctic_2001m01.nc").exists()
+    done = seaice_lab("prepare", "arctic.zarr", "-p", "state=small-arctic")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "arctic.zarr").exists()
 
 
 BAD = {
