@@ -107,8 +107,9 @@ class Fields:
         InputError
             If the store is damaged: a chunk is cut short or missing.
         """
+        first = name not in self._arrays
         try:
-            if name not in self._arrays:
+            if first:
                 array = zarr.open_group(self.path, mode="r")[name]
                 self._arrays[name] = array[:] if self.in_memory else array.oindex
             values = self._arrays[name][times]
@@ -117,7 +118,9 @@ class Fields:
                 f"{self.path}: {name} cannot be read ({type(error).__name__}: {error}); the store "
                 "is damaged, remove it and run `seaice-lab prepare` again"
             ) from None
-        if np.isnan(values[:, self.ocean]).any():
+        # Fields in memory are checked once, whole.
+        unchecked = self._arrays[name] if self.in_memory else values
+        if (first or not self.in_memory) and np.isnan(unchecked[:, self.ocean]).any():
             raise InputError(
                 f"{self.path}: {name} has NaN in the ocean, as where a chunk is missing; the store "
                 "is damaged, remove it and run `seaice-lab prepare` again"
