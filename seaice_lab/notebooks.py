@@ -134,7 +134,10 @@ def execute(path, output, parameters=None, folder=None):
     parameters = check_parameters(path, parameters or {})
     output.parent.mkdir(parents=True, exist_ok=True)
     unfinished = output.with_name(f"{output.stem}.failed.ipynb")
-    os.environ[progress.BATCH] = "1"
+    # A kernel inherits both; with a backend for files (as clusters often set) no figure would show.
+    inherited = {progress.BATCH: "1", "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+    before = {name: os.environ.get(name) for name in inherited}
+    os.environ.update(inherited)
     try:
         papermill.execute_notebook(
             str(path), str(unfinished), parameters=parameters, kernel_name=KERNEL,
@@ -150,7 +153,11 @@ def execute(path, output, parameters=None, folder=None):
             f"{unfinished}); use a smaller batch or grid, or a larger machine"
         ) from None
     finally:
-        del os.environ[progress.BATCH]
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
     with runs.disk_errors(output):
         unfinished.replace(output)
         page, _ = HTMLExporter(exclude_input_prompt=True, exclude_output_prompt=True).from_filename(
