@@ -77,7 +77,7 @@ def measure(size, days, parent):
         write_inputs(folder, size, days)
         command = [sys.executable, __file__, "--child"]
         began = time.perf_counter()
-        child = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+        child = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, text=True, check=True)
         seconds = time.perf_counter() - began
         megabytes = 4 * 4 * size**2 * days * 4 / 1e6
         shutil.rmtree(folder / "store.zarr")

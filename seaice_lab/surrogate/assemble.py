@@ -71,7 +71,9 @@ def assemble(config):
     fields = {name: coarsen(field, state.ocean, config) for name, field in fields.items()}
     result = xr.Dataset(fields).assign_coords(coarse_coordinates(state, config.coarsen))
     for name in fields:
-        result[name] = result[name].astype("float32").assign_attrs(names.attributes(name))
+        # Taking nearest points of a large grid splits it; a chunk of the store is a whole frame.
+        field = result[name].astype("float32").chunk({"y": -1, "x": -1})
+        result[name] = field.assign_attrs(names.attributes(name))
     return result.assign_coords(
         time=state.time.variable,
         segment=("time", segment, {"long_name": "windows never cross a segment"}),
