@@ -5,6 +5,7 @@ when numbers break, and takes a killed run up again at the last finished epoch. 
 continued run equals the uninterrupted one bit for bit.
 """
 
+import copy
 import math
 import os
 import queue
@@ -34,7 +35,9 @@ class FitConfig(Config):
     ``warmup_steps`` and falls to zero at the last epoch. ``patience`` counts epochs without a
     better validation loss. ``workers`` processes make the batches; 0 leaves it to a thread.
     ``compile`` "auto" uses torch.compile where it can work (see :func:`can_compile`): half a minute
-    at the start, then faster steps.
+    at the start, then faster steps. ``averaging`` is the decay of an exponential moving average of
+    the weights (0.99: over the last hundred steps), which is then what is validated and kept; 0
+    keeps the weights themselves.
     """
 
     epochs: int = 500
@@ -48,6 +51,7 @@ class FitConfig(Config):
     max_gradient_norm: float | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: Literal["auto", "always", "never"] = "never"
+    averaging: float = 0.0
     workers: int = 0
     seed: int = 0
 
@@ -116,36 +120,33 @@ def fit(model, train_batches, validation_batches, loss, config, run, process, st
     run = Path(run)
     torch.manual_seed(config.seed)
     model.to(process.device, memory_format=torch.channels_last)
-    optimiser = torch.optim.AdamW(
-        model.parameters(),
-        lr=config.learning_rate,
-        # torch multiplies the decay by the learning rate, the published optimiser does not
-        weight_decay=config.weight_decay / config.learning_rate,
-        eps=1e-7,
-        fused=True,
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: factor(config, step, steps)
-    )
+    optimiser, schedule = adamw(model, config, steps)
+    averaged = copy.deepcopy(model).eval() if config.averaging else model
     state = {"epoch": 0, "best": float("inf"), "since_best": 0, "history": []}
     if (run / "checkpoint.pt").exists():
-        state = resume(run / "checkpoint.pt", model, optimiser, schedule)
+        state = resume(run / "checkpoint.pt", model, averaged, optimiser, schedule)
     compiled = config.compile == "always" or (config.compile == "auto" and can_compile())
     forward = torch.compile(model) if compiled else model
     if process.world > 1:
         forward = nn.parallel.DistributedDataParallel(forward)
+
+    def after_step():
+        schedule.step()
+        set_epsilon(optimiser, schedule.last_epoch)
+        if config.averaging:
+            follow(averaged, model, config.averaging, schedule.last_epoch)
+
     show = show and process.leads
     with progress.bar(config.epochs, f"train {run.name}", "epoch", state["epoch"], show) as bar:
         while state["epoch"] < config.epochs and state["since_best"] < config.patience:
             began, learning_rate = time.perf_counter(), schedule.get_last_lr()[0]
             model.train()
-            train = run_epoch(
-                forward, train_batches(state["epoch"]), loss, config, process, optimiser, schedule
-            )
+            batches = train_batches(state["epoch"])
+            train = run_epoch(forward, batches, loss, config, process, optimiser, after_step)
             model.eval()
             with torch.no_grad():
                 # uncompiled: a second graph would cost more than it saves
-                validation = run_epoch(model, validation_batches(), loss, config, process)
+                validation = run_epoch(averaged, validation_batches(), loss, config, process)
             better = validation["loss"] < state["best"]
             state["epoch"] += 1
             state["best"] = min(validation["loss"], state["best"])
@@ -156,7 +157,7 @@ def fit(model, train_batches, validation_batches, loss, config, run, process, st
             row["seconds"] = round(time.perf_counter() - began, 3)
             state["history"].append(row)
             if process.leads:
-                save_epoch(run, model, optimiser, schedule, state, better)
+                save_epoch(run, model, averaged, optimiser, schedule, state, better)
             losses = f"train {train['loss']:.4f}, validation {validation['loss']:.4f}"
             bar.set_postfix_str(losses)
             bar.update()
@@ -175,8 +176,10 @@ def can_compile():
     return torch.cuda.is_available() or (shutil.which("g++") is not None and headers.exists())
 
 
-def run_epoch(model, batches, loss, config, process, optimiser=None, schedule=None):
+def run_epoch(model, batches, loss, config, process, optimiser=None, after_step=None):
     """Go once through the batches, training when an optimiser is given.
+
+    ``after_step`` is called after every step of the optimiser.
 
     Returns
     -------
@@ -199,18 +202,64 @@ def run_epoch(model, batches, loss, config, process, optimiser=None, schedule=No
             )
             if not torch.isfinite(norm):
                 raise InputError(
-                    f"training: the gradient is no longer finite at step "
-                    f"{schedule.last_epoch + 1} (loss {total.item():g}); lower learning_rate "
-                    f"(now {schedule.get_last_lr()[0]:g}), set max_gradient_norm, or look for "
-                    "broken values in the data; the best weights so far are kept"
+                    f"training: the gradient is no longer finite at batch "
+                    f"{count // len(batch[0]) + 1} of the epoch (loss {total.item():g}); lower "
+                    f"learning_rate (now {optimiser.param_groups[0]['lr']:g}), set "
+                    "max_gradient_norm, or look for broken values in the data; the best weights "
+                    "so far are kept"
                 )
             optimiser.step()
-            schedule.step()
+            after_step()
         size = len(batch[0])
         count += size
         for name, value in {"loss": total, **parts}.items():
             totals[name] = totals.get(name, 0) + value.detach() * size
     return {name: process.mean(float(value), count) for name, value in totals.items()}
+
+
+def adamw(model, config, steps):
+    """AdamW as published, and its schedule.
+
+    With gradient g at step t, m and v the means of g and g^2 (0.9, 0.999), r the rate and d the
+    decay, both multiplied by the schedule: w <- w - d w, then
+    w <- w - r sqrt(1 - 0.999^t) / (1 - 0.9^t) m / (sqrt(v) + 1e-7). Two things differ from torch:
+    its decay is multiplied by the rate, and its epsilon stands beside the corrected root.
+    :func:`set_epsilon` must be called after every step.
+
+    Returns
+    -------
+    optimiser : torch.optim.AdamW
+    schedule : torch.optim.lr_scheduler.LambdaLR
+    """
+    optimiser = torch.optim.AdamW(
+        model.parameters(),
+        lr=config.learning_rate,
+        weight_decay=config.weight_decay / config.learning_rate,
+        fused=True,
+    )
+    set_epsilon(optimiser, 0)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: factor(config, step, steps)
+    )
+    return optimiser, schedule
+
+
+def set_epsilon(optimiser, steps_done):
+    """Give torch's AdamW the epsilon that makes its next step the published one."""
+    for group in optimiser.param_groups:
+        group["eps"] = 1e-7 / math.sqrt(1 - group["betas"][1] ** (steps_done + 1))
+
+
+def follow(averaged, model, decay, step):
+    """Move averaged weights and statistics towards the model's, faster in the first steps."""
+    share = 1 - min(decay, (1 + step) / (10 + step))
+    values = model.state_dict()
+    with torch.no_grad():
+        for name, value in averaged.state_dict().items():
+            if value.is_floating_point():
+                value.lerp_(values[name], share)
+            else:
+                value.copy_(values[name])
 
 
 def factor(config, step, steps_per_epoch):
@@ -252,16 +301,15 @@ def prefetch(batches, ahead=2):
             ready.get_nowait()
 
 
-def save_epoch(run, model, optimiser, schedule, state, better):
+def save_epoch(run, model, averaged, optimiser, schedule, state, better):
     """Write what the finished epoch made; a kill at any moment leaves the last epoch whole."""
-    weights = {
-        name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
-    }
+    weights = contiguous(averaged)
     if better:
         with runs.replacing(run / "weights.safetensors") as temporary:
             temporary.write_bytes(save(weights))
     checkpoint = {
-        "model": weights,
+        "model": contiguous(model),
+        "averaged": weights,
         "optimiser": optimiser.state_dict(),
         "schedule": schedule.last_epoch,
         "state": state,
@@ -273,7 +321,12 @@ def save_epoch(run, model, optimiser, schedule, state, better):
         pd.DataFrame(state["history"]).to_csv(temporary, index=False)
 
 
-def resume(path, model, optimiser, schedule):
+def contiguous(model):
+    """The weights and statistics of a model, as files keep them."""
+    return {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+
+
+def resume(path, model, averaged, optimiser, schedule):
     """Take up the last finished epoch; returns the loop's state."""
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
@@ -282,6 +335,7 @@ def resume(path, model, optimiser, schedule):
             f"{path}: cannot be read ({type(error).__name__}); remove it to start this run over"
         ) from None
     model.load_state_dict(checkpoint["model"])
+    averaged.load_state_dict(checkpoint["averaged"])
     optimiser.load_state_dict(checkpoint["optimiser"])
     schedule.last_epoch = checkpoint["schedule"]
     schedule._last_lr = [group["lr"] for group in optimiser.param_groups]

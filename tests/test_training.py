@@ -86,6 +86,33 @@ def test_a_killed_training_continues_bit_for_bit(tmp_path):
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
+def test_averaged_weights_lag_behind_and_resume_bit_for_bit(tmp_path):
+    model, averaged = Line(), Line()
+    for value in averaged.parameters():
+        torch.nn.init.zeros_(value)
+    training.follow(averaged, model, decay=0.9, step=1000)
+    torch.testing.assert_close(averaged.layer.weight, 0.1 * model.layer.weight)
+    training.follow(averaged, model, decay=0.9, step=0)  # the first steps follow at once
+    torch.testing.assert_close(averaged.layer.weight, 0.91 * model.layer.weight)
+
+    config = settings(averaging=0.8)
+    run_fit(tmp_path / "whole", config)
+    with pytest.raises(InputError, match="no longer finite"):
+        run_fit(tmp_path / "killed", config, train=lambda epoch: breaks_in(epoch, 3))
+    run_fit(tmp_path / "killed", config)
+    run_fit(tmp_path / "plain", settings())
+    whole, killed, plain = (
+        load_file(tmp_path / name / "weights.safetensors")["layer.weight"]
+        for name in ("whole", "killed", "plain")
+    )
+    assert torch.equal(whole, killed) and not torch.equal(whole, plain)
+
+
+def breaks_in(epoch, when):
+    for number, (x, y) in enumerate(make_batches(epoch)):
+        yield x, y * (float("nan") if epoch == when and number == 3 else 1.0)
+
+
 def test_it_stops_when_validation_no_longer_improves_and_keeps_the_best(tmp_path):
     def grows_worse():
         grows_worse.count += 1
@@ -98,12 +125,8 @@ def test_it_stops_when_validation_no_longer_improves_and_keeps_the_best(tmp_path
 
 
 def test_a_gradient_that_is_not_finite_stops_with_a_sentence_and_keeps_the_weights(tmp_path):
-    def breaks(epoch):
-        for number, (x, y) in enumerate(make_batches(epoch)):
-            yield x, y * (float("nan") if epoch == 2 and number == 3 else 1.0)
-
-    with pytest.raises(InputError, match=r"no longer finite at step 16 .*lower learning_rate"):
-        run_fit(tmp_path / "run", settings(), train=breaks)
+    with pytest.raises(InputError, match=r"no longer finite at batch 4 of .*lower learning_rate"):
+        run_fit(tmp_path / "run", settings(), train=lambda epoch: breaks_in(epoch, 2))
     weights = load_file(tmp_path / "run" / "weights.safetensors")
     assert all(torch.isfinite(value).all() for value in weights.values())
 

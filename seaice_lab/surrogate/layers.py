@@ -274,3 +274,41 @@ class OceanMaxPool2d(nn.Module):
         """Map (batch, channel, y, x) to (batch, channel, y / 2, x / 2)."""
         x = torch.where(self.land, -torch.inf, x)
         return torch.where(self.coarse_land, 0.0, F.max_pool2d(x, 2))
+
+
+class SqueezeExcitation(nn.Module):
+    """Scale each channel by a number in (0, 1) that a small network draws from all channel means.
+
+    s = sigmoid(fc2(relu(fc1(means)))), y = s x (Hu et al. 2018, arXiv 1709.01507), the means taken
+    over the ocean; with ``published=True`` over the whole image, land included.
+
+    Parameters
+    ----------
+    channels : number of channels
+    ocean : (y, x) bool tensor, True where sea
+    ratio : how much narrower the hidden layer is, at least 1
+    published : True for the published mean
+
+    Raises
+    ------
+    InputError
+        If the ratio is below 1: the hidden layer would be wider than the channels.
+    """
+
+    def __init__(self, channels, ocean, ratio, published=False):
+        super().__init__()
+        if not 1 <= ratio <= channels:
+            raise InputError(
+                f"squeeze_excitation: found a ratio of {ratio:g}, expected 1 to {channels} (the "
+                "channels of the narrowest layer); it divides the channels, 0 switches it off."
+            )
+        hidden = int(channels // ratio)
+        self.fc1 = nn.Linear(channels, hidden)
+        self.fc2 = nn.Linear(hidden, channels)
+        self.cells = ocean.numel() if published else int(ocean.sum())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (batch, channel, y, x) to the same shape."""
+        means = x.sum((2, 3)) / self.cells
+        scale = torch.sigmoid(self.fc2(torch.relu(self.fc1(means))))
+        return x * scale[:, :, None, None]

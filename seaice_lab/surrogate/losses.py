@@ -18,6 +18,7 @@ def published_loss(
     global_mean_weight: float = 0.0,
     spread_weight: float = 0.0,
     tikhonov_weight: float = 0.0,
+    tikhonov_of_mean: bool = False,
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Loss of Durand et al. (2024, doi 10.5194/tc-18-1791-2024), land counted as zero.
 
@@ -28,7 +29,7 @@ def published_loss(
             + spread_weight std[(y - f)^2] + tikhonov_weight <f^2>
 
     The global mean runs over the whole batch, so that errors of opposite sign in two samples
-    cancel. (The authors' later 4D-Var code has <f>^2 in the last term.)
+    cancel. With ``tikhonov_of_mean`` the last term is <f>^2, as in the authors' 4D-Var code.
 
     Parameters
     ----------
@@ -53,7 +54,7 @@ def published_loss(
         "local": square.mean(),
         "global_mean": (target.mean() - prediction.mean()) ** 2,
         "spread": square.std(correction=0),
-        "tikhonov": (prediction**2).mean(),
+        "tikhonov": prediction.mean() ** 2 if tikhonov_of_mean else (prediction**2).mean(),
     }
     total = (
         parts["local"]
@@ -70,6 +71,7 @@ def ocean_loss(
     ocean: torch.Tensor,
     area: torch.Tensor | None = None,
     global_mean_weight: float = GLOBAL_MEAN_WEIGHT,
+    spread_weight: float = 0.0,
     tikhonov_weight: float = 0.0,
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Mean square error over the ocean plus the squared error of each sample's ocean mean.
@@ -77,7 +79,8 @@ def ocean_loss(
     With e = prediction - target and [.] the area-weighted mean over ocean cells of one sample
     and channel, averaged at the end over samples and channels:
 
-    total = mean [e^2] + global_mean_weight mean [e]^2 + tikhonov_weight mean [prediction^2]
+    total = mean [e^2] + global_mean_weight mean [e]^2
+            + spread_weight mean sqrt([(e^2 - [e^2])^2]) + tikhonov_weight mean [prediction^2]
 
     For increments of thickness, [e] is the error in the change of ice volume. It must be small
     because it adds up along a forecast: after n steps a constant error has grown n times,
@@ -99,13 +102,15 @@ def ocean_loss(
     ocean : (y, x) bool tensor, True where sea
     area : (y, x) cell areas in any unit; None means equal cells
     global_mean_weight : weight of the second term
-    tikhonov_weight : weight of the third term, which shrinks what the network is unsure of; with
+    spread_weight : weight of the third term, which spreads the error evenly over the cells of each
+        sample
+    tikhonov_weight : weight of the last term, which shrinks what the network is unsure of; with
         little data it does better on weather that was not seen (Durand et al. 2024 call it nu)
 
     Returns
     -------
     total : scalar tensor with gradient
-    parts : detached scalars "local", "global_mean" and "tikhonov", before weighting
+    parts : detached scalars "local", "global_mean", "spread" and "tikhonov", before weighting
 
     Raises
     ------
@@ -120,15 +125,25 @@ def ocean_loss(
         )
     weight = ocean.double() if area is None else torch.where(ocean, area, 0.0)
     weight = (weight / weight.sum()).to(prediction.dtype)
+
+    def over_ocean(field):
+        return (weight * field).sum((-2, -1))
+
     error = torch.where(ocean, prediction - target, 0.0)
+    square = error**2
+    local = over_ocean(square)
+    variance = over_ocean((square - local[..., None, None]) ** 2)
     parts = {
-        "local": (weight * error**2).sum((-2, -1)).mean(),
-        "global_mean": ((weight * error).sum((-2, -1)) ** 2).mean(),
-        "tikhonov": (weight * torch.where(ocean, prediction, 0.0) ** 2).sum((-2, -1)).mean(),
+        "local": local.mean(),
+        "global_mean": (over_ocean(error) ** 2).mean(),
+        # the root has no gradient at zero, where there is no error to spread
+        "spread": torch.sqrt(variance.clamp(min=1e-12)).mean(),
+        "tikhonov": over_ocean(torch.where(ocean, prediction, 0.0) ** 2).mean(),
     }
     total = (
         parts["local"]
         + global_mean_weight * parts["global_mean"]
+        + spread_weight * parts["spread"]
         + tikhonov_weight * parts["tikhonov"]
     )
     return total, _detached(parts)

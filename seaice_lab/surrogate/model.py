@@ -14,29 +14,37 @@ from seaice_lab.surrogate.losses import GLOBAL_MEAN_WEIGHT, ocean_loss, publishe
 from seaice_lab.surrogate.networks import build_network
 from seaice_lab.surrogate.samples import Samples, Window, batches, window
 from seaice_lab.surrogate.store import open_store
+from seaice_lab.surrogate.symmetry import Turn, turned_kernels
 from seaice_lab.training import FitConfig, Process, fit
 
 
 class TrainConfig(Config):
     """What to train; the defaults are the published surrogate (Durand et al. 2024).
 
-    ``window`` is a named window or one written out. ``global_mean_weight`` is lambda of the loss,
-    ``tikhonov_weight`` nu. ``loss`` "ocean" averages over the ocean, weighted by cell area, and
-    holds the mean of each sample; "published" averages over whole batches with land as zero.
-    ``published_network`` lets land values reach coastal cells through pooling and batch
-    statistics, as in the published one. ``input_noise`` is the standard deviation of the noise
-    added to the normalised inputs while training (never in validation).
+    ``window`` is a named window or one written out. ``network_options`` are kernel_size,
+    compensation, squeeze_excitation and dropout, as far as the network has them.
+    ``published_network`` keeps the faults of the published one: land values reach coastal cells
+    through pooling and batch statistics, CNN and PCNN are linear. ``loss`` "ocean" averages over
+    the ocean, weighted by cell area, and holds the mean of each sample; "published" averages over
+    whole batches with land as zero. ``global_mean_weight`` is lambda of the loss,
+    ``spread_weight`` mu, ``tikhonov_weight`` nu. ``input_noise`` is the standard deviation of the
+    noise added to the normalised inputs while training (never in validation). ``symmetry``
+    "quarter_turns" trains on the map turned by a random multiple of 90 degrees
+    (:mod:`seaice_lab.surrogate.symmetry`).
     """
 
     store: str
     window: str | Window = "self_consistent"
     network: str = "UNet3"
     width: int = 16
+    network_options: dict[str, float] = {}
     published_network: bool = False
     loss: Literal["ocean", "published"] = "ocean"
     global_mean_weight: float = GLOBAL_MEAN_WEIGHT
+    spread_weight: float = 0.0
     tikhonov_weight: float = 0.0
     input_noise: float = 0.01
+    symmetry: Literal["none", "quarter_turns"] = "none"
     fit: FitConfig = FitConfig()
 
 
@@ -124,15 +132,23 @@ def train(config, run, show=True):
     share = {"rank": process.rank, "world": process.world, "workers": config.fit.workers}
     size = config.fit.batch_size
 
+    turn = Turn(chosen.inputs, [samples.normalisation[name] for name, _ in chosen.inputs])
+
     def batch_loss(model, batch):
         x, y = batch
+        weights = {}
         if model.training:
             x = x + config.input_noise * torch.randn_like(x)
-        prediction = model(x.contiguous(memory_format=torch.channels_last))
+        if model.training and config.symmetry == "quarter_turns":
+            turns = int(torch.randint(4, ()))
+            x, weights = turn(x, turns), turned_kernels(model, turns)
+        x = x.contiguous(memory_format=torch.channels_last)
+        prediction = torch.func.functional_call(model, weights, x)
         return loss(
             prediction.float(),
             y,
             global_mean_weight=config.global_mean_weight,
+            spread_weight=config.spread_weight,
             tikhonov_weight=config.tikhonov_weight,
         )
 
@@ -159,6 +175,7 @@ def build(config, chosen, ocean):
         out_channels=1,
         width=config.width,
         published=config.published_network,
+        **config.network_options,
     )
 
 

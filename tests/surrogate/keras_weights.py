@@ -1,4 +1,4 @@
-"""Read arrays of the published Keras implementation into our modules."""
+"""Read arrays of the published Keras implementation."""
 
 import json
 from pathlib import Path
@@ -6,15 +6,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from seaice_lab.surrogate.keras import from_keras
+
 DATA = Path(__file__).parents[1] / "data" / "surrogate"
-NAMES = {
-    "kernel": "weight",
-    "bias": "bias",
-    "gamma": "weight",
-    "beta": "bias",
-    "moving_mean": "running_mean",
-    "moving_variance": "running_var",
-}
 
 
 def read(name):
@@ -34,16 +28,8 @@ def image(array):
 
 
 def parameters(arrays, prefix):
-    """Arrays ``prefix/role/array`` by their name in our state dictionary, kernels as OIHW."""
-    found = {}
-    for key, array in arrays.items():
-        if key.startswith(f"{prefix}/"):
-            role, name = key.removeprefix(f"{prefix}/").split("/")
-            tensor = torch.from_numpy(array).double()
-            if name == "kernel":
-                tensor = tensor.permute(3, 2, 0, 1)
-            found[f"{role}.{NAMES[name]}"] = tensor
-    return found
+    """Arrays ``prefix/role/array`` in double precision by their name in our state dictionary."""
+    return {name: value.double() for name, value in from_keras(arrays, prefix).items()}
 
 
 def load(network, arrays, prefix="w"):

@@ -3,10 +3,25 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from keras_weights import error, image, load, manifest, parameters, read
+from keras_weights import DATA, error, image, load, manifest, parameters, read
 
 from seaice_lab.errors import InputError
+from seaice_lab.surrogate.keras import load_keras
 from seaice_lab.surrogate.networks import UNet, build_network
+
+MODELS = {
+    "UNet2": {},
+    "UNet3": {},
+    "UNet3_B": {},
+    "UNet3_nocomp": {"compensation": False},
+    "UNet3_k5": {"kernel_size": 5},
+    "UNet3_SE2": {"squeeze_excitation": 2},
+    "UNet4": {},
+    "UNet5": {},
+    "CNN": {},
+    "PCNN": {},
+    "ResNet": {"kernel_size": 3, "width": (4, 6, 8)},
+}
 
 
 @pytest.fixture(scope="module")
@@ -14,30 +29,41 @@ def arrays():
     return read("model_UNet3")
 
 
-def published_unet3(arrays):
-    """The published network of width 4 with its published weights, in double precision."""
+def published(model, arrays):
+    """A published network of width 4 with its published weights, in double precision."""
     torch.set_default_dtype(torch.float64)
     try:
         ocean = torch.from_numpy(arrays["mask"]) > 0
-        return load(build_network("UNet3", ocean, 10, 1, 4, published=True), arrays)
+        outputs = arrays["y_inference"].shape[-1]
+        options = {"width": 4, "published": True} | MODELS[model]
+        return load(build_network(model.split("_")[0], ocean, 10, outputs, **options), arrays)
     finally:
         torch.set_default_dtype(torch.float32)
 
 
-def test_forecast_is_the_published_one_in_double_precision(arrays):
-    network = published_unet3(arrays).eval()
-    reference = image(arrays["y_inference_float64"])
-    assert error(network(image(arrays["x"])), reference) < 1e-13
-
-
-def test_forecast_is_the_published_one_in_single_precision(arrays):
-    network = published_unet3(arrays).eval().float()
-    y = network(image(arrays["x"]).float())
-    assert error(y, image(arrays["y_inference"])) < 3e-6
+@pytest.mark.parametrize("model", MODELS)
+def test_every_published_network_in_inference_and_training(model):
+    arrays = read(f"model_{model}")
+    network = published(model, arrays).eval()
+    x = image(arrays["x"])
+    assert error(network(x), image(arrays["y_inference"])) < 1e-5
+    if "y_inference_float64" in arrays:
+        assert error(network(x), image(arrays["y_inference_float64"])) < 1e-13
+    assert error(network.float()(x.float()), image(arrays["y_inference"])) < 1e-5
+    known = manifest(model)
+    assert sum(p.numel() for p in network.parameters()) == known["n_trainable"]
+    if "y_training" in arrays:
+        network = network.double().train()
+        # float32 limit of the published training mode, with statistics of a batch of two
+        assert error(network(x), image(arrays["y_training"])) < 2e-5
+        statistics = parameters(arrays, "after_training_forward")
+        assert sum(value.numel() for value in statistics.values()) == known["n_non_trainable"]
+        for name, reference in statistics.items():
+            assert error(network.state_dict()[name], reference) < 1e-5, name
 
 
 def test_every_layer_gives_what_the_published_layer_gives(arrays):
-    network = published_unet3(arrays).eval()
+    network = published("UNet3", arrays).eval()
     found = {}
     roles = [layer["role"] for layer in manifest("UNet3")["layers"]]
     for role in roles:
@@ -50,15 +76,6 @@ def test_every_layer_gives_what_the_published_layer_gives(arrays):
         assert error(found[role], image(arrays[f"act/{role}"])) < 3e-6, role
 
 
-def test_training_forward_and_running_statistics_are_the_published_ones(arrays):
-    network = published_unet3(arrays).train()
-    assert error(network(image(arrays["x"])), image(arrays["y_training"])) < 1e-5
-    statistics = parameters(arrays, "after_training_forward")
-    assert len(statistics) == 10
-    for name, reference in statistics.items():
-        assert error(network.state_dict()[name], reference) < 1e-6, name
-
-
 @pytest.mark.parametrize(
     ("name", "width", "weights", "statistics"),
     [
@@ -67,6 +84,10 @@ def test_training_forward_and_running_statistics_are_the_published_ones(arrays):
         ("UNet4", 16, 908_945, 704),
         ("UNet5", 16, 3_639_057, 1_472),
         ("UNet3", 32, 2_374_049, 896),
+        ("CNN", 16, 780_945, 0),
+        ("PCNN", 16, 780_945, 0),
+        ("PCNN", 32, 3_119_393, 0),
+        ("ResNet", 16, 459_777, 768),
     ],
 )
 def test_networks_have_the_published_number_of_weights(name, width, weights, statistics):
@@ -74,6 +95,75 @@ def test_networks_have_the_published_number_of_weights(name, width, weights, sta
     assert sum(p.numel() for p in network.parameters()) == weights
     # Only weights and statistics are stored, no masks: a weights file fits any grid.
     assert sum(v.numel() for v in network.state_dict().values()) == weights + statistics
+
+
+@pytest.mark.parametrize(
+    ("options", "weights"),
+    [({"squeeze_excitation": 2}, 632_105), ({"squeeze_excitation": 4}, 613_701)],
+)
+def test_squeeze_excitation_has_the_published_number_of_weights(options, weights):
+    network = build_network("UNet3", torch.ones(16, 16, dtype=torch.bool), 10, **options)
+    assert sum(p.numel() for p in network.parameters()) == weights
+
+
+def test_residual_network_of_kernel_three_has_the_published_number_of_weights():
+    network = build_network("ResNet", torch.ones(8, 8, dtype=torch.bool), 10, kernel_size=3)
+    assert sum(p.numel() for p in network.parameters()) == 173_057
+
+
+def test_default_chains_are_not_linear_and_published_ones_are():
+    ocean = island(16, 16)
+    x, z = torch.randn(2, 1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    for name in ("CNN", "PCNN"):
+        for is_published in (True, False):
+            network = random_network(name, ocean, published=is_published)
+            zero = network(torch.zeros_like(x))
+            sum_of_parts = network(x) + network(z) - zero
+            linear = torch.allclose(network(x + z), sum_of_parts, rtol=1e-3, atol=1e-3)
+            assert linear == is_published, name
+
+
+def test_blocks_of_the_residual_network_start_as_the_identity():
+    network = build_network("ResNet", island(16, 16), 3, width=4)
+    x = torch.randn(2, 16, 16, 16)
+    assert torch.equal(network.block3(x), torch.zeros_like(x))
+
+
+def test_equal_kernels_start_with_different_numbers():
+    network = build_network("UNet3", island(16, 16), 3)
+    assert not torch.equal(network.enc1.conv1.weight, network.enc1.conv2.weight)
+
+
+def test_dropout_acts_in_training_only():
+    network = build_network("UNet3", island(16, 16), 3, width=4, dropout=0.5)
+    torch.nn.init.normal_(network.head.weight)
+    x = torch.randn(1, 3, 16, 16)
+    network.train()
+    assert not torch.equal(network(x), network(x))
+    network.eval()
+    assert torch.equal(network(x), network(x))
+
+
+def test_an_option_that_a_network_lacks_is_refused():
+    ocean = torch.ones(8, 8, dtype=torch.bool)
+    with pytest.raises(InputError, match="dropout: ResNet has no such option"):
+        build_network("ResNet", ocean, 2, dropout=0.1)
+    with pytest.raises(InputError, match="squeeze_excitation: found a ratio of 0.3, expected 1"):
+        build_network("UNet3", ocean, 2, squeeze_excitation=0.3)
+
+
+def test_keras_weights_load_from_a_file_and_another_architecture_is_refused(tmp_path, arrays):
+    ocean = torch.from_numpy(arrays["mask"]) > 0
+    network = load_keras(
+        build_network("UNet3", ocean, 10, width=4, published=True), DATA / "model_UNet3.npz"
+    )
+    y = network.eval()(image(arrays["x"]).float())
+    assert error(y, image(arrays["y_inference"])) < 1e-5
+    with pytest.raises(InputError, match=r"dec1.bn.bias has shape \(4,\), expected \(8,\)"):
+        load_keras(build_network("UNet3", ocean, 10, width=8), DATA / "model_UNet3.npz")
+    (tmp_path / "broken.npz").write_bytes((DATA / "model_UNet3.npz").read_bytes()[:1000])
+    with pytest.raises(InputError, match="broken.npz: cannot be read"):
+        load_keras(network, tmp_path / "broken.npz")
 
 
 def test_weights_of_one_grid_load_on_another():
@@ -105,9 +195,13 @@ def island(ny, nx):
 
 
 def random_unet(ocean, **options):
+    return random_network("UNet3", ocean, **options)
+
+
+def random_network(name, ocean, **options):
     """A network whose every weight, biases and head included, is drawn at random."""
     torch.manual_seed(0)
-    network = UNet(ocean, 3, width=4, **options)
+    network = build_network(name, ocean, 3, width=4, **options)
     for name, weight in network.named_parameters():
         if name.endswith("bias") or name == "head.weight":
             torch.nn.init.normal_(weight, std=0.5)
@@ -120,20 +214,29 @@ def test_new_network_predicts_zero_increments():
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_nothing_on_land_reaches_the_ocean(training):
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("UNet2", {}), ("UNet3", {"squeeze_excitation": 2}), ("UNet4", {"compensation": False}),
+     ("UNet3", {"kernel_size": 5}), ("ResNet", {}), ("PCNN", {}), ("CNN", {})],
+)  # fmt: skip
+def test_nothing_on_land_reaches_the_ocean(name, options, training):
     ocean = island(16, 24)
-    network = random_unet(ocean).train(training)
+
+    def fresh():
+        return random_network(name, ocean, **options).train(training)
+
+    network = fresh()
     x = torch.randn(2, 3, *ocean.shape, generator=torch.Generator().manual_seed(1))
     reference = network(x)
     statistics = {k: v.clone() for k, v in network.state_dict().items()}
     for strange in (1e6, float("nan"), float("inf")):
-        network.load_state_dict(random_unet(ocean).state_dict())
+        network.load_state_dict(fresh().state_dict())
         disturbed = torch.where(ocean, x, strange).requires_grad_()
         y = network(disturbed)
         assert torch.equal(y, reference)
         assert (y[..., ~ocean] == 0).all()
-        for name, value in network.state_dict().items():
-            assert torch.equal(value, statistics[name]), name
+        for key, value in network.state_dict().items():
+            assert torch.equal(value, statistics[key]), key
         gradient = torch.autograd.grad(y.square().sum(), disturbed)[0]
         assert (gradient[..., ~ocean] == 0).all()
         assert gradient.isfinite().all()
