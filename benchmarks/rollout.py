@@ -25,9 +25,9 @@ def main():
     network = build_network("UNet3", ocean, 10, width=options.width).to(device).eval()
     network = network.to(memory_format=torch.channels_last)
 
-    def increment(state, forcing):
+    def step(state, forcing):
         fields = torch.cat([state, forcing], dim=1)
-        return network(fields.contiguous(memory_format=torch.channels_last))
+        return state + network(fields.contiguous(memory_format=torch.channels_last))
 
     print(f"{options.size} x {options.size}, width {options.width}, {device}, "
           f"{torch.get_num_threads()} threads")  # fmt: skip
@@ -37,10 +37,10 @@ def main():
         state = torch.rand(starts, 1, options.size, options.size, device=device)
         forcing = torch.randn(starts, 9, options.size, options.size, device=device)
         with torch.inference_mode():
-            for _ in rollout(increment, state, [forcing] * 2):
+            for _ in rollout(step, state, [forcing] * 2):
                 pass
             began = time.perf_counter()
-            for _ in rollout(increment, state, [forcing] * options.steps):
+            for _ in rollout(step, state, [forcing] * options.steps):
                 pass
             if device == "cuda":
                 torch.cuda.synchronize()

@@ -9,6 +9,7 @@ import xarray as xr
 
 from seaice_lab import names, progress, runs
 from seaice_lab.errors import InputError
+from seaice_lab.surrogate.layers import zero_on_land
 from seaice_lab.surrogate.model import load
 from seaice_lab.surrogate.samples import Fields, locate
 from seaice_lab.surrogate.store import open_store
@@ -17,32 +18,26 @@ from seaice_lab.training import prefetch
 BUFFER_BYTES = 256e6  # forecast frames held before they are written
 
 
-def rollout(increment, state, forcing, minimum=0.0):
+def rollout(step, state, forcing):
     """Step a state forward, yielding it after every step.
 
     Parameters
     ----------
-    increment : callable
-        ``increment(state, forcing)`` gives the change over one step, in the unit of the state.
-    state : torch.Tensor (batch, 1, y, x)
+    step : callable
+        ``step(state, forcing)`` gives the state one step later, as
+        :meth:`~seaice_lab.surrogate.model.Surrogate.step` does.
+    state : torch.Tensor (batch, channel, y, x)
         Initial state.
     forcing : iterable of torch.Tensor (batch, channel, y, x)
         One for each step, valid for the step that starts then.
-    minimum : float
-        Physical floor of the state: thickness is never negative.
 
     Yields
     ------
-    torch.Tensor (batch, 1, y, x)
+    torch.Tensor (batch, channel, y, x)
         State after each step; differentiable with respect to the initial state.
-
-    Notes
-    -----
-    x(t+1) = max(x(t) + increment, minimum): the forecast loop of Durand et al. (2024), there in
-    normalised units with the smallest value of the initial image as the floor.
     """
     for fields in forcing:
-        state = torch.clamp(state + increment(state, fields), min=minimum)
+        state = step(state, fields)
         yield state
 
 
@@ -72,8 +67,8 @@ def forecast(run, steps, split="test", every=1, batch_size=64, path=None, device
     Returns
     -------
     Path
-        Store with ``<variable>(init_time, lead_time, y, x)``; NaN on land, lead times from one
-        step on. A killed forecast goes on where it stopped.
+        Store with ``<variable>(init_time, lead_time, y, x)`` for each predicted variable; NaN on
+        land, lead times from one step on. A killed forecast goes on where it stopped.
 
     Raises
     ------
@@ -88,9 +83,9 @@ def forecast(run, steps, split="test", every=1, batch_size=64, path=None, device
     store_path = opened.config["store"]
     store = open_store(store_path)
     step_h = surrogate.window.step_h
-    lags = {lag for _, lag in surrogate.window.forcing}
-    offsets = {step * step_h + lag for step in range(steps) for lag in lags}
+    offsets = {step * step_h + lag for step in range(steps) for _, lag in surrogate.window.forcing}
     offsets |= {step * step_h for step in range(steps + 1)}
+    offsets |= {lag for _, lag in surrogate.window.state}
     positions = locate(store, offsets, split, every)
     path = Path(path or opened.path / "forecast.zarr")
     identity = runs.fingerprint(
@@ -101,7 +96,7 @@ def forecast(run, steps, split="test", every=1, batch_size=64, path=None, device
     journal = runs.Journal(path, identity)
     starts = positions[0.0]
     blocks = range(0, len(starts), batch_size)
-    frame_bytes = 4 * surrogate.ocean.numel()
+    frame_bytes = 4 * surrogate.ocean.numel() * len(surrogate.window.variables)
     piece = int(np.clip(BUFFER_BYTES // (batch_size * frame_bytes), 1, steps))
     fields = Fields(store_path, [name for name, _ in surrogate.window.inputs])
     bar = progress.bar(len(starts) * steps, f"forecast {opened.path.name}", "step", show=show)
@@ -130,34 +125,32 @@ def _forecast_block(surrogate, fields, positions, block, steps, piece, target, b
     land = ~fields.ocean
     size = block.stop - block.start
 
-    def forcing():
-        for step in range(steps):
-            channels = [
-                fields.read(name, positions[step * window.step_h + lag][block])
-                for name, lag in window.forcing
-            ]
-            yield torch.from_numpy(np.stack(channels, axis=1))
+    def read(inputs, ahead):
+        channels = [fields.read(name, positions[ahead + lag][block]) for name, lag in inputs]
+        return torch.from_numpy(np.stack(channels, axis=1))
 
-    initial = fields.read(window.variable, positions[0.0][block])[:, None]
-    initial[..., land] = 0
-    minimum = names.variable(window.variable).minimum
-    ahead = (batch.to(device, non_blocking=True) for batch in prefetch(forcing()))
+    initial = zero_on_land(read(window.state, 0.0).to(device), surrogate.ocean)
+    forcing = (read(window.forcing, step * window.step_h) for step in range(steps))
+    ahead = (batch.to(device, non_blocking=True) for batch in prefetch(forcing))
     frames, written = [], 0
-    states = rollout(surrogate.increment, torch.from_numpy(initial).to(device), ahead, minimum)
+    count = len(window.variables)
     with torch.inference_mode():
-        for step, state in enumerate(states, 1):
-            frames.append(state[:, 0].cpu().numpy())
+        for step, state in enumerate(rollout(surrogate.step, initial, ahead), 1):
+            frames.append(state[:, :count].cpu().numpy())
             bar.update(size)
             if len(frames) < piece and step < steps:
                 continue
-            values = np.stack(frames, axis=1)
+            values = np.stack(frames, axis=2)
             if not np.isfinite(values).all():
                 raise InputError(
                     f"forecast: the state is no longer finite by step {step}; the run has not "
                     "learnt a stable step, train it longer or with a lower learning_rate"
                 )
-            values[:, :, land] = np.nan
-            xr.Dataset({window.variable: (("init_time", "lead_time", "y", "x"), values)}).to_zarr(
+            values[..., land] = np.nan
+            dims = ("init_time", "lead_time", "y", "x")
+            xr.Dataset(
+                {name: (dims, values[:, i]) for i, name in enumerate(window.variables)}
+            ).to_zarr(
                 target,
                 region={"init_time": block, "lead_time": slice(written, step)},
                 consolidated=False,
@@ -167,7 +160,7 @@ def _forecast_block(surrogate, fields, positions, block, steps, piece, target, b
 
 def template(store, surrogate, starts, steps, piece, opened):
     """The forecast as a lazy dataset of the right shape, coordinates and attributes."""
-    variable = surrogate.window.variable
+    variables = surrogate.window.variables
     rows, columns = surrogate.ocean.shape
     step = np.timedelta64(round(surrogate.window.step_h * 3600), "s")
     lead = (np.arange(1, steps + 1) * step).astype("timedelta64[ns]")
@@ -175,9 +168,10 @@ def template(store, surrogate, starts, steps, piece, opened):
     shape = (len(starts), steps, rows, columns)
     chunks, shards = (1, 1, rows, columns), (1, piece, rows, columns)
     dataset = xr.Dataset(
-        {variable: (("init_time", "lead_time", "y", "x"),
-                    dask.array.zeros(shape, chunks=shards, dtype="float32"),
-                    names.attributes(variable))},
+        {name: (("init_time", "lead_time", "y", "x"),
+                dask.array.zeros(shape, chunks=shards, dtype="float32"),
+                names.attributes(name))
+         for name in variables},
         coords={
             "init_time": ("init_time", init, {"standard_name": "forecast_reference_time"}),
             "lead_time": ("lead_time", lead, {"standard_name": "forecast_period"}),
@@ -203,7 +197,8 @@ def template(store, surrogate, starts, steps, piece, opened):
     dataset.init_time.encoding = dict(hours)
     dataset.valid_time.encoding = dict(hours)
     dataset.lead_time.encoding = {"units": "hours", "dtype": "float64", "_FillValue": None}
-    dataset[variable].encoding = {"chunks": chunks, "shards": shards}
+    for name in variables:
+        dataset[name].encoding = {"chunks": chunks, "shards": shards}
     return dataset
 
 

@@ -5,17 +5,20 @@ from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
+from pydantic import Field
 from safetensors.torch import load_file
 
-from seaice_lab import grid, runs
+from seaice_lab import grid, names, runs
 from seaice_lab.config import Config
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.losses import GLOBAL_MEAN_WEIGHT, ocean_loss, published_loss
-from seaice_lab.surrogate.networks import build_network
-from seaice_lab.surrogate.samples import Samples, Window, batches, window
+from seaice_lab.surrogate.networks import Transport, build_network
+from seaice_lab.surrogate.samples import DERIVED, Samples, Window, batches, window
 from seaice_lab.surrogate.store import open_store
 from seaice_lab.surrogate.symmetry import Turn, turned_kernels
 from seaice_lab.training import FitConfig, Process, fit
+
+CARRIED = ("sit", "sic", "snt")  # what moves with the ice
 
 
 class TrainConfig(Config):
@@ -30,7 +33,10 @@ class TrainConfig(Config):
     ``spread_weight`` mu, ``tikhonov_weight`` nu. ``input_noise`` is the standard deviation of the
     noise added to the normalised inputs while training (never in validation). ``symmetry``
     "quarter_turns" trains on the map turned by a random multiple of 90 degrees
-    (:mod:`seaice_lab.surrogate.symmetry`).
+    (:mod:`seaice_lab.surrogate.symmetry`). ``rollout_steps`` above 1 trains on that many steps in a
+    row, with the gradient through the chain. ``transport`` lets the network predict a drift that
+    carries ice from cell to cell, beside the increments
+    (:class:`~seaice_lab.surrogate.networks.Transport`).
     """
 
     store: str
@@ -38,6 +44,7 @@ class TrainConfig(Config):
     network: str = "UNet3"
     width: int = 16
     network_options: dict[str, float] = {}
+    transport: bool = False
     published_network: bool = False
     loss: Literal["ocean", "published"] = "ocean"
     global_mean_weight: float = GLOBAL_MEAN_WEIGHT
@@ -45,6 +52,7 @@ class TrainConfig(Config):
     tikhonov_weight: float = 0.0
     input_noise: float = 0.01
     symmetry: Literal["none", "quarter_turns"] = "none"
+    rollout_steps: int = Field(1, ge=1)
     fit: FitConfig = FitConfig()
 
 
@@ -57,29 +65,87 @@ class Surrogate(NamedTuple):
     ocean: torch.Tensor
 
     def increment(self, state, forcing):
-        """Change of the state over one step, in the unit of the state.
+        """Change of the predicted variables over one step, in their units.
 
         Parameters
         ----------
-        state : torch.Tensor (batch, 1, y, x)
-            Physical units, finite on land.
+        state : torch.Tensor (batch, channel, y, x)
+            The channels of ``window.state`` in physical units, finite on land.
         forcing : torch.Tensor (batch, channel, y, x)
-            Physical units, the channels of ``window.forcing``.
+            The channels of ``window.forcing`` in physical units.
 
         Returns
         -------
-        torch.Tensor (batch, 1, y, x)
+        torch.Tensor (batch, variable, y, x)
             Zero on land. Differentiable with respect to both inputs.
         """
         fields = torch.cat([state, forcing], dim=1)
-        mean, std = (
-            torch.tensor([self.normalisation[name][key] for name, _ in self.window.inputs],
-                         dtype=fields.dtype, device=fields.device).view(1, -1, 1, 1)
-            for key in ("mean", "std")
-        )  # fmt: skip
+        mean, std = scales([self.normalisation[name] for name, _ in self.window.inputs], fields)
         inputs = ((fields - mean) / std * self.ocean).contiguous(memory_format=torch.channels_last)
-        scale = self.normalisation["increment"]
-        return (self.network(inputs) * scale["std"] + scale["mean"]) * self.ocean
+        count = len(self.window.variables)
+        mean, std = scales(self.normalisation["increments"][:count], fields)
+        return (self.network(inputs)[:, :count] * std + mean) * self.ocean
+
+    def step(self, state, forcing):
+        """The channels of ``window.state`` one step later, inside physical bounds.
+
+        x(t + step) = min(max(x(t) + increment, minimum), maximum): the forecast step of Durand et
+        al. (2024), which has the smallest value of the initial image for a minimum.
+        """
+        count = len(self.window.variables)
+        low, high = bounds(self.window.variables, state)
+        present = torch.clamp(state[:, :count] + self.increment(state, forcing), low, high)
+        return torch.cat([present, state[:, self.window.handed_on]], dim=1)
+
+
+def scales(entries, like):
+    """Means and standard deviations as (channel, 1, 1) tensors of the kind of ``like``."""
+    pairs = [[entry["mean"], entry["std"]] for entry in entries]
+    return torch.tensor(pairs, dtype=like.dtype, device=like.device).T[..., None, None]
+
+
+def bounds(variables, like):
+    """Physical bounds of variables as (channel, 1, 1) tensors, infinite where there is none."""
+    known = [names.variable(name) for name in variables]
+    low = [-torch.inf if one.minimum is None else one.minimum for one in known]
+    high = [torch.inf if one.maximum is None else one.maximum for one in known]
+    return (
+        torch.tensor(values, dtype=like.dtype, device=like.device).view(-1, 1, 1)
+        for values in (low, high)
+    )
+
+
+def chain(predict, x, y, window, normalisation):
+    """Predictions of successive steps, each started from the state that the last one reached.
+
+    Parameters
+    ----------
+    predict : callable
+        Normalised inputs to normalised increments.
+    x, y : torch.Tensor (batch, step, channel, y, x)
+        Windows of true fields, normalised, and their increments.
+
+    Yields
+    ------
+    prediction, target : torch.Tensor (batch, target, y, x)
+        Normalised increments, both counted from the true state at the start of the step, so that
+        their difference is the error of the state in units of the spread of the increment.
+    """
+    count = len(window.variables)
+    mean, std = scales([normalisation[name] for name, _ in window.state], x)
+    change_mean, change_std = scales(normalisation["increments"], x)
+    low, high = ((bound - mean[:count]) / std[:count] for bound in bounds(window.variables, x))
+    of = [window.variables.index(name) for name, _ in window.targets]
+    drift = torch.zeros_like(x[:, 0, : len(window.state)])
+    for step in range(x.shape[1]):
+        state = x[:, step, : len(window.state)] + drift
+        change = predict(torch.cat([state, x[:, step, len(window.state) :]], dim=1))
+        yield change + (drift[:, :count] * std[:count])[:, of] / change_std, y[:, step]
+        if step + 1 < x.shape[1]:
+            change = (change * change_std + change_mean)[:, :count] / std[:count]
+            present = torch.clamp(state[:, :count] + change, low, high)
+            past = drift[:, window.handed_on]
+            drift = torch.cat([present - x[:, step + 1, :count], past], dim=1)
 
 
 def named_window(config):
@@ -113,9 +179,18 @@ def train(config, run, show=True):
     store = open_store(config.store)
     chosen = named_window(config)
     torch.manual_seed(config.fit.seed)
-    network = build(config, chosen, torch.from_numpy(store.ocean.values))
-    samples = Samples(config.store, chosen, "train")
-    validation = Samples(config.store, chosen, "validation", samples.normalisation)
+    samples = Samples(config.store, chosen, "train", steps=config.rollout_steps)
+    validation = Samples(
+        config.store, chosen, "validation", samples.normalisation, config.rollout_steps
+    )
+    if config.symmetry != "none" and any(name in DERIVED for name, _ in chosen.inputs):
+        raise InputError(
+            f"symmetry {config.symmetry}: the window holds fields tied to a place or season "
+            f"({', '.join(name for name, _ in chosen.inputs if name in DERIVED)}), which do not "
+            "turn with the map; leave them out, or train with symmetry none"
+        )
+    ocean = torch.from_numpy(store.ocean.values)
+    network = build(config, chosen, ocean, samples.normalisation)
     if process.leads:
         run = runs.create(
             run, config, "surrogate", seed=config.fit.seed, data=store.attrs["fingerprint"]
@@ -123,7 +198,7 @@ def train(config, run, show=True):
         runs.write_json(run / "normalisation.json", samples.normalisation)
     if (run / "finished").exists():
         return run
-    ocean = torch.from_numpy(store.ocean.values).to(process.device)
+    ocean = ocean.to(process.device)
     area = grid.cell_area(store.latitude.values, store.longitude.values).astype("float32")
     if config.loss == "published":
         loss = partial(published_loss, ocean=ocean)
@@ -132,25 +207,33 @@ def train(config, run, show=True):
     share = {"rank": process.rank, "world": process.world, "workers": config.fit.workers}
     size = config.fit.batch_size
 
-    turn = Turn(chosen.inputs, [samples.normalisation[name] for name, _ in chosen.inputs])
+    terms = {
+        "global_mean_weight": config.global_mean_weight,
+        "spread_weight": config.spread_weight,
+        "tikhonov_weight": config.tikhonov_weight,
+    }
+    scale = samples.normalisation
+    turn_inputs = Turn(chosen.inputs, [scale[name] for name, _ in chosen.inputs])
+    turn_targets = Turn(chosen.targets, scale["increments"])
 
     def batch_loss(model, batch):
-        x, y = batch
+        x, y = (part if part.ndim == 5 else part[:, None] for part in batch)
         weights = {}
-        if model.training:
-            x = x + config.input_noise * torch.randn_like(x)
         if model.training and config.symmetry == "quarter_turns":
             turns = int(torch.randint(4, ()))
-            x, weights = turn(x, turns), turned_kernels(model, turns)
-        x = x.contiguous(memory_format=torch.channels_last)
-        prediction = torch.func.functional_call(model, weights, x)
-        return loss(
-            prediction.float(),
-            y,
-            global_mean_weight=config.global_mean_weight,
-            spread_weight=config.spread_weight,
-            tikhonov_weight=config.tikhonov_weight,
-        )
+            x, y = turn_inputs(x, turns), turn_targets(y, turns)
+            weights = turned_kernels(model, turns)
+
+        def predict(inputs):
+            if model.training:
+                inputs = inputs + config.input_noise * torch.randn_like(inputs)
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+            return torch.func.functional_call(model, weights, inputs).float()
+
+        pairs = chain(predict, x, y, chosen, scale)
+        totals, parts = zip(*(loss(*pair, **terms) for pair in pairs), strict=True)
+        means = {name: sum(part[name] for part in parts) / len(parts) for name in parts[0]}
+        return sum(totals) / len(totals), means
 
     fit(
         network,
@@ -166,17 +249,26 @@ def train(config, run, show=True):
     return run
 
 
-def build(config, chosen, ocean):
+def build(config, chosen, ocean, normalisation):
     """The untrained network of a configuration."""
-    return build_network(
+    network = build_network(
         config.network,
         ocean,
         in_channels=len(chosen.inputs),
-        out_channels=1,
+        out_channels=len(chosen.targets) + 2 * config.transport,
         width=config.width,
         published=config.published_network,
         **config.network_options,
     )
+    if not config.transport:
+        return network
+    carried = []
+    for target, (name, _) in enumerate(chosen.targets):
+        if name in CARRIED:
+            scale, change = normalisation[name], normalisation["increments"][target]
+            offset, gain = scale["mean"] / scale["std"], scale["std"] / change["std"]
+            carried.append((chosen.inputs.index((name, 0.0)), target, offset, gain))
+    return Transport(network, carried)
 
 
 def load(run, device=None):
@@ -208,8 +300,8 @@ def load(run, device=None):
     device = torch.device(device or Process().device)
     ocean = torch.from_numpy(open_store(config.store).ocean.values)
     chosen = named_window(config)
-    network = build(config, chosen, ocean)
+    scale = json.loads((opened.path / "normalisation.json").read_text(encoding="utf-8"))
+    network = build(config, chosen, ocean, scale)
     network.load_state_dict(load_file(weights))
     network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
-    scale = json.loads((opened.path / "normalisation.json").read_text(encoding="utf-8"))
     return Surrogate(network, chosen, scale, ocean.to(device))

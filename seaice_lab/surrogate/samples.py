@@ -9,7 +9,9 @@ import numpy as np
 import torch
 import zarr
 from pydantic import model_validator
+from scipy import ndimage
 
+from seaice_lab import grid
 from seaice_lab.config import Config
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.store import in_split, open_store, statistics
@@ -20,32 +22,72 @@ MEMORY_BYTES = 4e9  # fields smaller than this are read once and kept
 class Window(Config):
     """Which fields enter and what is predicted; offsets in hours from the start of the step.
 
-    ``inputs`` lists (variable, offset) in channel order. The target is the increment of
-    ``variable`` from offset ``start_h`` to offset ``end_h``.
+    ``inputs`` lists (variable, offset) in channel order: first the state, that is the predicted
+    variables at 0 and, if wanted, one or more steps back (-12, -24); then the forcing at any
+    offsets and fields of place and season (:data:`DERIVED`). ``targets`` lists what is predicted:
+    increments of (variable, from ``start_h`` to this offset). The first target of each variable
+    is the step that a forecast repeats.
     """
 
     inputs: tuple[tuple[str, float], ...]
-    variable: str = "sit"
+    targets: tuple[tuple[str, float], ...] = (("sit", 12.0),)
     start_h: float = 0.0
-    end_h: float = 12.0
 
     @model_validator(mode="after")
-    def _step_must_go_forward(self):
-        if self.end_h <= self.start_h:
-            raise ValueError(f"end_h {self.end_h} must be later than start_h {self.start_h}")
-        if self.inputs[:1] != ((self.variable, 0.0),):
-            raise ValueError(f"must begin with ({self.variable}, 0), the present state")
+    def _must_be_a_step(self):
+        if not self.targets or self.step_h <= 0:
+            raise ValueError(f"targets: must lie after start_h {self.start_h:g}")
+        count = len(self.variables)
+        if self.targets[:count] != tuple((name, self.targets[0][1]) for name in self.variables):
+            raise ValueError("targets: must begin with the same offset of every variable")
+        if self.inputs[:count] != tuple((name, 0.0) for name in self.variables):
+            raise ValueError(
+                "inputs: must begin with the present state, in the order of the targets: "
+                + ", ".join(f"({name}, 0)" for name in self.variables)
+            )
+        later = [name for name, _ in self.inputs[len(self.state) :] if name in self.variables]
+        if later or any(offset > 0 for _, offset in self.state):
+            raise ValueError(
+                "inputs: the state must come before the forcing and not lie in the future"
+            )
+        for name, offset in self.state[count:]:
+            if (name, offset + self.step_h) not in self.state:
+                raise ValueError(
+                    f"inputs: ({name}, {offset:g}) needs ({name}, {offset + self.step_h:g}) beside "
+                    "it, so that a forecast can hand the past on from step to step"
+                )
         return self
+
+    @property
+    def variables(self):
+        """The predicted variables."""
+        return tuple(dict.fromkeys(name for name, _ in self.targets))
+
+    @property
+    def state(self):
+        """The inputs that a forecast carries along: the present state and its past."""
+        count = 0
+        while count < len(self.inputs) and self.inputs[count][0] in self.variables:
+            count += 1
+        return self.inputs[:count]
+
+    @property
+    def forcing(self):
+        """The inputs after the state, in channel order."""
+        return self.inputs[len(self.state) :]
 
     @property
     def step_h(self):
         """Length of one step of the surrogate, in hours."""
-        return self.end_h - self.start_h
+        return self.targets[0][1] - self.start_h
 
     @property
-    def forcing(self):
-        """The inputs after the present state, in channel order."""
-        return self.inputs[1:]
+    def handed_on(self):
+        """For each past state, the channel of the state that becomes it one step later."""
+        return [
+            self.state.index((name, offset + self.step_h))
+            for name, offset in self.state[len(self.variables) :]
+        ]
 
 
 def published_inputs(first_h, second_h):
@@ -58,8 +100,26 @@ def published_inputs(first_h, second_h):
 # two public scripts cut other windows, kept here to reproduce what was run.
 WINDOWS = {
     "self_consistent": Window(inputs=published_inputs(6.0, 12.0)),
-    "published_surrogate": Window(inputs=published_inputs(12.0, 24.0), start_h=24.0, end_h=36.0),
-    "published_4dvar": Window(inputs=published_inputs(6.0, 12.0), start_h=-12.0, end_h=12.0),
+    "published_surrogate": Window(
+        inputs=published_inputs(12.0, 24.0), targets=(("sit", 36.0),), start_h=24.0
+    ),
+    "published_4dvar": Window(inputs=published_inputs(6.0, 12.0), start_h=-12.0),
+    "full_state": Window(
+        inputs=(
+            *((name, 0.0) for name in ("sit", "sic", "siu", "siv", "damage")),
+            *((name, lag) for name in ("u10", "v10", "t2m") for lag in (0.0, 6.0, 12.0)),
+        ),
+        targets=tuple((name, 12.0) for name in ("sit", "sic", "siu", "siv", "damage")),
+    ),
+}
+
+# Inputs made from the grid and the date. Their scales are fixed: the season may well be constant
+# over a short training period.
+DERIVED = {
+    "latitude": {"mean": 75.0, "std": 10.0},
+    "coast_distance_km": {"mean": 300.0, "std": 300.0},
+    "season_sine": {"mean": 0.0, "std": 1.0},
+    "season_cosine": {"mean": 0.0, "std": 1.0},
 }
 
 
@@ -85,6 +145,8 @@ class Fields:
     def __init__(self, path, variables):
         self.path, self.variables = str(path), tuple(dict.fromkeys(variables))
         store = open_store(path)
+        self._derived = {name: derived(name, store) for name in self.variables if name in DERIVED}
+        self.variables = tuple(name for name in self.variables if name not in DERIVED)
         for name in self.variables:
             if name not in store:
                 raise InputError(
@@ -107,6 +169,10 @@ class Fields:
         InputError
             If the store is damaged: a chunk is cut short or missing.
         """
+        if name in self._derived:
+            values = self._derived[name]
+            values = values[times] if len(values) > 1 else values
+            return np.broadcast_to(values, (len(times), *self.ocean.shape))
         first = name not in self._arrays
         try:
             if first:
@@ -126,6 +192,22 @@ class Fields:
                 "is damaged, remove it and run `seaice-lab prepare` again"
             )
         return values
+
+
+def derived(name, store):
+    """A field made from the grid, (1, y, x), or from the date, (time, 1, 1); float32."""
+    if name == "latitude":
+        field = store.latitude.values[None]
+    elif name == "coast_distance_km":
+        ocean = store.ocean.values
+        side_m = np.sqrt(grid.cell_area(store.latitude.values, store.longitude.values).mean())
+        # The edge of the domain is no coast.
+        field = ndimage.distance_transform_edt(ocean)[None] * side_m / 1e3
+    else:
+        year = store.time.values.astype("datetime64[Y]")
+        angle = 2 * np.pi * (store.time.values - year) / np.timedelta64(31_556_952, "s")
+        field = (np.sin(angle) if name == "season_sine" else np.cos(angle))[:, None, None]
+    return field.astype("float32")
 
 
 def locate(store, offsets_h, split=None, every=1):
@@ -187,19 +269,24 @@ class Samples(torch.utils.data.Dataset):
     split : str
         "train", "validation" or "test".
     normalisation : dict, optional
-        ``{name: {"mean", "std"}}`` of a trained run; computed from the training ocean without it.
+        Scales of a trained run; computed from the training ocean without it. Holds
+        ``{"mean", "std"}`` of each input by name and, as list "increments", of each target.
+    steps : int
+        Successive windows in one item, for training through a rollout.
 
     Notes
     -----
-    An item is ``(x, y)``: inputs (channel, y, x) and increment (1, y, x), float32, in units of
-    standard deviations of the training ocean, zero on land. ``take`` makes whole batches at once.
+    An item is ``(x, y)``: inputs (channel, y, x) and increments (target, y, x), float32, in units
+    of standard deviations of the training ocean, zero on land; with more than one step, a first
+    axis counts them. ``take`` makes whole batches at once.
     """
 
-    def __init__(self, path, window, split, normalisation=None):
+    def __init__(self, path, window, split, normalisation=None, steps=1):
         store = open_store(path)
-        self.window = window
-        lags = {lag for _, lag in window.inputs}
-        self.positions = locate(store, lags | {window.start_h, window.end_h}, split)
+        self.window, self.steps = window, steps
+        offsets = {offset for _, offset in (*window.inputs, *window.targets)} | {window.start_h}
+        reach = {offset + step * window.step_h for offset in offsets for step in range(steps)}
+        self.positions = locate(store, reach, split)
         self.fields = Fields(path, [name for name, _ in window.inputs])
         self.normalisation = normalisation or self._normalisation(store, split)
 
@@ -214,17 +301,25 @@ class Samples(torch.utils.data.Dataset):
         """The windows of these indices as one batch: inputs and increments."""
         indices = np.asarray(indices)
         sea = self.fields.ocean
-        x = np.empty((len(indices), len(self.window.inputs), *sea.shape), "float32")
-        for channel, (name, lag) in enumerate(self.window.inputs):
-            values = self.fields.read(name, self.positions[lag][indices])
-            x[:, channel] = normalise(values, self.normalisation[name], sea)
-        y = normalise(self._increment(indices), self.normalisation["increment"], sea)
-        return torch.from_numpy(x), torch.from_numpy(y[:, None])
+        x = np.empty((len(indices), self.steps, len(self.window.inputs), *sea.shape), "float32")
+        y = np.empty((len(indices), self.steps, len(self.window.targets), *sea.shape), "float32")
+        for step in range(self.steps):
+            ahead = step * self.window.step_h
+            for channel, (name, offset) in enumerate(self.window.inputs):
+                values = self.fields.read(name, self.positions[offset + ahead][indices])
+                x[:, step, channel] = normalise(values, self.normalisation[name], sea)
+            for channel, target in enumerate(self.window.targets):
+                scale = self.normalisation["increments"][channel]
+                y[:, step, channel] = normalise(self._increment(target, indices, ahead), scale, sea)
+        if self.steps == 1:
+            x, y = x[:, 0], y[:, 0]
+        return torch.from_numpy(x), torch.from_numpy(y)
 
-    def _increment(self, indices):
+    def _increment(self, target, indices, ahead=0.0):
+        name, end_h = target
         start, end = (
-            self.fields.read(self.window.variable, self.positions[offset][indices])
-            for offset in (self.window.start_h, self.window.end_h)
+            self.fields.read(name, self.positions[offset + ahead][indices])
+            for offset in (self.window.start_h, end_h)
         )
         return end - start
 
@@ -233,25 +328,30 @@ class Samples(torch.utils.data.Dataset):
             raise InputError(
                 f"normalisation: missing for the {split} split; pass that of the training split"
             )
+        found = statistics(store)
         result = {
-            name: {key: values[key] for key in ("mean", "std")}
-            for name, values in statistics(store).items()
-            if name in self.fields.variables
+            name: {key: found[name][key] for key in ("mean", "std")}
+            for name in self.fields.variables
         }
-        count = total = squares = 0
-        for first in range(0, len(self), 64):
-            block = self._increment(np.arange(first, min(first + 64, len(self))))
-            sea = block[:, self.fields.ocean].astype("float64")
-            count, total, squares = count + sea.size, total + sea.sum(), squares + (sea**2).sum()
-        mean = total / count
-        result["increment"] = {"mean": mean, "std": float(np.sqrt(squares / count - mean**2))}
-        for name, values in result.items():
-            if not values["std"] > 0:
+        changes = [self._increment_statistics(target) for target in self.window.targets]
+        labels = [f"the change of {name}" for name, _ in self.window.targets]
+        for name, scale in (*result.items(), *zip(labels, changes, strict=True)):
+            if not scale["std"] > 0:
                 raise InputError(
                     f"{self.fields.path}: {name} is constant over the training ocean, so it cannot "
                     "be normalised; leave it out of the window or train on more data"
                 )
-        return result
+        fixed = {name: DERIVED[name] for name, _ in self.window.inputs if name in DERIVED}
+        return result | fixed | {"increments": changes}
+
+    def _increment_statistics(self, target):
+        count = total = squares = 0
+        for first in range(0, len(self), 64):
+            block = self._increment(target, np.arange(first, min(first + 64, len(self))))
+            sea = block[:, self.fields.ocean].astype("float64")
+            count, total, squares = count + sea.size, total + sea.sum(), squares + (sea**2).sum()
+        mean = total / count
+        return {"mean": mean, "std": float(np.sqrt(squares / count - mean**2))}
 
 
 def normalise(values, scale, ocean):
@@ -279,7 +379,7 @@ def batches(samples, size, seed=0, epoch=0, shuffle=False, rank=0, world=1, work
     Yields
     ------
     x, y : torch.Tensor
-        (batch, channel, y, x) and (batch, 1, y, x).
+        As :meth:`Samples.take` gives them.
     """
     order = np.arange(len(samples))
     if shuffle:

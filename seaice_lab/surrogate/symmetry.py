@@ -12,6 +12,8 @@ itself sees the turned map.
 
 import torch
 
+from seaice_lab.surrogate.networks import Transport
+
 # A quarter turn maps (u, v) to (-v, u).
 PAIRS = {"u10": "v10", "siu": "siv"}
 
@@ -19,17 +21,32 @@ PAIRS = {"u10": "v10", "siu": "siv"}
 def turned_kernels(network, turns):
     """The parameters of a network with all kernels turned by ``turns`` quarters, differentiable.
 
+    A drift that the network predicts (:class:`~seaice_lab.surrogate.networks.Transport`) is
+    turned back, to the map as it lies.
+
     Returns
     -------
     dict
         Name to tensor, for ``torch.func.functional_call``.
     """
-    return {
+    turned = {
         name: torch.rot90(value, turns, (2, 3)).contiguous(memory_format=torch.channels_last)
         if value.ndim == 4
         else value
         for name, value in network.named_parameters()
     }
+    if has_drift(network):
+        for name in (name for name in turned if ".head." in name):
+            increments, (u, v) = turned[name][:-2], turned[name][-2:]
+            for _ in range(turns):
+                u, v = v, -u
+            turned[name] = torch.cat([increments, torch.stack([u, v])])
+    return turned
+
+
+def has_drift(network):
+    """Whether the last two outputs of the network inside are a drift."""
+    return any(isinstance(module, Transport) for module in network.modules())
 
 
 class Turn:
@@ -60,10 +77,10 @@ class Turn:
         self.offset = (sign * mean[source] - mean) / std
 
     def __call__(self, x, turns):
-        """Turn the vectors of (batch, channel, y, x) by ``turns`` quarters; cells stay in place."""
+        """Turn the vectors of (..., channel, y, x) by ``turns`` quarters; cells stay in place."""
         factor, offset = (
             value.to(x.device, x.dtype)[:, None, None] for value in (self.factor, self.offset)
         )
         for _ in range(turns):
-            x = x[:, self.source] * factor + offset
+            x = x[..., self.source, :, :] * factor + offset
         return x

@@ -12,10 +12,13 @@ from seaice_lab.errors import InputError
 from seaice_lab.surrogate import forecast as forecast_module
 from seaice_lab.surrogate.evaluation import open_forecast
 from seaice_lab.surrogate.forecast import forecast, rollout
-from seaice_lab.surrogate.model import TrainConfig, load, train
+from seaice_lab.surrogate.model import Surrogate, TrainConfig, load, train
 from seaice_lab.surrogate.networks import build_network
+from seaice_lab.surrogate.samples import WINDOWS, Window
 from seaice_lab.surrogate.store import open_store
 from seaice_lab.training import FitConfig
+
+OCEAN = torch.ones(2, 2, dtype=torch.bool)
 
 
 @pytest.fixture
@@ -48,14 +51,15 @@ def test_the_rollout_repeats_the_published_forecast_loop(case):
     load_weights(network, read(model))
     rows = image(data["x_rows"])
 
-    def increment(state, forcing):
+    floor = data["min_truth"].item() * std_in + mean_in
+
+    def step(state, forcing):
         inputs = torch.cat([(state - mean_in) / std_in, forcing], dim=1)
-        return network(inputs) * std_out + mean_out
+        return torch.clamp(state + network(inputs) * std_out + mean_out, min=floor)
 
     initial = rows[:1, :1] * std_in + mean_in
-    floor = data["min_truth"].item() * std_in + mean_in
     with torch.no_grad():
-        states = torch.cat(list(rollout(increment, initial, rows[:-1, None, 1:], floor)))
+        states = torch.cat(list(rollout(step, initial, rows[:-1, None, 1:])))
     found = (states[:, 0] - mean_in) / std_in
     assert error(found, torch.from_numpy(data["x_pred"][1:])) < tolerance
 
@@ -105,11 +109,54 @@ def test_the_result_does_not_depend_on_how_starts_are_batched_or_pieces_written(
     np.testing.assert_allclose(together.sit, apart.sit, atol=1e-5)
 
 
+def constant_change(window, changes, ocean=OCEAN):
+    """A surrogate that always predicts the same change."""
+
+    def network(inputs):
+        return torch.tensor(changes)[:, None, None].expand(len(inputs), -1, *ocean.shape)
+
+    scale = {name: {"mean": 0.0, "std": 1.0} for name, _ in window.inputs}
+    scale["increments"] = [{"mean": 0.0, "std": 1.0}] * len(window.targets)
+    return Surrogate(network, window, scale, ocean)
+
+
 def test_thickness_never_becomes_negative_however_strong_the_melt():
-    states = rollout(
-        lambda state, _: torch.full_like(state, -0.4), torch.ones(1, 1, 2, 2), [None] * 4
-    )
+    surrogate = constant_change(WINDOWS["self_consistent"], [-0.4])
+    states = rollout(surrogate.step, torch.ones(1, 1, 2, 2), [torch.zeros(1, 9, 2, 2)] * 4)
     assert [round(float(state.max()), 6) for state in states] == [0.6, 0.2, 0.0, 0.0]
+
+
+def test_concentration_and_damage_stay_between_zero_and_one_and_velocity_is_free():
+    surrogate = constant_change(WINDOWS["full_state"], [-0.4, 0.7, -3.0, 3.0, -0.6])
+    state = torch.full((1, 5, 2, 2), 0.5)
+    first, second = rollout(surrogate.step, state, [torch.zeros(1, 9, 2, 2)] * 2)
+    assert first[0, :, 0, 0].tolist() == pytest.approx([0.1, 1.0, -2.5, 3.5, 0.0])
+    assert second[0, :, 0, 0].tolist() == pytest.approx([0.0, 1.0, -5.5, 6.5, 0.0])
+
+
+def test_past_states_are_handed_on_from_step_to_step():
+    window = Window(inputs=(("sit", 0.0), ("sit", -12.0), ("sit", -24.0), ("u10", 0.0)))
+    surrogate = constant_change(window, [1.0])
+    state = torch.tensor([3.0, 2.0, 1.0])[None, :, None, None].expand(1, 3, 2, 2)
+    *_, last = rollout(surrogate.step, state, [torch.zeros(1, 1, 2, 2)] * 2)
+    assert last[0, :, 0, 0].tolist() == [5.0, 4.0, 3.0]
+
+
+def test_a_forecast_with_past_states_place_and_season(store, tmp_path):
+    window = Window(
+        inputs=(("sit", 0.0), ("sit", -12.0), ("u10", 0.0), ("latitude", 0.0),
+                ("coast_distance_km", 0.0), ("season_sine", 6.0), ("season_cosine", 6.0)),
+        targets=(("sit", 12.0), ("sit", 24.0)),
+    )  # fmt: skip
+    config = TrainConfig(
+        store=str(store), window=window, width=4, rollout_steps=2,
+        fit=FitConfig(epochs=1, batch_size=8, learning_rate=1e-2, schedule="constant"),
+    )  # fmt: skip
+    path = train(config, tmp_path / "runs" / "past", show=False)
+    found = open_forecast(forecast(path, steps=3, show=False))
+    assert np.isfinite(found.sit.values[..., found.ocean.values]).all()
+    surrogate = load(path, "cpu")
+    assert surrogate.network.head.weight.shape[0] == 2
 
 
 def test_a_killed_forecast_goes_on_where_it_stopped(run, tmp_path, monkeypatch):
@@ -136,7 +183,7 @@ def test_a_killed_forecast_goes_on_where_it_stopped(run, tmp_path, monkeypatch):
 
 
 def test_a_state_that_is_not_finite_stops_the_forecast(run, monkeypatch):
-    broken = lambda self, state, forcing: torch.full_like(state, float("nan"))  # noqa: E731
+    broken = lambda state, forcing: torch.full_like(state, float("nan"))  # noqa: E731
     monkeypatch.setattr(forecast_module, "load", lambda *args: _Broken(load(*args), broken))
     with pytest.raises(InputError, match="no longer finite by step 2"):
         forecast(run, 2, show=False)
@@ -144,9 +191,9 @@ def test_a_state_that_is_not_finite_stops_the_forecast(run, monkeypatch):
 
 
 class _Broken:
-    def __init__(self, surrogate, increment):
+    def __init__(self, surrogate, step):
         self._surrogate = surrogate
-        self.increment = lambda *args: increment(self, *args)
+        self.step = step
 
     def __getattr__(self, name):
         return getattr(self._surrogate, name)
@@ -157,7 +204,7 @@ def test_the_rollout_is_differentiable_with_respect_to_the_initial_state(run):
     generator = torch.Generator().manual_seed(0)
     state = (1 + torch.rand(1, 1, 32, 32, generator=generator)).requires_grad_()
     forcing = [torch.randn(1, 9, 32, 32, generator=generator)] * 2
-    *_, last = rollout(surrogate.increment, state, forcing)
+    *_, last = rollout(surrogate.step, state, forcing)
     (gradient,) = torch.autograd.grad(last[..., 8, 5].sum(), state)
     assert gradient[0, 0, 8, 5] != 0
     assert torch.all(gradient[0, 0][~surrogate.ocean] == 0)

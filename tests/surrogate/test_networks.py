@@ -7,7 +7,7 @@ from keras_weights import DATA, error, image, load, manifest, parameters, read
 
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.keras import load_keras
-from seaice_lab.surrogate.networks import UNet, build_network
+from seaice_lab.surrogate.networks import Transport, UNet, build_network
 
 MODELS = {
     "UNet2": {},
@@ -292,3 +292,45 @@ def test_traced_network_gives_the_numbers_statistics_and_gradients_of_the_eager_
         assert error(a.grad, b.grad) < 1e-4, name
     for name, value in eager.state_dict().items():
         torch.testing.assert_close(traced.state_dict()[name], value, rtol=1e-5, atol=1e-6)
+
+
+def random_transport(ocean):
+    """A drift alone, drawn at random, that carries one field."""
+    torch.manual_seed(0)
+    network = build_network("UNet3", ocean, 3, 3, width=4)
+    torch.nn.init.normal_(network.head.weight, std=0.3)
+    network.head.weight.data[0] = 0
+    return Transport(network, [(0, 0, 2.0, 20.0)])
+
+
+def test_a_drift_neither_makes_nor_loses_ice_and_moves_none_onto_land():
+    ocean = island(16, 24)
+    x = torch.randn(2, 3, *ocean.shape, generator=torch.Generator().manual_seed(1))
+    y = random_transport(ocean)(torch.where(ocean, x, torch.nan))
+    assert y.abs().max() > 0.1
+    assert (y[..., ~ocean] == 0).all()
+    assert y.double().sum((1, 2, 3)).abs().max() < 1e-4
+
+
+def test_a_uniform_drift_moves_a_smooth_field_by_its_length():
+    """A wave carried a quarter of a cell along x, to the order of the scheme."""
+    ocean = torch.ones(8, 64, dtype=torch.bool)
+    column = torch.arange(64.0)
+    wave = torch.sin(2 * torch.pi * (column - 0.25) / 32) - torch.sin(2 * torch.pi * column / 32)
+
+    class Constant(torch.nn.Module):
+        def forward(self, x):
+            drift = torch.zeros(len(x), 3, 8, 64)
+            drift[:, 1] = 2.5  # tenths of a cell
+            return drift
+
+    network = Constant()
+    network.ocean = ocean
+    x = torch.sin(2 * torch.pi * column / 32).expand(1, 1, 8, 64)
+    y = Transport(network, [(0, 0, 5.0, 1.0)])(x)
+    assert error(y[0, 0, 4, 2:-2], wave[2:-2]) < 0.03
+
+
+def test_a_network_with_drift_starts_as_persistence():
+    network = Transport(build_network("UNet3", island(16, 16), 3, 3), [(0, 0, 2.0, 20.0)])
+    assert torch.equal(network(torch.randn(2, 3, 16, 16)), torch.zeros(2, 1, 16, 16))

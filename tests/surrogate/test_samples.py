@@ -18,15 +18,15 @@ def test_the_self_consistent_window_is_state_now_forcing_three_times_and_twelve_
         ("sit", 0), ("u10", 0), ("v10", 0), ("t2m", 0), ("u10", 6), ("u10", 12),
         ("v10", 6), ("v10", 12), ("t2m", 6), ("t2m", 12),
     )  # fmt: skip
-    assert (chosen.start_h, chosen.end_h, chosen.step_h) == (0, 12, 12)
+    assert (chosen.start_h, chosen.targets, chosen.step_h) == (0, (("sit", 12),), 12)
 
 
 def test_the_published_windows_have_the_offsets_of_the_published_index_sets():
     surrogate, later = WINDOWS["published_surrogate"], WINDOWS["published_4dvar"]
     assert [lag for _, lag in surrogate.inputs] == [0, 0, 0, 0, 12, 24, 12, 24, 12, 24]
-    assert (surrogate.start_h, surrogate.end_h) == (24, 36)
+    assert (surrogate.start_h, surrogate.targets, surrogate.step_h) == (24, (("sit", 36),), 12)
     assert [lag for _, lag in later.inputs] == [0, 0, 0, 0, 6, 12, 6, 12, 6, 12]
-    assert (later.start_h, later.end_h) == (-12, 12)
+    assert (later.start_h, later.targets) == (-12, (("sit", 12),))
 
 
 def test_a_sample_holds_the_records_its_window_names(store, waves):
@@ -41,7 +41,8 @@ def test_a_sample_holds_the_records_its_window_names(store, waves):
         np.testing.assert_allclose(x[channel].numpy()[ocean], expected[ocean], atol=1e-5)
         assert np.all(x[channel].numpy()[~ocean] == 0)
     change = (raw.sit.values[7] - raw.sit.values[5]) * np.ones(1, "float32")
-    expected = (change - scale["increment"]["mean"]) / scale["increment"]["std"]
+    (scale,) = scale["increments"]
+    expected = (change - scale["mean"]) / scale["std"]
     np.testing.assert_allclose(y[0].numpy()[ocean], expected[ocean], atol=1e-5)
 
 
@@ -149,3 +150,64 @@ def test_a_damaged_store_is_refused_when_it_is_read(store, monkeypatch, memory_b
 def test_an_unknown_window_lists_the_known_ones():
     with pytest.raises(InputError, match="published_4dvar"):
         window("tomorrow")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"inputs": (("u10", 0.0), ("sit", 0.0))}, "begin with the present state"),
+        ({"inputs": (("sit", 0.0), ("u10", 0.0), ("sit", -12.0))}, "state must come before"),
+        ({"inputs": (("sit", 0.0), ("sit", 12.0))}, "not lie in the future"),
+        ({"inputs": (("sit", 0.0), ("sit", -24.0))}, r"needs \(sit, -12\) beside it"),
+        ({"targets": (("sit", 0.0),)}, "must lie after start_h 0"),
+        ({"targets": (("sit", 12.0), ("sic", 24.0))}, "same offset of every variable"),
+    ],
+)
+def test_a_window_that_cannot_be_stepped_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        Window(**{"inputs": (("sit", 0.0), ("u10", 0.0))} | changes)
+
+
+def test_steps_of_a_rollout_are_windows_one_step_apart(store):
+    chosen = WINDOWS["self_consistent"]
+    single = Samples(store, chosen, "train")
+    double = Samples(store, chosen, "train", single.normalisation, steps=2)
+    x, y = double.take([0, 5])
+    assert x.shape == (2, 2, 10, 32, 32)
+    assert y.shape == (2, 2, 1, 32, 32)
+    for step in range(2):
+        alone = single.take([0 + 2 * step, 5 + 2 * step])
+        assert torch.equal(x[:, step], alone[0])
+        assert torch.equal(y[:, step], alone[1])
+    assert len(double) == len(single) - 4  # two starts fewer in each of two runs
+
+
+def test_fields_of_place_and_season(store):
+    window = Window(
+        inputs=(("sit", 0.0), ("latitude", 0.0), ("coast_distance_km", 0.0), ("season_sine", 6.0))
+    )
+    train = Samples(store, window, "train")
+    x, _ = train.take([0, 3])
+    fields = open_store(store)
+    ocean = torch.from_numpy(fields.ocean.values)
+    latitude = x[1, 1] * train.normalisation["latitude"]["std"] + 75
+    np.testing.assert_allclose(latitude[ocean], fields.latitude.values[ocean], rtol=1e-6)
+    distance = x[1, 2] * 300 + 300
+    assert distance[3, 0].item() == pytest.approx(25, rel=0.1)  # next to land, 25 km away
+    assert distance[20, 10] > distance[5, 2]
+    # the third record after the first of January at 00 h, six hours on
+    expected = np.sin(2 * np.pi * (4 * 6 / 24) / 365.2425)
+    assert x[1, 3][ocean].numpy() == pytest.approx(expected, rel=1e-4)
+
+
+def test_two_output_steps_have_two_increments(store):
+    inputs = WINDOWS["self_consistent"].inputs
+    train = Samples(store, Window(inputs=inputs, targets=(("sit", 12.0), ("sit", 24.0))), "train")
+    _, y = train.take([2])
+    fields = open_store(store).sit.values
+    now = train.positions[0.0][2]
+    for channel, later in enumerate((now + 2, now + 4)):
+        scale = train.normalisation["increments"][channel]
+        expected = (fields[later] - fields[now] - scale["mean"]) / scale["std"]
+        ocean = train.fields.ocean
+        np.testing.assert_allclose(y[0, channel].numpy()[ocean], expected[ocean], atol=1e-5)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from seaice_lab.surrogate.networks import UNet
+from seaice_lab.surrogate.networks import Transport, UNet
 from seaice_lab.surrogate.symmetry import Turn, turned_kernels
 
 CHANNELS = [("sit", 0.0), ("u10", 0.0), ("v10", 0.0), ("t2m", 0.0), ("u10", 6.0), ("v10", 6.0)]
@@ -30,18 +30,24 @@ def turned_map(physical, turns):
     return physical
 
 
+@pytest.mark.parametrize("transport", [False, True])
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
-def test_turned_kernels_see_the_map_as_the_network_sees_the_turned_map(turns):
+def test_turned_kernels_see_the_map_as_the_network_sees_the_turned_map(turns, transport):
     torch.manual_seed(0)
     ocean = torch.rand(16, 16) > 0.3
     physical = torch.randn(2, 6, 16, 16, dtype=torch.float64)
     torch.set_default_dtype(torch.float64)
     try:
-        network = UNet(ocean, 6, width=2).eval()
-        there = UNet(torch.rot90(ocean, -turns), 6, width=2).eval()
+        network, there = (
+            UNet(mask, 6, 1 + 2 * transport, width=2).eval()
+            for mask in (ocean, torch.rot90(ocean, -turns))
+        )
+        torch.nn.init.normal_(network.head.weight)
+        if transport:
+            carried = [(0, 0, 2.0, 20.0)]
+            network, there = Transport(network, carried), Transport(there, carried)
     finally:
         torch.set_default_dtype(torch.float32)
-    torch.nn.init.normal_(network.head.weight)
     there.load_state_dict(network.state_dict())
     expected = there(normalise(turned_map(physical, turns)))
     x = Turn(CHANNELS, SCALES)(normalise(physical), turns)

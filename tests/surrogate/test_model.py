@@ -1,0 +1,91 @@
+"""Training through rollouts, symmetric training, and what a run refuses."""
+
+import pandas as pd
+import pytest
+import torch
+
+from seaice_lab.errors import InputError
+from seaice_lab.surrogate.model import Surrogate, TrainConfig, chain, load, train
+from seaice_lab.surrogate.networks import build_network
+from seaice_lab.surrogate.samples import Samples, Window
+from seaice_lab.training import FitConfig
+
+WINDOW = Window(inputs=(("sit", 0.0), ("sit", -12.0), ("u10", 0.0), ("u10", 12.0)))
+
+
+def settings(store, **changes):
+    fit = FitConfig(epochs=2, batch_size=8, learning_rate=1e-2, schedule="cosine")
+    return TrainConfig(**{"store": str(store), "width": 4, "fit": fit} | changes)
+
+
+def test_the_chain_is_the_rollout_in_normalised_units(store):
+    samples = Samples(store, WINDOW, "train", steps=3)
+    scale = samples.normalisation
+    ocean = torch.from_numpy(samples.fields.ocean)
+    torch.manual_seed(0)
+    network = build_network("UNet3", ocean, 4, width=4).eval()
+    torch.nn.init.normal_(network.head.weight, std=0.3)
+    surrogate = Surrogate(network, WINDOW, scale, ocean)
+    x, y = samples.take([3, 30])
+    pairs = list(chain(network, x, y, WINDOW, scale))
+
+    def physical(step):
+        channels = [
+            samples.fields.read(name, samples.positions[offset + 12 * step][[3, 30]])
+            for name, offset in WINDOW.inputs
+        ]
+        return torch.from_numpy(torch.stack([torch.tensor(c) for c in channels], 1).numpy())
+
+    state = physical(0)[:, :2]
+    for step, (prediction, target) in enumerate(pairs):
+        state = surrogate.step(torch.where(ocean, state, 0.0), physical(step)[:, 2:])
+        truth = samples.fields.read("sit", samples.positions[12.0 + 12 * step][[3, 30]])
+        expected = (state[:, 0] - torch.from_numpy(truth)) / scale["increments"][0]["std"]
+        found = (prediction - target)[:, 0]
+        # the floor acts on the state that is handed on, not on what is compared
+        free = ocean & (state[:, 0] > 0)
+        torch.testing.assert_close(found[free], expected[free], rtol=1e-3, atol=1e-3)
+    assert step == 2
+
+
+def test_training_through_a_rollout_and_with_turns_learns(store, tmp_path):
+    fit = FitConfig(epochs=10, batch_size=4, learning_rate=1e-2, schedule="cosine")
+    config = settings(
+        store, rollout_steps=2, symmetry="quarter_turns", input_noise=0.0,
+        global_mean_weight=1.0, fit=fit,
+    )  # fmt: skip
+    path = train(config, tmp_path / "runs" / "long", show=False)
+    history = pd.read_csv(path / "history.csv")
+    assert history.train_loss.iloc[-1] < 0.9 * history.train_loss.iloc[0]
+    assert torch.isfinite(load(path, "cpu").network.head.weight).all()
+
+
+def test_gradients_flow_through_the_whole_chain(store):
+    samples = Samples(store, WINDOW, "train", steps=2)
+    network = build_network("UNet3", torch.from_numpy(samples.fields.ocean), 4, width=4)
+    torch.nn.init.normal_(network.head.weight, std=0.3)
+    x, y = samples.take([0])
+    x.requires_grad_()
+    _, (prediction, _) = chain(network, x, y, WINDOW, samples.normalisation)
+    (gradient,) = torch.autograd.grad(prediction.sum(), x)
+    assert gradient[:, 0, 0].abs().max() > 0
+
+
+def test_turning_a_map_with_fields_of_place_is_refused(store, tmp_path):
+    window = Window(inputs=(("sit", 0.0), ("latitude", 0.0)))
+    config = settings(store, window=window, symmetry="quarter_turns")
+    with pytest.raises(InputError, match=r"tied to a place or season \(latitude\)"):
+        train(config, tmp_path / "runs" / "x", show=False)
+
+
+def test_an_option_that_the_network_lacks_is_refused_before_anything_is_made(store, tmp_path):
+    config = settings(store, network="PCNN", network_options={"dropout": 0.1})
+    with pytest.raises(InputError, match="dropout: PCNN has no such option"):
+        train(config, tmp_path / "runs" / "x", show=False)
+    assert not (tmp_path / "runs" / "x").exists()
+
+
+@pytest.mark.parametrize("network", ["CNN", "ResNet"])
+def test_other_networks_train_and_load(store, tmp_path, network):
+    path = train(settings(store, network=network), tmp_path / "runs" / network, show=False)
+    assert load(path, "cpu").network.training is False
