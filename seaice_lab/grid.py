@@ -168,6 +168,31 @@ def nearest_neighbour(source_latitude, source_longitude, latitude, longitude):
     return index.astype(np.int32).reshape(target.shape[:-1])
 
 
+def cell_sides(latitude, longitude):
+    """Distances between neighbouring cell centres along x and y, m, each (y, x).
+
+    Raises
+    ------
+    InputError
+        If the coordinates are not two equal 2-D arrays of at least 2 x 2 finite values.
+    """
+    along_y, along_x = _tangents(latitude, longitude)
+    return tuple(EARTH_RADIUS_M * np.linalg.norm(along, axis=-1) for along in (along_x, along_y))
+
+
+def is_right_handed(latitude, longitude):
+    """Whether y lies to the left of x seen from above, (y, x) bool; not where rows run downwards.
+
+    Raises
+    ------
+    InputError
+        As `cell_sides`.
+    """
+    along_y, along_x = _tangents(latitude, longitude)
+    up = _unit_vectors(np.radians(latitude), np.radians(longitude))
+    return (np.cross(along_x, along_y) * up).sum(-1) > 0
+
+
 def rotate_to_grid(u_east, v_north, latitude, longitude):
     """Turn east/north components into components along the axes of the grid.
 

@@ -25,51 +25,63 @@ STYLE = {
 }
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9")
 FORECAST, REFERENCE = COLOURS[1], COLOURS[2]
-SPREAD = (0.1, 0.9)  # quantiles over the starts, shaded behind a mean
 
 
 @styled(STYLE)
-def plot_scores(table, label="Forecast", reference_label="Persistence"):
-    """RMSE, bias and, against a reference forecast, the ratio of the RMSEs with lead time.
+def plot_scores(table, against="persistence", label="Forecast"):
+    """RMSE, bias and skill of a forecast and its references with lead time.
 
     Parameters
     ----------
     table : Dataset
-        From `seaice_lab.diagnostics.scores.score_table`. With more than one start, the band is
-        where the middle 80 % of the starts lie.
-    label, reference_label : str
-        Names of the forecast and of the reference in the legend.
+        From `seaice_lab.surrogate.evaluation.evaluate`: scores by ``source`` and lead time. The
+        band is the bootstrap interval over starts, where the table has one.
+    against : str
+        Source that the third panel measures the others against, as the ratio of RMSEs.
+    label : str
+        Name of the source "forecast" in the legend.
 
     Returns
     -------
     Figure
+
+    Raises
+    ------
+    InputError
+        If the table lacks the source ``against``.
     """
+    sources = [str(name) for name in table.source.values]
+    if against not in sources:
+        raise InputError(f"the scores have the sources {', '.join(sources)}, not {against!r}")
     days = _days(table["lead_time"])
     units = _typeset(table["rmse"].attrs["units"])
-    curves = [("", label, FORECAST)]
-    if "rmse_ratio" in table:
-        curves.append(("_reference", reference_label, REFERENCE))
-    panels = ["rmse", "bias"] + ["rmse_ratio"] * ("rmse_ratio" in table)
-    fig, axes = plt.subplots(1, len(panels), figsize=(3.6 * len(panels), 3.2), layout="constrained")
-    for ax, score in zip(axes[:2], panels, strict=False):
-        for suffix, name, colour in curves:
-            ax.plot(days, table[f"{score}{suffix}"], color=colour, label=name)
-            by_start = table[f"{score}{suffix}_by_start"]
-            if by_start.sizes["init_time"] > 1:
-                low, high = by_start.quantile(SPREAD, "init_time").transpose("quantile", ...)
-                ax.fill_between(days, low, high, color=colour, alpha=0.15, linewidth=0)
+    colour = dict(zip(sources, COLOURS[1:], strict=False))
+    name = {source: source.replace("_", " ").capitalize() for source in sources}
+    name["forecast"] = label
+    fig, axes = plt.subplots(1, 3, figsize=(10.8, 3.4), layout="constrained")
+    for source in sources[::-1]:  # the forecast on top
+        row = table.sel(source=source)
+        width = 2.2 if source == "forecast" else 1.4
+        for ax, score in zip(axes, ("rmse", "bias"), strict=False):
+            ax.plot(days, row[score], color=colour[source], lw=width, label=name[source])
+            if f"{score}_low" in row:
+                low, high = row[f"{score}_low"], row[f"{score}_high"]
+                ax.fill_between(days, low, high, color=colour[source], alpha=0.15, linewidth=0)
+        ratio = row.rmse / table.rmse.sel(source=against)
+        axes[2].plot(days, ratio, color=colour[source], lw=width)
+    # A reference that is far off must not hide the forecast.
+    best = float(table.rmse.sel(source=["forecast", against]).max())
+    axes[0].set_ylim(0, 1.6 * best)
+    shown = table.bias.sel(source=["forecast", against])
+    reach = max(1.5 * float(abs(shown).max()), 0.1 * best)
+    axes[1].set_ylim(-reach, reach)
+    axes[2].set_ylim(0, 1.6)
     axes[0].set(title="Root-mean-square error", ylabel=f"RMSE ({units})")
-    axes[0].set_ylim(bottom=0)
-    axes[0].legend(loc="upper left")
     axes[1].set(title="Mean error", ylabel=f"Bias ({units})")
     axes[1].axhline(0, color="0.5", linewidth=0.8, zorder=1)
-    if "rmse_ratio" in table:
-        axes[2].plot(days, table["rmse_ratio"], color=FORECAST)
-        axes[2].axhline(1, color=REFERENCE, linewidth=1.2, linestyle="--", zorder=1)
-        axes[2].set(
-            title=f"{label} over {reference_label.lower()}",
-            ylabel="Ratio of RMSEs (1)",
-        )
+    axes[2].set(title=f"RMSE over that of {against.replace('_', ' ')}", ylabel="Ratio (1)")
+    handles, labels = axes[0].get_legend_handles_labels()
+    fig.legend(handles[::-1], labels[::-1], loc="outside lower center", ncols=len(sources))
     for ax in axes:
         ax.set(xlabel="Lead time (days)", xlim=(days.min(), days.max()))
     return fig

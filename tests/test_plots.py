@@ -8,6 +8,7 @@ import xarray as xr
 
 from seaice_lab import plots
 from seaice_lab.diagnostics import scores, spectra
+from seaice_lab.errors import InputError
 
 LEADS = (np.arange(1, 6) * 12).astype("timedelta64[h]").astype("timedelta64[ns]")
 
@@ -30,13 +31,16 @@ def test_scores_are_drawn_against_lead_time_in_days_with_units():
         coords={"init_time": init, "lead_time": LEADS}, attrs={"units": "m"},
     )  # fmt: skip
     ocean = xr.DataArray(np.ones((4, 4), bool), dims=("y", "x"))
-    table = scores.score_table(truth + 0.1, truth, ocean, reference=truth + 0.2)
+    both = [scores.scores_by_start(truth + error, truth, ocean) for error in (0.1, 0.2)]
+    table = scores.pool_starts(xr.concat(both, xr.Variable("source", ["forecast", "persistence"])))
     figure = plots.plot_scores(table, label="Surrogate")
     curves = [line for ax in figure.axes for line in ax.lines if len(line.get_xdata()) == 5]
     drawn = [np.asarray(line.get_ydata(), float) for line in curves]
     for expected in (0.1, 0.2, 0.5):
         assert any(np.allclose(values, expected) for values in drawn), expected
     np.testing.assert_allclose(curves[0].get_xdata(), [0.5, 1, 1.5, 2, 2.5])
+    with pytest.raises(InputError, match="sources forecast, persistence, not 'climatology'"):
+        plots.plot_scores(table, against="climatology")
     assert "days" in texts(figure)
     assert "(m)" in texts(figure)
     assert "Surrogate" in texts(figure)

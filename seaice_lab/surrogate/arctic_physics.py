@@ -78,17 +78,17 @@ def drift(state, weather, ocean, dx, step_s, cohesion):
 def transport(state, ocean, dx, step_s):
     """Move ice, snow and damage with the velocity; what is squeezed above full cover ridges.
 
-    Conservative, positive, second order: fluxes through cell faces of values reconstructed with
-    the monotonised central limiter (van Leer 1977), one direction after the other.
+    One direction after the other, with :func:`advect`.
     """
     u, v = _face_velocities(state.velocity)
     carried = np.stack(
         [state.thickness, state.concentration, state.snow, state.damage * state.thickness]
     )
     steps = max(int(np.ceil(np.abs(state.velocity).max() * step_s / (0.4 * dx))), 1)
+    side = step_s / steps * dx
     for _ in range(steps):
-        carried = _advect(carried, u, step_s / steps / dx, axis=2)
-        carried = _advect(carried, v, step_s / steps / dx, axis=1)
+        carried = advect(carried, u * side, dx**2, axis=-1)
+        carried = advect(carried, v * side, dx**2, axis=-2)
     thickness, concentration, snow, damaged = carried
     damage = np.clip(damaged / np.maximum(thickness, 1e-6), 0, 1)
     return state._replace(
@@ -173,10 +173,27 @@ def _face_velocities(corner):
     return u, v
 
 
-def _advect(fields, speed, ratio, axis):
-    """Advance (field, y, x) along one axis; ``ratio`` is the time step over the cell width."""
-    q = np.moveaxis(fields, axis, -1)
-    speed = speed if axis == 2 else speed.T
+def advect(fields, swept, area, axis):
+    """Carry fields one time step along one axis: conservative, positive, second order.
+
+    Fluxes through cell faces of values reconstructed with the monotonised central limiter
+    (van Leer 1977).
+
+    Parameters
+    ----------
+    fields : ndarray (..., y, x)
+    swept : ndarray (..., y, x - 1) or (..., y - 1, x)
+        Area that the flow sweeps through each face, towards growing index: velocity times time
+        step times length of the face; zero at coasts. At most the area of the cell it leaves.
+    area : float or ndarray (y, x)
+    axis : -1 for x, -2 for y
+
+    Returns
+    -------
+    ndarray (..., y, x)
+    """
+    q, swept = np.swapaxes(fields, axis, -1), np.swapaxes(swept, axis, -1)
+    area = np.broadcast_to(np.swapaxes(area, axis, -1) if np.ndim(area) else area, q.shape[-2:])
     step = np.diff(q, axis=-1)
     central = 0.5 * (step[..., 1:] + step[..., :-1])
     least = 2 * np.minimum(np.abs(step[..., 1:]), np.abs(step[..., :-1]))
@@ -184,11 +201,10 @@ def _advect(fields, speed, ratio, axis):
     slope[..., 1:-1] = np.where(
         step[..., 1:] * step[..., :-1] > 0, np.sign(central) * np.minimum(np.abs(central), least), 0
     )
-    courant = speed * ratio
-    from_left = q[..., :-1] + 0.5 * (1 - courant) * slope[..., :-1]
-    from_right = q[..., 1:] - 0.5 * (1 + courant) * slope[..., 1:]
-    flux = courant * np.where(courant > 0, from_left, from_right)
+    from_left = q[..., :-1] + 0.5 * (1 - swept / area[:, :-1]) * slope[..., :-1]
+    from_right = q[..., 1:] - 0.5 * (1 + swept / area[:, 1:]) * slope[..., 1:]
+    flux = swept * np.where(swept > 0, from_left, from_right)
     q = q.copy()
-    q[..., :-1] -= flux
-    q[..., 1:] += flux
-    return np.moveaxis(q, -1, axis)
+    q[..., :-1] -= flux / area[:, :-1]
+    q[..., 1:] += flux / area[:, 1:]
+    return np.swapaxes(q, axis, -1)

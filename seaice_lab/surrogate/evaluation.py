@@ -1,7 +1,7 @@
-"""Evaluation: a forecast against the truth of the prepared store, and persistence beside it.
+"""Evaluation: a forecast and reference forecasts against the truth of the prepared store.
 
-Every reference forecast stands on the same footing as the surrogate: same start dates, same lead
-times, same ocean cells, same scores.
+Every reference stands on the same footing as the surrogate: same start dates, same lead times,
+same ocean cells, same scores.
 """
 
 from pathlib import Path
@@ -12,6 +12,7 @@ import xarray as xr
 from seaice_lab import grid, names, progress, runs
 from seaice_lab.diagnostics import scores, spectra
 from seaice_lab.errors import InputError
+from seaice_lab.surrogate.baselines import REFERENCES, reference
 from seaice_lab.surrogate.store import open_store
 
 BLOCK_BYTES = 256e6  # of forecast frames held at once
@@ -66,12 +67,6 @@ def truth_for(forecast, store):
     return forecast.copy(data=values[inverse.reshape(position.shape)])
 
 
-def persistence_for(forecast, store):
-    """Persistence: the state at the start, held through all lead times; like the forecast."""
-    initial = store[forecast.name].isel(time=forecast.position.values).values
-    return forecast.copy(data=np.broadcast_to(initial[:, None], forecast.shape))
-
-
 def verification_positions(forecast, store):
     """Position on the store's time axis of every valid time, ndarray of int (init, lead)."""
     times = store.time.values
@@ -89,20 +84,26 @@ def verification_positions(forecast, store):
     return position
 
 
-def evaluate(run, show=True):
-    """Score the forecast of a run against truth and persistence; write scores and spectra.
+def evaluate(run, references=tuple(REFERENCES), variable=None, show=True):
+    """Score the forecast of a run and reference forecasts; write scores and spectra.
 
     Parameters
     ----------
     run : str or Path
         Run folder with a forecast.
+    references : sequence of str
+        Reference forecasts to score beside it (:mod:`seaice_lab.surrogate.baselines`).
+    variable : str, optional
+        Of the forecast; the first one by default.
     show : bool
         Show progress.
 
     Returns
     -------
     table : xarray.Dataset
-        Scores over the ocean, weighted by cell area, by lead time; written to ``scores.nc``.
+        Scores over the ocean, weighted by cell area, by ``source`` ("forecast" and the
+        references) and lead time, with bootstrap intervals over starts; ``skill`` is the share of
+        persistence's RMSE that a source takes away. Written to ``scores.nc``.
     spectrum : xarray.Dataset
         ``power(source, lead_time, wavenumber)``, the mean over starts, and its exponent ``slope``
         (source, lead_time) for source "truth" and "forecast"; written to ``spectra.nc``.
@@ -110,29 +111,51 @@ def evaluate(run, show=True):
     Raises
     ------
     InputError
-        If the forecast is missing or the store is not the one it was started from.
+        If the forecast is missing, the store is not the one it was started from, or a variable or
+        reference is unknown.
     """
     run = Path(run)
     dataset = open_forecast(run)
     store = open_store(dataset.attrs["store"])
-    variable = next(iter(dataset.data_vars))
+    variable = variable or next(iter(dataset.data_vars))
+    if variable not in dataset.data_vars:
+        raise InputError(
+            f"{run}: forecasts {', '.join(dataset.data_vars)}, not {variable!r}; choose one of them"
+        )
     forecast = dataset[variable]
     ocean = forecast.ocean
-    area = xr.DataArray(grid.cell_area(forecast.latitude, forecast.longitude), dims=("y", "x"))
+    area = xr.DataArray(
+        grid.cell_area(forecast.latitude, forecast.longitude),
+        dims=("y", "x"),
+        attrs={"units": "m2"},
+    )
     dx_m = float(np.sqrt(area.where(ocean).mean()))
+    makers = {name: reference(name, store, variable) for name in references}
     length = int(max(BLOCK_BYTES // (4 * forecast[0].size), 1))
     tables, powers = [], []
     firsts = range(0, forecast.sizes["init_time"], length)
     bar = progress.bar(len(firsts), f"evaluate {run.name}", "block", show=show)
     for first in firsts:
         block = _loaded(forecast.isel(init_time=slice(first, first + length)), run)
-        truth, reference = truth_for(block, store), persistence_for(block, store)
-        tables.append(scores.scores_by_start(block, truth, ocean, area, reference))
+        truth = truth_for(block, store)
+        made = {"forecast": block} | {name: make(block) for name, make in makers.items()}
+        climatology = made.get("climatology")
+        scored = [
+            scores.scores_by_start(one, truth, ocean, area, climatology) for one in made.values()
+        ]
+        tables.append(xr.concat(scored, xr.Variable("source", list(made))))
         both = xr.concat([truth, block], dim="source", coords="minimal", compat="override")
         powers.append(spectra.power_spectrum(both, ocean, dx_m))
         bar.update()
     bar.close()
-    table = scores.pool_starts(xr.concat(tables, dim="init_time"))
+    by_start = xr.concat(tables, dim="init_time")
+    table = scores.pool_starts(by_start)
+    if "persistence" in makers:
+        table["skill"] = scores.skill(table.rmse, table.rmse.sel(source="persistence", drop=True))
+        table["skill"].attrs = {"long_name": "Share of persistence's RMSE taken away", "units": "1"}
+    count = by_start.sizes["init_time"]
+    if count > 1:
+        table = table.merge(scores.confidence(by_start, block=_alike(by_start.init_time)))
     _write(table, run, "scores", dataset)
     power = xr.concat(powers, dim="init_time").mean("init_time", keep_attrs=True)
     power = power.assign_coords(source=["truth", "forecast"])
@@ -140,6 +163,12 @@ def evaluate(run, show=True):
     spectrum.attrs["comment"] = power.attrs["comment"]
     _write(spectrum, run, "spectra", dataset)
     return table, spectrum
+
+
+def _alike(init_time):
+    """How many successive starts lie within five days, the life of a weather system."""
+    gap = np.median(np.diff(init_time.values)) / np.timedelta64(5, "D")
+    return int(np.clip(1 / max(gap, 1e-9), 1, max(len(init_time) // 2, 1)))
 
 
 def _loaded(block, run):
@@ -154,6 +183,8 @@ def _loaded(block, run):
 
 def _write(result, run, name, dataset):
     result = result.drop_vars(set(result.coords) - set(result.dims) - {"wavelength"})
+    if "source" in result.coords:
+        result["source"].attrs = {"long_name": "What was scored"}
     result["lead_time"].attrs = {"standard_name": "forecast_period", "long_name": "Lead time"}
     result.attrs |= {
         "Conventions": names.CONVENTIONS,
@@ -189,18 +220,27 @@ def report(table, spectrum):
     days = table.lead_time.values / np.timedelta64(1, "D")
     steps = np.unique(np.linspace(0, len(days) - 1, min(len(days), 12)).round().astype(int))
     units = table.rmse.attrs["units"]
+    others = [str(name) for name in table.source.values if name != "forecast"]
     lines = [
-        f"scores over the ocean, {table.sizes['init_time']} start dates",
-        f"{'lead':>9s} {'RMSE':>9s} {'persistence':>12s} {'ratio':>7s} {'bias':>9s} "
-        f"{'exponent':>9s} {'truth':>7s}",
-        f"{'days':>9s} {units:>9s} {units:>12s} {'':>7s} {units:>9s}",
+        f"scores over the ocean, {table.sizes['init_time']} start dates; RMSE and bias in {units}, "
+        "then the ratio to the RMSE of each reference (below 1: better)",
+        "".join(
+            f"{head:>{width}s}"
+            for head, width in [("days", 7), ("RMSE", 9), ("bias", 9)]
+            + [(name.replace("_", " "), len(name) + 3) for name in others]
+            + [("exponent", 11), ("truth's", 9)]
+        ),
     ]
     for step in steps:
         row = table.isel(lead_time=step)
+        ours = row.sel(source="forecast")
         slope = spectrum.slope.isel(lead_time=step)
+        ratios = [float(ours.rmse / row.rmse.sel(source=name)) for name in others]
         lines.append(
-            f"{days[step]:9.1f} {float(row.rmse):9.4f} {float(row.rmse_reference):12.4f} "
-            f"{float(row.rmse_ratio):7.3f} {float(row.bias):+9.4f} "
-            f"{float(slope.sel(source='forecast')):9.2f} {float(slope.sel(source='truth')):7.2f}"
+            f"{days[step]:7.1f}{float(ours.rmse):9.4f}{float(ours.bias):+9.4f}"
+            + "".join(
+                f"{ratio:{len(name) + 3}.3f}" for name, ratio in zip(others, ratios, strict=True)
+            )
+            + f"{float(slope.sel(source='forecast')):11.2f}{float(slope.sel(source='truth')):9.2f}"
         )
     return "\n".join(lines)

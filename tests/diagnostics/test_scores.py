@@ -4,9 +4,31 @@ import numpy as np
 import pandas as pd
 import pytest
 import scores.continuous
+import scores.probability
 import xarray as xr
 
-from seaice_lab.diagnostics.scores import bias, rmse, score_table
+from seaice_lab.diagnostics.scores import (
+    anomaly_correlation,
+    arctic_regions,
+    bias,
+    confidence,
+    correlation,
+    crps,
+    error_maps,
+    extent,
+    ice_edge_error,
+    mean_absolute_error,
+    pool_by_month,
+    published_forecast_skill,
+    published_to_metres,
+    rank_histogram,
+    rmse,
+    score_table,
+    scores_by_start,
+    skill,
+    spread,
+    volume,
+)
 from seaice_lab.errors import InputError
 
 DATA = Path(__file__).parents[1] / "data" / "surrogate"
@@ -143,28 +165,26 @@ def test_table_pools_the_squared_errors_of_the_starts_and_keeps_each_start(case)
     np.testing.assert_allclose(table["rmse"], pooled, rtol=1e-12)
     np.testing.assert_allclose(table["bias"], table["bias_by_start"].mean("init_time"))
     np.testing.assert_allclose(table["rmse_by_start"], rmse(forecast, truth, ocean, area))
-    assert set(table.data_vars) == {"rmse", "bias", "rmse_by_start", "bias_by_start"}
-
-
-def test_table_sets_the_forecast_against_the_reference(case):
-    _, truth, ocean, _ = case
-    table = score_table(truth + 0.1, truth, ocean, reference=truth - 0.4)
-    np.testing.assert_allclose(table["rmse_ratio"], 0.25, rtol=1e-12)
-    np.testing.assert_allclose(table["bias_reference"], -0.4, rtol=1e-12)
-    perfect = score_table(truth + 0.1, truth, ocean, reference=truth)
-    assert not np.isfinite(perfect["rmse_ratio"]).any()
+    np.testing.assert_allclose(
+        table["mean_absolute_error"],
+        mean_absolute_error(forecast, truth, ocean, area).mean("init_time"),
+    )
+    np.testing.assert_allclose(
+        table["extent_error"], table["edge_error_over"] - table["edge_error_under"]
+    )
 
 
 def test_table_tells_its_units_and_methods(case):
     forecast, truth, ocean, area = case
-    table = score_table(forecast, truth, ocean, area, reference=truth + 1)
+    table = score_table(forecast, truth, ocean, area)
     assert table["rmse"].attrs == {
-        "long_name": "Root-mean-square error of the forecast",
+        "long_name": "Root-mean-square error",
         "units": "m",
         "cell_methods": "area: root_mean_square where sea init_time: root_mean_square",
     }
-    assert table["bias_reference"].attrs["units"] == "m"
-    assert table["rmse_ratio"].attrs["units"] == "1"
+    assert table["volume_error"].attrs["units"] == "m3"
+    assert table["edge_error_over"].attrs["units"] == "m2"
+    assert table["correlation"].attrs["units"] == "1"
     assert table["lead_time"].attrs["standard_name"] == "forecast_period"
     assert np.issubdtype(table["lead_time"].dtype, np.timedelta64)
 
@@ -175,8 +195,199 @@ def test_lazy_forecasts_give_the_same_table_without_being_loaded(case):
     lazy = score_table(forecast.chunk(chunks), truth.chunk(chunks), ocean, area, truth.chunk() + 1)
     assert all(variable.chunks for variable in lazy.data_vars.values())
     xr.testing.assert_allclose(
-        lazy.compute(), score_table(forecast, truth, ocean, area, truth + 1), rtol=1e-14
+        lazy.compute(), score_table(forecast, truth, ocean, area, truth + 1), rtol=1e-12
     )
+
+
+def test_mean_absolute_error_weighs_both_signs_alike():
+    truth = forecast_like(np.zeros((1, 1, 1, 4)))
+    forecast = forecast_like([[[[3.0, -3.0, 4.0, -4.0]]]])
+    assert mean_absolute_error(forecast, truth, grid_like([[True] * 4])).item() == 3.5
+
+
+def test_correlation_is_one_for_a_linear_map_and_nan_for_a_uniform_field(case):
+    _, truth, ocean, area = case
+    np.testing.assert_allclose(correlation(2 * truth + 3, truth, ocean, area), 1, rtol=1e-12)
+    np.testing.assert_allclose(correlation(-truth, truth, ocean, area), -1, rtol=1e-12)
+    assert np.isnan(correlation(0 * truth, truth, ocean, area)).all()
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_correlations_and_errors_agree_with_the_scores_package(case, weighted):
+    forecast, truth, ocean, area = case
+    f, t = forecast.where(ocean), truth.where(ocean)
+    weights = area.where(ocean, 0) if weighted else None
+    mae = scores.continuous.mae(f, t, preserve_dims=["init_time", "lead_time"], weights=weights)
+    ours = mean_absolute_error(forecast, truth, ocean, area if weighted else None)
+    np.testing.assert_allclose(ours, mae, rtol=1e-12)
+    if not weighted:
+        theirs = scores.continuous.correlation.pearsonr(
+            f, t, preserve_dims=["init_time", "lead_time"]
+        )
+        np.testing.assert_allclose(correlation(forecast, truth, ocean), theirs, rtol=1e-10)
+
+
+def test_anomaly_correlation_takes_climatology_away_and_keeps_a_common_departure(case):
+    _, truth, ocean, area = case
+    climatology = forecast_like(np.full(truth.shape, 7.0))
+    uniform = climatology + 0.5
+    ours = anomaly_correlation(uniform, uniform + 1, climatology, ocean, area)
+    np.testing.assert_allclose(ours, 1, rtol=1e-12)
+    departure = truth - 0.5
+    ours = anomaly_correlation(climatology + departure, climatology - departure, climatology, ocean)
+    np.testing.assert_allclose(ours, -1, rtol=1e-12)
+
+
+def test_skill_is_the_share_of_the_reference_error_taken_away():
+    score, reference = (xr.DataArray(v) for v in ([0.1, 0.2, 0.6, 0.1], [0.4, 0.2, 0.4, 0.0]))
+    np.testing.assert_allclose(skill(score, reference), [0.75, 0.0, -0.5, np.nan])
+
+
+def test_published_skill_is_a_normalised_error_and_converts_to_metres_over_the_ocean():
+    ocean = grid_like([[True, False], [False, False]])
+    truth = forecast_like(np.zeros((2, 1, 2, 2)))
+    forecast = truth + xr.DataArray(
+        [0.4, 0.8], dims="init_time", coords={"init_time": truth.init_time}
+    )
+    published = published_forecast_skill(forecast, truth, ocean, scale=2.0)
+    assert published.item() == pytest.approx((0.4 + 0.8) / 2 / 2.0 / 2)  # one of four cells is sea
+    assert published_to_metres(published, ocean, 2.0).item() == pytest.approx(0.6)
+    diluted = bias(forecast, truth, ocean, land_counts_as_zero=True).mean() / 2.0
+    assert published_to_metres(diluted, ocean, 2.0, of="bias").item() == pytest.approx(0.6)
+
+
+def test_volume_and_extent_count_the_area_of_the_ocean_cells():
+    thickness = forecast_like([[[[2.0, 0.05, 0.5, np.nan]]]])
+    ocean = grid_like([[True, True, True, False]])
+    area = grid_like([[1e6, 2e6, 4e6, 8e6]])
+    assert volume(thickness, ocean, area).item() == pytest.approx(2e6 + 1e5 + 2e6)
+    assert extent(thickness, ocean, area).item() == 5e6
+    assert extent(thickness, ocean, area, threshold=0.01).item() == 7e6
+    with pytest.raises(InputError, match="pass the threshold"):
+        extent(thickness.assign_attrs(standard_name="air_temperature"), ocean, area)
+
+
+def test_the_ice_edge_error_splits_into_too_much_and_too_little():
+    concentration = {"standard_name": "sea_ice_area_fraction", "units": "1"}
+    truth = forecast_like([[[[0.9, 0.1, 0.2, 0.0]]]]).assign_attrs(concentration)
+    forecast = forecast_like([[[[0.1, 0.9, 0.16, 0.0]]]]).assign_attrs(concentration)
+    ocean, area = grid_like([[True] * 4]), grid_like([[1e6, 2e6, 4e6, 8e6]])
+    over, under = ice_edge_error(forecast, truth, ocean, area)
+    assert (over.item(), under.item()) == (2e6, 1e6)
+    error = extent(forecast, ocean, area) - extent(truth, ocean, area)
+    assert error.item() == (over - under).item()
+    over, under = ice_edge_error(forecast.where(forecast > 0.05), truth, ocean, area)
+    assert np.isnan(over).all() and np.isnan(under).all()
+
+
+def ensemble_like(members):
+    return xr.concat([forecast_like(m) for m in members], "member")
+
+
+def test_crps_of_two_members_is_known_and_agrees_with_the_scores_package(rng):
+    truth = forecast_like(np.zeros((1, 1, 1, 1)))
+    ocean = grid_like([[True]])
+    pair = ensemble_like([np.full((1, 1, 1, 1), 1.0), np.full((1, 1, 1, 1), 4.0)])
+    assert crps(pair, truth, ocean).item() == pytest.approx(2.5 - 3 / 2)
+    members = ensemble_like(rng.normal(size=(6, 2, 3, 4, 5)))
+    truth = forecast_like(rng.normal(size=(2, 3, 4, 5)))
+    ocean = grid_like(rng.random((4, 5)) > 0.3)
+    theirs = scores.probability.crps_for_ensemble(
+        members.where(ocean), truth.where(ocean), "member", method="fair",
+        preserve_dims=["init_time", "lead_time"],
+    )  # fmt: skip
+    np.testing.assert_allclose(crps(members, truth, ocean), theirs, rtol=1e-10)
+    lazy = crps(members.chunk({"init_time": 1}), truth.chunk({"init_time": 1}), ocean)
+    np.testing.assert_allclose(lazy.compute(), theirs, rtol=1e-10)
+
+
+def test_spread_of_two_members_is_known():
+    pair = ensemble_like([np.full((1, 1, 1, 2), 1.0), np.full((1, 1, 1, 2), 4.0)])
+    assert spread(pair, grid_like([[True, True]])).item() == pytest.approx(np.sqrt(4.5))
+
+
+def test_the_rank_histogram_counts_where_the_truth_falls_and_shares_ties():
+    members = ensemble_like([[[[[1.0, 0.0, np.nan]]]], [[[[3.0, 0.0, np.nan]]]]])
+    truth = forecast_like([[[[2.0, 0.0, np.nan]]]])
+    histogram = rank_histogram(members, truth, grid_like([[True, True, False]]))
+    np.testing.assert_allclose(histogram, [1 / 6, 1 / 2 + 1 / 6, 1 / 6])
+
+
+def test_a_reliable_ensemble_has_a_flat_rank_histogram(rng):
+    members = ensemble_like(rng.normal(size=(4, 5, 2, 30, 30)))
+    truth = forecast_like(rng.normal(size=(5, 2, 30, 30)))
+    histogram = rank_histogram(members, truth, grid_like(np.ones((30, 30), bool)))
+    np.testing.assert_allclose(histogram, 0.2, atol=0.02)
+
+
+def test_an_ensemble_of_one_is_refused():
+    truth = forecast_like(np.zeros((1, 1, 1, 1)))
+    for score in (lambda e: crps(e, truth, grid_like([[True]])),
+                  lambda e: spread(e, grid_like([[True]])),
+                  lambda e: rank_histogram(e, truth, grid_like([[True]]))):  # fmt: skip
+        with pytest.raises(InputError, match="1 members along 'member', expected at least 2"):
+            score(ensemble_like([truth.values]))
+
+
+def test_error_maps_average_over_starts_cell_by_cell(case):
+    forecast, truth, ocean, _ = case
+    maps = error_maps(forecast, truth, ocean)
+    error = (forecast - truth).values
+    expected = np.where(ocean, np.sqrt((error**2).mean(0)), np.nan)
+    np.testing.assert_allclose(maps.rmse, expected)
+    np.testing.assert_allclose(maps.bias, np.where(ocean, error.mean(0), np.nan))
+
+
+def test_regions_hold_the_places_they_are_named_after():
+    places = {
+        "central Arctic": (88, -150), "Beaufort Sea": (73, -140), "Chukchi Sea": (70, -170),
+        "East Siberian Sea": (72, 160), "Laptev Sea": (76, 125), "Kara Sea": (75, 70),
+        "Barents Sea": (75, 40), "Greenland Sea": (75, -5), "Baffin Bay": (72, -65),
+        "Canadian Archipelago": (73, -100),
+    }  # fmt: skip
+    latitude, longitude = (grid_like([values]) for values in zip(*places.values(), strict=True))
+    regions = arctic_regions(latitude, longitude)
+    assert list(regions) == list(places)
+    for index, name in enumerate(places):
+        found = [other for other, mask in regions.items() if mask[0, index]]
+        assert found == [name]
+
+
+def test_a_region_and_a_month_are_scored_alone(case):
+    forecast, truth, ocean, area = case
+    half = grid_like(np.arange(5)[:, None] + np.zeros(6) < 2)
+    part = rmse(forecast.isel(y=slice(0, 2)), truth.isel(y=slice(0, 2)),
+                ocean.isel(y=slice(0, 2)), area.isel(y=slice(0, 2)))  # fmt: skip
+    np.testing.assert_allclose(rmse(forecast, truth, ocean & half, area), part)
+    dates = pd.to_datetime(["2018-01-30", "2018-01-31", "2018-02-01"])
+    forecast, truth = (field.assign_coords(init_time=dates) for field in (forecast, truth))
+    monthly = pool_by_month(scores_by_start(forecast, truth, ocean))
+    january = score_table(forecast[:2], truth[:2], ocean)
+    for name in ("rmse", "bias"):
+        np.testing.assert_allclose(monthly[name].sel(month=1), january[name])
+
+
+def test_confidence_intervals_have_the_width_of_the_standard_error(rng):
+    starts = 400
+    values = rng.normal(1.0, 0.5, (starts, 1))
+    by_start = xr.Dataset(
+        {"bias": (("init_time", "lead_time"), values, {"units": "m"})},
+        coords={"init_time": pd.date_range("2018-01-01", periods=starts)},
+    )
+    found = confidence(by_start, draws=2000)
+    half_width = 1.96 * values.std(ddof=1) / np.sqrt(starts)
+    np.testing.assert_allclose(found.bias_low, values.mean() - half_width, atol=0.01)
+    np.testing.assert_allclose(found.bias_high, values.mean() + half_width, atol=0.01)
+    again = confidence(by_start, draws=2000)
+    xr.testing.assert_identical(found, again)
+    # ten equal starts in a row carry the information of one
+    alike = by_start.isel(init_time=np.repeat(np.arange(40), 10))
+    alike = alike.assign_coords(init_time=by_start.init_time)
+    single, blocks = confidence(alike), confidence(alike, block=10)
+    ratio = (blocks.bias_high - blocks.bias_low) / (single.bias_high - single.bias_low)
+    assert ratio.item() == pytest.approx(np.sqrt(10), rel=0.3)
+    with pytest.raises(InputError, match="at least two blocks"):
+        confidence(by_start.isel(init_time=slice(3)), block=2)
 
 
 def test_a_truth_at_other_times_is_refused_instead_of_scoring_the_overlap(case):

@@ -9,10 +9,10 @@ from seaice_lab import runs
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate import evaluation
 from seaice_lab.surrogate.assemble import PrepareConfig
+from seaice_lab.surrogate.baselines import REFERENCES
 from seaice_lab.surrogate.evaluation import (
     evaluate,
     open_forecast,
-    persistence_for,
     read_evaluation,
     report,
     truth_for,
@@ -44,15 +44,6 @@ def test_the_truth_is_the_record_at_init_plus_lead(run, store, waves):
             np.testing.assert_array_equal(truth[start, lead].values, raw.sel(time=valid).values)
 
 
-def test_persistence_is_the_state_at_the_start_at_every_lead(run, store, waves):
-    sit = open_forecast(run).sit
-    held = persistence_for(sit, open_store(store))
-    raw = xr.load_dataset(waves / "test_1.nc").sit
-    for lead in range(4):
-        expected = raw.sel(time=sit.init_time.values[5]).values
-        np.testing.assert_array_equal(held[5, lead].values, expected)
-
-
 def test_scores_are_those_computed_by_hand_and_are_written(run, store):
     table, spectrum = evaluate(run, show=False)
     sit = open_forecast(run).sit.load()
@@ -63,11 +54,17 @@ def test_scores_are_those_computed_by_hand_and_are_written(run, store):
     weight = grid.cell_area(sit.latitude, sit.longitude)[ocean]
     error = (sit - truth).values[..., ocean].astype("f8")
     expected = np.sqrt((error**2 * weight).sum(-1).mean(0) / weight.sum())
-    np.testing.assert_allclose(table.rmse, expected, rtol=1e-6)
+    ours = table.sel(source="forecast")
+    np.testing.assert_allclose(ours.rmse, expected, rtol=1e-6)
     np.testing.assert_allclose(
-        table.bias, (error * weight).sum(-1).mean(0) / weight.sum(), atol=1e-9
+        ours.bias, (error * weight).sum(-1).mean(0) / weight.sum(), atol=1e-9
     )
-    assert table.rmse_ratio.values == pytest.approx((table.rmse / table.rmse_reference).values)
+    assert list(table.source.values) == ["forecast", *REFERENCES]
+    assert np.isfinite(table.rmse.values).all()
+    persistence = table.sel(source="persistence")
+    np.testing.assert_allclose(ours.skill, 1 - ours.rmse / persistence.rmse)
+    np.testing.assert_allclose(persistence.skill, 0)
+    assert (ours.rmse_low <= ours.rmse).all() and (ours.rmse <= ours.rmse_high).all()
     again, spectrum_again = read_evaluation(run)
     np.testing.assert_allclose(again.rmse, table.rmse)
     np.testing.assert_array_equal(again.lead_time, table.lead_time)
@@ -86,11 +83,20 @@ def test_scores_do_not_depend_on_the_block_length(run, monkeypatch):
 def test_the_report_has_a_line_a_lead_with_model_and_persistence(run):
     table, spectrum = evaluate(run, show=False)
     lines = report(table, spectrum).splitlines()
-    assert len(lines) == 3 + 4
-    first = [float(text) for text in lines[3].split()]
+    assert len(lines) == 2 + 4
+    first = [float(text) for text in lines[2].split()]
     row = table.isel(lead_time=0)
-    expected = [0.5, row.rmse, row.rmse_reference, row.rmse_ratio, row.bias]
-    assert first[:5] == pytest.approx([float(value) for value in expected], abs=6e-4)
+    ours = row.sel(source="forecast")
+    ratio = ours.rmse / row.rmse.sel(source="persistence")
+    expected = [0.5, ours.rmse, ours.bias, ratio]
+    assert first[:4] == pytest.approx([float(value) for value in expected], abs=6e-4)
+
+
+def test_an_unknown_reference_or_variable_is_refused(run):
+    with pytest.raises(InputError, match="unknown reference 'tomorrow'; the known ones are persis"):
+        evaluate(run, references=["tomorrow"], show=False)
+    with pytest.raises(InputError, match="forecasts sit, not 'sic'"):
+        evaluate(run, variable="sic", show=False)
 
 
 def test_evaluating_against_a_store_with_other_times_is_refused(run, store, waves):
