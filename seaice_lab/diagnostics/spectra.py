@@ -14,14 +14,19 @@ Both sum over directions, so white noise has the exponent +1 and S(k) ~ k^p stan
 two-dimensional density ~ k^(p-1).
 """
 
+import os
+from functools import lru_cache
+
 import numpy as np
 import xarray as xr
+from scipy import fft
 
 from seaice_lab.errors import InputError
 
 PUBLISHED_START = 5  # list position of the first wavenumber of the published fit, so j >= 6
 SHORTEST_FITTED = 2  # times the shortest wave of the spectrum (2 cells): 4 cells
 LONGEST_FITTED = 1 / 3  # of the longest wave of the spectrum, the side of the square
+FRAMES_AT_ONCE = 16  # transformed together, so that memory stays small
 FEWEST_FITTED = 4  # wavenumbers; fewer leave the slope to chance
 
 
@@ -237,8 +242,14 @@ def _check_mask(field, ocean):
 
 
 def _transform(rings, field, n_rings):
+    def by_blocks(values):
+        frames = values.reshape(-1, *values.shape[-2:])
+        firsts = range(0, len(frames), FRAMES_AT_ONCE)
+        done = [rings(frames[first : first + FRAMES_AT_ONCE]) for first in firsts]
+        return np.concatenate(done).reshape(*values.shape[:-2], n_rings)
+
     return xr.apply_ufunc(
-        rings,
+        by_blocks,
         field,
         input_core_dims=[["y", "x"]],
         output_core_dims=[["wavenumber"]],
@@ -253,7 +264,7 @@ def _transform(rings, field, n_rings):
 
 
 def _windowed_rings(field):
-    """Variance in each ring, (..., y, x) -> (..., n/2): plane removed, Hann window."""
+    """Variance in each ring, (frame, y, x) -> (frame, n/2): plane removed, Hann window."""
     n_cells = field.shape[-1]
     field = _finite(field)
     offset = np.arange(n_cells) - (n_cells - 1) / 2
@@ -265,12 +276,11 @@ def _windowed_rings(field):
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_cells) / n_cells)
     window = np.outer(hann, hann)
     windowed = (field - mean - along_x - along_y * offset[:, None]) * window
-    total, _ = _ring_sums(np.abs(np.fft.fft2(windowed)) ** 2)
-    return total / (n_cells**4 * (window**2).mean())
+    return _ring_sums(windowed) / (n_cells**4 * (window**2).mean())
 
 
 def _published_rings(field):
-    total, count = _ring_sums(np.abs(np.fft.fft2(_finite(field))) ** 2)
+    total, (*_, count) = _ring_sums(_finite(field)), _rings(field.shape[-1])
     ring = np.arange(1, len(count) + 1)
     return total / count * np.pi * ((ring + 0.5) ** 2 - (ring - 0.5) ** 2)
 
@@ -284,19 +294,27 @@ def _finite(field):
     return np.asarray(field, dtype="float64")
 
 
-def _ring_sums(power):
-    """Sum of the power, and number of wavenumbers, within half a step of j = 1 ... n/2.
+def _ring_sums(frames):
+    """Sum of |FFT|^2 within half a step of j = 1 ... n/2, (frame, y, x) -> (frame, n/2)."""
+    ring, twice, count = _rings(frames.shape[-1])
+    wave = fft.rfft2(frames, workers=os.cpu_count())
+    power = (wave.real**2 + wave.imag**2) * twice
+    return np.array([np.bincount(ring, one.ravel())[1 : len(count) + 1] for one in power])
 
-    No wavenumber lies on the edge of a ring: (j + 1/2)^2 is never a sum of two squares.
+
+@lru_cache(maxsize=4)
+def _rings(n_cells):
+    """Ring of each wavenumber of half the plane, how often it counts, and the size of each ring.
+
+    A real field has the same power at k and -k, so half the plane is enough; what lies on the
+    axis of the symmetry is there once. No wavenumber lies on the edge of a ring: (j + 1/2)^2 is
+    never a sum of two squares.
     """
-    n_cells = power.shape[-1]
-    frequency = np.fft.fftfreq(n_cells, 1 / n_cells)
-    ring = np.floor(np.hypot(frequency[:, None], frequency).ravel() + 0.5).astype(int)
-    # Sorted by ring, every ring is one run of cells, and its sum one reduction for all fields.
-    order = np.argsort(ring, kind="stable")
-    starts = np.searchsorted(ring[order], np.arange(1, n_cells // 2 + 2))
-    inside = power.reshape(*power.shape[:-2], -1)[..., order[: starts[-1]]]
-    return np.add.reduceat(inside, starts[:-1], axis=-1), np.diff(starts)
+    along_y, along_x = fft.fftfreq(n_cells, 1 / n_cells), fft.rfftfreq(n_cells, 1 / n_cells)
+    ring = np.floor(np.hypot(along_y[:, None], along_x) + 0.5).astype(int)
+    twice = np.where((along_x == 0) | (2 * along_x == n_cells), 1.0, 2.0) + 0 * ring
+    count = np.bincount(ring.ravel(), twice.ravel())[1 : n_cells // 2 + 1]
+    return ring.ravel(), twice, count
 
 
 def _power_law(spectrum):
