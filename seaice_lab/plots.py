@@ -146,9 +146,45 @@ def plot_exponent(exponents):
     fig, ax = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
     for (label, exponent), colour in zip(exponents.items(), COLOURS, strict=False):
         ax.plot(_days(exponent["lead_time"]), exponent, color=colour, label=label)
-    ax.set(xlabel="Lead time (days)", ylabel="Spectral exponent (1)")
+    ax.set(xlabel="Lead time (days)", ylabel="Spectral exponent (1)\npower summed over directions")
     ax.margins(x=0)
     ax.legend()
+    return fig
+
+
+@styled(STYLE)
+def plot_power_ratio(spectrum, leads=4):
+    """Power of the forecast and of its error over that of the truth, against wavelength.
+
+    Parameters
+    ----------
+    spectrum : Dataset
+        From `seaice_lab.surrogate.evaluation.evaluate`.
+    leads : int
+        Lead times to draw, from the first to the last.
+
+    Returns
+    -------
+    Figure
+        Left the forecast: where it crosses one half, its effective resolution ends. Right the
+        error: above one, a wave is predicted worse than not at all.
+    """
+    steps = np.unique(np.linspace(0, spectrum.sizes["lead_time"] - 1, leads).round().astype(int))
+    days = _days(spectrum["lead_time"])
+    shades = plt.get_cmap("cmo.dense")(np.linspace(0.25, 0.9, len(steps)))
+    fig, axes = plt.subplots(1, 2, figsize=(9.6, 3.8), sharey=True, layout="constrained")
+    truth = spectrum.power.sel(source="truth")
+    for ax, source in zip(axes, ("forecast", "error"), strict=True):
+        for step, shade in zip(steps, shades, strict=True):
+            ratio = (spectrum.power.sel(source=source) / truth).isel(lead_time=step)
+            ax.loglog(ratio.wavelength, ratio, color=shade, label=f"{days[step]:g} days")
+        ax.set(xlabel="Wavelength (km)", title=f"{source.capitalize()} over truth")
+        ax.invert_xaxis()
+        ax.xaxis.set_major_formatter("{x:g}")
+    axes[0].axhline(0.5, color="0.4", linewidth=1, linestyle="--")
+    axes[1].axhline(1, color="0.4", linewidth=1, linestyle="--")
+    axes[0].set_ylabel("Ratio of power (1)")
+    axes[0].legend(title="Lead time")
     return fig
 
 

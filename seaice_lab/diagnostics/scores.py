@@ -432,6 +432,31 @@ def scores_by_start(forecast, truth, ocean, area=None, climatology=None):
     return table
 
 
+def ensemble_scores_by_start(ensemble, truth, ocean, area=None):
+    """CRPS and spread of every single start, to stand beside `scores_by_start` of the mean.
+
+    Parameters
+    ----------
+    ensemble : DataArray (init_time, member, lead_time, y, x)
+    truth, ocean, area
+        As in `score_table`.
+
+    Returns
+    -------
+    Dataset
+        ``crps``, ``spread`` (init_time, lead_time).
+    """
+    units = _common_units(ensemble, truth)
+    found = {"crps": crps(ensemble, truth, ocean, area), "spread": spread(ensemble, ocean, area)}
+    attrs = {
+        name: {"long_name": SCORES[name][0], "units": units, "cell_methods": SCORES[name][2]}
+        for name in found
+    }
+    return xr.Dataset({name: values.assign_attrs(attrs[name]) for name, values in found.items()})
+
+
+SQUARED = ("rmse", "spread")  # pooled as the root of the mean square
+
 # Long name, unit (None: that of the field), CF cell methods over the area.
 SCORES = {
     "rmse": ("Root-mean-square error", None, "area: root_mean_square where sea"),
@@ -439,6 +464,8 @@ SCORES = {
     "mean_absolute_error": ("Mean absolute error", None, "area: mean_absolute_value where sea"),
     "correlation": ("Spatial correlation", "1", None),
     "anomaly_correlation": ("Anomaly correlation", "1", None),
+    "crps": ("Continuous ranked probability score", None, "area: mean where sea"),
+    "spread": ("Spread of the ensemble", None, "area: root_mean_square where sea"),
     "volume_error": ("Error of the ice volume", "m3", "area: sum where sea"),
     "extent_error": ("Error of the ice extent", "m2", "area: sum where sea"),
     "edge_error_over": ("Ice-edge error, ice in the forecast alone", "m2", "area: sum where sea"),
@@ -466,7 +493,7 @@ def pool_starts(by_start):
     for name, values in by_start.data_vars.items():
         attrs = dict(values.attrs)
         if "cell_methods" in attrs:
-            over_starts = "root_mean_square" if name == "rmse" else "mean"
+            over_starts = "root_mean_square" if name in SQUARED else "mean"
             attrs["cell_methods"] += f" init_time: {over_starts}"
         table[name] = _pooled(name, values).assign_attrs(attrs)
     return table
@@ -530,7 +557,7 @@ def confidence(by_start, level=0.95, draws=1000, block=1, seed=0):
     limits = [(1 - level) / 2, (1 + level) / 2]
     result = xr.Dataset()
     for name, values in by_start.data_vars.items():
-        power = 2 if name == "rmse" else 1
+        power = 2 if name in SQUARED else 1
         pooled = xr.dot(values.drop_vars("init_time") ** power, weight, dim="init_time")
         low, high = (pooled ** (1 / power)).quantile(limits, "draw").transpose("quantile", ...)
         for end, bound in (("low", low), ("high", high)):
@@ -542,7 +569,7 @@ def confidence(by_start, level=0.95, draws=1000, block=1, seed=0):
 
 
 def _pooled(name, values):
-    power = 2 if name == "rmse" else 1
+    power = 2 if name in SQUARED else 1
     return (values**power).mean("init_time", skipna=False) ** (1 / power)
 
 

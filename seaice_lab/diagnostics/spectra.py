@@ -26,6 +26,7 @@ from seaice_lab.errors import InputError
 PUBLISHED_START = 5  # list position of the first wavenumber of the published fit, so j >= 6
 SHORTEST_FITTED = 2  # times the shortest wave of the spectrum (2 cells): 4 cells
 LONGEST_FITTED = 1 / 3  # of the longest wave of the spectrum, the side of the square
+CONVENTION = "of the power summed over directions; that of the density in 2-D is one less"
 FRAMES_AT_ONCE = 16  # transformed together, so that memory stays small
 FEWEST_FITTED = 4  # wavenumbers; fewer leave the slope to chance
 
@@ -141,9 +142,10 @@ def spectral_exponent(spectrum, wavelength_km=None):
     Returns
     -------
     Dataset
-        ``slope`` (the exponent), ``intercept`` (ln S at 1 cycle per km) and ``r2`` (share of the
-        variance of ln S explained), each (...). NaN where the field has no power, as an ice-free
-        square. The attribute ``wavelength_km`` is the range of the fit.
+        ``slope`` (the exponent), ``slope_error`` (its standard error), ``intercept`` (ln S at
+        1 cycle per km) and ``r2`` (share of the variance of ln S explained), each (...). NaN where
+        the field has no power, as an ice-free square. The attribute ``wavelength_km`` is the range
+        of the fit.
 
     Raises
     ------
@@ -227,9 +229,114 @@ def published_exponent(spectrum, start=PUBLISHED_START):
     Returns
     -------
     Dataset
-        ``slope``, ``intercept`` (natural logarithm, at one cycle per image), ``r2``, each (...).
+        ``slope``, ``slope_error``, ``intercept`` (natural logarithm, at one cycle per image) and
+        ``r2``, each (...).
     """
     return _power_law(spectrum.isel(wavenumber=slice(start, None)))
+
+
+def effective_resolution(power, truth):
+    """Wavelength under which a forecast holds less than half of the truth's power.
+
+    Parameters
+    ----------
+    power, truth : DataArray (..., wavenumber)
+        From `power_spectrum`, means over many starts: single spectra are too noisy.
+
+    Returns
+    -------
+    DataArray (...), km
+        From the longest wave on, the first wavelength at which the ratio of the powers falls below
+        one half and stays there up to the next wavenumber, so that one weak ring does not count;
+        interpolated in the logarithm of the wavelength. The shortest wavelength of the spectrum
+        (two cells) where the ratio never falls so far.
+    """
+    ratio = (power / truth).transpose(..., "wavenumber")
+    low = (ratio < 0.5).values
+    fallen = low & np.concatenate([low[..., 1:], low[..., -1:]], axis=-1)
+    first = np.where(fallen.any(-1), fallen.argmax(-1), ratio.sizes["wavenumber"])
+    wavelength = np.log(ratio["wavelength"].values)
+    values, last = ratio.values, ratio.sizes["wavenumber"] - 1
+    at, before = np.minimum(first, last)[..., None], np.clip(first - 1, 0, last)[..., None]
+    above, below = (np.take_along_axis(values, i, -1)[..., 0] for i in (before, at))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        part = np.where(above > below, (above - 0.5) / (above - below), 0.0)
+    long, short = wavelength[before[..., 0]], wavelength[at[..., 0]]
+    found = np.exp(long + np.clip(part, 0, 1) * (short - long))
+    found = np.where(first > last, np.exp(wavelength[-1]), found)
+    return xr.DataArray(
+        found,
+        dims=ratio.dims[:-1],
+        coords={name: ratio[name] for name in ratio.dims[:-1] if name in ratio.coords},
+        attrs={"long_name": "Effective resolution", "units": "km"},
+    )
+
+
+def band_power(spectrum, edges_km):
+    """Variance in bands of wavelength: the integral of the density over each band.
+
+    Parameters
+    ----------
+    spectrum : DataArray (..., wavenumber)
+        From `power_spectrum`, for example of an error.
+    edges_km : sequence of float
+        Wavelengths that bound the bands, in any order.
+
+    Returns
+    -------
+    DataArray (band, ...)
+        Field units squared; ``band`` as text, such as "100 to 200 km", long waves first.
+
+    Raises
+    ------
+    InputError
+        If a band holds no wavenumber.
+    """
+    edges = sorted(edges_km, reverse=True)
+    step = float(spectrum["wavenumber"][1] - spectrum["wavenumber"][0])
+    wavelength = spectrum["wavelength"]
+    bands = {}
+    for longest, shortest in zip(edges, edges[1:], strict=False):
+        inside = (wavelength <= longest) & (wavelength > shortest)
+        if not inside.any():
+            raise InputError(
+                f"the band {shortest:g} to {longest:g} km holds no wavenumber of the spectrum, "
+                f"which goes from {float(wavelength.min()):.0f} to {float(wavelength.max()):.0f} "
+                "km; take wider bands"
+            )
+        power = spectrum.isel(wavenumber=inside.values).sum("wavenumber") * step
+        bands[f"{shortest:g} to {longest:g} km"] = power
+    return xr.concat(bands.values(), xr.Variable("band", list(bands)))
+
+
+def diffusion(slope, truth):
+    """How a rollout smooths, from its exponent against lead time: how far, and how fast.
+
+    Parameters
+    ----------
+    slope, truth : DataArray (..., lead_time)
+        Exponents of forecast and truth at the same times.
+
+    Returns
+    -------
+    Dataset
+        ``plateau``: mean difference of the exponents over the last third of the lead times,
+        negative for a forecast that smooths; ``rise_time``: first lead time at which nine tenths
+        of it are reached. "Diffusion" as in Durand et al. (2024).
+    """
+    difference = slope - truth
+    leads = difference.sizes["lead_time"]
+    plateau = difference.isel(lead_time=slice(leads - max(leads // 3, 1), None)).mean("lead_time")
+    reached = abs(difference) >= 0.9 * abs(plateau)
+    rise = difference["lead_time"].isel(lead_time=reached.argmax("lead_time"))
+    return xr.Dataset(
+        {
+            "plateau": plateau.assign_attrs(long_name="Exponent lost on the plateau", units="1"),
+            "rise_time": rise.drop_vars("lead_time").assign_attrs(
+                long_name="Lead time at which the plateau is reached"
+            ),
+        }
+    )
 
 
 def _check_mask(field, ocean):
@@ -318,25 +425,27 @@ def _rings(n_cells):
 
 
 def _power_law(spectrum):
-    slope, intercept, r2 = xr.apply_ufunc(
+    slope, slope_error, intercept, r2 = xr.apply_ufunc(
         _least_squares,
         spectrum,
         spectrum["wavenumber"],
         input_core_dims=[["wavenumber"], ["wavenumber"]],
-        output_core_dims=[[], [], []],
+        output_core_dims=[[]] * 4,
         dask="parallelized",
-        output_dtypes=["float64"] * 3,
+        output_dtypes=["float64"] * 4,
         dask_gufunc_kwargs={"allow_rechunk": True},
         keep_attrs=False,
     )
     long_names = {
         "slope": "Exponent of the power law",
+        "slope_error": "Standard error of the exponent",
         "intercept": "Natural logarithm of the power at unit wavenumber",
         "r2": "Share of the variance explained by the power law",
     }
-    fit = xr.Dataset({"slope": slope, "intercept": intercept, "r2": r2})
+    fit = xr.Dataset({"slope": slope, "slope_error": slope_error, "intercept": intercept, "r2": r2})
     for name, long_name in long_names.items():
         fit[name].attrs = {"long_name": long_name, "units": "1"}
+    fit["slope"].attrs["comment"] = CONVENTION
     return fit
 
 
@@ -349,4 +458,6 @@ def _least_squares(power, wavenumber):
         intercept = log_s.mean(axis=-1) - slope * log_k.mean()
         line = intercept[..., None] + slope[..., None] * log_k
         variance = ((log_s - log_s.mean(axis=-1, keepdims=True)) ** 2).sum(axis=-1)
-        return slope, intercept, 1 - ((log_s - line) ** 2).sum(axis=-1) / variance
+        rest = ((log_s - line) ** 2).sum(axis=-1)
+        error = np.sqrt(rest / (len(log_k) - 2) / (from_mean**2).sum())
+        return slope, error, intercept, 1 - rest / variance

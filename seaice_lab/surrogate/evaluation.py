@@ -103,10 +103,13 @@ def evaluate(run, references=tuple(REFERENCES), variable=None, show=True):
     table : xarray.Dataset
         Scores over the ocean, weighted by cell area, by ``source`` ("forecast" and the
         references) and lead time, with bootstrap intervals over starts; ``skill`` is the share of
-        persistence's RMSE that a source takes away. Written to ``scores.nc``.
+        persistence's RMSE that a source takes away. Of an ensemble the mean is scored, and
+        ``crps`` and ``spread`` (lead time) are added. Written to ``scores.nc``.
     spectrum : xarray.Dataset
         ``power(source, lead_time, wavenumber)``, the mean over starts, and its exponent ``slope``
-        (source, lead_time) for source "truth" and "forecast"; written to ``spectra.nc``.
+        (source, lead_time) for source "truth", "forecast" and "error" (forecast minus truth);
+        ``resolution(lead_time)``, the wavelength under which the forecast holds less than half of
+        the truth's power. Written to ``spectra.nc``.
 
     Raises
     ------
@@ -132,23 +135,32 @@ def evaluate(run, references=tuple(REFERENCES), variable=None, show=True):
     dx_m = float(np.sqrt(area.where(ocean).mean()))
     makers = {name: reference(name, store, variable) for name in references}
     length = int(max(BLOCK_BYTES // (4 * forecast[0].size), 1))
-    tables, powers = [], []
+    tables, powers, ensembles = [], [], []
+    ensemble = "member" in forecast.dims
     firsts = range(0, forecast.sizes["init_time"], length)
     bar = progress.bar(len(firsts), f"evaluate {run.name}", "block", show=show)
     for first in firsts:
         block = _loaded(forecast.isel(init_time=slice(first, first + length)), run)
-        truth = truth_for(block, store)
-        made = {"forecast": block} | {name: make(block) for name, make in makers.items()}
+        single = block.mean("member", keep_attrs=True) if ensemble else block
+        truth = truth_for(single, store)
+        made = {"forecast": single} | {name: make(single) for name, make in makers.items()}
         climatology = made.get("climatology")
         scored = [
             scores.scores_by_start(one, truth, ocean, area, climatology) for one in made.values()
         ]
         tables.append(xr.concat(scored, xr.Variable("source", list(made))))
-        both = xr.concat([truth, block], dim="source", coords="minimal", compat="override")
-        powers.append(spectra.power_spectrum(both, ocean, dx_m))
+        if ensemble:
+            ensembles.append(scores.ensemble_scores_by_start(block, truth, ocean, area))
+        fields = xr.concat(
+            [truth, block, block - truth], dim="source", coords="minimal", compat="override"
+        )
+        power = spectra.power_spectrum(fields, ocean, dx_m)
+        powers.append(power.mean("member", keep_attrs=True) if ensemble else power)
         bar.update()
     bar.close()
     by_start = xr.concat(tables, dim="init_time")
+    if ensemble:
+        by_start = by_start.merge(xr.concat(ensembles, dim="init_time"))
     table = scores.pool_starts(by_start)
     if "persistence" in makers:
         table["skill"] = scores.skill(table.rmse, table.rmse.sel(source="persistence", drop=True))
@@ -158,8 +170,11 @@ def evaluate(run, references=tuple(REFERENCES), variable=None, show=True):
         table = table.merge(scores.confidence(by_start, block=_alike(by_start.init_time)))
     _write(table, run, "scores", dataset)
     power = xr.concat(powers, dim="init_time").mean("init_time", keep_attrs=True)
-    power = power.assign_coords(source=["truth", "forecast"])
+    power = power.assign_coords(source=["truth", "forecast", "error"])
     spectrum = spectra.spectral_exponent(power).assign(power=power)
+    spectrum["resolution"] = spectra.effective_resolution(
+        power.sel(source="forecast", drop=True), power.sel(source="truth", drop=True)
+    )
     spectrum.attrs["comment"] = power.attrs["comment"]
     _write(spectrum, run, "spectra", dataset)
     return table, spectrum

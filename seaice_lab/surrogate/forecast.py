@@ -6,16 +6,18 @@ import dask.array
 import numpy as np
 import torch
 import xarray as xr
+from scipy import ndimage
 
-from seaice_lab import names, progress, runs
+from seaice_lab import grid, names, progress, runs
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.layers import zero_on_land
-from seaice_lab.surrogate.model import load
+from seaice_lab.surrogate.model import bounds, load
 from seaice_lab.surrogate.samples import Fields, locate
 from seaice_lab.surrogate.store import open_store
 from seaice_lab.training import prefetch
 
 BUFFER_BYTES = 256e6  # forecast frames held before they are written
+PERTURBATION_KM = 300.0  # distance at which the perturbations of an ensemble lose their likeness
 
 
 def rollout(step, state, forcing):
@@ -41,8 +43,8 @@ def rollout(step, state, forcing):
         yield state
 
 
-def forecast(run, steps, split="test", every=1, batch_size=64, path=None, device=None,
-             show=True):  # fmt: skip
+def forecast(run, steps, split="test", every=1, batch_size=64, members=1, perturbation=0.1,
+             seed=0, path=None, device=None, show=True):  # fmt: skip
     """Forecast from every start date of a split and write ``forecast.zarr``.
 
     Parameters
@@ -56,7 +58,14 @@ def forecast(run, steps, split="test", every=1, batch_size=64, path=None, device
     every : int
         Use every n-th start.
     batch_size : int
-        Start dates stepped together.
+        Forecasts stepped together.
+    members : int
+        Above 1 an ensemble: the first member starts from the true state, the others from one that
+        is perturbed with a smooth random field (see :func:`perturbed`).
+    perturbation : float
+        Standard deviation of the perturbation, in standard deviations of the training ocean.
+    seed : int
+        Of the perturbations; those of a start date do not depend on the other ones.
     path : str or Path, optional
         Where to write; ``<run>/forecast.zarr`` by default.
     device : str, optional
@@ -67,8 +76,9 @@ def forecast(run, steps, split="test", every=1, batch_size=64, path=None, device
     Returns
     -------
     Path
-        Store with ``<variable>(init_time, lead_time, y, x)`` for each predicted variable; NaN on
-        land, lead times from one step on. A killed forecast goes on where it stopped.
+        Store with ``<variable>(init_time, lead_time, y, x)``, in an ensemble ``(init_time, member,
+        lead_time, y, x)``, for each predicted variable; NaN on land, lead times from one step on.
+        A killed forecast goes on where it stopped.
 
     Raises
     ------
@@ -76,8 +86,9 @@ def forecast(run, steps, split="test", every=1, batch_size=64, path=None, device
         If the run is not trained, no start is long enough, the state stops being finite, or the
         disk is full.
     """
-    if steps < 1:
-        raise InputError(f"steps is {steps}; expected at least 1")
+    for name, value in (("steps", steps), ("members", members), ("batch_size", batch_size)):
+        if value < 1:
+            raise InputError(f"{name} is {value}; expected at least 1")
     surrogate = load(run, device)
     opened = runs.open_run(run)
     store_path = opened.config["store"]
@@ -89,55 +100,94 @@ def forecast(run, steps, split="test", every=1, batch_size=64, path=None, device
     positions = locate(store, offsets, split, every)
     path = Path(path or opened.path / "forecast.zarr")
     identity = runs.fingerprint(
-        opened.provenance, store.attrs["fingerprint"], steps, split, every, weights_stamp(opened)
-    )
+        opened.provenance, store.attrs["fingerprint"], steps, split, every, weights_stamp(opened),
+        *([members, perturbation, seed] if members > 1 else []),
+    )  # fmt: skip
     if path.exists() and xr.open_zarr(path, consolidated=False).attrs["fingerprint"] == identity:
         return path
     journal = runs.Journal(path, identity)
     starts = positions[0.0]
-    blocks = range(0, len(starts), batch_size)
+    together = max(batch_size // members, 1)
+    blocks = range(0, len(starts), together)
     frame_bytes = 4 * surrogate.ocean.numel() * len(surrogate.window.variables)
-    piece = int(np.clip(BUFFER_BYTES // (batch_size * frame_bytes), 1, steps))
+    piece = int(np.clip(BUFFER_BYTES // (together * members * frame_bytes), 1, steps))
     fields = Fields(store_path, [name for name, _ in surrogate.window.inputs])
-    bar = progress.bar(len(starts) * steps, f"forecast {opened.path.name}", "step", show=show)
+    bar = progress.bar(
+        len(starts) * members * steps, f"forecast {opened.path.name}", "step", show=show
+    )
     with runs.disk_errors(path), bar:
         if not journal.is_done("template"):
-            empty = template(store, surrogate, starts, steps, piece, opened)
+            empty = template(store, surrogate, starts, steps, piece, members, opened)
             empty.assign_attrs(fingerprint=identity).to_zarr(
                 journal.target, compute=False, zarr_format=3, consolidated=False, mode="w"
             )
             journal.mark("template")
         for first in blocks:
-            block = slice(first, min(first + batch_size, len(starts)))
+            block = slice(first, min(first + together, len(starts)))
             if not journal.is_done(first):
-                _forecast_block(surrogate, fields, positions, block, steps, piece, journal.target,
-                                bar)  # fmt: skip
+                spread = perturbed(surrogate, store, starts[block], members, perturbation, seed)
+                _forecast_block(surrogate, fields, positions, block, steps, piece, members, spread,
+                                journal.target, bar)  # fmt: skip
                 journal.mark(first)
             else:
-                bar.update((block.stop - block.start) * steps)
+                bar.update((block.stop - block.start) * members * steps)
         journal.finish()
     return path
 
 
-def _forecast_block(surrogate, fields, positions, block, steps, piece, target, bar):
+def perturbed(surrogate, store, starts, members, size, seed):
+    """Differences of the initial states of an ensemble from the true one.
+
+    Gaussian random fields, correlated over :data:`PERTURBATION_KM` and between the times of one
+    variable, independent between variables, members and starts; none for the first member.
+
+    Returns
+    -------
+    torch.Tensor (start * member, channel, y, x)
+        For the channels of ``window.state``, in physical units.
+    """
+    window, shape = surrogate.window, surrogate.ocean.shape
+    result = np.zeros((len(starts), members, len(window.state), *shape), "float32")
+    if members > 1:
+        side_km = (
+            np.sqrt(grid.cell_area(store.latitude.values, store.longitude.values).mean()) / 1e3
+        )
+        for at, start in enumerate(starts):
+            rng = np.random.default_rng([seed, int(start)])
+            noise = rng.standard_normal((members - 1, len(window.variables), *shape))
+            # smoothing white noise with s gives a correlation of exp(-(d / 2 s)^2)
+            width = PERTURBATION_KM / side_km / 2
+            smooth = ndimage.gaussian_filter(noise, (0, 0, width, width), mode="wrap")
+            smooth /= smooth.std((-2, -1), keepdims=True)
+            for channel, (name, _) in enumerate(window.state):
+                scale = size * surrogate.normalisation[name]["std"]
+                result[at, 1:, channel] = scale * smooth[:, window.variables.index(name)]
+    return torch.from_numpy(result.reshape(-1, *result.shape[2:]))
+
+
+def _forecast_block(surrogate, fields, positions, block, steps, piece, members, spread, target,
+                    bar):  # fmt: skip
     """Roll one block of start dates out, writing ``piece`` lead times at a time."""
     device, window = surrogate.ocean.device, surrogate.window
     land = ~fields.ocean
-    size = block.stop - block.start
+    starts = block.stop - block.start
+    count = len(window.variables)
 
     def read(inputs, ahead):
         channels = [fields.read(name, positions[ahead + lag][block]) for name, lag in inputs]
-        return torch.from_numpy(np.stack(channels, axis=1))
+        return torch.from_numpy(np.stack(channels, axis=1)).repeat_interleave(members, 0)
 
-    initial = zero_on_land(read(window.state, 0.0).to(device), surrogate.ocean)
+    initial = zero_on_land((read(window.state, 0.0) + spread).to(device), surrogate.ocean)
+    low, high = bounds([name for name, _ in window.state], initial)
+    initial = zero_on_land(torch.clamp(initial, low, high), surrogate.ocean)
     forcing = (read(window.forcing, step * window.step_h) for step in range(steps))
     ahead = (batch.to(device, non_blocking=True) for batch in prefetch(forcing))
+    dims = ("init_time", "member", "lead_time", "y", "x")
     frames, written = [], 0
-    count = len(window.variables)
     with torch.inference_mode():
         for step, state in enumerate(rollout(surrogate.step, initial, ahead), 1):
             frames.append(state[:, :count].cpu().numpy())
-            bar.update(size)
+            bar.update(len(frames[-1]))
             if len(frames) < piece and step < steps:
                 continue
             values = np.stack(frames, axis=2)
@@ -147,28 +197,30 @@ def _forecast_block(surrogate, fields, positions, block, steps, piece, target, b
                     "learnt a stable step, train it longer or with a lower learning_rate"
                 )
             values[..., land] = np.nan
-            dims = ("init_time", "lead_time", "y", "x")
-            xr.Dataset(
-                {name: (dims, values[:, i]) for i, name in enumerate(window.variables)}
-            ).to_zarr(
-                target,
-                region={"init_time": block, "lead_time": slice(written, step)},
-                consolidated=False,
-            )
+            values = values.reshape(starts, members, *values.shape[1:])
+            made = {name: (dims, values[:, :, i]) for i, name in enumerate(window.variables)}
+            region = {"init_time": block, "lead_time": slice(written, step)}
+            dataset = xr.Dataset(made)
+            if members == 1:
+                dataset = dataset.isel(member=0)
+            dataset.to_zarr(target, region=region, consolidated=False)
             frames, written = [], step
 
 
-def template(store, surrogate, starts, steps, piece, opened):
+def template(store, surrogate, starts, steps, piece, members, opened):
     """The forecast as a lazy dataset of the right shape, coordinates and attributes."""
     variables = surrogate.window.variables
     rows, columns = surrogate.ocean.shape
     step = np.timedelta64(round(surrogate.window.step_h * 3600), "s")
     lead = (np.arange(1, steps + 1) * step).astype("timedelta64[ns]")
     init = store.time.values[starts].astype("datetime64[ns]")
-    shape = (len(starts), steps, rows, columns)
-    chunks, shards = (1, 1, rows, columns), (1, piece, rows, columns)
+    ensemble = members > 1
+    dims = ("init_time", *["member"] * ensemble, "lead_time", "y", "x")
+    shape = (len(starts), *[members] * ensemble, steps, rows, columns)
+    chunks = (1, *[1] * ensemble, 1, rows, columns)
+    shards = (1, *[1] * ensemble, piece, rows, columns)
     dataset = xr.Dataset(
-        {name: (("init_time", "lead_time", "y", "x"),
+        {name: (dims,
                 dask.array.zeros(shape, chunks=shards, dtype="float32"),
                 names.attributes(name))
          for name in variables},
@@ -189,6 +241,8 @@ def template(store, surrogate, starts, steps, piece, opened):
             "store": opened.config["store"],
         },
     )  # fmt: skip
+    if ensemble:
+        dataset["member"] = ("member", np.arange(members), {"standard_name": "realization"})
     for name in ("latitude", "longitude", "ocean", "y", "x"):
         if name in store.coords:
             dataset = dataset.assign_coords({name: store[name].load()})

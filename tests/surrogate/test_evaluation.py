@@ -5,7 +5,8 @@ import pytest
 import xarray as xr
 from conftest import change
 
-from seaice_lab import runs
+from seaice_lab import grid, runs
+from seaice_lab.diagnostics import scores
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate import evaluation
 from seaice_lab.surrogate.assemble import PrepareConfig
@@ -48,8 +49,6 @@ def test_scores_are_those_computed_by_hand_and_are_written(run, store):
     table, spectrum = evaluate(run, show=False)
     sit = open_forecast(run).sit.load()
     truth = truth_for(sit, open_store(store))
-    from seaice_lab import grid
-
     ocean = sit.ocean.values
     weight = grid.cell_area(sit.latitude, sit.longitude)[ocean]
     error = (sit - truth).values[..., ocean].astype("f8")
@@ -90,6 +89,23 @@ def test_the_report_has_a_line_a_lead_with_model_and_persistence(run):
     ratio = ours.rmse / row.rmse.sel(source="persistence")
     expected = [0.5, ours.rmse, ours.bias, ratio]
     assert first[:4] == pytest.approx([float(value) for value in expected], abs=6e-4)
+
+
+def test_an_ensemble_is_scored_by_its_mean_its_crps_and_its_spread(run):
+    forecast(run, steps=2, members=3, path=run / "forecast.zarr", show=False)
+    table, spectrum = evaluate(run, references=["persistence"], show=False)
+    ensemble = open_forecast(run).sit.load()
+    single = ensemble.mean("member", keep_attrs=True)
+    truth = truth_for(single, open_store(open_forecast(run).attrs["store"]))
+    area = grid.cell_area(single.latitude, single.longitude)
+    area = xr.DataArray(area, dims=("y", "x"))
+    ours = table.sel(source="forecast")
+    expected = scores.rmse(single, truth, single.ocean, area)
+    np.testing.assert_allclose(ours.rmse_by_start, expected)
+    expected = scores.crps(ensemble, truth, single.ocean, area).mean("init_time")
+    np.testing.assert_allclose(table.crps, expected)
+    assert (table.spread > 0).all()
+    assert set(spectrum.source.values) == {"truth", "forecast", "error"}
 
 
 def test_an_unknown_reference_or_variable_is_refused(run):

@@ -11,7 +11,7 @@ from seaice_lab import runs
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate import forecast as forecast_module
 from seaice_lab.surrogate.evaluation import open_forecast
-from seaice_lab.surrogate.forecast import forecast, rollout
+from seaice_lab.surrogate.forecast import forecast, perturbed, rollout
 from seaice_lab.surrogate.model import Surrogate, TrainConfig, load, train
 from seaice_lab.surrogate.networks import build_network
 from seaice_lab.surrogate.samples import WINDOWS, Window
@@ -157,6 +157,39 @@ def test_a_forecast_with_past_states_place_and_season(store, tmp_path):
     assert np.isfinite(found.sit.values[..., found.ocean.values]).all()
     surrogate = load(path, "cpu")
     assert surrogate.network.head.weight.shape[0] == 2
+
+
+def test_an_ensemble_starts_from_the_truth_and_from_smoothly_perturbed_states(run, tmp_path):
+    single = open_forecast(forecast(run, 3, path=tmp_path / "a.zarr", show=False)).sit.load()
+    path = forecast(run, 3, members=4, batch_size=8, path=tmp_path / "b.zarr", show=False)
+    ensemble = open_forecast(path).sit.load()
+    assert ensemble.dims == ("init_time", "member", "lead_time", "y", "x")
+    np.testing.assert_allclose(ensemble.isel(member=0, drop=True), single, atol=1e-5)
+    assert float(ensemble.std("member").where(ensemble.ocean).mean()) > 0.02
+    # however the starts are batched
+    again = open_forecast(
+        forecast(run, 3, members=4, batch_size=4, path=tmp_path / "c.zarr", show=False)
+    )
+    np.testing.assert_allclose(again.sit, ensemble, atol=1e-5)
+    other = open_forecast(forecast(run, 3, members=4, seed=1, path=tmp_path / "d.zarr", show=False))
+    assert float(abs(other.sit - ensemble).max()) > 0.05
+
+
+def test_perturbations_have_the_size_asked_for_and_are_smooth(run, store):
+    surrogate = load(run, "cpu")
+    fields = perturbed(surrogate, open_store(store), [3, 4], members=5, size=0.2, seed=0)
+    fields = fields.view(2, 5, 32, 32)
+    assert torch.all(fields[:, 0] == 0)
+    scale = surrogate.normalisation["sit"]["std"]
+    assert fields[:, 1:].std((-2, -1)).mean().item() == pytest.approx(0.2 * scale, rel=1e-3)
+    step = fields[:, 1:].diff(dim=-1).square().mean() / fields[:, 1:].square().mean()
+    # 2 (1 - exp(-(25 km / 300 km)^2)) for neighbours 25 km apart
+    assert step.item() == pytest.approx(2 * (1 - np.exp(-((25 / 300) ** 2))), rel=0.3)
+
+
+def test_no_member_at_all_is_refused(run):
+    with pytest.raises(InputError, match="members is 0; expected at least 1"):
+        forecast(run, 2, members=0)
 
 
 def test_a_killed_forecast_goes_on_where_it_stopped(run, tmp_path, monkeypatch):
