@@ -71,15 +71,9 @@ def data_make(
     name: Annotated[str, typer.Argument(help="A generated dataset.")] = "synthetic-arctic",
 ):
     """Generate a dataset, such as the synthetic Arctic, into the data folder."""
-    from seaice_lab import catalog
-    from seaice_lab.surrogate import arctic
+    from seaice_lab.surrogate import sources
 
-    entry = catalog.find(name)
-    if entry.generator is None:
-        raise InputError(f"{name}: is not generated; get it from {entry.source}")
-    folder = catalog.data_folders()[0] / Path(entry.paths[0]).parent
-    arctic.write(folder, **entry.generator.model_dump())
-    print(f"made {folder}")
+    print(f"made {sources.make(name)}")
 
 
 @app.command()
@@ -121,20 +115,43 @@ def forecast(
     steps: Annotated[int, typer.Option(help="Steps of the surrogate; 60 are 30 days.")] = 60,
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     every: Annotated[int, typer.Option(help="Use every n-th start date.")] = 1,
-    batch_size: Annotated[int, typer.Option(help="Start dates stepped together.")] = 64,
+    batch_size: Annotated[int, typer.Option(help="Forecasts stepped together.")] = 64,
+    members: Annotated[int, typer.Option(help="Members of an ensemble.")] = 1,
+    perturbation: Annotated[
+        float, typer.Option(help="Size of its perturbations, in standard deviations.")
+    ] = 0.1,
+    seed: Annotated[int, typer.Option(help="Seed of its perturbations.")] = 0,
 ):
-    """Forecast from every start date of a split into RUN/forecast.zarr."""
+    """Forecast from every start date of a split into RUN/forecast.zarr.
+
+    With --members above 1 an ensemble: the first member starts from the true state, the others
+    from smoothly perturbed ones.
+    """
     from seaice_lab.surrogate.forecast import forecast
 
-    print(f"made {forecast(run, steps, split, every, batch_size)}")
+    made = forecast(run, steps, split, every, batch_size, members, perturbation, seed)
+    print(f"made {made}")
 
 
 @app.command()
-def evaluate(run: RunFolder):
-    """Score the forecast of a run against truth and persistence; write scores and spectra."""
+def evaluate(
+    run: RunFolder,
+    reference: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Reference forecast, may be repeated: persistence, climatology, "
+            "damped_persistence, free_drift. All of them without it."
+        ),
+    ] = None,
+    variable: Annotated[
+        str | None, typer.Option(help="Variable to score; the first one without it.")
+    ] = None,
+):
+    """Score the forecast of a run and reference forecasts; write scores and spectra."""
+    from seaice_lab.surrogate.baselines import REFERENCES
     from seaice_lab.surrogate.evaluation import evaluate, report
 
-    table, spectrum = evaluate(run)
+    table, spectrum = evaluate(run, reference or REFERENCES, variable)
     print(report(table, spectrum))
     print(f"made {run}/scores.nc and {run}/spectra.nc")
 

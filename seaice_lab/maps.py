@@ -89,8 +89,8 @@ def plot_map(
     InputError
         If the field has no usable coordinates, its name is unknown or its unit is another one.
     """
-    scene = _scene(field, ocean)
-    known_map, colour_range, known_label = _colours(field, name, colour_range)
+    scene = scene_of(field, ocean)
+    known_map, colour_range, known_label = colours_of(field, name, colour_range)
     colour_map, label = colour_map or known_map, label or known_label
     if ax is None:
         west, east, south, north = scene.extent
@@ -99,10 +99,10 @@ def plot_map(
             figsize=(width + 1.2, width * (north - south) / (east - west) + 0.6),
             layout="constrained",
         )
-    mesh = _draw(ax, scene, field, colour_map, colour_range)
+    mesh = draw(ax, scene, field, colour_map, colour_range)
     _label_graticule(ax, scene.extent)
     ax.set_title(title)
-    extend = _extend([field], scene, colour_range)
+    extend = ends_of([field], scene, colour_range)
     ax.figure.colorbar(mesh, ax=ax, label=label, extend=extend, shrink=0.8, pad=0.02)
     return ax.figure
 
@@ -140,8 +140,8 @@ def field_panels(
     InputError
         As `plot_map`, and if a lead time or ``init_time`` is missing.
     """
-    scene = _scene(truth, ocean)
-    colour_map, colour_range, label = _colours(truth, name, colour_range)
+    scene = scene_of(truth, ocean)
+    colour_map, colour_range, label = colours_of(truth, name, colour_range)
     lead_times = [pd.Timedelta(lead) for lead in lead_times]
     fields = {
         key: _at_leads(field, lead_times, key)
@@ -171,10 +171,10 @@ def field_panels(
     for (rows, colours, limits, bar_label), bar in zip(kinds, bars, strict=True):
         for row_label, values in rows.items():
             for column, ax in enumerate(axes[row]):
-                mesh = _draw(ax, scene, values.isel(lead_time=column), colours, limits)
+                mesh = draw(ax, scene, values.isel(lead_time=column), colours, limits)
             axes[row][0].set_ylabel(row_label)
             row += 1
-        extend = _extend(rows.values(), scene, limits)
+        extend = ends_of(rows.values(), scene, limits)
         fig.colorbar(mesh, cax=bar, label=bar_label, extend=extend)
     for ax, lead in zip(axes[0], lead_times, strict=True):
         valid = pd.Timestamp(truth["init_time"].values) + lead
@@ -182,7 +182,7 @@ def field_panels(
     return fig
 
 
-def _scene(field, ocean):
+def scene_of(field, ocean):
     x_m, y_m = _positions(field)
     ocean = ocean.transpose("y", "x").values
     x, y = np.asarray(x_m, dtype=float) / 1000, np.asarray(y_m, dtype=float) / 1000
@@ -218,7 +218,7 @@ def _positions(field):
     return x_m, y_m
 
 
-def _colours(field, name, colour_range):
+def colours_of(field, name, colour_range):
     name = name or field.name
     known = names.variable(name)
     names.check_units(name, field.attrs.get("units"), "the field to map")
@@ -240,7 +240,7 @@ def _at_leads(field, lead_times, label):
     return field.sel(lead_time=lead_times).transpose("lead_time", "y", "x")
 
 
-def _draw(ax, scene, field, colour_map, limits):
+def draw(ax, scene, field, colour_map, limits):
     """Land, field, coastline and graticule on one axes; returns the mesh for the colour bar."""
     west, east, south, north = scene.extent
     ax.set(xlim=(west, east), ylim=(south, north), xticks=[], yticks=[], facecolor=OUTSIDE)
@@ -307,7 +307,7 @@ def _overlaps(ring, extent):
     return low[0] < east and high[0] > west and low[1] < north and high[1] > south
 
 
-def _extend(fields, scene, limits):
+def ends_of(fields, scene, limits):
     """Which ends of the colour bar hide larger values: an arrow there says so."""
     values = [field.transpose(..., "y", "x").values[..., scene.ocean] for field in fields]
     low = min(np.nanmin(part) for part in values) < limits[0]

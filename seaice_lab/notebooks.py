@@ -1,6 +1,7 @@
 """Running notebooks with papermill: parameters checked by name and type before anything starts."""
 
 import ast
+import json
 import os
 import sys
 import time
@@ -165,6 +166,24 @@ def execute(path, output, parameters=None, folder=None):
         )
         runs.write_text(output.with_suffix(".html"), page)
     return output
+
+
+def was_executed(output, parameters):
+    """Whether this executed copy is there and was made with these parameters.
+
+    Parameters
+    ----------
+    output : str or Path
+        From :func:`execute`.
+    parameters : dict
+        Values that replaced defaults.
+    """
+    output = Path(output)
+    if not output.exists():
+        return False
+    recorded = nbformat.read(output, as_version=4).metadata.get("papermill", {})
+    # as they come back from a file: tuples as lists
+    return recorded.get("parameters") == json.loads(json.dumps(parameters))
 
 
 def notebook_folder():

@@ -8,6 +8,7 @@ import re
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.dates import ConciseDateFormatter
 
 from seaice_lab.errors import InputError
 from seaice_lab.maps import styled
@@ -84,6 +85,71 @@ def plot_scores(table, against="persistence", label="Forecast"):
     fig.legend(handles[::-1], labels[::-1], loc="outside lower center", ncols=len(sources))
     for ax in axes:
         ax.set(xlabel="Lead time (days)", xlim=(days.min(), days.max()))
+    return fig
+
+
+@styled(STYLE)
+def plot_runs(results, against="persistence"):
+    """Several runs side by side: error, bias and lost detail with lead time.
+
+    Parameters
+    ----------
+    results : dict of str to (Dataset, Dataset)
+        Scores and spectra of each run, from `seaice_lab.surrogate.evaluation.read_evaluation`.
+    against : str
+        Source that errors are measured against.
+
+    Returns
+    -------
+    Figure
+        RMSE over that of the reference, bias, and the exponent of the forecast's spectrum minus
+        the truth's (below zero: smoothed).
+    """
+    fig, axes = plt.subplots(1, 3, figsize=(11.4, 4.0), layout="constrained")
+    shades = plt.get_cmap("tab20" if len(results) > 10 else "tab10").colors
+    for (name, (table, spectrum)), colour in zip(results.items(), shades, strict=False):
+        days = _days(table["lead_time"])
+        ours = table.sel(source="forecast")
+        lost = spectrum.slope.sel(source="forecast") - spectrum.slope.sel(source="truth")
+        axes[0].plot(days, ours.rmse / table.rmse.sel(source=against), color=colour, label=name)
+        axes[1].plot(days, ours.bias, color=colour)
+        axes[2].plot(days, lost, color=colour)
+    units = _typeset(table["rmse"].attrs["units"])
+    axes[0].set(title=f"RMSE over that of {against.replace('_', ' ')}", ylabel="Ratio (1)")
+    axes[1].set(title="Mean error", ylabel=f"Bias ({units})")
+    axes[2].set(title="Exponent minus the truth's", ylabel="Difference (1)")
+    axes[0].axhline(1, color="0.5", linewidth=0.8, zorder=1)
+    for ax in axes[1:]:
+        ax.axhline(0, color="0.5", linewidth=0.8, zorder=1)
+    for ax in axes:
+        ax.set_xlabel("Lead time (days)")
+        ax.margins(x=0)
+    fig.legend(loc="outside lower center", ncols=min(len(results), 5))
+    return fig
+
+
+@styled(STYLE)
+def plot_season(volume, extent):
+    """Volume and extent of the ice through the year.
+
+    Parameters
+    ----------
+    volume, extent : dict of str to DataArray (valid_time)
+        m3 and m2, under the same labels; the first is drawn in black, so let it be the truth.
+
+    Returns
+    -------
+    Figure
+    """
+    fig, axes = plt.subplots(2, 1, figsize=(7.2, 5.6), sharex=True, layout="constrained")
+    labels = ("Volume (10³ km³)", "Extent (10⁶ km²)")
+    for ax, curves, label in zip(axes, (volume, extent), labels, strict=True):
+        for (name, curve), colour in zip(curves.items(), COLOURS, strict=False):
+            ax.plot(curve["valid_time"], curve / 1e12, color=colour, label=name)
+        ax.set(ylabel=label, ylim=(0, None))
+        ax.margins(x=0)
+    axes[1].xaxis.set_major_formatter(ConciseDateFormatter(axes[1].xaxis.get_major_locator()))
+    axes[0].legend()
     return fig
 
 

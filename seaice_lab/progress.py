@@ -17,3 +17,15 @@ def bar(total, description, unit, done=0, show=True):
     """A progress bar (context manager with ``update``), silent in batch."""
     return tqdm(total=total, desc=description, unit=unit, initial=done,
                 disable=not show or in_batch(), mininterval=0.5)  # fmt: skip
+
+
+def bar_over(items, description, unit):
+    """Go through a collection under a progress bar; in batch one line an item."""
+    items = list(items)
+    with bar(len(items), description, unit) as shown:
+        for number, item in enumerate(items, 1):
+            if in_batch():
+                name = item[0] if isinstance(item, tuple) else item
+                print(f"{description} {number}/{len(items)}: {name}", flush=True)
+            yield item
+            shown.update()

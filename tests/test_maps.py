@@ -6,8 +6,10 @@ import pytest
 import xarray as xr
 from conftest import wave_run
 from matplotlib.collections import LineCollection, QuadMesh
+from PIL import Image
 
 from seaice_lab import grid, maps
+from seaice_lab.animation import animate
 from seaice_lab.errors import InputError
 
 
@@ -78,3 +80,17 @@ def test_a_field_without_positions_is_refused(waves):
     bare = xr.DataArray(sit.values[0], dims=("y", "x"), name="sit", attrs={"units": "m"})
     with pytest.raises(InputError):
         maps.plot_map(bare, ocean)
+
+
+def test_an_animation_has_a_frame_a_time_and_another_ending_is_refused(waves, tmp_path):
+    sit, ocean = waves
+    dated = sit.rename(lead_time="time").assign_coords(
+        time=np.datetime64("2010-01-01", "ns") + np.arange(6) * np.timedelta64(12, "h")
+    )
+    made = animate({"Truth": dated, "Twice": 2 * dated.assign_attrs(units="m")}, ocean,
+                        tmp_path / "season.gif")  # fmt: skip
+    with Image.open(made) as moving:
+        assert moving.n_frames == 6
+    assert [path.name for path in tmp_path.iterdir()] == ["season.gif"]
+    with pytest.raises(InputError, match="season.avi: cannot be written here; use the ending .gif"):
+        animate({"Truth": dated}, ocean, tmp_path / "season.avi")

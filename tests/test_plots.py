@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 from seaice_lab import plots
-from seaice_lab.diagnostics import scores, spectra
+from seaice_lab.diagnostics import spectra, tables
 from seaice_lab.errors import InputError
 
 LEADS = (np.arange(1, 6) * 12).astype("timedelta64[h]").astype("timedelta64[ns]")
@@ -31,8 +31,8 @@ def test_scores_are_drawn_against_lead_time_in_days_with_units():
         coords={"init_time": init, "lead_time": LEADS}, attrs={"units": "m"},
     )  # fmt: skip
     ocean = xr.DataArray(np.ones((4, 4), bool), dims=("y", "x"))
-    both = [scores.scores_by_start(truth + error, truth, ocean) for error in (0.1, 0.2)]
-    table = scores.pool_starts(xr.concat(both, xr.Variable("source", ["forecast", "persistence"])))
+    both = [tables.scores_by_start(truth + error, truth, ocean) for error in (0.1, 0.2)]
+    table = tables.pool_starts(xr.concat(both, xr.Variable("source", ["forecast", "persistence"])))
     figure = plots.plot_scores(table, label="Surrogate")
     curves = [line for ax in figure.axes for line in ax.lines if len(line.get_xdata()) == 5]
     drawn = [np.asarray(line.get_ydata(), float) for line in curves]

@@ -11,6 +11,7 @@ ROOT = Path(seaice_lab.__file__).parent
 MODULES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
 TORCH_ONLY = ("surrogate/layers.py", "surrogate/networks.py", "surrogate/losses.py")
 NO_TORCH = ("diagnostics/", "maps.py", "plots.py", "surrogate/evaluation.py", "surrogate/store.py",
+            "surrogate/baselines.py", "animation.py",
             "surrogate/assemble.py", "surrogate/sources.py", "surrogate/arctic.py", "catalog.py",
             "grid.py", "runs.py", "names.py")  # fmt: skip
 LOWEST = {

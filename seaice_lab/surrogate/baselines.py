@@ -14,8 +14,7 @@ import numpy as np
 from seaice_lab import grid
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.arctic_physics import advect
-from seaice_lab.surrogate.samples import locate
-from seaice_lab.surrogate.store import in_split
+from seaice_lab.surrogate.store import in_split, locate
 
 DAYS = 366
 SMOOTHING_DAYS = 15.0  # standard deviation of the smoothing of the climatology

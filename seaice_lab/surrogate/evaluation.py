@@ -10,7 +10,8 @@ import numpy as np
 import xarray as xr
 
 from seaice_lab import grid, names, progress, runs
-from seaice_lab.diagnostics import scores, spectra
+from seaice_lab.diagnostics import ensembles, scores, spectra, tables
+from seaice_lab.diagnostics.smoothing import effective_resolution
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.baselines import REFERENCES, reference
 from seaice_lab.surrogate.store import open_store
@@ -84,7 +85,7 @@ def verification_positions(forecast, store):
     return position
 
 
-def evaluate(run, references=tuple(REFERENCES), variable=None, show=True):
+def evaluate(run, references=REFERENCES, variable=None, show=True):
     """Score the forecast of a run and reference forecasts; write scores and spectra.
 
     Parameters
@@ -135,7 +136,7 @@ def evaluate(run, references=tuple(REFERENCES), variable=None, show=True):
     dx_m = float(np.sqrt(area.where(ocean).mean()))
     makers = {name: reference(name, store, variable) for name in references}
     length = int(max(BLOCK_BYTES // (4 * forecast[0].size), 1))
-    tables, powers, ensembles = [], [], []
+    scored, powers, of_ensembles = [], [], []
     ensemble = "member" in forecast.dims
     firsts = range(0, forecast.sizes["init_time"], length)
     bar = progress.bar(len(firsts), f"evaluate {run.name}", "block", show=show)
@@ -145,12 +146,12 @@ def evaluate(run, references=tuple(REFERENCES), variable=None, show=True):
         truth = truth_for(single, store)
         made = {"forecast": single} | {name: make(single) for name, make in makers.items()}
         climatology = made.get("climatology")
-        scored = [
-            scores.scores_by_start(one, truth, ocean, area, climatology) for one in made.values()
+        of_sources = [
+            tables.scores_by_start(one, truth, ocean, area, climatology) for one in made.values()
         ]
-        tables.append(xr.concat(scored, xr.Variable("source", list(made))))
+        scored.append(xr.concat(of_sources, xr.Variable("source", list(made))))
         if ensemble:
-            ensembles.append(scores.ensemble_scores_by_start(block, truth, ocean, area))
+            of_ensembles.append(ensembles.ensemble_scores_by_start(block, truth, ocean, area))
         fields = xr.concat(
             [truth, block, block - truth], dim="source", coords="minimal", compat="override"
         )
@@ -158,21 +159,21 @@ def evaluate(run, references=tuple(REFERENCES), variable=None, show=True):
         powers.append(power.mean("member", keep_attrs=True) if ensemble else power)
         bar.update()
     bar.close()
-    by_start = xr.concat(tables, dim="init_time")
+    by_start = xr.concat(scored, dim="init_time")
     if ensemble:
-        by_start = by_start.merge(xr.concat(ensembles, dim="init_time"))
-    table = scores.pool_starts(by_start)
+        by_start = by_start.merge(xr.concat(of_ensembles, dim="init_time"))
+    table = tables.pool_starts(by_start)
     if "persistence" in makers:
         table["skill"] = scores.skill(table.rmse, table.rmse.sel(source="persistence", drop=True))
         table["skill"].attrs = {"long_name": "Share of persistence's RMSE taken away", "units": "1"}
     count = by_start.sizes["init_time"]
     if count > 1:
-        table = table.merge(scores.confidence(by_start, block=_alike(by_start.init_time)))
+        table = table.merge(tables.confidence(by_start, block=_alike(by_start.init_time)))
     _write(table, run, "scores", dataset)
     power = xr.concat(powers, dim="init_time").mean("init_time", keep_attrs=True)
     power = power.assign_coords(source=["truth", "forecast", "error"])
     spectrum = spectra.spectral_exponent(power).assign(power=power)
-    spectrum["resolution"] = spectra.effective_resolution(
+    spectrum["resolution"] = effective_resolution(
         power.sel(source="forecast", drop=True), power.sel(source="truth", drop=True)
     )
     spectrum.attrs["comment"] = power.attrs["comment"]

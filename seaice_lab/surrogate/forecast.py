@@ -12,8 +12,8 @@ from seaice_lab import grid, names, progress, runs
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.layers import zero_on_land
 from seaice_lab.surrogate.model import bounds, load
-from seaice_lab.surrogate.samples import Fields, locate
-from seaice_lab.surrogate.store import open_store
+from seaice_lab.surrogate.samples import Fields
+from seaice_lab.surrogate.store import locate, open_store
 from seaice_lab.training import prefetch
 
 BUFFER_BYTES = 256e6  # forecast frames held before they are written
@@ -174,8 +174,10 @@ def _forecast_block(surrogate, fields, positions, block, steps, piece, members, 
     count = len(window.variables)
 
     def read(inputs, ahead):
-        channels = [fields.read(name, positions[ahead + lag][block]) for name, lag in inputs]
-        return torch.from_numpy(np.stack(channels, axis=1)).repeat_interleave(members, 0)
+        values = np.empty((starts, len(inputs), *land.shape), "float32")
+        for channel, (name, lag) in enumerate(inputs):
+            values[:, channel] = fields.read(name, positions[ahead + lag][block])
+        return torch.from_numpy(values).repeat_interleave(members, 0)
 
     initial = zero_on_land((read(window.state, 0.0) + spread).to(device), surrogate.ocean)
     low, high = bounds([name for name, _ in window.state], initial)

@@ -15,7 +15,8 @@ and a weights file fits any grid: the mask belongs to the data, not to the weigh
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import distributed, nn
+from torch.distributed.nn.functional import all_reduce
 
 from seaice_lab.errors import InputError
 
@@ -211,7 +212,8 @@ class OceanBatchNorm2d(nn.Module):
     The input must be zero on land, the output is. Statistics are those of
     ``torch.nn.BatchNorm2d`` applied to the ocean cells alone: the batch is normalised with the
     biased variance, the running variance takes the unbiased one, both counted over ocean cells.
-    They are computed in the precision of the weights, float32 also under bfloat16 autocast.
+    They are computed in the precision of the weights, float32 also under bfloat16 autocast, and
+    over the batches of all processes, so that two of them train like one with the doubled batch.
 
     Parameters
     ----------
@@ -244,17 +246,27 @@ class OceanBatchNorm2d(nn.Module):
         return torch.addcmul(offset, x, scale[:, None, None])
 
     def _batch_statistics(self, x):
-        count = x.shape[0] * self.cells
-        mean = x.sum((0, 2, 3)) / count
+        count = x.shape[0] * self.cells * _processes()
+        mean = _over_processes(x.sum((0, 2, 3))) / count
         # About the mean, in a second pass: a difference of two sums of squares would lose digits
         # where a channel's mean is large against its spread.
         deviation = x - mean[:, None, None] * self.ocean
-        variance = (deviation * deviation).sum((0, 2, 3)) / count
+        variance = _over_processes((deviation * deviation).sum((0, 2, 3))) / count
         with torch.no_grad():
             unbiased = variance * (count / max(count - 1, 1))
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(unbiased, self.momentum)
         return mean, variance
+
+
+def _processes():
+    """Number of processes that train together."""
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def _over_processes(total):
+    """Sum over all processes, through which gradients flow."""
+    return total if _processes() == 1 else all_reduce(total)
 
 
 class OceanMaxPool2d(nn.Module):

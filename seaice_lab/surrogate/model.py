@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 
 import torch
 from pydantic import Field
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from seaice_lab import grid, names, runs
@@ -301,7 +302,21 @@ def load(run, device=None):
     ocean = torch.from_numpy(open_store(config.store).ocean.values)
     chosen = named_window(config)
     scale = json.loads((opened.path / "normalisation.json").read_text(encoding="utf-8"))
+    missing = {name for name, _ in chosen.inputs} - scale.keys()
+    if missing or len(scale.get("increments", ())) != len(chosen.targets):
+        raise InputError(
+            f"{opened.path}/normalisation.json: lacks "
+            f"{', '.join(sorted(missing)) or 'increments'}, as in a run of another version or "
+            "window; train it again"
+        )
     network = build(config, chosen, ocean, scale)
-    network.load_state_dict(load_file(weights))
+    try:
+        network.load_state_dict(load_file(weights))
+    except (RuntimeError, SafetensorError) as error:
+        reason = str(error).splitlines()[0].rstrip(":")
+        raise InputError(
+            f"{weights}: does not hold the {config.network} of width {config.width} of config.yaml "
+            f"({reason}); put the weights of this run back or train it again"
+        ) from None
     network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
     return Surrogate(network, chosen, scale, ocean.to(device))

@@ -6,11 +6,15 @@ The convention: lazy fields ``(time, y, x)`` under our short names with CF attri
 the attribute ``wind_axes`` whether winds are along the grid axes ("grid") or "east_north".
 """
 
+import json
+from pathlib import Path
+
 import numpy as np
 import xarray as xr
 
-from seaice_lab import catalog, names
+from seaice_lab import catalog, names, runs
 from seaice_lab.errors import InputError
+from seaice_lab.surrogate import arctic
 
 NSIDC_LAND = (253, 254)  # coastline, land; 251 is the pole hole, 255 missing
 NSIDC_SCALE = 0.004
@@ -138,3 +142,36 @@ def _era5(raw):
     raw = raw.drop_vars(["expver", "number"], errors="ignore")
     longitude = (raw.longitude + 180) % 360 - 180
     return raw.assign_coords(longitude=longitude).sortby(["latitude", "longitude"])
+
+
+def make(name, show=True):
+    """Generate a dataset of the catalogue, such as the synthetic Arctic, where it is missing.
+
+    Parameters
+    ----------
+    name : str
+        Entry with a generator.
+    show : bool
+        Show progress.
+
+    Returns
+    -------
+    Path
+        The folder of its files.
+
+    Raises
+    ------
+    InputError
+        If the entry is unknown or is not generated.
+    """
+    entry = catalog.find(name)
+    if entry.generator is None:
+        raise InputError(f"{name}: is not generated; get it from {entry.source}")
+    folder = catalog.data_folders()[0] / Path(entry.paths[0]).parent
+    config = entry.generator.model_dump()
+    done = folder / "made.json"
+    # Half a dataset, or one made with other settings, is made anew.
+    if not done.exists() or json.loads(done.read_text(encoding="utf-8")) != config:
+        arctic.write(folder, **config, show=show)
+        runs.write_json(done, config)
+    return folder

@@ -115,6 +115,54 @@ def in_split(store, split):
     return np.flatnonzero(store.split.values == SPLITS.index(split))
 
 
+def locate(store, offsets_h, split=None, every=1):
+    """Positions on the time axis of every start whose offsets all exist.
+
+    Parameters
+    ----------
+    store : xarray.Dataset
+        A prepared store.
+    offsets_h : iterable of float
+        Offsets from the start, hours. A start counts only when every one of them is a time of
+        the same segment (and split).
+    split : str, optional
+        Take starts whose offsets all lie in this split; all starts without it.
+    every : int
+        Keep every n-th start.
+
+    Returns
+    -------
+    dict
+        ``{offset: ndarray of int (start,)}``, with the starts themselves under 0.0.
+
+    Raises
+    ------
+    InputError
+        If no start is complete.
+    """
+    offsets_h = sorted({0.0, *offsets_h})
+    hours = store.time.values.astype("datetime64[s]").astype("int64") / 3600
+    # One sorted number for (segment, hour): segments follow each other on the time axis.
+    key = store.segment.values.astype("float64") * 1e8 + hours
+    allowed = np.arange(len(key)) if split is None else in_split(store, split)
+    is_allowed = np.zeros(len(key), bool)
+    is_allowed[allowed] = True
+    positions, complete = {}, np.ones(len(allowed), bool)
+    for offset in offsets_h:
+        wanted = key[allowed] + offset
+        nearest = np.searchsorted(key, wanted - 1e-3).clip(max=len(key) - 1)
+        complete &= (np.abs(key[nearest] - wanted) < 1e-3) & is_allowed[nearest]
+        positions[offset] = nearest
+    if not complete.any():
+        raise InputError(
+            f"no start has all of {offsets_h[0]:+g} to {offsets_h[-1]:+g} h in the "
+            f"{split or 'whole'} part of the store ({len(allowed)} times); prepare longer "
+            "uninterrupted pieces, ask for fewer steps, or choose offsets that are times of the "
+            "store"
+        )
+    return {offset: nearest[complete][::every] for offset, nearest in positions.items()}
+
+
 def source_files(config):
     """Name, size and time of change of every input file: what the store is made from."""
     entries = [catalog.find(config.state)]

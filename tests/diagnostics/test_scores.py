@@ -7,27 +7,27 @@ import scores.continuous
 import scores.probability
 import xarray as xr
 
+from seaice_lab.diagnostics.ensembles import crps, rank_histogram, spread
 from seaice_lab.diagnostics.scores import (
     anomaly_correlation,
-    arctic_regions,
     bias,
-    confidence,
     correlation,
-    crps,
     error_maps,
     extent,
     ice_edge_error,
     mean_absolute_error,
-    pool_by_month,
     published_forecast_skill,
     published_to_metres,
-    rank_histogram,
     rmse,
+    skill,
+    volume,
+)
+from seaice_lab.diagnostics.tables import (
+    arctic_regions,
+    confidence,
+    pool_by_month,
     score_table,
     scores_by_start,
-    skill,
-    spread,
-    volume,
 )
 from seaice_lab.errors import InputError
 

@@ -6,6 +6,8 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
+import yaml
+from PIL import Image
 
 from seaice_lab import notebooks
 from seaice_lab.surrogate.evaluation import open_forecast, read_evaluation
@@ -23,15 +25,60 @@ def made(tmp_path_factory):
     return notebooks.pipeline(SMALL | places)
 
 
-def test_the_pipeline_runs_every_notebook_of_the_project(made):
-    _, executed = made
-    assert [path.stem for path in executed] == [path.stem for path in NOTEBOOKS]
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory):
+    """The comparison of networks, executed with two small cases."""
+    folder = tmp_path_factory.mktemp("networks")
+    cases = {
+        "small": {"width": 4}, "no forcing": {"width": 4, "window": "no_forcing"}
+    }  # fmt: skip
+    settings = {
+        "folder": str(folder / "runs"), "store": str(folder / "coarse.zarr"), "cases": cases,
+        "coarsen": 4, "epochs": 1, "steps": 3, "every": 8, "compile": "never",
+    }  # fmt: skip
+    output = folder / "06_networks.ipynb"
+    return notebooks.execute(ROOT / "notebooks" / "06_networks.ipynb", output, settings)
 
 
-@pytest.mark.parametrize("number", range(5))
-def test_every_executed_notebook_shows_figures_without_errors_or_warnings(made, number):
-    _, executed = made
-    cells = nbformat.read(executed[number], as_version=4).cells
+@pytest.fixture(scope="module")
+def season(tmp_path_factory):
+    """The seasonal forecast, executed on eighty days of a tiny synthetic Arctic."""
+    folder = tmp_path_factory.mktemp("season")
+    entry = yaml.safe_load((ROOT / "data_catalog.yaml").read_text())["synthetic-seasons"]
+    entry["generator"] |= {"size": 32, "days": 80}
+    periods = {"train": "2001-01", "validation": "2001-02", "test": "2001-03"}
+    entry["splits"] = {name: {"period": [month, month]} for name, month in periods.items()}
+    (folder / "data_catalog.yaml").write_text(yaml.safe_dump({"synthetic-seasons": entry}))
+    (folder / "data").mkdir()
+    settings = {
+        "store": str(folder / "season.zarr"), "run": str(folder / "runs" / "season"),
+        "steps": 20, "width": 4, "epochs": 1, "compile": "never",
+    }  # fmt: skip
+    output = folder / "07_season.ipynb"
+    path = ROOT / "notebooks" / "07_season.ipynb"
+    return notebooks.execute(path, output, settings, folder=folder)
+
+
+@pytest.fixture(scope="module")
+def comparison(networks, tmp_path_factory):
+    """The comparison of the runs that the comparison of networks left."""
+    output = tmp_path_factory.mktemp("comparison") / "08_compare_runs.ipynb"
+    settings = {"folder": str(networks.parent / "runs")}
+    return notebooks.execute(ROOT / "notebooks" / output.name, output, settings)
+
+
+@pytest.fixture(params=[path.stem for path in NOTEBOOKS])
+def executed(request):
+    """Every notebook of the project, executed."""
+    others = {"06_networks": "networks", "07_season": "season", "08_compare_runs": "comparison"}
+    if request.param in others:
+        return request.getfixturevalue(others[request.param])
+    _, paths = request.getfixturevalue("made")
+    return next(path for path in paths if path.stem == request.param)
+
+
+def test_every_executed_notebook_shows_figures_without_errors_or_warnings(executed):
+    cells = nbformat.read(executed, as_version=4).cells
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
     drawn = [cell for cell in cells if cell.cell_type == "code" and "figure" in cell.source]
     assert drawn
@@ -39,7 +86,20 @@ def test_every_executed_notebook_shows_figures_without_errors_or_warnings(made, 
         assert any("image/png" in output.get("data", {}) for output in cell.outputs), cell.source
     assert not [output for output in outputs if output.output_type == "error"]
     assert not [output.text for output in outputs if output.get("name") == "stderr"]
-    assert executed[number].with_suffix(".html").stat().st_size > 10_000
+    assert executed.with_suffix(".html").stat().st_size > 10_000
+
+
+def test_an_executed_case_is_not_executed_again(networks):
+    done = networks.parent / "runs" / "small" / "notebooks" / "04_evaluate.ipynb"
+    settings = {"run": str(done.parents[1]), "steps": 3, "every": 8}
+    assert notebooks.was_executed(done, settings)
+    assert not notebooks.was_executed(done, settings | {"steps": 4})
+    assert not notebooks.was_executed(done.with_name("none.ipynb"), settings)
+
+
+def test_the_seasonal_forecast_leaves_an_animation(season):
+    with Image.open(season.parent / "runs" / "season" / "season.gif") as moving:
+        assert moving.n_frames == 20
 
 
 def test_the_pipeline_leaves_forecast_scores_and_spectra_of_the_run(made):

@@ -6,7 +6,7 @@ import xarray as xr
 from conftest import change
 
 from seaice_lab import grid, runs
-from seaice_lab.diagnostics import scores
+from seaice_lab.diagnostics import ensembles, scores
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate import evaluation
 from seaice_lab.surrogate.assemble import PrepareConfig
@@ -102,7 +102,7 @@ def test_an_ensemble_is_scored_by_its_mean_its_crps_and_its_spread(run):
     ours = table.sel(source="forecast")
     expected = scores.rmse(single, truth, single.ocean, area)
     np.testing.assert_allclose(ours.rmse_by_start, expected)
-    expected = scores.crps(ensemble, truth, single.ocean, area).mean("init_time")
+    expected = ensembles.crps(ensemble, truth, single.ocean, area).mean("init_time")
     np.testing.assert_allclose(table.crps, expected)
     assert (table.spread > 0).all()
     assert set(spectrum.source.values) == {"truth", "forecast", "error"}

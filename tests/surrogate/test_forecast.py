@@ -64,6 +64,51 @@ def test_the_rollout_repeats_the_published_forecast_loop(case):
     assert error(found, torch.from_numpy(data["x_pred"][1:])) < tolerance
 
 
+def adjoint_case():
+    """The published network, four steps without floor, in normalised units and float64."""
+    data = read("adjoint_UNet3")
+    mean_in, std_in, mean_out, std_out = data["constants_meanin_stdin_meanout_stdout"].tolist()
+    ocean = torch.from_numpy(data["mask"] > 0.5)
+    torch.set_default_dtype(torch.float64)
+    try:
+        network = build_network("UNet3", ocean, 10, width=4, published=True).eval()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    load_weights(network, read("model_UNet3"))
+
+    def step(state, forcing):
+        return state + (network(torch.cat([state, forcing], 1)) * std_out + mean_out) / std_in
+
+    forcing = image(data["forcings"])[:, None]
+    return data, ocean, lambda initial: torch.cat(list(rollout(step, initial, forcing)))
+
+
+def test_the_adjoint_of_the_rollout_is_the_published_one():
+    data, ocean, run = adjoint_case()
+    initial = image(data["x0"]).requires_grad_()
+    states = run(initial)
+    assert error(states[:, 0], torch.from_numpy(data["trajectory"])) < 1e-12
+    misfit = (states - image(data["observations"])) / data["sigma_obs"].item()
+    cost = 0.5 * (misfit[..., ocean] ** 2).sum()
+    assert cost.item() == pytest.approx(data["cost"].item(), rel=1e-12)
+    (gradient,) = torch.autograd.grad(cost, initial)
+    assert error(gradient[0, 0], torch.from_numpy(data["grad_x0"])) < 1e-10
+
+
+def test_tangent_and_adjoint_agree_in_the_dot_product():
+    data, _, run = adjoint_case()
+    initial = image(data["x0"])
+    direction = torch.from_numpy(data["tangent_dx0"]).double()[None, None]
+    _, tangent = torch.autograd.functional.jvp(lambda x: run(x)[-1], initial, direction)
+    reference = torch.from_numpy(data["tangent_final_centred_difference"])
+    assert error(tangent[0], reference) < 1e-6
+    weights = torch.randn(tangent.shape, generator=torch.Generator().manual_seed(0)).double()
+    initial.requires_grad_()
+    (adjoint,) = torch.autograd.grad((run(initial)[-1] * weights).sum(), initial)
+    left, right = (tangent * weights).sum().item(), (direction * adjoint).sum().item()
+    assert left == pytest.approx(right, rel=1e-10)
+
+
 def test_a_forecast_is_what_stepping_by_hand_gives(run, store):
     path = forecast(run, steps=3, show=False)
     found = open_forecast(path)

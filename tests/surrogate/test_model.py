@@ -1,5 +1,9 @@
 """Training through rollouts, symmetric training, and what a run refuses."""
 
+import json
+import subprocess
+import sys
+
 import pandas as pd
 import pytest
 import torch
@@ -69,6 +73,38 @@ def test_gradients_flow_through_the_whole_chain(store):
     _, (prediction, _) = chain(network, x, y, WINDOW, samples.normalisation)
     (gradient,) = torch.autograd.grad(prediction.sum(), x)
     assert gradient[:, 0, 0].abs().max() > 0
+
+
+def test_two_processes_train_like_one_with_the_doubled_batch(store, tmp_path):
+    """The global mean of the statistics, the loss and the gradient, to rounding."""
+    shared = ["-p", f"store={store}", "-p", "width=4", "-p", "input_noise=0", "-p", "fit.epochs=2",
+              "-p", "fit.learning_rate=0.001", "-p", "fit.schedule=constant"]  # fmt: skip
+    pair = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    for name, launcher, size in (("one", [sys.executable], 8), ("two", pair, 4)):
+        command = [*launcher, "-m", "seaice_lab.cli", "train", str(tmp_path / name), *shared,
+                   "-p", f"fit.batch_size={size}"]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+    one, two = (pd.read_csv(tmp_path / name / "history.csv") for name in ("one", "two"))
+    for column in ("train_loss", "train_global_mean", "validation_loss"):
+        assert two[column].tolist() == pytest.approx(one[column].tolist(), rel=1e-4), column
+
+
+def test_weights_and_scales_of_another_network_are_refused(store, tmp_path):
+    path = train(settings(store), tmp_path / "runs" / "a", show=False)
+    other = train(settings(store, network="UNet2"), tmp_path / "runs" / "b", show=False)
+    whole = (path / "weights.safetensors").read_bytes()
+    for wrong in ((other / "weights.safetensors").read_bytes(), whole[: len(whole) // 2]):
+        (path / "weights.safetensors").write_bytes(wrong)
+        with pytest.raises(InputError, match="does not hold the UNet3 of width 4 .*again"):
+            load(path, "cpu")
+    (path / "weights.safetensors").write_bytes(whole)
+    scale = json.loads((path / "normalisation.json").read_text())
+    for name in ("increments", "t2m"):
+        lacking = {key: value for key, value in scale.items() if key != name}
+        (path / "normalisation.json").write_text(json.dumps(lacking))
+        with pytest.raises(InputError, match=f"normalisation.json: lacks {name}"):
+            load(path, "cpu")
 
 
 def test_turning_a_map_with_fields_of_place_is_refused(store, tmp_path):
