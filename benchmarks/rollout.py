@@ -7,9 +7,11 @@ import argparse
 import time
 
 import torch
+from yardstick import ROLLOUT, matmul_gflops, over_published
 
 from seaice_lab.surrogate.forecast import rollout
 from seaice_lab.surrogate.networks import build_network
+from seaice_lab.training import can_compile
 
 
 def main():
@@ -25,15 +27,21 @@ def main():
     network = build_network("UNet3", ocean, 10, width=options.width).to(device).eval()
     network = network.to(memory_format=torch.channels_last)
 
-    def step(state, forcing):
-        fields = torch.cat([state, forcing], dim=1)
-        return state + network(fields.contiguous(memory_format=torch.channels_last))
-
     print(f"{options.size} x {options.size}, width {options.width}, {device}, "
           f"{torch.get_num_threads()} threads")  # fmt: skip
-    print(f"{'starts':>6s} {'steps/s':>8s} {'start steps/s':>13s} {'ratio':>6s}")
+    print(f"{'':8s} {'starts':>6s} {'steps/s':>8s} {'start steps/s':>13s} {'ratio':>6s} "
+          f"{'over published loop':>19s}")  # fmt: skip
     first = None
-    for starts in (1, 8, 64):
+    eager, compiled = network, torch.compile(network, dynamic=False)
+    cases = [("eager", eager, 1), ("eager", eager, 8), ("eager", eager, 64)]
+    cases += [("compiled", compiled, 8), ("compiled", compiled, 64)] if can_compile() else []
+    for label, network, starts in cases:
+        peak = matmul_gflops()
+
+        def step(state, forcing, network=network):
+            fields = torch.cat([state, forcing], dim=1)
+            return state + network(fields.contiguous(memory_format=torch.channels_last))
+
         state = torch.rand(starts, 1, options.size, options.size, device=device)
         forcing = torch.randn(starts, 9, options.size, options.size, device=device)
         with torch.inference_mode():
@@ -46,7 +54,9 @@ def main():
                 torch.cuda.synchronize()
         rate = options.steps / (time.perf_counter() - began)
         first = first or rate
-        print(f"{starts:6d} {rate:8.2f} {rate * starts:13.1f} {rate * starts / first:6.2f}")
+        ratio = over_published(rate * starts, peak, ROLLOUT, options.size)
+        print(f"{label:8s} {starts:6d} {rate:8.2f} {rate * starts:13.1f} "
+              f"{rate * starts / first:6.2f} {ratio:>19s}", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":

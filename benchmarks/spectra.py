@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import xarray as xr
+from yardstick import SPECTRA, matmul_gflops, over_published
 
 from seaice_lab.diagnostics import spectra
 
@@ -30,7 +31,8 @@ def main():
         return spectra.published_exponent(spectra.published_spectrum(fields, ocean))
 
     print(f"{options.frames} frames of {options.size} x {options.size}")
-    print(f"{'convention':>12s} {'one by one/s':>13s} {'together/s':>11s} {'ratio':>6s}")
+    print(f"{'convention':>12s} {'one by one/s':>13s} {'together/s':>11s} {'ratio':>6s} "
+          f"{'over published':>14s}")  # fmt: skip
     for label, compute in (("published", published), ("open ocean", ours)):
         few = min(options.frames, 50)
         compute(frames[:2])
@@ -41,7 +43,8 @@ def main():
         began = time.perf_counter()
         compute(frames)
         together = options.frames / (time.perf_counter() - began)
-        print(f"{label:>12s} {alone:13.0f} {together:11.0f} {together / alone:6.1f}")
+        ratio = over_published(together, matmul_gflops(), SPECTRA, options.size)
+        print(f"{label:>12s} {alone:13.0f} {together:11.0f} {together / alone:6.1f} {ratio:>14s}")
 
 
 if __name__ == "__main__":

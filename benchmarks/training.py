@@ -8,22 +8,12 @@ import statistics
 import time
 
 import torch
+from yardstick import TRAINING, matmul_gflops, over_published
 
 from seaice_lab.surrogate.losses import ocean_loss
 from seaice_lab.surrogate.networks import build_network
 
 CELL_MACS = {16: 75_184}  # multiply-adds a cell of UNet3 forward, width 16; scales with width^2
-
-
-def yardstick():
-    """Floating-point operations per second of a float32 2048^3 matrix product."""
-    a, b = torch.randn(2048, 2048), torch.randn(2048, 2048)
-    times = []
-    for _ in range(5):
-        began = time.perf_counter()
-        a @ b
-        times.append(time.perf_counter() - began)
-    return 2 * 2048**3 / statistics.median(times)
 
 
 def seconds_per_step(ocean, width, batch, channels_last, compiled, bfloat16, published, repeats):
@@ -74,15 +64,17 @@ def main():
     if options.bfloat16:
         cases.append(("compiled bfloat16", True, True, True, False))
     first = None
-    print(f"{'':20s} {'samples/s':>9s} {'ratio':>6s} {'GFLOP/s':>8s} {'of matmul':>9s}")
+    print(f"{'':20s} {'samples/s':>9s} {'ratio':>6s} {'GFLOP/s':>8s} {'of matmul':>9s} "
+          f"{'over published':>14s}")  # fmt: skip
     for label, last, compiled, bfloat16, published in cases:
-        peak = yardstick()
+        peak = matmul_gflops()
         step = seconds_per_step(ocean, options.width, options.batch, last, compiled, bfloat16,
                                 published, options.repeats)  # fmt: skip
         rate = options.batch / step
         first = first or rate
+        ratio = over_published(rate, peak, TRAINING, options.size)
         print(f"{label:20s} {rate:9.1f} {rate / first:6.2f} {rate * gflop:8.0f} "
-              f"{rate * gflop * 1e9 / peak:9.2f}", flush=True)  # fmt: skip
+              f"{rate * gflop / peak:9.2f} {ratio:>14s}", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":

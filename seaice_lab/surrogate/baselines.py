@@ -19,6 +19,7 @@ from seaice_lab.surrogate.store import in_split, locate
 DAYS = 366
 SMOOTHING_DAYS = 15.0  # standard deviation of the smoothing of the climatology
 BLOCK = 32  # frames read together
+PAIRS = 64  # that tell the damping of anomalies: they change slowly, so that few are enough
 
 # Ice drifts with about 2 % of the wind at 10 m, 25 degrees to its right in the northern hemisphere
 # (Lepparanta 2011, The Drift of Sea Ice, section 6.1).
@@ -198,16 +199,13 @@ def damping(store, variable, mean, leads_h):
         except InputError:
             result[index] = np.nan
             continue
-        every = max(len(pairs[0.0]) // 64, 1)  # anomalies change slowly: a few dozen pairs tell
-        product = square = 0.0
-        for now, later in zip(pairs[0.0][::every], pairs[float(lead)][::every], strict=True):
-            a, b = (
-                store[variable].isel(time=at).values[ocean]
-                - mean[day_of_year(store.time[at])][ocean]
-                for at in (now, later)
-            )
-            product, square = product + float(a @ b), square + float(a @ a)
-        result[index] = product / square
+        every = -(-len(pairs[0.0]) // PAIRS)
+        now, later = (
+            store[variable].isel(time=at).values[:, ocean]
+            - mean[day_of_year(store.time[at])][:, ocean]
+            for at in (pairs[0.0][::every], pairs[float(lead)][::every])
+        )
+        result[index] = np.vdot(now, later) / np.vdot(now, now)
     return result
 
 
