@@ -4,11 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test lab clean
+.PHONY: help demo test lab pretrained clean
 .DEFAULT_GOAL := help
 
 help:  ## Show what there is to make
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/ready  ## Train and evaluate the surrogate on the bundled sample (about 8 minutes)
 	@$(BIN)/seaice-lab pipeline
@@ -18,6 +18,11 @@ test: $(VENV)/ready-test  ## Pass the tests
 
 lab: $(VENV)/ready  ## Open JupyterLab in notebooks/
 	@$(BIN)/jupyter lab notebooks
+
+pretrained: $(VENV)/ready  ## Train the network that ships with the project anew (an hour)
+	@$(BIN)/seaice-lab prepare stores/sample.zarr
+	@rm -rf data/pretrained/sample
+	@$(BIN)/seaice-lab train data/pretrained/sample --config data/pretrained/sample.yaml
 
 clean:  ## Remove the environment and everything that was made
 	rm -rf $(VENV) runs stores

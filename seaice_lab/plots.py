@@ -60,6 +60,11 @@ def plot_scores(table, against="persistence", label="Forecast"):
     name = {source: source.replace("_", " ").capitalize() for source in sources}
     name["forecast"] = label
     fig, axes = plt.subplots(1, 3, figsize=(10.8, 3.4), layout="constrained")
+    # A reference that is far off must not hide the forecast.
+    best = float(table.rmse.sel(source=["forecast", against]).max())
+    for source in sources:
+        if float(table.rmse.sel(source=source).min()) > 1.6 * best:
+            name[source] += " (beyond the axes)"
     for source in sources[::-1]:  # the forecast on top
         row = table.sel(source=source)
         width = 2.2 if source == "forecast" else 1.4
@@ -70,11 +75,9 @@ def plot_scores(table, against="persistence", label="Forecast"):
                 ax.fill_between(days, low, high, color=colour[source], alpha=0.15, linewidth=0)
         ratio = row.rmse / table.rmse.sel(source=against)
         axes[2].plot(days, ratio, color=colour[source], lw=width)
-    # A reference that is far off must not hide the forecast.
-    best = float(table.rmse.sel(source=["forecast", against]).max())
-    axes[0].set_ylim(0, 1.6 * best)
     shown = table.bias.sel(source=["forecast", against])
     reach = max(1.5 * float(abs(shown).max()), 0.1 * best)
+    axes[0].set_ylim(0, 1.6 * best)
     axes[1].set_ylim(-reach, reach)
     axes[2].set_ylim(0, 1.6)
     axes[0].set(title="Root-mean-square error", ylabel=f"RMSE ({units})")

@@ -208,6 +208,29 @@ def confidence(by_start, level=0.95, draws=1000, block=1, seed=0):
     return result
 
 
+def scores_by_region(forecast, truth, ocean, regions, area=None):
+    """RMSE and bias of every single start in each of several regions.
+
+    Parameters
+    ----------
+    regions : dict of str to DataArray of bool (y, x)
+        As from `arctic_regions`, each with some ocean.
+    forecast, truth, ocean, area
+        As in `score_table`.
+
+    Returns
+    -------
+    Dataset
+        ``rmse``, ``bias`` (region, init_time, lead_time), regions by name.
+    """
+    found = [
+        xr.Dataset({name: score(forecast, truth, ocean & region, area)
+                    for name, score in (("rmse", rmse), ("bias", bias))})
+        for region in regions.values()
+    ]  # fmt: skip
+    return xr.concat(found, xr.Variable("region", list(regions)))
+
+
 def arctic_regions(latitude, longitude):
     """Named parts of the Arctic Ocean on any grid.
 

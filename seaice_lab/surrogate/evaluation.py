@@ -104,7 +104,8 @@ def evaluate(run, references=REFERENCES, variable=None, show=True):
     table : xarray.Dataset
         Scores over the ocean, weighted by cell area, by ``source`` ("forecast" and the
         references) and lead time, with bootstrap intervals over starts; ``skill`` is the share of
-        persistence's RMSE that a source takes away. Of an ensemble the mean is scored, and
+        persistence's RMSE that a source takes away; ``rmse_by_region`` and ``bias_by_region``
+        stand for the named regions of the grid. Of an ensemble the mean is scored, and
         ``crps`` and ``spread`` (lead time) are added. Written to ``scores.nc``.
     spectrum : xarray.Dataset
         ``power(source, lead_time, wavenumber)``, the mean over starts, and its exponent ``slope``
@@ -136,7 +137,13 @@ def evaluate(run, references=REFERENCES, variable=None, show=True):
     dx_m = float(np.sqrt(area.where(ocean).mean()))
     makers = {name: reference(name, store, variable) for name in references}
     length = int(max(BLOCK_BYTES // (4 * forecast[0].size), 1))
-    scored, powers, of_ensembles = [], [], []
+    scored, powers, of_ensembles, of_regions = [], [], [], []
+    compared = ["forecast", *[name for name in makers if name == "persistence"]]
+    regions = {
+        name: region
+        for name, region in tables.arctic_regions(forecast.latitude, forecast.longitude).items()
+        if (ocean & region).any()
+    }
     ensemble = "member" in forecast.dims
     firsts = range(0, forecast.sizes["init_time"], length)
     bar = progress.bar(len(firsts), f"evaluate {run.name}", "block", show=show)
@@ -150,6 +157,12 @@ def evaluate(run, references=REFERENCES, variable=None, show=True):
             tables.scores_by_start(one, truth, ocean, area, climatology) for one in made.values()
         ]
         scored.append(xr.concat(of_sources, xr.Variable("source", list(made))))
+        if regions:
+            parts = [
+                tables.scores_by_region(made[name], truth, ocean, regions, area)
+                for name in compared
+            ]
+            of_regions.append(xr.concat(parts, xr.Variable("source", compared)))
         if ensemble:
             of_ensembles.append(ensembles.ensemble_scores_by_start(block, truth, ocean, area))
         fields = xr.concat(
@@ -166,6 +179,10 @@ def evaluate(run, references=REFERENCES, variable=None, show=True):
     if "persistence" in makers:
         table["skill"] = scores.skill(table.rmse, table.rmse.sel(source="persistence", drop=True))
         table["skill"].attrs = {"long_name": "Share of persistence's RMSE taken away", "units": "1"}
+    if regions:
+        regional = tables.pool_starts(xr.concat(of_regions, dim="init_time"))
+        for name in ("rmse", "bias"):
+            table[f"{name}_by_region"] = regional[name].assign_attrs(table[name].attrs)
     count = by_start.sizes["init_time"]
     if count > 1:
         table = table.merge(tables.confidence(by_start, block=_alike(by_start.init_time)))

@@ -27,6 +27,7 @@ from seaice_lab.diagnostics.tables import (
     confidence,
     pool_by_month,
     score_table,
+    scores_by_region,
     scores_by_start,
 )
 from seaice_lab.errors import InputError
@@ -351,6 +352,18 @@ def test_regions_hold_the_places_they_are_named_after():
     for index, name in enumerate(places):
         found = [other for other, mask in regions.items() if mask[0, index]]
         assert found == [name]
+
+
+def test_every_region_is_scored_alone(case):
+    forecast, truth, ocean, area = case
+    west = grid_like(np.arange(6) < 3 + np.zeros((5, 1)))
+    found = scores_by_region(forecast, truth, ocean, {"west": west, "east": ~west}, area)
+    np.testing.assert_allclose(
+        found.rmse.sel(region="east"), rmse(forecast, truth, ocean & ~west, area)
+    )
+    np.testing.assert_allclose(
+        found.bias.sel(region="west"), bias(forecast, truth, ocean & west, area)
+    )
 
 
 def test_a_region_and_a_month_are_scored_alone(case):
