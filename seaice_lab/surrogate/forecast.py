@@ -11,12 +11,13 @@ from scipy import ndimage
 from seaice_lab import grid, names, progress, runs
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.layers import zero_on_land
-from seaice_lab.surrogate.model import bounds, load
+from seaice_lab.surrogate.model import bounds, compiled, load
 from seaice_lab.surrogate.samples import Fields
 from seaice_lab.surrogate.store import locate, open_store
-from seaice_lab.training import prefetch
+from seaice_lab.training import can_compile, prefetch
 
 BUFFER_BYTES = 256e6  # forecast frames held before they are written
+COMPILE_PAYS = 5e7  # cells times steps: some minutes on a CPU, of which compiling takes half a one
 PERTURBATION_KM = 300.0  # distance at which the perturbations of an ensemble lose their likeness
 
 
@@ -109,6 +110,8 @@ def forecast(run, steps, split="test", every=1, batch_size=64, members=1, pertur
     starts = positions[0.0]
     together = max(batch_size // members, 1)
     blocks = range(0, len(starts), together)
+    work = len(starts) * members * steps * surrogate.ocean.numel()
+    full = compiled(surrogate) if can_compile() and work > COMPILE_PAYS else surrogate
     frame_bytes = 4 * surrogate.ocean.numel() * len(surrogate.window.variables)
     piece = int(np.clip(BUFFER_BYTES // (together * members * frame_bytes), 1, steps))
     fields = Fields(store_path, [name for name, _ in surrogate.window.inputs])
@@ -126,7 +129,9 @@ def forecast(run, steps, split="test", every=1, batch_size=64, members=1, pertur
             block = slice(first, min(first + together, len(starts)))
             if not journal.is_done(first):
                 spread = perturbed(surrogate, store, starts[block], members, perturbation, seed)
-                _forecast_block(surrogate, fields, positions, block, steps, piece, members, spread,
+                # an incomplete block would be compiled for its own size
+                model = full if block.stop - first == together else surrogate
+                _forecast_block(model, fields, positions, block, steps, piece, members, spread,
                                 journal.target, bar)  # fmt: skip
                 journal.mark(first)
             else:

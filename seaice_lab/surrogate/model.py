@@ -99,6 +99,11 @@ class Surrogate(NamedTuple):
         return torch.cat([present, state[:, self.window.handed_on]], dim=1)
 
 
+def compiled(surrogate):
+    """The surrogate with its network compiled at its first call, for one batch size."""
+    return surrogate._replace(network=torch.compile(surrogate.network, dynamic=False))
+
+
 def scales(entries, like):
     """Means and standard deviations as (channel, 1, 1) tensors of the kind of ``like``."""
     pairs = [[entry["mean"], entry["std"]] for entry in entries]

@@ -232,6 +232,26 @@ def test_perturbations_have_the_size_asked_for_and_are_smooth(run, store):
     assert step.item() == pytest.approx(2 * (1 - np.exp(-((25 / 300) ** 2))), rel=0.3)
 
 
+def test_long_forecasts_compile_full_blocks_and_give_the_same_numbers(run, tmp_path, monkeypatch):
+    eager = open_forecast(forecast(run, 3, batch_size=6, path=tmp_path / "a.zarr", show=False))
+    used = []
+
+    def traced(surrogate):
+        def network(inputs):
+            used.append(len(inputs))
+            return surrogate.network(inputs)
+
+        return surrogate._replace(network=network)
+
+    monkeypatch.setattr(forecast_module, "compiled", traced)
+    monkeypatch.setattr(forecast_module, "can_compile", lambda: True)
+    monkeypatch.setattr(forecast_module, "COMPILE_PAYS", 1)
+    path = forecast(run, 3, batch_size=6, path=tmp_path / "b.zarr", show=False)
+    np.testing.assert_array_equal(open_forecast(path).sit, eager.sit)
+    assert set(used) == {6}
+    assert eager.sizes["init_time"] % 6  # the last block is smaller
+
+
 def test_no_member_at_all_is_refused(run):
     with pytest.raises(InputError, match="members is 0; expected at least 1"):
         forecast(run, 2, members=0)
