@@ -140,7 +140,7 @@ def evaluate(
         list[str] | None,
         typer.Option(
             help="Reference forecast, may be repeated: persistence, climatology, "
-            "damped_persistence, free_drift. All of them without it."
+            "damped_persistence, free_drift. All that the store allows without it."
         ),
     ] = None,
     variable: Annotated[
@@ -148,10 +148,9 @@ def evaluate(
     ] = None,
 ):
     """Score the forecast of a run and reference forecasts; write scores and spectra."""
-    from seaice_lab.surrogate.baselines import REFERENCES
     from seaice_lab.surrogate.evaluation import evaluate, report
 
-    table, spectrum = evaluate(run, reference or REFERENCES, variable)
+    table, spectrum = evaluate(run, reference, variable)
     print(report(table, spectrum))
     print(f"made {run}/scores.nc and {run}/spectra.nc")
 

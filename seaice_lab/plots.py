@@ -5,6 +5,7 @@ the matplotlib Figure (made by pyplot: close it with ``plt.close`` when many are
 """
 
 import re
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -110,7 +111,7 @@ def plot_runs(results, against="persistence"):
     """
     fig, axes = plt.subplots(1, 3, figsize=(11.4, 4.0), layout="constrained")
     shades = plt.get_cmap("tab20" if len(results) > 10 else "tab10").colors
-    for (name, (table, spectrum)), colour in zip(results.items(), shades, strict=False):
+    for (name, (table, spectrum)), colour in zip(results.items(), cycle(shades), strict=False):
         days = _days(table["lead_time"])
         ours = table.sel(source="forecast")
         lost = spectrum.slope.sel(source="forecast") - spectrum.slope.sel(source="truth")

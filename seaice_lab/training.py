@@ -269,7 +269,7 @@ def factor(config, step, steps_per_epoch):
     if config.schedule == "cosine":
         if step < config.warmup_steps:
             return (step + 1) / config.warmup_steps
-        whole = config.epochs * steps_per_epoch - config.warmup_steps
+        whole = max(config.epochs * steps_per_epoch - config.warmup_steps, 1)
         return 0.5 * (1 + math.cos(math.pi * min((step - config.warmup_steps) / whole, 1)))
     return 1.0
 

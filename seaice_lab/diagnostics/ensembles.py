@@ -88,8 +88,9 @@ def rank_histogram(ensemble, truth, ocean):
     ties = (ensemble == truth).sum("member")
     rank = xr.DataArray(np.arange(members + 1), dims="rank")
     takes = (rank >= below) & (rank <= below + ties)
-    share = (takes / (ties + 1)).where(ocean, 0.0)
-    total = share.sum([dim for dim in share.dims if dim != "rank"])
+    known = ensemble.notnull().all("member") & truth.notnull()
+    share = (takes / (ties + 1)).where(known).where(ocean, 0.0)
+    total = share.sum([dim for dim in share.dims if dim != "rank"], skipna=False)
     cells = int(ocean.sum()) * int(np.prod([truth.sizes[d] for d in truth.dims if d not in GRID]))
     return (total / cells).assign_coords(rank=rank)
 

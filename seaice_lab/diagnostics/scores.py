@@ -178,7 +178,8 @@ def extent(field, ocean, area, threshold=None):
     InputError
         If no threshold is given and the field is neither.
     """
-    return xr.dot(_icy(field, threshold).astype("float64"), area.where(ocean, 0.0), dim=GRID)
+    icy = _icy(field, threshold).astype("float64").where(field.notnull()).where(ocean, 0.0)
+    return xr.dot(icy, area.where(ocean, 0.0), dim=GRID)
 
 
 def ice_edge_error(forecast, truth, ocean, area, threshold=None):

@@ -23,7 +23,7 @@ def effective_resolution(power, truth):
         From the longest wave on, the first wavelength at which the ratio of the powers falls below
         one half and stays there up to the next wavenumber, so that one weak ring does not count;
         interpolated in the logarithm of the wavelength. The shortest wavelength of the spectrum
-        (two cells) where the ratio never falls so far.
+        (two cells) where the ratio never falls so far; NaN where the truth has no power.
     """
     ratio = (power / truth).transpose(..., "wavenumber")
     low = (ratio < 0.5).values
@@ -38,6 +38,7 @@ def effective_resolution(power, truth):
     long, short = wavelength[before[..., 0]], wavelength[at[..., 0]]
     found = np.exp(long + np.clip(part, 0, 1) * (short - long))
     found = np.where(first > last, np.exp(wavelength[-1]), found)
+    found = np.where(np.isnan(values).any(-1), np.nan, found)
     return xr.DataArray(
         found,
         dims=ratio.dims[:-1],

@@ -129,7 +129,10 @@ def free_drift(store, variable):
                 record = position + int(reached // record_s)
                 # a lead time may end between two records
                 step_s = min(record_s - reached % record_s, until - reached)
-                u, v = (store[name].isel(time=record).values for name in ("u10", "v10"))
+                u, v = (
+                    np.where(ocean, store[name].isel(time=record).values, 0.0)
+                    for name in ("u10", "v10")
+                )
                 sweep_x = _faces(cosine * u + sine * v, -1) * open_x * along_x * step_s
                 sweep_y = _faces(cosine * v - sine * u, -2) * open_y * along_y * step_s
                 most = max(np.abs(sweep_x).max(), np.abs(sweep_y).max()) / area[ocean].min()

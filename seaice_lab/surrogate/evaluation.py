@@ -85,15 +85,16 @@ def verification_positions(forecast, store):
     return position
 
 
-def evaluate(run, references=REFERENCES, variable=None, show=True):
+def evaluate(run, references=None, variable=None, show=True):
     """Score the forecast of a run and reference forecasts; write scores and spectra.
 
     Parameters
     ----------
     run : str or Path
         Run folder with a forecast.
-    references : sequence of str
-        Reference forecasts to score beside it (:mod:`seaice_lab.surrogate.baselines`).
+    references : sequence of str, optional
+        Reference forecasts to score beside it (:mod:`seaice_lab.surrogate.baselines`); by default
+        all of them, free drift where the store has a wind.
     variable : str, optional
         Of the forecast; the first one by default.
     show : bool
@@ -135,6 +136,9 @@ def evaluate(run, references=REFERENCES, variable=None, show=True):
         attrs={"units": "m2"},
     )
     dx_m = float(np.sqrt(area.where(ocean).mean()))
+    if references is None:
+        windless = not {"u10", "v10"} <= set(store.data_vars)
+        references = [name for name in REFERENCES if not (name == "free_drift" and windless)]
     makers = {name: reference(name, store, variable) for name in references}
     length = int(max(BLOCK_BYTES // (4 * forecast[0].size), 1))
     scored, powers, of_ensembles, of_regions = [], [], [], []
@@ -189,7 +193,12 @@ def evaluate(run, references=REFERENCES, variable=None, show=True):
     _write(table, run, "scores", dataset)
     power = xr.concat(powers, dim="init_time").mean("init_time", keep_attrs=True)
     power = power.assign_coords(source=["truth", "forecast", "error"])
-    spectrum = spectra.spectral_exponent(power).assign(power=power)
+    try:
+        spectrum = spectra.spectral_exponent(power).assign(power=power)
+    except InputError as reason:  # a grid too small for an exponent still has scores
+        print(f"no spectral exponent: {reason}")
+        unknown = xr.full_like(power.isel(wavenumber=0, drop=True), np.nan).rename(None)
+        spectrum = xr.Dataset({"slope": unknown, "power": power})
     spectrum["resolution"] = effective_resolution(
         power.sel(source="forecast", drop=True), power.sel(source="truth", drop=True)
     )

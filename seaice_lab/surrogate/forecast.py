@@ -108,7 +108,7 @@ def forecast(run, steps, split="test", every=1, batch_size=64, members=1, pertur
         return path
     journal = runs.Journal(path, identity)
     starts = positions[0.0]
-    together = max(batch_size // members, 1)
+    together = min(max(batch_size // members, 1), len(starts))
     blocks = range(0, len(starts), together)
     work = len(starts) * members * steps * surrogate.ocean.numel()
     full = compiled(surrogate) if can_compile() and work > COMPILE_PAYS else surrogate
@@ -127,13 +127,14 @@ def forecast(run, steps, split="test", every=1, batch_size=64, members=1, pertur
             journal.mark("template")
         for first in blocks:
             block = slice(first, min(first + together, len(starts)))
-            if not journal.is_done(first):
+            done = f"{block.start}:{block.stop}"  # a resumed forecast may have other blocks
+            if not journal.is_done(done):
                 spread = perturbed(surrogate, store, starts[block], members, perturbation, seed)
                 # an incomplete block would be compiled for its own size
                 model = full if block.stop - first == together else surrogate
                 _forecast_block(model, fields, positions, block, steps, piece, members, spread,
                                 journal.target, bar)  # fmt: skip
-                journal.mark(first)
+                journal.mark(done)
             else:
                 bar.update((block.stop - block.start) * members * steps)
         journal.finish()

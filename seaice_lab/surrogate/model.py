@@ -44,7 +44,7 @@ class TrainConfig(Config):
     window: str | Window = "self_consistent"
     network: str = "UNet3"
     width: int = 16
-    network_options: dict[str, float] = {}
+    network_options: dict[str, bool | int | float] = {}
     transport: bool = False
     published_network: bool = False
     loss: Literal["ocean", "published"] = "ocean"
@@ -121,7 +121,7 @@ def bounds(variables, like):
     )
 
 
-def chain(predict, x, y, window, normalisation):
+def chain(predict, x, y, window, normalisation, ocean):
     """Predictions of successive steps, each started from the state that the last one reached.
 
     Parameters
@@ -129,7 +129,8 @@ def chain(predict, x, y, window, normalisation):
     predict : callable
         Normalised inputs to normalised increments.
     x, y : torch.Tensor (batch, step, channel, y, x)
-        Windows of true fields, normalised, and their increments.
+        Windows of true fields, normalised, and their increments; zero on land.
+    ocean : torch.Tensor of bool (y, x)
 
     Yields
     ------
@@ -151,7 +152,7 @@ def chain(predict, x, y, window, normalisation):
             change = (change * change_std + change_mean)[:, :count] / std[:count]
             present = torch.clamp(state[:, :count] + change, low, high)
             past = drift[:, window.handed_on]
-            drift = torch.cat([present - x[:, step + 1, :count], past], dim=1)
+            drift = torch.cat([present - x[:, step + 1, :count], past], dim=1) * ocean
 
 
 def named_window(config):
@@ -227,7 +228,7 @@ def train(config, run, show=True):
         weights = {}
         if model.training and config.symmetry == "quarter_turns":
             turns = int(torch.randint(4, ()))
-            x, y = turn_inputs(x, turns), turn_targets(y, turns)
+            x, y = turn_inputs(x, turns) * ocean, turn_targets(y, turns) * ocean
             weights = turned_kernels(model, turns)
 
         def predict(inputs):
@@ -236,7 +237,7 @@ def train(config, run, show=True):
             inputs = inputs.contiguous(memory_format=torch.channels_last)
             return torch.func.functional_call(model, weights, inputs).float()
 
-        pairs = chain(predict, x, y, chosen, scale)
+        pairs = chain(predict, x, y, chosen, scale, ocean)
         totals, parts = zip(*(loss(*pair, **terms) for pair in pairs), strict=True)
         means = {name: sum(part[name] for part in parts) / len(parts) for name in parts[0]}
         return sum(totals) / len(totals), means

@@ -201,6 +201,11 @@ def derived(name, store):
         field = store.latitude.values[None]
     elif name == "coast_distance_km":
         ocean = store.ocean.values
+        if ocean.all():
+            raise InputError(
+                "coast_distance_km: the grid has no land, so there is no coast; leave this input "
+                "out of the window"
+            )
         side_m = np.sqrt(grid.cell_area(store.latitude.values, store.longitude.values).mean())
         # The edge of the domain is no coast.
         field = ndimage.distance_transform_edt(ocean)[None] * side_m / 1e3

@@ -264,6 +264,7 @@ def test_volume_and_extent_count_the_area_of_the_ocean_cells():
     assert volume(thickness, ocean, area).item() == pytest.approx(2e6 + 1e5 + 2e6)
     assert extent(thickness, ocean, area).item() == 5e6
     assert extent(thickness, ocean, area, threshold=0.01).item() == 7e6
+    assert np.isnan(extent(thickness, ocean | True, area))
     with pytest.raises(InputError, match="pass the threshold"):
         extent(thickness.assign_attrs(standard_name="air_temperature"), ocean, area)
 
@@ -312,6 +313,7 @@ def test_the_rank_histogram_counts_where_the_truth_falls_and_shares_ties():
     truth = forecast_like([[[[2.0, 0.0, np.nan]]]])
     histogram = rank_histogram(members, truth, grid_like([[True, True, False]]))
     np.testing.assert_allclose(histogram, [1 / 6, 1 / 2 + 1 / 6, 1 / 6])
+    assert np.isnan(rank_histogram(members, truth, grid_like([[True, True, True]]))).all()
 
 
 def test_a_reliable_ensemble_has_a_flat_rank_histogram(rng):

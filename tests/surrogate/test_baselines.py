@@ -142,6 +142,8 @@ def test_free_drift_takes_no_ice_through_a_coast():
     ocean[:, 6] = False
     sit = np.where(np.arange(12) < 6, 1.0, 0.0) + np.zeros((9, 12, 12))
     store = make_store(sit, wind=(15.0, 0.0), ocean=ocean)
+    for name in ("u10", "v10"):  # as of forcing that is known at sea only
+        store[name] = store[name].where(store.ocean)
     made = reference("free_drift", store, "sit")(forecast_from(store, [0], [48])).values[0, 0]
     assert np.nanmax(made[:, 7:]) == 0
     assert np.isnan(made[:, 6]).all()

@@ -108,6 +108,21 @@ def test_an_ensemble_is_scored_by_its_mean_its_crps_and_its_spread(run):
     assert set(spectrum.source.values) == {"truth", "forecast", "error"}
 
 
+def test_a_grid_too_small_for_an_exponent_is_scored_all_the_same(run, monkeypatch, capsys):
+    monkeypatch.setattr(evaluation.spectra, "FEWEST_FITTED", 100)
+    table, spectrum = evaluate(run, show=False)
+    assert "no spectral exponent: wavelengths of" in capsys.readouterr().out
+    assert np.isnan(spectrum.slope).all() and np.isfinite(spectrum.power).all()
+    assert len(report(*read_evaluation(run)).splitlines()) == 2 + 4
+
+
+def test_a_store_without_wind_is_scored_without_free_drift(run, monkeypatch):
+    whole = open_store(open_forecast(run).attrs["store"])
+    monkeypatch.setattr(evaluation, "open_store", lambda _: whole.drop_vars(["u10", "v10"]))
+    table, _ = evaluate(run, show=False)
+    assert "free_drift" not in table.source.values and "climatology" in table.source.values
+
+
 def test_an_unknown_reference_or_variable_is_refused(run):
     with pytest.raises(InputError, match="unknown reference 'tomorrow'; the known ones are persis"):
         evaluate(run, references=["tomorrow"], show=False)

@@ -233,7 +233,7 @@ def test_perturbations_have_the_size_asked_for_and_are_smooth(run, store):
 
 
 def test_long_forecasts_compile_full_blocks_and_give_the_same_numbers(run, tmp_path, monkeypatch):
-    eager = open_forecast(forecast(run, 3, batch_size=6, path=tmp_path / "a.zarr", show=False))
+    eager = open_forecast(forecast(run, 3, batch_size=7, path=tmp_path / "a.zarr", show=False))
     used = []
 
     def traced(surrogate):
@@ -246,10 +246,10 @@ def test_long_forecasts_compile_full_blocks_and_give_the_same_numbers(run, tmp_p
     monkeypatch.setattr(forecast_module, "compiled", traced)
     monkeypatch.setattr(forecast_module, "can_compile", lambda: True)
     monkeypatch.setattr(forecast_module, "COMPILE_PAYS", 1)
-    path = forecast(run, 3, batch_size=6, path=tmp_path / "b.zarr", show=False)
+    path = forecast(run, 3, batch_size=7, path=tmp_path / "b.zarr", show=False)
     np.testing.assert_array_equal(open_forecast(path).sit, eager.sit)
-    assert set(used) == {6}
-    assert eager.sizes["init_time"] % 6  # the last block is smaller
+    assert set(used) == {7}
+    assert eager.sizes["init_time"] % 7  # the last block is smaller
 
 
 def test_no_member_at_all_is_refused(run):
@@ -278,6 +278,23 @@ def test_a_killed_forecast_goes_on_where_it_stopped(run, tmp_path, monkeypatch):
     resumed = open_forecast(forecast(run, 4, batch_size=4, path=tmp_path / "b.zarr", show=False))
     assert len(again) == 2
     xr.testing.assert_identical(resumed.sit.load(), whole.sit.load())
+
+
+def test_a_killed_forecast_may_go_on_with_another_batch_size(run, tmp_path, monkeypatch):
+    whole = open_forecast(forecast(run, 4, path=tmp_path / "a.zarr", show=False))
+    original, done = forecast_module._forecast_block, []
+
+    def dies_at_the_second(*args):
+        if done:
+            raise KeyboardInterrupt
+        done.append(original(*args))
+
+    monkeypatch.setattr(forecast_module, "_forecast_block", dies_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        forecast(run, 4, batch_size=4, path=tmp_path / "b.zarr", show=False)
+    monkeypatch.setattr(forecast_module, "_forecast_block", original)
+    resumed = open_forecast(forecast(run, 4, batch_size=8, path=tmp_path / "b.zarr", show=False))
+    np.testing.assert_allclose(resumed.sit, whole.sit, atol=1e-5)
 
 
 def test_a_state_that_is_not_finite_stops_the_forecast(run, monkeypatch):

@@ -31,7 +31,7 @@ def test_the_chain_is_the_rollout_in_normalised_units(store):
     torch.nn.init.normal_(network.head.weight, std=0.3)
     surrogate = Surrogate(network, WINDOW, scale, ocean)
     x, y = samples.take([3, 30])
-    pairs = list(chain(network, x, y, WINDOW, scale))
+    pairs = list(chain(network, x, y, WINDOW, scale, ocean))
 
     def physical(step):
         channels = [
@@ -66,11 +66,12 @@ def test_training_through_a_rollout_and_with_turns_learns(store, tmp_path):
 
 def test_gradients_flow_through_the_whole_chain(store):
     samples = Samples(store, WINDOW, "train", steps=2)
-    network = build_network("UNet3", torch.from_numpy(samples.fields.ocean), 4, width=4)
+    ocean = torch.from_numpy(samples.fields.ocean)
+    network = build_network("UNet3", ocean, 4, width=4)
     torch.nn.init.normal_(network.head.weight, std=0.3)
     x, y = samples.take([0])
     x.requires_grad_()
-    _, (prediction, _) = chain(network, x, y, WINDOW, samples.normalisation)
+    _, (prediction, _) = chain(network, x, y, WINDOW, samples.normalisation, ocean)
     (gradient,) = torch.autograd.grad(prediction.sum(), x)
     assert gradient[:, 0, 0].abs().max() > 0
 
@@ -112,6 +113,12 @@ def test_turning_a_map_with_fields_of_place_is_refused(store, tmp_path):
     config = settings(store, window=window, symmetry="quarter_turns")
     with pytest.raises(InputError, match=r"tied to a place or season \(latitude\)"):
         train(config, tmp_path / "runs" / "x", show=False)
+
+
+def test_options_of_the_network_keep_their_types(store, tmp_path):
+    config = settings(store, network_options={"kernel_size": 5, "compensation": False})
+    path = train(config, tmp_path / "runs" / "wide", show=False)
+    assert load(path, "cpu").network.stem.weight.shape[-1] == 5
 
 
 def test_an_option_that_the_network_lacks_is_refused_before_anything_is_made(store, tmp_path):
