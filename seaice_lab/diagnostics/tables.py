@@ -199,7 +199,11 @@ def confidence(by_start, level=0.95, draws=1000, block=1, seed=0):
     for name, values in by_start.data_vars.items():
         power = 2 if name in SQUARED else 1
         pooled = xr.dot(values.drop_vars("init_time") ** power, weight, dim="init_time")
-        low, high = (pooled ** (1 / power)).quantile(limits, "draw").transpose("quantile", ...)
+        low, high = (
+            (pooled ** (1 / power))
+            .quantile(limits, "draw", skipna=False)
+            .transpose("quantile", ...)
+        )
         for end, bound in (("low", low), ("high", high)):
             comment = f"{level:.0%} bootstrap interval over starts, drawn in blocks of {block}"
             result[f"{name}_{end}"] = bound.drop_vars("quantile").assign_attrs(
