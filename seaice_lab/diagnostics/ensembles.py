@@ -115,7 +115,12 @@ def ensemble_scores_by_start(ensemble, truth, ocean, area=None):
         name: {"long_name": SCORES[name][0], "units": units, "cell_methods": SCORES[name][2]}
         for name in found
     }
-    return xr.Dataset({name: values.assign_attrs(attrs[name]) for name, values in found.items()})
+    return xr.Dataset(
+        {
+            name: values.drop_attrs(deep=False).assign_attrs(attrs[name])
+            for name, values in found.items()
+        }
+    )
 
 
 def _members(ensemble):

@@ -83,6 +83,8 @@ def scores_by_start(forecast, truth, ocean, area=None, climatology=None):
     table = xr.Dataset()
     for name, values in found.items():
         long_name, unit, methods = SCORES[name]
+        # the field's own standard_name does not name a score of it
+        values = values.drop_attrs(deep=False)
         table[name] = values.assign_attrs(long_name=long_name, units=unit or units)
         if methods:
             table[name].attrs["cell_methods"] = methods
