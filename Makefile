@@ -19,7 +19,7 @@ test: $(VENV)/ready-test  ## Pass the tests
 lab: $(VENV)/ready  ## Open JupyterLab in notebooks/
 	@$(BIN)/jupyter lab notebooks
 
-pretrained: $(VENV)/ready  ## Train the network that ships with the project anew (an hour)
+pretrained: $(VENV)/ready  ## Train the network that ships with the project anew
 	@$(BIN)/seaice-lab prepare stores/sample.zarr
 	@rm -rf data/pretrained/sample
 	@$(BIN)/seaice-lab train data/pretrained/sample --config data/pretrained/sample.yaml

@@ -1,0 +1,45 @@
+"""The network that ships with the project loads, and beats persistence on weather it never saw."""
+
+from pathlib import Path
+
+import numpy as np
+
+from seaice_lab import grid
+from seaice_lab.config import read_yaml
+from seaice_lab.surrogate.assemble import PrepareConfig
+from seaice_lab.surrogate.baselines import reference
+from seaice_lab.surrogate.evaluation import open_forecast, truth_for
+from seaice_lab.surrogate.forecast import forecast
+from seaice_lab.surrogate.model import TrainConfig
+from seaice_lab.surrogate.store import open_store, prepare
+
+ROOT = Path(__file__).parents[2]
+RUN = ROOT / "data" / "pretrained" / "sample"
+
+
+def test_it_was_made_from_the_configuration_beside_it_and_is_small():
+    made, meant = (
+        TrainConfig.parse(read_yaml(path), path)
+        for path in (RUN / "config.yaml", RUN.with_suffix(".yaml"))
+    )
+    assert made == meant
+    assert (RUN / "weights.safetensors").stat().st_size < 3e6
+
+
+def test_it_beats_persistence_on_the_test_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SEAICE_DATA", raising=False)
+    store = open_store(prepare(PrepareConfig(), "stores/sample.zarr", show=False))
+    found = open_forecast(
+        forecast(RUN, 4, every=15, path=tmp_path / "f.zarr", show=False)
+    ).sit.load()
+    truth, still = truth_for(found, store), reference("persistence", store, "sit")(found)
+    ocean = found.ocean.values
+    area = grid.cell_area(store.latitude.values, store.longitude.values)[ocean]
+
+    def error(made):
+        square = (made - truth).values[..., ocean] ** 2
+        return np.sqrt((square * area).sum(-1).mean(0) / area.sum())
+
+    ratio = error(found) / error(still)
+    assert ratio[0] < 0.86 and ratio[-1] < 0.82
