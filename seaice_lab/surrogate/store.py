@@ -18,6 +18,7 @@ from seaice_lab import catalog, names, progress, runs
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.assemble import SPLITS, PrepareConfig, assemble, stamp
 
+OPEN_FILES = 16
 BLOCK_BYTES = 32e6  # of one field in one block; about twenty times this is in memory at once
 
 
@@ -53,7 +54,8 @@ def prepare(config, path, scheduler=None, show=True):
     if path.exists() and open_store(path).attrs["fingerprint"] == identity:
         return path
     journal = runs.Journal(path, identity)
-    with runs.disk_errors(path):
+    # every open file holds some megabytes; without a limit more years would need more memory
+    with runs.disk_errors(path), xr.set_options(file_cache_maxsize=OPEN_FILES):
         if not journal.is_done("template"):
             shutil.rmtree(journal.target, ignore_errors=True)
             write_template(source, config, journal.target, identity)
