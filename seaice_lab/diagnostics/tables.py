@@ -5,6 +5,7 @@ import xarray as xr
 
 from seaice_lab.diagnostics.scores import (
     EDGE,
+    GRID,
     anomaly_correlation,
     bias,
     common_units,
@@ -229,12 +230,17 @@ def scores_by_region(forecast, truth, ocean, regions, area=None):
     Dataset
         ``rmse``, ``bias`` (region, init_time, lead_time), regions by name.
     """
-    found = [
-        xr.Dataset({name: score(forecast, truth, ocean & region, area)
-                    for name, score in (("rmse", rmse), ("bias", bias))})
-        for region in regions.values()
-    ]  # fmt: skip
-    return xr.concat(found, xr.Variable("region", list(regions)))
+    masks = xr.concat(regions.values(), xr.Variable("region", list(regions))) & ocean
+    weights = masks * (xr.ones_like(ocean, "float64") if area is None else area)
+    weights = weights / weights.sum(GRID)
+    # one matrix product for all regions; a NaN in the ocean spoils every region of its start
+    error = field_error(forecast, truth, ocean, area).where(ocean, 0.0)
+    return xr.Dataset(
+        {
+            "rmse": xr.dot(error**2, weights, dim=GRID) ** 0.5,
+            "bias": xr.dot(error, weights, dim=GRID),
+        }
+    )
 
 
 def arctic_regions(latitude, longitude):
