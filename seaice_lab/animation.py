@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import animation
 
-from seaice_lab import progress
+from seaice_lab import progress, runs
 from seaice_lab.errors import InputError
 from seaice_lab.maps import FONT, colours_of, draw, ends_of, scene_of, styled
 
@@ -65,12 +65,11 @@ def animate(fields, ocean, path, name=None, colour_range=None, frames_per_second
         date.set_text(f"{dates[frame]:%Y-%m-%d}")
 
     moving = animation.FuncAnimation(fig, show, frames=len(dates))
-    temporary = path.with_name(f".{path.name}.partial{path.suffix}")
-    with progress.bar(len(dates), f"animate {path.name}", "frame") as bar:
+    bar = progress.bar(len(dates), f"animate {path.name}", "frame")
+    with bar, runs.replacing(path) as temporary:
         moving.save(
             temporary, writers[path.suffix], frames_per_second, dpi=90,
             progress_callback=lambda frame, total: bar.update(),
         )  # fmt: skip
-    temporary.replace(path)
     plt.close(fig)
     return path

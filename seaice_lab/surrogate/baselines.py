@@ -1,7 +1,7 @@
 """Reference forecasts: what a surrogate has to beat, from the same starts, on the same grid.
 
-``reference(name, store, variable)`` learns what there is to learn from the training split and gives
-a function that makes the reference forecast beside any block of forecasts.
+``references(names, store, variable)`` learns what there is to learn from the training split and
+gives functions that make each reference forecast beside any block of forecasts.
 
 - **persistence**: nothing changes.
 - **climatology**: the mean of the training split on that day of the year.
@@ -27,33 +27,44 @@ WIND_FACTOR = 0.02
 TURNING_DEG = 25.0
 
 
-def reference(name, store, variable):
-    """Prepare a reference forecast.
+def references(names, store, variable):
+    """Prepare reference forecasts.
 
     Parameters
     ----------
-    name : "persistence", "climatology", "damped_persistence" or "free_drift"
+    names : sequence of "persistence", "climatology", "damped_persistence" or "free_drift"
     store : xarray.Dataset
         Prepared store that the forecasts were started from.
     variable : str
 
     Returns
     -------
-    callable
-        ``make(forecast)``: the reference like ``forecast``, a DataArray (init_time, lead_time, y,
-        x) from :func:`~seaice_lab.surrogate.evaluation.open_forecast`; take a few starts at a time.
+    dict of str to callable
+        By name, ``make(forecast)``: the reference like ``forecast``, a DataArray (init_time,
+        lead_time, y, x) from :func:`~seaice_lab.surrogate.evaluation.open_forecast`; take a few
+        starts at a time.
 
     Raises
     ------
     InputError
-        If the name is unknown, the training split is empty, or the store has no wind.
+        If a name is unknown, the training split is empty, or the store has no wind.
     """
-    if name not in REFERENCES:
-        raise InputError(f"unknown reference {name!r}; the known ones are {', '.join(REFERENCES)}")
-    return REFERENCES[name](store, variable)
+    for name in names:
+        if name not in REFERENCES:
+            raise InputError(
+                f"unknown reference {name!r}; the known ones are {', '.join(REFERENCES)}"
+            )
+    with_mean = {"climatology", "damped_persistence"} & set(names)
+    mean = daily_climatology(store, variable) if with_mean else None
+    return {name: REFERENCES[name](store, variable, mean) for name in names}
 
 
-def persistence(store, variable):
+def reference(name, store, variable):
+    """One of :func:`references`."""
+    return references([name], store, variable)[name]
+
+
+def persistence(store, variable, _):
     """The state at the start, held through all lead times."""
 
     def make(forecast):
@@ -63,9 +74,8 @@ def persistence(store, variable):
     return make
 
 
-def climatology(store, variable):
+def climatology(store, variable, mean):
     """The smoothed mean of the training split on the day of the year of the valid time."""
-    mean = daily_climatology(store, variable)
 
     def make(forecast):
         return forecast.copy(data=mean[day_of_year(forecast.valid_time)])
@@ -73,13 +83,12 @@ def climatology(store, variable):
     return make
 
 
-def damped_persistence(store, variable):
+def damped_persistence(store, variable, mean):
     """Climatology plus the anomaly at the start times its regression on lead time.
 
     x(t + lead) = c(t + lead) + r(lead) (x(t) - c(t)), with r(lead) = sum a(t) a(t + lead) / sum
     a(t)^2 over the ocean and all pairs of the training split, within uninterrupted pieces.
     """
-    mean = daily_climatology(store, variable)
     known = {}
 
     def make(forecast):
@@ -94,7 +103,7 @@ def damped_persistence(store, variable):
     return make
 
 
-def free_drift(store, variable):
+def free_drift(store, variable, _):
     """The initial field carried by the drift of ice that meets no resistance.
 
     The drift is a fixed part of the wind at 10 m, turned to its right (to its left in the southern

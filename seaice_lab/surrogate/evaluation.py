@@ -13,7 +13,7 @@ from seaice_lab import grid, names, progress, runs
 from seaice_lab.diagnostics import ensembles, scores, spectra, tables
 from seaice_lab.diagnostics.smoothing import effective_resolution
 from seaice_lab.errors import InputError
-from seaice_lab.surrogate.baselines import REFERENCES, reference
+from seaice_lab.surrogate import baselines
 from seaice_lab.surrogate.store import open_store
 
 BLOCK_BYTES = 256e6  # of forecast frames held at once
@@ -138,8 +138,10 @@ def evaluate(run, references=None, variable=None, show=True):
     dx_m = float(np.sqrt(area.where(ocean).mean()))
     if references is None:
         windless = not {"u10", "v10"} <= set(store.data_vars)
-        references = [name for name in REFERENCES if not (name == "free_drift" and windless)]
-    makers = {name: reference(name, store, variable) for name in references}
+        references = [
+            name for name in baselines.REFERENCES if not (name == "free_drift" and windless)
+        ]
+    makers = baselines.references(references, store, variable)
     length = int(max(BLOCK_BYTES // (4 * forecast[0].size), 1))
     scored, powers, of_ensembles, of_regions = [], [], [], []
     compared = ["forecast", *[name for name in makers if name == "persistence"]]

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from seaice_lab.surrogate.keras import from_keras
+from seaice_lab.surrogate.networks import build_network
 
 DATA = Path(__file__).parents[1] / "data" / "surrogate"
 
@@ -39,6 +40,19 @@ def load(network, arrays, prefix="w"):
     counters = {k: v for k, v in state.items() if k.endswith("num_batches_tracked")}
     network.load_state_dict(weights | counters, strict=True)
     return network
+
+
+def published_network(name, arrays, ocean=None, n_outputs=1, **options):
+    """A published network of width 4 with the weights in ``arrays``, in double precision."""
+    ocean = torch.from_numpy(arrays["mask"]) > 0 if ocean is None else ocean
+    torch.set_default_dtype(torch.float64)
+    try:
+        network = build_network(
+            name, ocean, 10, n_outputs, **{"width": 4, "published": True} | options
+        )
+    finally:
+        torch.set_default_dtype(torch.float32)
+    return load(network, arrays)
 
 
 def error(ours, reference):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from keras_weights import error, image, read
+from keras_weights import error, image, published_network, read
 from keras_weights import load as load_weights
 
 from seaice_lab import runs
@@ -69,12 +69,7 @@ def adjoint_case():
     data = read("adjoint_UNet3")
     mean_in, std_in, mean_out, std_out = data["constants_meanin_stdin_meanout_stdout"].tolist()
     ocean = torch.from_numpy(data["mask"] > 0.5)
-    torch.set_default_dtype(torch.float64)
-    try:
-        network = build_network("UNet3", ocean, 10, width=4, published=True).eval()
-    finally:
-        torch.set_default_dtype(torch.float32)
-    load_weights(network, read("model_UNet3"))
+    network = published_network("UNet3", read("model_UNet3"), ocean).eval()
 
     def step(state, forcing):
         return state + (network(torch.cat([state, forcing], 1)) * std_out + mean_out) / std_in

@@ -2,11 +2,10 @@
 
 import pytest
 import torch
-from keras_weights import error, image, load, parameters, read
+from keras_weights import error, image, parameters, published_network, read
 
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.losses import ocean_loss, published_loss
-from seaice_lab.surrogate.networks import build_network
 from seaice_lab.training import FitConfig, adamw, set_epsilon
 
 OCEAN = torch.tensor([[1, 1, 0], [1, 1, 0]]).bool()
@@ -48,12 +47,7 @@ def test_parts_of_the_published_loss_are_the_published_numbers(arrays):
 )
 def test_published_loss_and_every_gradient_are_the_published_ones(arrays, case, weights):
     ocean = torch.from_numpy(arrays["mask"]) > 0
-    torch.set_default_dtype(torch.float64)
-    try:
-        network = build_network("UNet3", ocean, 10, 1, 4, published=True)
-    finally:
-        torch.set_default_dtype(torch.float32)
-    load(network, read("model_UNet3"))
+    network = published_network("UNet3", read("model_UNet3"), ocean)
     prediction = network(image(arrays["x"]))
     total, _ = published_loss(prediction, image(arrays["y_true"]), ocean, *weights)
     assert error(prediction, image(arrays["y_pred_training"])) < 1e-5
@@ -85,12 +79,7 @@ def test_one_output_against_two_targets_costs_what_it_costs_the_published_networ
 def test_five_steps_of_the_optimiser_are_the_published_ones(arrays, case):
     rate, decay = arrays[f"{case}/lr_wd_eps_b1_b2"][:2].tolist()
     ocean = torch.from_numpy(arrays["mask"]) > 0
-    torch.set_default_dtype(torch.float64)
-    try:
-        network = build_network("UNet3", ocean, 10, 1, 4, published=True)
-    finally:
-        torch.set_default_dtype(torch.float32)
-    load(network, read("model_UNet3"))
+    network = published_network("UNet3", read("model_UNet3"), ocean)
     config = FitConfig(learning_rate=rate, weight_decay=decay, schedule="constant")
     optimiser, schedule = adamw(network, config, steps=1)
     start = {name: value.clone() for name, value in network.state_dict().items()}

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from keras_weights import DATA, error, image, load, manifest, parameters, read
+from keras_weights import DATA, error, image, manifest, parameters, published_network, read
 
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.keras import load_keras
@@ -30,15 +30,9 @@ def arrays():
 
 
 def published(model, arrays):
-    """A published network of width 4 with its published weights, in double precision."""
-    torch.set_default_dtype(torch.float64)
-    try:
-        ocean = torch.from_numpy(arrays["mask"]) > 0
-        outputs = arrays["y_inference"].shape[-1]
-        options = {"width": 4, "published": True} | MODELS[model]
-        return load(build_network(model.split("_")[0], ocean, 10, outputs, **options), arrays)
-    finally:
-        torch.set_default_dtype(torch.float32)
+    """One of MODELS with its published weights."""
+    outputs = arrays["y_inference"].shape[-1]
+    return published_network(model.split("_")[0], arrays, None, outputs, **MODELS[model])
 
 
 @pytest.mark.parametrize("model", MODELS)
