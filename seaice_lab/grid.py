@@ -8,10 +8,15 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import shapely
+import xarray as xr
 from pyproj import Transformer
+from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from seaice_lab.errors import InputError
+
+ARCTIC_WIDTH_M = 5.2e6  # side of the square domain around the pole
 
 EARTH_RADIUS_M = 6.371e6  # mean radius of the sphere on which areas are measured
 ELLIPSOID_A_KM = 6378.137  # WGS 84, in which the nearest neighbour is sought
@@ -278,6 +283,53 @@ def land_polygons():
     with np.load(LAND_FILE) as stored:
         points, starts = stored["points"].astype(np.float64), stored["starts"]
     return np.split(points, starts[1:])
+
+
+def arctic_grid(size):
+    """Square grid of the Arctic with the real coastline.
+
+    Parameters
+    ----------
+    size : int
+        Cells along each side of the 5200 km domain.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``x``, ``y`` (m, EPSG:3413), ``latitude``, ``longitude``, ``ocean`` (y, x). Only the largest
+        connected sea is ocean; the cells on the domain's edge are land.
+
+    Raises
+    ------
+    InputError
+        If the size is less than 16.
+    """
+    if size < 16:
+        raise InputError(f"size is {size}; expected at least 16 cells to hold the Arctic")
+    centre = (np.arange(size) - (size - 1) / 2) * ARCTIC_WIDTH_M / size
+    x, y = np.meshgrid(centre, centre)
+    box = shapely.box(centre[0], centre[0], centre[-1], centre[-1])
+    sea = np.ones((size, size), bool)
+    for ring in land_polygons():
+        polygon = shapely.polygons(ring)
+        if polygon.intersects(box):
+            shapely.prepare(polygon)
+            sea &= ~shapely.contains_xy(polygon, x, y)
+    sea[[0, -1]] = sea[:, [0, -1]] = False
+    basins, _ = ndimage.label(sea)
+    ocean = basins == np.bincount(basins[sea]).argmax()
+    latitude, longitude = unproject(x, y)
+    return xr.Dataset(
+        coords={
+            "x": ("x", centre, {"standard_name": "projection_x_coordinate", "units": "m"}),
+            "y": ("y", centre, {"standard_name": "projection_y_coordinate", "units": "m"}),
+            "latitude": (("y", "x"), latitude,
+                         {"standard_name": "latitude", "units": "degrees_north"}),
+            "longitude": (("y", "x"), longitude,
+                          {"standard_name": "longitude", "units": "degrees_east"}),
+            "ocean": (("y", "x"), ocean, {"long_name": "ocean mask, true where sea"}),
+        }
+    )  # fmt: skip
 
 
 def _unit_vectors(phi, lam):

@@ -84,7 +84,10 @@ class Process:
         return float(pair[0] / pair[1])
 
 
-def fit(model, train_batches, validation_batches, loss, config, run, process, steps, show=True):
+def fit(
+    model, train_batches, validation_batches, loss, config, run, process, steps, show=True,
+    after_step=None, after_epoch=None,
+):  # fmt: skip
     """Train a model and keep its best weights.
 
     Parameters
@@ -94,7 +97,8 @@ def fit(model, train_batches, validation_batches, loss, config, run, process, st
         ``train_batches(epoch)`` gives an iterable of batches (tuples of tensors) and must give
         the same ones whenever it is asked for the same epoch.
     validation_batches : callable
-        ``validation_batches()`` gives the batches of the validation split.
+        ``validation_batches()`` gives the batches of the validation split; when there are none,
+        the last weights are the best.
     loss : callable
         ``loss(model, batch)`` gives ``(total, parts)``: a scalar tensor to minimise and a dict of
         named scalar tensors for the history.
@@ -106,6 +110,11 @@ def fit(model, train_batches, validation_batches, loss, config, run, process, st
         Number of batches an epoch (the cosine schedule needs it beforehand).
     show : bool
         Show progress: a bar over epochs, or one line an epoch in batch.
+    after_step : callable, optional
+        Called after every step of the optimiser.
+    after_epoch : callable, optional
+        Called with the number of the epoch that has been trained, before it is validated; gives a
+        dict of more numbers for the history.
 
     Returns
     -------
@@ -130,11 +139,13 @@ def fit(model, train_batches, validation_batches, loss, config, run, process, st
     if process.world > 1:
         forward = nn.parallel.DistributedDataParallel(forward)
 
-    def after_step():
+    def stepped():
         schedule.step()
         set_epsilon(optimiser, schedule.last_epoch)
         if config.averaging:
             follow(averaged, model, config.averaging, schedule.last_epoch)
+        if after_step is not None:
+            after_step()
 
     show = show and process.leads
     with progress.bar(config.epochs, f"train {run.name}", "epoch", state["epoch"], show) as bar:
@@ -142,23 +153,27 @@ def fit(model, train_batches, validation_batches, loss, config, run, process, st
             began, learning_rate = time.perf_counter(), schedule.get_last_lr()[0]
             model.train()
             batches = train_batches(state["epoch"])
-            train = run_epoch(forward, batches, loss, config, process, optimiser, after_step)
+            train = run_epoch(forward, batches, loss, config, process, optimiser, stepped)
             model.eval()
+            more = {} if after_epoch is None else after_epoch(state["epoch"])
             with torch.no_grad():
                 # uncompiled: a second graph would cost more than it saves
                 validation = run_epoch(averaged, validation_batches(), loss, config, process)
-            better = validation["loss"] < state["best"]
+            judged = validation.get("loss", -float("inf"))
+            better = not validation or judged < state["best"]
             state["epoch"] += 1
-            state["best"] = min(validation["loss"], state["best"])
+            state["best"] = min(judged, state["best"])
             state["since_best"] = 0 if better else state["since_best"] + 1
             row = {"epoch": state["epoch"], "learning_rate": learning_rate}
             row |= {f"train_{name}": value for name, value in train.items()}
-            row |= {f"validation_{name}": value for name, value in validation.items()}
+            row |= more | {f"validation_{name}": value for name, value in validation.items()}
             row["seconds"] = round(time.perf_counter() - began, 3)
             state["history"].append(row)
             if process.leads:
                 save_epoch(run, model, averaged, optimiser, schedule, state, better)
-            losses = f"train {train['loss']:.4f}, validation {validation['loss']:.4f}"
+            losses = f"train {train['loss']:.4f}"
+            if validation:
+                losses += f", validation {validation['loss']:.4f}"
             bar.set_postfix_str(losses)
             bar.update()
             if show and progress.in_batch():

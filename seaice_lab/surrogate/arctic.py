@@ -9,8 +9,6 @@ like sea ice, and numbers about the real Arctic must come from elsewhere.
 from pathlib import Path
 
 import numpy as np
-import shapely
-import xarray as xr
 from scipy import ndimage
 
 from seaice_lab import grid, names, progress, runs
@@ -25,57 +23,9 @@ from seaice_lab.surrogate.arctic_physics import (
     transport,
 )
 
-WIDTH_M = 5.2e6  # side of the square domain, centred on the pole
 DAY_S = 86400.0
 CORIOLIS, AIR_DENSITY = 1.43e-4, 1.3
 ICE_VARIABLES = ("sit", "sic", "snt", "siu", "siv", "damage")
-
-
-def arctic_grid(size):
-    """Square grid of the Arctic with the real coastline.
-
-    Parameters
-    ----------
-    size : int
-        Cells along each side of the 5200 km domain.
-
-    Returns
-    -------
-    xarray.Dataset
-        ``x``, ``y`` (m, EPSG:3413), ``latitude``, ``longitude``, ``ocean`` (y, x). Only the largest
-        connected sea is ocean; the cells on the domain's edge are land.
-
-    Raises
-    ------
-    InputError
-        If the size is less than 16.
-    """
-    if size < 16:
-        raise InputError(f"size is {size}; expected at least 16 cells to hold the Arctic")
-    centre = (np.arange(size) - (size - 1) / 2) * WIDTH_M / size
-    x, y = np.meshgrid(centre, centre)
-    box = shapely.box(centre[0], centre[0], centre[-1], centre[-1])
-    sea = np.ones((size, size), bool)
-    for ring in grid.land_polygons():
-        polygon = shapely.polygons(ring)
-        if polygon.intersects(box):
-            shapely.prepare(polygon)
-            sea &= ~shapely.contains_xy(polygon, x, y)
-    sea[[0, -1]] = sea[:, [0, -1]] = False
-    basins, _ = ndimage.label(sea)
-    ocean = basins == np.bincount(basins[sea]).argmax()
-    latitude, longitude = grid.unproject(x, y)
-    return xr.Dataset(
-        coords={
-            "x": ("x", centre, {"standard_name": "projection_x_coordinate", "units": "m"}),
-            "y": ("y", centre, {"standard_name": "projection_y_coordinate", "units": "m"}),
-            "latitude": (("y", "x"), latitude,
-                         {"standard_name": "latitude", "units": "degrees_north"}),
-            "longitude": (("y", "x"), longitude,
-                          {"standard_name": "longitude", "units": "degrees_east"}),
-            "ocean": (("y", "x"), ocean, {"long_name": "ocean mask, true where sea"}),
-        }
-    )  # fmt: skip
 
 
 def simulate(size=128, days=365, step_h=6, start="2001-01-01", seed=0, growth=True):
@@ -111,8 +61,8 @@ def simulate(size=128, days=365, step_h=6, start="2001-01-01", seed=0, growth=Tr
             f"days is {days} and step_h {step_h}; expected at least one day, and an interval that "
             "divides 24 h"
         )
-    domain = arctic_grid(size)
-    ocean, dx = domain.ocean.values, WIDTH_M / size
+    domain = grid.arctic_grid(size)
+    ocean, dx = domain.ocean.values, grid.ARCTIC_WIDTH_M / size
     # A step moves ice of 1 m/s at most a third of a cell.
     substeps = int(np.ceil(step_h * 3600 / min(0.33 * dx, 4 * 3600)))
     step_s = step_h * 3600 / substeps
@@ -291,7 +241,7 @@ def write(folder, size=128, days=365, step_h=6, start="2001-01-01", seed=0, show
         If a parameter makes no sense or the disk is full.
     """
     frames = simulate(size, days, step_h, start, seed)
-    domain = arctic_grid(size)
+    domain = grid.arctic_grid(size)
     made, times, held, month = [], [], [], None
     with progress.bar(days * 24 // step_h, "synthetic Arctic", "frame", show=show) as bar:
         for time, fields in frames:

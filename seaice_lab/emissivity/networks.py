@@ -1,0 +1,111 @@
+"""Emissivity of sea ice from what is known of it and what is learnt of it.
+
+All networks take ``cold`` (observation, 1), the skin-temperature index; ``properties``
+(observation, property); ``frequency`` (observation or 1, channel), GHz; ``vertical`` (observation
+or 1, channel), the share of vertical polarisation; ``zenith`` (observation, 1), degrees; and give
+the emissivity (observation, channel). Those of version 1 have one output a channel and ignore the
+last three.
+"""
+
+import torch
+from torch import nn
+
+from seaice_lab.emissivity.physics import towards_nadir
+from seaice_lab.errors import InputError
+
+FIRST_CONSTANT = 0.93  # where the linear emissivities start, and the first channel is held
+
+
+class LinearEmissivity(nn.Module):
+    """Version 1: e = constant + weights . (cold, properties), one row a channel, not bounded."""
+
+    def __init__(self, n_properties, n_channels):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(1 + n_properties, n_channels))
+        self.constant = nn.Parameter(torch.full((n_channels,), FIRST_CONSTANT))
+        nn.init.xavier_uniform_(self.weight)
+
+    def forward(self, cold, properties, frequency, vertical, zenith):
+        return torch.cat([cold, properties], 1) @ self.weight + self.constant
+
+
+class SigmoidEmissivity(nn.Module):
+    """Version 1's deep variant: hidden sigmoid layers of one width, a sigmoid output a channel."""
+
+    def __init__(self, n_properties, n_channels, layers=2, width=10):
+        super().__init__()
+        sizes = [1 + n_properties, *[width] * (layers - 1), n_channels]
+        self.layers = nn.ModuleList(
+            nn.Linear(*pair) for pair in zip(sizes[:-1], sizes[1:], strict=True)
+        )
+        for layer in self.layers:
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, cold, properties, frequency, vertical, zenith):
+        x = torch.cat([cold, properties], 1)
+        for layer in self.layers:
+            x = torch.sigmoid(layer(x))
+        return x
+
+
+class FrequencyEmissivity(nn.Module):
+    """Version 2: one network for all channels; frequency is an input, polarisation the output.
+
+    (cold, properties, [(zenith - 30) / 30], frequency / 100) -> sigmoid units -> emissivity at
+    vertical and horizontal polarisation, mixed by the share of each that the channel sees.
+
+    Parameters
+    ----------
+    n_properties : int
+    width : int
+        Of the hidden layer.
+    zenith_input : bool
+        Whether the zenith angle is an input.
+    nadir : bool
+        Whether the difference of polarisations is made to vanish towards nadir
+        (:func:`~seaice_lab.emissivity.physics.towards_nadir`), for a network that was trained with
+        conical scanners and is used for others.
+    """
+
+    def __init__(self, n_properties, width=7, zenith_input=False, nadir=False):
+        super().__init__()
+        self.zenith_input, self.nadir = zenith_input, nadir
+        self.hidden = nn.Linear(2 + n_properties + zenith_input, width)
+        self.output = nn.Linear(width, 2)
+        for layer in (self.hidden, self.output):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, cold, properties, frequency, vertical, zenith):
+        known = [cold, properties]
+        if self.zenith_input:
+            known.append((zenith - 30) / 30)
+        weight = self.hidden.weight
+        # the frequency's share of the hidden layer is the same for all observations of a sensor
+        of_state = torch.cat(known, 1) @ weight[:, :-1].T + self.hidden.bias
+        of_frequency = (frequency / 100)[..., None] * weight[:, -1]
+        hidden = torch.sigmoid(of_state[:, None] + of_frequency)
+        seen_v, seen_h = torch.sigmoid(self.output(hidden)).unbind(-1)
+        if self.nadir:
+            seen_v, seen_h = towards_nadir(seen_v, seen_h, zenith)
+        return vertical * seen_v + (1 - vertical) * seen_h
+
+
+def build_network(name, n_properties, n_channels, layers, width, zenith_input=False, nadir=False):
+    """A network by name: "linear", "sigmoid" or "frequency".
+
+    Raises
+    ------
+    InputError
+        If the name is unknown, or the zenith angle is asked of a network that has no use for it.
+    """
+    if name != "frequency" and (zenith_input or nadir):
+        raise InputError(f"network {name}: takes no zenith angle; use network frequency")
+    if name == "linear":
+        return LinearEmissivity(n_properties, n_channels)
+    if name == "sigmoid":
+        return SigmoidEmissivity(n_properties, n_channels, layers, width)
+    if name == "frequency":
+        return FrequencyEmissivity(n_properties, width, zenith_input, nadir)
+    raise InputError(f"unknown network {name!r}; the known ones are linear, sigmoid, frequency")

@@ -1,0 +1,113 @@
+"""The known physics between a surface and a radiometer (Geer 2024, section 2).
+
+Plain formulas for NumPy arrays and torch tensors alike. Temperatures in K, emissivities and
+transmittances between 0 and 1, angles in degrees.
+"""
+
+from math import radians, sin
+
+MELTING_K = 273.0
+COLD_SPAN_K = 30.0
+FREEZING_SEA_K = 271.35
+NADIR_FREE_DEG = 53.0  # zenith angle of the conical scanners a frozen network was trained with
+
+
+def skin_temperature_index(skin_temperature):
+    """How cold the surface is: 0 when melting, 1 at 243 K (the one known predictor of emissivity).
+
+    max(273 - T, 0) / 30.
+    """
+    return (MELTING_K - skin_temperature).clip(0) / COLD_SPAN_K
+
+
+def vertical_share(vertical, scan_angle):
+    """Share of quasi-vertical polarisation that a cross-track channel sees.
+
+    cos^2 for a channel that is vertical at nadir, sin^2 for a horizontal one; a conical scanner is
+    at angle 0 here: its channels keep their polarisation.
+
+    Parameters
+    ----------
+    vertical : array (channel,)
+        1 for a vertical channel, 0 for a horizontal one.
+    scan_angle : array (observation, 1)
+        Degrees from nadir; 0 for a conical scanner.
+
+    Returns
+    -------
+    array (observation, channel)
+    """
+    seen = scan_angle.deg2rad().cos() ** 2
+    return vertical * seen + (1 - vertical) * (1 - seen)
+
+
+def towards_nadir(vertical, horizontal, zenith):
+    """Emissivities of a network trained at 53 degrees, brought to another zenith angle.
+
+    Their mean stays; their difference goes with sin^2 of the angle and vanishes at nadir.
+
+    Returns
+    -------
+    (vertical, horizontal)
+    """
+    ratio = (zenith.deg2rad().sin() / sin(radians(NADIR_FREE_DEG))) ** 2
+    mean, half = (vertical + horizontal) / 2, (vertical - horizontal) / 2
+    return mean + ratio * half, mean - ratio * half
+
+
+def all_sky(clear, cloudy, cloud_fraction):
+    """Radiative properties of a partly cloudy sky.
+
+    The brightness temperature of a partly cloudy scene is the mean of those of the clear and the
+    cloudy sky, and each is linear in the three quantities returned here, so that their means say
+    the same with less than half of the numbers.
+
+    Parameters
+    ----------
+    clear, cloudy : tuple of (transmittance, downwelling, upwelling)
+        Surface-to-space transmittance, brightness temperature (K) of the sky at the surface, and
+        of the atmosphere at its top.
+    cloud_fraction : array, broadcastable
+
+    Returns
+    -------
+    transmittance, reflected, upwelling : array
+        ``reflected`` is what a perfect mirror at the surface would send to the top (K).
+    """
+    transmittance, reflected, upwelling = (
+        (1 - cloud_fraction) * of_clear + cloud_fraction * of_cloudy
+        for of_clear, of_cloudy in zip(_paths(*clear), _paths(*cloudy), strict=True)
+    )
+    return transmittance, reflected, upwelling
+
+
+def brightness_temperature(
+    ice_fraction, ice, ocean, ice_k, ocean_k, transmittance, reflected, upwelling
+):
+    """Brightness temperature over a mixture of ice and open water, specular reflection.
+
+    With emissivity e = c e_ice + (1 - c) e_ocean:
+    TB = transmittance (c e_ice T_ice + (1 - c) e_ocean T_ocean) + (1 - e) reflected + upwelling.
+
+    Parameters
+    ----------
+    ice_fraction : array (observation, 1)
+    ice, ocean : array (observation, channel)
+        Emissivities.
+    ice_k, ocean_k : array (observation, 1)
+        Temperatures of the two surfaces.
+    transmittance, reflected, upwelling : array (observation, channel)
+        From :func:`all_sky`.
+
+    Returns
+    -------
+    array (observation, channel), K
+    """
+    from_ice = ice_fraction * ice
+    from_ocean = (1 - ice_fraction) * ocean
+    emitted = from_ice * ice_k + from_ocean * ocean_k
+    return transmittance * emitted + (1 - from_ice - from_ocean) * reflected + upwelling
+
+
+def _paths(transmittance, downwelling, upwelling):
+    return transmittance, transmittance * downwelling, upwelling

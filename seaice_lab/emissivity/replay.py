@@ -1,0 +1,257 @@
+"""Adam for maps of which a batch sees a few cells: missed steps are taken when a cell is read.
+
+Adam moves every cell of a map at every step, also those that no observation of the batch falls
+into. Between two visits a cell depends on nothing but itself, so that its missed steps can wait
+until it is read again. The result is that of the dense update to rounding; the cost of a step no
+longer grows with the map.
+
+Adam as published, with epsilon outside the bias correction: with gradient g at step s,
+m <- m + 0.1 (g - m), v <- v + 0.001 (g^2 - v), w <- w - a_s m / (sqrt(v) + 1e-7),
+a_s = rate sqrt(1 - 0.999^s) / (1 - 0.9^s).
+"""
+
+import math
+
+import numpy as np
+import torch
+from numba import njit
+from torch import nn
+
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-7
+FORGOTTEN = 256  # steps after which nothing is left of m: 0.9^256 is 2e-12
+TERMS = 7  # of the series in Clock; the first one left out is below 1e-12 of a step
+LANES = 16  # cells replayed side by side
+
+# The hump that makes a little ice costly (version 2): between 0 and 0.3, highest at 0.15.
+HUMP_END, HUMP_TOP, HUMP_SLOPE = 0.3, 0.15, 0.2
+
+
+class Clock:
+    """Steps taken so far, and what the steps that a cell missed add up to.
+
+    Without a gradient the k steps after step t move a cell by
+    - m sum_j a_(t+j) 0.9^j / (sqrt(v) 0.999^(j/2) + 1e-7), j = 1..k.
+    With d_j = 0.999^(j/2) - 1 and r = sqrt(v) / (sqrt(v) + 1e-7) this is
+    - m / (sqrt(v) + 1e-7) sum_n (-r)^n c_n(t, k), c_n = sum_j a_(t+j) 0.9^j d_j^n,
+    a series that converges fast, because d_j stays small while 0.9^j lasts. ``moments`` holds the
+    c_n from every earlier step t to now, ``alphas`` the length of every step.
+    """
+
+    def __init__(self, learning_rate, steps=0):
+        self.learning_rate, self.steps = learning_rate, 0
+        after = np.arange(FORGOTTEN, 0, -1)[:, None]
+        self.weight = BETA1**after * (BETA2 ** (after / 2) - 1) ** np.arange(TERMS)
+        self.moments = np.zeros((1024, TERMS))
+        self.alphas = np.zeros(1024)
+        for _ in range(steps):
+            self.tick()
+
+    def tick(self):
+        """One more step has been taken."""
+        self.steps += 1
+        if self.steps == len(self.alphas):
+            self.moments = np.concatenate([self.moments, np.zeros_like(self.moments)])
+            self.alphas = np.concatenate([self.alphas, np.zeros_like(self.alphas)])
+        alpha = math.sqrt(1 - BETA2**self.steps) / (1 - BETA1**self.steps)
+        self.alphas[self.steps] = alpha = alpha * self.learning_rate
+        first = max(self.steps - FORGOTTEN, 0)
+        self.moments[first : self.steps] += alpha * self.weight[first - self.steps :]
+
+
+class ReplayedMap(nn.Module):
+    """A trainable map in the memory of the processor, with its moments.
+
+    ``state`` holds one row a cell, so that a visit touches one place of the memory: its K values,
+    their K means m, K squares v, K sums of gradients (zero between steps), and the step it stands
+    at.
+
+    Parameters
+    ----------
+    initial : Tensor (cell, K)
+    pull : callable, optional
+        Gives the two strengths of :func:`penalty_gradient`.
+    bounded : bool
+        Whether values are held between 0 and 1 after every step.
+    """
+
+    def __init__(self, initial, pull=lambda: (0.0, 0.0), bounded=False):
+        super().__init__()
+        self.width = initial.shape[1]
+        state = torch.zeros(len(initial), 4 * self.width + 1, dtype=initial.dtype)
+        state[:, : self.width] = initial
+        self.register_buffer("state", state)
+        self.pull, self.bounded = pull, bounded
+        self.rows = self.leaf = None
+
+    @property
+    def value(self):
+        """The values of all cells, (cell, K)."""
+        return self.state[:, : self.width]
+
+    def read(self, rows, clock):
+        """Values of some cells, (row, K), at the step of the clock; keeps their gradient.
+
+        Parameters
+        ----------
+        rows : Tensor of int64 (row,)
+        clock : Clock or None
+            Without one the values are read as they are.
+        """
+        if clock is None:
+            return self.value[rows]
+        self.catch_up(rows, clock)
+        self.rows, self.leaf = rows, self.value[rows].requires_grad_()
+        return self.leaf
+
+    def catch_up(self, rows, clock):
+        """Take the steps that some cells have missed."""
+        if self.width:
+            catch_up(rows.numpy(), self.state.numpy(), self.width, clock.steps, clock.moments,
+                     clock.alphas, *self.pull(), self.bounded)  # fmt: skip
+
+    def catch_up_all(self, clock):
+        """Take the steps that any cell has missed."""
+        self.catch_up(torch.arange(len(self.state)), clock)
+
+    def step(self, clock):
+        """Take the step that the clock has just counted, for the cells read last."""
+        if self.width:
+            take_step(
+                self.rows.numpy(), self.leaf.grad.numpy(), self.state.numpy(), self.width,
+                clock.steps, clock.alphas[clock.steps], *self.pull(), self.bounded,
+            )  # fmt: skip
+        self.rows = self.leaf = None
+
+
+@njit(cache=True, error_model="numpy")
+def penalty_gradient(value, outside, low):
+    """Gradient of what a concentration costs by itself.
+
+    ``outside`` times the distance from the nearest of 0 and 1, and ``low`` times the slope of the
+    hump.
+    """
+    gradient = outside * (value - min(max(value, 0.0), 1.0))
+    if low > 0 and 0 < value < HUMP_END:
+        slope = min(value, HUMP_SLOPE * (HUMP_TOP - value))
+        gradient += low * max(slope, value - HUMP_END)
+    return gradient
+
+
+@njit(cache=True, error_model="numpy")
+def catch_up(rows, state, width, steps, moments, alphas, outside, low, bounded):
+    """Bring some cells of a map to the present step, in place.
+
+    Parameters
+    ----------
+    rows : ndarray of int64
+    state : ndarray (cell, 4 * width + 1)
+        As in ReplayedMap.
+    width, steps : int
+    moments, alphas : ndarray
+        From Clock.
+    outside, low : float
+        Of :func:`penalty_gradient`; 0 where there is none.
+    bounded : bool
+        Whether values are held between 0 and 1 after every step.
+    """
+    waiting = np.empty(len(rows), np.int64)
+    count = 0
+    for row in rows:
+        cell = state[row]
+        seen = int(cell[4 * width])
+        missed = steps - seen
+        if missed == 0:
+            continue
+        if outside > 0 or low > 0:
+            w = cell[0]
+            pulled = penalty_gradient(w, outside, low) != 0
+            if not pulled and cell[1] != 0:
+                w -= drift(cell[1], cell[2], moments[seen])
+                pulled = penalty_gradient(w, outside, low) != 0
+            if pulled:
+                waiting[count] = row
+                count += 1
+                continue
+        decay, fade = BETA1**missed, BETA2**missed
+        for at in range(width):
+            m, v = cell[width + at], cell[2 * width + at]
+            if m != 0:
+                w = cell[at] - drift(m, v, moments[seen])
+                cell[at] = min(max(w, 0.0), 1.0) if bounded else w
+            cell[width + at], cell[2 * width + at] = m * decay, v * fade
+        cell[4 * width] = steps
+    if count:
+        replay(waiting[:count], state, steps, alphas, outside, low)
+
+
+@njit(cache=True, error_model="numpy")
+def drift(mean, square, moments):
+    """How far the missed steps move a cell on which nothing pulls."""
+    root = math.sqrt(square)
+    ratio = -root / (root + EPSILON)
+    total = moments[TERMS - 1]
+    for term in range(TERMS - 2, -1, -1):
+        total = total * ratio + moments[term]
+    return mean / (root + EPSILON) * total
+
+
+@njit(cache=True, error_model="numpy")
+def replay(rows, state, steps, alphas, outside, low):
+    """Take the missed steps one by one, for cells of one value on which the penalty pulls."""
+    kind = state.dtype
+    w, m, v = np.empty(LANES, kind), np.empty(LANES, kind), np.empty(LANES, kind)
+    start = np.empty(LANES, np.int32)
+    rise1, rise2 = kind.type(1 - BETA1), kind.type(1 - BETA2)
+    epsilon, zero, one = kind.type(EPSILON), kind.type(0), kind.type(1)
+    far, hump = kind.type(outside), kind.type(low)
+    end, top, side = kind.type(HUMP_END), kind.type(HUMP_TOP), kind.type(HUMP_SLOPE)
+    for first in range(0, len(rows), LANES):
+        count = min(LANES, len(rows) - first)
+        begin = steps
+        for lane in range(LANES):
+            cell = state[rows[first + min(lane, count - 1)]]
+            w[lane], m[lane], v[lane], start[lane] = cell[0], cell[1], cell[2], int(cell[4])
+            begin = min(begin, start[lane])
+        for step in range(begin + 1, steps + 1):
+            alpha = kind.type(alphas[step])
+            for lane in range(LANES):
+                x = w[lane]
+                g = far * (x - min(max(x, zero), one))
+                slope = max(min(x, side * (top - x)), x - end)
+                g += hump * (slope if (x > zero) & (x < end) else zero)
+                m_new = m[lane] + rise1 * (g - m[lane])
+                v_new = v[lane] + rise2 * (g * g - v[lane])
+                w_new = x - alpha * m_new / (np.sqrt(v_new) + epsilon)
+                active = start[lane] < step
+                w[lane] = w_new if active else x
+                m[lane] = m_new if active else m[lane]
+                v[lane] = v_new if active else v[lane]
+        for lane in range(count):
+            cell = state[rows[first + lane]]
+            cell[0], cell[1], cell[2], cell[4] = w[lane], m[lane], v[lane], steps
+
+
+@njit(cache=True, error_model="numpy")
+def take_step(rows, grad, state, width, steps, alpha, outside, low, bounded):
+    """Take a step of Adam with the gradient of some rows, in place.
+
+    A cell may stand several times in ``rows``; its gradients are summed.
+    """
+    for at in range(len(rows)):
+        cell = state[rows[at]]
+        for item in range(width):
+            cell[3 * width + item] += grad[at, item]
+    for row in rows:
+        cell = state[row]
+        if cell[4 * width] == steps:
+            continue
+        for item in range(width):
+            w = cell[item]
+            g = cell[3 * width + item] + penalty_gradient(w, outside, low)
+            cell[3 * width + item] = 0
+            m = cell[width + item] + (1 - BETA1) * (g - cell[width + item])
+            v = cell[2 * width + item] + (1 - BETA2) * (g * g - cell[2 * width + item])
+            w -= alpha * m / (math.sqrt(v) + EPSILON)
+            cell[item] = min(max(w, 0.0), 1.0) if bounded else w
+            cell[width + item], cell[2 * width + item] = m, v
+        cell[4 * width] = steps

@@ -1,0 +1,147 @@
+"""Microwave radiometers: channels, frequencies, errors, biases and scan geometry.
+
+The tables stand in ``seaice_lab/data/sensors.yaml``; a file of the same form adds sensors.
+"""
+
+from importlib.resources import files
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from seaice_lab.config import Config, read_yaml
+from seaice_lab.errors import InputError
+
+BUILT_IN = files("seaice_lab") / "data" / "sensors.yaml"
+ICE, OCEAN = 0, 1  # rows of the bias tables
+
+
+class Channel(Config):
+    """A channel of the unified list."""
+
+    frequency_ghz: float
+    error_k: float
+
+
+class Sensor(Config):
+    """A radiometer; values by channel name replace those of the unified list."""
+
+    channels: tuple[str, ...]
+    frequency_ghz: dict[str, float] = {}
+    error_k: dict[str, float] = {}
+    ice_bias_k: float = 0.0
+    ocean_bias_k: float = 0.0
+    bias_error_k: float = 1.0
+    scan: Literal["conical", "crosstrack"] = "conical"
+    first_angle_deg: float = float("nan")
+    angle_step_deg: float = float("nan")
+
+
+class SensorTables(Config):
+    """A file of channels and sensors."""
+
+    channels: dict[str, Channel] = {}
+    sensors: dict[str, Sensor] = {}
+
+
+class Instruments(NamedTuple):
+    """Some sensors in one unified list of channels; arrays by sensor and channel.
+
+    ``frequency_ghz`` and ``error_k`` are (sensor, channel), also for channels that a sensor lacks;
+    ``vertical`` (channel) is 1 for vertical, 0 for horizontal polarisation; ``bias_k`` (surface,
+    sensor) has the rows ICE and OCEAN; ``bias_error_k``, ``crosstrack``, ``first_angle_deg`` and
+    ``angle_step_deg`` are (sensor); ``positions`` gives for each sensor the places of its
+    channels, in the order of its files, in the unified list.
+    """
+
+    sensors: tuple[str, ...]
+    channels: tuple[str, ...]
+    frequency_ghz: np.ndarray
+    error_k: np.ndarray
+    vertical: np.ndarray
+    bias_k: np.ndarray
+    bias_error_k: np.ndarray
+    crosstrack: np.ndarray
+    first_angle_deg: np.ndarray
+    angle_step_deg: np.ndarray
+    positions: tuple[tuple[int, ...], ...]
+
+    @property
+    def present(self):
+        """Whether a sensor has a channel, ndarray of bool (sensor, channel)."""
+        found = np.zeros(self.frequency_ghz.shape, bool)
+        for row, places in enumerate(self.positions):
+            found[row, list(places)] = True
+        return found
+
+
+def instruments(names, tables=None):
+    """Bring sensors into one list of channels, in the order of the master list.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Sensors, in the order in which their observations stand one after the other.
+    tables : str or Path, optional
+        YAML file with more channels and sensors, in the form of ``seaice_lab/data/sensors.yaml``.
+
+    Returns
+    -------
+    Instruments
+        Errors that a sensor replaces hold for this sensor alone (the published version 2 replaces
+        them for all sensors of the run when one is an AMSU-A).
+
+    Raises
+    ------
+    InputError
+        If a sensor or channel is unknown, or one is named twice.
+    """
+    known = SensorTables.parse(read_yaml(BUILT_IN), "sensors.yaml")
+    channels, sensors = dict(known.channels), dict(known.sensors)
+    if tables is not None:
+        added = SensorTables.read(tables)
+        channels |= added.channels
+        sensors |= added.sensors
+    if not names or len(set(names)) != len(names):
+        raise InputError(
+            f"sensors: found {', '.join(names) or 'none'}; name one or more, each once"
+        )
+    for name in names:
+        if name not in sensors:
+            raise InputError(
+                f"unknown sensor {name!r}; the known ones are {', '.join(sensors)}; describe a new "
+                "one in a YAML file in the form of seaice_lab/data/sensors.yaml"
+            )
+        for channel in sensors[name].channels:
+            if channel not in channels or channel[-1] not in "vh":
+                raise InputError(
+                    f"sensor {name}: unknown channel {channel!r}; the known ones are "
+                    f"{', '.join(channels)}; a new one needs an entry under channels and a name "
+                    "that ends in v or h"
+                )
+    chosen = [sensors[name] for name in names]
+    unified = [name for name in channels if any(name in sensor.channels for sensor in chosen)]
+
+    def table(key):
+        return np.array(
+            [
+                [getattr(one, key).get(c, getattr(channels[c], key)) for c in unified]
+                for one in chosen
+            ]
+        )
+
+    def column(key):
+        return np.array([getattr(sensor, key) for sensor in chosen])
+
+    return Instruments(
+        sensors=tuple(names),
+        channels=tuple(unified),
+        frequency_ghz=table("frequency_ghz"),
+        error_k=table("error_k"),
+        vertical=np.array([float(name.endswith("v")) for name in unified]),
+        bias_k=np.stack([column("ice_bias_k"), column("ocean_bias_k")]),
+        bias_error_k=column("bias_error_k"),
+        crosstrack=column("scan") == "crosstrack",
+        first_angle_deg=column("first_angle_deg"),
+        angle_step_deg=column("angle_step_deg"),
+        positions=tuple(tuple(unified.index(c) for c in sensor.channels) for sensor in chosen),
+    )

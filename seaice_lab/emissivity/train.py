@@ -1,0 +1,211 @@
+"""Training of the empirical state as published: Adam on batches, through the common loop."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from safetensors.torch import load_file
+
+from seaice_lab import runs, training
+from seaice_lab.config import Config
+from seaice_lab.emissivity.model import Batch, EmpiricalState, ModelConfig
+from seaice_lab.emissivity.observations import open_observations, prepare
+from seaice_lab.emissivity.replay import Clock
+from seaice_lab.errors import InputError
+from seaice_lab.training import FitConfig
+
+ADAM = {"batch_size": 1024, "learning_rate": 1e-3, "weight_decay": 0.0, "schedule": "constant"}
+EPOCHS = {1: 8, 2: 25}
+
+
+class EmissivityConfig(Config):
+    """What to train on, what to train, and how; defaults as published for ``model.version``.
+
+    ``order`` is "shuffled" (version 1: single observations), "batches" (version 2: batches of
+    successive observations, in random order) or "file". ``hold_out_share`` of the observations,
+    chosen at random, and all those of ``hold_out_sensors`` are kept out of the training and
+    validate it.
+    """
+
+    data: str
+    sensors: tuple[str, ...] = ("amsr2",)
+    sensor_tables: str | None = None
+    step_start: int = Field(0, ge=0)
+    steps: int | None = Field(None, ge=1)
+    model: ModelConfig
+    order: Literal["shuffled", "batches", "file"]
+    hold_out_share: float = Field(0.0, ge=0, lt=1)
+    hold_out_sensors: tuple[str, ...] = ()
+    fit: FitConfig
+
+    def __init__(self, **values):
+        model = values.get("model") or {}
+        version = model.version if isinstance(model, ModelConfig) else model.get("version", 1)
+        published = ADAM | {"epochs": EPOCHS.get(version, 8)}
+        fit = values.get("fit") or {}
+        if not isinstance(fit, FitConfig):
+            values["fit"] = published | fit
+        super().__init__(**{"model": {}, "order": "shuffled" if version == 1 else "batches"}
+                         | values)  # fmt: skip
+
+
+def open_data(config, run, show=True):
+    """Observations of a configuration, prepared in the run folder."""
+    lags = len(config.model.lag_weights) - 1
+    return prepare(
+        config.data, config.sensors, Path(run) / "observations", config.step_start, config.steps,
+        lags, config.sensor_tables, show,
+    )  # fmt: skip
+
+
+def train(config, run, show=True):
+    """Train into a run folder; a killed run goes on at its last finished epoch.
+
+    Parameters
+    ----------
+    config : EmissivityConfig
+    run : str or Path
+        Run folder; receives what :func:`seaice_lab.training.fit` writes, and ``observations/``.
+    show : bool
+        Show progress.
+
+    Returns
+    -------
+    pandas.DataFrame
+        History; beside the terms of the cost of a batch, ``sea_ice`` and ``skin_temperature`` are
+        those of the maps at the end of each epoch.
+
+    Raises
+    ------
+    InputError
+        If the observations are unusable, the run folder holds another run, or the loss diverges.
+    """
+    process = training.Process()
+    if process.world > 1:
+        raise InputError(
+            "emissivity: the maps of one run live in one process; start without torchrun"
+        )
+    observations = open_data(config, run, show)
+    run = runs.create(run, config, "emissivity", data=observations.fingerprint)
+    torch.manual_seed(config.fit.seed)
+    state = EmpiricalState(config.model, observations, replayed=process.device.type == "cpu")
+    train_at, held_at = hold_out(config, observations)
+    batch = config.fit.batch_size
+    steps = -(-len(train_at) // batch)
+    state.clock = Clock(config.fit.learning_rate, steps * _epochs_done(run))
+
+    def of_epoch(epoch):
+        state.epoch = epoch
+        order = train_at
+        rng = np.random.default_rng((config.fit.seed, epoch))
+        if config.order == "shuffled":
+            order = rng.permutation(train_at)
+        firsts = np.arange(0, len(order), batch)
+        if config.order == "batches":
+            firsts = rng.permutation(firsts)
+        return (read_batch(observations, order[first : first + batch]) for first in firsts)
+
+    def held_out():
+        return (read_batch(observations, held_at[first : first + batch])
+                for first in range(0, len(held_at), batch))  # fmt: skip
+
+    def loss(forward, batch):
+        parts = forward(*state.look_up(Batch(*batch)), *batch[1:])
+        if not state.replayed_maps():
+            parts = parts | {"sea_ice": state.map_costs()["sea_ice"]}
+        return sum(parts.values()), parts
+
+    def after_step():
+        state.clock.tick()
+        for part in state.replayed_maps():
+            part.step(state.clock)
+
+    def after_epoch(epoch):
+        for part in state.replayed_maps():
+            part.catch_up_all(state.clock)
+        with torch.no_grad():
+            return {name: float(value) for name, value in state.map_costs().items()}
+
+    return training.fit(
+        state, of_epoch, held_out, loss, config.fit, run, process, steps, show,
+        after_step, after_epoch,
+    )  # fmt: skip
+
+
+def load(run, observations=None):
+    """The trained state of a run, in memory.
+
+    Parameters
+    ----------
+    run : str or Path
+    observations : Observations, optional
+        Those of the run, if already open.
+
+    Returns
+    -------
+    state : EmpiricalState
+        In evaluation mode.
+    observations : Observations
+
+    Raises
+    ------
+    InputError
+        If the run is missing, broken, or another kind of run.
+    """
+    opened = runs.open_run(run)
+    if opened.provenance["kind"] != "emissivity":
+        raise InputError(
+            f"{run}: is a {opened.provenance['kind']} run, not an emissivity run; choose one that "
+            "`seaice-lab emissivity train` made"
+        )
+    config = EmissivityConfig.parse(opened.config, Path(run) / "config.yaml")
+    if observations is None:
+        observations = open_observations(Path(run) / "observations")
+    state = EmpiricalState(config.model, observations)
+    try:
+        weights = load_file(Path(run) / "weights.safetensors")
+    except OSError as error:
+        raise InputError(f"{run}: no trained weights ({error}); train the run first") from None
+    for name in ("sea_ice", "properties", "observation_properties"):
+        if name in weights:  # trained as plain parameters
+            kept = getattr(state, name).state.clone()
+            kept[:, : weights[name].shape[1]] = weights.pop(name)
+            weights[f"{name}.state"] = kept
+    state.load_state_dict(weights)
+    return state.eval(), observations
+
+
+def hold_out(config, observations):
+    """Observations to train on and to validate with, two ndarrays of positions."""
+    held = np.random.default_rng(config.fit.seed).random(observations.size) < config.hold_out_share
+    sensors = observations.instruments.sensors
+    for name in config.hold_out_sensors:
+        if name not in sensors:
+            raise InputError(
+                f"hold_out_sensors: {name} is not among the sensors {', '.join(sensors)}"
+            )
+        held |= observations.index[:, 2] == sensors.index(name)
+    if held.all():
+        raise InputError("hold_out_sensors: no observation is left to train on; hold out fewer")
+    return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def read_batch(observations, positions):
+    """The Batch of some observations, ndarray of int positions."""
+    first, last = positions[0], positions[-1]
+    at = positions
+    if last - first == len(positions) - 1 and (np.diff(positions) == 1).all():
+        at = slice(first, last + 1)  # read as one piece
+    columns = (observations.index, observations.scalars, observations.channels)
+    return Batch(torch.from_numpy(positions),
+                 *(torch.from_numpy(np.array(column[at])) for column in columns))  # fmt: skip
+
+
+def _epochs_done(run):
+    """Finished epochs of a run that is taken up again."""
+    checkpoint = run / "checkpoint.pt"
+    if not checkpoint.exists():
+        return 0
+    return torch.load(checkpoint, map_location="cpu", weights_only=True)["state"]["epoch"]

@@ -1,0 +1,131 @@
+"""Read the numbers of the published emissivity training and lay them into our model."""
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+import xarray as xr
+
+from seaice_lab.emissivity.model import Batch, EmpiricalState, ModelConfig
+from seaice_lab.emissivity.observations import prepare
+from seaice_lab.emissivity.replay import Clock
+from seaice_lab.training import FitConfig, adamw, set_epsilon
+
+DATA = Path(__file__).parents[1] / "data" / "emissivity"
+CASES = {
+    "v1_linear": ("amsr2",),
+    "v1_deep": ("amsr2",),
+    "v1_year": ("amsr2",),
+    "v2_imagers": ("amsr2", "gmi", "ssmisf17"),
+    "v2_crosstrack": ("METOP-B",),
+}
+BATCH = 1024
+
+
+@cache
+def numbers(case):
+    """The published numbers of a case, in memory."""
+    return xr.load_dataset(DATA / case / "parity.nc", decode_times=False)
+
+
+def observations(case, folder):
+    """The observations of a case, prepared."""
+    return prepare(DATA / case / "inputs", CASES[case], Path(folder) / case, show=False)
+
+
+def build(case, seen, state=None, replayed=True):
+    """Our model of a case, with the published weights of a state."""
+    version = int(case[1])
+    options = {"network": "sigmoid"} if case == "v1_deep" else {}
+    config = ModelConfig(version=version, batch_independent=False, **options)
+    torch.manual_seed(0)
+    model = EmpiricalState(config, seen, replayed)
+    if state is not None:
+        with torch.no_grad():
+            for (name, ours), theirs in zip(
+                weights(model).items(), reference(case, state), strict=True
+            ):
+                ours.copy_(torch.from_numpy(np.ascontiguousarray(theirs)), non_blocking=False)
+                assert ours.shape == theirs.shape, name
+    return model
+
+
+def weights(model):
+    """All that is trained, as views in the published shapes and order."""
+    shape = (model.points, -1)
+    found = {
+        "seaice": model.cells("sea_ice").reshape(-1, model.points).T,
+        "properties": model.cells("properties").unflatten(0, (-1, shape[0])).transpose(0, 1),
+        "wind": model.wind_sensitivity,
+        "bias": model.bias_k,
+    }
+    if model.config.version == 2:
+        found["properties_obs"] = model.cells("observation_properties")
+    network = model.network
+    if model.config.network == "linear":
+        found |= {"kernel": network.weight, "constant": network.constant}
+    else:
+        two = (network.hidden, network.output) if model.config.version == 2 else network.layers
+        for number, layer in enumerate(two, 1):
+            found |= {f"kernel{number}": layer.weight.T, f"constant{number}": layer.bias}
+    return found
+
+
+def reference(case, state):
+    """The published arrays in the order of :func:`weights`."""
+    theirs = numbers(case)
+    linear = case in ("v1_linear", "v1_year")
+    names = ["seaice", "ice_properties" if case[1] == "1" else "ice_properties_grid",
+             "ocean_windspeed_bias", "tb_bias"]  # fmt: skip
+    if case[1] == "2":
+        names.append("ice_properties_obs")
+    names += ["emis_kernel", "emis_bias"] if linear else [
+        f"emis_layer{number}_{part}" for number in (1, 2) for part in ("kernel", "bias")
+    ]  # fmt: skip
+    found = []
+    for name in names:
+        if name == "tb_bias" and case[1] == "1":
+            both = [theirs[f"{state}_tb_bias_{surface}"].values for surface in ("seaice", "ocean")]
+            found.append(np.stack(both)[:, None])
+        else:
+            found.append(theirs[f"{state}_{name}"].values)
+    return found
+
+
+def batch(seen, first=0, last=None):
+    """Some successive observations."""
+    there = slice(first, last)
+    number = np.arange(seen.size)[there]
+    columns = (seen.index, seen.scalars, seen.channels)
+    return Batch(torch.from_numpy(number),
+                 *(torch.from_numpy(np.array(column[there])) for column in columns))  # fmt: skip
+
+
+def cost(model, part):
+    """Terms of the cost of a batch; of plain maps with that of the maps."""
+    parts = model(*model.look_up(part), *part[1:])
+    if not model.replayed_maps():
+        parts = parts | {"sea_ice": model.map_costs()["sea_ice"]}
+    return parts
+
+
+def run_steps(model, seen, steps, rate=1e-3):
+    """Train on contiguous batches in file order; yields the terms before every step."""
+    model.train()
+    model.clock = Clock(rate)
+    optimiser, _ = adamw(model, FitConfig(learning_rate=rate, weight_decay=0.0), 1)
+    firsts = range(0, seen.size, BATCH)
+    for step in range(steps):
+        first = firsts[step % len(firsts)]
+        parts = cost(model, batch(seen, first, first + BATCH))
+        optimiser.zero_grad()
+        sum(parts.values()).backward()
+        optimiser.step()
+        set_epsilon(optimiser, step + 1)
+        model.clock.tick()
+        for part in model.replayed_maps():
+            part.step(model.clock)
+        yield {name: value.item() for name, value in parts.items()}
+    for part in model.replayed_maps():
+        part.catch_up_all(model.clock)

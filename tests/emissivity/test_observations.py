@@ -1,0 +1,191 @@
+"""Reading observations: every layout, days across sensors, and input that is not right."""
+
+import shutil
+
+import netCDF4
+import numpy as np
+import pytest
+from published import CASES, DATA
+
+from seaice_lab.emissivity.observations import open_observations, prepare
+from seaice_lab.errors import InputError
+
+GMI = "gmi/gmi_{}.nc"
+
+
+@pytest.fixture
+def data(tmp_path):
+    """The files of version 2, free to be damaged."""
+    return shutil.copytree(DATA / "v2_imagers" / "inputs", tmp_path / "data")
+
+
+def read(data, folder, sensors=CASES["v2_imagers"], **options):
+    return prepare(data, sensors, folder, show=False, **options)
+
+
+def change(path, name, edit):
+    """Replace the values of a variable."""
+    with netCDF4.Dataset(path, "a") as file:
+        values = np.array(file[name][:])
+        edit(values)
+        file[name][:] = values
+
+
+def test_prepared_columns_are_used_again_until_a_file_changes(data, tmp_path):
+    folder = tmp_path / "columns"
+    first = read(data, folder)
+    made = (folder / "channels.npy").stat().st_mtime_ns
+    read(data, folder)
+    assert (folder / "channels.npy").stat().st_mtime_ns == made
+
+    change(data / GMI.format("OBSVALUE"), "OBSVALUE", lambda tb: tb.__iadd__(1))
+    again = read(data, folder)
+    assert again.fingerprint != first.fingerprint
+    assert np.nanmean(again.channels[1300:2200, 0]) == pytest.approx(
+        np.nanmean(first.channels[1300:2200, 0]) + 1, abs=1e-3
+    )
+
+
+def test_small_chunks_give_the_same_columns(data, tmp_path, monkeypatch):
+    whole = read(data, tmp_path / "whole")
+    monkeypatch.setattr("seaice_lab.emissivity.observations.CHUNK", 170)
+    parts = read(data, tmp_path / "parts")
+    for one, other in zip(whole[1:5], parts[1:5], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_sensors_that_start_on_different_days_share_the_days(data, tmp_path):
+    plain = read(data, tmp_path / "plain")
+    later = data / GMI.format("JULIAN_DAY")
+    change(later, "JULIAN_DAY", lambda day: day.__iadd__(1))
+    moved = read(data, tmp_path / "moved")
+    gmi = plain.index[:, 2] == 1
+    assert (moved.index[gmi, 1] == plain.index[gmi, 1] + 1).all()
+    assert (moved.index[~gmi, 1] == plain.index[~gmi, 1]).all()
+
+
+def test_a_first_observation_in_the_afternoon_is_in_step_zero(data, tmp_path):
+    """The published rule counts it as step -1."""
+
+    def shift(day):
+        day -= day.min() - np.floor(day.min()) - 0.2  # 16:48 UTC
+
+    change(data / GMI.format("JULIAN_DAY"), "JULIAN_DAY", shift)
+    found = read(data, tmp_path / "columns", ["gmi"])
+    assert found.index[:, 1].min() == 0
+
+
+def test_missing_values_are_missing_for_one_channel_or_one_observation(data, tmp_path):
+    def lose(values):
+        values[3, 2] = np.nan
+
+    change(data / GMI.format("TAUSFC"), "TAUSFC", lose)
+    change(data / GMI.format("TSFC"), "TSFC", lambda skin: skin.__setitem__(5, np.nan))
+    found = read(data, tmp_path / "columns")
+    there = np.isfinite(found.channels[1300:2200, 0])
+    expected = np.tile(found.instruments.present[1], (900, 1))
+    expected[3, found.instruments.positions[1][2]] = False
+    expected[5] = False
+    np.testing.assert_array_equal(there, expected)
+    assert np.isfinite(found.channels[:, 1:]).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "sentence"),
+    [
+        ("TSFC", lambda v: v.__isub__(273.15), "TSFC runs from .* check its units"),
+        ("CLOUD_FRACTION", lambda v: v.__imul__(100), "CLOUD_FRACTION runs from"),
+        ("JULIAN_DAY", lambda v: v.__setitem__(slice(None), v[::-1].copy()), "not sorted"),
+        ("JULIAN_DAY", lambda v: v.__setitem__(7, np.nan), "observation 7 is nan"),
+        ("JULIAN_DAY", lambda v: v.__isub__(2.4e6), "expected astronomical Julian days"),
+        ("IGRID", lambda v: v.__setitem__(0, 60), "0 to 60.* 60 grid points"),
+        ("IGRID", lambda v: v.__setitem__(0, -1), "IGRID runs from -1"),
+    ],
+)
+def test_wrong_values_are_refused(name, damage, sentence, data, tmp_path):
+    path = data / GMI.format(name)
+    change(path, name, damage)
+    with pytest.raises(InputError, match=sentence):
+        read(data, tmp_path / "columns")
+    assert not (tmp_path / "columns").exists()
+
+
+def rewrite(path, name, values):
+    path.unlink()
+    with netCDF4.Dataset(path, "w") as file:
+        for axis, length in enumerate(values.shape):
+            file.createDimension(f"d{axis}", length)
+        variable = file.createVariable(name, values.dtype, [f"d{a}" for a in range(values.ndim)])
+        variable[:] = values
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "sentence"),
+    [
+        ("TUP", np.ones((900, 12), "f4"), "TUP has 12 channels, gmi has 13"),
+        ("TUP", np.ones((899, 13), "f4"), "JULIAN_DAY has 900 observations"),
+        ("TSFC", np.ones((900, 1), "f4"), r"TSFC has shape \(900, 1\)"),
+        ("IGRID", np.full(900, 2.0**24, "f4"), "not exact indices"),
+        ("IGRID", np.full(900, 3.5), "not exact indices"),
+        ("TSFX", np.ones(900, "f4"), None),
+    ],
+)
+def test_wrong_shapes_are_refused(name, values, sentence, data, tmp_path):
+    if sentence is None:
+        (data / GMI.format("TSFC")).unlink()
+        sentence = "gmi_TSFC.nc: is missing, so gmi has no TSFC"
+    else:
+        rewrite(data / GMI.format(name), name, values)
+    with pytest.raises(InputError, match=sentence):
+        read(data, tmp_path / "columns")
+
+
+def test_maps_that_do_not_fit_are_refused(data, tmp_path):
+    guess = data / "ifs_seaice_initials_year.nc"
+    shutil.copy(guess, data / "ifs_seaice_other.nc")
+    with pytest.raises(InputError, match="2 files match ifs_seaice"):
+        read(data, tmp_path / "columns")
+    (data / "ifs_seaice_other.nc").unlink()
+    change(guess, "SEAICE", lambda sic: sic.__imul__(100))
+    with pytest.raises(InputError, match="SEAICE runs from"):
+        read(data, tmp_path / "columns")
+    rewrite(guess, "SEAICE", np.zeros((59, 6), "f4"))
+    with pytest.raises(InputError, match="positions of the 59 grid points are missing"):
+        read(data, tmp_path / "columns")
+    rewrite(guess, "OTHER", np.zeros((60, 6), "f4"))
+    with pytest.raises(InputError, match="holds no SEAICE, found OTHER"):
+        read(data, tmp_path / "columns")
+
+
+def test_places_that_hold_nothing_are_refused(data, tmp_path):
+    with pytest.raises(InputError, match="no such file or folder"):
+        read(tmp_path / "nowhere", tmp_path / "columns")
+    with pytest.raises(InputError, match="no observation in steps 40 to the end"):
+        read(data, tmp_path / "columns", step_start=40)
+    (data / GMI.format("TSFC")).write_text("no NetCDF")
+    with pytest.raises(InputError, match="gmi_TSFC.nc: cannot be read"):
+        read(data, tmp_path / "columns")
+    with pytest.raises(InputError, match="holds no prepared observations"):
+        open_observations(tmp_path)
+
+
+def test_a_killed_preparation_goes_on(data, tmp_path, monkeypatch):
+    whole = read(data, tmp_path / "whole")
+    monkeypatch.setattr("seaice_lab.emissivity.observations.CHUNK", 500)
+    module = "seaice_lab.emissivity.observations._write_chunk"
+    from seaice_lab.emissivity import observations
+
+    plain, calls = observations._write_chunk, []
+
+    def dies(*arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        plain(*arguments)
+
+    monkeypatch.setattr(module, dies)
+    with pytest.raises(KeyboardInterrupt):
+        read(data, tmp_path / "parts")
+    parts = read(data, tmp_path / "parts")
+    assert len(calls) == 3 + 5  # of seven chunks two were done
+    np.testing.assert_array_equal(whole.channels, parts.channels)
