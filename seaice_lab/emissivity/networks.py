@@ -81,12 +81,14 @@ class FrequencyEmissivity(nn.Module):
         known = [cold, properties]
         if self.zenith_input:
             known.append((zenith - 30) / 30)
-        weight = self.hidden.weight
-        # the frequency's share of the hidden layer is the same for all observations of a sensor
-        of_state = torch.cat(known, 1) @ weight[:, :-1].T + self.hidden.bias
-        of_frequency = (frequency / 100)[..., None] * weight[:, -1]
-        hidden = torch.sigmoid(of_state[:, None] + of_frequency)
-        seen_v, seen_h = torch.sigmoid(self.output(hidden)).unbind(-1)
+        weight, bias = self.hidden.weight, self.hidden.bias
+        # units first, channels last: the loops of the processor are long, and what is the same for
+        # all channels is computed once
+        of_state = weight[:, :-1] @ torch.cat(known, 1).T + bias[:, None]
+        of_frequency = (frequency / 100) * weight[:, -1, None, None]
+        hidden = torch.sigmoid(of_state[:, :, None] + of_frequency)
+        output = self.output.weight @ hidden.flatten(1) + self.output.bias[:, None]
+        seen_v, seen_h = torch.sigmoid(output).unflatten(1, hidden.shape[1:])
         if self.nadir:
             seen_v, seen_h = towards_nadir(seen_v, seen_h, zenith)
         return vertical * seen_v + (1 - vertical) * seen_h

@@ -165,7 +165,8 @@ def open_observations(folder):
     folder = Path(folder)
     facts = _facts(folder)
     try:
-        columns = [np.load(folder / f"{name}.npy", mmap_mode="r")
+        # copy on write: torch takes only arrays that it may write to
+        columns = [np.load(folder / f"{name}.npy", mmap_mode="c")
                    for name in ("index", "scalars", "channels", "julian_day")]  # fmt: skip
         with np.load(folder / "maps.npz") as maps:
             maps = dict(maps)

@@ -34,7 +34,8 @@ class Clock:
     With d_j = 0.999^(j/2) - 1 and r = sqrt(v) / (sqrt(v) + 1e-7) this is
     - m / (sqrt(v) + 1e-7) sum_n (-r)^n c_n(t, k), c_n = sum_j a_(t+j) 0.9^j d_j^n,
     a series that converges fast, because d_j stays small while 0.9^j lasts. ``moments`` holds the
-    c_n from every earlier step t to now, ``alphas`` the length of every step.
+    c_n from every earlier step t to now, ``alphas`` the length of every step, and ``decays`` what
+    is left of m and v after k steps.
     """
 
     def __init__(self, learning_rate, steps=0):
@@ -43,6 +44,7 @@ class Clock:
         self.weight = BETA1**after * (BETA2 ** (after / 2) - 1) ** np.arange(TERMS)
         self.moments = np.zeros((1024, TERMS))
         self.alphas = np.zeros(1024)
+        self.decays = decay_table(1024)
         for _ in range(steps):
             self.tick()
 
@@ -52,10 +54,16 @@ class Clock:
         if self.steps == len(self.alphas):
             self.moments = np.concatenate([self.moments, np.zeros_like(self.moments)])
             self.alphas = np.concatenate([self.alphas, np.zeros_like(self.alphas)])
+            self.decays = decay_table(len(self.alphas))
         alpha = math.sqrt(1 - BETA2**self.steps) / (1 - BETA1**self.steps)
         self.alphas[self.steps] = alpha = alpha * self.learning_rate
         first = max(self.steps - FORGOTTEN, 0)
         self.moments[first : self.steps] += alpha * self.weight[first - self.steps :]
+
+
+def decay_table(length):
+    """0.9^k and 0.999^k, ndarray (k, 2)."""
+    return np.array([BETA1, BETA2]) ** np.arange(length)[:, None]
 
 
 class ReplayedMap(nn.Module):
@@ -107,7 +115,7 @@ class ReplayedMap(nn.Module):
         """Take the steps that some cells have missed."""
         if self.width:
             catch_up(rows.numpy(), self.state.numpy(), self.width, clock.steps, clock.moments,
-                     clock.alphas, *self.pull(), self.bounded)  # fmt: skip
+                     clock.alphas, clock.decays, *self.pull(), self.bounded)  # fmt: skip
 
     def catch_up_all(self, clock):
         """Take the steps that any cell has missed."""
@@ -138,7 +146,7 @@ def penalty_gradient(value, outside, low):
 
 
 @njit(cache=True, error_model="numpy")
-def catch_up(rows, state, width, steps, moments, alphas, outside, low, bounded):
+def catch_up(rows, state, width, steps, moments, alphas, decays, outside, low, bounded):
     """Bring some cells of a map to the present step, in place.
 
     Parameters
@@ -147,7 +155,7 @@ def catch_up(rows, state, width, steps, moments, alphas, outside, low, bounded):
     state : ndarray (cell, 4 * width + 1)
         As in ReplayedMap.
     width, steps : int
-    moments, alphas : ndarray
+    moments, alphas, decays : ndarray
         From Clock.
     outside, low : float
         Of :func:`penalty_gradient`; 0 where there is none.
@@ -172,7 +180,7 @@ def catch_up(rows, state, width, steps, moments, alphas, outside, low, bounded):
                 waiting[count] = row
                 count += 1
                 continue
-        decay, fade = BETA1**missed, BETA2**missed
+        decay, fade = decays[missed]
         for at in range(width):
             m, v = cell[width + at], cell[2 * width + at]
             if m != 0:

@@ -18,6 +18,7 @@ from seaice_lab.training import FitConfig
 
 ADAM = {"batch_size": 1024, "learning_rate": 1e-3, "weight_decay": 0.0, "schedule": "constant"}
 EPOCHS = {1: 8, 2: 25}
+MAPS = ("sea_ice", "properties", "observation_properties")
 
 
 class EmissivityConfig(Config):
@@ -111,11 +112,19 @@ def train(config, run, show=True):
         return (read_batch(observations, held_at[first : first + batch])
                 for first in range(0, len(held_at), batch))  # fmt: skip
 
-    def loss(forward, batch):
-        parts = forward(*state.look_up(Batch(*batch)), *batch[1:])
+    differentiated = differentiate(state, config.fit.compile)
+
+    def loss(_, batch):
+        seen = (*state.look_up(Batch(*batch)), *batch[1:])
+        if state.training:
+            total, parts = differentiated(*seen)
+        else:
+            parts = state(*seen)
+            total = sum(parts.values())
         if not state.replayed_maps():
             parts = parts | {"sea_ice": state.map_costs()["sea_ice"]}
-        return sum(parts.values()), parts
+            total = total + parts["sea_ice"]
+        return total, parts
 
     def after_step():
         state.clock.tick()
@@ -128,10 +137,57 @@ def train(config, run, show=True):
         with torch.no_grad():
             return {name: float(value) for name, value in state.map_costs().items()}
 
+    # what is compiled here is the cost with its gradient, not the model alone
+    fit = config.fit.model_copy(update={"compile": "never"})
     return training.fit(
-        state, of_epoch, held_out, loss, config.fit, run, process, steps, show,
-        after_step, after_epoch,
-    )  # fmt: skip
+        state, of_epoch, held_out, loss, fit, run, process, steps, show, after_step, after_epoch
+    )
+
+
+def differentiate(state, compiled):
+    """The cost of a batch together with its gradient, in one graph that can be compiled.
+
+    Parameters
+    ----------
+    state : EmpiricalState
+    compiled : "auto", "always" or "never"
+        As in FitConfig.
+
+    Returns
+    -------
+    callable
+        Takes what ``state(...)`` takes; gives the total, through which one may differentiate
+        backwards, and the terms.
+    """
+    names = [name for name, value in state.named_parameters() if value.requires_grad]
+    names = [name for name in names if name not in MAPS]
+
+    def cost(parameters, days, properties, *rest):
+        parts = torch.func.functional_call(state, parameters, (days, properties, *rest))
+        return sum(parts.values()), parts
+
+    both = torch.func.grad_and_value(cost, argnums=(0, 1, 2), has_aux=True)
+    if compiled == "always" or (compiled == "auto" and training.can_compile()):
+        both = torch.compile(both)
+
+    class Cost(torch.autograd.Function):
+        @staticmethod
+        def forward(context, days, properties, index, scalars, channels, *values):
+            parameters = dict(zip(names, values, strict=True))
+            (by_parameter, *by_map), (total, parts) = both(
+                parameters, days, properties, index, scalars, channels
+            )
+            context.gradients = (*by_map, None, None, None, *by_parameter.values())
+            return total, parts
+
+        @staticmethod
+        def backward(context, weight, _):
+            return tuple(g if g is None else weight * g for g in context.gradients)
+
+    def differentiated(*seen):
+        return Cost.apply(*seen, *(state.get_parameter(name) for name in names))
+
+    return differentiated
 
 
 def load(run, observations=None):
@@ -168,7 +224,7 @@ def load(run, observations=None):
         weights = load_file(Path(run) / "weights.safetensors")
     except OSError as error:
         raise InputError(f"{run}: no trained weights ({error}); train the run first") from None
-    for name in ("sea_ice", "properties", "observation_properties"):
+    for name in MAPS:
         if name in weights:  # trained as plain parameters
             kept = getattr(state, name).state.clone()
             kept[:, : weights[name].shape[1]] = weights.pop(name)
@@ -194,13 +250,9 @@ def hold_out(config, observations):
 
 def read_batch(observations, positions):
     """The Batch of some observations, ndarray of int positions."""
-    first, last = positions[0], positions[-1]
-    at = positions
-    if last - first == len(positions) - 1 and (np.diff(positions) == 1).all():
-        at = slice(first, last + 1)  # read as one piece
+    number = torch.from_numpy(positions)
     columns = (observations.index, observations.scalars, observations.channels)
-    return Batch(torch.from_numpy(positions),
-                 *(torch.from_numpy(np.array(column[at])) for column in columns))  # fmt: skip
+    return Batch(number, *(torch.from_numpy(column)[number] for column in columns))
 
 
 def _epochs_done(run):
