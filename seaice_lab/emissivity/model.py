@@ -147,9 +147,10 @@ class EmpiricalState(nn.Module):
                 )
             self.anchor = seen_by.channels.index(known[0])
             self.lowest = config.emissivity_background[known[0]]
+        self.network_properties = config.n_properties + config.n_observation_properties
         self.network = build_network(
-            config.network, config.n_properties + config.n_observation_properties,
-            len(seen_by.channels), config.layers, config.width, config.zenith_input, config.nadir,
+            config.network, self.network_properties, len(seen_by.channels), config.layers,
+            config.width, config.zenith_input, config.nadir,
         )  # fmt: skip
         self.network.requires_grad_(not config.freeze_network)
         self.clock = None
@@ -262,13 +263,8 @@ class EmpiricalState(nn.Module):
         Simulation
         """
         sensor = index[:, 2].long()
-        skin, wind, _, position, zenith = scalars.split(1, 1)
-        first, step = self.scan[sensor].split(1, 1)
-        angle = -first + (position.nan_to_num(1.0) - 1) * step
-        ice = self.network(
-            physics.skin_temperature_index(skin), properties, self.frequency[sensor],
-            physics.vertical_share(self.vertical, angle), zenith,
-        )  # fmt: skip
+        skin, wind = scalars[:, :1], scalars[:, 1:2]
+        ice = self.network(*self.network_inputs(properties, sensor, scalars))
         ocean = channels[:, EMISSIVITY_WATER] + wind * self.wind_sensitivity
         sea = skin.clip(physics.FREEZING_SEA_K) if self.config.freezing_sea else skin
         tb = physics.brightness_temperature(
@@ -278,6 +274,16 @@ class EmpiricalState(nn.Module):
         of_ice, of_ocean = self.bias_k[ICE][sensor], self.bias_k[OCEAN][sensor]
         tb = tb + ice_fraction * of_ice + (1 - ice_fraction) * of_ocean
         return Simulation(tb, ice, ice_fraction)
+
+    def network_inputs(self, properties, sensor, scalars):
+        """What the emissivity network takes."""
+        skin, _, _, position, zenith = scalars.split(1, 1)
+        first, step = self.scan[sensor].split(1, 1)
+        angle = -first + (position.nan_to_num(1.0) - 1) * step
+        return (
+            physics.skin_temperature_index(skin), properties, self.frequency[sensor],
+            physics.vertical_share(self.vertical, angle), zenith,
+        )  # fmt: skip
 
     def departures(self, simulated, index, channels):
         """(observed - simulated) / error, 0 where missing; (observation, channel)."""
@@ -311,6 +317,18 @@ class EmpiricalState(nn.Module):
         errors = [error for first, error in self.config.false_ice_error if first <= self.epoch]
         return errors[-1] if errors else None
 
+    def sea_ice_cost(self, sea_ice):
+        """What each concentration costs by itself, in units of its error."""
+        cost = ((sea_ice - sea_ice.clamp(0, 1)) / self.config.sea_ice_error) ** 2
+        error = self.false_ice_error()
+        if error:
+            hump = HUMP_TOP * HUMP_SIDE - HUMP_SLOPE * (HUMP_TOP - sea_ice) ** 2
+            low = torch.where(sea_ice < HUMP_END - HUMP_SIDE, hump, (HUMP_END - sea_ice) ** 2)
+            low = torch.where(sea_ice <= HUMP_SIDE, sea_ice**2, low)
+            inside = (sea_ice > 0) & (sea_ice < HUMP_END)
+            cost = cost + torch.where(inside, low, 0.0) / error**2
+        return cost
+
     def map_costs(self):
         """Costs of the maps, over every cell, and a diagnostic.
 
@@ -322,16 +340,7 @@ class EmpiricalState(nn.Module):
             published.
         """
         sea_ice = self.cells("sea_ice")[:, 0]
-        beyond = (sea_ice - sea_ice.clamp(0, 1)) / self.config.sea_ice_error
-        cost = (beyond**2).sum()
-        error = self.false_ice_error()
-        if error:
-            hump = HUMP_TOP * HUMP_SIDE - HUMP_SLOPE * (HUMP_TOP - sea_ice) ** 2
-            rising, falling = sea_ice**2, (HUMP_END - sea_ice) ** 2
-            low = torch.where(sea_ice < HUMP_END - HUMP_SIDE, hump, falling)
-            low = torch.where(sea_ice <= HUMP_SIDE, rising, low)
-            inside = (sea_ice > 0) & (sea_ice < HUMP_END)
-            cost = cost + torch.where(inside, low, 0.0).sum() / error**2
+        cost = self.sea_ice_cost(sea_ice).sum()
         present = sea_ice.reshape(-1, self.points)[self.lags :] > ICE_PRESENT
         warm = 4 * present * (self.skin_temperature_map.T - WARM_K).clip(0)
         return {"sea_ice": cost / self.size, "skin_temperature": warm.mean() / self.size}

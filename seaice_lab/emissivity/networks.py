@@ -28,6 +28,24 @@ class LinearEmissivity(nn.Module):
     def forward(self, cold, properties, frequency, vertical, zenith):
         return torch.cat([cold, properties], 1) @ self.weight + self.constant
 
+    def linearised(self, cold, properties, frequency, vertical, zenith):
+        """Emissivity and its derivatives: by property, and by weight in order of parameters.
+
+        Returns
+        -------
+        emissivity : Tensor (observation, channel)
+        by_property : Tensor (observation, channel, property)
+        by_weight : Tensor (observation, channel, weight)
+        """
+        known = torch.cat([cold, properties, torch.ones_like(cold)], 1)
+        n, channels = len(known), self.weight.shape[1]
+        by_weight = known.new_zeros(n, channels, known.shape[1], channels)
+        every = torch.arange(channels)
+        by_weight[:, every, :, every] = known.expand(channels, -1, -1)
+        by_property = self.weight[1:].T.expand(n, -1, -1)
+        emissivity = self(cold, properties, frequency, vertical, zenith)
+        return emissivity, by_property, by_weight.flatten(2)
+
 
 class SigmoidEmissivity(nn.Module):
     """Version 1's deep variant: hidden sigmoid layers of one width, a sigmoid output a channel."""
@@ -78,20 +96,50 @@ class FrequencyEmissivity(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, cold, properties, frequency, vertical, zenith):
+        _, _, seen = self._layers(cold, properties, frequency, zenith)
+        share_v, share_h = self._shares(vertical, zenith)
+        return share_v * seen[0] + share_h * seen[1]
+
+    def linearised(self, cold, properties, frequency, vertical, zenith):
+        """As in LinearEmissivity."""
+        known, hidden, seen = self._layers(cold, properties, frequency, zenith)
+        shares = torch.stack(self._shares(vertical.expand_as(seen[0]), zenith))
+        by_output = shares * seen * (1 - seen)
+        by_hidden = (self.output.weight.T @ by_output.flatten(1)).unflatten(1, seen.shape[1:])
+        by_hidden = by_hidden * hidden * (1 - hidden)
+        first = self.hidden.weight[:, 1 : 1 + properties.shape[1]]
+        by_property = (first.T @ by_hidden.flatten(1)).unflatten(1, seen.shape[1:])
+        inputs = [one[:, None].expand_as(seen[0]) for one in known.T]
+        inputs.append((frequency / 100).expand_as(seen[0]))
+        by_weight = [unit * one for unit in by_hidden for one in inputs] + list(by_hidden)
+        by_weight += [one * unit for one in by_output for unit in hidden] + list(by_output)
+        emissivity = (shares * seen).sum(0)
+        return emissivity, by_property.permute(1, 2, 0), torch.stack(by_weight, -1)
+
+    def _layers(self, cold, properties, frequency, zenith):
+        """Inputs (observation, n), hidden units and (V, H) outputs, (unit, observation, channel).
+
+        Units first, channels last: the loops of the processor are long, and what is the same for
+        all channels is computed once.
+        """
         known = [cold, properties]
         if self.zenith_input:
             known.append((zenith - 30) / 30)
+        known = torch.cat(known, 1)
         weight, bias = self.hidden.weight, self.hidden.bias
-        # units first, channels last: the loops of the processor are long, and what is the same for
-        # all channels is computed once
-        of_state = weight[:, :-1] @ torch.cat(known, 1).T + bias[:, None]
+        of_state = weight[:, :-1] @ known.T + bias[:, None]
         of_frequency = (frequency / 100) * weight[:, -1, None, None]
         hidden = torch.sigmoid(of_state[:, :, None] + of_frequency)
         output = self.output.weight @ hidden.flatten(1) + self.output.bias[:, None]
-        seen_v, seen_h = torch.sigmoid(output).unflatten(1, hidden.shape[1:])
-        if self.nadir:
-            seen_v, seen_h = towards_nadir(seen_v, seen_h, zenith)
-        return vertical * seen_v + (1 - vertical) * seen_h
+        return known, hidden, torch.sigmoid(output).unflatten(1, hidden.shape[1:])
+
+    def _shares(self, vertical, zenith):
+        """Shares of the vertical and the horizontal output in what a channel sees."""
+        if not self.nadir:
+            return vertical, 1 - vertical
+        own, other = towards_nadir(1.0, 0.0, zenith)
+        return (vertical * own + (1 - vertical) * other,
+                vertical * other + (1 - vertical) * own)  # fmt: skip
 
 
 def build_network(name, n_properties, n_channels, layers, width, zenith_input=False, nadir=False):

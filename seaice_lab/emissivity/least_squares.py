@@ -1,0 +1,385 @@
+"""The cost of observations as a least-squares problem of cells, with a small network in common.
+
+An observation touches one cell of its day: one concentration at the observation (a mixture of
+days), a few properties, perhaps numbers of its own. Departures are linearised, an observation's own
+numbers eliminated at once, and what is left summed cell by cell.
+"""
+
+from typing import NamedTuple
+
+import torch
+
+from seaice_lab.emissivity import physics
+from seaice_lab.emissivity.model import HUMP_SIDE, PUBLISHED_BATCH
+from seaice_lab.emissivity.networks import FIRST_CONSTANT
+from seaice_lab.emissivity.observations import (
+    EMISSIVITY_WATER,
+    REFLECTED,
+    TB,
+    TRANSMITTANCE,
+    UPWELLING,
+)
+from seaice_lab.emissivity.replay import HUMP_END, HUMP_SLOPE, HUMP_TOP
+from seaice_lab.emissivity.sensors import ICE, OCEAN
+
+CHUNK = 5_000  # observations handled together
+STILL = 1e-4  # curvature that keeps a cell in place which nothing determines
+LARGEST_MOVE = 0.4  # of a concentration in one step
+SWEEPS = 12
+SOFT_FLOOR = 0.003
+WEIGHT_ERROR = 5.0  # of the network's weights around 0: holds directions that nothing determines
+FLAT = 1e-3  # share of the mean curvature that damps weights whose own curvature is small
+
+
+class State(NamedTuple):
+    """What is unknown: (lag + step, point), (step and point, K), (observation, Q), (weight,)."""
+
+    sea_ice: torch.Tensor
+    properties: torch.Tensor
+    own: torch.Tensor
+    weights: torch.Tensor
+
+
+class Normal(NamedTuple):
+    """Normal equations of the cells and the network, and how an observation's own number follows.
+
+    With n = 1 + K unknowns a cell (concentration at the observation, properties), p weights:
+    ``cost`` (point,), ``curvature`` (cell, n, n), ``slope`` (cell, n), ``cross`` (cell, n, p),
+    ``of_weights`` (p, p), ``slope_of_weights`` (p,); an observation's own Q numbers move by
+    ``own`` - ``own_by_cell`` . cell - ``own_by_weight`` . weights.
+    """
+
+    cost: torch.Tensor
+    curvature: torch.Tensor
+    slope: torch.Tensor
+    cross: torch.Tensor | None
+    of_weights: torch.Tensor | None
+    slope_of_weights: torch.Tensor | None
+    own: torch.Tensor
+    own_by_cell: torch.Tensor
+    own_by_weight: torch.Tensor | None
+
+
+class Problem:
+    """The cost of some observations as a least-squares problem.
+
+    Parameters
+    ----------
+    model : EmpiricalState
+        Gives network, constants and the physics; its network and biases are set to the weights
+        that are tried.
+    index, scalars, channels : Tensor
+        As in Observations; the grid points in ``index`` count from 0 to ``points``.
+    property_error : float
+    share : float
+        Of all observations that these are: the costs that belong to no observation are divided
+        alike.
+    floor_error : float
+        Least error of the lower limit of the emissivity. The published limit is so stiff (about
+        0.0003) that steps run back and forth across it; a softer one leads close to its minimum.
+    """
+
+    def __init__(
+        self, model, index, scalars, channels, points, property_error, share=1.0,
+        floor_error=SOFT_FLOOR,
+    ):  # fmt: skip
+        self.model, self.points, self.share = model, points, share
+        self.index, self.scalars, self.channels = index, scalars, channels
+        self.background = 1 / property_error**2
+        self.stiff_floor = (PUBLISHED_BATCH / model.size) ** 0.5 / model.config.emissivity_error
+        self.floor = min(self.stiff_floor, 1 / floor_error)
+        names = ("network", "wind_sensitivity", "bias_k")
+        self.parameters = [value for name in names for value in _parameters(model, name)]
+        self.sizes = [value.numel() for value in self.parameters]
+
+    def some_points(self, state, share, generator):
+        """The same problem on some grid points, chosen at random.
+
+        Returns
+        -------
+        Problem, State
+        at : (Tensor of bool (point,), Tensor of int64 (observation,))
+            The points and observations it has.
+        """
+        chosen = torch.rand(self.points, generator=generator) < share
+        chosen[torch.randint(self.points, (1,), generator=generator)] = True
+        at = torch.nonzero(chosen[self.index[:, 0].long()])[:, 0]
+        index, scalars, channels = self.index[at], self.scalars[at], self.channels[at]
+        index[:, 0] = (torch.cumsum(chosen, 0) - 1)[index[:, 0].long()].to(index.dtype)
+        part = Problem(
+            self.model, index, scalars, channels, int(chosen.sum()), self.background**-0.5,
+            len(at) / len(self.index),
+        )  # fmt: skip
+        start = State(
+            state.sea_ice[:, chosen],
+            state.properties.unflatten(0, (-1, self.points))[:, chosen].flatten(0, 1),
+            state.own[at], state.weights,
+        )  # fmt: skip
+        return part, start, (chosen, at)
+
+    def with_points(self, state, found, at):
+        """A state of this problem with what was found on some points."""
+        chosen, observations = at
+        sea_ice, properties, own = (part.clone() for part in state[:3])
+        sea_ice[:, chosen] = found.sea_ice
+        cells = found.properties.unflatten(0, (-1, int(chosen.sum())))
+        properties.unflatten(0, (-1, self.points))[:, chosen] = cells
+        own[observations] = found.own
+        return State(sea_ice, properties, own, found.weights)
+
+    def get_weights(self):
+        """Network, wind dependence and biases in one vector."""
+        return torch.nn.utils.parameters_to_vector(self.parameters).detach().clone()
+
+    def set_weights(self, weights):
+        # a copy, as the parameters share the memory of what they are given
+        torch.nn.utils.vector_to_parameters(weights.clone(), self.parameters)
+
+    def background_of_weights(self, weights):
+        """Curvature (p,), slope (p,) and cost of what holds biases and anchors."""
+        model = self.model
+        curvature, centre = torch.zeros_like(weights), torch.zeros_like(weights)
+        bias = slice(len(weights) - model.bias_k.numel(), None)
+        of_network = len(weights) - model.bias_k.numel() - len(model.wind_sensitivity)
+        curvature[:of_network] = 1 / WEIGHT_ERROR**2
+        error = model.bias_error.expand_as(model.bias_k)
+        curvature[bias] = self.share / error.flatten() ** 2
+        centre[bias] = model.bias_background.expand_as(model.bias_k).flatten()
+        if model.anchor is None and model.config.network == "linear":
+            at = model.network.weight.numel()
+            curvature[at] = self.share / model.config.emissivity_error**2
+            centre[at] = FIRST_CONSTANT
+        away = centre - weights
+        return curvature, curvature * away, (curvature * away**2).sum()
+
+    def normal(self, state, with_weights):
+        """Cost and normal equations at a state, a Normal."""
+        self.set_weights(state.weights)
+        days, points = len(state.properties) // self.points, self.points
+        n, q = 1 + state.properties.shape[1], state.own.shape[1]
+        p = len(state.weights) if with_weights else 0
+        cells = days * points
+        curvature, slope = torch.zeros(cells, n * n), torch.zeros(cells, n)
+        cost = torch.zeros(points)
+        cross = torch.zeros(cells, n, p) if p else None
+        of_weights = torch.zeros(p, p, dtype=torch.float64) if p else None
+        slope_of_weights = torch.zeros(p, dtype=torch.float64) if p else None
+        size = len(self.index)
+        own, own_by_cell = torch.zeros(size, q), torch.zeros(size, q, n)
+        own_by_weight = torch.zeros(size, q, p) if p else None
+        for first in range(0, size, CHUNK):
+            there = slice(first, min(first + CHUNK, size))
+            cell, residual, by_state, by_weight = self.linearise(there, state, with_weights)
+            gram = by_state.mT @ by_state
+            lean = (by_state.mT @ residual[..., None])[..., 0]
+            spread = (residual**2).sum(1)
+            if q:
+                spread = spread + self.background * (state.own[there] ** 2).sum(1)
+                lean[:, n:] -= self.background * state.own[there]
+                tight = torch.linalg.inv(gram[:, n:, n:] + self.background * torch.eye(q))
+                own_by_cell[there] = tight @ gram[:, n:, :n]
+                own[there] = (tight @ lean[:, n:, None])[..., 0]
+                side, rest = gram[:, :n, n:], lean[:, n:]
+                gram, lean = (
+                    gram[:, :n, :n] - side @ own_by_cell[there],
+                    lean[:, :n] - (side @ own[there][..., None])[..., 0],
+                )
+            curvature.index_add_(0, cell, gram.flatten(1))
+            slope.index_add_(0, cell, lean)
+            cost.index_add_(0, cell % points, spread)
+            if p:
+                mixed = by_state.mT @ by_weight
+                flat = by_weight.flatten(0, 1)
+                of_weights += flat.T @ flat
+                slope_of_weights += flat.T @ residual.flatten()
+                if q:
+                    own_by_weight[there] = tight @ mixed[:, n:]
+                    of_weights -= mixed[:, n:].flatten(0, 1).T @ own_by_weight[there].flatten(0, 1)
+                    slope_of_weights -= own_by_weight[there].flatten(0, 1).T @ rest.flatten()
+                    mixed = mixed[:, :n] - side @ own_by_weight[there]
+                cross.index_add_(0, cell, mixed)
+        curvature = curvature.reshape(cells, n, n)
+        curvature[:, range(1, n), range(1, n)] += self.background
+        slope[:, 1:] -= self.background * state.properties
+        inside = self.background * (state.properties**2).sum(1).reshape(days, points).sum(0)
+        cost += inside + self.model.sea_ice_cost(state.sea_ice).sum(0)
+        return Normal(cost, curvature, slope, cross, of_weights, slope_of_weights,
+                      own, own_by_cell, own_by_weight)  # fmt: skip
+
+    def linearise(self, there, state, with_weights):
+        """Departures of some observations and their derivatives, in units of the error.
+
+        Returns
+        -------
+        cell : Tensor of int64 (observation,)
+        residual : Tensor (observation, row)
+            One row a channel, and one for the lower limit of the emissivity where there is one.
+        by_state : Tensor (observation, row, 1 + K + Q)
+        by_weight : Tensor (observation, row, p) or None
+        """
+        model = self.model
+        index, scalars, channels = self.index[there], self.scalars[there], self.channels[there]
+        point, step, sensor = index.long().unbind(1)
+        cell = step * self.points + point
+        days = torch.stack(
+            [state.sea_ice[step + model.lags - lag, point] for lag in range(model.lags + 1)], 1
+        )
+        ice_fraction = model.mixture(days)
+        properties = torch.cat([state.properties[cell], state.own[there]], 1)
+        inputs = model.network_inputs(properties, sensor, scalars)
+        with torch.no_grad():
+            ice, by_property, of_network = model.network.linearised(*inputs)
+        skin, wind = scalars[:, :1], scalars[:, 1:2]
+        sea = skin.clip(physics.FREEZING_SEA_K) if model.config.freezing_sea else skin
+        transmittance, reflected = channels[:, TRANSMITTANCE], channels[:, REFLECTED]
+        # brightness temperature is linear in the emissivity of each surface, with these slopes
+        gain, gain_sea = transmittance * skin - reflected, transmittance * sea - reflected
+        ocean = channels[:, EMISSIVITY_WATER] + wind * model.wind_sensitivity.detach()
+        bias = model.bias_k.detach()[:, sensor]
+        open_water = reflected + channels[:, UPWELLING] + ocean * gain_sea + bias[OCEAN]
+        by_ice = ice * gain - ocean * gain_sea + bias[ICE] - bias[OCEAN]
+        weight = model.inverse_error[sensor] * channels[:, TB].isfinite()
+        residual = channels[:, TB].nan_to_num(0.0) - open_water - ice_fraction * by_ice
+        residual, by_ice = residual * weight, by_ice * weight
+        by_emissivity = ice_fraction * gain * weight
+        by_state = torch.cat([by_ice[..., None], by_emissivity[..., None] * by_property], 2)
+        limit = None
+        if model.anchor is not None:
+            lacking = (model.lowest - ice[:, model.anchor]).clip(0) * self.floor
+            limit = (lacking > 0) * self.floor
+            residual = torch.cat([residual, lacking[:, None]], 1)
+            of_limit = limit[:, None] * by_property[:, model.anchor]
+            row = torch.cat([torch.zeros_like(of_limit[:, :1]), of_limit], 1)
+            by_state = torch.cat([by_state, row[:, None]], 1)
+        if not with_weights:
+            return cell, residual, by_state, None
+        parts = [by_emissivity[..., None] * of_network]
+        parts.append(torch.diag_embed((1 - ice_fraction) * wind * gain_sea * weight))
+        n_sensors, n_channels = model.bias_k.shape[1:]
+        of_sensor = torch.nn.functional.one_hot(sensor, n_sensors)[:, None, :, None]
+        for share in (ice_fraction, 1 - ice_fraction):
+            each = torch.diag_embed(share * weight)
+            parts.append((each[:, :, None] * of_sensor).flatten(2))
+        by_weight = torch.cat(parts, 2)
+        if limit is not None:
+            row = torch.zeros_like(by_weight[:, 0])
+            row[:, : of_network.shape[2]] = limit[:, None] * of_network[:, model.anchor]
+            by_weight = torch.cat([by_weight, row[:, None]], 1)
+        return cell, residual, by_state, by_weight
+
+    def step(self, state, normal, damping):
+        """The state after a step.
+
+        ``damping`` (point,) is the share of each curvature that is added to it.
+        """
+        days, points = len(state.properties) // self.points, self.points
+        damped = damping.repeat(days)[:, None] * normal.curvature.diagonal(dim1=1, dim2=2)
+        whole = normal.curvature + torch.diag_embed(damped + STILL)
+        slope, weights = normal.slope, state.weights
+        move = None
+        if normal.cross is not None:
+            curvature, lean, _ = self.background_of_weights(weights)
+            solved = torch.linalg.inv(whole) @ torch.cat([normal.cross, slope[..., None]], 2)
+            flat = normal.cross.flatten(0, 1).double()
+            of_weights = normal.of_weights + torch.diag(curvature.double())
+            size = of_weights.diagonal()
+            of_weights += torch.diag(damping[0] * (size + size.mean() * FLAT))
+            of_weights -= flat.T @ solved[..., :-1].flatten(0, 1).double()
+            right = normal.slope_of_weights + lean - flat.T @ solved[..., -1].flatten().double()
+            move = torch.linalg.solve(of_weights, right).to(weights.dtype)
+            weights = weights + move
+            slope = slope - normal.cross @ move
+        # what is left for the concentration when the properties follow it
+        side = whole[:, 1:, 0]
+        follow = torch.linalg.inv(whole[:, 1:, 1:]) @ torch.stack([side, slope[:, 1:]], 2)
+        curvature = (whole[:, 0, 0] - (side * follow[..., 0]).sum(1)).reshape(days, points)
+        lean = (slope[:, 0] - (side * follow[..., 1]).sum(1)).reshape(days, points)
+        sea_ice = self.move_sea_ice(state.sea_ice, curvature, lean)
+        change = self.model.mixture(
+            torch.stack([(sea_ice - state.sea_ice)[self.model.lags - lag :][:days].flatten()
+                         for lag in range(self.model.lags + 1)], 1)
+        )  # fmt: skip
+        of_properties = follow[..., 1] - change * follow[..., 0]
+        if move is None:  # taken whether the cost falls or not, and therefore held short
+            of_properties = of_properties.clip(-1, 1)
+        of_cell = torch.cat([change, of_properties], 1)
+        cell = self.index[:, 1].long() * points + self.index[:, 0].long()
+        own = state.own
+        if own.shape[1]:
+            change = normal.own - (normal.own_by_cell @ of_cell[cell][..., None])[..., 0]
+            if move is not None:
+                change = change - normal.own_by_weight @ move
+            own = own + change.clip(-1, 1)
+        return State(sea_ice, state.properties + of_properties, own, weights)
+
+    def move_sea_ice(self, sea_ice, curvature, lean):
+        """Concentrations that minimise the quadratic model of the data plus their own cost.
+
+        Days are tied by the mixture at the observation; every second day is minimised exactly with
+        the others held, in turns. ``curvature`` and ``lean`` (step, point) are those of the
+        concentration at the observation.
+        """
+        weights, lags = self.model.lag_weights.tolist(), self.model.lags
+        days = len(curvature)
+        curvature = curvature.clip(0)
+        own, right = torch.full_like(sea_ice, STILL), STILL * sea_ice
+        for lag, weight in enumerate(weights):
+            there = slice(lags - lag, lags - lag + days)
+            own[there] += weight**2 * curvature
+            right[there] += weight * lean
+        beside = weights[0] * weights[1] * curvature if lags else None
+
+        def others(x):
+            """What the days before and after contribute to the slope of a day."""
+            total = torch.zeros_like(x)
+            if lags:
+                total[1:] += beside * x[:-1]
+                total[:-1] += beside * x[1:]
+            return total
+
+        right = right + (own - STILL) * sea_ice + others(sea_ice)
+        new = sea_ice.clone()
+        for _ in range(SWEEPS if lags else 1):
+            for first in range(1 + lags):
+                slope = right - others(new)
+                half = slice(first, None, 1 + lags)
+                best = self.cheapest(own[half], slope[half])
+                new[half] = new[half] + (best - new[half]).clip(-LARGEST_MOVE, LARGEST_MOVE)
+        return new
+
+    def cheapest(self, curvature, slope):
+        """Minimum over s of curvature s^2 - 2 slope s plus the cost of a concentration s.
+
+        That cost is quadratic on pieces: the minimum of each piece is a candidate.
+        """
+        config = self.model.config
+        error, weight = self.model.false_ice_error(), 1 / config.sea_ice_error**2
+        # (from, to, quadratic, linear) of the cost q s^2 - 2 l s on each piece
+        pieces = [(0.0, 1.0, 0.0, 0.0)]
+        if error:
+            low = 1 / error**2
+            pieces = [
+                (0.0, HUMP_SIDE, low, 0.0),
+                (HUMP_SIDE, HUMP_END - HUMP_SIDE, -low * HUMP_SLOPE, -low * HUMP_SLOPE * HUMP_TOP),
+                (HUMP_END - HUMP_SIDE, HUMP_END, low, low * HUMP_END),
+                (HUMP_END, 1.0, 0.0, 0.0),
+            ]
+        if not config.bounded:
+            pieces += [(-1.0, 0.0, weight, 0.0), (1.0, 2.0, weight, weight)]
+        best = cost = None
+        for low, high, quadratic, linear in pieces:
+            whole = curvature + quadratic
+            flat = (slope + linear) / torch.where(whole > 0, whole, 1.0)
+            # a piece that bends downwards is cheapest at one of its ends, which its neighbours have
+            candidate = torch.where(whole > 0, flat, low).clamp(low, high)
+            price = curvature * candidate**2 - 2 * slope * candidate
+            price = price + self.model.sea_ice_cost(candidate)
+            better = price < cost if cost is not None else torch.ones_like(price, dtype=torch.bool)
+            best = torch.where(better, candidate, best) if best is not None else candidate
+            cost = torch.where(better, price, cost) if cost is not None else price
+        return best
+
+
+def _parameters(model, name):
+    part = getattr(model, name)
+    return list(part.parameters()) if isinstance(part, torch.nn.Module) else [part]

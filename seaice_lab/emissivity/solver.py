@@ -1,0 +1,178 @@
+"""The same cost as in training, minimised by Gauss-Newton steps instead of many small ones.
+
+The network has tens of weights, so that a part of the cells determines it. Therefore:
+
+1. on a few grid points, joint Levenberg steps of state and network from several random networks, in
+   which the state is eliminated cell by cell (variable projection, Golub and Pereyra 1973);
+2. the best of them on more grid points;
+3. on all grid points, Gauss-Newton steps of the state with the network held.
+"""
+
+import torch
+from pydantic import Field
+
+from seaice_lab import progress
+from seaice_lab.config import Config
+from seaice_lab.emissivity.least_squares import Problem, State
+from seaice_lab.emissivity.networks import build_network
+from seaice_lab.errors import InputError
+
+FEW = 8_000  # observations on which the first networks are compared
+FEW_STEPS = 16
+TYPICAL_LOGIT = 2.0  # emissivity 0.88, where a network with sigmoid outputs starts
+
+
+COLUMNS = ("index", "scalars", "channels")
+
+
+class SolveConfig(Config):
+    """How to solve.
+
+    The best of ``starts`` random networks (version 2; a linear one needs no choice) is fitted to
+    ``sample`` observations in at most ``network_steps`` steps, which end when the cost falls by
+    less than ``tolerance`` of itself; the whole state then takes ``state_steps``.
+    ``property_error`` is the standard deviation of the properties' background 0, which also fixes
+    their scale (the published cost has none).
+    """
+
+    starts: int = Field(3, ge=1)
+    sample: int = Field(40_000, ge=1000)
+    network_steps: int = Field(40, ge=0)
+    state_steps: int = Field(5, ge=1)
+    tolerance: float = Field(3e-3, gt=0)
+    property_error: float = Field(1.0, gt=0)
+    seed: int = 0
+
+
+@torch.no_grad()
+def solve(model, observations, config, show=True):
+    """Set a model to the minimum of its cost.
+
+    Parameters
+    ----------
+    model : EmpiricalState
+        Starts from what it holds.
+    observations : Observations
+    config : SolveConfig
+    show : bool
+        Show progress.
+
+    Returns
+    -------
+    list of dict
+        Cost by step, as sums over observations divided by their number: ``stage`` "network" or
+        "state", ``cost``.
+
+    Raises
+    ------
+    InputError
+        If the network is one this solver does not know, or more than two days are mixed.
+    """
+    if model.config.network == "sigmoid" or model.lags > 1:
+        raise InputError(
+            "solver: knows the networks linear and frequency and up to two lag_weights, found "
+            f"{model.config.network} and {model.lags + 1}; train with Adam instead"
+        )
+    whole = Problem(model, *(torch.from_numpy(getattr(observations, name)) for name in COLUMNS),
+                    model.points, config.property_error)  # fmt: skip
+    sea_ice = model.cells("sea_ice").reshape(-1, model.points)
+    state = State(sea_ice.clone(), model.cells("properties").clone(),
+                  model.cells("observation_properties").clone(), whole.get_weights())  # fmt: skip
+    history = []
+    if config.network_steps and not model.config.freeze_network:
+        generator = torch.Generator().manual_seed(config.seed)
+        few, start, _ = whole.some_points(state, FEW / model.size, generator)
+        weights = first_network(few, start, config, history, show)
+        part, start, at = whole.some_points(
+            state._replace(weights=weights), config.sample / model.size, generator
+        )
+        start = fit_state(part, start, config.state_steps, history, False)
+        found = fit_network(part, start, config.network_steps, config.tolerance, history, show)
+        state = whole.with_points(state, found, at)
+    state = fit_state(whole, state, config.state_steps, history, show)
+    if model.anchor is not None:
+        whole.floor = max(whole.floor, whole.stiff_floor)
+        state = fit_state(whole, state, 2, history, show)
+    whole.set_weights(state.weights)
+    model.cells("sea_ice").copy_(state.sea_ice.reshape(-1, 1))
+    model.cells("properties").copy_(state.properties)
+    model.cells("observation_properties").copy_(state.own)
+    return history
+
+
+def first_network(problem, start, config, history, show):
+    """Weights of the best of several random networks, each fitted to a few cells."""
+    model, best = problem.model, (float("inf"), start.weights)
+    starts = config.starts if model.config.network == "frequency" else 1
+    for number in range(starts):
+        torch.manual_seed(config.seed + number)
+        fresh = build_network(
+            model.config.network, model.network_properties, model.bias_k.shape[2],
+            model.config.layers, model.config.width, model.config.zenith_input, model.config.nadir,
+        )  # fmt: skip
+        model.network.load_state_dict(fresh.state_dict())
+        if model.config.network == "frequency":
+            model.network.output.bias.fill_(TYPICAL_LOGIT)
+        steps = []
+        found = fit_network(problem, start._replace(weights=problem.get_weights()), FEW_STEPS,
+                            config.tolerance, steps, show)  # fmt: skip
+        history += [{"stage": "start", "cost": step["cost"]} for step in steps]
+        best = min(best, (steps[-1]["cost"], found.weights), key=lambda pair: pair[0])
+    return best[1]
+
+
+def fit_network(problem, state, steps, tolerance, history, show):
+    """Joint steps of state and network, until the cost falls no more."""
+    size = len(problem.index)
+
+    def at(trial):
+        normal = problem.normal(trial, True)
+        return normal, float(normal.cost.sum() + problem.background_of_weights(trial.weights)[2])
+
+    normal, cost = at(state)
+    damping, idle, rejected = 0.01, 0, 0
+    with progress.bar(steps, "fit the network", "step", show=show) as bar:
+        for _ in range(steps):
+            trial = problem.step(state, normal, torch.full((problem.points,), damping))
+            tried, new = at(trial)
+            bar.update()
+            if new < cost:
+                idle = idle + 1 if cost - new < tolerance * cost else 0
+                state, normal, cost = trial, tried, new
+                damping = damping / 4 if not rejected else damping
+            else:
+                damping *= 6
+            rejected = 0 if new <= cost else rejected + 1
+            history.append({"stage": "network", "cost": cost / size})
+            bar.set_postfix_str(f"cost {cost / size:.4f}")
+            if idle == 2 or rejected == 8:
+                break
+    return state
+
+
+def fit_state(problem, state, steps, history, show):
+    """Steps of the state alone; every grid point keeps the best of what it went through."""
+    points, size = problem.points, len(problem.index)
+    point = problem.index[:, 0].long()
+    normal = problem.normal(state, False)
+    best, cost, last = state, normal.cost, normal.cost
+    damping = torch.full((points,), 1e-3)
+    with progress.bar(steps, "fit the state", "step", show=show) as bar:
+        for _ in range(steps):
+            state = problem.step(state, normal, damping)
+            normal = problem.normal(state, False)
+            better, cost = normal.cost < cost, torch.minimum(normal.cost, cost)
+            of_cell = better.repeat(len(state.properties) // points)[:, None]
+            best = State(
+                torch.where(better, state.sea_ice, best.sea_ice),
+                torch.where(of_cell, state.properties, best.properties),
+                torch.where(better[point][:, None], state.own, best.own),
+                state.weights,
+            )
+            damping = torch.where(normal.cost < last, damping / 2, damping * 6)
+            last = normal.cost
+            mean = float(cost.sum()) / size
+            history.append({"stage": "state", "cost": mean})
+            bar.update()
+            bar.set_postfix_str(f"cost {mean:.4f}")
+    return best

@@ -1,0 +1,147 @@
+"""The Gauss-Newton solver: exact derivatives, the same cost, and a lower one than Adam reaches."""
+
+import numpy as np
+import pytest
+import torch
+from published import batch, build, observations
+
+from seaice_lab.emissivity.least_squares import Problem, State
+from seaice_lab.emissivity.networks import FrequencyEmissivity, LinearEmissivity
+from seaice_lab.emissivity.solver import SolveConfig, solve
+from seaice_lab.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def double():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        LinearEmissivity(3, 10),
+        FrequencyEmissivity(3),
+        FrequencyEmissivity(3, zenith_input=True),
+        FrequencyEmissivity(3, nadir=True),
+    ],
+    ids=["linear", "frequency", "zenith", "nadir"],
+)
+def test_derivatives_of_the_networks(network):
+    network = network.double()
+    torch.manual_seed(0)
+    known = (torch.rand(6, 1), torch.randn(6, 3), 90 * torch.rand(6, 10), torch.rand(6, 10),
+             50 * torch.rand(6, 1))  # fmt: skip
+    emissivity, by_property, by_weight = network.linearised(*known)
+    torch.testing.assert_close(emissivity, network(*known))
+    whole = torch.func.jacrev(lambda p: network(known[0], p, *known[2:]))(known[1])
+    torch.testing.assert_close(by_property, torch.stack([whole[at, :, at] for at in range(6)]))
+    weights = dict(network.named_parameters())
+    each = torch.func.jacrev(lambda w: torch.func.functional_call(network, w, known))(weights)
+    torch.testing.assert_close(by_weight, torch.cat([each[name].flatten(2) for name in weights], 2))
+
+
+def make_problem(case, folder):
+    """A published case around its perturbed state, in double precision."""
+    seen = observations(case, folder)
+    model = build(case, seen, "pert").double()
+    columns = [torch.from_numpy(np.array(part)) for part in (seen.index, seen.scalars,
+                                                             seen.channels)]  # fmt: skip
+    problem = Problem(model, columns[0], columns[1].double(), columns[2].double(), model.points,
+                      1.0, floor_error=1e-9)  # fmt: skip
+    state = State(model.cells("sea_ice").reshape(-1, model.points).clone(),
+                  model.cells("properties").clone(), model.cells("observation_properties").clone(),
+                  problem.get_weights())  # fmt: skip
+    return seen, model, problem, state
+
+
+@pytest.mark.parametrize("case", ["v1_linear", "v2_imagers", "v2_crosstrack"])
+def test_its_cost_is_that_of_the_training(case, tmp_path):
+    seen, model, problem, state = make_problem(case, tmp_path)
+    ours = problem.normal(state, False).cost.sum() / seen.size
+    part = batch(seen)
+    part = part._replace(scalars=part.scalars.double(), channels=part.channels.double())
+    model.config = model.config.model_copy(update={"batch_independent": True})
+    with torch.no_grad():
+        terms = model.eval()(*model.look_up(part), *part[1:])
+        expected = terms["observation"] + model.map_costs()["sea_ice"]
+        if model.anchor is not None:
+            expected += terms["emissivity"]
+        expected += (state.properties**2).sum() / seen.size + (state.own**2).sum() / seen.size
+    assert ours.item() == pytest.approx(expected.item(), rel=1e-9)
+
+
+@pytest.mark.parametrize("case", ["v1_linear", "v2_imagers", "v2_crosstrack"])
+def test_derivatives_of_the_departures(case, tmp_path):
+    _, _, problem, state = make_problem(case, tmp_path)
+    there = slice(0, 40)
+    cell, residual, by_state, by_weight = problem.linearise(there, state, True)
+    moved, step = torch.randn(3, generator=torch.Generator().manual_seed(0)), 1e-6
+    properties = torch.randn_like(state.properties)
+    own = torch.randn_like(state.own)
+    weights = torch.randn_like(state.weights)
+
+    def at(size):
+        problem.set_weights(state.weights + size * weights)
+        trial = State(state.sea_ice + size * moved[0], state.properties + size * properties,
+                      state.own + size * own, state.weights + size * weights)  # fmt: skip
+        return problem.linearise(there, trial, False)[1]
+
+    numeric = (at(step) - at(-step)) / (2 * step)
+    change = torch.cat([moved[0].expand(40, 1), properties[cell], own[there]], 1)
+    analytic = -(by_state @ change[..., None])[..., 0] - by_weight @ weights
+    torch.testing.assert_close(numeric, analytic, rtol=1e-5, atol=1e-4)
+
+
+def test_the_cheapest_concentration_is_the_cheapest_of_all(tmp_path):
+    _, model, problem, _ = make_problem("v2_imagers", tmp_path)
+    rng = torch.Generator().manual_seed(1)
+    curvature = 10 ** (6 * torch.rand(200, generator=rng))
+    centre = 1.6 * torch.rand(200, generator=rng) - 0.3
+    found = problem.cheapest(curvature, curvature * centre)
+    every = torch.linspace(-0.4, 1.4, 20_001)
+    price = curvature[:, None] * (every - centre[:, None]) ** 2 + model.sea_ice_cost(every)
+    ours = curvature * (found - centre) ** 2 + model.sea_ice_cost(found)
+    assert (ours <= price.min(1).values + 1e-6).all()
+
+
+def test_days_tied_by_the_mixture_are_solved_as_a_dense_system(tmp_path):
+    _, model, problem, state = make_problem("v1_linear", tmp_path)
+    rng = torch.Generator().manual_seed(1)
+    state = state._replace(sea_ice=torch.full_like(state.sea_ice, 0.5))
+    shape = (model.days, model.points)
+    curvature, lean = 1 + torch.rand(shape, generator=rng), torch.randn(shape, generator=rng) / 20
+    moved = problem.move_sea_ice(state.sea_ice, curvature, lean)
+    mixture = torch.zeros(model.days, model.days + 1)
+    for day in range(model.days):
+        mixture[day, day + 1], mixture[day, day] = 0.6, 0.4
+    for point in (0, 17):
+        matrix = mixture.T @ torch.diag(curvature[:, point]) @ mixture
+        matrix += 1e-4 * torch.eye(len(matrix))
+        expected = torch.linalg.solve(matrix, mixture.T @ lean[:, point])
+        error = (mixture @ (moved[:, point] - 0.5 - expected)).abs().max()
+        assert error < 2e-3  # of the concentration at the observation
+
+
+@pytest.mark.parametrize("case", ["v1_linear", "v2_imagers"])
+def test_it_ends_lower_than_the_published_epochs(case, tmp_path):
+    from published import numbers
+
+    torch.set_default_dtype(torch.float32)
+    seen = observations(case, tmp_path)
+    model = build(case, seen, "init")
+    history = solve(model, seen, SolveConfig(sample=3000, starts=2), show=False)
+    part = batch(seen)
+    with torch.no_grad():
+        terms = model.eval()(*model.look_up(part), *part[1:]) | model.map_costs()
+    total = sum(term.item() for term in terms.values())
+    assert total < 0.1 * numbers(case).epochs_loss.values[-1]
+    costs = [step["cost"] for step in history if step["stage"] == "state"]
+    assert costs[-1] <= costs[0]
+
+
+def test_what_it_does_not_know_is_refused(tmp_path):
+    seen = observations("v1_deep", tmp_path)
+    with pytest.raises(InputError, match="solver: knows the networks linear and frequency"):
+        solve(build("v1_deep", seen), seen, SolveConfig())
