@@ -125,6 +125,7 @@ class EmpiricalState(nn.Module):
         super().__init__()
         self.config = config
         seen_by = observations.instruments
+        self.sensors, self.channels = seen_by.sensors, seen_by.channels
         self.lags = len(config.lag_weights) - 1
         self.points, self.days = observations.skin_temperature_map.shape
         self.size = observations.size

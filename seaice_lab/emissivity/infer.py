@@ -1,0 +1,103 @@
+"""State of new days with a trained network: concentration and properties, and how sure they are."""
+
+import torch
+
+from seaice_lab.emissivity.least_squares import Problem, State
+from seaice_lab.emissivity.model import EmpiricalState
+from seaice_lab.emissivity.solver import COLUMNS, SolveConfig, solve
+from seaice_lab.errors import InputError
+
+
+def infer(trained, observations, config=None, show=True):
+    """Estimate the state of observations that a model has never seen.
+
+    Parameters
+    ----------
+    trained : EmpiricalState
+        Gives network, wind dependence and, for sensors it knows, biases.
+    observations : Observations
+        Of the same channels.
+    config : SolveConfig, optional
+    show : bool
+        Show progress.
+
+    Returns
+    -------
+    EmpiricalState
+        With the network of ``trained`` and the state of the new days.
+
+    Raises
+    ------
+    InputError
+        If the channels are others than those of a linear network.
+    """
+    seen_by = observations.instruments
+    if trained.config.network == "linear" and seen_by.channels != trained.channels:
+        raise InputError(
+            f"infer: the network knows the channels {', '.join(trained.channels)}, found "
+            f"{', '.join(seen_by.channels)}; use the sensors it was trained with, or train network "
+            "frequency"
+        )
+    model = EmpiricalState(trained.config, observations).eval()
+    model.network.load_state_dict(trained.network.state_dict())
+    with torch.no_grad():
+        for place, name in enumerate(seen_by.channels):
+            if name in trained.channels:
+                at = trained.channels.index(name)
+                model.wind_sensitivity[place] = trained.wind_sensitivity[at]
+                for row, sensor in enumerate(seen_by.sensors):
+                    if sensor in trained.sensors:
+                        known = trained.bias_k[:, trained.sensors.index(sensor), at]
+                        model.bias_k[:, row, place] = known
+    config = config or SolveConfig()
+    solve(model, observations, config.model_copy(update={"network_steps": 0}), show)
+    return model
+
+
+@torch.no_grad()
+def uncertainty(model, observations, property_error=1.0):
+    """Standard deviations of concentration and properties, from the curvature of the cost.
+
+    The network is taken as known. In a cell-day the concentration at the observation and the
+    properties are estimated together; concentrations of successive days are tied by their mixture,
+    and the standard deviation of each is that with the days beside it free too.
+
+    Returns
+    -------
+    sea_ice : Tensor (lag + step, point)
+        1 where nothing was observed.
+    properties : Tensor (step, point, property)
+    """
+    problem = Problem(model, *(torch.from_numpy(getattr(observations, name)) for name in COLUMNS),
+                      model.points, property_error)  # fmt: skip
+    state = State(model.cells("sea_ice").reshape(-1, model.points), model.cells("properties"),
+                  model.cells("observation_properties"), problem.get_weights())  # fmt: skip
+    normal = problem.normal(state, False)
+    days, points = model.days, model.points
+    whole = normal.curvature.double()
+    side, inner = whole[:, 0, 1:], torch.linalg.inv(whole[:, 1:, 1:])
+    of_ice = whole[:, 0, 0] - ((side[:, None] @ inner)[:, 0] * side).sum(1)
+    of_ice = of_ice.clip(0).reshape(days, points)
+    # curvature of all days of a point: tridiagonal; a concentration lies between 0 and 1 anyway
+    own = torch.ones(days + model.lags, points, dtype=torch.float64)
+    weights = model.lag_weights.double()
+    for lag in range(model.lags + 1):
+        own[model.lags - lag : model.lags - lag + days] += weights[lag] ** 2 * of_ice
+    beside = weights[0] * weights[1] * of_ice if model.lags else None
+    variance = _inverse_diagonal(own, beside)
+    full = torch.linalg.inv(whole + 1e-6 * torch.eye(whole.shape[1]))
+    spread = full.diagonal(dim1=1, dim2=2)[:, 1:].sqrt().reshape(days, points, -1)
+    return variance.sqrt().float(), spread.float()
+
+
+def _inverse_diagonal(diagonal, beside):
+    """Diagonal of the inverse of symmetric tridiagonal matrices, (row, matrix)."""
+    if beside is None:
+        return 1 / diagonal
+    rows = len(diagonal)
+    forward, backward = diagonal.clone(), diagonal.clone()
+    for row in range(1, rows):
+        forward[row] -= beside[row - 1] ** 2 / forward[row - 1]
+    for row in range(rows - 2, -1, -1):
+        backward[row] -= beside[row] ** 2 / backward[row + 1]
+    return 1 / (forward + backward - diagonal)

@@ -1,0 +1,119 @@
+"""Output files: those of the published systems are read, ours are read back, the model travels."""
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from published import DATA, batch, build, observations
+
+from seaice_lab.emissivity import products
+from seaice_lab.emissivity.export import EmissivityModel
+from seaice_lab.errors import InputError
+
+TAGS = {"v1_linear": "202008_parity", "v2_imagers": "parity", "v2_crosstrack": "parity"}
+
+
+def published_file(case, name):
+    path = DATA / case / "outputs" / f"{name}_{TAGS[case]}.nc"
+    return xr.load_dataset(path, decode_times=False)
+
+
+@pytest.mark.parametrize("case", TAGS)
+def test_files_of_the_published_systems_give_back_their_simulations(case, tmp_path):
+    seen = observations(case, tmp_path)
+    model = products.read_state(DATA / case / "outputs", TAGS[case], seen)
+    made = products.simulate_batch(model, batch(seen))
+    # version 1 does not keep the day before the first, on which the first step depends
+    known = seen.index[:, 1] >= (1 if case == "v1_linear" else 0)
+    there = known[:, None] & np.isfinite(made["tbsim"])
+    simulated = published_file(case, "tbsim").tb.values
+    np.testing.assert_allclose(made["tbsim"][there], simulated[there], atol=3e-4)
+    if case != "v1_linear":
+        zero = published_file(case, "tbzero").tb.values
+        np.testing.assert_array_equal(np.isnan(made["tbzero"]), np.isnan(zero))
+        np.testing.assert_allclose(made["tbzero"], zero, atol=3e-4)
+    emissivity = published_file(case, "ice_emis").ice_emis.values
+    np.testing.assert_allclose(made["ice_emis"][known], emissivity[known], atol=1e-6)
+
+
+@pytest.mark.parametrize("case", ["v1_linear", "v1_deep", "v2_imagers"])
+def test_what_is_written_is_read_back_whole(case, tmp_path):
+    seen = observations(case, tmp_path)
+    model = build(case, seen, "pert")
+    paths = products.write_state(model, seen, tmp_path / "out", "mine")
+    paths += products.write_simulations(model, seen, tmp_path / "out", "mine", show=False)
+    paths.append(products.write_grid(model, seen, tmp_path / "out", "mine"))
+    again = products.read_state(tmp_path / "out", "mine", seen)
+    for (name, one), other in zip(
+        model.named_parameters(), dict(again.named_parameters()).values(), strict=True
+    ):
+        torch.testing.assert_close(one, other, rtol=0, atol=0, msg=name)
+    for name in ("sea_ice", "properties", "observation_properties"):
+        torch.testing.assert_close(model.cells(name), again.cells(name), rtol=0, atol=0)
+    for path in paths:
+        with xr.open_dataset(path) as file:  # times are decoded
+            assert file.attrs["Conventions"] == "CF-1.11"
+            for variable in file.data_vars.values():
+                assert "units" in variable.attrs or variable.dtype.kind in "OUTMm", variable.name
+    with xr.open_dataset(tmp_path / "out" / "seaice_mine.nc") as file:
+        assert str(file.julian_day.values[1])[:10] == "2020-07-01"
+        assert file.seaice.dims == ("grid", "lagstep") and file.lagstep.values[0] == -1
+
+
+def test_the_gridded_emissivity_is_that_of_the_network(tmp_path):
+    seen = observations("v2_imagers", tmp_path)
+    model = build("v2_imagers", seen, "pert")
+    made = products.emissivity_grid(model, seen)
+    with torch.no_grad():
+        model.observation_properties.state.zero_()
+        whole = batch(seen, 0, 1300)  # of the first sensor
+        simulated = model.eval().simulate_batch(whole)
+    at = whole.index.long()
+    ours = made.sea_ice_emissivity.values[at[:, 1], at[:, 0]]
+    skin = made.tsfc_norm.values[at[:, 1], at[:, 0]]
+    same = np.abs(skin - np.maximum(273 - seen.scalars[:1300, 0], 0) / 30) < 1e-6
+    assert same.any()
+    np.testing.assert_allclose(ours[same], simulated.ice_emissivity.numpy()[same], atol=1e-5)
+
+
+@pytest.mark.parametrize("case", ["v1_linear", "v1_deep", "v2_imagers"])
+def test_the_emissivity_model_needs_no_observations(case, tmp_path):
+    seen = observations(case, tmp_path)
+    model = build(case, seen, "pert")
+    path = EmissivityModel.of(model, seen).save(tmp_path / "model.nc")
+    assert path.stat().st_size < 100_000
+    alone = EmissivityModel.load(path)
+    skin, properties = torch.tensor([250.0, 271.0]), torch.randn(2, model.network_properties)
+    frequency = torch.tensor(seen.instruments.frequency_ghz[0]).float()
+    vertical = torch.tensor(seen.instruments.vertical).float()
+    with torch.no_grad():
+        made = alone(skin, properties, frequency, vertical)
+        cold = (273 - skin[:, None]).clip(0) / 30
+        expected = model.network(cold, properties, frequency[None], vertical[None], None)
+        torch.testing.assert_close(made, expected)
+        one = alone(skin, properties, frequency[3:4], vertical[3:4])
+        torch.testing.assert_close(one, made[:, 3:4])
+        program = torch.export.load(alone.export(tmp_path / "model.pt2"))
+        again = program.module()(skin, properties, frequency, vertical)
+        torch.testing.assert_close(again, made)
+        if case == "v2_imagers":  # any frequency
+            assert alone(skin, properties, torch.tensor([50.0]), torch.tensor([0.5])).shape == (
+                2,
+                1,
+            )
+        else:
+            with pytest.raises(InputError, match="knows its own channels only"):
+                alone(skin, properties, torch.tensor([50.0]), torch.tensor([1.0]))
+
+
+def test_files_that_do_not_fit_are_refused(tmp_path):
+    seen = observations("v1_linear", tmp_path)
+    outputs = DATA / "v1_linear" / "outputs"
+    with pytest.raises(InputError, match="the tags in .* are 202008_parity"):
+        products.read_state(outputs, "other", seen)
+    other = observations("v1_year", tmp_path)
+    with pytest.raises(InputError, match="use the observations that it was trained on"):
+        products.read_state(outputs, TAGS["v1_linear"], other)
+    (tmp_path / "model.nc").write_text("nothing")
+    with pytest.raises(InputError, match="is no readable coefficient file"):
+        EmissivityModel.load(tmp_path / "model.nc")
