@@ -20,6 +20,10 @@ data_app = typer.Typer(no_args_is_help=True, help="Datasets of data_catalog.yaml
 runs_app = typer.Typer(no_args_is_help=True, help="Run folders.")
 app.add_typer(data_app, name="data")
 app.add_typer(runs_app, name="runs")
+emissivity_app = typer.Typer(
+    no_args_is_help=True, help="Sea ice and its microwave emissivity from satellite observations."
+)
+app.add_typer(emissivity_app, name="emissivity")
 
 RunFolder = Annotated[Path, typer.Argument(help="Run folder, such as runs/demo.")]
 Settings = Annotated[
@@ -182,6 +186,126 @@ def pipeline(
     print("open the executed notebooks with\n  make lab")
 
 
+@emissivity_app.command("simulate")
+def emissivity_simulate(
+    folder: Annotated[Path, typer.Argument(help="Folder to make, such as data/simulated.")],
+    config: ConfigFile = None,
+    parameter: Settings = None,
+):
+    """Make observations of a sea ice that is known, in a published layout."""
+    from seaice_lab.emissivity.simulate import SimulateConfig, simulate
+
+    print(f"made {simulate(_configuration(SimulateConfig, config, parameter), folder)}")
+
+
+@emissivity_app.command("train")
+def emissivity_train(
+    data: Annotated[Path, typer.Option(help="Folder of observations, or the file of a month.")],
+    output: Annotated[Path, typer.Option(help="Run folder for all output; made.")],
+    sensors: Annotated[
+        list[str], typer.Option(help="Sensors, in order; more may follow the first.")
+    ] = ("amsr2",),
+    more: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
+    version: Annotated[int, typer.Option(help="1 or 2 of the published model.")] = 2,
+    tag: Annotated[str, typer.Option(help="Ending of the output files' names.")] = "final",
+    modeltag: Annotated[
+        str | None, typer.Option(help="Saved model to load with --diagsonly; the tag without it.")
+    ] = None,
+    batchsize: Annotated[int, typer.Option(help="Observations a step.")] = 1024,
+    stepstart: Annotated[int, typer.Option(help="First day.")] = 0,
+    nsteps: Annotated[int, typer.Option(help="Days; -1 takes all.")] = -1,
+    nepochs: Annotated[int, typer.Option(help="Epochs.")] = 8,
+    diagsonly: Annotated[
+        bool, typer.Option("--diagsonly", help="Load a model instead of training.")
+    ] = False,
+    trainonly: Annotated[
+        bool, typer.Option("--trainonly", help="Write no simulated brightness temperatures.")
+    ] = False,
+    reproducible: Annotated[
+        bool, typer.Option("--reproducible", help="Seed 409782; the same numbers every time.")
+    ] = False,
+    config: ConfigFile = None,
+    parameter: Settings = None,
+):
+    """Train concentration, properties and emissivity, at once; write the published files.
+
+    The options are those of the published command. Any value of the configuration can be set with
+    -p, such as -p method=gauss_newton or -p model.bounded=true.
+    """
+    from seaice_lab.emissivity import judge, products
+    from seaice_lab.emissivity.train import EmissivityConfig, fresh, load, open_data, train
+
+    if diagsonly and trainonly:
+        raise InputError("--diagsonly and --trainonly: leave nothing to do; give one of them")
+    values = {
+        "data": str(data), "sensors": [*sensors, *(more or [])], "step_start": stepstart,
+        "steps": None if nsteps < 0 else nsteps, "model": {"version": version},
+        "fit": {"batch_size": batchsize, "epochs": nepochs, "compile": "auto"}
+        | ({"seed": 409782} if reproducible else {}),
+    }  # fmt: skip
+    chosen = _configuration(EmissivityConfig, config, parameter, values)
+    history = None
+    if diagsonly:
+        observations = open_data(chosen, output)
+        model = products.read_state(output, modeltag or tag, observations)
+        made = []
+    else:
+        history = train(chosen, output)
+        model, observations = load(output)
+        made = products.write_state(
+            model, observations, output, tag, history if chosen.method == "adam" else None
+        )
+    if not trainonly:
+        initial = None if diagsonly else fresh(chosen, observations)
+        made += products.write_simulations(model, observations, output, tag, initial)
+        made.append(products.write_grid(model, observations, output, tag))
+    print(judge.report(model, observations, history))
+    print("made")
+    for path in made:
+        print(f"  {path}")
+
+
+@emissivity_app.command("infer")
+def emissivity_infer(
+    run: RunFolder,
+    data: Annotated[Path, typer.Option(help="Observations of other days.")],
+    output: Annotated[Path, typer.Option(help="Folder for the output; made.")],
+    sensors: Annotated[
+        list[str] | None, typer.Option(help="Sensors; those of the run without it.")
+    ] = None,
+    more: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
+    tag: Annotated[str, typer.Option(help="Ending of the output files' names.")] = "final",
+):
+    """Estimate concentration and properties of new days with the trained network held."""
+    from seaice_lab.emissivity import infer, judge, products
+    from seaice_lab.emissivity.observations import prepare
+    from seaice_lab.emissivity.train import load
+
+    trained, _ = load(run)
+    names = [*sensors, *(more or [])] if sensors else trained.sensors
+    observations = prepare(data, names, output / "observations", lags=trained.lags)
+    model = infer.infer(trained, observations)
+    made = products.write_state(model, observations, output, tag)
+    made.append(products.write_grid(model, observations, output, tag))
+    print(judge.report(model, observations))
+    print("made")
+    for path in made:
+        print(f"  {path}")
+
+
+@emissivity_app.command("export")
+def emissivity_export(
+    run: RunFolder,
+    path: Annotated[Path, typer.Argument(help="Coefficient file to make, such as model.nc.")],
+):
+    """Write the emissivity model alone: a small NetCDF file, and one for torch.export."""
+    from seaice_lab.emissivity.export import EmissivityModel
+    from seaice_lab.emissivity.train import load
+
+    alone = EmissivityModel.of(*load(run))
+    print(f"made {alone.save(path)} and {alone.export(path.with_suffix('.pt2'))}")
+
+
 @runs_app.command("list")
 def runs_list(folder: Annotated[Path, typer.Argument(help="Folder of runs.")] = Path("runs")):
     """List the runs in a folder, oldest first, with their state."""
@@ -194,12 +318,15 @@ def runs_list(folder: Annotated[Path, typer.Argument(help="Folder of runs.")] = 
         print(f"{row.name:24s} {row.kind:12s} {row.state:12s} {row.created}")
 
 
-def _configuration(model, path, pairs):
-    """A configuration from a YAML file and single values; ``fit.epochs=3`` reaches inside."""
+def _configuration(model, path, pairs, start=None):
+    """A configuration from a YAML file and single values; ``fit.epochs=3`` reaches inside.
+
+    ``start`` gives values that both replace.
+    """
     from seaice_lab.config import read_yaml
     from seaice_lab.notebooks import parse_parameters
 
-    values = {} if path is None else read_yaml(path)
+    values = (start or {}) | ({} if path is None else read_yaml(path))
     for name, value in parse_parameters(pairs or []).items():
         *outer, last = name.split(".")
         place = values
