@@ -58,7 +58,7 @@ class SimulateConfig(Config):
     observations: tuple[int, ...] = (40_000, 30_000, 30_000)
     size: int = Field(64, ge=16)
     days: int = Field(20, ge=1)
-    start: str = "2020-07-01"
+    start: str = "2021-03-01"
     noise: float = Field(0.35, ge=0)
     first_guess_error: float = Field(0.05, ge=0)
     seed: int = 0

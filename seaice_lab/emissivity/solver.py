@@ -60,8 +60,8 @@ def solve(model, observations, config, show=True):
     Returns
     -------
     list of dict
-        Cost by step, as sums over observations divided by their number: ``stage`` "network" or
-        "state", ``cost``.
+        Cost by step, as sums over observations divided by their number: ``stage`` "start 1"
+        and so on, "network" or "state", ``cost``.
 
     Raises
     ------
@@ -116,7 +116,7 @@ def first_network(problem, start, config, history, show):
         steps = []
         found = fit_network(problem, start._replace(weights=problem.get_weights()), FEW_STEPS,
                             config.tolerance, steps, show)  # fmt: skip
-        history += [{"stage": "start", "cost": step["cost"]} for step in steps]
+        history += [{"stage": f"start {number + 1}", "cost": step["cost"]} for step in steps]
         best = min(best, (steps[-1]["cost"], found.weights), key=lambda pair: pair[0])
     return best[1]
 

@@ -67,10 +67,44 @@ def comparison(networks, tmp_path_factory):
     return notebooks.execute(ROOT / "notebooks" / output.name, output, settings)
 
 
+@pytest.fixture(scope="module")
+def emissivity(tmp_path_factory):
+    """Training and maps of the emissivity model on a small known ice."""
+    folder = tmp_path_factory.mktemp("emissivity")
+    places = {"data": str(folder / "data"), "run": str(folder / "runs" / "ice")}
+    small = {"size": 24, "days": 4, "observations": [3000, 2000, 2000]}
+    path = ROOT / "notebooks" / "10_emissivity_train.ipynb"
+    return notebooks.execute(path, folder / path.name, places | small)
+
+
+@pytest.fixture(scope="module")
+def emissivity_maps(emissivity):
+    folder = emissivity.parent
+    places = {"data": str(folder / "data"), "run": str(folder / "runs" / "ice"), "day": 2}
+    path = ROOT / "notebooks" / "11_emissivity_maps.ipynb"
+    return notebooks.execute(path, folder / path.name, places)
+
+
+@pytest.fixture(scope="module")
+def sensitivity(tmp_path_factory):
+    """The sensitivity tests, two cases of two settings."""
+    folder = tmp_path_factory.mktemp("sensitivity")
+    settings = {
+        "data": str(folder / "data"), "folder": str(folder / "runs"), "size": 24, "days": 4,
+        "observations": 3000, "epochs": 2, "cases": {"properties": [1, 3], "layers": [0, 1]},
+    }  # fmt: skip
+    path = ROOT / "notebooks" / "12_emissivity_sensitivity.ipynb"
+    return notebooks.execute(path, folder / path.name, settings)
+
+
 @pytest.fixture(params=[path.stem for path in NOTEBOOKS])
 def executed(request):
     """Every notebook of the project, executed."""
-    others = {"06_networks": "networks", "07_season": "season", "08_compare_runs": "comparison"}
+    others = {
+        "06_networks": "networks", "07_season": "season", "08_compare_runs": "comparison",
+        "10_emissivity_train": "emissivity", "11_emissivity_maps": "emissivity_maps",
+        "12_emissivity_sensitivity": "sensitivity",
+    }  # fmt: skip
     if request.param in others:
         return request.getfixturevalue(others[request.param])
     _, paths = request.getfixturevalue("made")

@@ -1,0 +1,179 @@
+"""Training end to end: known ice is found, killed runs go on, the command line, new days."""
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from typer.testing import CliRunner
+
+from seaice_lab import cli
+from seaice_lab.emissivity import infer, judge, train
+from seaice_lab.emissivity.simulate import SimulateConfig, simulate
+from seaice_lab.emissivity.train import EmissivityConfig, load
+from seaice_lab.errors import InputError
+
+CASE = {"size": 24, "days": 5}
+
+
+@pytest.fixture(scope="module")
+def ice(tmp_path_factory):
+    """Known ice seen by three sensors."""
+    config = SimulateConfig(**CASE, observations=(5000, 4000, 4000))
+    return simulate(config, tmp_path_factory.mktemp("ice"), show=False)
+
+
+@pytest.fixture(scope="module")
+def month(tmp_path_factory):
+    """Known ice seen by AMSR2, as a file of version 1."""
+    config = SimulateConfig(**CASE, layout="month", sensors=("amsr2",), observations=(8000,))
+    return simulate(config, tmp_path_factory.mktemp("month"), show=False)
+
+
+@pytest.fixture(scope="module")
+def solved(ice, tmp_path_factory):
+    config = EmissivityConfig(
+        data=str(ice), sensors=("amsr2", "gmi", "ssmisf17"), method="gauss_newton",
+        model={"version": 2},
+    )  # fmt: skip
+    run = tmp_path_factory.mktemp("runs") / "ice"
+    train.train(config, run, show=False)
+    return run
+
+
+def test_the_solver_finds_the_ice_that_is_known(ice, solved):
+    model, seen = load(solved)
+    truth = xr.load_dataset(ice / "truth.nc")
+    first = judge.concentration_scores(seen.sea_ice_first_guess, truth.sic.values)
+    found = judge.concentration_scores(judge.sea_ice_maps(model), truth.sic.values)
+    assert found["rmse"] < 0.5 * first["rmse"]
+    assert found["edge_error"] < first["edge_error"]
+    table = judge.departures(model, seen)
+    assert np.abs(table.bias.values[np.isfinite(table.bias)]).max() < 1.5
+    errors = judge.emissivity_errors(model, seen, truth)
+    assert float(errors.rmse.sel(channel=["19v", "19h", "37v", "37h"]).mean()) < 0.04
+
+
+def test_the_curvature_says_how_sure_the_concentration_is(ice, solved):
+    model, seen = load(solved)
+    truth = xr.load_dataset(ice / "truth.nc").sic.values[:, 1:]
+    deviation, of_properties = infer.uncertainty(model, seen)
+    assert of_properties.shape == (model.days, model.points, 2)
+    deviation = deviation.T.numpy()[:, 1:]
+    there = (truth > 0.3) & (truth < 0.97)
+    error = np.abs(judge.sea_ice_maps(model)[:, 1:] - truth)
+    # the background of the properties is wider than what they need here: a safe side
+    assert (error < deviation)[there].mean() > 0.6
+    sure = deviation < np.median(deviation)
+    assert error[sure].mean() < 0.8 * error[~sure].mean()
+
+
+def test_a_trained_network_finds_the_ice_of_days_it_never_saw(solved, tmp_path):
+    other = SimulateConfig(**CASE, observations=(9000,), sensors=("amsr2",), seed=5)
+    folder = simulate(other, tmp_path / "other", show=False)
+    from seaice_lab.emissivity.observations import prepare
+
+    seen = prepare(folder, ["amsr2"], tmp_path / "columns", show=False)
+    trained, _ = load(solved)
+    model = infer.infer(trained, seen, show=False)
+    for one, two in zip(model.network.parameters(), trained.network.parameters(), strict=True):
+        assert torch.equal(one, two)
+    truth = xr.load_dataset(folder / "truth.nc").sic.values
+    first = judge.concentration_scores(seen.sea_ice_first_guess, truth)["rmse"]
+    assert judge.concentration_scores(judge.sea_ice_maps(model), truth)["rmse"] < 0.6 * first
+
+
+def adam(month, epochs, **options):
+    return EmissivityConfig(data=str(month), fit={"epochs": epochs}, **options)
+
+
+def test_a_killed_training_ends_with_the_same_numbers(month, tmp_path, monkeypatch):
+    whole = train.train(adam(month, 3), tmp_path / "whole", show=False)
+    plain, calls = train.training.save_epoch, []
+
+    def dies(*arguments):
+        plain(*arguments)
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(train.training, "save_epoch", dies)
+    with pytest.raises(KeyboardInterrupt):
+        train.train(adam(month, 3), tmp_path / "parts", show=False)
+    parts = train.train(adam(month, 3), tmp_path / "parts", show=False)
+    for name in ("train_loss", "sea_ice"):
+        np.testing.assert_array_equal(whole[name], parts[name])
+    one, two = load(tmp_path / "whole")[0], load(tmp_path / "parts")[0]
+    assert torch.equal(one.cells("sea_ice"), two.cells("sea_ice"))
+    assert whole.train_loss.is_monotonic_decreasing
+
+
+def test_held_out_observations_are_only_validated_with(month, tmp_path):
+    config = adam(month, 2, hold_out_share=0.2)
+    history = train.train(config, tmp_path / "run", show=False)
+    _, seen = load(tmp_path / "run")
+    trained, held = train.hold_out(config, seen)
+    assert len(held) == pytest.approx(0.2 * seen.size, rel=0.1)
+    assert not set(trained) & set(held) and len(trained) + len(held) == seen.size
+    assert history.validation_observation.iloc[-1] < history.validation_observation.iloc[0]
+
+
+def test_a_bounded_concentration_stays_between_zero_and_one(month, tmp_path):
+    train.train(adam(month, 2, model={"bounded": True}), tmp_path / "run", show=False)
+    maps = judge.sea_ice_maps(load(tmp_path / "run")[0])
+    assert maps.min() == 0 and maps.max() == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"sensors": ("ssmisf17",), "model": {"version": 2, "emissivity_background": {"10v": 0.8}}},
+         "none has a channel that anchors"),
+        ({"sensors": ("amsr2", "gmi"), "hold_out_sensors": ("mine",)}, "not among the sensors"),
+        ({"sensors": ("amsr2",), "hold_out_sensors": ("amsr2",)}, "no observation is left"),
+        ({"sensors": ("amsr2",), "model": {"zenith_input": True}}, "takes no zenith angle"),
+        ({"sensors": ("amsr2",), "method": "gauss_newton", "hold_out_share": 0.1}, "hold_out"),
+    ],
+)  # fmt: skip
+def test_settings_that_cannot_work_are_refused(options, sentence, ice, tmp_path):
+    with pytest.raises(InputError, match=sentence):
+        train.train(EmissivityConfig(data=str(ice), **options), tmp_path / "run", show=False)
+
+
+def command(*words):
+    return CliRunner().invoke(cli.app, ["emissivity", *map(str, words)])
+
+
+def test_the_published_options_on_the_command_line(ice, tmp_path):
+    out = tmp_path / "out"
+    words = ["--data", ice, "--output", out, "--sensors", "amsr2", "gmi", "--tag", "one"]
+    done = command("train", *words, "--nepochs", 1, "--batchsize", 512, "--nsteps", 3,
+                   "--stepstart", 1, "--reproducible", "-p", "fit.compile=never")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    for name in ("seaice", "properties_grid", "properties_obs", "models", "tbobs", "tbsim",
+                 "tbsim_initial", "tbzero", "ice_emis", "emissivity_grid"):  # fmt: skip
+        assert (out / f"{name}_one.nc").exists(), name
+        assert f"{name}_one.nc" in done.output
+    assert "amsr2      10v" in done.output and "concentration from" in done.output
+    with xr.open_dataset(out / "seaice_one.nc") as file:
+        assert file.sizes["lagstep"] == 4
+
+    again = command("train", *words[:-1], "two", "--modeltag", "one", "--nsteps", 3,
+                    "--stepstart", 1, "--diagsonly")  # fmt: skip
+    assert again.exit_code == 0, again.output
+    one, two = (xr.load_dataset(out / f"tbsim_{tag}.nc").tb for tag in ("one", "two"))
+    np.testing.assert_allclose(one, two, atol=1e-4)
+    assert not (out / "models_two.nc").exists()
+
+    made = command("export", out, tmp_path / "model.nc")
+    assert made.exit_code == 0 and (tmp_path / "model.pt2").exists()
+    new = command("infer", out, "--data", ice, "--output", tmp_path / "new", "--sensors", "amsr2")
+    assert new.exit_code == 0 and (tmp_path / "new" / "seaice_final.nc").exists()
+
+
+def test_wrong_words_on_the_command_line(ice, tmp_path):
+    words = ["train", "--data", ice, "--output", tmp_path / "out", "--sensors", "amsr2"]
+    both = command(*words, "--diagsonly", "--trainonly")
+    assert isinstance(both.exception, InputError) and "give one of them" in str(both.exception)
+    missing = command(*words, "--diagsonly", "--modeltag", "nothing")
+    assert "the tags in" in str(missing.exception)
+    assert command(*words, "--optimiser", "sgd").exit_code == 2
