@@ -9,9 +9,16 @@ import seaice_lab
 
 ROOT = Path(seaice_lab.__file__).parent
 MODULES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
-TORCH_ONLY = ("surrogate/layers.py", "surrogate/networks.py", "surrogate/losses.py")
+TORCH_ONLY = (
+    "surrogate/layers.py",
+    "surrogate/networks.py",
+    "surrogate/losses.py",
+    "emissivity/networks.py",
+)
 NO_TORCH = ("diagnostics/", "maps.py", "plots.py", "surrogate/evaluation.py", "surrogate/store.py",
-            "surrogate/baselines.py", "animation.py",
+            "surrogate/baselines.py", "animation.py", "emissivity_plots.py",
+            "emissivity/physics.py", "emissivity/sensors.py", "emissivity/layouts.py",
+            "emissivity/observations.py", "emissivity/simulate.py",
             "surrogate/assemble.py", "surrogate/sources.py", "surrogate/arctic.py", "catalog.py",
             "grid.py", "runs.py", "names.py")  # fmt: skip
 LOWEST = {
@@ -60,7 +67,7 @@ def test_networks_and_losses_know_no_files_and_no_xarray(module):
         "pathlib",
     }
     assert not foreign
-    allowed = ("errors", "surrogate.layers")
+    allowed = ("errors", "surrogate.layers", "emissivity.physics")
     assert all(name.startswith(allowed) for name in ours(module))
 
 
@@ -82,6 +89,11 @@ def test_nothing_below_imports_the_notebook_runner(module):
 @pytest.mark.parametrize("module", [m for m in MODULES if m.startswith("surrogate/")])
 def test_the_surrogate_does_not_know_the_emissivity_model(module):
     assert not any(name.startswith("emissivity") for name in ours(module))
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m.startswith("emissivity/")])
+def test_the_emissivity_model_does_not_know_the_surrogate(module):
+    assert not any(name.startswith("surrogate") for name in ours(module))
 
 
 @pytest.mark.parametrize("module", MODULES)

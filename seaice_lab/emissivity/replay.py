@@ -162,45 +162,47 @@ def catch_up(rows, state, width, steps, moments, alphas, decays, outside, low, b
     bounded : bool
         Whether values are held between 0 and 1 after every step.
     """
+    # whole indices throughout: a view of each row would cost more than the arithmetic
     waiting = np.empty(len(rows), np.int64)
     count = 0
     for row in rows:
-        cell = state[row]
-        seen = int(cell[4 * width])
+        seen = int(state[row, 4 * width])
         missed = steps - seen
         if missed == 0:
             continue
         if outside > 0 or low > 0:
-            w = cell[0]
+            w = state[row, 0]
             pulled = penalty_gradient(w, outside, low) != 0
-            if not pulled and cell[1] != 0:
-                w -= drift(cell[1], cell[2], moments[seen])
+            if not pulled and state[row, 1] != 0:
+                w -= drift(state[row, 1], state[row, 2], moments, seen)
                 pulled = penalty_gradient(w, outside, low) != 0
             if pulled:
                 waiting[count] = row
                 count += 1
                 continue
-        decay, fade = decays[missed]
+        decay, fade = decays[missed, 0], decays[missed, 1]
         for at in range(width):
-            m, v = cell[width + at], cell[2 * width + at]
+            m, v = state[row, width + at], state[row, 2 * width + at]
             if m != 0:
-                w = cell[at] - drift(m, v, moments[seen])
-                cell[at] = min(max(w, 0.0), 1.0) if bounded else w
-            cell[width + at], cell[2 * width + at] = m * decay, v * fade
-        cell[4 * width] = steps
+                w = state[row, at] - drift(m, v, moments, seen)
+                state[row, at] = min(max(w, 0.0), 1.0) if bounded else w
+            state[row, width + at] = m * decay
+            state[row, 2 * width + at] = v * fade
+        state[row, 4 * width] = steps
     if count:
         replay(waiting[:count], state, steps, alphas, outside, low)
 
 
 @njit(cache=True, error_model="numpy")
-def drift(mean, square, moments):
-    """How far the missed steps move a cell on which nothing pulls."""
+def drift(mean, square, moments, seen):
+    """How far the steps missed since ``seen`` move a cell on which nothing pulls."""
     root = math.sqrt(square)
-    ratio = -root / (root + EPSILON)
-    total = moments[TERMS - 1]
+    inverse = 1 / (root + EPSILON)
+    ratio = -root * inverse
+    total = moments[seen, TERMS - 1]
     for term in range(TERMS - 2, -1, -1):
-        total = total * ratio + moments[term]
-    return mean / (root + EPSILON) * total
+        total = total * ratio + moments[seen, term]
+    return mean * inverse * total
 
 
 @njit(cache=True, error_model="numpy")
@@ -246,20 +248,18 @@ def take_step(rows, grad, state, width, steps, alpha, outside, low, bounded):
     A cell may stand several times in ``rows``; its gradients are summed.
     """
     for at in range(len(rows)):
-        cell = state[rows[at]]
         for item in range(width):
-            cell[3 * width + item] += grad[at, item]
+            state[rows[at], 3 * width + item] += grad[at, item]
     for row in rows:
-        cell = state[row]
-        if cell[4 * width] == steps:
+        if state[row, 4 * width] == steps:
             continue
         for item in range(width):
-            w = cell[item]
-            g = cell[3 * width + item] + penalty_gradient(w, outside, low)
-            cell[3 * width + item] = 0
-            m = cell[width + item] + (1 - BETA1) * (g - cell[width + item])
-            v = cell[2 * width + item] + (1 - BETA2) * (g * g - cell[2 * width + item])
+            w, m, v = state[row, item], state[row, width + item], state[row, 2 * width + item]
+            g = state[row, 3 * width + item] + penalty_gradient(w, outside, low)
+            state[row, 3 * width + item] = 0
+            m += (1 - BETA1) * (g - m)
+            v += (1 - BETA2) * (g * g - v)
             w -= alpha * m / (math.sqrt(v) + EPSILON)
-            cell[item] = min(max(w, 0.0), 1.0) if bounded else w
-            cell[width + item], cell[2 * width + item] = m, v
-        cell[4 * width] = steps
+            state[row, item] = min(max(w, 0.0), 1.0) if bounded else w
+            state[row, width + item], state[row, 2 * width + item] = m, v
+        state[row, 4 * width] = steps

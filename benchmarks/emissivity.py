@@ -1,0 +1,99 @@
+"""Emissivity: observations a second of exact Adam, and the time the solver takes to a lower cost.
+
+python benchmarks/emissivity.py [--version 1] [--days 31] [--observations 1000000] [--size 140]
+                                [--epochs 2] [--solve] [--folder ...]
+
+Set OMP_NUM_THREADS=1 for the training: its second core is busy making batches.
+"""
+
+import argparse
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+import xarray as xr
+from yardstick import matmul_gflops
+
+from seaice_lab.emissivity import judge
+from seaice_lab.emissivity.model import EmpiricalState
+from seaice_lab.emissivity.observations import prepare
+from seaice_lab.emissivity.simulate import SimulateConfig, simulate
+from seaice_lab.emissivity.solver import SolveConfig, solve
+from seaice_lab.emissivity.train import EmissivityConfig, fresh, train
+
+# Published code: observations/s by version and days (10 000 cells, batch 1024, two quiet cores at
+# 200 GFLOP/s), epochs of a training, and its peak memory in GB for a million observations.
+PUBLISHED = {(1, 31): 158_000, (1, 366): 15_700, (2, 31): 83_500, (2, 366): 11_900}
+PUBLISHED_GFLOPS, EPOCHS, PEAK_GB = 200, {1: 8, 2: 25}, {1: 3.3, 2: 1.5}
+
+
+def peak_gb():
+    """Peak memory of this process."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
+def main():
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--version", type=int, default=1, choices=(1, 2))
+    parser.add_argument("--days", type=int, default=31)
+    parser.add_argument("--observations", type=int, default=1_000_000)
+    parser.add_argument("--size", type=int, default=140, help="140 gives about 10 000 cells")
+    parser.add_argument("--epochs", type=int, default=2, help="of exact Adam; 0 leaves it out")
+    parser.add_argument("--solve", action="store_true", help="also time the solver")
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "emissivity")
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    two = options.version == 2
+    sensors = ("amsr2", "gmi", "ssmisf17") if two else ("amsr2",)
+    share = (0.4, 0.3, 0.3) if two else (1.0,)
+    name = f"v{options.version}-{options.days}-{options.observations}-{options.size}"
+    data = options.folder / name
+    if not (data / "truth.nc").exists():
+        simulate(SimulateConfig(
+            layout="sensors" if two else "year", sensors=sensors, size=options.size,
+            observations=[int(part * options.observations) for part in share], days=options.days,
+        ), data)  # fmt: skip
+    gflops = matmul_gflops()
+    print(f"version {options.version}, {options.days} days, {torch.get_num_threads()} threads, "
+          f"matrix product {gflops:.0f} GFLOP/s")  # fmt: skip
+    config = EmissivityConfig(
+        data=str(data), sensors=sensors, model={"version": options.version},
+        fit={"epochs": max(options.epochs, 1), "compile": "auto"},
+    )  # fmt: skip
+    began = time.perf_counter()
+    seen = prepare(data, sensors, data / "columns", show=False)
+    print(f"columns of {seen.size} observations, {len(seen.latitude)} cells: "
+          f"{time.perf_counter() - began:.1f} s, peak {peak_gb():.2f} GB")  # fmt: skip
+    days = min((31, 366), key=lambda known: abs(known - options.days))
+    theirs = PUBLISHED[options.version, days] * gflops / PUBLISHED_GFLOPS
+    if options.epochs:
+        with tempfile.TemporaryDirectory(dir=options.folder) as run:
+            history = train(config, Path(run) / "run", show=False)
+        rate = seen.size / history.seconds.min()
+        print(f"exact Adam: {rate:,.0f} observations/s, {rate / theirs:.1f} times the published, "
+              f"peak {peak_gb():.2f} GB (published {PEAK_GB[options.version]} GB a million)"
+              )  # fmt: skip
+    if options.solve:
+        model = fresh(config, seen)
+        began = time.perf_counter()
+        history = solve(model, seen, SolveConfig(), show=False)
+        took = time.perf_counter() - began
+        whole = EPOCHS[options.version] * seen.size / theirs
+        print(f"solver: {took:.0f} s, cost {history[-1]['cost']:.3f} an observation; "
+              f"{EPOCHS[options.version]} published epochs would take {whole:,.0f} s here, "
+              f"{whole / took:.0f} times as long; peak {peak_gb():.2f} GB")  # fmt: skip
+        show_truth(data, model)
+
+
+def show_truth(data, model: EmpiricalState):
+    """Print how near the concentration is to the truth."""
+    truth = xr.load_dataset(data / "truth.nc").sic.values
+    scores = judge.concentration_scores(judge.sea_ice_maps(model), truth)
+    print("concentration against truth:", ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))
+
+
+if __name__ == "__main__":
+    main()
