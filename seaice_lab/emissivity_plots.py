@@ -5,7 +5,6 @@ Every function returns the matplotlib Figure, as in :mod:`seaice_lab.plots`.
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 from matplotlib.collections import PolyCollection
 from scipy.spatial import cKDTree
 
@@ -172,8 +171,3 @@ def plot_cost(history):
     ax.set_yscale("log")
     ax.legend()
     return fig
-
-
-def ice_types(path):
-    """The published emissivities of types of sea ice, DataFrame."""
-    return pd.read_csv(path)

@@ -170,7 +170,7 @@ def write_simulations(model, observations, folder, tag, initial=None, show=True)
             for (name, (variable, attrs)), path in zip(wanted.items(), paths, strict=True):
                 temporary = stack.enter_context(runs.replacing(path))
                 sinks[name] = stack.enter_context(
-                    _table(temporary, path, variable, attrs, observations)
+                    _Table(temporary, path, variable, attrs, observations)
                 )
             for first in range(0, model.size, CHUNK):
                 there = np.arange(first, min(first + CHUNK, model.size))
@@ -199,7 +199,7 @@ def simulate_batch(model, batch):
     return made | {"ice_emis": simulated.ice_emissivity.numpy()}
 
 
-class _table:
+class _Table:
     """A file (iobs, channel), open for writing slice by slice."""
 
     def __init__(self, path, final, variable, attrs, observations):

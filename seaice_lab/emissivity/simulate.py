@@ -30,7 +30,7 @@ FIRST_YEAR, OLD, MELTING = "first_year_ice", "composite_pack_ice", "rs_ice_a"
 # Calm sea at 55 degrees, and the optical depth of the air at zenith: dry, and by kg m-2 of vapour
 # and of cloud water. Rounded values that give brightness temperatures like those observed.
 SEA_GHZ = (6.9, 10.65, 18.7, 23.8, 36.5, 89.0, 166.0)
-SEA_V = (0.53, 0.54, 0.56, 0.575, 0.605, 0.68, 0.73)
+SEA_V = (0.56, 0.58, 0.615, 0.64, 0.69, 0.79, 0.83)
 SEA_H = (0.28, 0.30, 0.32, 0.335, 0.36, 0.445, 0.505)
 AIR_GHZ = (1.4, 6.9, 10.65, 18.7, 23.8, 31.4, 36.5, 50.3, 52.8, 89.0, 166.0, 183.3)
 DRY = (0.01, 0.01, 0.011, 0.015, 0.02, 0.03, 0.04, 0.35, 1.2, 0.06, 0.03, 0.05)

@@ -73,6 +73,7 @@ def solve(model, observations, config, show=True):
             "solver: knows the networks linear and frequency and up to two lag_weights, found "
             f"{model.config.network} and {model.lags + 1}; train with Adam instead"
         )
+    model.epoch = float("inf")  # the last of the errors that change with the epochs
     whole = Problem(model, *(torch.from_numpy(getattr(observations, name)) for name in COLUMNS),
                     model.points, config.property_error)  # fmt: skip
     sea_ice = model.cells("sea_ice").reshape(-1, model.points)

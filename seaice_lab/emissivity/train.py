@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from safetensors.torch import load_file, save
 
 from seaice_lab import runs, training
@@ -47,15 +47,15 @@ class EmissivityConfig(Config):
     hold_out_sensors: tuple[str, ...] = ()
     fit: FitConfig
 
-    def __init__(self, **values):
-        model = values.get("model") or {}
+    @model_validator(mode="before")
+    @classmethod
+    def _as_published(cls, values):
+        values = {"model": {}} | values
+        model, fit = values["model"], values.get("fit") or {}
         version = model.version if isinstance(model, ModelConfig) else model.get("version", 1)
-        published = ADAM | {"epochs": EPOCHS.get(version, 8)}
-        fit = values.get("fit") or {}
         if not isinstance(fit, FitConfig):
-            values["fit"] = published | fit
-        super().__init__(**{"model": {}, "order": "shuffled" if version == 1 else "batches"}
-                         | values)  # fmt: skip
+            values["fit"] = ADAM | {"epochs": EPOCHS.get(version, 8)} | fit
+        return {"order": "shuffled" if version == 1 else "batches"} | values
 
 
 def open_data(config, run, show=True):
