@@ -56,7 +56,10 @@ def main():
             layout="sensors" if two else "year", sensors=sensors, size=options.size,
             observations=[int(part * options.observations) for part in share], days=options.days,
         ), data)  # fmt: skip
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)  # as the published figures were measured
     gflops = matmul_gflops()
+    torch.set_num_threads(threads)
     print(f"version {options.version}, {options.days} days, {torch.get_num_threads()} threads, "
           f"matrix product {gflops:.0f} GFLOP/s")  # fmt: skip
     config = EmissivityConfig(

@@ -27,6 +27,7 @@ STILL = 1e-4  # curvature that keeps a cell in place which nothing determines
 LARGEST_MOVE = 0.4  # of a concentration in one step
 SWEEPS = 12
 SOFT_FLOOR = 0.003
+FIRST_GUESS_ERROR = 0.15
 WEIGHT_ERROR = 5.0  # of the network's weights around 0: holds directions that nothing determines
 FLAT = 1e-3  # share of the mean curvature that damps weights whose own curvature is small
 
@@ -74,6 +75,9 @@ class Problem:
     share : float
         Of all observations that these are: the costs that belong to no observation are divided
         alike.
+    first_guess : Tensor (lag + step, point), optional
+        Background of the concentration, held with an error of 0.15: nothing against what a channel
+        says of ice or water, enough to keep noise from making ice of water.
     floor_error : float
         Least error of the lower limit of the emissivity. The published limit is so stiff (about
         0.0003) that steps run back and forth across it; a softer one leads close to its minimum.
@@ -81,11 +85,14 @@ class Problem:
 
     def __init__(
         self, model, index, scalars, channels, points, property_error, share=1.0,
-        floor_error=SOFT_FLOOR,
+        floor_error=SOFT_FLOOR, first_guess=None,
     ):  # fmt: skip
         self.model, self.points, self.share = model, points, share
         self.index, self.scalars, self.channels = index, scalars, channels
         self.background = 1 / property_error**2
+        self.first_guess, self.hold = first_guess, 0.0
+        if first_guess is not None:
+            self.hold = 1 / FIRST_GUESS_ERROR**2
         self.stiff_floor = (PUBLISHED_BATCH / model.size) ** 0.5 / model.config.emissivity_error
         self.floor = min(self.stiff_floor, 1 / floor_error)
         names = ("network", "wind_sensitivity", "bias_k")
@@ -109,6 +116,7 @@ class Problem:
         part = Problem(
             self.model, index, scalars, channels, int(chosen.sum()), self.background**-0.5,
             len(at) / len(self.index),
+            first_guess=None if self.first_guess is None else self.first_guess[:, chosen],
         )  # fmt: skip
         start = State(
             state.sea_ice[:, chosen],
@@ -203,6 +211,8 @@ class Problem:
         slope[:, 1:] -= self.background * state.properties
         inside = self.background * (state.properties**2).sum(1).reshape(days, points).sum(0)
         cost += inside + self.model.sea_ice_cost(state.sea_ice).sum(0)
+        if self.hold:
+            cost += self.hold * ((state.sea_ice - self.first_guess) ** 2).sum(0)
         return Normal(cost, curvature, slope, cross, of_weights, slope_of_weights,
                       own, own_by_cell, own_by_weight)  # fmt: skip
 
@@ -338,6 +348,8 @@ class Problem:
             return total
 
         right = right + (own - STILL) * sea_ice + others(sea_ice)
+        if self.hold:
+            own, right = own + self.hold, right + self.hold * self.first_guess
         new = sea_ice.clone()
         for _ in range(SWEEPS if lags else 1):
             for first in range(1 + lags):

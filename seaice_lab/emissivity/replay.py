@@ -190,7 +190,10 @@ def catch_up(rows, state, width, steps, moments, alphas, decays, outside, low, b
             state[row, 2 * width + at] = v * fade
         state[row, 4 * width] = steps
     if count:
-        replay(waiting[:count], state, steps, alphas, outside, low)
+        # cells that missed about as many steps side by side, so that none waits for another
+        waiting = waiting[:count]
+        waiting = waiting[np.argsort(state[waiting, 4 * width])]
+        replay(waiting, state, steps, alphas, outside, low)
 
 
 @njit(cache=True, error_model="numpy")
@@ -227,8 +230,9 @@ def replay(rows, state, steps, alphas, outside, low):
             for lane in range(LANES):
                 x = w[lane]
                 g = far * (x - min(max(x, zero), one))
-                slope = max(min(x, side * (top - x)), x - end)
-                g += hump * (slope if (x > zero) & (x < end) else zero)
+                if low > 0:
+                    slope = max(min(x, side * (top - x)), x - end)
+                    g += hump * (slope if (x > zero) & (x < end) else zero)
                 m_new = m[lane] + rise1 * (g - m[lane])
                 v_new = v[lane] + rise2 * (g * g - v[lane])
                 w_new = x - alpha * m_new / (np.sqrt(v_new) + epsilon)

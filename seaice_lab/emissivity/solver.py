@@ -32,7 +32,8 @@ class SolveConfig(Config):
     ``sample`` observations in at most ``network_steps`` steps, which end when the cost falls by
     less than ``tolerance`` of itself; the whole state then takes ``state_steps``.
     ``property_error`` is the standard deviation of the properties' background 0, which also fixes
-    their scale (the published cost has none).
+    their scale (the published cost has none). ``hold_first_guess`` adds the published background
+    term of the concentration, with an error of 0.15.
     """
 
     starts: int = Field(3, ge=1)
@@ -41,6 +42,7 @@ class SolveConfig(Config):
     state_steps: int = Field(5, ge=1)
     tolerance: float = Field(3e-3, gt=0)
     property_error: float = Field(1.0, gt=0)
+    hold_first_guess: bool = True
     seed: int = 0
 
 
@@ -73,9 +75,11 @@ def solve(model, observations, config, show=True):
             "solver: knows the networks linear and frequency and up to two lag_weights, found "
             f"{model.config.network} and {model.lags + 1}; train with Adam instead"
         )
+    first_guess = torch.from_numpy(observations.sea_ice_first_guess).T.contiguous()
     model.epoch = float("inf")  # the last of the errors that change with the epochs
     whole = Problem(model, *(torch.from_numpy(getattr(observations, name)) for name in COLUMNS),
-                    model.points, config.property_error)  # fmt: skip
+                    model.points, config.property_error,
+                    first_guess=first_guess if config.hold_first_guess else None)  # fmt: skip
     sea_ice = model.cells("sea_ice").reshape(-1, model.points)
     state = State(sea_ice.clone(), model.cells("properties").clone(),
                   model.cells("observation_properties").clone(), whole.get_weights())  # fmt: skip
