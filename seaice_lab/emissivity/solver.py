@@ -20,8 +20,6 @@ from seaice_lab.errors import InputError
 FEW = 8_000  # observations on which the first networks are compared
 FEW_STEPS = 16
 TYPICAL_LOGIT = 2.0  # emissivity 0.88, where a network with sigmoid outputs starts
-
-
 COLUMNS = ("index", "scalars", "channels")
 
 
@@ -53,7 +51,8 @@ def solve(model, observations, config, show=True):
     Parameters
     ----------
     model : EmpiricalState
-        Starts from what it holds.
+        Its state is where the search starts; its network is replaced by the one that is found,
+        unless ``network_steps`` is 0 or the network is frozen.
     observations : Observations
     config : SolveConfig
     show : bool
