@@ -2,7 +2,7 @@
 
 import torch
 
-from seaice_lab.emissivity.least_squares import Problem, State
+from seaice_lab.emissivity.least_squares import FIRST_GUESS_ERROR, Problem, State
 from seaice_lab.emissivity.model import EmpiricalState
 from seaice_lab.emissivity.solver import COLUMNS, SolveConfig, solve
 from seaice_lab.errors import InputError
@@ -65,7 +65,7 @@ def uncertainty(model, observations, property_error=1.0):
     Returns
     -------
     sea_ice : Tensor (lag + step, point)
-        1 where nothing was observed.
+        0.15, the error of the first guess, where nothing was observed.
     properties : Tensor (step, point, property)
     """
     problem = Problem(model, *(torch.from_numpy(getattr(observations, name)) for name in COLUMNS),
@@ -78,8 +78,8 @@ def uncertainty(model, observations, property_error=1.0):
     side, inner = whole[:, 0, 1:], torch.linalg.inv(whole[:, 1:, 1:])
     of_ice = whole[:, 0, 0] - ((side[:, None] @ inner)[:, 0] * side).sum(1)
     of_ice = of_ice.clip(0).reshape(days, points)
-    # curvature of all days of a point: tridiagonal; a concentration lies between 0 and 1 anyway
-    own = torch.ones(days + model.lags, points, dtype=torch.float64)
+    # curvature of all days of a point: tridiagonal, with the background that the solver holds
+    own = torch.full((days + model.lags, points), FIRST_GUESS_ERROR**-2.0, dtype=torch.float64)
     weights = model.lag_weights.double()
     for lag in range(model.lags + 1):
         own[model.lags - lag : model.lags - lag + days] += weights[lag] ** 2 * of_ice
