@@ -2,8 +2,9 @@
 
 Adam moves every cell of a map at every step, also those that no observation of the batch falls
 into. Between two visits a cell depends on nothing but itself, so that its missed steps can wait
-until it is read again. The result is that of the dense update to rounding; the cost of a step no
-longer grows with the map.
+until it is read again. The result is that of the dense update to rounding, and a step costs no more
+on a larger map. Only cells on which a penalty pulls (concentrations beyond 0 and 1, or on the hump)
+replay what they missed step by step: they cost the more the longer they waited.
 
 Adam as published, with epsilon outside the bias correction: with gradient g at step s,
 m <- m + 0.1 (g - m), v <- v + 0.001 (g^2 - v), w <- w - a_s m / (sqrt(v) + 1e-7),
