@@ -326,7 +326,11 @@ def _configuration(model, path, pairs, start=None):
     from seaice_lab.config import read_yaml
     from seaice_lab.notebooks import parse_parameters
 
-    values = (start or {}) | ({} if path is None else read_yaml(path))
+    values = dict(start or {})
+    for name, value in ({} if path is None else read_yaml(path)).items():
+        inner = values.get(name)
+        both = isinstance(inner, dict) and isinstance(value, dict)
+        values[name] = inner | value if both else value
     for name, value in parse_parameters(pairs or []).items():
         *outer, last = name.split(".")
         place = values

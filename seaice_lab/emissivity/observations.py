@@ -6,6 +6,7 @@ sensor). The columns of all sensors stand one after the other in their given ord
 as its all-sky means (:func:`~seaice_lab.emissivity.physics.all_sky`), which is exact.
 """
 
+import hashlib
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -31,6 +32,7 @@ from seaice_lab.errors import InputError
 
 CHUNK = 200_000  # observations read together
 DAY_STARTS = 0.375  # of the Julian day: 21 UTC; a step is the 24 h from there
+STAND_IN = {"TSFC": 273.15, "WINDSPEED10M": 0.0, "CLOUD_FRACTION": 0.0}
 # Rows of the column ``channels``.
 TB, EMISSIVITY_WATER, TRANSMITTANCE, REFLECTED, UPWELLING = range(5)
 
@@ -135,6 +137,7 @@ def prepare(data, sensors, folder, step_start=0, steps=None, lags=1, tables=None
     sources = sorted({str(path) for one in fields for path in one["paths"]})
     mark = runs.fingerprint(
         [(path, Path(path).stat().st_size, Path(path).stat().st_mtime_ns) for path in sources],
+        [hashlib.sha256(part.tobytes()).hexdigest() for part in (guess, skin, latitude, longitude)],
         step_start, steps, lags, unified._asdict(),
     )  # fmt: skip
     folder = Path(folder)
@@ -239,7 +242,6 @@ def _write_chunk(columns, place, fields, part, origin, unified, points):
     columns["index"][place] = np.stack([grid, step, np.full(len(day), fields["row"])], 1)
     nothing = np.full(len(day), np.nan)
     scalars = {name: read(name) if name in fields else nothing for name in SCALARS}
-    columns["scalars"][place] = np.stack(list(scalars.values()), 1)
     values = {name: read(name) for name in CHANNELS}
     cloud = scalars["CLOUD_FRACTION"][:, None]
     sky = physics.all_sky(
@@ -251,7 +253,12 @@ def _write_chunk(columns, place, fields, part, origin, unified, points):
     needed = scalars["TSFC"] + scalars["WINDSPEED10M"]
     if unified.crosstrack[fields["row"]]:
         needed = needed + scalars["SCANPOS"]
-    missing = ~np.isfinite(block).all(1) | ~np.isfinite(needed)[:, None]
+    unusable = ~np.isfinite(needed)
+    for name in ("TSFC", "WINDSPEED10M", "CLOUD_FRACTION"):
+        # any finite value: nothing of the observation counts, but NaN would spread
+        scalars[name] = np.where(unusable, STAND_IN[name], scalars[name])
+    columns["scalars"][place] = np.stack(list(scalars.values()), 1)
+    missing = ~np.isfinite(block).all(1) | unusable[:, None]
     block = np.where(missing[:, None], 0.0, block)
     block[:, TB][missing] = np.nan
     whole = np.zeros((len(day), 5, len(unified.channels)), "float32")

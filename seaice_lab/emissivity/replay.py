@@ -194,7 +194,7 @@ def catch_up(rows, state, width, steps, moments, alphas, decays, outside, low, b
         # cells that missed about as many steps side by side, so that none waits for another
         waiting = waiting[:count]
         waiting = waiting[np.argsort(state[waiting, 4 * width])]
-        replay(waiting, state, steps, alphas, outside, low)
+        replay(waiting, state, steps, alphas, outside, low, bounded)
 
 
 @njit(cache=True, error_model="numpy")
@@ -210,7 +210,7 @@ def drift(mean, square, moments, seen):
 
 
 @njit(cache=True, error_model="numpy")
-def replay(rows, state, steps, alphas, outside, low):
+def replay(rows, state, steps, alphas, outside, low, bounded):
     """Take the missed steps one by one, for cells of one value on which the penalty pulls."""
     kind = state.dtype
     w, m, v = np.empty(LANES, kind), np.empty(LANES, kind), np.empty(LANES, kind)
@@ -237,6 +237,8 @@ def replay(rows, state, steps, alphas, outside, low):
                 m_new = m[lane] + rise1 * (g - m[lane])
                 v_new = v[lane] + rise2 * (g * g - v[lane])
                 w_new = x - alpha * m_new / (np.sqrt(v_new) + epsilon)
+                if bounded:
+                    w_new = min(max(w_new, zero), one)
                 active = start[lane] < step
                 w[lane] = w_new if active else x
                 m[lane] = m_new if active else m[lane]

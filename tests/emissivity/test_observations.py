@@ -88,6 +88,7 @@ def test_missing_values_are_missing_for_one_channel_or_one_observation(data, tmp
     expected[5] = False
     np.testing.assert_array_equal(there, expected)
     assert np.isfinite(found.channels[:, 1:]).all()
+    assert np.isfinite(found.scalars[:, :3]).all()  # NaN would spread through the network
 
 
 @pytest.mark.parametrize(

@@ -72,12 +72,14 @@ def test_cells_with_a_penalty_come_out_as_in_double_precision(low):
     assert np.abs(expected - values).max() > 0.1
 
 
-def test_bounded_cells_stay_between_zero_and_one():
+# with a hump at a rate at which no cell jumps over it in the steps that it waits
+@pytest.mark.parametrize(("low", "rate"), [(0.0, 0.05), (0.3, 0.01)])
+def test_bounded_cells_stay_between_zero_and_one(low, rate):
     visits = make_visits(400, 1, 1.0)
     values = np.random.default_rng(1).uniform(0, 1, (CELLS, 1))
-    found = replayed(values, visits, 0.05, (0.0, 0.0), bounded=True)
+    found = replayed(values, visits, rate, (0.0, low), bounded=True)
     assert found.min() == 0 and found.max() == 1
-    np.testing.assert_allclose(found, dense(values, visits, 0.05, 0, 0, True), atol=1e-10)
+    np.testing.assert_allclose(found, dense(values, visits, rate, 0, low, True), atol=1e-10)
 
 
 def test_single_precision_stays_at_rounding():
