@@ -94,6 +94,9 @@ def train(config, run, show=True):
         raise InputError(
             "emissivity: the maps of one run live in one process; start without torchrun"
         )
+    if (Path(run) / "config.yaml").exists():
+        # another configuration is refused before its observations replace those of the run
+        runs.create(run, config, "emissivity")
     observations = open_data(config, run, show)
     run = runs.create(run, config, "emissivity", data=observations.fingerprint)
     torch.manual_seed(config.fit.seed)

@@ -107,6 +107,14 @@ def test_a_killed_training_ends_with_the_same_numbers(month, tmp_path, monkeypat
     assert whole.train_loss.is_monotonic_decreasing
 
 
+def test_another_configuration_leaves_the_observations_of_a_run_alone(month, tmp_path):
+    train.train(adam(month, 1), tmp_path / "run", show=False)
+    kept = (tmp_path / "run" / "observations" / "observations.json").read_text()
+    with pytest.raises(InputError, match="holds a run that differs in"):
+        train.train(adam(month, 1, steps=2), tmp_path / "run", show=False)
+    assert (tmp_path / "run" / "observations" / "observations.json").read_text() == kept
+
+
 def test_held_out_observations_are_only_validated_with(month, tmp_path):
     config = adam(month, 2, hold_out_share=0.2)
     history = train.train(config, tmp_path / "run", show=False)
