@@ -151,7 +151,7 @@ def field_panels(
         f"{key} \N{MINUS SIGN} {truth_label.lower()}": fields[key] - fields[truth_label]
         for key in forecasts
     }
-    widest = _round_up(
+    widest = round_up(
         max(
             float(abs(each).where(ocean).quantile(DIFFERENCE_QUANTILE))
             for each in differences.values()
@@ -246,7 +246,7 @@ def draw(ax, scene, field, colour_map, limits):
     ax.set(xlim=(west, east), ylim=(south, north), xticks=[], yticks=[], facecolor=OUTSIDE)
     ax.set_aspect("equal")
     rings = [ring / 1000 for ring in land_polygons()]
-    seen = [ring for ring in rings if _overlaps(ring, scene.extent)]
+    seen = [ring for ring in rings if overlaps(ring, scene.extent)]
     ax.add_collection(PolyCollection(seen, facecolor=LAND, zorder=0), autolim=False)
     on_grid = {"shading": "nearest", "rasterized": True}
     ax.pcolormesh(
@@ -258,7 +258,7 @@ def draw(ax, scene, field, colour_map, limits):
         vmin=limits[0], vmax=limits[1], zorder=2, **on_grid,
     )  # fmt: skip
     ax.add_collection(
-        LineCollection(_graticule(), colors=LINES, linewidths=0.4, zorder=3, label="graticule"),
+        LineCollection(graticule(), colors=LINES, linewidths=0.4, zorder=3, label="graticule"),
         autolim=False,
     )
     ax.add_collection(
@@ -268,7 +268,7 @@ def draw(ax, scene, field, colour_map, limits):
     return mesh
 
 
-def _graticule():
+def graticule():
     """Parallels and meridians as lines (n, 2) in km."""
     around, along = np.arange(0, 361, 2.0), np.linspace(PARALLELS[0], 90, 2)
     lines = [project(np.full_like(around, latitude), around) for latitude in PARALLELS]
@@ -301,7 +301,7 @@ def _longitude_text(longitude):
     return f"{abs(longitude)}°{side}"
 
 
-def _overlaps(ring, extent):
+def overlaps(ring, extent):
     west, east, south, north = extent
     low, high = ring.min(axis=0), ring.max(axis=0)
     return low[0] < east and high[0] > west and low[1] < north and high[1] > south
@@ -315,7 +315,7 @@ def ends_of(fields, scene, limits):
     return ("both" if high else "min") if low else ("max" if high else "neither")
 
 
-def _round_up(value):
+def round_up(value):
     """The next 1, 2 or 5 times a power of ten; 1 for differences that are zero everywhere."""
     if value == 0:
         return 1.0

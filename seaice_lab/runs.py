@@ -269,12 +269,22 @@ def list_runs(folder):
     list of RunState
     """
     rows = []
-    for path in sorted(item for item in Path(folder).glob("*") if item.is_dir()):
+    for path in run_folders(folder):
+        name = path.relative_to(folder).as_posix()
         try:
             run = open_run(path)
         except InputError as error:
-            rows.append(RunState(path.name, "?", f"unreadable: {error}", ""))
+            rows.append(RunState(name, "?", f"unreadable: {error}", ""))
             continue
         kind, created = run.provenance["kind"], run.provenance["created"]
-        rows.append(RunState(path.name, kind, state_of(path), created))
+        rows.append(RunState(name, kind, state_of(path), created))
     return sorted(rows, key=lambda row: row.created)
+
+
+def run_folders(folder):
+    """The folders in a folder, with those of a sweep (a folder of runs) in place of the sweep."""
+    found = []
+    for path in sorted(item for item in Path(folder).glob("[!.]*") if item.is_dir()):
+        inner = sorted(item.parent for item in path.glob("[!.]*/config.yaml"))
+        found += [path] if (path / "config.yaml").exists() or not inner else inner
+    return found

@@ -19,13 +19,15 @@ from seaice_lab.surrogate.store import open_store
 BLOCK_BYTES = 256e6  # of forecast frames held at once
 
 
-def open_forecast(path):
+def open_forecast(path, dask=True):
     """Open a forecast store lazily.
 
     Parameters
     ----------
     path : str or Path
         A run folder, or the ``forecast.zarr`` in it.
+    dask : bool
+        Without, single frames are read fastest.
 
     Raises
     ------
@@ -39,7 +41,8 @@ def open_forecast(path):
         state = "is only half written" if half else "does not exist"
         raise InputError(f"{path}: {state}; run `seaice-lab forecast {path.parent}`")
     try:
-        return xr.open_zarr(path, consolidated=False, decode_timedelta=True)
+        return xr.open_zarr(path, consolidated=False, decode_timedelta=True,
+                            chunks="auto" if dask else None)  # fmt: skip
     except Exception as error:  # zarr raises many kinds for damaged metadata
         raise InputError(
             f"{path}: cannot be read ({type(error).__name__}: {error}); remove it and run "

@@ -74,8 +74,14 @@ def prepare(config, path, scheduler=None, show=True):
     return path
 
 
-def open_store(path):
-    """Open a prepared store lazily (dask, one time step a chunk).
+def open_store(path, dask=True):
+    """Open a prepared store lazily, by default with dask, one time step a chunk.
+
+    Parameters
+    ----------
+    path : str or Path
+    dask : bool
+        Without, single frames are read fastest.
 
     Raises
     ------
@@ -91,7 +97,7 @@ def open_store(path):
     if not path.exists():
         raise InputError(f"{path}: no such store; make it with `seaice-lab prepare`")
     try:
-        store = xr.open_zarr(path, consolidated=False, chunks={})
+        store = xr.open_zarr(path, consolidated=False, chunks={} if dask else None)
     except Exception as error:  # zarr raises many kinds for damaged metadata
         raise InputError(
             f"{path}: cannot be read as a prepared store ({type(error).__name__}: {error}); "

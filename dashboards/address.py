@@ -1,0 +1,58 @@
+"""The state of a page in its address: a link shows to another person what one sees."""
+
+from collections.abc import Mapping
+from urllib.parse import quote
+
+import panel as pn
+
+LONGEST = 400  # characters of a value that are looked at
+
+
+class Address:
+    """Values of the query string, each checked against what there is to choose from.
+
+    Whatever does not fit is left out: an address comes from anywhere.
+    """
+
+    def __init__(self):
+        given: Mapping = pn.state.session_args or {}
+        self.values = {
+            name: values[0][:LONGEST].decode("utf-8", "replace") for name, values in given.items()
+        }
+
+    def one(self, name, options, default=None):
+        """The value of a name if it is among the options (by their text), else the default."""
+        known = {str(option): option for option in options}
+        return known.get(self.values.get(name), default)
+
+    def some(self, name, options, default=()):
+        """As :meth:`one`, for several values separated by commas."""
+        known = {str(option): option for option in options}
+        found = [known[part] for part in self.values.get(name, "").split(",") if part in known]
+        return found or [option for option in default if option in known.values()]
+
+    def number(self, name, default=None):
+        """A finite number, or the default."""
+        try:
+            value = float(self.values[name])
+        except (KeyError, ValueError):
+            return default
+        return value if abs(value) < 1e9 else default
+
+    def put(self, **values):
+        """Set values, lists with commas between; None takes one out."""
+        for name, value in values.items():
+            text = ",".join(map(str, value)) if isinstance(value, list) else value
+            if text is None or text == "":
+                self.values.pop(name, None)
+            else:
+                self.values[name] = str(text)
+        if pn.state.location is not None:
+            pn.state.location.search = "?" + "&".join(
+                f"{name}={escape(value)}" for name, value in self.values.items()
+            )
+
+
+def escape(text):
+    """A value as it stands in an address, commas, slashes and colons legible."""
+    return quote(text, safe=",/:")

@@ -1,0 +1,82 @@
+"""The dashboard as a whole: header, pages, and the server.
+
+`serve` binds to this machine alone unless told otherwise; nothing is written, and nothing is
+fetched from elsewhere.
+"""
+
+import errno
+from importlib import import_module
+
+import panel as pn
+
+from dashboards.address import Address
+from dashboards.layout import HEADER, STYLE, TABS
+from dashboards.library import Library
+from seaice_lab.errors import InputError
+
+PAGES = ("forecasts", "scores", "spectra", "season", "emissivity", "runs")
+
+
+def session(library):
+    """All that one browser tab shows."""
+    address = Address()
+    chosen = address.one("page", PAGES, PAGES[0])
+    place = pn.Row(sizing_mode="stretch_width", margin=(8, 8))
+    tabs = pn.widgets.RadioButtonGroup(
+        name="Page", options={name.capitalize(): name for name in PAGES}, value=chosen,
+        stylesheets=[TABS], margin=0,
+    )  # fmt: skip
+
+    def show(name):
+        place.loading = True
+        address.put(page=name)
+        side, main = import_module(f"dashboards.{name}").page(library, address)
+        place[:] = [side, main]
+        place.loading = False
+
+    tabs.param.watch(lambda event: show(event.new), "value")
+    show(chosen)
+    title = pn.pane.HTML(
+        "<h1 style='margin:0;font-size:18px;color:white'>Sea-Ice Lab</h1>", width=130
+    )
+    header = pn.Row(title, tabs, stylesheets=[HEADER], sizing_mode="stretch_width", margin=0)
+    return pn.Column(header, place, sizing_mode="stretch_width", margin=0)
+
+
+def serve(folder, port=5006, address="localhost", websocket_origin=None, prefix="", show=False):
+    """Serve the runs of a folder until interrupted.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Folder of runs; nothing outside it is served.
+    port : int
+    address : str
+        Of the network interface; "localhost" lets nobody else in.
+    websocket_origin : sequence of str, optional
+        Hosts under which browsers reach the dashboard (behind a proxy).
+    prefix : str
+        Base of the address, such as "/user/name/proxy/5006", when a proxy passes it on.
+    show : bool
+        Open a browser.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be read or the port is in use.
+    """
+    library = Library(folder)
+    pn.extension(raw_css=[STYLE], notifications=False)
+    try:
+        pn.serve(
+            {"/": lambda: session(library)}, port=port, address=address, title="Sea-Ice Lab",
+            websocket_origin=list(websocket_origin or ()) or None, prefix=prefix, show=show,
+            unused_session_lifetime=60_000, check_unused_sessions=30_000, verbose=False,
+        )  # fmt: skip
+    except OSError as error:
+        if error.errno not in (errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL):
+            raise
+        raise InputError(
+            f"port {port} of {address} cannot be used ({error.strerror}); choose another with "
+            "--port"
+        ) from None

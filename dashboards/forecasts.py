@@ -1,0 +1,390 @@
+"""Forecasts: truth, forecasts and their differences as linked maps, and one cell through time."""
+
+import io
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import panel as pn
+import xarray as xr
+from bokeh.events import RangesUpdate, Tap
+from bokeh.models import ColumnDataSource, Span
+
+from dashboards.layout import bare, cards, controls, notice, several
+from seaice_lab import charts, maps, names
+from seaice_lab.errors import InputError
+from seaice_lab.plots import COLOURS
+from seaice_lab.runs import write_netcdf
+from seaice_lab.surrogate.baselines import REFERENCES
+
+DAY, HOUR = np.timedelta64(1, "D"), np.timedelta64(1, "h")
+MOST_RUNS = 4
+TRUTH = "Truth"
+MOST_OF_ERRORS = 0.98  # of the cells lie within the colours of differences at the last lead time
+
+
+def page(library, address):
+    """Controls and main area of the page.
+
+    Returns
+    -------
+    (panel.Column, panel.Column)
+    """
+    usable = library.names("forecast", "evaluated")
+    if not usable:
+        return controls(), notice(
+            "No forecasts yet",
+            "Make one with `make demo` (train, forecast and evaluate on the bundled sample), or "
+            "`seaice-lab forecast RUN` for a run that is trained.",
+        )
+    view = ForecastView(library, address, usable)
+    return view.controls, view.main
+
+
+class ForecastView:
+    """The page of one session: its widgets, its maps, and what changes when."""
+
+    def __init__(self, library, address, usable):
+        self.library, self.address = library, address
+        self.runs, run_list = several(
+            "Runs (up to four)", usable, address.some("runs", usable, usable[:1])[:MOST_RUNS]
+        )
+        self.references, reference_list = several(
+            "References", readable(REFERENCES), address.some("references", REFERENCES)
+        )
+        self.variable = pn.widgets.Select(name="Variable")
+        self.start = pn.widgets.Select(name="Start")
+        self.lead = pn.widgets.Player(
+            name="Lead time", start=0, end=1, interval=400, loop_policy="loop", value=0,
+            show_loop_controls=False, show_value=False, scale_buttons=0.9,
+            visible_buttons=["first", "previous", "play", "pause", "next", "last"],
+        )  # fmt: skip
+        self.when = pn.pane.HTML(css_classes=["when"])
+        self.low = pn.widgets.FloatInput(name="Colours from", step=0.1, width=58)
+        self.high = pn.widgets.FloatInput(name="to", step=0.1, width=58)
+        self.wide = pn.widgets.FloatInput(name="Diff. ±", step=0.1, start=1e-6, width=58)
+        self.png = pn.widgets.FileDownload(
+            label="Figure (PNG)", callback=self.write_png, filename="forecast.png", embed=False,
+            button_type="default",
+        )  # fmt: skip
+        self.netcdf = pn.widgets.FileDownload(
+            label="Fields (NetCDF)", callback=self.write_netcdf, filename="forecast.nc",
+            embed=False, button_type="default",
+        )  # fmt: skip
+        self.main = pn.Column(sizing_mode="stretch_width")
+        self.controls = controls(
+            run_list, reference_list, self.variable, self.start, self.when, self.lead,
+            pn.Row(self.low, self.high, self.wide, margin=0), self.png, self.netcdf,
+        )  # fmt: skip
+        self.window = self.cell = None
+        self.settling = False
+        self.choose()
+        self.runs.param.watch(lambda _: self.choose(), "value")
+        for widget in (self.references, self.variable):
+            widget.param.watch(lambda _: self.draw(), "value")
+        self.start.param.watch(lambda _: self.change(probe=True), "value")
+        self.lead.param.watch(lambda _: self.change(), "value")
+        for widget in (self.low, self.high, self.wide):
+            widget.param.watch(lambda _: self.recolour(), "value")
+
+    def choose(self):
+        """Fit variables, starts and leads to the first run, then draw."""
+        if len(self.runs.value) > MOST_RUNS:
+            self.runs.value = self.runs.value[:MOST_RUNS]
+            return
+        if not self.runs.value:
+            self.main[:] = [notice("No run chosen", "Choose one or more runs on the left.")]
+            return
+        self.settling = True
+        try:
+            dataset = self.library.forecast(self.runs.value[0])
+            variables = list(dataset.data_vars)
+            starts = {moment(t): t for t in dataset.init_time.values}
+            leads = dataset.lead_time.values
+            known = self.start.value in list(starts.values()) and self.start.value
+            self.variable.options = {long_name(name): name for name in variables}
+            self.variable.value = self.address.one("variable", variables, variables[0])
+            self.start.options = starts
+            wanted = self.address.one("start", starts)
+            self.start.value = known or (starts[wanted] if wanted else next(iter(starts.values())))
+            self.leads = leads
+            self.lead.end = len(leads) - 1
+            hours = self.address.number("lead")
+            at = 0 if hours is None else int(np.abs(leads / HOUR - hours).argmin())
+            self.lead.value = min(at, len(leads) - 1)
+        except InputError as error:
+            self.main[:] = [notice("This run cannot be shown", str(error))]
+            return
+        finally:
+            self.settling = False
+        self.draw()
+
+    def at(self):
+        """Variable, start and lead time now chosen."""
+        return self.variable.value, self.start.value, self.leads[self.lead.value]
+
+    def draw(self):
+        """Make all maps anew."""
+        if self.settling or not self.runs.value:
+            return
+        first, variable = self.runs.value[0], self.variable.value
+        known = names.variable(variable)
+        self.raster = self.library.raster(first)
+        self.linked = charts.ranges(self.raster)
+        low, high = known.colour_range or (0.0, 1.0)
+        self.settling = True
+        self.low.value = self.address.number("low", low)
+        self.high.value = self.address.number("high", high)
+        self.wide.value = self.address.number("wide", self.usual_difference())
+        self.settling = False
+        label = long_name(variable)
+        self.scale = charts.colours(known.colour_map, (self.low.value, self.high.value))
+        self.contrast = charts.colours(maps.DIFFERENCE_MAP, (-self.wide.value, self.wide.value))
+        self.cross = ColumnDataSource({"x": [], "y": []})
+        style = {"line_color": "#555555", "line_alpha": 0.4, "line_dash": "dotted"}
+        self.pointer = [Span(dimension=side, **style) for side in ("width", "height")]
+        self.sources, self.notes = {}, {}
+        truth = self.map_of(TRUTH, TRUTH, self.scale)
+        self.probe = pn.Column(sizing_mode="stretch_width", min_height=250)
+        shown = [pn.Column(truth, self.probe, sizing_mode="stretch_width")]
+        for source in self.compared():
+            title = source.replace("_", " ")
+            shown.append(pn.Column(
+                self.map_of(source, title, self.scale),
+                self.map_of((source, TRUTH), f"{title} \N{MINUS SIGN} truth", self.contrast),
+                sizing_mode="stretch_width",
+            ))  # fmt: skip
+        bars = pn.Row(
+            bare(charts.colour_bar(self.scale, f"{label} ({known.units})")),
+            bare(charts.colour_bar(self.contrast, f"Difference from truth ({known.units})")),
+            sizing_mode="stretch_width",
+        )  # fmt: skip
+        self.main[:] = [bars, cards(shown, 250)]
+        self.change(probe=True)
+
+    def compared(self):
+        """What is compared with the truth: runs, then references."""
+        return [*self.runs.value, *self.references.value]
+
+    def usual_difference(self):
+        """Half-width of the colours of differences: rounded, from the last lead time."""
+        variable, start, _ = self.at()
+        try:
+            error = self.frame(self.runs.value[0], variable, start, self.leads[-1])
+            error = error - self.frame(TRUTH, variable, start, self.leads[-1])
+        except InputError:
+            return 1.0
+        return maps.round_up(float(np.nanquantile(np.abs(error), MOST_OF_ERRORS)))
+
+    def map_of(self, key, title, scale):
+        """A linked map, and the line under it that says why it is empty."""
+        units = names.variable(self.variable.value).units
+        drawn, source = charts.polar_map(
+            self.raster, scale, title, units, self.linked, self.cross, self.pointer
+        )
+        drawn.on_event(Tap, self.tap)
+        drawn.on_event(RangesUpdate, self.zoom)
+        self.sources[key] = source
+        self.notes[key] = pn.pane.Alert("", alert_type="warning", visible=False,
+                                        sizing_mode="stretch_width")  # fmt: skip
+        return pn.Column(bare(drawn), self.notes[key], sizing_mode="stretch_width")
+
+    def frame(self, source, variable, start, lead):
+        """Values (y, x) of the truth, a run or a reference."""
+        first = self.runs.value[0]
+        if source == TRUTH:
+            return self.library.truth_frame(first, variable, start, lead)
+        if source in self.runs.value:
+            values = self.library.frame(source, variable, start, lead)
+            here = self.library.forecast(first).ocean.shape
+            if values.shape != here:
+                raise InputError(
+                    f"{source} has a grid of {values.shape} cells, {first} one of {here}; compare "
+                    "runs on one grid"
+                )
+            return values
+        return self.library.reference_frame(source, first, variable, start, lead)
+
+    def change(self, probe=False):
+        """Put the values of the chosen start and lead time on the maps."""
+        if self.settling or not self.runs.value:
+            return
+        variable, start, lead = self.at()
+        days = lead / DAY
+        self.when.object = (
+            f"<b>+{days:g} days</b><br>valid {moment(np.datetime64(start) + lead)} UTC"
+        )
+        self.values, reasons = {}, {}
+        for source in (TRUTH, *self.compared()):
+            try:
+                self.values[source] = self.frame(source, variable, start, lead)
+            except InputError as error:
+                reasons[source] = str(error)
+        with pn.io.hold():
+            self.paint()
+            for key, note in self.notes.items():
+                parts = key if isinstance(key, tuple) else (key,)
+                reason = " ".join(reasons[part] for part in parts if part in reasons)
+                note.param.update(object=reason, visible=bool(reason))
+            if probe:
+                self.draw_probe()
+            elif hasattr(self, "now"):
+                self.now.location = float(days)
+            self.remember()
+
+    def paint(self):
+        """Send the pictures of the values there are, in the window that is looked at."""
+        for key, source in self.sources.items():
+            if isinstance(key, tuple):
+                one, other = (self.values.get(part) for part in key)
+                values = None if one is None or other is None else one - other
+            else:
+                values = self.values.get(key)
+            if values is None:
+                values = np.full(self.raster.source.max() + 1, np.nan, "float32")
+            source.data = charts.picture(self.raster, values, self.window)
+
+    def zoom(self, event):
+        """Send the part of the maps that is now looked at, finer where the grid is finer."""
+        window = event.x0, event.x1, event.y0, event.y1
+        if max(self.raster.source.shape) > charts.PIXELS and window != self.window:
+            self.window = window
+            self.paint()
+
+    def tap(self, event):
+        """Choose the cell under the pointer."""
+        column = np.abs(self.raster.x - event.x).argmin()
+        row = np.abs(self.raster.y - event.y).argmin()
+        cell = self.raster.source[row, column]
+        if cell >= 0:
+            self.cell = int(cell)
+            self.cross.data = {"x": [self.raster.x[column]], "y": [self.raster.y[row]]}
+            self.draw_probe()
+            self.remember()
+
+    def draw_probe(self):
+        """Curves of the chosen cell through the lead times."""
+        dataset = self.library.forecast(self.runs.value[0])
+        shape = dataset.ocean.shape
+        if self.cell is None:
+            cell = self.address.number("cell", -1)
+            inside = 0 <= cell < dataset.ocean.size and dataset.ocean.values.ravel()[int(cell)]
+            if not inside:
+                self.probe[:] = [notice("One cell through time", "Click a cell on any map.")]
+                return
+            self.cell = int(cell)
+        row, column = np.unravel_index(self.cell, shape)
+        spot = np.argwhere(self.raster.source == self.cell)
+        if len(spot):
+            self.cross.data = {"x": [self.raster.x[spot[0, 1]]], "y": [self.raster.y[spot[0, 0]]]}
+        variable, start, _ = self.at()
+        known = names.variable(variable)
+        series = {}
+        for source in (TRUTH, *self.compared()):
+            try:
+                values, leads = self.through_time(source, variable, start, row, column)
+            except InputError:
+                continue  # the map beside it says why
+            series[source.replace("_", " ")] = (leads / DAY, values)
+        latitude, longitude = (float(dataset[c].values[row, column])
+                               for c in ("latitude", "longitude"))  # fmt: skip
+        title = f"{latitude:.2f}°N {abs(longitude):.2f}°{'W' if longitude < 0 else 'E'}"
+        drawn = charts.curves(
+            series, "Lead time (days)", f"{long_name(variable)} ({known.units})",
+            title, height=270, colour=dict(zip(series, COLOURS, strict=False)),
+        )  # fmt: skip
+        self.now = Span(location=float(self.at()[2] / DAY), dimension="height",
+                        line_color="#888888", line_dash="dotted")  # fmt: skip
+        drawn.add_layout(self.now)
+        self.probe[:] = [bare(drawn)]
+
+    def through_time(self, source, variable, start, row, column):
+        """Values and lead times at one cell."""
+        first = self.runs.value[0]
+        if source == TRUTH:
+            return self.library.truth_series(first, variable, start, row, column), self.leads
+        if source in self.runs.value:
+            values = self.library.series(source, variable, start, row, column)
+            return values.values, values.lead_time.values
+        values = [self.library.reference_frame(source, first, variable, start, lead)[row, column]
+                  for lead in self.leads]  # fmt: skip
+        return np.array(values), self.leads
+
+    def recolour(self):
+        """Take the colour ranges from their fields."""
+        if self.settling or not self.low.value < self.high.value or not self.wide.value > 0:
+            return
+        self.scale.update(low=self.low.value, high=self.high.value)
+        self.contrast.update(low=-self.wide.value, high=self.wide.value)
+        self.address.put(low=self.low.value, high=self.high.value, wide=self.wide.value)
+
+    def remember(self):
+        """Write the state into the address."""
+        variable, start, lead = self.at()
+        self.address.put(
+            runs=self.runs.value, references=self.references.value, variable=variable,
+            start=moment(start), lead=f"{lead / HOUR:g}", cell=self.cell,
+        )  # fmt: skip
+        stem = f"{'_'.join(self.runs.value)}_{variable}_{moment(start)}_+{lead / HOUR:g}h"
+        stem = stem.replace("/", "-").replace(":", "").replace(" ", "T")
+        self.png.filename, self.netcdf.filename = f"{stem}.png", f"{stem}.nc"
+
+    def fields(self):
+        """What the maps show, with one start and lead time, as labelled arrays by source."""
+        variable, start, lead = self.at()
+        dataset = self.library.forecast(self.runs.value[0])
+        place = dataset[variable].isel(init_time=0, lead_time=0).coords
+        coords = {name: place[name] for name in ("y", "x", "latitude", "longitude", "ocean")
+                  if name in place}  # fmt: skip
+        coords |= {"init_time": np.datetime64(start, "ns"), "lead_time": [lead]}
+        return {
+            source: xr.DataArray(values[None], coords, ("lead_time", "y", "x"), variable,
+                                 names.attributes(variable))
+            for source, values in self.values.items()
+        }  # fmt: skip
+
+    def write_png(self):
+        """The maps as a figure for print."""
+        import matplotlib.pyplot as plt
+
+        fields = self.fields()
+        truth = fields.pop(TRUTH)
+        figure = maps.field_panels(
+            truth, {name.replace("_", " "): field for name, field in fields.items()},
+            [pd.Timedelta(self.at()[2])], truth.ocean,
+            colour_range=(self.low.value, self.high.value),
+        )  # fmt: skip
+        target = io.BytesIO()
+        figure.savefig(target, format="png", dpi=200)
+        plt.close(figure)
+        target.seek(0)
+        return target
+
+    def write_netcdf(self):
+        """The fields as CF NetCDF."""
+        fields = {source.replace("/", "_"): field for source, field in self.fields().items()}
+        made = xr.Dataset({
+            f"{field.name}_{source.lower()}": field.assign_attrs(long_name=f"{source}")
+            for source, field in fields.items()
+        })  # fmt: skip
+        made.attrs = {"Conventions": names.CONVENTIONS, "title": "Forecasts and truth"}
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "fields.nc"
+            write_netcdf(file, made)
+            return io.BytesIO(file.read_bytes())
+
+
+def moment(time):
+    """A date as text, to the minute."""
+    return np.datetime_as_string(np.datetime64(time, "ns"), unit="m").replace("T", " ")
+
+
+def long_name(variable):
+    """Name of a variable as a label."""
+    return names.variable(variable).long_name.partition(" (")[0]
+
+
+def readable(known):
+    """Options of a widget: names with spaces for names with underscores."""
+    return {name.replace("_", " ").capitalize(): name for name in known}
