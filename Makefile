@@ -1,10 +1,10 @@
-# make demo | make test | make lab | make help
+# make demo | make test | make lab | make dashboard | make help
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test lab pretrained clean
+.PHONY: help demo test lab dashboard pretrained clean
 .DEFAULT_GOAL := help
 
 help:  ## Show what there is to make
@@ -18,6 +18,10 @@ test: $(VENV)/ready-test  ## Pass the tests
 
 lab: $(VENV)/ready  ## Open JupyterLab in notebooks/
 	@$(BIN)/jupyter lab notebooks
+
+dashboard: $(VENV)/ready  ## Browse the runs in runs/ in the browser
+	@mkdir -p runs
+	@$(BIN)/seaice-lab dashboard --show
 
 pretrained: $(VENV)/ready  ## Train the network that ships with the project anew
 	@$(BIN)/seaice-lab prepare stores/sample.zarr

@@ -39,6 +39,14 @@ class Address:
             return default
         return value if abs(value) < 1e9 else default
 
+    def numbers(self, name, count):
+        """So many finite numbers separated by commas, or None."""
+        try:
+            found = [float(part) for part in self.values[name].split(",")]
+        except (KeyError, ValueError):
+            return None
+        return found if len(found) == count and all(abs(v) < 1e9 for v in found) else None
+
     def put(self, **values):
         """Set values, lists with commas between; None takes one out."""
         for name, value in values.items():

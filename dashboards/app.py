@@ -8,12 +8,15 @@ import errno
 from importlib import import_module
 
 import panel as pn
+from tornado.web import RequestHandler
 
 from dashboards.address import Address
-from dashboards.layout import HEADER, STYLE, TABS
+from dashboards.layout import HEADER, STYLE, TABS, notice
 from dashboards.library import Library
 from seaice_lab.errors import InputError
 
+# A notebook shows its pictures and text; scripts, forms and requests are refused by the browser.
+SANDBOX = "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:"
 PAGES = ("forecasts", "scores", "spectra", "season", "emissivity", "runs")
 
 
@@ -30,8 +33,10 @@ def session(library):
     def show(name):
         place.loading = True
         address.put(page=name)
-        side, main = import_module(f"dashboards.{name}").page(library, address)
-        place[:] = [side, main]
+        try:
+            place[:] = import_module(f"dashboards.{name}").page(library, address)
+        except InputError as error:
+            place[:] = [notice("This page cannot be shown", str(error))]
         place.loading = False
 
     tabs.param.watch(lambda event: show(event.new), "value")
@@ -41,6 +46,30 @@ def session(library):
     )
     header = pn.Row(title, tabs, stylesheets=[HEADER], sizing_mode="stretch_width", margin=0)
     return pn.Column(header, place, sizing_mode="stretch_width", margin=0)
+
+
+class Notebook(RequestHandler):
+    """An executed notebook of a run, as a page that may run nothing and fetch nothing."""
+
+    def initialize(self, library):
+        self.library = library
+
+    def get(self):
+        """Answer with the file, or with 404."""
+        run, name = self.get_argument("run", ""), self.get_argument("name", "")
+        try:
+            if name not in self.library.notebooks(run):
+                raise InputError(f"run {run} has no notebook {name}")
+            text = self.library.path(run, "notebooks", name).read_bytes()
+        except (InputError, OSError, ValueError) as error:
+            self.set_status(404)
+            self.set_header("Content-Type", "text/plain; charset=utf-8")
+            self.finish(f"{error}\n")
+            return
+        self.set_header("Content-Type", "text/html; charset=utf-8")
+        self.set_header("Content-Security-Policy", SANDBOX)
+        self.set_header("X-Content-Type-Options", "nosniff")
+        self.finish(text)
 
 
 def serve(folder, port=5006, address="localhost", websocket_origin=None, prefix="", show=False):
@@ -71,6 +100,7 @@ def serve(folder, port=5006, address="localhost", websocket_origin=None, prefix=
         pn.serve(
             {"/": lambda: session(library)}, port=port, address=address, title="Sea-Ice Lab",
             websocket_origin=list(websocket_origin or ()) or None, prefix=prefix, show=show,
+            extra_patterns=[(f"{prefix.rstrip('/')}/notebook", Notebook, {"library": library})],
             unused_session_lifetime=60_000, check_unused_sessions=30_000, verbose=False,
         )  # fmt: skip
     except OSError as error:

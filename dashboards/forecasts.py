@@ -9,17 +9,18 @@ import pandas as pd
 import panel as pn
 import xarray as xr
 from bokeh.events import RangesUpdate, Tap
-from bokeh.models import ColumnDataSource, Span
+from bokeh.models import Span
 
-from dashboards.layout import bare, cards, controls, notice, several
-from seaice_lab import charts, maps, names
+from dashboards.choice import HOUR, MOST_RUNS
+from dashboards.layout import bare, cards, controls, notice, remark, several, tell
+from seaice_lab import charts, maps, names, rasters
 from seaice_lab.errors import InputError
 from seaice_lab.plots import COLOURS
 from seaice_lab.runs import write_netcdf
 from seaice_lab.surrogate.baselines import REFERENCES
 
-DAY, HOUR = np.timedelta64(1, "D"), np.timedelta64(1, "h")
-MOST_RUNS = 4
+DAY = np.timedelta64(1, "D")
+SETTLE_MS = 120  # between a change of the view and its picture
 TRUTH = "Truth"
 MOST_OF_ERRORS = 0.98  # of the cells lie within the colours of differences at the last lead time
 
@@ -48,7 +49,9 @@ class ForecastView:
     def __init__(self, library, address, usable):
         self.library, self.address = library, address
         self.runs, run_list = several(
-            "Runs (up to four)", usable, address.some("runs", usable, usable[:1])[:MOST_RUNS]
+            f"Runs (up to {MOST_RUNS})",
+            usable,
+            address.some("runs", usable, usable[:1])[:MOST_RUNS],
         )
         self.references, reference_list = several(
             "References", readable(REFERENCES), address.some("references", REFERENCES)
@@ -77,12 +80,13 @@ class ForecastView:
             run_list, reference_list, self.variable, self.start, self.when, self.lead,
             pn.Row(self.low, self.high, self.wide, margin=0), self.png, self.netcdf,
         )  # fmt: skip
-        self.window = self.cell = None
+        self.raster = self.window = self.cell = None
+        self.waiting = False
         self.settling = False
         self.choose()
         self.runs.param.watch(lambda _: self.choose(), "value")
-        for widget in (self.references, self.variable):
-            widget.param.watch(lambda _: self.draw(), "value")
+        self.references.param.watch(lambda _: self.draw(), "value")
+        self.variable.param.watch(lambda _: self.change_variable(), "value")
         self.start.param.watch(lambda _: self.change(probe=True), "value")
         self.lead.param.watch(lambda _: self.change(), "value")
         for widget in (self.low, self.high, self.wide):
@@ -120,6 +124,12 @@ class ForecastView:
             self.settling = False
         self.draw()
 
+    def change_variable(self):
+        """Draw another variable in its own colours."""
+        if not self.settling:
+            self.address.put(low=None, high=None, wide=None)
+            self.draw()
+
     def at(self):
         """Variable, start and lead time now chosen."""
         return self.variable.value, self.start.value, self.leads[self.lead.value]
@@ -130,8 +140,14 @@ class ForecastView:
             return
         first, variable = self.runs.value[0], self.variable.value
         known = names.variable(variable)
-        self.raster = self.library.raster(first)
-        self.linked = charts.ranges(self.raster)
+        try:
+            raster = self.library.raster(first)
+        except InputError as error:
+            self.main[:] = [notice("This run cannot be shown", str(error))]
+            return
+        if raster is not self.raster:
+            self.raster, self.window = raster, self.address.numbers("view", 4)
+            self.scene = charts.scene(raster, self.window)
         low, high = known.colour_range or (0.0, 1.0)
         self.settling = True
         self.low.value = self.address.number("low", low)
@@ -141,9 +157,6 @@ class ForecastView:
         label = long_name(variable)
         self.scale = charts.colours(known.colour_map, (self.low.value, self.high.value))
         self.contrast = charts.colours(maps.DIFFERENCE_MAP, (-self.wide.value, self.wide.value))
-        self.cross = ColumnDataSource({"x": [], "y": []})
-        style = {"line_color": "#555555", "line_alpha": 0.4, "line_dash": "dotted"}
-        self.pointer = [Span(dimension=side, **style) for side in ("width", "height")]
         self.sources, self.notes = {}, {}
         truth = self.map_of(TRUTH, TRUTH, self.scale)
         self.probe = pn.Column(sizing_mode="stretch_width", min_height=250)
@@ -180,14 +193,11 @@ class ForecastView:
     def map_of(self, key, title, scale):
         """A linked map, and the line under it that says why it is empty."""
         units = names.variable(self.variable.value).units
-        drawn, source = charts.polar_map(
-            self.raster, scale, title, units, self.linked, self.cross, self.pointer
-        )
+        drawn, source = charts.polar_map(self.scene, scale, title, units)
         drawn.on_event(Tap, self.tap)
         drawn.on_event(RangesUpdate, self.zoom)
         self.sources[key] = source
-        self.notes[key] = pn.pane.Alert("", alert_type="warning", visible=False,
-                                        sizing_mode="stretch_width")  # fmt: skip
+        self.notes[key] = remark()
         return pn.Column(bare(drawn), self.notes[key], sizing_mode="stretch_width")
 
     def frame(self, source, variable, start, lead):
@@ -226,7 +236,7 @@ class ForecastView:
             for key, note in self.notes.items():
                 parts = key if isinstance(key, tuple) else (key,)
                 reason = " ".join(reasons[part] for part in parts if part in reasons)
-                note.param.update(object=reason, visible=bool(reason))
+                tell(note, reason)
             if probe:
                 self.draw_probe()
             elif hasattr(self, "now"):
@@ -243,13 +253,22 @@ class ForecastView:
                 values = self.values.get(key)
             if values is None:
                 values = np.full(self.raster.source.max() + 1, np.nan, "float32")
-            source.data = charts.picture(self.raster, values, self.window)
+            source.data = rasters.picture(self.raster, values, self.window)
 
     def zoom(self, event):
-        """Send the part of the maps that is now looked at, finer where the grid is finer."""
-        window = event.x0, event.x1, event.y0, event.y1
-        if max(self.raster.source.shape) > charts.PIXELS and window != self.window:
+        """Remember the part of the maps that is looked at, and soon send it."""
+        window = [round(end, 1) for end in (event.x0, event.x1, event.y0, event.y1)]
+        if window != self.window:
             self.window = window
+            if not self.waiting:  # a drag reports many windows; the last one counts
+                self.waiting = True
+                pn.state.curdoc.add_timeout_callback(self.settle_view, SETTLE_MS)
+
+    def settle_view(self):
+        """Send the window that is looked at, finer where the grid is finer than the screen."""
+        self.waiting = False
+        self.address.put(view=self.window)
+        if max(self.raster.source.shape) > rasters.PIXELS:
             self.paint()
 
     def tap(self, event):
@@ -259,7 +278,7 @@ class ForecastView:
         cell = self.raster.source[row, column]
         if cell >= 0:
             self.cell = int(cell)
-            self.cross.data = {"x": [self.raster.x[column]], "y": [self.raster.y[row]]}
+            self.scene.chosen.data = {"x": [self.raster.x[column]], "y": [self.raster.y[row]]}
             self.draw_probe()
             self.remember()
 
@@ -277,7 +296,10 @@ class ForecastView:
         row, column = np.unravel_index(self.cell, shape)
         spot = np.argwhere(self.raster.source == self.cell)
         if len(spot):
-            self.cross.data = {"x": [self.raster.x[spot[0, 1]]], "y": [self.raster.y[spot[0, 0]]]}
+            self.scene.chosen.data = {
+                "x": [self.raster.x[spot[0, 1]]],
+                "y": [self.raster.y[spot[0, 0]]],
+            }
         variable, start, _ = self.at()
         known = names.variable(variable)
         series = {}
@@ -292,7 +314,7 @@ class ForecastView:
         title = f"{latitude:.2f}°N {abs(longitude):.2f}°{'W' if longitude < 0 else 'E'}"
         drawn = charts.curves(
             series, "Lead time (days)", f"{long_name(variable)} ({known.units})",
-            title, height=270, colour=dict(zip(series, COLOURS, strict=False)),
+            title, height=290, colour=dict(zip(series, COLOURS, strict=False)), columns=2,
         )  # fmt: skip
         self.now = Span(location=float(self.at()[2] / DAY), dimension="height",
                         line_color="#888888", line_dash="dotted")  # fmt: skip

@@ -1,5 +1,7 @@
 """How pages look: style sheet, the column of controls, cards, notices."""
 
+from html import escape
+
 import panel as pn
 
 CONTROLS_WIDTH = 270
@@ -12,16 +14,20 @@ HEADER = """
 :host { background: #12344a; padding: 6px 16px; align-items: center; }
 """
 TABS = """
-.bk-btn-group { gap: 4px; }
-.bk-btn, .bk-btn.bk-btn-default { background: transparent; color: #d5e3ec; border: none;
-    border-radius: 6px; font-size: 14px; padding: 6px 12px; }
-.bk-btn:hover { background: rgba(255, 255, 255, 0.12); color: white; }
-.bk-btn.bk-active, .bk-btn.bk-btn-default.bk-active { background: white; color: #12344a;
-    font-weight: 600; box-shadow: none; }
+.bk-btn-group { gap: 4px; background: transparent; border: none; box-shadow: none; }
+.bk-btn, .bk-btn.bk-btn-default { background: transparent !important; color: #d5e3ec !important;
+    box-shadow: none !important; border: none; border-radius: 6px; font-size: 14px;
+    padding: 6px 12px; }
+.bk-btn:hover { background: rgba(255, 255, 255, 0.12); color: white !important; }
+.bk-btn.bk-active, .bk-btn.bk-btn-default.bk-active { background: white !important;
+    color: #12344a !important; font-weight: 600; box-shadow: none; }
 """
 PANEL = """
 :host { background: white; border: 1px solid #d9e0e5; border-radius: 8px; padding: 8px;
         box-sizing: border-box; }
+"""
+REMARK = """
+:host { background: #fff6df; border: 1px solid #e5c877; border-radius: 6px; padding: 4px 10px; }
 """
 SCROLL = """
 :host { max-height: 150px; overflow-y: auto; }
@@ -74,3 +80,13 @@ def notice(title, text):
         ),
         sizing_mode="stretch_width", margin=(20, 10),
     )  # fmt: skip
+
+
+def remark():
+    """A place for a warning; see :func:`tell`."""
+    return pn.pane.HTML("", visible=False, sizing_mode="stretch_width", stylesheets=[REMARK])
+
+
+def tell(place, text):
+    """Show a text as it is, or nothing."""
+    place.param.update(object=escape(text), visible=bool(text))

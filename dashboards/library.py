@@ -4,7 +4,6 @@ Everything is read only, lies in the runs folder, and is opened again when it wa
 truth is in the prepared store that a forecast names.) Caches are bounded.
 """
 
-import json
 import os
 import time
 from functools import lru_cache
@@ -14,10 +13,11 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from seaice_lab import charts, runs
+from seaice_lab import grid, names, rasters, runs
+from seaice_lab.diagnostics import scores
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate import baselines
-from seaice_lab.surrogate.evaluation import open_forecast, verification_positions
+from seaice_lab.surrogate.evaluation import open_forecast, truth_for, verification_positions
 from seaice_lab.surrogate.store import open_store
 
 LISTING_S = 2.0  # the folder is read again after so many seconds
@@ -93,11 +93,18 @@ class Library:
     def history(self, name):
         """Training history of a run, or None before its first epoch."""
         file = self.path(name, "history.csv")
-        return pd.read_csv(file) if file.exists() else None
+        try:
+            return pd.read_csv(file) if file.exists() else None
+        except (OSError, ValueError) as error:
+            raise InputError(f"history.csv of {name} cannot be read ({error})") from None
 
     def provenance(self, name):
         """Recorded facts of a run, as a dict."""
-        return json.loads(self.path(name, "provenance.json").read_text(encoding="utf-8"))
+        return runs.open_run(self.path(name)).provenance
+
+    def config(self, name):
+        """Configuration of a run, as a dict."""
+        return runs.open_run(self.path(name)).config
 
     def notebooks(self, name):
         """Executed notebooks of a run, names of HTML files."""
@@ -163,6 +170,28 @@ class Library:
             return make(values.isel(lead_time=[step])).values[0, 0]
         file = self.path(name, "forecast.zarr")
         return _reference_start(str(file), stamp(file), variable, reference, at, make, values)[step]
+
+    def season(self, name, start):
+        """Volume (10^3 km3), extent (10^6 km2) and error (m) of forecast, truth and climatology.
+
+        Returns
+        -------
+        xarray.Dataset (source, lead_time)
+            Of thickness, or of another field with an ice edge the extent alone.
+
+        Raises
+        ------
+        InputError
+            If the run forecasts no field with an ice edge, or not from this start.
+        """
+        variables = [v for v in ("sit", "sic") if v in self.forecast(name)]
+        if not variables:
+            raise InputError("forecasts neither thickness nor concentration")
+        at, _ = self.locate(name, start, self.forecast(name).lead_time.values[0])
+        file, store = self.path(name, "forecast.zarr"), self.truth(name)
+        return _season(
+            str(file), stamp(file), store.encoding["source"], _key(store), variables[0], at
+        )
 
     def locate(self, name, start, lead):
         """Positions of a start and a lead time in the forecast of a run.
@@ -230,7 +259,7 @@ def _forecast(path, _stamp):
 @lru_cache(maxsize=8)
 def _raster(path, current):
     dataset = _forecast(path, current)
-    return charts.raster_of(dataset.ocean, dataset.ocean)
+    return rasters.raster_of(dataset.ocean, dataset.ocean)
 
 
 @lru_cache(maxsize=8)
@@ -287,3 +316,37 @@ def _reference_start(path, current, variable, reference, at, make, values):
             _starts.pop(next(iter(_starts)))
         _starts[key] = make(values).values[0]
     return _starts[key]
+
+
+SEASON_BYTES = 64e6  # of frames held at once
+
+
+@lru_cache(maxsize=16)
+def _season(path, current, store, store_stamp, variable, at):
+    values = _forecast(path, current)[variable].isel(init_time=[at])
+    values = values.mean("member", keep_attrs=True) if "member" in values.dims else values
+    truth = _store(store, store_stamp)
+    area = xr.DataArray(grid.cell_area(truth.latitude, truth.longitude), dims=("y", "x"))
+    ocean, kind = truth.ocean, names.attributes(variable)
+    climatology = _reference(store, store_stamp, variable, "climatology")
+    length = int(max(SEASON_BYTES // (4 * ocean.size), 1))
+    parts = []
+    for first in range(0, values.sizes["lead_time"], length):
+        block = values.isel(lead_time=slice(first, first + length)).load()
+        known = truth_for(block, truth)
+        fields = {"forecast": block, "truth": known, "climatology": climatology(block)}
+        rows = []
+        for field in fields.values():
+            field = field.isel(init_time=0).assign_attrs(kind)
+            row = xr.Dataset({"extent": scores.extent(field, ocean, area) / 1e12})
+            if variable == "sit":
+                row["volume"] = scores.volume(field, ocean, area) / 1e12
+                row["rmse"] = scores.rmse(
+                    field, known.isel(init_time=0).assign_attrs(kind), ocean, area
+                )
+            rows.append(row)
+        parts.append(xr.concat(rows, xr.Variable("source", list(fields))))
+    season = xr.concat(parts, "lead_time")
+    if "rmse" in season:
+        season["rmse"] = season.rmse.where(season.source != "truth")
+    return season

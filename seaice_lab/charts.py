@@ -13,6 +13,7 @@ from bokeh.models import (
     ColumnDataSource,
     CrosshairTool,
     CustomJSHover,
+    FactorRange,
     FixedTicker,
     HoverTool,
     Legend,
@@ -24,12 +25,11 @@ from bokeh.models import (
 from bokeh.plotting import figure
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
-from scipy.spatial import cKDTree
 
 from seaice_lab import grid, maps
 from seaice_lab.plots import COLOURS
+from seaice_lab.rasters import Raster, picture
 
-PIXELS = 560  # along each side of a picture that is sent: about what a map covers of a screen
 FONT_SIZE = "12px"
 
 # Position under the pointer, back from the plane: Snyder (1987, Map Projections, USGS
@@ -52,128 +52,63 @@ return `${(phi * 180 / Math.PI).toFixed(2)}°N ${Math.abs(lon).toFixed(2)}°${lo
 """
 
 
-class Raster(NamedTuple):
-    """A grid as a picture in the EPSG:3413 plane; lengths in km.
+class Scene(NamedTuple):
+    """What linked maps share: ranges, land and lines, the chosen cell, lines at the pointer."""
 
-    ``x`` and ``y`` are the centres of the picture's cells, both rising; ``source`` (y, x) says
-    which cell of the grid each shows, -1 for none; ``coast`` holds the coast's segments and
-    ``extent`` west, east, south, north of what is worth seeing.
-    """
-
-    x: np.ndarray
-    y: np.ndarray
-    source: np.ndarray
-    coast: np.ndarray
-    extent: tuple[float, float, float, float]
-
-
-def raster_of(field, ocean):
-    """How to show the fields of a grid as pictures.
-
-    Parameters
-    ----------
-    field : DataArray (y, x)
-        With coordinates latitude and longitude (y, x), or x and y in metres of EPSG:3413.
-    ocean : DataArray of bool (y, x)
-        True where sea.
-
-    Returns
-    -------
-    Raster
-        A grid that does not follow the plane is shown by its nearest cells.
-
-    Raises
-    ------
-    InputError
-        If the field has no usable coordinates.
-    """
-    scene = maps.scene_of(field, ocean)
-    cells = np.where(scene.ocean, np.arange(scene.ocean.size).reshape(scene.ocean.shape), -1)
-    if scene.x.ndim == 1:
-        flip_y, flip_x = scene.y[0] > scene.y[-1], scene.x[0] > scene.x[-1]
-        cells = cells[:: -1 if flip_y else 1, :: -1 if flip_x else 1]
-        return Raster(np.sort(scene.x), np.sort(scene.y), cells, scene.coast, scene.extent)
-    x, y, cells = nearest_cells(scene.x, scene.y, cells)
-    return Raster(x, y, cells, scene.coast, scene.extent)
+    raster: Raster
+    x_range: Range1d
+    y_range: Range1d
+    land: ColumnDataSource
+    mask: ColumnDataSource
+    graticule: ColumnDataSource
+    coast: ColumnDataSource
+    chosen: ColumnDataSource
+    pointer: tuple[Span, Span]
 
 
-def raster_of_points(latitude, longitude):
-    """As :func:`raster_of`, for values at single grid points, (point,) degrees each."""
-    x, y = (part / 1e3 for part in grid.project(np.asarray(latitude), np.asarray(longitude)))
-    columns, rows, cells = nearest_cells(x, y, np.arange(len(x)))
-    side = columns[1] - columns[0]
-    extent = (columns[0] - side, columns[-1] + side, rows[0] - side, rows[-1] + side)
-    return Raster(columns, rows, cells, np.empty((0, 2, 2)), extent)
-
-
-def nearest_cells(x, y, cells):
-    """Columns, rows and the nearest of ``cells`` on axes that follow the plane."""
-    points = np.stack([x.ravel(), y.ravel()], 1)
-    tree = cKDTree(points)
-    some = points[:: max(len(points) // 2000, 1)]
-    side = float(np.median(tree.query(some, 2)[0][:, 1]))
-    columns = np.arange(points[:, 0].min(), points[:, 0].max() + side / 2, side)
-    rows = np.arange(points[:, 1].min(), points[:, 1].max() + side / 2, side)
-    wanted = np.stack(np.meshgrid(columns, rows), -1).reshape(-1, 2)
-    distance, index = tree.query(wanted, distance_upper_bound=0.8 * side)
-    found = np.where(np.isfinite(distance), cells.ravel()[np.minimum(index, cells.size - 1)], -1)
-    return columns, rows, found.reshape(len(rows), len(columns))
-
-
-def picture(raster, values, window=None, pixels=PIXELS):
-    """The part of a field that a window shows, no finer than a screen can.
+def scene(raster, window=None):
+    """A scene for one or more maps.
 
     Parameters
     ----------
     raster : Raster
-    values : ndarray
-        Of the grid, any shape with as many cells.
     window : (float, float, float, float), optional
-        West, east, south, north in km; the extent of the raster by default.
-    pixels : int
-        The picture has at most so many along each side; cells beyond are averaged over the sea.
+        West, east, south, north in km to look at first; all by default.
 
     Returns
     -------
-    dict
-        Columns of a source for :func:`polar_map`: one image, float32, NaN where there is none.
+    Scene
+        Maps made with it zoom and pan together; ``chosen`` has columns x and y (km).
     """
-    columns, west, width, column_block = _visible(raster.x, window and window[:2], pixels)
-    rows, south, height, row_block = _visible(raster.y, window and window[2:], pixels)
-    cells = raster.source[rows, columns]
-    image = np.where(cells < 0, np.float32(np.nan), values.ravel()[cells]).astype("float32")
-    if row_block > 1 or column_block > 1:
-        image = _block_mean(image, row_block, column_block)
-    return {"image": [image], "x": [west], "y": [south], "dw": [width], "dh": [height]}
+    ends = raster.extent
+    west, east, south, north = ends if window is None else window
+    rings = [ring / 1e3 for ring in grid.land_polygons()]
+    side = raster.x[1] - raster.x[0]
+    mask = {
+        "image": [(raster.source < 0).astype("uint8")],
+        "x": [raster.x[0] - side / 2], "y": [raster.y[0] - side / 2],
+        "dw": [len(raster.x) * side], "dh": [len(raster.y) * side],
+    }  # fmt: skip
+    style = {"line_color": "#555555", "line_alpha": 0.4, "line_dash": "dotted"}
+    return Scene(
+        raster,
+        Range1d(west, east, name="east", reset_start=ends[0], reset_end=ends[1]),
+        Range1d(south, north, name="north", reset_start=ends[2], reset_end=ends[3]),
+        _joined([ring for ring in rings if maps.overlaps(ring, ends)]),
+        ColumnDataSource(mask),
+        _joined(maps.graticule()),
+        _joined(raster.coast),
+        ColumnDataSource({"x": [], "y": []}),
+        (Span(dimension="width", **style), Span(dimension="height", **style)),
+    )
 
 
-def _visible(centres, limits, pixels):
-    """Slice, start and length of the centres within limits, and how many share a pixel."""
-    side, first, last = centres[1] - centres[0], 0, len(centres)
-    if limits is not None:
-        first = int(np.clip((limits[0] - centres[0]) // side - 1, 0, last - 1))
-        last = int(np.clip((limits[1] - centres[0]) // side + 3, first + 1, last))
-    block = -(-(last - first) // pixels)
-    first -= first % block  # blocks stay where they are while the map is dragged
-    last = min(-(-last // block) * block, len(centres))
-    return slice(first, last), centres[first] - side / 2, (last - first) * side, block
-
-
-def _block_mean(image, rows, columns):
-    high, wide = -(-image.shape[0] // rows) * rows, -(-image.shape[1] // columns) * columns
-    padded = np.full((high, wide), np.nan, "float32")
-    padded[: image.shape[0], : image.shape[1]] = image
-    blocks = padded.reshape(high // rows, rows, wide // columns, columns)
-    there = ~np.isnan(blocks)
-    count = there.sum((1, 3))
-    total = np.where(there, blocks, 0).sum((1, 3))
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan).astype("float32")
-
-
-def ranges(raster):
-    """A pair of ranges that linked maps share."""
-    west, east, south, north = raster.extent
-    return Range1d(west, east, name="east"), Range1d(south, north, name="north")
+def _joined(lines):
+    """Lines (n, 2) as one source with gaps: many small arrays are slow to send."""
+    gap = np.full((1, 2), np.nan)
+    points = np.concatenate([part for line in lines for part in (line, gap)] or [gap])
+    points = points.astype("float32")
+    return ColumnDataSource({"x": points[:, 0], "y": points[:, 1]})
 
 
 def colours(colour_map, limits):
@@ -182,32 +117,28 @@ def colours(colour_map, limits):
     return LinearColorMapper(shades, low=limits[0], high=limits[1], nan_color="rgba(0, 0, 0, 0)")
 
 
-def polar_map(raster, scale, title, units, linked, cross=None, pointer=None):
+def polar_map(scene, scale, title, units):
     """A map with land, coast and graticule.
 
     Parameters
     ----------
-    raster : Raster
+    scene : Scene
+        From :func:`scene`; maps that share it zoom and pan together.
     scale : LinearColorMapper
         From :func:`colours`; maps that share it share their colours.
     title, units : str
-    linked : (Range1d, Range1d)
-        From :func:`ranges`; maps that share them zoom and pan together.
-    cross : ColumnDataSource, optional
-        With ``x`` and ``y``: marks the cell that was chosen.
-    pointer : (Span, Span), optional
-        Lines through the pointer, the same on all maps that share them.
 
     Returns
     -------
     map : figure
     source : ColumnDataSource
-        For the columns of :func:`picture`.
+        For the columns of `seaice_lab.rasters.picture`.
     """
+    raster = scene.raster
     west, east, south, north = raster.extent
     height = round(400 * (north - south) / (east - west)) + 28  # with the title
     drawn = figure(
-        x_range=linked[0], y_range=linked[1], title=title,
+        x_range=scene.x_range, y_range=scene.y_range, title=title,
         tools="pan,box_zoom,reset,save", toolbar_location="right",
         sizing_mode="scale_width", width=400, height=height,
         background_fill_color=maps.OUTSIDE, min_border=4, output_backend="canvas",
@@ -220,31 +151,18 @@ def polar_map(raster, scale, title, units, linked, cross=None, pointer=None):
     drawn.axis.visible = False
     drawn.grid.visible = False
     drawn.title.text_font_size = "13px"
-    rings = [
-        ring / 1e3 for ring in grid.land_polygons() if maps.overlaps(ring / 1e3, raster.extent)
-    ]
-    drawn.patches([r[:, 0] for r in rings], [r[:, 1] for r in rings], fill_color=maps.LAND,
-                  line_color=None)  # fmt: skip
-    side = raster.x[1] - raster.x[0]
+    drawn.patch("x", "y", source=scene.land, fill_color=maps.LAND, line_color=None)
     if len(raster.coast):
-        drawn.image(
-            [(raster.source < 0).astype("uint8")], raster.x[0] - side / 2, raster.y[0] - side / 2,
-            len(raster.x) * side, len(raster.y) * side,
-            color_mapper=LinearColorMapper(["rgba(0, 0, 0, 0)", maps.LAND], low=0, high=1),
-        )  # fmt: skip
+        land = LinearColorMapper(["rgba(0, 0, 0, 0)", maps.LAND], low=0, high=1)
+        drawn.image("image", "x", "y", "dw", "dh", source=scene.mask, color_mapper=land)
     source = ColumnDataSource(picture(raster, np.full(raster.source.max() + 1, np.nan)))
     shown = drawn.image("image", "x", "y", "dw", "dh", source=source, color_mapper=scale)
-    lines = maps.graticule()
-    drawn.multi_line([line[:, 0] for line in lines], [line[:, 1] for line in lines],
-                     line_color=maps.LINES, line_width=0.5, line_alpha=0.6)  # fmt: skip
-    if len(raster.coast):
-        drawn.multi_line(list(raster.coast[..., 0]), list(raster.coast[..., 1]),
-                         line_color=maps.COAST, line_width=0.8)  # fmt: skip
-    if cross is not None:
-        drawn.scatter("x", "y", source=cross, marker="cross", size=16, line_color="#d7191c",
-                      line_width=2)  # fmt: skip
-    if pointer is not None:
-        drawn.add_tools(CrosshairTool(overlay=list(pointer)))
+    drawn.line("x", "y", source=scene.graticule, line_color=maps.LINES, line_width=0.5,
+               line_alpha=0.6)  # fmt: skip
+    drawn.line("x", "y", source=scene.coast, line_color=maps.COAST, line_width=0.8)
+    drawn.scatter("x", "y", source=scene.chosen, marker="cross", size=16, line_color="#d7191c",
+                  line_width=2)  # fmt: skip
+    drawn.add_tools(CrosshairTool(overlay=list(scene.pointer)))
     drawn.add_tools(HoverTool(
         renderers=[shown], tooltips=[("", f"@image{{0.000}} {units}"), ("", "$x{custom}")],
         formatters={"$x": CustomJSHover(code=POSITION)}, point_policy="follow_mouse",
@@ -269,7 +187,8 @@ def colour_bar(scale, label):
 
 
 def curves(series, x_label, y_label, title="", colour=None, dashed=(), height=300, y_range=None,
-           logarithmic=False, dates=False, zero=False):  # fmt: skip
+           logarithmic=False, dates=False, zero=False, points=False, unlisted=(),
+           columns=4):  # fmt: skip
     """Curves with a legend below that hides them at a click, and the values under the pointer.
 
     Parameters
@@ -285,30 +204,30 @@ def curves(series, x_label, y_label, title="", colour=None, dashed=(), height=30
     height : int
         Pixels.
     y_range : (float, float), optional
-    logarithmic : bool
-        Both axes.
+    logarithmic : bool or "y"
+        Both axes, or the vertical one.
     dates : bool
         Whether x are dates.
     zero : bool
         Draw a line at zero.
+    points : bool
+        Mark the points.
+    unlisted : sequence of str
+        Labels that the legend leaves out.
+    columns : int
+        Of the legend.
 
     Returns
     -------
     figure
     """
-    kind = {"x_axis_type": "log", "y_axis_type": "log"} if logarithmic else {}
+    kind = {"y_axis_type": "log"} if logarithmic else {}
+    kind |= {"x_axis_type": "log"} if logarithmic is True else {}
     kind |= {"x_axis_type": "datetime"} if dates else {}
     kind |= {"y_range": y_range} if y_range is not None else {}
     drawn = figure(title=title, height=height, sizing_mode="stretch_width", min_border=8,
                    tools="pan,box_zoom,reset,save", toolbar_location="right", **kind)  # fmt: skip
-    drawn.toolbar.logo = None
-    drawn.toolbar.autohide = True
-    drawn.title.text_font_size = "13px"
-    drawn.axis.axis_label_text_font_style = "normal"
-    drawn.axis.axis_label_text_font_size = FONT_SIZE
-    drawn.xaxis.axis_label, drawn.yaxis.axis_label = x_label, y_label
-    drawn.outline_line_color = None
-    drawn.grid.grid_line_color = "#e8e8e8"
+    dressed(drawn, x_label, y_label)
     if zero:
         drawn.add_layout(Span(location=0, dimension="width", line_color="#888888", line_width=1))
     palette = dict(zip(series, COLOURS, strict=False)) if colour is None else colour
@@ -318,22 +237,79 @@ def curves(series, x_label, y_label, title="", colour=None, dashed=(), height=30
         line = drawn.line("x", "y", source=source, color=palette[label], line_width=2, name=label,
                           line_dash="dashed" if label in dashed else "solid")  # fmt: skip
         parts = [line]
+        if points:
+            parts.append(drawn.scatter("x", "y", source=source, color=palette[label], size=7))
         if band:
             parts.append(drawn.varea(x, *band, fill_color=palette[label], fill_alpha=0.15))
-        entries.append((label, parts))
+        if label not in unlisted:
+            entries.append((label, parts))
         at = "@x{%F %H:%M}" if dates else "@x{0.[000]}"
         drawn.add_tools(HoverTool(
             renderers=[line], tooltips=[(label, f"@y{{0.0000}} at {at}")], mode="mouse",
             formatters={"@x": "datetime"} if dates else {}, visible=False,
         ))  # fmt: skip
+    add_legend(drawn, entries, columns)
+    return drawn
+
+
+def dots(series, regions, x_label, title="", colour=None):
+    """Values of named places, one row a place, one colour a label.
+
+    Parameters
+    ----------
+    series : dict of str to array (region,)
+    regions : sequence of str
+        Names of the rows, from above.
+    x_label, title : str
+    colour : dict of str to str
+        By label.
+
+    Returns
+    -------
+    figure
+    """
+    drawn = figure(title=title, height=300, sizing_mode="stretch_width", min_border=8, tools="save",
+                   y_range=FactorRange(*regions[::-1]), toolbar_location="right")  # fmt: skip
+    dressed(drawn, x_label, "")
+    entries = []
+    for label, values in series.items():
+        source = ColumnDataSource({"x": np.asarray(values, float), "y": list(regions)})
+        mark = drawn.scatter("x", "y", source=source, color=colour[label], size=9, alpha=0.85)
+        drawn.add_tools(
+            HoverTool(renderers=[mark], tooltips=[(label, "@y: @x{0.0000}")], visible=False)
+        )
+        entries.append((label, [mark]))
+    add_legend(drawn, entries)
+    return drawn
+
+
+def dressed(drawn, x_label, y_label):
+    """Give a figure the style of all."""
+    drawn.toolbar.logo = None
+    drawn.toolbar.autohide = True
+    drawn.title.text_font_size = "13px"
+    drawn.axis.axis_label_text_font_style = "normal"
+    drawn.axis.axis_label_text_font_size = FONT_SIZE
+    drawn.xaxis.axis_label, drawn.yaxis.axis_label = x_label, y_label
+    drawn.outline_line_color = None
+    drawn.grid.grid_line_color = "#e8e8e8"
+
+
+def add_legend(drawn, entries, columns=4):
+    """A legend below the figure; a click hides what it names."""
     if len(entries) > 1:
         drawn.add_layout(
             Legend(items=entries, click_policy="hide", orientation="horizontal",
                    border_line_color=None, label_text_font_size=FONT_SIZE, spacing=8, padding=2,
-                   margin=2, ncols=4),
+                   margin=2, ncols=columns),
             "below",
         )  # fmt: skip
-    return drawn
+
+
+def level(drawn, value):
+    """A dashed horizontal line."""
+    drawn.add_layout(Span(location=value, dimension="width", line_color="#888888",
+                          line_dash="dashed"))  # fmt: skip
 
 
 def ticks_at(drawn, values, labels):

@@ -186,6 +186,28 @@ def pipeline(
     print("open the executed notebooks with\n  make lab")
 
 
+@app.command()
+def dashboard(
+    runs: Annotated[Path, typer.Option(help="Folder of runs to browse.")] = Path("runs"),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 5006,
+    address: Annotated[
+        str, typer.Option(help="Network interface; 0.0.0.0 lets other machines in.")
+    ] = "localhost",
+    allow_websocket_origin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="HOST[:PORT]", help="Host in the browser's address; may be repeated."),
+    ] = None,
+    prefix: Annotated[
+        str, typer.Option(help="Path that a proxy leaves in front of every address.")
+    ] = "",
+    show: Annotated[bool, typer.Option(help="Open a browser.")] = False,
+):
+    """Serve the dashboard: forecasts, scores, spectra, seasons and emissivity in the browser."""
+    from dashboards.app import serve
+
+    serve(runs, port, address, allow_websocket_origin, prefix, show)
+
+
 @emissivity_app.command("simulate")
 def emissivity_simulate(
     folder: Annotated[Path, typer.Argument(help="Folder to make, such as data/simulated.")],

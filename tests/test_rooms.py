@@ -15,7 +15,8 @@ TORCH_ONLY = (
     "surrogate/losses.py",
     "emissivity/networks.py",
 )
-NO_TORCH = ("diagnostics/", "maps.py", "plots.py", "surrogate/evaluation.py", "surrogate/store.py",
+NO_TORCH = ("diagnostics/", "maps.py", "plots.py", "charts.py", "rasters.py",
+            "surrogate/evaluation.py", "surrogate/store.py",
             "surrogate/baselines.py", "animation.py", "emissivity_plots.py",
             "emissivity/physics.py", "emissivity/sensors.py", "emissivity/layouts.py",
             "emissivity/observations.py", "emissivity/simulate.py",

@@ -58,7 +58,7 @@ def scores_by_start(forecast, truth, ocean, area=None, climatology=None):
         (init_time, lead_time) each: ``rmse``, ``bias``, ``mean_absolute_error``,
         ``correlation``, with a climatology ``anomaly_correlation``; for thickness
         ``volume_error``; for thickness and concentration with cell areas ``extent_error``,
-        ``edge_error_over``, ``edge_error_under``.
+        ``edge_error`` and its parts ``edge_error_over``, ``edge_error_under``.
     """
     if not {"init_time", "lead_time"} <= set(forecast.dims):
         raise InputError(
@@ -80,6 +80,7 @@ def scores_by_start(forecast, truth, ocean, area=None, climatology=None):
         found["volume_error"] = volume(field_error(*pair, *weights), ocean, area)
     if area is not None and kind in EDGE:
         found["edge_error_over"], found["edge_error_under"] = ice_edge_error(*pair, *weights)
+        found["edge_error"] = found["edge_error_over"] + found["edge_error_under"]
         found["extent_error"] = found["edge_error_over"] - found["edge_error_under"]
     table = xr.Dataset()
     for name, values in found.items():
@@ -111,6 +112,7 @@ SCORES = {
     "spread": ("Spread of the ensemble", None, "area: root_mean_square where sea"),
     "volume_error": ("Error of the ice volume", "m3", "area: sum where sea"),
     "extent_error": ("Error of the ice extent", "m2", "area: sum where sea"),
+    "edge_error": ("Ice-edge error", "m2", "area: sum where sea"),
     "edge_error_over": ("Ice-edge error, ice in the forecast alone", "m2", "area: sum where sea"),
     "edge_error_under": ("Ice-edge error, ice in the truth alone", "m2", "area: sum where sea"),
 }

@@ -1,0 +1,129 @@
+"""Fields of a grid as pictures in the EPSG:3413 plane, no finer than a screen can show."""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from seaice_lab import grid, maps
+
+PIXELS = 560  # along each side of a picture that is sent: about what a map covers of a screen
+
+
+class Raster(NamedTuple):
+    """A grid as a picture in the EPSG:3413 plane; lengths in km.
+
+    ``x`` and ``y`` are the centres of the picture's cells, both rising; ``source`` (y, x) says
+    which cell of the grid each shows, -1 for none; ``coast`` holds the coast's segments and
+    ``extent`` west, east, south, north of what is worth seeing.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    source: np.ndarray
+    coast: np.ndarray
+    extent: tuple[float, float, float, float]
+
+
+def raster_of(field, ocean):
+    """How to show the fields of a grid as pictures.
+
+    Parameters
+    ----------
+    field : DataArray (y, x)
+        With coordinates latitude and longitude (y, x), or x and y in metres of EPSG:3413.
+    ocean : DataArray of bool (y, x)
+        True where sea.
+
+    Returns
+    -------
+    Raster
+        A grid that does not follow the plane is shown by its nearest cells.
+
+    Raises
+    ------
+    InputError
+        If the field has no usable coordinates.
+    """
+    scene = maps.scene_of(field, ocean)
+    cells = np.where(scene.ocean, np.arange(scene.ocean.size).reshape(scene.ocean.shape), -1)
+    if scene.x.ndim == 1:
+        flip_y, flip_x = scene.y[0] > scene.y[-1], scene.x[0] > scene.x[-1]
+        cells = cells[:: -1 if flip_y else 1, :: -1 if flip_x else 1]
+        return Raster(np.sort(scene.x), np.sort(scene.y), cells, scene.coast, scene.extent)
+    x, y, cells = nearest_cells(scene.x, scene.y, cells)
+    return Raster(x, y, cells, scene.coast, scene.extent)
+
+
+def raster_of_points(latitude, longitude):
+    """As :func:`raster_of`, for values at single grid points, (point,) degrees each."""
+    x, y = (part / 1e3 for part in grid.project(np.asarray(latitude), np.asarray(longitude)))
+    columns, rows, cells = nearest_cells(x, y, np.arange(len(x)))
+    side = columns[1] - columns[0]
+    extent = (columns[0] - side, columns[-1] + side, rows[0] - side, rows[-1] + side)
+    return Raster(columns, rows, cells, np.empty((0, 2, 2)), extent)
+
+
+def nearest_cells(x, y, cells):
+    """Columns, rows and the nearest of ``cells`` on axes that follow the plane."""
+    points = np.stack([x.ravel(), y.ravel()], 1)
+    tree = cKDTree(points)
+    some = points[:: max(len(points) // 2000, 1)]
+    side = float(np.median(tree.query(some, 2)[0][:, 1]))
+    columns = np.arange(points[:, 0].min(), points[:, 0].max() + side / 2, side)
+    rows = np.arange(points[:, 1].min(), points[:, 1].max() + side / 2, side)
+    wanted = np.stack(np.meshgrid(columns, rows), -1).reshape(-1, 2)
+    distance, index = tree.query(wanted, distance_upper_bound=0.8 * side)
+    found = np.where(np.isfinite(distance), cells.ravel()[np.minimum(index, cells.size - 1)], -1)
+    return columns, rows, found.reshape(len(rows), len(columns))
+
+
+def picture(raster, values, window=None, pixels=PIXELS):
+    """The part of a field that a window shows, no finer than a screen can.
+
+    Parameters
+    ----------
+    raster : Raster
+    values : ndarray
+        Of the grid, any shape with as many cells.
+    window : (float, float, float, float), optional
+        West, east, south, north in km; the extent of the raster by default.
+    pixels : int
+        The picture has at most so many along each side; cells beyond are averaged over the sea.
+
+    Returns
+    -------
+    dict
+        Columns of a source for `seaice_lab.charts.polar_map`: one image, float32, NaN where there
+        is none.
+    """
+    columns, west, width, column_block = _visible(raster.x, window and window[:2], pixels)
+    rows, south, height, row_block = _visible(raster.y, window and window[2:], pixels)
+    cells = raster.source[rows, columns]
+    image = np.where(cells < 0, np.float32(np.nan), values.ravel()[cells]).astype("float32")
+    if row_block > 1 or column_block > 1:
+        image = _block_mean(image, row_block, column_block)
+    return {"image": [image], "x": [west], "y": [south], "dw": [width], "dh": [height]}
+
+
+def _visible(centres, limits, pixels):
+    """Slice, start and length of the centres within limits, and how many share a pixel."""
+    side, first, last = centres[1] - centres[0], 0, len(centres)
+    if limits is not None:
+        first = int(np.clip((limits[0] - centres[0]) // side - 1, 0, last - 1))
+        last = int(np.clip((limits[1] - centres[0]) // side + 3, first + 1, last))
+    block = -(-(last - first) // pixels)
+    first -= first % block  # blocks stay where they are while the map is dragged
+    last = min(-(-last // block) * block, len(centres))
+    return slice(first, last), centres[first] - side / 2, (last - first) * side, block
+
+
+def _block_mean(image, rows, columns):
+    high, wide = -(-image.shape[0] // rows) * rows, -(-image.shape[1] // columns) * columns
+    padded = np.full((high, wide), np.nan, "float32")
+    padded[: image.shape[0], : image.shape[1]] = image
+    blocks = padded.reshape(high // rows, rows, wide // columns, columns)
+    there = ~np.isnan(blocks)
+    count = there.sum((1, 3))
+    total = np.where(there, blocks, 0).sum((1, 3))
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan).astype("float32")
