@@ -97,11 +97,12 @@ def serve(folder, port=5006, address="localhost", websocket_origin=None, prefix=
     library = Library(folder)
     pn.extension(raw_css=[STYLE], notifications=False)
     try:
-        pn.serve(
+        server = pn.serve(
             {"/": lambda: session(library)}, port=port, address=address, title="Sea-Ice Lab",
-            websocket_origin=list(websocket_origin or ()) or None, prefix=prefix, show=show,
+            websocket_origin=list(websocket_origin or ()) or None, prefix=prefix, show=False,
             extra_patterns=[(f"{prefix.rstrip('/')}/notebook", Notebook, {"library": library})],
-            unused_session_lifetime=60_000, check_unused_sessions=30_000, verbose=False,
+            unused_session_lifetime=60_000, check_unused_sessions=30_000,
+            start=False, verbose=False,
         )  # fmt: skip
     except OSError as error:
         if error.errno not in (errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL):
@@ -110,3 +111,11 @@ def serve(folder, port=5006, address="localhost", websocket_origin=None, prefix=
             f"port {port} of {address} cannot be used ({error.strerror}); choose another with "
             "--port"
         ) from None
+    print(f"{folder} at http://{address}:{server.port}{prefix}/ (Ctrl-C ends it)", flush=True)
+    server.start()
+    if show:
+        server.show("/")
+    try:
+        server.io_loop.start()
+    except KeyboardInterrupt:
+        print("ended")
