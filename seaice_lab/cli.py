@@ -254,7 +254,7 @@ def emissivity_train(
     The options are those of the published command. Any value of the configuration can be set with
     -p, such as -p method=gauss_newton or -p model.bounded=true.
     """
-    from seaice_lab.emissivity import judge, products
+    from seaice_lab.emissivity import judge, products, state_files
     from seaice_lab.emissivity.train import EmissivityConfig, fresh, load, open_data, train
 
     if diagsonly and trainonly:
@@ -269,12 +269,12 @@ def emissivity_train(
     history = None
     if diagsonly:
         observations = open_data(chosen, output)
-        model = products.read_state(output, modeltag or tag, observations)
+        model = state_files.read_state(output, modeltag or tag, observations)
         made = []
     else:
         history = train(chosen, output)
         model, observations = load(output)
-        made = products.write_state(
+        made = state_files.write_state(
             model, observations, output, tag, history if chosen.method == "adam" else None
         )
     if not trainonly:
@@ -299,7 +299,7 @@ def emissivity_infer(
     tag: Annotated[str, typer.Option(help="Ending of the output files' names.")] = "final",
 ):
     """Estimate concentration and properties of new days with the trained network held."""
-    from seaice_lab.emissivity import infer, judge, products
+    from seaice_lab.emissivity import infer, judge, products, state_files
     from seaice_lab.emissivity.observations import prepare
     from seaice_lab.emissivity.train import load
 
@@ -307,7 +307,7 @@ def emissivity_infer(
     names = [*sensors, *(more or [])] if sensors else trained.sensors
     observations = prepare(data, names, output / "observations", lags=trained.lags)
     model = infer.infer(trained, observations)
-    made = products.write_state(model, observations, output, tag)
+    made = state_files.write_state(model, observations, output, tag)
     made.append(products.write_grid(model, observations, output, tag))
     print(judge.report(model, observations))
     print("made")

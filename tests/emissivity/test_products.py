@@ -6,8 +6,9 @@ import torch
 import xarray as xr
 from published import DATA, batch, build, observations
 
-from seaice_lab.emissivity import products
+from seaice_lab.emissivity import products, state_files
 from seaice_lab.emissivity.export import EmissivityModel
+from seaice_lab.emissivity.model import EmpiricalState, ModelConfig
 from seaice_lab.errors import InputError
 
 TAGS = {"v1_linear": "202008_parity", "v2_imagers": "parity", "v2_crosstrack": "parity"}
@@ -21,7 +22,7 @@ def published_file(case, name):
 @pytest.mark.parametrize("case", TAGS)
 def test_files_of_the_published_systems_give_back_their_simulations(case, tmp_path):
     seen = observations(case, tmp_path)
-    model = products.read_state(DATA / case / "outputs", TAGS[case], seen)
+    model = state_files.read_state(DATA / case / "outputs", TAGS[case], seen)
     made = products.simulate_batch(model, batch(seen))
     # version 1 does not keep the day before the first, on which the first step depends
     known = seen.index[:, 1] >= (1 if case == "v1_linear" else 0)
@@ -40,10 +41,10 @@ def test_files_of_the_published_systems_give_back_their_simulations(case, tmp_pa
 def test_what_is_written_is_read_back_whole(case, tmp_path):
     seen = observations(case, tmp_path)
     model = build(case, seen, "pert")
-    paths = products.write_state(model, seen, tmp_path / "out", "mine")
+    paths = state_files.write_state(model, seen, tmp_path / "out", "mine")
     paths += products.write_simulations(model, seen, tmp_path / "out", "mine", show=False)
     paths.append(products.write_grid(model, seen, tmp_path / "out", "mine"))
-    again = products.read_state(tmp_path / "out", "mine", seen)
+    again = state_files.read_state(tmp_path / "out", "mine", seen)
     for (name, one), other in zip(
         model.named_parameters(), dict(again.named_parameters()).values(), strict=True
     ):
@@ -58,6 +59,33 @@ def test_what_is_written_is_read_back_whole(case, tmp_path):
     with xr.open_dataset(tmp_path / "out" / "seaice_mine.nc") as file:
         assert str(file.julian_day.values[1])[:10] == "2020-07-01"
         assert file.seaice.dims == ("grid", "lagstep") and file.lagstep.values[0] == -1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"version": 2, "zenith_input": True, "n_observation_properties": 0},
+        {"version": 2, "nadir": True, "freezing_sea": False, "emissivity_background": {}},
+        {"version": 1, "network": "sigmoid", "width": 4, "layers": 3},
+        {"version": 1, "network": "frequency", "bounded": True},
+    ],
+    ids=["zenith", "nadir", "width", "frequency"],
+)
+def test_every_configuration_of_several_sensors_is_rebuilt(options, tmp_path):
+    seen = observations("v2_imagers", tmp_path)
+    model = EmpiricalState(ModelConfig(**options), seen).eval()
+    with torch.no_grad():
+        for value in model.parameters():
+            value.add_(torch.randn_like(value) / 10)
+    state_files.write_state(model, seen, tmp_path / "out", "mine")
+    again = state_files.read_state(tmp_path / "out", "mine", seen)
+    assert again.config == model.config
+    part = batch(seen)
+    with torch.no_grad():
+        one, other = model.simulate_batch(part), again.simulate_batch(part)
+    for ours, theirs in zip(one, other, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0, equal_nan=True)
+    assert one.ice_emissivity[:1300].isfinite().all()
 
 
 def test_the_gridded_emissivity_is_that_of_the_network(tmp_path):
@@ -110,10 +138,10 @@ def test_files_that_do_not_fit_are_refused(tmp_path):
     seen = observations("v1_linear", tmp_path)
     outputs = DATA / "v1_linear" / "outputs"
     with pytest.raises(InputError, match="the tags in .* are 202008_parity"):
-        products.read_state(outputs, "other", seen)
+        state_files.read_state(outputs, "other", seen)
     other = observations("v1_year", tmp_path)
     with pytest.raises(InputError, match="use the observations that it was trained on"):
-        products.read_state(outputs, TAGS["v1_linear"], other)
+        state_files.read_state(outputs, TAGS["v1_linear"], other)
     (tmp_path / "model.nc").write_text("nothing")
     with pytest.raises(InputError, match="is no readable coefficient file"):
         EmissivityModel.load(tmp_path / "model.nc")
