@@ -111,7 +111,8 @@ class EmissivityModel(nn.Module):
             Skin temperature, K.
         properties : Tensor (n, property)
         frequency : Tensor (channel,)
-            GHz. The linear and the sigmoid model know those of their own channels only.
+            GHz. The linear and the sigmoid model know those of their own channels only; channels
+            that share a frequency and a polarisation are told apart by :meth:`of_channels`.
         vertical : Tensor (channel,)
             Share of vertical polarisation: 1 for a vertical, 0 for a horizontal channel.
         zenith : Tensor (n,), optional
@@ -121,33 +122,71 @@ class EmissivityModel(nn.Module):
         -------
         Tensor (n, channel)
         """
-        zenith = torch.full_like(tsfc, CONICAL_ZENITH) if zenith is None else zenith
-        made = self.network(
-            skin_temperature_index(tsfc)[:, None], properties, frequency[None], vertical[None],
-            zenith[:, None],
-        )  # fmt: skip
+        made = self._of_network(tsfc, properties, frequency, vertical, zenith)
         if self.about["network"] == "frequency" or torch.compiler.is_exporting():
             return made
         return made[:, [self.channel_at(f, v) for f, v in
                         zip(frequency.tolist(), vertical.tolist(), strict=True)]]  # fmt: skip
 
+    def of_channels(self, tsfc, properties, channels, zenith=None):
+        """Emissivity of channels of the model, by name.
+
+        Parameters
+        ----------
+        tsfc, properties, zenith : Tensor
+            As in :meth:`forward`.
+        channels : sequence of str
+            Such as "183pm3h", out of ``about["channels"]``.
+
+        Returns
+        -------
+        Tensor (n, channel)
+        """
+        known = self.about["channels"]
+        for name in channels:
+            if name not in known:
+                raise InputError(
+                    f"unknown channel {name!r}; the emissivity model knows {', '.join(known)}"
+                )
+        frequency, vertical = self._own_channels()
+        made = self._of_network(tsfc, properties, frequency, vertical, zenith)
+        return made[:, [known.index(name) for name in channels]]
+
+    def _of_network(self, tsfc, properties, frequency, vertical, zenith):
+        zenith = torch.full_like(tsfc, CONICAL_ZENITH) if zenith is None else zenith
+        return self.network(
+            skin_temperature_index(tsfc)[:, None], properties, frequency[None], vertical[None],
+            zenith[:, None],
+        )  # fmt: skip
+
+    def _own_channels(self):
+        return (torch.tensor(self.about[name]).float() for name in ("frequency_ghz", "vertical"))
+
     def channel_at(self, frequency_ghz, vertical):
         """Place of a channel, by frequency and polarisation."""
-        for place, (f, v) in enumerate(
-            zip(self.about["frequency_ghz"], self.about["vertical"], strict=True)
-        ):
-            if abs(f - frequency_ghz) < SAME_GHZ and v == vertical:
-                return place
+        own = zip(self.about["frequency_ghz"], self.about["vertical"], strict=True)
+        places = [place for place, (f, v) in enumerate(own)
+                  if abs(f - frequency_ghz) < SAME_GHZ and v == vertical]  # fmt: skip
+        if len(places) == 1:
+            return places[0]
+        known = self.about["channels"]
+        where = f"{frequency_ghz:g} GHz, {'vertical' if vertical else 'horizontal'}"
+        if places:
+            raise InputError(
+                f"{where}: is {' and '.join(known[place] for place in places)}; choose by name "
+                "with of_channels"
+            )
         raise InputError(
-            f"{frequency_ghz:g} GHz, {'vertical' if vertical else 'horizontal'}: a "
-            f"{self.about['network']} emissivity model knows its own channels only "
-            f"({', '.join(self.about['channels'])}); train network frequency for others"
+            f"{where}: a {self.about['network']} emissivity model knows its own channels only "
+            f"({', '.join(known)}); train network frequency for others"
         )
 
     def export(self, path):
         """Write the model for ``torch.export.load``: any number of points and channels.
 
-        An exported linear or sigmoid model gives all its channels, in their order.
+        An exported linear or sigmoid model gives all its channels, in their order. The program
+        takes ``tsfc, properties, frequency, vertical`` and, where the network uses it (zenith_input
+        or nadir), ``zenith``.
 
         Returns
         -------
@@ -160,10 +199,12 @@ class EmissivityModel(nn.Module):
         )  # fmt: skip
         if self.about["network"] != "frequency":
             channels = None
-            example = (*example[:2], torch.tensor(self.about["frequency_ghz"]),
-                       torch.tensor(self.about["vertical"]))  # fmt: skip
+            example = (*example[:2], *self._own_channels())
         of_channel = {0: channels} if channels else {}
         shapes = ({0: points}, {0: points}, of_channel, of_channel)
+        if self.about["zenith_input"] or self.about["nadir"]:
+            example = (*example, torch.tensor([0.0, 30.0, CONICAL_ZENITH]))
+            shapes = (*shapes, {0: points})
         program = torch.export.export(self.eval(), example, dynamic_shapes=shapes)
         with runs.replacing(path) as temporary:
             torch.export.save(program, temporary)

@@ -134,6 +134,45 @@ def test_the_emissivity_model_needs_no_observations(case, tmp_path):
                 alone(skin, properties, torch.tensor([50.0]), torch.tensor([1.0]))
 
 
+@pytest.mark.parametrize("network", ["linear", "sigmoid", "frequency"])
+def test_channels_of_one_frequency_are_told_apart_by_name(network, tmp_path):
+    seen = observations("v2_imagers", tmp_path)
+    torch.manual_seed(0)
+    model = EmpiricalState(ModelConfig(version=1, network=network), seen)
+    alone = EmissivityModel.load(EmissivityModel.of(model, seen).save(tmp_path / "model.nc"))
+    skin, properties = torch.tensor([250.0, 271.0]), torch.randn(2, 3)
+    of_sensor = (torch.tensor(seen.instruments.frequency_ghz[0]).float(), model.vertical)
+    names = ["183pm1h", "19v", "183pm7h", "183pm3h"]
+    at = [seen.instruments.channels.index(name) for name in names]
+    with torch.no_grad():
+        cold = (273 - skin[:, None]).clip(0) / 30
+        whole = model.network(cold, properties, *(part[None] for part in of_sensor), None)
+        found = alone.of_channels(skin, properties, names)
+    torch.testing.assert_close(found, whole[:, at])
+    with pytest.raises(InputError, match="unknown channel '183pm5h'"):
+        alone.of_channels(skin, properties, ["183pm5h"])
+    if network != "frequency":
+        assert not torch.equal(found[:, 0], found[:, 2])
+        with pytest.raises(InputError, match="183pm7h and 183pm3h and 183pm1h; choose by name"):
+            alone(skin, properties, torch.tensor([183.31]), torch.tensor([0.0]))
+
+
+@pytest.mark.parametrize("option", ["zenith_input", "nadir"])
+def test_an_exported_program_takes_the_zenith_angle(option, tmp_path):
+    seen = observations("v2_imagers", tmp_path)
+    torch.manual_seed(0)
+    model = EmpiricalState(ModelConfig(version=2, **{option: True}), seen)
+    alone = EmissivityModel.of(model, seen)
+    known = (torch.tensor([250.0, 260.0]), torch.randn(2, 3), torch.tensor([19.0, 50.0, 89.0]),
+             torch.tensor([1.0, 0.5, 0.0]))  # fmt: skip
+    program = torch.export.load(alone.export(tmp_path / "model.pt2")).module()
+    with torch.no_grad():
+        nadir, aslant = (program(*known, torch.tensor([angle, angle])) for angle in (0.0, 55.0))
+        torch.testing.assert_close(nadir, alone(*known, torch.tensor([0.0, 0.0])))
+        torch.testing.assert_close(aslant, alone(*known))
+    assert (nadir - aslant).abs().max() > 1e-3
+
+
 def test_files_that_do_not_fit_are_refused(tmp_path):
     seen = observations("v1_linear", tmp_path)
     outputs = DATA / "v1_linear" / "outputs"
