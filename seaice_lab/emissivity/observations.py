@@ -27,7 +27,7 @@ from seaice_lab.emissivity.layouts import (
     open_fields,
     open_maps,
 )
-from seaice_lab.emissivity.sensors import Instruments, instruments
+from seaice_lab.emissivity.sensors import Instruments, instruments, read_tables
 from seaice_lab.errors import InputError
 
 CHUNK = 200_000  # observations read together
@@ -87,8 +87,8 @@ def prepare(data, sensors, folder, step_start=0, steps=None, lags=1, tables=None
         First day and number of days to keep; all by default.
     lags : int
         Days before the first that the concentration map carries.
-    tables : str or Path, optional
-        YAML file with more sensors.
+    tables : str, Path or dict, optional
+        YAML file with more sensors, or its content, which is kept with the columns.
     show : bool
         Show progress.
 
@@ -105,6 +105,7 @@ def prepare(data, sensors, folder, step_start=0, steps=None, lags=1, tables=None
         If a field is missing, has another length or unit, times are not sorted, an index lies
         outside the grid or went through float32, or a first guess has another shape.
     """
+    tables = read_tables(tables)
     unified = instruments(sensors, tables)
     fields = [open_fields(Path(data), name, len(unified.positions[row]), row)
               for row, name in enumerate(sensors)]  # fmt: skip
@@ -149,7 +150,7 @@ def prepare(data, sensors, folder, step_start=0, steps=None, lags=1, tables=None
             np.savez(journal.target / "maps.npz", sea_ice_first_guess=guess,
                      skin_temperature_map=skin, latitude=latitude, longitude=longitude)  # fmt: skip
             facts = {
-                "fingerprint": mark, "sensors": list(sensors), "tables": tables and str(tables),
+                "fingerprint": mark, "sensors": list(sensors), "tables": tables,
                 "first_julian_day": float(origin + 0.5), "size": count,
             }  # fmt: skip
             runs.write_json(journal.target / "observations.json", facts)
@@ -181,6 +182,11 @@ def open_observations(folder):
         instruments(facts["sensors"], facts["tables"]), *columns, **maps,
         first_julian_day=facts["first_julian_day"], fingerprint=facts["fingerprint"],
     )  # fmt: skip
+
+
+def tables_of(folder):
+    """Sensor tables of columns that :func:`prepare` made, None where there are none."""
+    return _facts(Path(folder))["tables"]
 
 
 def _facts(folder):

@@ -74,6 +74,19 @@ class Instruments(NamedTuple):
         return found
 
 
+def read_tables(tables):
+    """The content of a file of channels and sensors, checked; given content as it is.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or has another form.
+    """
+    if tables is None or isinstance(tables, dict):
+        return tables
+    return SensorTables.read(tables).model_dump(mode="json", exclude_unset=True)
+
+
 def instruments(names, tables=None):
     """Bring sensors into one list of channels, in the order of the master list.
 
@@ -81,8 +94,9 @@ def instruments(names, tables=None):
     ----------
     names : sequence of str
         Sensors, in the order in which their observations stand one after the other.
-    tables : str or Path, optional
-        YAML file with more channels and sensors, in the form of ``seaice_lab/data/sensors.yaml``.
+    tables : str, Path or dict, optional
+        More channels and sensors: a YAML file in the form of ``seaice_lab/data/sensors.yaml``, or
+        its content.
 
     Returns
     -------
@@ -98,7 +112,7 @@ def instruments(names, tables=None):
     known = SensorTables.parse(read_yaml(BUILT_IN), "sensors.yaml")
     channels, sensors = dict(known.channels), dict(known.sensors)
     if tables is not None:
-        added = SensorTables.read(tables)
+        added = SensorTables.parse(read_tables(tables), "sensor tables")
         channels |= added.channels
         sensors |= added.sensors
     if not names or len(set(names)) != len(names):

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from published import CASES, DATA
 
-from seaice_lab.emissivity.observations import open_observations, prepare
+from seaice_lab.emissivity.observations import open_observations, prepare, tables_of
+from seaice_lab.emissivity.sensors import instruments
 from seaice_lab.errors import InputError
 
 GMI = "gmi/gmi_{}.nc"
@@ -168,6 +169,23 @@ def test_places_that_hold_nothing_are_refused(data, tmp_path):
         read(data, tmp_path / "columns")
     with pytest.raises(InputError, match="holds no prepared observations"):
         open_observations(tmp_path)
+
+
+def test_the_tables_of_ones_own_sensor_stay_with_the_columns(data, tmp_path):
+    (data / "gmi").rename(data / "mine")
+    for path in (data / "mine").glob("*.nc"):
+        path.rename(path.with_name(path.name.replace("gmi_", "mine_")))
+    names = instruments(["gmi"]).channels
+    own = tmp_path / "mine.yaml"
+    own.write_text(f"sensors: {{mine: {{channels: [{', '.join(names)}], error_k: {{19v: 7.5}}}}}}")
+    folder = tmp_path / "columns"
+    made = read(data, folder, ["mine"], tables=own)
+    own.unlink()
+    again = open_observations(folder)
+    assert again.instruments.error_k[0, names.index("19v")] == 7.5
+    assert read(data, folder, ["mine"], tables=tables_of(folder)).fingerprint == made.fingerprint
+    with pytest.raises(InputError, match="mine.yaml: cannot be read"):
+        read(data, folder, ["mine"], tables=own)
 
 
 def test_a_killed_preparation_goes_on(data, tmp_path, monkeypatch):
