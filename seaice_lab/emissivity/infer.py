@@ -2,9 +2,9 @@
 
 import torch
 
-from seaice_lab.emissivity.least_squares import FIRST_GUESS_ERROR, Problem, State
+from seaice_lab.emissivity.least_squares import FIRST_GUESS_ERROR, STILL, Problem, State
 from seaice_lab.emissivity.model import EmpiricalState
-from seaice_lab.emissivity.solver import COLUMNS, SolveConfig, solve
+from seaice_lab.emissivity.solver import COLUMNS, SolveConfig, check_model, solve
 from seaice_lab.errors import InputError
 
 
@@ -29,8 +29,17 @@ def infer(trained, observations, config=None, show=True):
     Raises
     ------
     InputError
-        If the channels are others than those of a linear network.
+        If the solver does not know the model, or the channels are others than those of a linear
+        network.
     """
+    check_model(trained.config, "infer")
+    model, config = transfer(trained, observations), config or SolveConfig()
+    solve(model, observations, config.model_copy(update={"network_steps": 0}), show)
+    return model
+
+
+def transfer(trained, observations):
+    """The first guess of other observations, with the network and biases of a trained model."""
     seen_by = observations.instruments
     if trained.config.network == "linear" and seen_by.channels != trained.channels:
         raise InputError(
@@ -49,27 +58,40 @@ def infer(trained, observations, config=None, show=True):
                     if sensor in trained.sensors:
                         known = trained.bias_k[:, trained.sensors.index(sensor), at]
                         model.bias_k[:, row, place] = known
-    config = config or SolveConfig()
-    solve(model, observations, config.model_copy(update={"network_steps": 0}), show)
     return model
 
 
 @torch.no_grad()
-def uncertainty(model, observations, property_error=1.0):
+def uncertainty(model, observations, config=None):
     """Standard deviations of concentration and properties, from the curvature of the cost.
 
     The network is taken as known. In a cell-day the concentration at the observation and the
     properties are estimated together; concentrations of successive days are tied by their mixture,
     and the standard deviation of each is that with the days beside it free too.
 
+    Parameters
+    ----------
+    model : EmpiricalState
+    observations : Observations
+    config : SolveConfig, optional
+        Its ``property_error`` and ``hold_first_guess`` are the backgrounds that are counted.
+
     Returns
     -------
     sea_ice : Tensor (lag + step, point)
-        0.15, the error of the first guess, where nothing was observed.
+        0.15, the error of the first guess, where nothing was observed; without
+        ``hold_first_guess`` wide also where days are known by their mixture alone.
     properties : Tensor (step, point, property)
+
+    Raises
+    ------
+    InputError
+        If the solver does not know the model.
     """
+    check_model(model.config, "uncertainty")
+    config = config or SolveConfig()
     problem = Problem(model, *(torch.from_numpy(getattr(observations, name)) for name in COLUMNS),
-                      model.points, property_error)  # fmt: skip
+                      model.points, config.property_error)  # fmt: skip
     state = State(model.cells("sea_ice").reshape(-1, model.points), model.cells("properties"),
                   model.cells("observation_properties"), problem.get_weights())  # fmt: skip
     normal = problem.normal(state, False)
@@ -79,7 +101,8 @@ def uncertainty(model, observations, property_error=1.0):
     of_ice = whole[:, 0, 0] - ((side[:, None] @ inner)[:, 0] * side).sum(1)
     of_ice = of_ice.clip(0).reshape(days, points)
     # curvature of all days of a point: tridiagonal, with the background that the solver holds
-    own = torch.full((days + model.lags, points), FIRST_GUESS_ERROR**-2.0, dtype=torch.float64)
+    hold = FIRST_GUESS_ERROR**-2.0 if config.hold_first_guess else STILL
+    own = torch.full((days + model.lags, points), hold, dtype=torch.float64)
     weights = model.lag_weights.double()
     for lag in range(model.lags + 1):
         own[model.lags - lag : model.lags - lag + days] += weights[lag] ** 2 * of_ice

@@ -20,6 +20,12 @@ from seaice_lab.errors import InputError
 FEW = 8_000  # observations on which the first networks are compared
 FEW_STEPS = 16
 TYPICAL_LOGIT = 2.0  # emissivity 0.88, where a network with sigmoid outputs starts
+# What is possible with other models.
+INSTEAD = {
+    "solver": "train with method adam instead",
+    "infer": "train such a run first, or train on the new days themselves with method adam",
+    "uncertainty": "train such a run to learn how sure the concentration is",
+}
 COLUMNS = ("index", "scalars", "channels")
 
 
@@ -42,6 +48,27 @@ class SolveConfig(Config):
     property_error: float = Field(1.0, gt=0)
     hold_first_guess: bool = True
     seed: int = 0
+
+
+def check_model(config, task="solver"):
+    """Refuse what the solver, and what builds on it, does not know.
+
+    Parameters
+    ----------
+    config : ModelConfig
+    task : str
+        Who asks, one of INSTEAD.
+
+    Raises
+    ------
+    InputError
+        If the network is another than linear and frequency, or more than two days are mixed.
+    """
+    if config.network == "sigmoid" or len(config.lag_weights) > 2:
+        raise InputError(
+            f"{task}: knows the networks linear and frequency and up to two lag_weights, found "
+            f"{config.network} and {len(config.lag_weights)}; {INSTEAD[task]}"
+        )
 
 
 @torch.no_grad()
@@ -69,11 +96,7 @@ def solve(model, observations, config, show=True):
     InputError
         If the network is one this solver does not know, or more than two days are mixed.
     """
-    if model.config.network == "sigmoid" or model.lags > 1:
-        raise InputError(
-            "solver: knows the networks linear and frequency and up to two lag_weights, found "
-            f"{model.config.network} and {model.lags + 1}; train with Adam instead"
-        )
+    check_model(model.config)
     first_guess = torch.from_numpy(observations.sea_ice_first_guess).T.contiguous()
     model.epoch = float("inf")  # the last of the errors that change with the epochs
     whole = Problem(model, *(torch.from_numpy(getattr(observations, name)) for name in COLUMNS),

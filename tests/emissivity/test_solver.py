@@ -5,6 +5,7 @@ import pytest
 import torch
 from published import batch, build, observations
 
+from seaice_lab.emissivity import infer
 from seaice_lab.emissivity.least_squares import Problem, State
 from seaice_lab.emissivity.networks import FrequencyEmissivity, LinearEmissivity
 from seaice_lab.emissivity.solver import SolveConfig, solve
@@ -143,5 +144,22 @@ def test_it_ends_lower_than_the_published_epochs(case, tmp_path):
 
 def test_what_it_does_not_know_is_refused(tmp_path):
     seen = observations("v1_deep", tmp_path)
+    model = build("v1_deep", seen)
     with pytest.raises(InputError, match="solver: knows the networks linear and frequency"):
-        solve(build("v1_deep", seen), seen, SolveConfig())
+        solve(model, seen, SolveConfig())
+    with pytest.raises(InputError, match="infer: .* found sigmoid and 2; train such a run first"):
+        infer.infer(model, seen)
+    with pytest.raises(InputError, match="uncertainty: knows the networks linear"):
+        infer.uncertainty(model, seen)
+
+
+def test_the_uncertainty_counts_the_backgrounds_of_the_solver(tmp_path):
+    torch.set_default_dtype(torch.float32)
+    seen = observations("v2_imagers", tmp_path)
+    model = build("v2_imagers", seen, "pert")
+    held, of_held = infer.uncertainty(model, seen)
+    free, _ = infer.uncertainty(model, seen, SolveConfig(hold_first_guess=False))
+    _, of_narrow = infer.uncertainty(model, seen, SolveConfig(property_error=0.1))
+    assert held.max() <= 0.15 + 1e-6 and (free > held).all()
+    assert free.max() > 1  # days known by their mixture alone
+    assert of_held.max() > 0.5 and of_narrow.max() <= 0.1 + 1e-6
