@@ -99,8 +99,7 @@ def describe(library, row):
         history = library.history(row.name)
         if history is not None and len(history):
             parts.append(bare(losses(history)))
-        provenance = library.provenance(row.name)
-        config = library.config(row.name)
+        run = library.run(row.name)
     except InputError as error:
         return [notice("This run cannot be read", str(error))]
     links = [
@@ -120,7 +119,7 @@ def describe(library, row):
                         styles=style, sizing_mode="stretch_width"),
             sizing_mode="stretch_width",
         )
-        for title, values in (("Where from", provenance), ("Configuration", config))
+        for title, values in (("Where from", run.provenance), ("Configuration", run.config))
     ]  # fmt: skip
     return [cards([pn.Column(*parts, sizing_mode="stretch_width"), *texts], 330)]
 
@@ -153,5 +152,5 @@ def losses(history):
     colour = dict(zip(series, COLOURS[1:], strict=False))
     return charts.curves(
         series, x_label, y_label, "Loss", colour, points=len(history) < 20,
-        logarithmic="y" if steep else False,
+        logarithmic="y" if steep else "",
     )  # fmt: skip

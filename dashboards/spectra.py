@@ -89,7 +89,7 @@ def power(tables, lead):
     drawn = charts.curves(
         series, "Wavenumber (cycles per km)", f"Power spectral density ({units})",
         f"Power, {lead / DAY:g} days ahead; numbers are exponents, dashed the fits", colour, dashed,
-        logarithmic=True, height=340, unlisted=dashed,
+        logarithmic="xy", height=340, unlisted=dashed,
     )  # fmt: skip
     charts.ticks_at(drawn, WAVENUMBERS, [f"{value:g}" for value in WAVENUMBERS])
     return drawn
@@ -124,7 +124,7 @@ def ratio(tables, lead):
     drawn = charts.curves(
         series, "Wavelength (km)", "Ratio of power to the truth's (1)",
         "Power kept at each scale, and (dashed) power of the error", colour, dashed,
-        logarithmic=True, height=340, unlisted=dashed,
+        logarithmic="xy", height=340, unlisted=dashed,
     )  # fmt: skip
     charts.level(drawn, 0.5)
     charts.ticks_at(drawn, WAVELENGTHS, [f"{value:g}" for value in WAVELENGTHS])

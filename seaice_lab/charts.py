@@ -187,7 +187,7 @@ def colour_bar(scale, label):
 
 
 def curves(series, x_label, y_label, title="", colour=None, dashed=(), height=300, y_range=None,
-           logarithmic=False, dates=False, zero=False, points=False, unlisted=(),
+           logarithmic="", dates=False, zero=False, points=False, unlisted=(),
            columns=4):  # fmt: skip
     """Curves with a legend below that hides them at a click, and the values under the pointer.
 
@@ -204,8 +204,8 @@ def curves(series, x_label, y_label, title="", colour=None, dashed=(), height=30
     height : int
         Pixels.
     y_range : (float, float), optional
-    logarithmic : bool or "y"
-        Both axes, or the vertical one.
+    logarithmic : str
+        Axes that are: "", "x", "y" or "xy".
     dates : bool
         Whether x are dates.
     zero : bool
@@ -221,8 +221,7 @@ def curves(series, x_label, y_label, title="", colour=None, dashed=(), height=30
     -------
     figure
     """
-    kind = {"y_axis_type": "log"} if logarithmic else {}
-    kind |= {"x_axis_type": "log"} if logarithmic is True else {}
+    kind = {f"{axis}_axis_type": "log" for axis in logarithmic}
     kind |= {"x_axis_type": "datetime"} if dates else {}
     kind |= {"y_range": y_range} if y_range is not None else {}
     drawn = figure(title=title, height=height, sizing_mode="stretch_width", min_border=8,

@@ -136,10 +136,10 @@ def emissivity_grid(model, observations):
     Returns
     -------
     xarray.Dataset
-        ``sea_ice_concentration`` and ``tsfc_norm`` (step, grid), ``properties`` (step, grid,
-        prop), ``sea_ice_emissivity`` (step, grid, channel) of the first sensor's channels seen at
-        55 degrees, with no property of a single observation; ``lon``, ``lat``, ``time_start``,
-        ``time_end``, ``channel_name``.
+        ``sea_ice_concentration``, ``sea_ice_first_guess`` and ``tsfc_norm`` (step, grid),
+        ``properties`` (step, grid, prop), ``sea_ice_emissivity`` (step, grid, channel) of the
+        first sensor's channels seen at 55 degrees, with no property of a single observation;
+        ``lon``, ``lat``, ``time_start``, ``time_end``, ``channel_name``, ``frequency``.
     """
     seen_by = observations.instruments
     days, points, channels = model.days, model.points, len(seen_by.channels)
@@ -157,10 +157,14 @@ def emissivity_grid(model, observations):
                 torch.full((points, 1), 55.0),
             )  # fmt: skip
     sea_ice = model.cells("sea_ice").detach().reshape(-1, points)[model.lags :].numpy()
+    first_guess = observations.sea_ice_first_guess[:, model.lags :].T
     start = observations.step_days - 0.125
     return xr.Dataset({
         "sea_ice_concentration": (("step", "grid"), sea_ice,
                                   {"standard_name": "sea_ice_area_fraction", "units": "1"}),
+        "sea_ice_first_guess": (("step", "grid"), first_guess,
+                                {"standard_name": "sea_ice_area_fraction", "units": "1",
+                                 "long_name": "Concentration that the training began with"}),
         "tsfc_norm": (("step", "grid"), cold.T.numpy(),
                       {"long_name": "Skin-temperature index, max(273 K - T, 0) / 30 K", **ONE}),
         "properties": (("step", "grid", "prop"), gridded.numpy(),
@@ -170,6 +174,8 @@ def emissivity_grid(model, observations):
         "lat": ("grid", observations.latitude, LATITUDE),
         "time_start": ("step", start, EPOCH), "time_end": ("step", start + 1, EPOCH),
         "channel_name": ("channel", list(seen_by.channels)),
+        "frequency": ("channel", seen_by.frequency_ghz[0],
+                      {"long_name": "Frequency of the channel", "units": "GHz"}),
     })  # fmt: skip
 
 

@@ -1,0 +1,159 @@
+"""Reading forecasts, their truth and references frame by frame.
+
+Everything is opened once a process and again when it was replaced: readers take a :class:`File`,
+which changes with what it names. Caches are bounded.
+"""
+
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from seaice_lab import grid, names, rasters
+from seaice_lab.diagnostics import scores
+from seaice_lab.errors import InputError
+from seaice_lab.surrogate import baselines
+from seaice_lab.surrogate.evaluation import open_forecast, truth_for, verification_positions
+from seaice_lab.surrogate.store import open_store
+
+START_BYTES = 128e6  # a reference forecast of one start is kept whole up to this size
+SEASON_BYTES = 64e6  # of frames held at once
+
+
+class File(NamedTuple):
+    """A file or store and the version of it that is there now."""
+
+    path: str
+    version: tuple | None
+
+
+def file(path):
+    """The :class:`File` at a path."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return File(str(path), None)
+    return File(str(path), (found.st_mtime_ns, found.st_ino))
+
+
+@lru_cache(maxsize=32)
+def table(of):
+    """A small NetCDF file with lead times, in memory."""
+    try:
+        return xr.load_dataset(of.path, decode_timedelta=True)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{Path(of.path).name}: cannot be read ({error}); make it again") from None
+
+
+@lru_cache(maxsize=16)
+def forecast(of):
+    """A forecast, read frame by frame."""
+    return open_forecast(of.path, dask=False)
+
+
+@lru_cache(maxsize=8)
+def store(of):
+    """A prepared store, read frame by frame."""
+    return open_store(of.path, dask=False)
+
+
+@lru_cache(maxsize=8)
+def raster(of):
+    """How the fields of a forecast are shown as pictures."""
+    ocean = forecast(of).ocean
+    return rasters.raster_of(ocean, ocean)
+
+
+@lru_cache(maxsize=16)
+def positions(of, truth):
+    """Where on the time axis of its truth each start and lead time of a forecast lies."""
+    first = next(iter(forecast(of).data_vars.values()))
+    return verification_positions(first, store(truth))
+
+
+@lru_cache(maxsize=32)
+def frame(of, variable, start, step):
+    """A forecast (y, x) by positions of start and lead time; of an ensemble the mean."""
+    values = forecast(of)[variable].isel(init_time=start, lead_time=step)
+    return loaded(values.mean("member") if "member" in values.dims else values, of)
+
+
+@lru_cache(maxsize=16)
+def truth_frame(of, variable, position):
+    """The truth (y, x) at a position on the time axis of its store."""
+    return loaded(store(of)[variable].isel(time=position), of)
+
+
+def loaded(values, of):
+    """Values as float32; a damaged part is refused."""
+    name = Path(of.path).name
+    try:
+        found = np.asarray(values.values, "float32")
+    except Exception as error:  # each codec raises its own kind for a damaged chunk
+        raise InputError(
+            f"{name}: cannot be read here ({type(error).__name__}: {error}); it is damaged or "
+            "being replaced"
+        ) from None
+    if np.isnan(found).all():
+        raise InputError(f"{name}: holds no values here; a part of it is missing")
+    return found
+
+
+@lru_cache(maxsize=3)
+def reference(name, truth, variable):
+    """A maker of reference forecasts (:mod:`seaice_lab.surrogate.baselines`)."""
+    return baselines.reference(name, store(truth), variable)
+
+
+def reference_frame(name, of, truth, variable, start, step):
+    """A reference forecast (y, x) on the footing of a forecast."""
+    values = single(forecast(of)[variable].isel(init_time=[start]))
+    if 4 * values.size > START_BYTES:
+        return reference(name, truth, variable)(values.isel(lead_time=[step])).values[0, 0]
+    return _reference_start(name, of, truth, variable, start)[step]
+
+
+@lru_cache(maxsize=4)
+def _reference_start(name, of, truth, variable, start):
+    values = single(forecast(of)[variable].isel(init_time=[start]))
+    return reference(name, truth, variable)(values).values[0]
+
+
+def single(values):
+    """One member of an ensemble, whose values do not matter to a reference."""
+    return values.isel(member=0, drop=True) if "member" in values.dims else values
+
+
+@lru_cache(maxsize=16)
+def season(of, truth, variable, start):
+    """Volume (10^3 km3), extent (10^6 km2) and RMSE by source through one forecast."""
+    values = forecast(of)[variable].isel(init_time=[start])
+    values = values.mean("member", keep_attrs=True) if "member" in values.dims else values
+    known = store(truth)
+    area = xr.DataArray(grid.cell_area(known.latitude, known.longitude), dims=("y", "x"))
+    attrs = names.attributes(variable)
+    climatology = reference("climatology", truth, variable)
+    length = int(max(SEASON_BYTES // (4 * area.size), 1))
+    parts = []
+    for first in range(0, values.sizes["lead_time"], length):
+        block = values.isel(lead_time=slice(first, first + length)).load()
+        fields = {"truth": truth_for(block, known), "forecast": block,
+                  "climatology": climatology(block)}  # fmt: skip
+        fields = {
+            name: field.isel(init_time=0).assign_attrs(attrs) for name, field in fields.items()
+        }
+        rows = [_totals(field, fields["truth"], known.ocean, area) for field in fields.values()]
+        parts.append(xr.concat(rows, xr.Variable("source", list(fields))))
+    made = xr.concat(parts, "lead_time")
+    return made.assign(rmse=made.rmse.where(made.source != "truth")) if "rmse" in made else made
+
+
+def _totals(field, truth, ocean, area):
+    row = xr.Dataset({"extent": scores.extent(field, ocean, area) / 1e12})
+    if field.name == "sit":
+        row["volume"] = scores.volume(field, ocean, area) / 1e12
+        row["rmse"] = scores.rmse(field, truth, ocean, area)
+    return row
