@@ -185,6 +185,8 @@ class EmpiricalState(nn.Module):
         self._constant("scan", torch.stack([first, step], 1))
         self._constant("lag_weights", torch.tensor(config.lag_weights))
         self._constant("skin_temperature_map", torch.from_numpy(observations.skin_temperature_map))
+        self.register_load_state_dict_post_hook(lambda model, _: model.hold_bounds())
+        self.hold_bounds()
 
     def _constant(self, name, value):
         self.register_buffer(name, value.float(), persistent=False)
@@ -197,6 +199,12 @@ class EmpiricalState(nn.Module):
         """Values of a map, (cell, value)."""
         part = getattr(self, name)
         return part.value if isinstance(part, ReplayedMap) else part
+
+    @torch.no_grad()
+    def hold_bounds(self):
+        """Bring every concentration of a bounded model within 0 and 1."""
+        if self.config.bounded:
+            self.cells("sea_ice").clamp_(0, 1)
 
     def read(self, name, rows):
         """Values of some cells of a map, (row, value)."""

@@ -152,6 +152,8 @@ def train(config, run, show=True):
         state.clock.tick()
         for part in state.replayed_maps():
             part.step(state.clock)
+        if not state.replayed_maps():
+            state.hold_bounds()
 
     def after_epoch(epoch):
         for part in state.replayed_maps():
@@ -254,8 +256,8 @@ def load(run, observations=None):
         raise InputError(f"{run}: no trained weights ({error}); train the run first") from None
     for name in MAPS:
         if name in weights:  # trained as plain parameters
-            kept = getattr(state, name).state.clone()
-            kept[:, : weights[name].shape[1]] = weights.pop(name)
+            values, kept = weights.pop(name), getattr(state, name).state.clone()
+            kept[:, : values.shape[1]] = values
             weights[f"{name}.state"] = kept
     state.load_state_dict(weights)
     return state.eval(), observations

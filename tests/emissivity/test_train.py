@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from seaice_lab import cli
 from seaice_lab.emissivity import infer, judge, train
+from seaice_lab.emissivity.model import EmpiricalState
 from seaice_lab.emissivity.simulate import SimulateConfig, simulate
 from seaice_lab.emissivity.train import EmissivityConfig, load
 from seaice_lab.errors import InputError
@@ -125,10 +126,22 @@ def test_held_out_observations_are_only_validated_with(month, tmp_path):
     assert history.validation_observation.iloc[-1] < history.validation_observation.iloc[0]
 
 
-def test_a_bounded_concentration_stays_between_zero_and_one(month, tmp_path):
+def test_a_bounded_concentration_stays_between_zero_and_one(month, tmp_path, monkeypatch):
     train.train(adam(month, 2, model={"bounded": True}), tmp_path / "run", show=False)
     maps = judge.sea_ice_maps(load(tmp_path / "run")[0])
     assert maps.min() == 0 and maps.max() == 1
+    # maps that are plain parameters, as on a GPU
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "EmpiricalState", lambda *known, **_: EmpiricalState(*known, False))
+        train.train(adam(month, 2, model={"bounded": True}), tmp_path / "plain", show=False)
+    model, _ = load(tmp_path / "plain")
+    same = judge.sea_ice_maps(model)
+    assert same.min() == 0 and same.max() == 1
+    np.testing.assert_allclose(same, maps, atol=1e-5)
+    weights = model.state_dict()
+    weights["sea_ice.state"] = weights["sea_ice.state"] + 0.5
+    model.load_state_dict(weights)
+    assert judge.sea_ice_maps(model).max() == 1
 
 
 @pytest.mark.parametrize(
