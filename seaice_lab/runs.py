@@ -7,7 +7,7 @@ import os
 import platform
 import shutil
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -200,8 +200,10 @@ def create(path, config, kind, **facts):
     path = Path(path)
     if (path / "config.yaml").exists():
         found = open_run(path)
-        wanted = config.model_dump(mode="json")
-        changed = sorted(key for key in wanted if found.config.get(key) != wanted[key])
+        wanted, recorded = config.model_dump(mode="json"), found.config
+        with suppress(InputError):  # a run made before a setting was there has its default
+            recorded = type(config).parse(found.config, path).model_dump(mode="json")
+        changed = sorted(key for key in wanted if recorded.get(key) != wanted[key])
         changed += [key for key, value in facts.items() if found.provenance.get(key) != value]
         if changed:
             raise InputError(

@@ -78,6 +78,16 @@ def test_a_run_records_what_made_it_and_can_be_taken_up_again(tmp_path):
         runs.create(tmp_path / "a", Settings(), "surrogate", seed=3, data="other")
 
 
+def test_a_run_made_before_a_setting_was_there_has_its_default(tmp_path):
+    class Grown(Settings):
+        depth: int = 2
+
+    run = runs.create(tmp_path / "run", Settings(width=8), "surrogate")
+    assert runs.create(run, Grown(width=8), "surrogate") == run
+    with pytest.raises(InputError, match="differs in depth"):
+        runs.create(run, Grown(width=8, depth=3), "surrogate")
+
+
 def test_a_run_of_another_format_version_is_refused_with_the_version_that_reads_it(tmp_path):
     path = runs.create(tmp_path / "a", Settings(), "surrogate")
     facts = json.loads((path / "provenance.json").read_text())

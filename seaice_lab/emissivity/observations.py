@@ -72,7 +72,9 @@ class Observations(NamedTuple):
         return self.first_julian_day + np.arange(self.skin_temperature_map.shape[1])
 
 
-def prepare(data, sensors, folder, step_start=0, steps=None, lags=1, tables=None, show=True):
+def prepare(
+    data, sensors, folder, step_start=0, steps=None, lags=1, tables=None, show=True, keep=False
+):
     """Read observations in a published layout into memory-mapped columns.
 
     Parameters
@@ -91,6 +93,8 @@ def prepare(data, sensors, folder, step_start=0, steps=None, lags=1, tables=None
         YAML file with more sensors, or its content, which is kept with the columns.
     show : bool
         Show progress.
+    keep : bool
+        Whether other columns that are already there are kept (and these refused), not replaced.
 
     Returns
     -------
@@ -103,7 +107,8 @@ def prepare(data, sensors, folder, step_start=0, steps=None, lags=1, tables=None
     ------
     InputError
         If a field is missing, has another length or unit, times are not sorted, an index lies
-        outside the grid or went through float32, or a first guess has another shape.
+        outside the grid or went through float32, a first guess has another shape, or other
+        columns are to be kept.
     """
     tables = read_tables(tables)
     unified = instruments(sensors, tables)
@@ -142,7 +147,14 @@ def prepare(data, sensors, folder, step_start=0, steps=None, lags=1, tables=None
         step_start, steps, lags, unified._asdict(),
     )  # fmt: skip
     folder = Path(folder)
-    if not (folder / "observations.json").exists() or _facts(folder)["fingerprint"] != mark:
+    there = (folder / "observations.json").exists()
+    same = there and _facts(folder)["fingerprint"] == mark
+    if there and keep and not same:
+        raise InputError(
+            f"{folder}: holds the observations of a run, and those of {data} differ (other days, "
+            "sensors or files that changed since); choose another output folder for them"
+        )
+    if not same:
         journal = runs.Journal(folder, mark)
         journal.target.mkdir(exist_ok=True)
         with runs.disk_errors(folder):

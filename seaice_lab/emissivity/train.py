@@ -14,12 +14,15 @@ from seaice_lab.config import Config
 from seaice_lab.emissivity.model import Batch, EmpiricalState, ModelConfig
 from seaice_lab.emissivity.observations import open_observations, prepare
 from seaice_lab.emissivity.replay import Clock
-from seaice_lab.emissivity.solver import SolveConfig, solve
+from seaice_lab.emissivity.solver import SolveConfig, check_model, solve
 from seaice_lab.errors import InputError
 from seaice_lab.training import FitConfig
 
 ADAM = {"batch_size": 1024, "learning_rate": 1e-3, "weight_decay": 0.0, "schedule": "constant"}
 EPOCHS = {1: 8, 2: 25}
+# Settings of ``fit`` that replayed maps do not hear of, at what they do all the time.
+NOT_REPLAYED = {"schedule": "constant", "weight_decay": 0.0, "averaging": 0.0,
+                "max_gradient_norm": None}  # fmt: skip
 MAPS = ("sea_ice", "properties", "observation_properties")
 
 
@@ -30,8 +33,9 @@ class EmissivityConfig(Config):
     (:mod:`~seaice_lab.emissivity.solver`) and uses ``solve`` in place of ``order`` and ``fit``.
     ``order`` is "shuffled" (version 1: single observations), "batches" (version 2: batches of
     successive observations, in random order) or "file". ``hold_out_share`` of the observations,
-    chosen at random, and all those of ``hold_out_sensors`` are kept out of the training and
-    validate it.
+    chosen at random, all those of ``hold_out_sensors`` and all those of the days ``hold_out_days``
+    (steps from 0; their maps keep what they began with, but for what the next day's observations
+    say of the day before) are kept out of the training with Adam and validate it.
     """
 
     data: str
@@ -45,6 +49,7 @@ class EmissivityConfig(Config):
     order: Literal["shuffled", "batches", "file"]
     hold_out_share: float = Field(0.0, ge=0, lt=1)
     hold_out_sensors: tuple[str, ...] = ()
+    hold_out_days: tuple[int, ...] = ()
     fit: FitConfig
 
     @model_validator(mode="before")
@@ -59,16 +64,18 @@ class EmissivityConfig(Config):
 
 
 def open_data(config, run, show=True):
-    """Observations of a configuration, prepared in the run folder."""
+    """Observations of a configuration, prepared in the run folder; those of a run stay."""
     lags = len(config.model.lag_weights) - 1
     return prepare(
         config.data, config.sensors, Path(run) / "observations", config.step_start, config.steps,
-        lags, config.sensor_tables, show,
+        lags, config.sensor_tables, show, keep=(Path(run) / "config.yaml").exists(),
     )  # fmt: skip
 
 
 def train(config, run, show=True):
     """Train into a run folder; a killed run goes on at its last finished epoch.
+
+    A finished run stays as it is, and its history is returned.
 
     Parameters
     ----------
@@ -94,22 +101,21 @@ def train(config, run, show=True):
         raise InputError(
             "emissivity: the maps of one run live in one process; start without torchrun"
         )
-    if (Path(run) / "config.yaml").exists():
-        # another configuration is refused before its observations replace those of the run
-        runs.create(run, config, "emissivity")
+    run = Path(run)
+    if (run / "config.yaml").exists():
+        runs.create(run, config, "emissivity")  # another configuration is refused at once
+        if (run / "finished").exists():
+            return pd.read_csv(run / "history.csv")
+    replayed = process.device.type == "cpu"
+    check(config, replayed)
     observations = open_data(config, run, show)
-    run = runs.create(run, config, "emissivity", data=observations.fingerprint)
-    torch.manual_seed(config.fit.seed)
-    state = EmpiricalState(config.model, observations, replayed=process.device.type == "cpu")
     train_at, held_at = hold_out(config, observations)
+    torch.manual_seed(config.fit.seed)
+    state = EmpiricalState(config.model, observations, replayed=replayed)
+    runs.create(run, config, "emissivity", data=observations.fingerprint)
     batch = config.fit.batch_size
     steps = -(-len(train_at) // batch)
     if config.method == "gauss_newton":
-        if len(held_at):
-            raise InputError(
-                "hold_out: the solver takes all observations; train with method adam, or leave "
-                "sensors and days out of the data"
-            )
         history = pd.DataFrame(solve(state, observations, config.solve, show))
         with runs.replacing(run / "history.csv") as temporary:
             history.to_csv(temporary, index=False)
@@ -166,6 +172,32 @@ def train(config, run, show=True):
     return training.fit(
         state, of_epoch, held_out, loss, fit, run, process, steps, show, after_step, after_epoch
     )
+
+
+def check(config, replayed):
+    """Refuse settings that would have no effect, or not the one that their name promises.
+
+    Parameters
+    ----------
+    config : EmissivityConfig
+    replayed : bool
+        Whether the maps are replayed (on the processor), not plain parameters (on a GPU).
+    """
+    if config.method == "gauss_newton":
+        check_model(config.model)
+        if config.hold_out_share or config.hold_out_sensors or config.hold_out_days:
+            raise InputError(
+                "hold_out: the solver takes all observations; train with method adam, or leave "
+                "sensors and days out of the data"
+            )
+        return
+    unheard = [name for name, value in NOT_REPLAYED.items() if getattr(config.fit, name) != value]
+    if replayed and unheard:
+        raise InputError(
+            f"fit: {', '.join(unheard)} would reach the network and the biases, but not the maps, "
+            "which are replayed on the processor; leave out what differs from "
+            f"{', '.join(f'{name}={NOT_REPLAYED[name]}' for name in unheard)}, or train on a GPU"
+        )
 
 
 def differentiate(state, compiled):
@@ -273,8 +305,15 @@ def hold_out(config, observations):
                 f"hold_out_sensors: {name} is not among the sensors {', '.join(sensors)}"
             )
         held |= observations.index[:, 2] == sensors.index(name)
+    days = len(observations.step_days)
+    for day in config.hold_out_days:
+        if not 0 <= day < days:
+            raise InputError(
+                f"hold_out_days: {day} is not among the days of the observations, 0 to {days - 1}"
+            )
+        held |= observations.index[:, 1] == day
     if held.all():
-        raise InputError("hold_out_sensors: no observation is left to train on; hold out fewer")
+        raise InputError("hold_out: no observation is left to train on; hold out fewer")
     return np.flatnonzero(~held), np.flatnonzero(held)
 
 

@@ -1,12 +1,16 @@
 """Training end to end: known ice is found, killed runs go on, the command line, new days."""
 
+import os
+import shutil
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import xarray as xr
 from typer.testing import CliRunner
 
-from seaice_lab import cli
+from seaice_lab import cli, runs
 from seaice_lab.emissivity import infer, judge, train
 from seaice_lab.emissivity.model import EmpiricalState
 from seaice_lab.emissivity.simulate import SimulateConfig, simulate
@@ -113,7 +117,26 @@ def test_another_configuration_leaves_the_observations_of_a_run_alone(month, tmp
     kept = (tmp_path / "run" / "observations" / "observations.json").read_text()
     with pytest.raises(InputError, match="holds a run that differs in"):
         train.train(adam(month, 1, steps=2), tmp_path / "run", show=False)
+    with pytest.raises(InputError, match="holds the observations of a run"):
+        train.open_data(adam(month, 1, steps=2), tmp_path / "run", show=False)
     assert (tmp_path / "run" / "observations" / "observations.json").read_text() == kept
+
+
+def test_a_finished_run_stays_when_its_files_have_changed(month, tmp_path):
+    data = shutil.copytree(month, tmp_path / "data")
+    config = adam(data, 2)
+    history = train.train(config, tmp_path / "run", show=False)
+    weights = (tmp_path / "run" / "weights.safetensors").read_bytes()
+    kept = load(tmp_path / "run")[1].fingerprint
+    os.utime(next(data.glob("amsr2_v2_*.nc")), (1, 1))
+    again = train.train(config, tmp_path / "run", show=False)
+    pd.testing.assert_frame_equal(again, history, rtol=1e-12)
+    assert (tmp_path / "run" / "weights.safetensors").read_bytes() == weights
+    assert load(tmp_path / "run")[1].fingerprint == kept
+    (tmp_path / "run" / "finished").unlink()
+    with pytest.raises(InputError, match="files that changed since"):
+        train.train(config, tmp_path / "run", show=False)
+    assert load(tmp_path / "run")[1].fingerprint == kept
 
 
 def test_held_out_observations_are_only_validated_with(month, tmp_path):
@@ -124,6 +147,21 @@ def test_held_out_observations_are_only_validated_with(month, tmp_path):
     assert len(held) == pytest.approx(0.2 * seen.size, rel=0.1)
     assert not set(trained) & set(held) and len(trained) + len(held) == seen.size
     assert history.validation_observation.iloc[-1] < history.validation_observation.iloc[0]
+
+
+def test_days_that_are_held_out_are_only_validated_with(month, tmp_path):
+    run = tmp_path / "run"
+    words = ["--data", month, "--output", run, "--version", 1, "--nepochs", 1, "--trainonly"]
+    done = command("train", *words, "-p", "hold_out_days=[4]", "-p", "fit.compile=never")
+    assert done.exit_code == 0, done.output
+    config = EmissivityConfig.parse(runs.open_run(run).config, run)
+    model, seen = load(run)
+    trained, held = train.hold_out(config, seen)
+    assert config.hold_out_days == (4,) and (seen.index[held, 1] == 4).all()
+    assert (seen.index[trained, 1] != 4).all() and len(trained) + len(held) == seen.size
+    moved = judge.sea_ice_maps(model) != seen.sea_ice_first_guess
+    assert moved[:, :-1].any() and not moved[:, -1].any()  # the last day
+    assert not model.cells("properties").reshape(5, model.points, -1)[4].any()
 
 
 def test_a_bounded_concentration_stays_between_zero_and_one(month, tmp_path, monkeypatch):
@@ -153,11 +191,20 @@ def test_a_bounded_concentration_stays_between_zero_and_one(month, tmp_path, mon
         ({"sensors": ("amsr2",), "hold_out_sensors": ("amsr2",)}, "no observation is left"),
         ({"sensors": ("amsr2",), "model": {"zenith_input": True}}, "takes no zenith angle"),
         ({"sensors": ("amsr2",), "method": "gauss_newton", "hold_out_share": 0.1}, "hold_out"),
+        ({"sensors": ("amsr2",), "method": "gauss_newton", "hold_out_days": (1,)}, "hold_out"),
+        ({"sensors": ("amsr2",), "hold_out_days": (5,)}, "5 is not among the days .*, 0 to 4"),
+        ({"sensors": ("amsr2",), "hold_out_days": (-1,)}, "hold_out_days: -1 is not among"),
+        ({"sensors": ("amsr2",), "method": "gauss_newton", "model": {"network": "sigmoid"}},
+         "found sigmoid and 2; train with method adam"),
+        *(({"sensors": ("amsr2",), "fit": {name: value}}, f"fit: {name} would reach the network")
+          for name, value in (("averaging", 0.99), ("schedule", "cosine"),
+                              ("weight_decay", 1e-6), ("max_gradient_norm", 1.0))),
     ],
 )  # fmt: skip
 def test_settings_that_cannot_work_are_refused(options, sentence, ice, tmp_path):
     with pytest.raises(InputError, match=sentence):
         train.train(EmissivityConfig(data=str(ice), **options), tmp_path / "run", show=False)
+    assert not (tmp_path / "run" / "config.yaml").exists()
 
 
 def command(*words):
