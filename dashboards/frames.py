@@ -68,6 +68,18 @@ def raster(of):
 
 
 @lru_cache(maxsize=16)
+def check_grid(of, truth):
+    """Refuse a truth whose grid is not the forecast's."""
+    ours, theirs = forecast(of).ocean, store(truth).ocean
+    if ours.shape != theirs.shape or (ours.values != theirs.values).any():
+        raise InputError(
+            f"{Path(truth.path).name}: the truth has a grid of {theirs.shape} cells and its own "
+            f"ocean, the forecast one of {ours.shape}; the store was made anew since: run "
+            "`seaice-lab forecast` again"
+        )
+
+
+@lru_cache(maxsize=16)
 def positions(of, truth):
     """Where on the time axis of its truth each start and lead time of a forecast lies."""
     first = next(iter(forecast(of).data_vars.values()))

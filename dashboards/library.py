@@ -136,13 +136,7 @@ class Library:
         places = [Path(), *self.path(name).parents[: len(Path(name).parts) + 2]]
         found = next((place / wanted for place in places if (place / wanted).exists()), wanted)
         file = frames.file(found)
-        ocean = frames.store(file).ocean
-        if ocean.shape != dataset.ocean.shape or (ocean != dataset.ocean).values.any():
-            raise InputError(
-                f"{wanted}: the truth has a grid of {ocean.shape} cells and its own ocean, the "
-                f"forecast of {name} one of {dataset.ocean.shape}; the store was made anew since: "
-                "run `seaice-lab forecast` again"
-            )
+        frames.check_grid(self.forecast_file(name), file)
         return file
 
     def truth(self, name):

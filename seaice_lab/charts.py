@@ -5,6 +5,7 @@ The dashboard and the notebooks show the same ones (in a notebook: ``bokeh.io.sh
 once, and new values go into its source.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -25,10 +26,11 @@ from bokeh.models import (
 from bokeh.plotting import figure
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
+from shapely import Polygon
 
 from seaice_lab import grid, maps
 from seaice_lab.plots import COLOURS
-from seaice_lab.rasters import Raster, picture
+from seaice_lab.rasters import PIXELS, Raster, picture
 
 FONT_SIZE = "12px"
 
@@ -82,7 +84,6 @@ def scene(raster, window=None):
     """
     ends = raster.extent
     west, east, south, north = ends if window is None else window
-    rings = [ring / 1e3 for ring in grid.land_polygons()]
     side = raster.x[1] - raster.x[0]
     mask = {
         "image": [(raster.source < 0).astype("uint8")],
@@ -94,13 +95,23 @@ def scene(raster, window=None):
         raster,
         Range1d(west, east, name="east", reset_start=ends[0], reset_end=ends[1]),
         Range1d(south, north, name="north", reset_start=ends[2], reset_end=ends[3]),
-        _joined([ring for ring in rings if maps.overlaps(ring, ends)]),
+        _joined(_land(ends)),
         ColumnDataSource(mask),
         _joined(maps.graticule()),
         _joined(raster.coast),
         ColumnDataSource({"x": [], "y": []}),
         (Span(dimension="width", **style), Span(dimension="height", **style)),
     )
+
+
+@lru_cache(maxsize=8)
+def _land(extent):
+    """Land as rings in km, no finer than a map shows: all of it is painted with every picture."""
+    pixel = (extent[1] - extent[0]) / PIXELS
+    rings = [ring / 1e3 for ring in grid.land_polygons()]
+    rings = [ring for ring in rings if maps.overlaps(ring, extent)]
+    shapes = [Polygon(ring).simplify(pixel) for ring in rings]
+    return [np.asarray(shape.exterior.coords) for shape in shapes if shape.area > pixel**2]
 
 
 def _joined(lines):

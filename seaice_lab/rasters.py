@@ -100,7 +100,7 @@ def picture(raster, values, window=None, pixels=PIXELS):
     columns, west, width, column_block = _visible(raster.x, window and window[:2], pixels)
     rows, south, height, row_block = _visible(raster.y, window and window[2:], pixels)
     cells = raster.source[rows, columns]
-    image = np.where(cells < 0, np.float32(np.nan), values.ravel()[cells]).astype("float32")
+    image = np.append(values.astype("float32", copy=False), np.float32(np.nan))[cells]  # -1: last
     if row_block > 1 or column_block > 1:
         image = _block_mean(image, row_block, column_block)
     return {"image": [image], "x": [west], "y": [south], "dw": [width], "dh": [height]}
@@ -119,11 +119,24 @@ def _visible(centres, limits, pixels):
 
 
 def _block_mean(image, rows, columns):
-    high, wide = -(-image.shape[0] // rows) * rows, -(-image.shape[1] // columns) * columns
-    padded = np.full((high, wide), np.nan, "float32")
-    padded[: image.shape[0], : image.shape[1]] = image
-    blocks = padded.reshape(high // rows, rows, wide // columns, columns)
-    there = ~np.isnan(blocks)
-    count = there.sum((1, 3))
-    total = np.where(there, blocks, 0).sum((1, 3))
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan).astype("float32")
+    total, count = 0.0, 0
+    for row in range(rows):
+        for column in range(columns):
+            part = _every(image, row, column, rows, columns)
+            there = ~np.isnan(part)
+            total = total + np.where(there, part, np.float32(0))
+            count = count + there
+    with np.errstate(invalid="ignore"):
+        return (total / count).astype("float32")
+
+
+def _every(image, row, column, rows, columns):
+    """One cell of each block, NaN where the last block is cut."""
+    part = image[row::rows, column::columns]
+    short = (
+        -(-image.shape[0] // rows) - part.shape[0],
+        -(-image.shape[1] // columns) - part.shape[1],
+    )
+    return (
+        np.pad(part, ((0, short[0]), (0, short[1])), constant_values=np.nan) if any(short) else part
+    )

@@ -1,0 +1,180 @@
+"""Dashboard in a real browser: first page, a new lead time, memory, many sessions at once.
+
+python benchmarks/dashboard.py [--sizes 128 512 1024] [--moves 40] [--long 1000] [--sessions 20]
+
+Needs chromium and playwright (pip install playwright). Runs of random fields are made in a
+temporary folder; a move is timed in the browser, from the change of the slider to the painted
+picture.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from playwright.sync_api import sync_playwright
+
+from seaice_lab import grid, runs
+from seaice_lab.config import Config
+
+LEADS, STARTS = 20, 2
+STEP = np.timedelta64(12, "h")
+# Moves the slider and resolves when the last map has been painted with the new picture.
+MOVE = """async (lead) => {
+  const models = [...Bokeh.documents[0]._all_models.values()]
+  const player = models.find((m) => m.type.endsWith("Player"))
+  const maps = models.filter((m) => m.type == "ColumnDataSource" && m.data.image
+                             && m.data.image[0].dtype == "float32")
+  const painted = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done, 0)))
+  const began = performance.now()
+  const news = Promise.all(maps.map((m) => new Promise((done) => {
+    const heard = () => { m.properties.data.change.disconnect(heard); done() }
+    m.properties.data.change.connect(heard)
+  })))
+  player.value = lead
+  await news
+  await painted()
+  return performance.now() - began
+}"""
+
+
+class Nothing(Config):
+    """A run without settings."""
+
+
+def make_run(folder, size):
+    """A run of random fields with its truth, written as the library writes them."""
+    store, run = folder / f"store{size}.zarr", folder / "runs" / f"grid{size}"
+    centre = (np.arange(size) - size / 2 + 0.5) * (3.2e6 / size)
+    x, y = np.meshgrid(centre, centre)
+    latitude, longitude = (part.astype("float32") for part in grid.unproject(x, y))
+    ocean = np.hypot(x, y) < 1.55e6
+    place = {"y": centre, "x": centre, "latitude": (("y", "x"), latitude),
+             "longitude": (("y", "x"), longitude), "ocean": (("y", "x"), ocean)}  # fmt: skip
+    rng = np.random.default_rng(0)
+    times = np.datetime64("2020-01-01", "ns") + STEP * np.arange(LEADS + STARTS)
+    truth = np.where(ocean, rng.random((len(times), size, size), "float32") * 4, np.nan)
+    attrs = {"units": "m", "standard_name": "sea_ice_thickness"}
+    truth = truth.astype("float32")
+    made = xr.Dataset({"sit": (("time", "y", "x"), truth, attrs)}, place | {"time": times})
+    made.attrs = {"statistics": "{}", "configuration": ""}
+    made.to_zarr(store, zarr_format=3, consolidated=False,
+                 encoding={"sit": {"chunks": (1, size, size)}})  # fmt: skip
+    valid = times[np.arange(STARTS)[:, None] + 1 + np.arange(LEADS)]
+    values = np.stack([truth[s + 1 : s + 1 + LEADS] for s in range(STARTS)])
+    values += 0.1 * rng.standard_normal(values.shape, "float32")
+    forecast = xr.Dataset(
+        {"sit": (("init_time", "lead_time", "y", "x"), values, attrs)},
+        place | {
+            "init_time": times[:STARTS], "lead_time": STEP * np.arange(1, LEADS + 1),
+            "valid_time": (("init_time", "lead_time"), valid),
+            "position": ("init_time", np.arange(STARTS, dtype="int32")),
+        },
+        {"store": str(store)},
+    )  # fmt: skip
+    runs.create(run, Nothing(), "surrogate")
+    forecast.to_zarr(run / "forecast.zarr", zarr_format=3, consolidated=False, encoding={
+        "sit": {"chunks": (1, 1, size, size), "shards": (1, LEADS, size, size)},
+        "lead_time": {"units": "hours", "dtype": "float64"},
+    })  # fmt: skip
+    return run.name
+
+
+def serve(folder):
+    """The process and address of a dashboard."""
+    command = [sys.executable, "-m", "seaice_lab.cli", "dashboard", "--port", "0", "--runs"]
+    process = subprocess.Popen([*command, str(folder)], stdout=subprocess.PIPE, text=True)
+    address = next(word for word in process.stdout.readline().split() if word.startswith("http"))
+    urllib.request.urlopen(address).read()
+    return process, address
+
+
+def resident_mb(process):
+    """Resident memory of a process."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+
+
+def usable(browser, address, run):
+    """A page that shows the maps of a run, and the seconds it took."""
+    page = browser.new_page(viewport={"width": 1440, "height": 900})
+    began = time.perf_counter()
+    page.goto(f"{address}?runs={run}")
+    page.wait_for_selector(".bk-Figure canvas, canvas", state="visible", timeout=60_000)
+    page.wait_for_function(
+        "() => [...Bokeh.documents[0]._all_models.values()].some((m) => m.data && m.data.image"
+        " && m.data.image[0].some((v) => Number.isFinite(v) && v > 1))"
+    )
+    return page, time.perf_counter() - began
+
+
+def main():
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[128, 512, 1024])
+    parser.add_argument("--moves", type=int, default=40)
+    parser.add_argument("--long", type=int, default=1000)
+    parser.add_argument("--sessions", type=int, default=20)
+    options = parser.parse_args()
+    rng = np.random.default_rng(1)
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        folder = Path(folder)
+        names = {size: make_run(folder, size) for size in options.sizes}
+        process, address = serve(folder / "runs")
+        chromium = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"),
+            args=["--no-sandbox", "--disable-background-networking"],
+        )
+        try:
+            print(f"{'grid':>5s} {'page cold':>9s} {'warm':>6s} {'new lead p50':>12s} "
+                  f"{'p95':>7s} {'max':>7s}")  # fmt: skip
+            for size, name in names.items():
+                page, cold = usable(chromium, address, name)
+                page.close()
+                page, warm = usable(chromium, address, name)
+                leads = [int(k) for k in rng.permutation(np.resize(np.arange(1, LEADS), 1000))]
+                leads = [a for a, b in zip(leads, leads[1:], strict=False) if a != b]
+                spent = [page.evaluate(MOVE, lead) for lead in leads[: options.moves]]
+                middle, late = np.percentile(spent, (50, 95))
+                print(f"{size:5d} {cold:7.2f} s {warm:4.2f} s {middle:9.0f} ms {late:4.0f} ms "
+                      f"{max(spent):4.0f} ms", flush=True)  # fmt: skip
+                page.close()
+            name = names[min(options.sizes, key=lambda size: abs(size - 512))]
+            page, _ = usable(chromium, address, name)
+            memory = []
+            for k in range(options.long):
+                page.evaluate(MOVE, k % (LEADS - 1) + 1)
+                if k % max(options.long // 5, 1) == 0 or k == options.long - 1:
+                    memory.append(resident_mb(process))
+            page.close()
+            print(f"server memory over {options.long} moves: "
+                  + ", ".join(f"{value:.0f}" for value in memory) + " MB")  # fmt: skip
+            before, pages, failed, spent = resident_mb(process), [], 0, []
+            for _ in range(options.sessions):
+                pages.append(usable(chromium, address, name)[0])
+            each = (resident_mb(process) - before) / max(options.sessions, 1)
+            for k in range(5):
+                for page in pages:  # started together, awaited after
+                    page.evaluate(f"() => {{ window.moved = ({MOVE})({k + 2}) }}")
+                for page in pages:
+                    try:
+                        spent.append(page.evaluate("() => window.moved"))
+                    except Exception as error:
+                        failed += 1
+                        print(error)
+            print(f"{options.sessions} sessions moving together: {failed} failed, new lead p50 "
+                  f"{np.percentile(spent, 50):.0f} ms, p95 {np.percentile(spent, 95):.0f} ms, "
+                  f"{each:.1f} MB a session")  # fmt: skip
+        finally:
+            chromium.close()
+            process.terminate()
+
+
+if __name__ == "__main__":
+    main()
