@@ -175,18 +175,34 @@ def open_maps(data):
     return guess, skin if skin.ndim == 2 else skin[:, None], *positions
 
 
-def fit_steps(field, start, steps, front):
-    """Columns of a map for a run of steps, float32 (grid, steps).
+def fit_guess(field, start, steps, lags, days):
+    """Columns of the first guess for a run of steps, float32 (grid, lags + steps).
 
-    A map that covers the days before the run too is cut at ``start`` (the published version 2
-    takes its first columns whatever the start); a short one is padded in ``front`` with its first
-    column, or at the end with its last.
+    Its first column is ``lags`` days before the first observations; a map with no more columns than
+    the skin temperature has ``days`` lacks those, and gets its first column in their place. One
+    with more columns than the run needs is cut at ``start`` (the published version 2 takes its
+    first columns whatever the start) and, where it ends too early, goes on with its last column;
+    any other is padded in front with its first, as published.
     """
     field = field[:, None] if field.ndim == 1 else field
-    if field.shape[1] >= start + steps:
-        field = field[:, start:]
-    lacking = steps - field.shape[1]
-    if lacking > 0:
-        edge = np.repeat(field[:, :1] if front else field[:, -1:], lacking, 1)
-        field = np.concatenate([edge, field] if front else [field, edge], 1)
-    return np.ascontiguousarray(field[:, :steps])
+    found, wanted = field.shape[1], lags + steps
+    if found <= wanted:
+        return _padded(field, wanted - found, 0)
+    ahead = min(max(lags + days - found, 0), lags)
+    return fit_steps(_padded(field, ahead, 0), start, wanted)
+
+
+def fit_steps(field, start, steps):
+    """Columns of a map for a run of steps, float32 (grid, steps).
+
+    A map that covers the days before the run too is cut at ``start``; one that ends too early goes
+    on with its last column.
+    """
+    if field.shape[1] > steps:
+        field = field[:, min(start, field.shape[1] - 1) :]
+    return _padded(field, 0, max(steps - field.shape[1], 0))[:, :steps].copy()
+
+
+def _padded(field, front, end):
+    """A map with its first and last column repeated."""
+    return np.pad(field, ((0, 0), (front, end)), "edge")

@@ -22,6 +22,7 @@ from seaice_lab.emissivity.layouts import (
     SCALARS,
     check_range,
     days_of,
+    fit_guess,
     fit_steps,
     grid_points,
     open_fields,
@@ -133,8 +134,8 @@ def prepare(
     if steps is None:
         steps = 1 + max(int(day[at[-1]] - origin - DAY_STARTS)
                         for day, at in zip(days, kept, strict=True) if len(at))  # fmt: skip
-    guess = fit_steps(guess, step_start, steps + lags, front=True)
-    skin = fit_steps(skin, step_start, steps, front=False)
+    guess = fit_guess(guess, step_start, steps, lags, skin.shape[1])
+    skin = fit_steps(skin, step_start, steps)
     if len(guess) != len(skin):
         raise InputError(
             f"{data}: the first guess has {len(guess)} grid points, the skin-temperature map "

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from published import CASES, DATA
 
+from seaice_lab.emissivity.layouts import fit_guess, fit_steps
 from seaice_lab.emissivity.observations import open_observations, prepare, tables_of
 from seaice_lab.emissivity.sensors import instruments
 from seaice_lab.errors import InputError
@@ -157,6 +158,47 @@ def test_maps_that_do_not_fit_are_refused(data, tmp_path):
     rewrite(guess, "OTHER", np.zeros((60, 6), "f4"))
     with pytest.raises(InputError, match="holds no SEAICE, found OTHER"):
         read(data, tmp_path / "columns")
+
+
+@pytest.mark.parametrize(
+    ("columns", "start", "steps", "expected"),
+    [
+        # of 10 days, and one before them: the column of day d is d + 1
+        (11, 0, 10, range(11)),
+        (11, 4, 3, (4, 5, 6, 7)),
+        (11, 7, 3, (7, 8, 9, 10)),
+        # without the day before the first: the column of day d is d
+        (10, 0, 10, (0, *range(10))),
+        (10, 4, 3, (3, 4, 5, 6)),
+        (10, 7, 3, (6, 7, 8, 9)),
+        # ending too early
+        (9, 7, 3, (6, 7, 8, 8)),
+        (6, 7, 3, (5, 5, 5, 5)),
+        # of the days of the run alone
+        (4, 7, 3, (0, 1, 2, 3)),
+        (3, 7, 3, (0, 0, 1, 2)),
+        (1, 7, 3, (0, 0, 0, 0)),
+    ],
+)
+def test_a_first_guess_of_any_length_stands_on_its_days(columns, start, steps, expected):
+    field = np.arange(columns, dtype="float32")[None].repeat(2, 0)
+    found = fit_guess(field, start, steps, 1, 10)
+    np.testing.assert_array_equal(found, [list(expected)] * 2)
+
+
+@pytest.mark.parametrize(
+    ("columns", "start", "steps", "expected"),
+    [
+        (10, 0, 10, range(10)),
+        (10, 4, 3, (4, 5, 6)),
+        (9, 7, 3, (7, 8, 8)),
+        (3, 7, 3, (0, 1, 2)),
+        (2, 7, 3, (0, 1, 1)),
+    ],
+)
+def test_a_skin_temperature_of_any_length_stands_on_its_days(columns, start, steps, expected):
+    field = np.arange(columns, dtype="float32")[None].repeat(2, 0)
+    np.testing.assert_array_equal(fit_steps(field, start, steps), [list(expected)] * 2)
 
 
 def test_places_that_hold_nothing_are_refused(data, tmp_path):
