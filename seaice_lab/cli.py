@@ -254,6 +254,8 @@ def emissivity_train(
     The options are those of the published command. Any value of the configuration can be set with
     -p, such as -p method=gauss_newton or -p model.bounded=true.
     """
+    import xarray as xr
+
     from seaice_lab.emissivity import judge, products, state_files
     from seaice_lab.emissivity.train import EmissivityConfig, fresh, load, open_data, train
 
@@ -277,11 +279,15 @@ def emissivity_train(
         made = state_files.write_state(
             model, observations, output, tag, history if chosen.method == "adam" else None
         )
+    initial = fresh(chosen.model_copy(update={"model": model.config}), observations)
+    made += products.write_simulations(
+        model, observations, output, tag, initial, departures_only=trainonly
+    )
+    departures = made[-1]
     if not trainonly:
-        initial = None if diagsonly else fresh(chosen, observations)
-        made += products.write_simulations(model, observations, output, tag, initial)
         made.append(products.write_grid(model, observations, output, tag))
-    print(judge.report(model, observations, history))
+    table = xr.load_dataset(departures).sel(stage="after")
+    print(judge.report(model, table, history))
     print("made")
     for path in made:
         print(f"  {path}")

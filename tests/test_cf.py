@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from seaice_lab.emissivity.model import EmpiricalState, ModelConfig
+from seaice_lab.emissivity.observations import prepare
+from seaice_lab.emissivity.products import write_simulations
 from seaice_lab.surrogate import arctic
 from seaice_lab.surrogate.evaluation import evaluate
 from seaice_lab.surrogate.forecast import forecast
@@ -47,4 +50,14 @@ def test_scores_and_spectra_are_cf(run, name):
 
 def test_the_synthetic_arctic_is_cf(tmp_path):
     (path,) = arctic.write(tmp_path, size=24, days=1, show=False)
+    assert without_version(errors(path)) == []
+
+
+def test_departures_of_the_emissivity_model_are_cf(tmp_path):
+    inputs = Path(__file__).parent / "data" / "emissivity" / "v2_imagers" / "inputs"
+    seen = prepare(inputs, ["amsr2", "gmi"], tmp_path / "columns", show=False)
+    first, after = (EmpiricalState(ModelConfig(version=2), seen).eval() for _ in range(2))
+    (path,) = write_simulations(
+        after, seen, tmp_path, "one", first, show=False, departures_only=True
+    )
     assert without_version(errors(path)) == []

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from seaice_lab.emissivity.departures import Departures
 from seaice_lab.emissivity.observations import TB
 from seaice_lab.emissivity.products import CHUNK
 from seaice_lab.emissivity.train import read_batch
@@ -24,40 +25,17 @@ def departures(model, observations, positions=None):
     Returns
     -------
     xarray.Dataset
-        ``bias``, ``std`` and ``rms`` (K) and ``count``, (sensor, channel), NaN where a sensor
-        lacks a channel; ``cost``, the mean squared departure in units of the assigned error.
+        As of :meth:`~seaice_lab.emissivity.departures.Departures.table`.
     """
-    seen_by = observations.instruments
-    shape = (len(seen_by.sensors), len(seen_by.channels))
-    count, total, square = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    found = Departures(observations.instruments)
     positions = np.arange(observations.size) if positions is None else positions
     model.eval()
     for first in range(0, len(positions), CHUNK):
         batch = read_batch(observations, positions[first : first + CHUNK])
         with torch.no_grad():
             simulated = model.simulate_batch(batch).brightness_temperature
-        difference = (batch.channels[:, TB] - simulated).double().numpy()
-        there = np.isfinite(difference)
-        difference = np.where(there, difference, 0)
-        sensor = batch.index[:, 2].numpy()
-        for part, values in ((count, there), (total, difference), (square, difference**2)):
-            np.add.at(part, sensor, values)
-    count = np.where(count > 0, count, np.nan)
-    bias, rms = total / count, np.sqrt(square / count)
-    kelvin = {"units": "K"}
-    both = ("sensor", "channel")
-    return xr.Dataset(
-        {
-            "count": (both, np.nan_to_num(count), {"units": "1"}),
-            "bias": (both, bias, {"long_name": "Mean departure", **kelvin}),
-            "std": (both, np.sqrt(np.maximum(rms**2 - bias**2, 0)),
-                    {"long_name": "Standard deviation of departures", **kelvin}),
-            "rms": (both, rms, {"long_name": "Root-mean-square departure", **kelvin}),
-            "cost": (both, (rms / seen_by.error_k) ** 2,
-                     {"long_name": "Squared departure over squared error", "units": "1"}),
-        },
-        coords={"sensor": list(seen_by.sensors), "channel": list(seen_by.channels)},
-    )  # fmt: skip
+        found.add(batch.index[:, 2].numpy(), (batch.channels[:, TB] - simulated).numpy())
+    return found.table()
 
 
 def concentration_scores(sea_ice, truth):
@@ -132,9 +110,20 @@ def emissivity_errors(model, observations, truth, least_ice=0.9):
     )  # fmt: skip
 
 
-def report(model, observations, history=None):
-    """A short table: fit by channel, range of concentration, terms of the cost."""
-    table = departures(model, observations)
+def report(model, table, history=None):
+    """A short text: fit by channel, range of concentration, terms of the cost.
+
+    Parameters
+    ----------
+    model : EmpiricalState
+    table : xarray.Dataset
+        From :func:`departures`, or "after" in ``departures_<tag>.nc``.
+    history : pandas.DataFrame, optional
+
+    Returns
+    -------
+    str
+    """
     lines = ["sensor     channel    count  bias [K]  rms [K]  cost"]
     for sensor in table.sensor.values:
         for channel in table.channel.values:

@@ -271,9 +271,14 @@ class EmpiricalState(nn.Module):
         -------
         Simulation
         """
+        ice = self.network(*self.network_inputs(properties, index[:, 2].long(), scalars))
+        tb = self.mix(ice_fraction, ice, index, scalars, channels)
+        return Simulation(tb, ice, ice_fraction)
+
+    def mix(self, ice_fraction, ice, index, scalars, channels):
+        """Brightness temperature (observation, channel) of ice of known emissivity, with biases."""
         sensor = index[:, 2].long()
         skin, wind = scalars[:, :1], scalars[:, 1:2]
-        ice = self.network(*self.network_inputs(properties, sensor, scalars))
         ocean = channels[:, EMISSIVITY_WATER] + wind * self.wind_sensitivity
         sea = skin.clip(physics.FREEZING_SEA_K) if self.config.freezing_sea else skin
         tb = physics.brightness_temperature(
@@ -281,8 +286,7 @@ class EmpiricalState(nn.Module):
             channels[:, TRANSMITTANCE], channels[:, REFLECTED], channels[:, UPWELLING],
         )  # fmt: skip
         of_ice, of_ocean = self.bias_k[ICE][sensor], self.bias_k[OCEAN][sensor]
-        tb = tb + ice_fraction * of_ice + (1 - ice_fraction) * of_ocean
-        return Simulation(tb, ice, ice_fraction)
+        return tb + ice_fraction * of_ice + (1 - ice_fraction) * of_ocean
 
     def network_inputs(self, properties, sensor, scalars):
         """What the emissivity network takes."""

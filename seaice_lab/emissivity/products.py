@@ -12,6 +12,7 @@ import torch
 import xarray as xr
 
 from seaice_lab import progress, runs
+from seaice_lab.emissivity.departures import Departures, write_departures
 from seaice_lab.emissivity.observations import TB
 from seaice_lab.emissivity.physics import skin_temperature_index
 from seaice_lab.emissivity.state_files import (
@@ -29,8 +30,10 @@ KELVIN = {"standard_name": "brightness_temperature", "units": "K"}
 EMISSIVITY = {"long_name": "Emissivity of the ice", "units": "1"}
 
 
-def write_simulations(model, observations, folder, tag, initial=None, show=True):
-    """Write observed and simulated brightness temperatures and the emissivity of the ice.
+def write_simulations(
+    model, observations, folder, tag, initial=None, show=True, departures_only=False
+):
+    """Write simulated brightness temperatures, the emissivity of the ice, and the departures.
 
     Parameters
     ----------
@@ -39,22 +42,28 @@ def write_simulations(model, observations, folder, tag, initial=None, show=True)
     folder : str or Path
     tag : str
     initial : EmpiricalState, optional
-        The model before the training, for ``tbsim_initial_<tag>.nc``.
+        The model before the training, for ``tbsim_initial_<tag>.nc`` and the departures before.
     show : bool
         Show progress.
+    departures_only : bool
+        Whether to write the small file of departures alone.
 
     Returns
     -------
     list of Path
         ``tbobs_``, ``tbsim_``, ``tbzero_`` (with no ice), ``ice_emis_`` and, with ``initial``,
-        ``tbsim_initial_``; all (iobs, channel), NaN where a sensor lacks the channel.
+        ``tbsim_initial_``; all (iobs, channel), NaN where a sensor lacks the channel. Last
+        ``departures_`` (:mod:`~seaice_lab.emissivity.departures`).
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    after = Departures(observations.instruments)
+    before = None if initial is None else Departures(observations.instruments)
     wanted = {"tbobs": ("tb", KELVIN), "tbsim": ("tb", KELVIN), "tbzero": ("tb", KELVIN),
               "ice_emis": ("ice_emis", EMISSIVITY)}  # fmt: skip
     if initial is not None:
         wanted["tbsim_initial"] = wanted["tbsim"]
+    wanted = {} if departures_only else wanted
     paths = [folder / f"{name}_{tag}.nc" for name in wanted]
     with progress.bar(model.size, f"simulate {tag}", "obs", show=show) as bar:
         with ExitStack() as stack:
@@ -66,14 +75,16 @@ def write_simulations(model, observations, folder, tag, initial=None, show=True)
                 )
             for first in range(0, model.size, CHUNK):
                 there = np.arange(first, min(first + CHUNK, model.size))
-                values = simulate_batch(model, read_batch(observations, there))
+                batch = read_batch(observations, there)
+                values, sensor = simulate_batch(model, batch), batch.index[:, 2].numpy()
+                after.add(sensor, values["tbobs"] - values["tbsim"])
                 if initial is not None:
-                    made = simulate_batch(initial, read_batch(observations, there))
-                    values["tbsim_initial"] = made["tbsim"]
+                    values["tbsim_initial"] = simulate_batch(initial, batch)["tbsim"]
+                    before.add(sensor, values["tbobs"] - values["tbsim_initial"])
                 for name, sink in sinks.items():
                     sink[there[0] : there[-1] + 1] = values[name]
                 bar.update(len(there))
-    return paths
+    return [*paths, write_departures(folder, tag, after, before)]
 
 
 @torch.no_grad()
@@ -81,11 +92,11 @@ def simulate_batch(model, batch):
     """Arrays (observation, channel) of a Batch: tbobs, tbsim, tbzero, ice_emis, NaN if absent."""
     days, properties = model.look_up(batch)
     simulated = model.simulate(model.mixture(days), properties, *batch[1:])
-    zero = model.simulate(0 * model.mixture(days), properties, *batch[1:])
+    zero = model.mix(0 * simulated.ice_fraction, simulated.ice_emissivity, *batch[1:])
     absent = batch.channels[:, TB].isnan()
     made = {
         "tbobs": batch.channels[:, TB], "tbsim": simulated.brightness_temperature,
-        "tbzero": zero.brightness_temperature,
+        "tbzero": zero,
     }  # fmt: skip
     made = {name: value.masked_fill(absent, torch.nan).numpy() for name, value in made.items()}
     return made | {"ice_emis": simulated.ice_emissivity.numpy()}

@@ -6,7 +6,7 @@ import torch
 import xarray as xr
 from published import DATA, batch, build, observations
 
-from seaice_lab.emissivity import products, state_files
+from seaice_lab.emissivity import judge, products, state_files
 from seaice_lab.emissivity.export import EmissivityModel
 from seaice_lab.emissivity.model import EmpiricalState, ModelConfig
 from seaice_lab.errors import InputError
@@ -23,7 +23,10 @@ def published_file(case, name):
 def test_files_of_the_published_systems_give_back_their_simulations(case, tmp_path):
     seen = observations(case, tmp_path)
     model = state_files.read_state(DATA / case / "outputs", TAGS[case], seen)
+    runs = []
+    model.network.register_forward_hook(lambda *_: runs.append(1))
     made = products.simulate_batch(model, batch(seen))
+    assert len(runs) == 1
     # version 1 does not keep the day before the first, on which the first step depends
     known = seen.index[:, 1] >= (1 if case == "v1_linear" else 0)
     there = known[:, None] & np.isfinite(made["tbsim"])
@@ -86,6 +89,40 @@ def test_every_configuration_of_several_sensors_is_rebuilt(options, tmp_path):
     for ours, theirs in zip(one, other, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0, equal_nan=True)
     assert one.ice_emissivity[:1300].isfinite().all()
+
+
+def test_departures_before_and_after_by_channel_with_their_histogram(tmp_path):
+    seen = observations("v2_imagers", tmp_path)
+    first, model = build("v2_imagers", seen, "init").eval(), build("v2_imagers", seen, "pert")
+    written = products.write_simulations(model, seen, tmp_path, "all", first, show=False)
+    (path,) = products.write_simulations(
+        model, seen, tmp_path, "few", first, show=False, departures_only=True
+    )
+    assert path.name == "departures_few.nc" and not (tmp_path / "tbsim_few.nc").exists()
+    table = xr.load_dataset(path)
+    xr.testing.assert_equal(table, xr.load_dataset(written[-1]))
+    assert table.stage.values.tolist() == ["before", "after"]
+    for stage, one in (("before", first), ("after", model)):
+        expected = judge.departures(one, seen)
+        for name in ("count", "bias", "std", "rms", "cost", "histogram"):
+            found = table[name].sel(stage=stage) if name != "count" else table[name]
+            np.testing.assert_allclose(found, expected[name], rtol=1e-6)
+    with torch.no_grad():
+        simulated = model.eval().simulate_batch(batch(seen)).brightness_temperature.numpy()
+    at = table.channel.values.tolist().index("37h")
+    of_gmi = (seen.channels[:, 0] - simulated)[seen.index[:, 2] == 1, at]
+    here = table.sel(stage="after", sensor="gmi", channel="37h")
+    assert here["count"] == np.isfinite(of_gmi).sum() > 0
+    assert float(here.bias) == pytest.approx(np.nanmean(of_gmi), rel=1e-5)
+    assert float(here.rms) == pytest.approx(np.sqrt(np.nanmean(of_gmi**2)), rel=1e-5)
+    assert float(here["std"]) == pytest.approx(np.nanstd(of_gmi), rel=1e-4)
+    near = of_gmi[np.abs(of_gmi) < 30]
+    assert here.histogram.sum() == len(near) > 0
+    inside = ((near >= -2.5) & (near < -2)).sum()
+    assert here.histogram.sel(bin=-2.25) == inside
+    assert here.frequency == 36.5 and str(here.polarisation.values) == "horizontal"
+    assert table.bias.attrs["units"] == table.bin.attrs["units"] == "K"
+    assert not np.isfinite(table.bias.sel(stage="after", sensor="amsr2", channel="183pm7h"))
 
 
 def test_the_gridded_emissivity_is_that_of_the_network(tmp_path):
