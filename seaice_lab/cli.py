@@ -297,25 +297,37 @@ def emissivity_train(
 def emissivity_infer(
     run: RunFolder,
     data: Annotated[Path, typer.Option(help="Observations of other days.")],
-    output: Annotated[Path, typer.Option(help="Folder for the output; made.")],
+    output: Annotated[Path, typer.Option(help="Run folder for all output; made.")],
     sensors: Annotated[
         list[str] | None, typer.Option(help="Sensors; those of the run without it.")
     ] = None,
     more: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
     tag: Annotated[str, typer.Option(help="Ending of the output files' names.")] = "final",
+    config: ConfigFile = None,
+    parameter: Settings = None,
 ):
-    """Estimate concentration and properties of new days with the trained network held."""
-    from seaice_lab.emissivity import infer, judge, products, state_files
-    from seaice_lab.emissivity.observations import prepare
-    from seaice_lab.emissivity.train import load
+    """Estimate concentration and properties of new days with the trained network held.
 
-    trained, _ = load(run)
-    names = [*sensors, *(more or [])] if sensors else trained.sensors
-    observations = prepare(data, names, output / "observations", lags=trained.lags)
-    model = infer.infer(trained, observations)
+    Any other value of the configuration can be set with -p, such as -p sensor_tables=mine.yaml or
+    -p solve.state_steps=8.
+    """
+    import xarray as xr
+
+    from seaice_lab.emissivity import infer, judge, products, state_files
+
+    values = {"trained": str(run), "data": str(data)}
+    if sensors:
+        values["sensors"] = [*sensors, *(more or [])]
+    chosen = _configuration(infer.InferConfig, config, parameter, values)
+    model, initial, observations = infer.infer_run(chosen, output)
     made = state_files.write_state(model, observations, output, tag)
+    made += products.write_simulations(
+        model, observations, output, tag, initial, departures_only=True
+    )
+    table = xr.load_dataset(made[-1]).sel(stage="after")
     made.append(products.write_grid(model, observations, output, tag))
-    print(judge.report(model, observations))
+    (output / "finished").touch()
+    print(judge.report(model, table))
     print("made")
     for path in made:
         print(f"  {path}")

@@ -247,7 +247,14 @@ def open_run(path):
 
 
 def state_of(path):
-    """How far a run has come: "prepared", "training", "trained", "forecast" or "evaluated"."""
+    """How far a run has come.
+
+    Returns
+    -------
+    str
+        "created", "training", "trained", "forecast" or "evaluated"; "inferred" where a finished run
+        has no weights of its own.
+    """
     path = Path(path)
     for name, state in (
         ("scores.nc", "evaluated"),
@@ -256,7 +263,7 @@ def state_of(path):
     ):
         if (path / name).exists():
             return state
-    return "created"
+    return "inferred" if (path / "finished").exists() else "created"
 
 
 def list_runs(folder):

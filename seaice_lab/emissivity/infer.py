@@ -1,11 +1,76 @@
 """State of new days with a trained network: concentration and properties, and how sure they are."""
 
-import torch
+from pathlib import Path
 
+import torch
+from pydantic import Field
+
+from seaice_lab import runs
+from seaice_lab.config import Config
 from seaice_lab.emissivity.least_squares import FIRST_GUESS_ERROR, STILL, Problem, State
 from seaice_lab.emissivity.model import EmpiricalState
+from seaice_lab.emissivity.observations import prepare, tables_of
+from seaice_lab.emissivity.sensors import read_tables
 from seaice_lab.emissivity.solver import COLUMNS, SolveConfig, check_model, solve
+from seaice_lab.emissivity.train import load
 from seaice_lab.errors import InputError
+
+
+class InferConfig(Config):
+    """Which trained run to use, and on what.
+
+    ``sensors`` are those of the run ``trained`` where none are named; it also brings its own sensor
+    tables, to which ``sensor_tables`` adds. ``step_start``, ``steps`` and ``solve`` are as in
+    EmissivityConfig.
+    """
+
+    trained: str
+    data: str
+    sensors: tuple[str, ...] | None = None
+    sensor_tables: str | None = None
+    step_start: int = Field(0, ge=0)
+    steps: int | None = Field(None, ge=1)
+    solve: SolveConfig = SolveConfig()
+
+
+def infer_run(config, run, show=True):
+    """Estimate the state of new days into a run folder, which is listed like a trained one.
+
+    Parameters
+    ----------
+    config : InferConfig
+    run : str or Path
+        Run folder; receives ``config.yaml``, ``provenance.json`` and ``observations/``.
+    show : bool
+        Show progress.
+
+    Returns
+    -------
+    model, initial : EmpiricalState
+        With the state of the new days, and with their first guess.
+    observations : Observations
+
+    Raises
+    ------
+    InputError
+        If the run is unusable, the observations do not fit it, or the folder holds another run.
+    """
+    run = Path(run)
+    if (run / "config.yaml").exists():
+        runs.create(run, config, "emissivity")
+    trained, _ = load(config.trained)
+    check_model(trained.config, "infer")
+    tables = read_tables(tables_of(Path(config.trained) / "observations")) or {}
+    for part, entries in (read_tables(config.sensor_tables) or {}).items():
+        tables = tables | {part: tables.get(part, {}) | entries}
+    observations = prepare(
+        config.data, config.sensors or trained.sensors, run / "observations", config.step_start,
+        config.steps, trained.lags, tables or None, show, keep=(run / "config.yaml").exists(),
+    )  # fmt: skip
+    initial = transfer(trained, observations)
+    runs.create(run, config, "emissivity", data=observations.fingerprint)
+    model = infer(trained, observations, config.solve, show)
+    return model, initial, observations
 
 
 def infer(trained, observations, config=None, show=True):

@@ -278,6 +278,11 @@ def load(run, observations=None):
             f"{run}: is a {opened.provenance['kind']} run, not an emissivity run; choose one that "
             "`seaice-lab emissivity train` made"
         )
+    if "trained" in opened.config:
+        raise InputError(
+            f"{run}: holds the state of other days, not a model of its own; use the run that was "
+            f"trained, {opened.config['trained']}"
+        )
     config = EmissivityConfig.parse(opened.config, Path(run) / "config.yaml")
     if observations is None:
         observations = open_observations(Path(run) / "observations")

@@ -11,7 +11,7 @@ import xarray as xr
 from typer.testing import CliRunner
 
 from seaice_lab import cli, runs
-from seaice_lab.emissivity import infer, judge, train
+from seaice_lab.emissivity import infer, judge, sensors, train
 from seaice_lab.emissivity.model import EmpiricalState
 from seaice_lab.emissivity.simulate import SimulateConfig, simulate
 from seaice_lab.emissivity.train import EmissivityConfig, load
@@ -236,6 +236,37 @@ def test_the_published_options_on_the_command_line(ice, tmp_path):
     assert made.exit_code == 0 and (tmp_path / "model.pt2").exists()
     new = command("infer", out, "--data", ice, "--output", tmp_path / "new", "--sensors", "amsr2")
     assert new.exit_code == 0 and (tmp_path / "new" / "seaice_final.nc").exists()
+    listed = {row.name: (row.kind, row.state) for row in runs.list_runs(tmp_path)}
+    assert listed == {"out": ("emissivity", "trained"), "new": ("emissivity", "inferred")}
+    table = xr.load_dataset(tmp_path / "new" / "departures_final.nc")
+    before, after = table.rms.sel(stage=["before", "after"], sensor="amsr2").mean("channel").values
+    assert after < 0.9 * before
+    with pytest.raises(InputError, match="holds the state of other days"):
+        load(tmp_path / "new")
+    config = runs.open_run(tmp_path / "new").config
+    assert config["trained"] == str(out) and config["sensors"] == ["amsr2"]
+    other = command("infer", out, "--data", ice, "--output", tmp_path / "new", "-p", "steps=2")
+    assert "holds a run that differs in" in str(other.exception)
+
+
+def test_infer_knows_the_sensors_of_a_run_and_new_ones(ice, tmp_path):
+    def table(name, error):
+        channels = ", ".join(sensors.instruments(["amsr2"]).channels)
+        text = f"sensors: {{amsr2: {{channels: [{channels}], error_k: {{10v: {error}}}}}}}"
+        runs.write_text(tmp_path / name, text)
+        return tmp_path / name
+
+    own = table("mine.yaml", 1.5)
+    run = tmp_path / "run"
+    config = EmissivityConfig(data=str(ice), sensor_tables=str(own), fit={"epochs": 1})
+    train.train(config, run, show=False)
+    own.unlink()
+    words = {"trained": str(run), "data": str(ice), "steps": 2}
+    _, _, seen = infer.infer_run(infer.InferConfig(**words), tmp_path / "new", show=False)
+    assert seen.instruments.sensors == ("amsr2",) and seen.instruments.error_k[0, 0] == 1.5
+    config = infer.InferConfig(**words, sensor_tables=str(table("more.yaml", 2.5)))
+    _, _, seen = infer.infer_run(config, tmp_path / "more", show=False)
+    assert seen.instruments.error_k[0, 0] == 2.5
 
 
 def test_wrong_words_on_the_command_line(ice, tmp_path):
