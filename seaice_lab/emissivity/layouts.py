@@ -24,8 +24,11 @@ PLAUSIBLE = {
 }  # fmt: skip
 
 
-def open_fields(data, sensor, channels, row):
-    """Fields of one sensor as lazily read arrays: observation, or (observation, channel)."""
+def open_fields(data, sensor, channels, row, opened):
+    """Fields of one sensor as lazily read arrays: observation, or (observation, channel).
+
+    Their files stay open until the ExitStack ``opened`` closes them.
+    """
     if not data.exists():
         raise InputError(f"{data}: no such file or folder of observations; check the path")
     months = [data] if data.is_file() else sorted(data.glob(f"{sensor}_v2_[0-9]*.nc"))
@@ -54,6 +57,7 @@ def open_fields(data, sensor, channels, row):
             )
         try:
             dataset = xr.open_dataset(path, decode_times=False, cache=False)
+            opened.enter_context(dataset)
         except (OSError, ValueError) as error:
             raise InputError(f"{path}: cannot be read ({error}); fetch it again") from None
         if name not in dataset:

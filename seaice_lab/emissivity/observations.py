@@ -8,6 +8,7 @@ as its all-sky means (:func:`~seaice_lab.emissivity.physics.all_sky`), which is 
 
 import hashlib
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -113,61 +114,63 @@ def prepare(
     """
     tables = read_tables(tables)
     unified = instruments(sensors, tables)
-    fields = [open_fields(Path(data), name, len(unified.positions[row]), row)
-              for row, name in enumerate(sensors)]  # fmt: skip
-    guess, skin, latitude, longitude = open_maps(Path(data))
-    days = [days_of(one) for one in fields]
-    # a day begins at 21 UTC: the earliest observation of any sensor says which one is the first
-    origin = np.floor(min(day[0] for day in days) - DAY_STARTS) + step_start
-    kept = []
-    for day in days:
-        step = np.floor(day - origin - DAY_STARTS).astype(np.int64)
-        last = np.inf if steps is None else steps
-        kept.append(np.flatnonzero((step >= 0) & (step < last)))
-    count = sum(len(positions) for positions in kept)
-    if not count:
-        raise InputError(
-            f"{data}: no observation in steps {step_start} to "
-            f"{'the end' if steps is None else step_start + steps - 1}; the files hold "
-            f"{int(max(d[-1] for d in days) - origin + step_start - DAY_STARTS) + 1} steps"
-        )
-    if steps is None:
-        steps = 1 + max(int(day[at[-1]] - origin - DAY_STARTS)
-                        for day, at in zip(days, kept, strict=True) if len(at))  # fmt: skip
-    guess = fit_guess(guess, step_start, steps, lags, skin.shape[1])
-    skin = fit_steps(skin, step_start, steps)
-    if len(guess) != len(skin):
-        raise InputError(
-            f"{data}: the first guess has {len(guess)} grid points, the skin-temperature map "
-            f"{len(skin)}; both must stand on the grid of the observations"
-        )
-    sources = sorted({str(path) for one in fields for path in one["paths"]})
-    mark = runs.fingerprint(
-        [(path, Path(path).stat().st_size, Path(path).stat().st_mtime_ns) for path in sources],
-        [hashlib.sha256(part.tobytes()).hexdigest() for part in (guess, skin, latitude, longitude)],
-        step_start, steps, lags, unified._asdict(),
-    )  # fmt: skip
-    folder = Path(folder)
-    there = (folder / "observations.json").exists()
-    same = there and _facts(folder)["fingerprint"] == mark
-    if there and keep and not same:
-        raise InputError(
-            f"{folder}: holds the observations of a run, and those of {data} differ (other days, "
-            "sensors or files that changed since); choose another output folder for them"
-        )
-    if not same:
-        journal = runs.Journal(folder, mark)
-        journal.target.mkdir(exist_ok=True)
-        with runs.disk_errors(folder):
-            _write(journal, fields, kept, origin, unified, len(guess), count, show)
-            np.savez(journal.target / "maps.npz", sea_ice_first_guess=guess,
-                     skin_temperature_map=skin, latitude=latitude, longitude=longitude)  # fmt: skip
-            facts = {
-                "fingerprint": mark, "sensors": list(sensors), "tables": tables,
-                "first_julian_day": float(origin + 0.5), "size": count,
-            }  # fmt: skip
-            runs.write_json(journal.target / "observations.json", facts)
-        journal.finish()
+    with ExitStack() as opened:
+        fields = [open_fields(Path(data), name, len(unified.positions[row]), row, opened)
+                  for row, name in enumerate(sensors)]  # fmt: skip
+        guess, skin, latitude, longitude = open_maps(Path(data))
+        days = [days_of(one) for one in fields]
+        # a day begins at 21 UTC: the earliest observation of any sensor says which one is the first
+        origin = np.floor(min(day[0] for day in days) - DAY_STARTS) + step_start
+        kept = []
+        for day in days:
+            step = np.floor(day - origin - DAY_STARTS).astype(np.int64)
+            last = np.inf if steps is None else steps
+            kept.append(np.flatnonzero((step >= 0) & (step < last)))
+        count = sum(len(positions) for positions in kept)
+        if not count:
+            raise InputError(
+                f"{data}: no observation in steps {step_start} to "
+                f"{'the end' if steps is None else step_start + steps - 1}; the files hold "
+                f"{int(max(d[-1] for d in days) - origin + step_start - DAY_STARTS) + 1} steps"
+            )
+        if steps is None:
+            steps = 1 + max(int(day[at[-1]] - origin - DAY_STARTS)
+                            for day, at in zip(days, kept, strict=True) if len(at))  # fmt: skip
+        guess = fit_guess(guess, step_start, steps, lags, skin.shape[1])
+        skin = fit_steps(skin, step_start, steps)
+        if len(guess) != len(skin):
+            raise InputError(
+                f"{data}: the first guess has {len(guess)} grid points, the skin-temperature map "
+                f"{len(skin)}; both must stand on the grid of the observations"
+            )
+        sources = sorted({str(path) for one in fields for path in one["paths"]})
+        maps = {"sea_ice_first_guess": guess, "skin_temperature_map": skin,
+                "latitude": latitude, "longitude": longitude}  # fmt: skip
+        mark = runs.fingerprint(
+            [(path, Path(path).stat().st_size, Path(path).stat().st_mtime_ns) for path in sources],
+            [hashlib.sha256(part.tobytes()).hexdigest() for part in maps.values()],
+            step_start, steps, lags, unified._asdict(),
+        )  # fmt: skip
+        folder = Path(folder)
+        there = (folder / "observations.json").exists()
+        same = there and _facts(folder)["fingerprint"] == mark
+        if there and keep and not same:
+            raise InputError(
+                f"{folder}: holds the observations of a run, and those of {data} differ (other "
+                "days, sensors or files that changed since); choose another output folder for them"
+            )
+        if not same:
+            journal = runs.Journal(folder, mark)
+            journal.target.mkdir(exist_ok=True)
+            with runs.disk_errors(folder):
+                _write(journal, fields, kept, origin, unified, len(guess), count, show)
+                np.savez(journal.target / "maps.npz", **maps)
+                facts = {
+                    "fingerprint": mark, "sensors": list(sensors), "tables": tables,
+                    "first_julian_day": float(origin + 0.5), "size": count,
+                }  # fmt: skip
+                runs.write_json(journal.target / "observations.json", facts)
+            journal.finish()
     return open_observations(folder)
 
 

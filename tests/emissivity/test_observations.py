@@ -1,6 +1,8 @@
 """Reading observations: every layout, days across sensors, and input that is not right."""
 
+import os
 import shutil
+from pathlib import Path
 
 import netCDF4
 import numpy as np
@@ -46,6 +48,20 @@ def test_prepared_columns_are_used_again_until_a_file_changes(data, tmp_path):
     assert np.nanmean(again.channels[1300:2200, 0]) == pytest.approx(
         np.nanmean(first.channels[1300:2200, 0]) + 1, abs=1e-3
     )
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs the list of open files")
+def test_no_file_stays_open(data, tmp_path):
+    def still_open():
+        paths = [os.path.realpath(f"/proc/self/fd/{at}") for at in os.listdir("/proc/self/fd")]
+        return [path for path in paths if path.startswith(str(data))]
+
+    found = read(data, tmp_path / "columns")
+    assert found.size and not still_open()
+    change(data / GMI.format("TSFC"), "TSFC", lambda skin: skin.__isub__(273.15))
+    with pytest.raises(InputError, match="TSFC runs from") as caught:  # keeps what it was raised in
+        read(data, tmp_path / "columns")
+    assert caught.tb and not still_open()
 
 
 def test_small_chunks_give_the_same_columns(data, tmp_path, monkeypatch):
