@@ -270,7 +270,9 @@ def emissivity_train(
     chosen = _configuration(EmissivityConfig, config, parameter, values)
     history = None
     if diagsonly:
-        observations = open_data(chosen, output)
+        lag_weights = state_files.read_lag_weights(output, modeltag or tag)
+        known = chosen.model.model_copy(update={"lag_weights": lag_weights})
+        observations = open_data(chosen.model_copy(update={"model": known}), output)
         model = state_files.read_state(output, modeltag or tag, observations)
         made = []
     else:

@@ -12,7 +12,7 @@ from seaice_lab.emissivity.model import EmpiricalState
 from seaice_lab.emissivity.observations import prepare, tables_of
 from seaice_lab.emissivity.sensors import read_tables
 from seaice_lab.emissivity.solver import COLUMNS, SolveConfig, check_model, solve
-from seaice_lab.emissivity.train import load
+from seaice_lab.emissivity.train import check_zenith, load
 from seaice_lab.errors import InputError
 
 
@@ -112,6 +112,7 @@ def transfer(trained, observations):
             f"{', '.join(seen_by.channels)}; use the sensors it was trained with, or train network "
             "frequency"
         )
+    check_zenith(trained.config, observations)
     model = EmpiricalState(trained.config, observations).eval()
     model.network.load_state_dict(trained.network.state_dict())
     with torch.no_grad():

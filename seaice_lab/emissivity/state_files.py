@@ -198,6 +198,11 @@ def read_state(folder, tag, observations, model_folder=None, model_tag=None):
     return model
 
 
+def read_lag_weights(folder, tag):
+    """Shares of today's and of earlier days' concentration of a saved model, tuple of float."""
+    return tuple(_read(Path(folder), "models", tag).alpha.values.tolist())
+
+
 def _read_config(about, observations):
     """The ModelConfig of a models file; one of the published systems gives what it has of it."""
     if "model_config" in about.attrs:

@@ -109,6 +109,7 @@ def train(config, run, show=True):
     replayed = process.device.type == "cpu"
     check(config, replayed)
     observations = open_data(config, run, show)
+    check_zenith(config.model, observations)
     train_at, held_at = hold_out(config, observations)
     torch.manual_seed(config.fit.seed)
     state = EmpiricalState(config.model, observations, replayed=replayed)
@@ -197,6 +198,20 @@ def check(config, replayed):
             f"fit: {', '.join(unheard)} would reach the network and the biases, but not the maps, "
             "which are replayed on the processor; leave out what differs from "
             f"{', '.join(f'{name}={NOT_REPLAYED[name]}' for name in unheard)}, or train on a GPU"
+        )
+
+
+def check_zenith(config, observations):
+    """Refuse observations of unknown zenith angle, where the network of a ModelConfig takes it."""
+    if not (config.zenith_input or config.nadir):
+        return
+    sensors = observations.instruments.sensors
+    unknown = np.unique(observations.index[np.isnan(observations.scalars[:, 4]), 2])
+    if len(unknown):
+        raise InputError(
+            f"zenith: {', '.join(sensors[row] for row in unknown)} has observations without a "
+            "zenith angle, which the network takes (zenith_input or nadir); add ZENITH to their "
+            "files, or leave these sensors out"
         )
 
 

@@ -269,6 +269,26 @@ def test_infer_knows_the_sensors_of_a_run_and_new_ones(ice, tmp_path):
     assert seen.instruments.error_k[0, 0] == 2.5
 
 
+def test_a_model_of_any_configuration_is_rebuilt_from_its_files(ice, tmp_path):
+    words = ["train", "--data", ice, "--output", tmp_path, "--nepochs", 1, "--nsteps", 2]
+    own = ["-p", "model.zenith_input=true", "-p", "model.lag_weights=[0.5, 0.3, 0.2]"]
+    done = command(*words, "--tag", "one", *own, "-p", "fit.compile=never")
+    assert done.exit_code == 0, done.output
+    again = command(*words, "--tag", "two", "--modeltag", "one", "--diagsonly")
+    assert again.exit_code == 0, again.output
+    one, two = (xr.load_dataset(tmp_path / f"departures_{tag}.nc") for tag in ("one", "two"))
+    np.testing.assert_allclose(one.rms.sel(stage="after"), two.rms.sel(stage="after"), rtol=1e-5)
+
+
+def test_a_network_that_takes_the_zenith_angle_needs_it(ice, tmp_path):
+    config = EmissivityConfig(data=str(ice), model={"version": 2, "zenith_input": True})
+    seen = train.open_data(config, tmp_path, show=False)
+    train.check_zenith(config.model, seen)
+    seen.scalars[7, 4] = np.nan  # in memory alone
+    with pytest.raises(InputError, match="amsr2 has observations without a zenith angle"):
+        train.check_zenith(config.model, seen)
+
+
 def test_wrong_words_on_the_command_line(ice, tmp_path):
     words = ["train", "--data", ice, "--output", tmp_path / "out", "--sensors", "amsr2"]
     both = command(*words, "--diagsonly", "--trainonly")
