@@ -110,7 +110,9 @@ class EmissivityView:
             pn.Row(*(bare(charts.colour_bar(*bar)) for bar in bars), sizing_mode="stretch_width"),
             cards(drawn, 200),
             pn.Spacer(height=12),
-            cards([self.at_point, self.departures, *cost], 400),
+            cards(
+                [pn.Column(self.at_point, *cost, sizing_mode="stretch_width"), self.departures], 400
+            ),
         ]
         self.change()
         self.draw_departures()

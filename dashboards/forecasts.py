@@ -262,7 +262,7 @@ class ForecastView:
             self.window = window
             if not self.waiting:  # a drag reports many windows; the last one counts
                 self.waiting = True
-                pn.state.curdoc.add_timeout_callback(self.settle_view, SETTLE_MS)
+                pn.state.add_periodic_callback(self.settle_view, SETTLE_MS, count=1)
 
     def settle_view(self):
         """Send the window that is looked at, finer where the grid is finer than the screen."""

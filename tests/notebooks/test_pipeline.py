@@ -68,6 +68,15 @@ def comparison(networks, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def dashboard(made, tmp_path_factory):
+    """The maps of the run of the pipeline, and the dashboard over it."""
+    run, _ = made
+    output = tmp_path_factory.mktemp("dashboard") / "09_dashboard.ipynb"
+    settings = {"folder": str(run.parent)}
+    return notebooks.execute(ROOT / "notebooks" / output.name, output, settings)
+
+
+@pytest.fixture(scope="module")
 def emissivity(tmp_path_factory):
     """Training and maps of the emissivity model on a small known ice."""
     folder = tmp_path_factory.mktemp("emissivity")
@@ -102,6 +111,7 @@ def executed(request):
     """Every notebook of the project, executed."""
     others = {
         "06_networks": "networks", "07_season": "season", "08_compare_runs": "comparison",
+        "09_dashboard": "dashboard",
         "10_emissivity_train": "emissivity", "11_emissivity_maps": "emissivity_maps",
         "12_emissivity_sensitivity": "sensitivity",
     }  # fmt: skip
