@@ -24,6 +24,7 @@ EMISSIVITY_LACKS = {
     "created": "not trained yet: `seaice-lab emissivity train`",
     "training": "training, or was stopped: the same `seaice-lab emissivity train` goes on",
     "trained": "complete",
+    "inferred": "complete: new days with the network of another run",
 }
 
 
