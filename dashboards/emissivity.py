@@ -8,6 +8,7 @@ import panel as pn
 from bokeh.events import Tap
 
 from dashboards.layout import bare, cards, controls, notice, remark, tell
+from dashboards.products import as_netcdf
 from dashboards.runs import losses
 from seaice_lab import charts, maps, rasters
 from seaice_lab.emissivity_plots import ICE_TYPES
@@ -45,9 +46,13 @@ class EmissivityView:
         self.day = pn.widgets.DiscreteSlider(name="Day", options={"": 0})
         self.sensor = pn.widgets.Select(name="Sensor of the departures")
         self.wide = pn.widgets.FloatInput(name="Difference ±", step=0.1, start=1e-6, value=0.5)
+        self.netcdf = pn.widgets.FileDownload(
+            label="Maps of the day (NetCDF)", callback=self.write_netcdf, filename="emissivity.nc",
+            embed=False, button_type="default",
+        )  # fmt: skip
         self.note = remark()
         self.main = pn.Column(sizing_mode="stretch_width")
-        self.controls = controls(self.run, self.tag, self.day, self.sensor, self.wide)
+        self.controls = controls(self.run, self.tag, self.day, self.sensor, self.wide, self.netcdf)
         self.settling, self.point = False, None
         self.choose()
         self.run.param.watch(lambda _: self.choose(), "value")
@@ -216,12 +221,18 @@ class EmissivityView:
         if self.wide.value and self.wide.value > 0:
             self.contrast.update(low=-self.wide.value, high=self.wide.value)
 
+    def write_netcdf(self):
+        """The maps of the day as CF NetCDF."""
+        return as_netcdf(self.data.day(self.day.value))
+
     def remember(self):
         """Write the state into the address."""
         self.address.put(
             emissivity_run=self.run.value, tag=self.tag.value,
             day=self.data.days[self.day.value], sensor=self.sensor.value, point=self.point,
         )  # fmt: skip
+        stem = f"{self.run.value}_{self.tag.value}_{self.data.days[self.day.value]}"
+        self.netcdf.filename = stem.replace("/", "-") + ".nc"
 
 
 def departures(table, sensor):

@@ -1,8 +1,6 @@
 """Forecasts: truth, forecasts and their differences as linked maps, and one cell through time."""
 
 import io
-import tempfile
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,10 +11,10 @@ from bokeh.models import Span
 
 from dashboards.choice import HOUR, MOST_RUNS
 from dashboards.layout import bare, cards, controls, notice, remark, several, tell
+from dashboards.products import as_netcdf
 from seaice_lab import charts, maps, names, rasters
 from seaice_lab.errors import InputError
 from seaice_lab.plots import COLOURS
-from seaice_lab.runs import write_netcdf
 from seaice_lab.surrogate.baselines import REFERENCES
 
 DAY = np.timedelta64(1, "D")
@@ -391,10 +389,7 @@ class ForecastView:
             for source, field in fields.items()
         })  # fmt: skip
         made.attrs = {"Conventions": names.CONVENTIONS, "title": "Forecasts and truth"}
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "fields.nc"
-            write_netcdf(file, made)
-            return io.BytesIO(file.read_bytes())
+        return as_netcdf(made)
 
 
 def moment(time):

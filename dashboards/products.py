@@ -1,9 +1,14 @@
 """Products of an emissivity run: daily maps, read day by day."""
 
+import io
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import xarray as xr
 
 from seaice_lab.errors import InputError
+from seaice_lab.runs import write_netcdf
 
 JULIAN_2000, DAY_2000 = 2451545.0, np.datetime64("2000-01-01T12:00")  # the same moment
 
@@ -39,6 +44,13 @@ class Products:
         self.properties = self.dataset.sizes["prop"]
         self.has_first_guess = "sea_ice_first_guess" in self.dataset
 
+    def day(self, day):
+        """One day of the file, in memory."""
+        try:
+            return self.dataset.isel(step=day).load()
+        except (OSError, RuntimeError) as error:
+            raise InputError(f"{self.name}: cannot be read here ({error})") from None
+
     def read(self, day):
         """Fields of one day by name: (grid,), properties (grid, prop), emissivity (grid, channel).
 
@@ -57,6 +69,14 @@ class Products:
             }
         except (OSError, RuntimeError) as error:
             raise InputError(f"{self.name}: cannot be read here ({error})") from None
+
+
+def as_netcdf(dataset):
+    """A dataset as the bytes of a CF NetCDF file."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "fields.nc"
+        write_netcdf(file, dataset)
+        return io.BytesIO(file.read_bytes())
 
 
 def julian_date(day):
