@@ -373,7 +373,7 @@ class ForecastView:
         figure = maps.field_panels(
             truth, {name.replace("_", " "): field for name, field in fields.items()},
             [pd.Timedelta(self.at()[2])], truth.ocean,
-            colour_range=(self.low.value, self.high.value),
+            colour_range=(self.low.value, self.high.value), widest=self.wide.value,
         )  # fmt: skip
         target = io.BytesIO()
         figure.savefig(target, format="png", dpi=200)

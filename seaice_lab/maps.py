@@ -109,12 +109,12 @@ def plot_map(
 
 @styled(FONT)
 def field_panels(
-    truth, forecasts, lead_times, ocean, name=None, colour_range=None, truth_label="Truth"
-):
+    truth, forecasts, lead_times, ocean, name=None, colour_range=None, widest=None,
+    truth_label="Truth",
+):  # fmt: skip
     """Truth, forecasts and their differences from the truth, one column a lead time.
 
-    All fields share one colour range; all differences share another, symmetric about zero and
-    as wide as 99 % of the ocean cells need.
+    All fields share one colour range; all differences share another, symmetric about zero.
 
     Parameters
     ----------
@@ -128,6 +128,8 @@ def field_panels(
         True where sea.
     name, colour_range : optional
         As in `plot_map`.
+    widest : float, optional
+        End of the colours of differences; by default, what 99 % of the ocean cells need.
     truth_label : str
         Label of the first row.
 
@@ -151,7 +153,7 @@ def field_panels(
         f"{key} \N{MINUS SIGN} {truth_label.lower()}": fields[key] - fields[truth_label]
         for key in forecasts
     }
-    widest = round_up(
+    widest = widest or round_up(
         max(
             float(abs(each).where(ocean).quantile(DIFFERENCE_QUANTILE))
             for each in differences.values()
