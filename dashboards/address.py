@@ -19,6 +19,13 @@ class Address:
         self.values = {
             name: values[0][:LONGEST].decode("utf-8", "replace") for name, values in given.items()
         }
+        if pn.state.location is not None:
+            pn.state.location.param.watch(self.keep, "search")
+
+    def keep(self, event):
+        """Put ours in place of the address that a page reports once it has loaded."""
+        if event.new != self.search():
+            pn.state.curdoc.add_next_tick_callback(self.put)
 
     def one(self, name, options, default=None):
         """The value of a name if it is among the options (by their text), else the default."""
@@ -56,9 +63,11 @@ class Address:
             else:
                 self.values[name] = str(text)
         if pn.state.location is not None:
-            pn.state.location.search = "?" + "&".join(
-                f"{name}={escape(value)}" for name, value in self.values.items()
-            )
+            pn.state.location.search = self.search()
+
+    def search(self):
+        """The values as they stand in an address."""
+        return "?" + "&".join(f"{name}={escape(value)}" for name, value in self.values.items())
 
 
 def escape(text):

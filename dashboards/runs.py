@@ -84,8 +84,8 @@ def table(rows):
     )
     return (
         "<style>table{border-collapse:collapse;font-size:13px;width:100%}"
-        "td,th{text-align:left;padding:4px 12px;border-bottom:1px solid #e3e8ec;"
-        "overflow-wrap:anywhere;vertical-align:top}</style>"
+        "td,th{text-align:left;padding:4px 12px;border-bottom:1px solid #e3e8ec;vertical-align:top}"
+        "td:first-child,td:last-child{overflow-wrap:anywhere}</style>"
         f"<table><tr><th>Run</th><th>System</th><th>Created (UTC)</th><th>State</th></tr>{body}"
         "</table>"
     )

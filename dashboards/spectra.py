@@ -1,5 +1,7 @@
 """Spectra: power at each scale, and how fast a forecast loses the fine ones."""
 
+from html import escape
+
 import numpy as np
 import panel as pn
 
@@ -145,10 +147,8 @@ def resolution(tables):
 def remark_on(tables):
     """Which convention and which part of the sea the numbers are of."""
     first = next(iter(tables.values()))
-    if "wavelength_km" not in first.attrs:
-        return pn.pane.Str(first.attrs.get("comment", ""))
-    low, high = sorted(np.atleast_1d(first.attrs["wavelength_km"]))
-    text = CONVENTION.format(low=low, high=high)
-    style = {"color": "#5b6b77", "font-family": "inherit"}
-    text += f"\nRegion and window: {first.attrs.get('comment', '')}."
-    return pn.pane.Str(text, styles=style, sizing_mode="stretch_width")
+    text = first.attrs.get("comment", "")
+    if "wavelength_km" in first.attrs:
+        low, high = sorted(np.atleast_1d(first.attrs["wavelength_km"]))
+        text = f"{CONVENTION.format(low=low, high=high)} Region and window: {text}."
+    return pn.pane.HTML(escape(text), styles={"color": "#5b6b77"}, sizing_mode="stretch_width")
