@@ -14,7 +14,7 @@ demo: $(VENV)/ready  ## Train and evaluate the surrogate on the bundled sample (
 	@$(BIN)/seaice-lab pipeline
 
 test: $(VENV)/ready-test  ## Pass the tests
-	@$(BIN)/python -m pytest -n auto
+	@$(BIN)/python -m pytest -n auto --dist loadgroup
 
 lab: $(VENV)/ready  ## Open JupyterLab in notebooks/
 	@$(BIN)/jupyter lab notebooks

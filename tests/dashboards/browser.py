@@ -1,0 +1,165 @@
+"""Reading the dashboard in a browser: the server's process, a page's pictures and its state."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import parse_qs, urlencode
+
+import numpy as np
+
+READY = "() => window.Bokeh && Bokeh.documents.length && Bokeh.documents[0].is_idle"
+# Figures on the page; the document keeps models of what was there before for a while.
+FIGURES = """
+    const figures = []
+    const visit = (view) => {
+        if (view.model.type === "Figure") figures.push(view)
+        for (const child of view.child_views ?? []) visit(child)
+    }
+    for (const root of Bokeh.index.roots) visit(root)
+    const lists = (array) => Array.from(array, (value) => isFinite(value) ? value : null)
+"""
+# Every figure that holds a picture of numbers, by its title; land is a picture of bytes.
+IMAGES = f"""() => {{ {FIGURES}
+    const found = {{}}
+    for (const {{model}} of figures) {{
+        for (const one of model.renderers) {{
+            if (one.glyph?.type !== "Image") continue
+            const data = one.data_source.data
+            const get = (name) => data[name].get ? data[name].get(0) : data[name][0]
+            const image = get("image")
+            if (image.dtype !== "float32") continue
+            found[model.title.text] = {{
+                shape: image.shape, place: ["x", "y", "dw", "dh"].map(get), values: lists(image),
+                limits: [one.glyph.color_mapper.low, one.glyph.color_mapper.high],
+            }}
+        }}
+    }}
+    return found
+}}"""
+# Every line that has a name, by the title of its figure and its name.
+CURVES = f"""() => {{ {FIGURES}
+    const found = {{}}
+    for (const {{model}} of figures) {{
+        for (const one of model.renderers) {{
+            if (one.glyph?.type !== "Line" || !one.name) continue
+            const data = one.data_source.data
+            found[model.title.text] ??= {{}}
+            found[model.title.text][one.name] = [lists(data.x), lists(data.y)]
+        }}
+    }}
+    return found
+}}"""
+# The frame of a figure on the screen, and what part of the plane it shows.
+FRAMES = f"""() => {{ {FIGURES}
+    const found = {{}}
+    for (const {{model, el, frame}} of figures) {{
+        const box = el.getBoundingClientRect()
+        found[model.title.text] = {{
+            left: box.left + frame.bbox.left, top: box.top + frame.bbox.top,
+            width: frame.bbox.width, height: frame.bbox.height,
+            x: [model.x_range.start, model.x_range.end],
+            y: [model.y_range.start, model.y_range.end],
+        }}
+    }}
+    return found
+}}"""
+
+
+class Served(NamedTuple):
+    """A running server: its process, address and log."""
+
+    process: subprocess.Popen
+    url: str
+    log: Path
+
+
+def serving(folder, place, *words, env=None):
+    """Start a server of a folder of runs and wait for its address; ``place`` takes the log."""
+    log = Path(place) / "server.log"
+    with log.open("w") as target:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "seaice_lab.cli", "dashboard", "--runs", str(folder),
+             "--port", "0", *words],
+            stdout=subprocess.PIPE, stderr=target, text=True, cwd=place, env=env,
+        )  # fmt: skip
+    line = process.stdout.readline()
+    assert " at http://" in line, log.read_text()
+    return Served(process, line.split(" at ")[1].split(" (")[0], log)
+
+
+def ended(server):
+    """Stop a server that this process started."""
+    server.process.terminate()
+    server.process.wait(20)
+    server.process.stdout.close()
+
+
+def go(page, server, /, **query):
+    """Open the dashboard with these values in its address."""
+    url = server.url if isinstance(server, Served) else server
+    page.goto(f"{url}?{urlencode(query)}")
+    settled(page)
+
+
+def settled(page):
+    """Wait until a page is drawn."""
+    page.get_by_role("heading", name="Sea-Ice Lab").wait_for()
+    page.wait_for_function(READY)
+
+
+def until(check, seconds=15):
+    """The first true value of ``check()``; its last value or error after so long."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            value = check()
+            assert value
+            return value
+        except AssertionError:
+            if time.monotonic() > end:
+                raise
+        time.sleep(0.05)
+
+
+def state(page):
+    """The values in a page's address."""
+    query = page.evaluate("location.search.slice(1)")  # page.url is known only to the idle
+    return {name: values[0] for name, values in parse_qs(query).items()}
+
+
+def images(page):
+    """Pictures of a page by their title, rows northwards; NaN where there is none."""
+    found = page.evaluate(IMAGES)
+    return {
+        title: np.array(one["values"], float).reshape(one["shape"]) for title, one in found.items()
+    }
+
+
+def limits(page):
+    """Ends of the colours by title."""
+    return {title: one["limits"] for title, one in page.evaluate(IMAGES).items()}
+
+
+def curves(page):
+    """(x, y) of the named lines by title of the figure and name."""
+    return {
+        title: {name: np.array(pair, float) for name, pair in lines.items()}
+        for title, lines in page.evaluate(CURVES).items()
+    }
+
+
+def frames(page):
+    """Where figures are on the screen and what they show."""
+    return page.evaluate(FRAMES)
+
+
+def screen(page, title, x, y):
+    """Pixels of a position (km) on a map."""
+    frame = frames(page)[title]
+    (west, east), (south, north) = frame["x"], frame["y"]
+    return (
+        frame["left"] + frame["width"] * (x - west) / (east - west),
+        frame["top"] + frame["height"] * (north - y) / (north - south),
+    )

@@ -1,0 +1,166 @@
+"""A folder of runs made by the library, a server of it in a process of its own, and a browser."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from browser import ended, serving
+from conftest import ENTRY, wave_run, write_catalogue
+from playwright.sync_api import sync_playwright
+
+from seaice_lab import runs
+from seaice_lab.emissivity import products
+from seaice_lab.emissivity import train as emissivity
+from seaice_lab.emissivity.simulate import SimulateConfig, simulate
+from seaice_lab.surrogate.assemble import PrepareConfig
+from seaice_lab.surrogate.evaluation import evaluate
+from seaice_lab.surrogate.forecast import forecast
+from seaice_lab.surrogate.model import TrainConfig, train
+from seaice_lab.surrogate.store import prepare
+from seaice_lab.training import FitConfig
+
+LEADS = 8
+HOSTILE = "<img src=x onerror=alert(1)>"
+NOTEBOOK = (
+    "<html><body><h1 id='kept'>Season</h1><script>document.title = 'it ran'</script>"
+    "<img src='http://192.0.2.1/outside.png'><img src='data:image/gif;base64,R0lGODlhAQABAAAAACw='>"
+    "</body></html>"
+)
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory):
+    """A working folder with stores and ``runs``: two evaluated runs, and one of each other kind."""
+    folder, before = tmp_path_factory.mktemp("home"), Path.cwd()
+    os.chdir(folder)
+    try:
+        make_runs(folder)
+    finally:
+        os.chdir(before)
+    return folder
+
+
+def make_runs(folder):
+    """Fill the present folder."""
+    (folder / "data" / "waves").mkdir(parents=True)
+    for seed, name in enumerate(("train_1", "train_2", "val_1", "test_1")):
+        wave_run(seed=seed).to_netcdf(f"data/waves/{name}.nc")
+    write_catalogue(folder, {"waves": ENTRY})
+    prepare(PrepareConfig(state="waves"), "stores/waves.zarr", show=False)
+    prepare(PrepareConfig(state="waves", coarsen=2), "stores/coarse.zarr", show=False)
+    forecast_of("coarse", "coarse", 2)
+    simulated = SimulateConfig(size=24, days=3, sensors=("amsr2",), observations=(2000,))
+    simulate(simulated, "simulated", show=False)
+    short = {"starts": 1, "network_steps": 2, "state_steps": 1}
+    config = {"data": "simulated", "method": "gauss_newton", "model": {"version": 2},
+              "solve": short, "fit": {"epochs": 1}}  # fmt: skip
+    emissivity.train(emissivity.EmissivityConfig(**config), "runs/ice", show=False)
+    products.write_grid(*emissivity.load("runs/ice"), "runs/ice", "final")
+    for name, seed in (("b", 1), ("a", 0)):
+        forecast_of(name, "waves", seed)
+        evaluate(f"runs/{name}", references=["persistence", "climatology"], show=False)
+    copied("a", f"runs/{HOSTILE}")
+    copied("a", "runs/sweep/inner")
+    copied("a", "elsewhere/run")
+    Path("runs/linked").symlink_to(folder / "elsewhere" / "run")
+    half_trained("runs/half")
+    copied("a", "runs/broken")
+    Path("runs/broken/config.yaml").write_text("store: [stores/wav", encoding="utf-8")
+    copied("a", "runs/newer")
+    facts = Path("runs/newer/provenance.json")
+    facts.write_text(facts.read_text().replace('"format": 1', '"format": 99'), encoding="utf-8")
+    notebooks = Path("runs/a/notebooks")
+    notebooks.mkdir()
+    (notebooks / "07_season.html").write_text(NOTEBOOK, encoding="utf-8")
+    (notebooks / "notes.txt").write_text("private", encoding="utf-8")
+    (notebooks / "linked.html").symlink_to(folder / "data_catalog.yaml")
+
+
+def forecast_of(name, store, seed):
+    """A run with forecasts of `LEADS` steps."""
+    fit = FitConfig(epochs=1, batch_size=8, learning_rate=1e-3, seed=seed)
+    config = TrainConfig(store=f"stores/{store}.zarr", width=4, network="CNN", fit=fit)
+    forecast(train(config, f"runs/{name}", show=False), steps=LEADS, show=False)
+
+
+def copied(name, target):
+    """A copy of a run, as if made a little earlier than it."""
+    shutil.copytree(f"runs/{name}", target)
+    facts = Path(target, "provenance.json")
+    created = yaml.safe_load(facts.read_text())["created"]
+    facts.write_text(facts.read_text().replace(created, "2020" + created[4:]), encoding="utf-8")
+    return Path(target)
+
+
+def half_trained(target):
+    """A run that has passed two of its epochs."""
+    for name in ("finished", "forecast.zarr", "scores.nc", "spectra.nc"):
+        path = copied("a", target) / name if name == "finished" else Path(target) / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    runs.write_text(
+        Path(target) / "history.csv",
+        "epoch,train_loss,validation_loss\n1,0.9,0.8\n2,0.7,0.75\n",
+    )
+
+
+@pytest.fixture(scope="session")
+def served(home, tmp_path_factory):
+    """The address of a server of ``home / "runs"``, and its log."""
+    # from another folder: stores are found beside the runs
+    process = serving(home / "runs", tmp_path_factory.mktemp("server"))
+    yield process
+    ended(process)
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A browser; only one is open at a time."""
+    path = shutil.which("chromium")
+    if path is None:
+        sentence = "chromium is missing; install it (on Debian: apt-get install chromium)"
+        if os.environ.get("CI"):
+            pytest.fail(sentence)
+        pytest.skip(sentence)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=path, args=["--no-sandbox", "--disable-background-networking"]
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def context(chromium, served):
+    """A browser window; whatever went wrong in it or in the server fails the test."""
+    context = chromium.new_context(viewport={"width": 1440, "height": 900})
+    context.set_default_timeout(20_000)
+    faults, said = [], served.log.stat().st_size
+
+    def listen(page):
+        page.on("console", lambda m: m.type == "error" and faults.append(m.text))
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("dialog", lambda dialog: (faults.append(dialog.message), dialog.dismiss()))
+
+    context.on("page", listen)
+    context.on("request", lambda r: outside(r.url) and faults.append(f"asks for {r.url}"))
+    context.faults = faults
+    yield context
+    context.close()
+    assert not faults
+    with served.log.open() as log:
+        log.seek(said)
+        text = log.read()
+    assert "Traceback" not in text and "ERROR" not in text, text
+
+
+def outside(url):
+    """Whether a request leaves the machine."""
+    return not url.startswith(("http://localhost:", "ws://localhost:", "data:", "blob:"))
+
+
+@pytest.fixture
+def page(context):
+    """A page of the browser."""
+    return context.new_page()
