@@ -38,7 +38,7 @@ def month(tmp_path_factory):
 def solved(ice, tmp_path_factory):
     config = EmissivityConfig(
         data=str(ice), sensors=("amsr2", "gmi", "ssmisf17"), method="gauss_newton",
-        model={"version": 2},
+        model={"version": 2}, solve={"starts": 1, "sample": 2000, "network_steps": 8},
     )  # fmt: skip
     run = tmp_path_factory.mktemp("runs") / "ice"
     train.train(config, run, show=False)
