@@ -101,7 +101,8 @@ def fit(
         the last weights are the best.
     loss : callable
         ``loss(model, batch)`` gives ``(total, parts)``: a scalar tensor to minimise and a dict of
-        named scalar tensors for the history.
+        named scalar tensors for the history. A total that knows no way back says that the
+        parameters hold their gradients already.
     config : FitConfig
     run : Path
         Run folder; receives ``weights.safetensors`` (best), ``history.csv``, ``checkpoint.pt``.
@@ -207,15 +208,15 @@ def run_epoch(model, batches, loss, config, process, optimiser=None, after_step=
     )
     for batch in prefetch(batches):
         batch = [part.to(process.device, non_blocking=True) for part in batch]
+        if optimiser is not None:
+            optimiser.zero_grad(set_to_none=True)
         with autocast:
             total, parts = loss(model, batch)
         if optimiser is not None:
-            optimiser.zero_grad(set_to_none=True)
-            total.backward()
-            norm = nn.utils.clip_grad_norm_(
-                model.parameters(), config.max_gradient_norm or float("inf")
-            )
-            if not torch.isfinite(norm):
+            if total.requires_grad:
+                total.backward()
+            norm = gradient_norm(model, config.max_gradient_norm)
+            if not math.isfinite(norm):
                 raise InputError(
                     f"training: the gradient is no longer finite at batch "
                     f"{count // len(batch[0]) + 1} of the epoch (loss {total.item():g}); lower "
@@ -230,6 +231,15 @@ def run_epoch(model, batches, loss, config, process, optimiser=None, after_step=
         for name, value in {"loss": total, **parts}.items():
             totals[name] = totals.get(name, 0) + value.detach() * size
     return {name: process.mean(float(value), count) for name, value in totals.items()}
+
+
+def gradient_norm(model, limit):
+    """Norm of the gradient, which is brought down to a limit where there is one."""
+    gradients = [one.grad for one in model.parameters() if one.grad is not None]
+    norm = nn.utils.get_total_norm(gradients)
+    if limit:
+        nn.utils.clip_grads_with_norm_(model.parameters(), limit, norm)
+    return norm.item()
 
 
 def adamw(model, config, steps):

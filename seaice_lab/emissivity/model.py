@@ -213,15 +213,30 @@ class EmpiricalState(nn.Module):
             return part.read(rows, self.clock if self.training else None)
         return part[rows]
 
-    def look_up(self, batch):
+    def rows(self, index):
+        """Where observations stand: rows of ``sea_ice`` (observation, lag + 1), ``properties``."""
+        point, step, _ = index.long().unbind(1)
+        cell = step * self.points + point
+        lagged = torch.arange(self.lags, -1, -1, device=cell.device) * self.points
+        return cell[:, None] + lagged, cell
+
+    def look_up(self, batch, rows=None):
         """Concentration (observation, lag + 1) and properties (observation, K) of a Batch."""
-        point, step, _ = batch.index.long().unbind(1)
-        today = (step + self.lags) * self.points + point
-        rows = torch.stack([today - lag * self.points for lag in range(self.lags + 1)], 1)
-        days = self.read("sea_ice", rows.flatten()).reshape(rows.shape)
-        properties = [self.read("properties", step * self.points + point)]
+        days, cell = self.rows(batch.index) if rows is None else rows
+        properties = [self.read("properties", cell)]
         properties.append(self.read("observation_properties", batch.number))
-        return days, torch.cat(properties, 1)
+        return self.read("sea_ice", days.flatten()).reshape(days.shape), torch.cat(properties, 1)
+
+    def lead_back(self, seen, gradients):
+        """Give the maps the gradients of what :meth:`look_up` gave last."""
+        if not self.replayed_maps():
+            torch.autograd.backward(seen, gradients)
+            return
+        by_days, by_properties = gradients
+        self.sea_ice.leaf.grad = by_days.reshape(-1, 1)
+        shared = self.config.n_properties
+        self.properties.leaf.grad = by_properties[:, :shared]
+        self.observation_properties.leaf.grad = by_properties[:, shared:]
 
     def simulate_batch(self, batch):
         """The Simulation of a Batch."""

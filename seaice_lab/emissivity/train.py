@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 from pydantic import Field, model_validator
 from safetensors.torch import load_file, save
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from seaice_lab import runs, training
 from seaice_lab.config import Config
@@ -23,6 +24,7 @@ EPOCHS = {1: 8, 2: 25}
 # Settings of ``fit`` that replayed maps do not hear of, at what they do all the time.
 NOT_REPLAYED = {"schedule": "constant", "weight_decay": 0.0, "averaging": 0.0,
                 "max_gradient_norm": None}  # fmt: skip
+TOGETHER = 8  # batches that are read at once
 MAPS = ("sea_ice", "properties", "observation_properties")
 
 
@@ -135,24 +137,27 @@ def train(config, run, show=True):
         firsts = np.arange(0, len(order), batch)
         if config.order == "batches":
             firsts = rng.permutation(firsts)
-        return (read_batch(observations, order[first : first + batch]) for first in firsts)
+        return read_batches(observations, state, order, firsts, batch)
 
     def held_out():
-        return (read_batch(observations, held_at[first : first + batch])
-                for first in range(0, len(held_at), batch))  # fmt: skip
+        return read_batches(observations, state, held_at, range(0, len(held_at), batch), batch)
 
-    differentiated = differentiate(state, config.fit.compile)
+    differentiated = differentiate(state, config.fit.compile, batch)
 
     def loss(_, batch):
-        seen = (*state.look_up(Batch(*batch)), *batch[1:])
+        batch, rows = Batch(*batch[:4]), batch[4:]
+        seen = state.look_up(batch, rows)
         if state.training:
-            total, parts = differentiated(*seen)
+            total, parts, gradients = differentiated(*seen, *batch[1:])
+            state.lead_back(seen, gradients)
         else:
-            parts = state(*seen)
+            parts = state(*seen, *batch[1:])
             total = sum(parts.values())
         if not state.replayed_maps():
-            parts = parts | {"sea_ice": state.map_costs()["sea_ice"]}
-            total = total + parts["sea_ice"]
+            parts["sea_ice"] = state.map_costs()["sea_ice"]
+            if state.training:
+                parts["sea_ice"].backward()
+            total = total + parts["sea_ice"].detach()
         return total, parts
 
     def after_step():
@@ -215,7 +220,7 @@ def check_zenith(config, observations):
         )
 
 
-def differentiate(state, compiled):
+def differentiate(state, compiled, batch):
     """The cost of a batch together with its gradient, in one graph that can be compiled.
 
     Parameters
@@ -223,40 +228,35 @@ def differentiate(state, compiled):
     state : EmpiricalState
     compiled : "auto", "always" or "never"
         As in FitConfig.
+    batch : int
+        The number of observations that the compiled graph is for.
 
     Returns
     -------
     callable
-        Takes what ``state(...)`` takes; gives the total, through which one may differentiate
-        backwards, and the terms.
+        Takes what ``state(...)`` takes; gives the total, the terms, and the gradients of the first
+        two arguments. Those of the parameters are left with them.
     """
-    names = [name for name, value in state.named_parameters() if value.requires_grad]
-    names = [name for name in names if name not in MAPS]
+    parameters = {name: value for name, value in state.named_parameters()
+                  if value.requires_grad and name not in MAPS}  # fmt: skip
 
     def cost(parameters, days, properties, *rest):
         parts = torch.func.functional_call(state, parameters, (days, properties, *rest))
         return sum(parts.values()), parts
 
     both = torch.func.grad_and_value(cost, argnums=(0, 1, 2), has_aux=True)
-    if compiled == "always" or (compiled == "auto" and training.can_compile()):
-        both = torch.compile(both)
+    compile_it = compiled == "always" or (compiled == "auto" and training.can_compile())
+    graphs = {}
 
-    class Cost(torch.autograd.Function):
-        @staticmethod
-        def forward(context, days, properties, index, scalars, channels, *values):
-            parameters = dict(zip(names, values, strict=True))
-            (by_parameter, *by_map), (total, parts) = both(
-                parameters, days, properties, index, scalars, channels
-            )
-            context.gradients = (*by_map, None, None, None, *by_parameter.values())
-            return total, parts
-
-        @staticmethod
-        def backward(context, weight, _):
-            return tuple(g if g is None else weight * g for g in context.gradients)
-
+    @torch.no_grad()
     def differentiated(*seen):
-        return Cost.apply(*seen, *(state.get_parameter(name) for name in names))
+        if compile_it and len(seen[0]) == batch and not graphs:
+            # traced first: torch.compile alone would exchange the parameters at every call
+            graphs[batch] = torch.compile(make_fx(both)(parameters, *seen))
+        (by_parameter, *by_map), (total, parts) = graphs.get(len(seen[0]), both)(parameters, *seen)
+        for name, value in parameters.items():
+            value.grad = by_parameter[name]
+        return total, parts, by_map
 
     return differentiated
 
@@ -342,6 +342,27 @@ def read_batch(observations, positions):
     number = torch.from_numpy(positions)
     columns = (observations.index, observations.scalars, observations.channels)
     return Batch(number, *(torch.from_numpy(column)[number] for column in columns))
+
+
+def read_batches(observations, state, order, firsts, size):
+    """Batches for training: a Batch and its rows of the maps, TOGETHER of them at a time.
+
+    Parameters
+    ----------
+    observations : Observations
+    state : EmpiricalState
+    order : ndarray of int
+        Positions of observations.
+    firsts : sequence of int
+        Where the batches begin in ``order``.
+    size : int
+    """
+    for at in range(0, len(firsts), TOGETHER):
+        parts = [order[first : first + size] for first in firsts[at : at + TOGETHER]]
+        several = read_batch(observations, np.concatenate(parts))
+        lengths = [len(part) for part in parts]
+        columns = [column.split(lengths) for column in (*several, *state.rows(several.index))]
+        yield from zip(*columns, strict=True)
 
 
 def _epochs_done(run):
