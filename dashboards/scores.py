@@ -62,8 +62,8 @@ def page(library, address):
         sources = sources_of(tables, choice.references.value, name)
         main[:] = [
             choice.note,
-            cards([bare(by_lead(sources, name)), bare(by_month(sources, name, lead.value)),
-                   bare(by_region(sources, name, lead.value)), table(sources, name)], 460),
+            cards([bare(by_lead(sources, name)), by_month(sources, name, lead.value),
+                   by_region(sources, name, lead.value), table(sources, name)], 460),
         ]  # fmt: skip
 
     csv.callback = lambda: as_csv(tables, choice.references.value)
@@ -134,6 +134,8 @@ def by_month(sources, name, lead):
             months.month.values,
             scaled(months[name].assign_attrs(table[name].attrs))[0],
         )
+    if not series:
+        return notice("By month", "This score is known for all starts together.")
     first = next(iter(sources.values()))[0]
     drawn = charts.curves(
         series, "Month of the start", axis_label(first, name), f"By month, {lead_text(lead)}",
@@ -141,9 +143,7 @@ def by_month(sources, name, lead):
     )  # fmt: skip
     charts.ticks_at(drawn, range(1, 13), MONTHS)
     drawn.x_range = Range1d(0.5, 12.5)
-    if not series:
-        drawn.title.text = f"By month: {name.replace('_', ' ')} is known for all starts together"
-    return drawn
+    return bare(drawn)
 
 
 def by_region(sources, name, lead):
@@ -154,13 +154,14 @@ def by_region(sources, name, lead):
     known = {label: values for label, values in known.items() if values.notnull().any()}
     first = next(iter(sources.values()))[0]
     if not known:
-        return charts.curves({}, "", "", f"By region: not known for {name.replace('_', ' ')}")
+        return notice("By region", "RMSE and bias are known by region, this score is not.")
     regions = [str(region) for region in next(iter(known.values())).region.values]
-    return charts.dots(
+    drawn = charts.dots(
         {label: scaled(values)[0].sel(region=regions).values for label, values in known.items()},
         regions, axis_label(first, name),
         f"By region, {lead_text(lead)}", palette(sources),
     )  # fmt: skip
+    return bare(drawn)
 
 
 def lead_text(lead):

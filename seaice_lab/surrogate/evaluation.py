@@ -187,7 +187,7 @@ def evaluate(run, references=None, variable=None, show=True):
     table = tables.pool_starts(by_start)
     if "persistence" in makers:
         table["skill"] = scores.skill(table.rmse, table.rmse.sel(source="persistence", drop=True))
-        table["skill"].attrs = {"long_name": "Share of persistence's RMSE taken away", "units": "1"}
+        table["skill"].attrs = {"long_name": "Skill against persistence", "units": "1"}
     if regions:
         regional = tables.pool_starts(xr.concat(of_regions, dim="init_time"))
         for name in ("rmse", "bias"):
