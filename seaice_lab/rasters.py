@@ -109,13 +109,14 @@ def picture(raster, values, window=None, pixels=PIXELS):
 def _visible(centres, limits, pixels):
     """Slice, start and length of the centres within limits, and how many share a pixel."""
     side, first, last = centres[1] - centres[0], 0, len(centres)
-    if limits is not None:
+    if limits is not None and last > pixels:  # a small grid is sent whole, wherever one looks
         first = int(np.clip((limits[0] - centres[0]) // side - 1, 0, last - 1))
         last = int(np.clip((limits[1] - centres[0]) // side + 3, first + 1, last))
     block = -(-(last - first) // pixels)
     first -= first % block  # blocks stay where they are while the map is dragged
     last = min(-(-last // block) * block, len(centres))
-    return slice(first, last), centres[first] - side / 2, (last - first) * side, block
+    width = -(-(last - first) // block) * block * side  # the last block may reach over the edge
+    return slice(first, last), centres[first] - side / 2, width, block
 
 
 def _block_mean(image, rows, columns):

@@ -1,0 +1,217 @@
+"""What pages are made of, without a browser: pictures, scenes, addresses and the runs' folder."""
+
+import json
+import os
+from urllib.parse import parse_qs
+
+import numpy as np
+import panel as pn
+import pytest
+import xarray as xr
+
+from dashboards.address import Address
+from dashboards.library import Library, inside
+from seaice_lab import charts, grid, rasters, runs
+from seaice_lab.errors import InputError
+from seaice_lab.rasters import Raster, picture
+
+COUNT = 12
+LAND = (0, 1, 14)
+
+
+def square(count=COUNT, side=10.0):
+    """A raster that shows the cells of a square grid as they are; some are land."""
+    centres = side * (np.arange(count) + 0.5)
+    cells = np.arange(count**2)
+    cells[list(LAND)] = -1
+    ends = (0.0, side * count, 0.0, side * count)
+    return Raster(centres, centres, cells.reshape(count, count), np.empty((0, 2, 2)), ends)
+
+
+VALUES = np.random.default_rng(0).random((COUNT, COUNT)).astype("float32")
+WHOLE = np.where(square().source < 0, np.nan, VALUES)
+
+
+def test_a_small_grid_is_shown_cell_by_cell_wherever_one_looks():
+    for window in (None, (20, 40, 60, 80)):
+        made = picture(square(), VALUES, window, pixels=COUNT)
+        np.testing.assert_array_equal(made["image"][0], WHOLE)
+        assert [made[name] for name in ("x", "y", "dw", "dh")] == [[0.0], [0.0], [120.0], [120.0]]
+
+
+def test_a_large_grid_is_averaged_over_the_sea_of_each_block():
+    made = picture(square(), VALUES, pixels=6)["image"][0]
+    np.testing.assert_allclose(made, np.nanmean(WHOLE.reshape(6, 2, 6, 2), axis=(1, 3)), rtol=1e-6)
+
+
+def test_blocks_without_sea_are_empty_and_cut_ones_average_what_they_have():
+    raster = square()._replace(source=np.where(np.eye(COUNT, dtype=bool), square().source, -1))
+    made = picture(raster, VALUES, pixels=5)["image"][0]  # blocks of 3
+    assert np.isnan(made[0, 1]) and made[3, 3] == pytest.approx(VALUES[9:, 9:].diagonal().mean())
+    cut = picture(square(), VALUES, pixels=3)  # 12 = 4 * 3
+    np.testing.assert_allclose(cut["image"][0][2, 2], VALUES[8:, 8:].mean(), rtol=1e-6)
+    odd = Raster(*(part[:11] for part in square()[:2]), square().source[:11, :11], *square()[3:])
+    made = picture(odd, VALUES, pixels=4)
+    assert made["dw"] == [120.0]  # as wide as its blocks
+    np.testing.assert_allclose(made["image"][0][3, 3], VALUES[9:11, 9:11].mean(), rtol=1e-6)
+
+
+def test_a_window_of_a_large_grid_is_finer_and_lies_where_it_belongs():
+    made = picture(square(), VALUES, (40, 60, 70, 90), pixels=6)
+    image, (west,), (south,) = made["image"][0], made["x"], made["y"]
+    column, row = round(west / 10), round(south / 10)
+    there = WHOLE[row : row + image.shape[0], column : column + image.shape[1]]
+    np.testing.assert_array_equal(image, there)
+    assert west <= 40 and west + made["dw"][0] >= 60
+    assert south <= 70 and south + made["dh"][0] >= 90
+    assert image.shape[1] < COUNT
+
+
+def test_blocks_stay_where_they_are_while_a_map_is_dragged():
+    corners = {
+        tuple(np.mod([made["x"][0], made["y"][0]], 20))
+        for west in range(0, 40, 7)
+        for made in [picture(square(), VALUES, (west, west + 70, west, west + 70), pixels=6)]
+    }
+    assert corners == {(0.0, 0.0)}
+
+
+@pytest.mark.parametrize("window", [(-1e6, -9e5, 0, 1), (1e6, 2e6, 1e6, 2e6), (50, 40, 50, 40)])
+def test_a_window_beside_the_grid_gives_a_small_picture(window):
+    made = picture(square(), VALUES, window, pixels=6)
+    assert 0 < made["image"][0].size <= 36
+
+
+def test_axes_that_fall_are_turned():
+    x = np.arange(-3, 3) * 25e3
+    y = x[::-1]
+    values = xr.DataArray(np.arange(36.0).reshape(6, 6), {"y": y, "x": x}, ("y", "x"))
+    values.x.attrs["units"] = values.y.attrs["units"] = "m"
+    ocean = xr.ones_like(values, bool)
+    raster = rasters.raster_of(values, ocean)
+    assert (np.diff(raster.x) > 0).all() and (np.diff(raster.y) > 0).all()
+    np.testing.assert_array_equal(picture(raster, values.values)["image"][0], values[::-1])
+
+
+def test_points_are_shown_where_they_are_and_gaps_stay_empty():
+    x, y = np.meshgrid(np.arange(-100e3, 101e3, 25e3), np.arange(-200e3, 1e3, 25e3))
+    kept = np.ones(x.size, bool)
+    kept[[0, 40]] = False
+    latitude, longitude = grid.unproject(x.ravel()[kept], y.ravel()[kept])
+    raster = rasters.raster_of_points(latitude, longitude)
+    assert raster.source.shape == x.shape
+    values = np.arange(float(kept.sum()))
+    expected = np.full(x.size, np.nan)
+    expected[kept] = values
+    made = picture(raster, values)
+    np.testing.assert_array_equal(made["image"][0].ravel(), expected)
+    assert made["x"][0] == pytest.approx(-112.5, abs=0.01)
+
+
+def test_maps_of_a_scene_share_ranges_colours_and_the_chosen_cell():
+    scene = charts.scene(square(), (10, 50, 20, 60))
+    scale = charts.colours("cmo.ice", (0, 3))
+    one, source = charts.polar_map(scene, scale, "One", "m")
+    two, other = charts.polar_map(scene, scale, "Two", "m")
+    assert one.x_range is two.x_range and one.y_range is two.y_range
+    assert (one.x_range.start, one.x_range.end) == (10, 50)
+    assert (one.y_range.start, one.y_range.end) == (20, 60)
+    assert (one.x_range.reset_start, one.x_range.reset_end) == (0.0, 120.0)
+    assert source is not other
+    marks = [r.data_source for drawn in (one, two) for r in drawn.renderers]
+    assert marks.count(scene.chosen) == 2
+    mappers = {r.glyph.color_mapper for drawn in (one, two) for r in drawn.renderers
+               if r.data_source in (source, other)}  # fmt: skip
+    assert mappers == {scale} and (scale.low, scale.high) == (0, 3)
+
+
+@pytest.fixture
+def address(monkeypatch):
+    """Make the address of a query."""
+
+    def made(**query):
+        given = {name: [value.encode()] for name, value in query.items()}
+        monkeypatch.setattr(type(pn.state), "session_args", property(lambda _: given))
+        return Address()
+
+    return made
+
+
+def test_an_address_gives_only_what_there_is(address):
+    found = address(run="b", runs="b,x,a,../a", lead="36")
+    assert found.one("run", ["a", "b"]) == "b"
+    assert found.one("runs", ["a", "b"], "a") == "a"
+    assert found.one("none", ["a"]) is None
+    assert found.some("runs", ["a", "b"]) == ["b", "a"]
+    assert found.some("none", ["a", "b"], ["b", "c"]) == ["b"]
+    assert found.number("lead") == 36
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "1e400", "x", "", "0x10", "1e99", "\0"])
+def test_numbers_of_an_address_are_finite(address, text):
+    found = address(lead=text, view=f"1,2,3,{text}")
+    assert found.number("lead", 7.0) == 7.0
+    assert found.numbers("view", 4) is None
+
+
+def test_an_address_is_written_so_that_it_is_read_the_same(address, monkeypatch):
+    name = "<img src=x>&run=b#%"
+    made = address(old="1")
+    made.put(runs=["a", name], old=None, lead=36)
+    assert "<" not in made.search() and made.search().count("&") == 1
+    assert made.search().startswith("?runs=a,%3Cimg")
+    again = parse_qs(made.search()[1:])
+    assert again == {"runs": [f"a,{name}"], "lead": ["36"]}
+
+
+def test_long_and_broken_values_are_cut_and_read(address, monkeypatch):
+    given = {"a": [b"x" * 10_000], "b": [b"\xff\xfe"]}
+    monkeypatch.setattr(type(pn.state), "session_args", property(lambda _: given))
+    found = Address()
+    assert len(found.values["a"]) == 400 and isinstance(found.values["b"], str)
+
+
+@pytest.fixture
+def library(tmp_path):
+    """A library of a run ``a`` with a file, beside a folder that is none of its business."""
+    for folder in (tmp_path / "runs" / "a", tmp_path / "outside"):
+        folder.mkdir(parents=True)
+        (folder / "provenance.json").write_text(json.dumps(runs.provenance("surrogate")))
+        (folder / "config.yaml").write_text("store: stores/a.zarr\n")
+        (folder / "scores.nc").write_text("")
+    (tmp_path / "runs" / "linked").symlink_to(tmp_path / "outside")
+    (tmp_path / "runs" / "a" / "leak.nc").symlink_to(tmp_path / "outside" / "scores.nc")
+    return Library(tmp_path / "runs")
+
+
+def test_paths_of_a_library_lie_in_its_folder(library):
+    assert library.path("a", "scores.nc").samefile(library.folder / "a" / "scores.nc")
+    for name in ("linked", "..", "../outside", ".", "", "a/../../outside", "a\0", "b" * 5000,
+                 str(library.folder / "a")):  # fmt: skip
+        with pytest.raises(InputError, match="there is no usable run"):
+            library.path(name, "scores.nc")
+    for part in ("leak.nc", "../../outside/scores.nc", "/etc/passwd"):
+        with pytest.raises(InputError, match="lies outside the runs folder"):
+            library.path("a", part)
+
+
+def test_a_run_that_is_a_link_out_is_listed_with_what_is_wrong(library):
+    rows = {row.name: row for row in library.runs()}
+    assert rows["linked"].kind == "?" and "is a link out" in rows["linked"].state
+    assert library.names() == ["a"] and library.names("training") == []
+
+
+def test_inside_follows_links(tmp_path, library):
+    assert inside(library.folder / "a", library.folder)
+    assert not inside(library.folder / "linked", library.folder)
+    assert not inside(library.folder / "a" / ".." / "..", library.folder)
+    assert inside(library.folder / "none", library.folder)
+
+
+def test_a_folder_that_is_not_there_is_refused_in_one_sentence(tmp_path):
+    with pytest.raises(InputError, match="none: no such folder of runs; make a run with `make"):
+        Library(tmp_path / "none")
+    if os.geteuid():  # root reads everything
+        (tmp_path / "shut").mkdir(mode=0)
+        with pytest.raises(InputError, match="cannot be read"):
+            Library(tmp_path / "shut")
