@@ -1,0 +1,260 @@
+"""The forecasts page in a browser: maps show the right numbers, and go where one leads them."""
+
+import io
+import math
+
+import matplotlib.image
+import numpy as np
+import pytest
+import xarray as xr
+from browser import curves, frames, go, images, limits, screen, settled, state, until
+from conftest import SIZE
+
+from seaice_lab import names
+from seaice_lab.surrogate.evaluation import open_forecast
+from seaice_lab.surrogate.store import open_store
+
+pytestmark = pytest.mark.xdist_group("browser")
+
+MINUS = "\N{MINUS SIGN}"
+DIFFERENCE = f"a {MINUS} truth"
+CELL = 12 * SIZE + 9
+COLOURS = {"low": "0.5", "high": "1.75", "wide": "0.3"}
+
+
+@pytest.fixture(scope="module")
+def raw(home):
+    """The run of the model that the forecasts are of, as it was before it was prepared."""
+    return xr.load_dataset(home / "data" / "waves" / "test_1.nc").sit
+
+
+@pytest.fixture(scope="module")
+def known(home, raw):
+    """Forecast (init_time, lead_time, y, x) of run a, and the truth at the same times."""
+    forecast = open_forecast(home / "runs" / "a").sit.load()
+    truth = raw.sel(time=forecast.init_time + forecast.lead_time)
+    return forecast.values, truth.transpose("init_time", "lead_time", "y", "x").values
+
+
+def shows(page, title, values):
+    """Wait until a map shows these values."""
+    until(lambda: np.array_equal(images(page)[title], values.astype("f8"), equal_nan=True))
+
+
+def starts(home):
+    """Starts of run a as they are written."""
+    times = open_forecast(home / "runs" / "a").init_time.values
+    return [str(time)[:16].replace("T", " ") for time in times]
+
+
+def lead(page):
+    return page.locator("input[type=range]")
+
+
+def test_maps_show_truth_forecast_and_difference_of_the_chosen_lead_and_start(
+    page, served, home, known
+):
+    forecast, truth = known
+    go(page, served, page="forecasts", runs="a")
+    for step in (0, 1, 2):
+        shows(page, "Truth", truth[0, step])
+        shows(page, "a", forecast[0, step])
+        shows(page, DIFFERENCE, forecast[0, step] - truth[0, step])
+        lead(page).press("ArrowRight")
+    page.get_by_label("Start").select_option(starts(home)[4])
+    shows(page, "Truth", truth[4, 3])
+    shows(page, "a", forecast[4, 3])
+    shows(page, DIFFERENCE, forecast[4, 3] - truth[4, 3])
+    assert np.nanmax(np.abs(truth[4, 3] - truth[0, 3])) > 0.01  # there was something to see
+
+
+def test_references_stand_beside_the_runs(page, served, home, raw, known):
+    _, truth = known
+    go(page, served, page="forecasts", runs="a,b", lead=24)
+    page.get_by_label("Persistence", exact=True).check()
+    analysis = raw.sel(time=starts(home)[0].replace(" ", "T")).values
+    until(lambda: "persistence" in images(page))
+    shows(page, "persistence", analysis)
+    shows(page, f"persistence {MINUS} truth", analysis - truth[0, 1])
+    b = open_forecast(home / "runs" / "b").sit[0, 1].values
+    shows(page, "b", b)
+
+
+def test_the_pointer_tells_value_and_position(page, served, home, known):
+    forecast, _ = known
+    go(page, served, page="forecasts", runs="a", lead=12)
+    store = open_store(home / "stores" / "waves.zarr")
+    row, column = 22, 11
+    x, y = float(store.x[column]) / 1e3, float(store.y[row]) / 1e3
+    page.mouse.move(*screen(page, "a", x, y), steps=3)
+    tip = page.locator(".bk-tooltip-content:visible").first
+    text = tip.inner_text()
+    value, unit = text.split()[:2]
+    assert (float(value), unit) == (pytest.approx(forecast[0, 0, row, column], abs=6e-4), "m")
+    latitude, longitude = text.split()[2:4]
+    east = float(store.longitude[row, column])
+    assert float(latitude.split("°")[0]) == pytest.approx(
+        float(store.latitude[row, column]), abs=0.03
+    )
+    assert longitude.endswith("W" if east < 0 else "E")
+    # half a pixel is some hundred metres, which is much longitude so near the pole
+    apart = (float(longitude.split("°")[0]) - abs(east)) * math.cos(math.radians(87.5))
+    assert abs(apart) < 0.03
+
+
+def test_a_click_draws_the_cell_through_the_lead_times(page, served, home, known):
+    forecast, truth = known
+    go(page, served, page="forecasts", runs="a")
+    store = open_store(home / "stores" / "waves.zarr")
+    row, column = divmod(CELL, SIZE)
+    x, y = float(store.x[column]) / 1e3, float(store.y[row]) / 1e3
+    page.mouse.click(*screen(page, "Truth", x, y))
+    drawn = until(lambda: curves(page))
+    (title,) = drawn
+    assert title.startswith(f"{float(store.latitude[row, column]):.2f}°N")
+    assert state(page)["cell"] == str(CELL)
+    for name, values in (("a", forecast), ("Truth", truth)):
+        days, curve = drawn[title][name]
+        np.testing.assert_allclose(days, np.arange(1, 9) / 2)
+        np.testing.assert_array_equal(curve, values[0, :, row, column].astype("f8"))
+    page.get_by_label("Start").select_option(starts(home)[3])
+    until(lambda: curves(page)[title]["a"][1][0] == forecast[3, 0, row, column])
+    # land is no place to look at
+    page.mouse.click(*screen(page, "Truth", float(store.x[0]) / 1e3, float(store.y[0]) / 1e3))
+    page.wait_for_timeout(300)
+    assert state(page)["cell"] == str(CELL)
+
+
+def test_a_link_shows_another_person_the_same(page, context, served, home, known):
+    forecast, truth = known
+    view = "-150,200,-120,180"
+    query = {"page": "forecasts", "runs": "b,a", "references": "climatology", "variable": "sit",
+             "start": starts(home)[2], "lead": "36", "cell": str(CELL), "view": view}  # fmt: skip
+    go(page, served, **query, **COLOURS)
+    shown = images(page)
+    assert list(shown) == ["Truth", "b", f"b {MINUS} truth", "a", DIFFERENCE,
+                           "climatology", f"climatology {MINUS} truth"]  # fmt: skip
+    np.testing.assert_array_equal(shown["Truth"], truth[2, 2].astype("f8"))
+    np.testing.assert_array_equal(shown["a"], forecast[2, 2].astype("f8"))
+    assert limits(page)["b"] == [0.5, 1.75] and limits(page)[DIFFERENCE] == [-0.3, 0.3]
+    frame = frames(page)["Truth"]
+    assert frame["x"] == [-150, 200] and frame["y"] == [-120, 180]
+    assert next(iter(curves(page).values()))["a"][1][0] == forecast[2, 0].ravel()[CELL]
+    page.get_by_label("Colours from").fill("0.25")
+    page.get_by_label("Colours from").press("Enter")
+    lead(page).press("ArrowRight")
+    until(lambda: state(page)["lead"] == "48" and state(page)["low"] == "0.25")
+    for name in ("references", "start", "cell", "view", "high", "wide"):
+        assert state(page)[name] == (query | COLOURS)[name], name
+    other = context.new_page()
+    other.goto(page.evaluate("location.href"))
+    settled(other)
+    again = images(other)
+    assert list(again) == list(images(page))
+    for title, values in images(page).items():
+        np.testing.assert_array_equal(again[title], values, title)
+    assert limits(other) == limits(page)
+    assert frames(other)["Truth"]["x"] == [-150, 200]
+
+
+def test_zooming_moves_all_maps_and_stays_when_the_lead_changes(page, served, known):
+    forecast, _ = known
+    go(page, served, page="forecasts", runs="a,b")
+    before = frames(page)["a"]["x"]
+    page.mouse.move(*screen(page, "a", 50, 30))
+    page.mouse.wheel(0, -400)
+    until(lambda: "view" in state(page))
+    after = frames(page)
+    assert after["a"]["x"][1] - after["a"]["x"][0] < 0.9 * (before[1] - before[0])
+    lead(page).press("ArrowRight")
+    shows(page, "a", forecast[0, 1])
+    for title in ("Truth", "a", DIFFERENCE, "b"):
+        assert frames(page)[title]["x"] == after["a"]["x"], title
+        assert frames(page)[title]["y"] == after["a"]["y"], title
+    view = [float(end) for end in state(page)["view"].split(",")]
+    assert view == pytest.approx(after["a"]["x"] + after["a"]["y"], abs=0.06)
+
+
+def test_play_goes_through_the_lead_times_until_it_is_stopped(page, served, known):
+    forecast, _ = known
+    go(page, served, page="forecasts", runs="a", lead=12)
+    page.locator("button.play").click()
+    until(lambda: int(state(page)["lead"]) >= 36)
+    page.locator("button.pause").click()
+    page.wait_for_timeout(600)
+    stopped = int(state(page)["lead"])
+    shows(page, "a", forecast[0, stopped // 12 - 1])
+    page.wait_for_timeout(900)
+    assert int(state(page)["lead"]) == stopped
+
+
+def test_everything_is_reached_and_moved_by_the_keyboard(page, served, known):
+    forecast, _ = known
+    go(page, served, page="forecasts", runs="a", lead=12)
+    focus = """() => {
+        let at = document.activeElement
+        while (at.shadowRoot?.activeElement) at = at.shadowRoot.activeElement
+        return `${at.tagName} ${at.type} ${at.parentElement.innerText || at.innerText}`
+    }"""
+
+    def tab_to(start):
+        for _ in range(40):
+            page.keyboard.press("Tab")
+            if page.evaluate(focus).startswith(start):
+                return
+        raise AssertionError(f"{start} is not reached")
+
+    tab_to("INPUT checkbox b")
+    page.keyboard.press("Space")
+    until(lambda: state(page)["runs"] in ("a,b", "b,a"))
+    tab_to("INPUT range")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    shows(page, "a", forecast[0, 2])
+    page.keyboard.press("ArrowLeft")
+    shows(page, "a", forecast[0, 1])
+    page.get_by_role("button", name="Forecasts").focus()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    until(lambda: state(page)["page"] == "scores")
+
+
+def test_the_fields_can_be_had_as_netcdf_and_as_a_figure(page, served, known, tmp_path):
+    forecast, truth = known
+    go(page, served, page="forecasts", runs="a", lead=24, **COLOURS)
+    with page.expect_download() as download:
+        page.get_by_text("Fields (NetCDF)").click()
+    assert download.value.suggested_filename == "a_sit_2010-01-01T0000_+24h.nc"
+    file = tmp_path / "fields.nc"
+    download.value.save_as(file)
+    with xr.open_dataset(file) as found:
+        assert found.attrs["Conventions"] == names.CONVENTIONS
+        assert found.sit_a.attrs["standard_name"] == "sea_ice_thickness"
+        assert found.sit_a.attrs["units"] == "m"
+        np.testing.assert_array_equal(found.sit_a.squeeze(), forecast[0, 1])
+        np.testing.assert_array_equal(found.sit_truth.squeeze(), truth[0, 1])
+    with page.expect_download() as download:
+        page.get_by_text("Figure (PNG)").click()
+    assert download.value.suggested_filename.endswith(".png")
+    picture = matplotlib.image.imread(io.BytesIO(download.value.path().read_bytes()))
+    assert 500 < picture.shape[0] < 5000 and 500 < picture.shape[1] < 5000
+    assert len(np.unique(picture.reshape(-1, picture.shape[2]), axis=0)) > 100  # not empty
+
+
+def test_at_most_four_runs_are_shown(page, served):
+    go(page, served, page="forecasts", runs="a")
+    for name in ("b", "sweep/inner", "coarse"):
+        page.get_by_label(name, exact=True).check()
+        until(lambda name=name: name in state(page)["runs"].split(","))
+    page.get_by_label("<img", exact=False).click()
+    page.wait_for_timeout(1000)
+    assert len(state(page)["runs"].split(",")) == 4
+    until(lambda: page.locator("input[type=checkbox]:checked").count() == 4)
+
+
+def test_a_forecast_on_another_grid_says_so_under_its_map(page, served, known):
+    forecast, _ = known
+    go(page, served, page="forecasts", runs="a,coarse")
+    assert page.get_by_text("coarse has a grid of (16, 16) cells, a one of (32, 32)").count() == 2
+    shows(page, "a", forecast[0, 0])
+    assert np.isnan(images(page)["coarse"]).all()
