@@ -143,6 +143,9 @@ class ForecastView:
         except InputError as error:
             self.main[:] = [notice("This run cannot be shown", str(error))]
             return
+        if self.raster is not None and not np.array_equal(raster.source, self.raster.source):
+            self.cell = None  # cells are numbered by grid
+            self.address.put(cell=None)
         if raster is not self.raster:
             self.raster, self.window = raster, self.address.numbers("view", 4)
             self.scene = charts.scene(raster, self.window)
@@ -282,8 +285,11 @@ class ForecastView:
 
     def draw_probe(self):
         """Curves of the chosen cell through the lead times."""
-        dataset = self.library.forecast(self.runs.value[0])
-        shape = dataset.ocean.shape
+        try:
+            dataset = self.library.forecast(self.runs.value[0])
+        except InputError as error:
+            self.probe[:] = [notice("This run cannot be shown", str(error))]
+            return
         if self.cell is None:
             cell = self.address.number("cell", -1)
             inside = 0 <= cell < dataset.ocean.size and dataset.ocean.values.ravel()[int(cell)]
@@ -291,7 +297,7 @@ class ForecastView:
                 self.probe[:] = [notice("One cell through time", "Click a cell on any map.")]
                 return
             self.cell = int(cell)
-        row, column = np.unravel_index(self.cell, shape)
+        row, column = np.unravel_index(self.cell, dataset.ocean.shape)
         spot = np.argwhere(self.raster.source == self.cell)
         if len(spot):
             self.scene.chosen.data = {

@@ -5,6 +5,7 @@ which changes with what it names. Caches are bounded.
 """
 
 import os
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -99,16 +100,25 @@ def truth_frame(of, variable, position):
     return loaded(store(of)[variable].isel(time=position), of)
 
 
-def loaded(values, of):
-    """Values as float32; a damaged part is refused."""
-    name = Path(of.path).name
+@contextmanager
+def reading(of):
+    """Refuse a damaged part of a file that is read under the block."""
     try:
-        found = np.asarray(values.values, "float32")
+        yield
+    except InputError:
+        raise
     except Exception as error:  # each codec raises its own kind for a damaged chunk
         raise InputError(
-            f"{name}: cannot be read here ({type(error).__name__}: {error}); it is damaged or "
-            "being replaced"
+            f"{Path(of.path).name}: cannot be read here ({type(error).__name__}: {error}); it is "
+            "damaged or being replaced"
         ) from None
+
+
+def loaded(values, of):
+    """Values as float32; a damaged or missing part is refused."""
+    name = Path(of.path).name
+    with reading(of):
+        found = np.asarray(values.values, "float32")
     if np.isnan(found).all():
         raise InputError(f"{name}: holds no values here; a part of it is missing")
     return found
@@ -123,9 +133,10 @@ def reference(name, truth, variable):
 def reference_frame(name, of, truth, variable, start, step):
     """A reference forecast (y, x) on the footing of a forecast."""
     values = single(forecast(of)[variable].isel(init_time=[start]))
-    if 4 * values.size > START_BYTES:
-        return reference(name, truth, variable)(values.isel(lead_time=[step])).values[0, 0]
-    return _reference_start(name, of, truth, variable, start)[step]
+    with reading(truth):
+        if 4 * values.size > START_BYTES:
+            return reference(name, truth, variable)(values.isel(lead_time=[step])).values[0, 0]
+        return _reference_start(name, of, truth, variable, start)[step]
 
 
 @lru_cache(maxsize=4)
@@ -147,13 +158,16 @@ def season(of, truth, variable, start):
     known = store(truth)
     area = xr.DataArray(grid.cell_area(known.latitude, known.longitude), dims=("y", "x"))
     attrs = names.attributes(variable)
-    climatology = reference("climatology", truth, variable)
+    with reading(truth):
+        climatology = reference("climatology", truth, variable)
     length = int(max(SEASON_BYTES // (4 * area.size), 1))
     parts = []
     for first in range(0, values.sizes["lead_time"], length):
-        block = values.isel(lead_time=slice(first, first + length)).load()
-        fields = {"truth": truth_for(block, known), "forecast": block,
-                  "climatology": climatology(block)}  # fmt: skip
+        with reading(of):
+            block = values.isel(lead_time=slice(first, first + length)).load()
+        with reading(truth):
+            fields = {"truth": truth_for(block, known).load(), "forecast": block,
+                      "climatology": climatology(block)}  # fmt: skip
         fields = {
             name: field.isel(init_time=0).assign_attrs(attrs) for name, field in fields.items()
         }

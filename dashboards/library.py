@@ -178,7 +178,9 @@ class Library:
     def series(self, name, variable, start, row, column):
         """A forecast (lead_time,) at one cell."""
         at, _ = self.locate(name, start, self.forecast(name).lead_time.values[0])
-        values = self.forecast(name)[variable].isel(init_time=at, y=row, x=column).load()
+        of = self.forecast_file(name)
+        with frames.reading(of):
+            values = frames.forecast(of)[variable].isel(init_time=at, y=row, x=column).load()
         return values.mean("member") if "member" in values.dims else values
 
     def truth_series(self, name, variable, start, row, column):
@@ -186,7 +188,9 @@ class Library:
         at, _ = self.locate(name, start, self.forecast(name).lead_time.values[0])
         truth = self.truth_file(name)
         known = frames.store(truth)[variable].isel(y=row, x=column)
-        return known.isel(time=frames.positions(self.forecast_file(name), truth)[at]).values
+        times = frames.positions(self.forecast_file(name), truth)[at]
+        with frames.reading(truth):
+            return known.isel(time=times).values
 
     def season(self, name, start):
         """Volume (10^3 km3), extent (10^6 km2) and error (m) of forecast, truth and climatology.

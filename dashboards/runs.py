@@ -30,23 +30,22 @@ EMISSIVITY_LACKS = {
 
 def page(library, address):
     """Controls and main area of the page."""
-    if not library.runs():
-        return controls(), notice(
-            "No runs yet",
-            f"`{library.folder.name}` holds none. Make one with `make demo`, or "
-            "`seaice-lab train RUN`; it appears here by itself.",
-        )
-    rows = {row.name: row for row in library.runs()}
-    first = (address.some("runs", rows) or list(rows))[0]
-    chosen = pn.widgets.Select(
-        name="Run", options=list(rows), value=address.one("run", rows, first)
+    names = [row.name for row in library.runs()]
+    first = (address.some("runs", names) or names or [None])[0]
+    chosen = pn.widgets.Select(name="Run", options=names, value=address.one("run", names, first))
+    none = notice(
+        "No runs yet",
+        f"`{library.folder.name}` holds none. Make one with `make demo`, or "
+        "`seaice-lab train RUN`; it appears here by itself.",
     )
     listing = pn.pane.HTML(sizing_mode="stretch_width")
+    listed = cards([listing], 400)
     detail = pn.Column(sizing_mode="stretch_width")
     shown = {}
 
     def refresh():
         rows = {row.name: row for row in library.runs()}
+        none.visible, listed.visible, chosen.visible = not rows, bool(rows), bool(rows)
         listing.object = table(rows.values())
         if list(rows) != chosen.options:
             chosen.options = list(rows)
@@ -63,7 +62,7 @@ def page(library, address):
     chosen.param.watch(choose, "value")
     refresh()
     pn.state.add_periodic_callback(refresh, REFRESH_MS)
-    return controls(chosen), pn.Column(cards([listing], 400), detail, sizing_mode="stretch_width")
+    return controls(chosen), pn.Column(none, listed, detail, sizing_mode="stretch_width")
 
 
 def length(library, row):

@@ -157,7 +157,7 @@ def context(chromium, served):
     with served.log.open() as log:
         log.seek(said)
         text = GONE.sub("", log.read())
-    assert "Traceback" not in text and "ERROR" not in text, text
+    assert "Traceback" not in text and "ERROR" not in text, text[-3000:]
 
 
 def outside(url):

@@ -258,3 +258,12 @@ def test_a_forecast_on_another_grid_says_so_under_its_map(page, served, known):
     assert page.get_by_text("coarse has a grid of (16, 16) cells, a one of (32, 32)").count() == 2
     shows(page, "a", forecast[0, 0])
     assert np.isnan(images(page)["coarse"]).all()
+
+
+def test_a_chosen_cell_is_given_up_when_the_grid_changes(page, served):
+    go(page, served, page="forecasts", runs="a,coarse", cell=900)
+    assert curves(page)
+    page.get_by_label("a", exact=True).uncheck()
+    until(lambda: "cell" not in state(page))
+    until(lambda: images(page)["Truth"].shape == (16, 16))
+    page.get_by_text("Click a cell on any map").wait_for()
