@@ -5,19 +5,26 @@ from urllib.parse import quote
 
 import panel as pn
 
-LONGEST = 400  # characters of a value that are looked at
+NONE = "-"  # a list of nothing
+LONGEST = 2000  # characters of a value that are looked at
+NAMES = ("page", "runs", "references", "variable", "start", "lead", "cell", "low", "high", "wide",
+         "view", "score", "run", "emissivity_run", "tag", "day", "sensor", "point",
+         "difference")  # fmt: skip
 
 
 class Address:
     """Values of the query string, each checked against what there is to choose from.
 
-    Whatever does not fit is left out: an address comes from anywhere.
+    Names that no page knows are left out, and values that do not fit are not used: an address
+    comes from anywhere.
     """
 
     def __init__(self):
         given: Mapping = pn.state.session_args or {}
         self.values = {
-            name: values[0][:LONGEST].decode("utf-8", "replace") for name, values in given.items()
+            name: given[name][0][:LONGEST].decode("utf-8", "replace")
+            for name in NAMES
+            if name in given
         }
         if pn.state.location is not None:
             pn.state.location.param.watch(self.keep, "search")
@@ -35,8 +42,11 @@ class Address:
     def some(self, name, options, default=()):
         """As :meth:`one`, for several values separated by commas."""
         known = {str(option): option for option in options}
-        found = [known[part] for part in self.values.get(name, "").split(",") if part in known]
-        return found or [option for option in default if option in known.values()]
+        given = self.values.get(name, "")
+        found = [known[part] for part in given.split(",") if part in known]
+        if found or given == NONE:
+            return found
+        return [option for option in default if option in known.values()]
 
     def number(self, name, default=None):
         """A finite number, or the default."""
@@ -57,7 +67,7 @@ class Address:
     def put(self, **values):
         """Set values, lists with commas between; None takes one out."""
         for name, value in values.items():
-            text = ",".join(map(str, value)) if isinstance(value, list) else value
+            text = ",".join(map(str, value)) or NONE if isinstance(value, list) else value
             if text is None or text == "":
                 self.values.pop(name, None)
             else:

@@ -5,6 +5,7 @@ fetched from elsewhere.
 """
 
 import errno
+import traceback
 from importlib import import_module
 
 import panel as pn
@@ -37,7 +38,12 @@ def session(library):
             place[:] = import_module(f"dashboards.{name}").page(library, address)
         except InputError as error:
             place[:] = [notice("This page cannot be shown", str(error))]
-        place.loading = False
+        except Exception:
+            traceback.print_exc()
+            text = "Something went wrong that the terminal of the server tells more about."
+            place[:] = [notice("This page cannot be shown", text)]
+        finally:
+            place.loading = False
 
     tabs.param.watch(lambda event: show(event.new), "value")
     show(chosen)
@@ -95,12 +101,13 @@ def serve(folder, port=5006, address="localhost", websocket_origin=None, prefix=
         If the folder cannot be read or the port is in use.
     """
     library = Library(folder)
+    prefix = f"/{prefix.strip('/')}" if prefix.strip("/") else ""
     pn.extension(raw_css=[STYLE], notifications=False)
     try:
         server = pn.serve(
             {"/": lambda: session(library)}, port=port, address=address, title="Sea-Ice Lab",
             websocket_origin=list(websocket_origin or ()) or None, prefix=prefix, show=False,
-            extra_patterns=[(f"{prefix.rstrip('/')}/notebook", Notebook, {"library": library})],
+            extra_patterns=[("/notebook", Notebook, {"library": library})],
             unused_session_lifetime=60_000, check_unused_sessions=30_000,
             start=False, verbose=False,
         )  # fmt: skip

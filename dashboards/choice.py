@@ -47,13 +47,14 @@ class RunChoice:
 
     def offer(self, references):
         """Offer references, persistence chosen at first."""
-        self.references.options = {r.replace("_", " ").capitalize(): r for r in references}
         kept = [name for name in self.references.value if name in references]
-        default = () if "references" in self.address.values else ("persistence",)
-        self.references.param.update(
-            options={name.replace("_", " ").capitalize(): name for name in references},
-            value=kept or self.address.some("references", references, default),
-        )
+        given = self.address.some("references", references, ("persistence",))
+        self.references.param.update(options=readable(references), value=kept or given)
+
+
+def readable(known):
+    """Options of a widget: names with spaces for names with underscores."""
+    return {name.replace("_", " ").capitalize(): name for name in known}
 
 
 class LeadChoice:

@@ -17,7 +17,7 @@ from seaice_lab.plots import COLOURS
 
 TABLE = files("seaice_lab") / "data" / "sea_ice_emissivity.csv"
 MOST_PROPERTIES = 4
-LEAST_ICE = 0.15  # where there is less, properties and emissivity mean nothing
+LEAST_ICE = 0.15  # where there is less, properties mean nothing and are not drawn
 FREQUENCIES = (10, 20, 40, 90, 180)
 
 
@@ -45,7 +45,10 @@ class EmissivityView:
         self.tag = pn.widgets.Select(name="Tag")
         self.day = pn.widgets.DiscreteSlider(name="Day", options={"": 0})
         self.sensor = pn.widgets.Select(name="Sensor of the departures")
-        self.wide = pn.widgets.FloatInput(name="Difference ±", step=0.1, start=1e-6, value=0.5)
+        wide = address.number("difference", 0)
+        self.wide = pn.widgets.FloatInput(
+            name="Difference ±", step=0.1, start=1e-6, value=wide if wide > 0 else 0.5
+        )
         self.netcdf = pn.widgets.FileDownload(
             label="Maps of the day (NetCDF)", callback=self.write_netcdf, filename="emissivity.nc",
             embed=False, button_type="default",
@@ -64,9 +67,15 @@ class EmissivityView:
     def choose(self):
         """Offer what the run holds, then draw."""
         self.settling = True
-        tags = self.library.tags(self.run.value)
-        self.tag.param.update(options=tags, value=self.address.one("tag", tags, tags[0]))
-        self.settling = False
+        try:
+            tags = self.library.tags(self.run.value)
+            first = tags[0] if tags else None
+            self.tag.param.update(options=tags, value=self.address.one("tag", tags, first))
+        except InputError as error:
+            self.main[:] = [notice("This run cannot be shown", str(error))]
+            return
+        finally:
+            self.settling = False
         self.draw()
 
     def draw(self):
@@ -91,8 +100,8 @@ class EmissivityView:
             self.sensor.value = self.address.one("sensor", sensors, sensors[0])
         self.settling = False
         self.scene = charts.scene(self.raster)
-        ice = charts.colours("cmo.ice", (0, 1))
-        self.contrast = charts.colours(maps.DIFFERENCE_MAP, (-self.wide.value, self.wide.value))
+        ice, wide = charts.colours("cmo.ice", (0, 1)), self.wide.value or 0.5
+        self.contrast = charts.colours(maps.DIFFERENCE_MAP, (-wide, wide))
         scales = {"Estimate": ice}
         if self.data.has_first_guess:
             scales |= {"First guess": ice, "Estimate \N{MINUS SIGN} first guess": self.contrast}
@@ -220,6 +229,7 @@ class EmissivityView:
         """Take the colour range of differences from its field."""
         if self.wide.value and self.wide.value > 0:
             self.contrast.update(low=-self.wide.value, high=self.wide.value)
+            self.address.put(difference=self.wide.value)
 
     def write_netcdf(self):
         """The maps of the day as CF NetCDF."""

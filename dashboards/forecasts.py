@@ -1,6 +1,7 @@
 """Forecasts: truth, forecasts and their differences as linked maps, and one cell through time."""
 
 import io
+import re
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ import xarray as xr
 from bokeh.events import RangesUpdate, Tap
 from bokeh.models import Span
 
-from dashboards.choice import HOUR, MOST_RUNS
+from dashboards.choice import HOUR, MOST_RUNS, readable
 from dashboards.layout import bare, cards, controls, notice, remark, several, tell
 from dashboards.products import as_netcdf
 from seaice_lab import charts, maps, names, rasters
@@ -97,6 +98,7 @@ class ForecastView:
             return
         if not self.runs.value:
             self.main[:] = [notice("No run chosen", "Choose one or more runs on the left.")]
+            self.png.disabled = self.netcdf.disabled = True
             return
         self.settling = True
         try:
@@ -151,9 +153,10 @@ class ForecastView:
             self.scene = charts.scene(raster, self.window)
         low, high = known.colour_range or (0.0, 1.0)
         self.settling = True
-        self.low.value = self.address.number("low", low)
-        self.high.value = self.address.number("high", high)
-        self.wide.value = self.address.number("wide", self.usual_difference())
+        low, high = self.address.number("low", low), self.address.number("high", high)
+        self.low.value, self.high.value = (low, high) if low < high else (0.0, 1.0)
+        wide = self.address.number("wide", 0)
+        self.wide.value = wide if wide > 0 else self.usual_difference()
         self.settling = False
         label = long_name(variable)
         self.scale = charts.colours(known.colour_map, (self.low.value, self.high.value))
@@ -207,14 +210,8 @@ class ForecastView:
         if source == TRUTH:
             return self.library.truth_frame(first, variable, start, lead)
         if source in self.runs.value:
-            values = self.library.frame(source, variable, start, lead)
-            here = self.library.forecast(first).ocean.shape
-            if values.shape != here:
-                raise InputError(
-                    f"{source} has a grid of {values.shape} cells, {first} one of {here}; compare "
-                    "runs on one grid"
-                )
-            return values
+            self.library.check(source, variable, first)
+            return self.library.frame(source, variable, start, lead)
         return self.library.reference_frame(source, first, variable, start, lead)
 
     def change(self, probe=False):
@@ -232,6 +229,7 @@ class ForecastView:
                 self.values[source] = self.frame(source, variable, start, lead)
             except InputError as error:
                 reasons[source] = str(error)
+        self.png.disabled = self.netcdf.disabled = TRUTH not in self.values
         with pn.io.hold():
             self.paint()
             for key, note in self.notes.items():
@@ -331,15 +329,16 @@ class ForecastView:
         if source == TRUTH:
             return self.library.truth_series(first, variable, start, row, column), self.leads
         if source in self.runs.value:
+            self.library.check(source, variable, first)
             values = self.library.series(source, variable, start, row, column)
             return values.values, values.lead_time.values
-        values = [self.library.reference_frame(source, first, variable, start, lead)[row, column]
-                  for lead in self.leads]  # fmt: skip
-        return np.array(values), self.leads
+        values = self.library.reference_series(source, first, variable, start, row, column)
+        return values, self.leads
 
     def recolour(self):
         """Take the colour ranges from their fields."""
-        if self.settling or not self.low.value < self.high.value or not self.wide.value > 0:
+        given = (self.low.value, self.high.value, self.wide.value)
+        if self.settling or None in given or not given[0] < given[1] or not given[2] > 0:
             return
         self.scale.update(low=self.low.value, high=self.high.value)
         self.contrast.update(low=-self.wide.value, high=self.wide.value)
@@ -389,11 +388,12 @@ class ForecastView:
 
     def write_netcdf(self):
         """The fields as CF NetCDF."""
-        fields = {source.replace("/", "_"): field for source, field in self.fields().items()}
-        made = xr.Dataset({
-            f"{field.name}_{source.lower()}": field.assign_attrs(long_name=f"{source}")
-            for source, field in fields.items()
-        })  # fmt: skip
+        made = xr.Dataset()
+        for source, field in self.fields().items():
+            name = f"{field.name}_{re.sub(r'[^0-9A-Za-z]', '_', source)}"
+            while name in made:  # runs "a/b" and "a_b"
+                name += "_"
+            made[name] = field.assign_attrs(long_name=source)
         made.attrs = {"Conventions": names.CONVENTIONS, "title": "Forecasts and truth"}
         return as_netcdf(made)
 
@@ -406,8 +406,3 @@ def moment(time):
 def long_name(variable):
     """Name of a variable as a label."""
     return names.variable(variable).long_name.partition(" (")[0]
-
-
-def readable(known):
-    """Options of a widget: names with spaces for names with underscores."""
-    return {name.replace("_", " ").capitalize(): name for name in known}

@@ -21,6 +21,8 @@ from seaice_lab.surrogate.evaluation import open_forecast, truth_for, verificati
 from seaice_lab.surrogate.store import open_store
 
 START_BYTES = 128e6  # a reference forecast of one start is kept whole up to this size
+CLIMATOLOGY_BYTES = 600e6  # a climatology is kept up to this size
+CLIMATIC = ("climatology", "damped_persistence")  # references that need one
 SEASON_BYTES = 64e6  # of frames held at once
 
 
@@ -69,10 +71,24 @@ def raster(of):
 
 
 @lru_cache(maxsize=16)
+def same_grid(of, other):
+    """Whether two forecasts have the same cells at the same places."""
+    return alike(forecast(of).ocean, forecast(other).ocean)
+
+
+def alike(ocean, other):
+    """Whether two ocean masks have the same cells at the same places."""
+    if ocean.shape != other.shape:
+        return False
+    parts = ((mask, mask.latitude, mask.longitude) for mask in (ocean, other))
+    return all(np.allclose(a.values, b.values, atol=1e-3) for a, b in zip(*parts, strict=True))
+
+
+@lru_cache(maxsize=16)
 def check_grid(of, truth):
     """Refuse a truth whose grid is not the forecast's."""
     ours, theirs = forecast(of).ocean, store(truth).ocean
-    if ours.shape != theirs.shape or (ours.values != theirs.values).any():
+    if not alike(ours, theirs):
         raise InputError(
             f"{Path(truth.path).name}: the truth has a grid of {theirs.shape} cells and its own "
             f"ocean, the forecast one of {ours.shape}; the store was made anew since: run "
@@ -124,25 +140,48 @@ def loaded(values, of):
     return found
 
 
-@lru_cache(maxsize=3)
 def reference(name, truth, variable):
     """A maker of reference forecasts (:mod:`seaice_lab.surrogate.baselines`)."""
+    if name in CLIMATIC:
+        return _climatic(truth, variable)[name]
+    return _other_reference(name, truth, variable)
+
+
+@lru_cache(maxsize=1)
+def _climatic(truth, variable):
+    size = 366 * 4 * store(truth).ocean.size
+    if size > CLIMATOLOGY_BYTES:
+        raise InputError(
+            f"a climatology of a grid this large takes {size / 1e9:.1f} GB and is not made here"
+        )
+    return baselines.references(CLIMATIC, store(truth), variable)
+
+
+@lru_cache(maxsize=4)
+def _other_reference(name, truth, variable):
     return baselines.reference(name, store(truth), variable)
 
 
 def reference_frame(name, of, truth, variable, start, step):
     """A reference forecast (y, x) on the footing of a forecast."""
     values = single(forecast(of)[variable].isel(init_time=[start]))
+    if 4 * values.size <= START_BYTES or name == "free_drift":
+        return reference_start(name, of, truth, variable, start)[step]
     with reading(truth):
-        if 4 * values.size > START_BYTES:
-            return reference(name, truth, variable)(values.isel(lead_time=[step])).values[0, 0]
-        return _reference_start(name, of, truth, variable, start)[step]
+        return reference(name, truth, variable)(values.isel(lead_time=[step])).values[0, 0]
 
 
 @lru_cache(maxsize=4)
-def _reference_start(name, of, truth, variable, start):
+def reference_start(name, of, truth, variable, start):
+    """A reference forecast (lead_time, y, x) of one start; a long one is refused.
+
+    All who are connected would wait for it.
+    """
     values = single(forecast(of)[variable].isel(init_time=[start]))
-    return reference(name, truth, variable)(values).values[0]
+    if 4 * values.size > START_BYTES:
+        raise InputError(f"{name} through so long a forecast on this grid is not made here")
+    with reading(truth):
+        return reference(name, truth, variable)(values).values[0]
 
 
 def single(values):
@@ -158,16 +197,18 @@ def season(of, truth, variable, start):
     known = store(truth)
     area = xr.DataArray(grid.cell_area(known.latitude, known.longitude), dims=("y", "x"))
     attrs = names.attributes(variable)
-    with reading(truth):
-        climatology = reference("climatology", truth, variable)
+    makers = {}
+    if 366 * 4 * area.size <= CLIMATOLOGY_BYTES:
+        with reading(truth):
+            makers["climatology"] = reference("climatology", truth, variable)
     length = int(max(SEASON_BYTES // (4 * area.size), 1))
     parts = []
     for first in range(0, values.sizes["lead_time"], length):
         with reading(of):
             block = values.isel(lead_time=slice(first, first + length)).load()
         with reading(truth):
-            fields = {"truth": truth_for(block, known).load(), "forecast": block,
-                      "climatology": climatology(block)}  # fmt: skip
+            fields = {"truth": truth_for(block, known).load(), "forecast": block}
+            fields |= {name: make(block) for name, make in makers.items()}
         fields = {
             name: field.isel(init_time=0).assign_attrs(attrs) for name, field in fields.items()
         }

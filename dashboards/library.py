@@ -49,7 +49,8 @@ class Library:
             return self.listed
         rows = []
         for row in runs.list_runs(self.folder):
-            if not inside(self.folder / row.name, self.folder):
+            parts = ("", "config.yaml", "provenance.json")
+            if not all(inside(self.folder / row.name / part, self.folder) for part in parts):
                 row = row._replace(kind="?", state="unreadable: is a link out of the runs folder")
             rows.append(row)
         self.listed, self.listed_at = rows[::-1], time.monotonic()
@@ -77,6 +78,8 @@ class Library:
 
     def run(self, name):
         """Configuration and provenance of a run, as `seaice_lab.runs.Run`."""
+        for part in ("config.yaml", "provenance.json"):
+            self.path(name, part)
         return runs.open_run(self.path(name))
 
     def table(self, name, part):
@@ -132,8 +135,8 @@ class Library:
         """
         dataset = self.forecast(name)
         wanted = Path(dataset.attrs["store"])
-        # a relative path counts from where the run was made: here, or a folder above the run
-        places = [Path(), *self.path(name).parents[: len(Path(name).parts) + 2]]
+        # a relative path counts from where the run was made: a folder above the run, or here
+        places = [*self.path(name).parents[: len(Path(name).parts) + 2], Path()]
         found = next((place / wanted for place in places if (place / wanted).exists()), wanted)
         file = frames.file(found)
         frames.check_grid(self.forecast_file(name), file)
@@ -158,6 +161,30 @@ class Library:
             raise InputError(f"{name} holds no forecast from this start to this lead time")
         return int(at[0]), int(step[0])
 
+    def check(self, name, variable, first):
+        """Refuse a run that cannot stand beside another.
+
+        Raises
+        ------
+        InputError
+            If it does not forecast the variable, or its grid or truth is another.
+        """
+        if variable not in self.forecast(name):
+            raise InputError(f"{name} does not forecast {variable}")
+        if name == first:
+            return
+        ours, theirs = self.forecast_file(first), self.forecast_file(name)
+        if not frames.same_grid(ours, theirs):
+            shapes = [self.forecast(run).ocean.shape for run in (name, first)]
+            raise InputError(
+                f"{name} has a grid of {shapes[0]} cells, {first} one of {shapes[1]}, or at other "
+                "places; compare runs on one grid"
+            )
+        if self.truth_file(name) != self.truth_file(first):
+            raise InputError(
+                f"{name} was started from another store than {first}; compare runs of one store"
+            )
+
     def frame(self, name, variable, start, lead):
         """A forecast (y, x) at a start and lead time; of an ensemble the mean."""
         return frames.frame(self.forecast_file(name), variable, *self.locate(name, start, lead))
@@ -174,6 +201,12 @@ class Library:
             reference, self.forecast_file(name), self.truth_file(name), variable,
             *self.locate(name, start, lead),
         )  # fmt: skip
+
+    def reference_series(self, reference, name, variable, start, row, column):
+        """A reference forecast (lead_time,) at one cell."""
+        at, _ = self.locate(name, start, self.forecast(name).lead_time.values[0])
+        files = self.forecast_file(name), self.truth_file(name)
+        return frames.reference_start(reference, *files, variable, at)[:, row, column]
 
     def series(self, name, variable, start, row, column):
         """A forecast (lead_time,) at one cell."""

@@ -44,6 +44,9 @@ def page(library, address):
     shown = {}
 
     def refresh():
+        if "callback" in shown and address.values.get("page") != "runs":
+            shown["callback"].stop()  # another page is shown
+            return
         rows = {row.name: row for row in library.runs()}
         none.visible, listed.visible, chosen.visible = not rows, bool(rows), bool(rows)
         listing.object = table(rows.values())
@@ -61,7 +64,7 @@ def page(library, address):
 
     chosen.param.watch(choose, "value")
     refresh()
-    pn.state.add_periodic_callback(refresh, REFRESH_MS)
+    shown["callback"] = pn.state.add_periodic_callback(refresh, REFRESH_MS)
     return controls(chosen), pn.Column(none, listed, detail, sizing_mode="stretch_width")
 
 

@@ -1,6 +1,7 @@
 """Scores: error, bias, skill and ice edge against lead time, by month and region, as a table."""
 
 import io
+from html import escape
 
 import numpy as np
 import pandas as pd
@@ -179,7 +180,7 @@ def table(sources, name):
     frame.index.name = "Days"
     shown = pn.pane.DataFrame(frame, float_format="{:.4g}".format, escape=True, width=440)
     title = next(iter(sources.values()))[0][name].attrs["long_name"]
-    return pn.Column(pn.pane.HTML(f"<b>{title} ({units})</b>"), shown)
+    return pn.Column(pn.pane.HTML(f"<b>{escape(title)} ({escape(units)})</b>"), shown)
 
 
 def as_csv(tables, references):

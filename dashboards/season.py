@@ -73,6 +73,8 @@ def curve(seasons, quantity):
     first = next(iter(found.values()))
     series, colour, dashed = {}, {}, []
     for source, shade in (("truth", BLACK), ("climatology", GREY)):
+        if source not in first.source:
+            continue
         values = first.sel(source=source)
         if values.notnull().any():
             series[source.capitalize()] = (first.valid_time.values, values.values)

@@ -31,7 +31,7 @@ def page(library, address):
         )  # fmt: skip
     lead = LeadChoice()
     main = pn.Column(sizing_mode="stretch_width")
-    tables = {}
+    tables, settling = {}, [False]
 
     def read(_=None):
         tables.clear()
@@ -39,11 +39,13 @@ def page(library, address):
         if not tables:
             main[:] = [choice.note, notice("Nothing chosen", "Choose runs on the left.")]
             return
+        settling[0] = True
         lead.fit(next(iter(tables.values())).lead_time.values, address)
+        settling[0] = False
         draw()
 
     def draw(_=None):
-        if not tables:
+        if settling[0] or not tables:
             return
         address.put(runs=choice.runs.value, lead=lead.hours())
         drawn = (power(tables, lead.value), exponent(tables), ratio(tables, lead.value),

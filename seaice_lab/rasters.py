@@ -7,6 +7,7 @@ from scipy.spatial import cKDTree
 
 from seaice_lab import grid, maps
 
+ALONE_KM = 25.0  # size of a grid point without neighbours
 PIXELS = 560  # along each side of a picture that is sent: about what a map covers of a screen
 
 
@@ -69,13 +70,18 @@ def nearest_cells(x, y, cells):
     points = np.stack([x.ravel(), y.ravel()], 1)
     tree = cKDTree(points)
     some = points[:: max(len(points) // 2000, 1)]
-    side = float(np.median(tree.query(some, 2)[0][:, 1]))
-    columns = np.arange(points[:, 0].min(), points[:, 0].max() + side / 2, side)
-    rows = np.arange(points[:, 1].min(), points[:, 1].max() + side / 2, side)
+    side = float(np.median(tree.query(some, 2)[0][:, 1])) if len(points) > 1 else ALONE_KM
+    columns, rows = (_axis(points[:, axis], side) for axis in (0, 1))
     wanted = np.stack(np.meshgrid(columns, rows), -1).reshape(-1, 2)
     distance, index = tree.query(wanted, distance_upper_bound=0.8 * side)
     found = np.where(np.isfinite(distance), cells.ravel()[np.minimum(index, cells.size - 1)], -1)
     return columns, rows, found.reshape(len(rows), len(columns))
+
+
+def _axis(places, side):
+    """Cells that cover some places, two at least."""
+    axis = np.arange(places.min(), places.max() + side / 2, side)
+    return axis if len(axis) > 1 else axis[0] + side * np.arange(2)
 
 
 def picture(raster, values, window=None, pixels=PIXELS):

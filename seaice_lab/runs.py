@@ -225,6 +225,8 @@ def open_run(path):
         If it is no run folder, is half-written, or was made by another format version.
     """
     path = Path(path)
+    if path.is_dir() and not os.access(path, os.R_OK | os.X_OK):
+        raise InputError(f"{path}: cannot be read; change its permissions")
     if not path.is_dir():
         raise InputError(f"{path}: no such run; `seaice-lab runs list` shows those there are")
     facts = path / "provenance.json"
@@ -237,11 +239,20 @@ def open_run(path):
         recorded = json.loads(facts.read_text(encoding="utf-8"))
     except ValueError:
         raise InputError(f"{facts}: is not valid JSON; remove the run and train again") from None
+    except OSError as error:
+        raise InputError(f"{facts}: cannot be read ({error.strerror})") from None
+    if not isinstance(recorded, dict):
+        raise InputError(f"{facts}: holds no record of a run; remove the run and train again")
     if recorded.get("format") != FORMAT:
         raise InputError(
             f"{path}: was made in run format {recorded.get('format')}, this version reads format "
             f"{FORMAT}; use the seaice_lab version {recorded.get('versions', {}).get('seaice_lab')}"
             " that made it, or train again"
+        )
+    if not all(isinstance(recorded.get(name), str) for name in ("kind", "created")):
+        raise InputError(
+            f"{facts}: does not say of which kind the run is and when it was made; remove the run "
+            "and train again"
         )
     return Run(path, read_yaml(path / "config.yaml"), recorded)
 
@@ -294,6 +305,7 @@ def run_folders(folder):
     """The folders in a folder, with those of a sweep (a folder of runs) in place of the sweep."""
     found = []
     for path in sorted(item for item in Path(folder).glob("[!.]*") if item.is_dir()):
-        inner = sorted(item.parent for item in path.glob("[!.]*/config.yaml"))
-        found += [path] if (path / "config.yaml").exists() or not inner else inner
+        readable = os.access(path, os.R_OK | os.X_OK)
+        inner = sorted(item.parent for item in path.glob("[!.]*/config.yaml")) if readable else []
+        found += inner if inner and not (path / "config.yaml").exists() else [path]
     return found

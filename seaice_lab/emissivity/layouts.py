@@ -201,7 +201,17 @@ def fit_steps(field, start, steps):
 
     A map that covers the days before the run too is cut at ``start``; one that ends too early goes
     on with its last column.
+
+    Raises
+    ------
+    InputError
+        If it may begin at the first day or at ``start``.
     """
+    if start and start < field.shape[1] <= steps:
+        raise InputError(
+            f"a map of {field.shape[1]} days may begin at the first day or at step {start}, where "
+            f"the {steps} days of the run begin; give maps of all days from the first on"
+        )
     if field.shape[1] > steps:
         field = field[:, min(start, field.shape[1] - 1) :]
     return _padded(field, 0, max(steps - field.shape[1], 0))[:, :steps].copy()

@@ -165,10 +165,11 @@ def test_an_address_is_written_so_that_it_is_read_the_same(address, monkeypatch)
 
 
 def test_long_and_broken_values_are_cut_and_read(address, monkeypatch):
-    given = {"a": [b"x" * 10_000], "b": [b"\xff\xfe"]}
+    given = {"runs": [b"x" * 10_000], "start": [b"\xff\xfe"], "b": [b"unknown"]}
     monkeypatch.setattr(type(pn.state), "session_args", property(lambda _: given))
     found = Address()
-    assert len(found.values["a"]) == 400 and isinstance(found.values["b"], str)
+    assert len(found.values["runs"]) == 2000 and isinstance(found.values["start"], str)
+    assert "b" not in found.values
 
 
 @pytest.fixture
