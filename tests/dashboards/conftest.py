@@ -30,8 +30,8 @@ GONE = re.compile(
 HOSTILE = "<img src=x onerror=alert(1)>"
 NOTEBOOK = (
     "<html><body><h1 id='kept'>Season</h1><script>document.title = 'it ran'</script>"
-    "<img src='http://192.0.2.1/outside.png'><img src='data:image/gif;base64,R0lGODlhAQABAAAAACw='>"
-    "</body></html>"
+    "<img src='http://192.0.2.1/outside.png'><img src='data:image/gif;base64,"
+    "R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7'></body></html>"
 )
 
 
