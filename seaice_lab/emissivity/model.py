@@ -233,10 +233,10 @@ class EmpiricalState(nn.Module):
             torch.autograd.backward(seen, gradients)
             return
         by_days, by_properties = gradients
-        self.sea_ice.leaf.grad = by_days.reshape(-1, 1)
+        self.sea_ice.visit[1].grad = by_days.reshape(-1, 1)
         shared = self.config.n_properties
-        self.properties.leaf.grad = by_properties[:, :shared]
-        self.observation_properties.leaf.grad = by_properties[:, shared:]
+        self.properties.visit[1].grad = by_properties[:, :shared]
+        self.observation_properties.visit[1].grad = by_properties[:, shared:]
 
     def simulate_batch(self, batch):
         """The Simulation of a Batch."""

@@ -21,7 +21,8 @@ from torch import nn
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-7
 FORGOTTEN = 256  # steps after which nothing is left of m: 0.9^256 is 2e-12
 TERMS = 7  # of the series in Clock; the first one left out is below 1e-12 of a step
-LANES = 16  # cells replayed side by side
+LANES = 64  # cells replayed side by side
+CHUNK = 256  # cells caught up together
 
 # The hump that makes a little ice costly (version 2): between 0 and 0.3, highest at 0.15.
 HUMP_END, HUMP_TOP, HUMP_SLOPE = 0.3, 0.15, 0.2
@@ -90,7 +91,7 @@ class ReplayedMap(nn.Module):
         state[:, : self.width] = initial
         self.register_buffer("state", state)
         self.pull, self.bounded = pull, bounded
-        self.rows = self.leaf = None
+        self.visit = [None, None]  # rows read last and their values; attributes are slow to set
 
     @property
     def value(self):
@@ -109,8 +110,9 @@ class ReplayedMap(nn.Module):
         if clock is None:
             return self.value[rows]
         self.catch_up(rows, clock)
-        self.rows, self.leaf = rows, self.value[rows].requires_grad_()
-        return self.leaf
+        leaf = self.value[rows].requires_grad_()
+        self.visit[:] = rows, leaf
+        return leaf
 
     def catch_up(self, rows, clock):
         """Take the steps that some cells have missed."""
@@ -124,12 +126,13 @@ class ReplayedMap(nn.Module):
 
     def step(self, clock):
         """Take the step that the clock has just counted, for the cells read last."""
+        rows, leaf = self.visit
         if self.width:
             take_step(
-                self.rows.numpy(), self.leaf.grad.numpy(), self.state.numpy(), self.width,
+                rows.numpy(), leaf.grad.numpy(), self.state.numpy(), self.width,
                 clock.steps, clock.alphas[clock.steps], *self.pull(), self.bounded,
             )  # fmt: skip
-        self.rows = self.leaf = None
+        self.visit[:] = None, None
 
 
 @njit(cache=True, error_model="numpy")
@@ -163,33 +166,40 @@ def catch_up(rows, state, width, steps, moments, alphas, decays, outside, low, b
     bounded : bool
         Whether values are held between 0 and 1 after every step.
     """
-    # whole indices throughout: a view of each row would cost more than the arithmetic
+    # read, compute, write: the reads of many cells are under way at once, and the loop between them
+    # works on several cells at a time
     waiting = np.empty(len(rows), np.int64)
     count = 0
-    for row in rows:
-        seen = int(state[row, 4 * width])
-        missed = steps - seen
-        if missed == 0:
-            continue
-        if outside > 0 or low > 0:
-            w = state[row, 0]
-            pulled = penalty_gradient(w, outside, low) != 0
-            if not pulled and state[row, 1] != 0:
-                w -= drift(state[row, 1], state[row, 2], moments, seen)
-                pulled = penalty_gradient(w, outside, low) != 0
-            if pulled:
-                waiting[count] = row
-                count += 1
+    seen = np.empty(CHUNK, np.int64)
+    now, m, v = np.empty((width, CHUNK)), np.empty((width, CHUNK)), np.empty((width, CHUNK))
+    then = np.empty((width, CHUNK))
+    for first in range(0, len(rows), CHUNK):
+        size = min(CHUNK, len(rows) - first)
+        for at in range(size):
+            row = rows[first + at]
+            seen[at] = int(state[row, 4 * width])
+            for item in range(width):
+                now[item, at] = state[row, item]
+                m[item, at] = state[row, width + item]
+                v[item, at] = state[row, 2 * width + item]
+        for item in range(width):
+            drift(now[item], m[item], v[item], seen, moments, size, then[item])
+        for at in range(size):
+            row, missed = rows[first + at], steps - seen[at]
+            if missed == 0:
                 continue
-        decay, fade = decays[missed, 0], decays[missed, 1]
-        for at in range(width):
-            m, v = state[row, width + at], state[row, 2 * width + at]
-            if m != 0:
-                w = state[row, at] - drift(m, v, moments, seen)
-                state[row, at] = min(max(w, 0.0), 1.0) if bounded else w
-            state[row, width + at] = m * decay
-            state[row, 2 * width + at] = v * fade
-        state[row, 4 * width] = steps
+            if outside > 0 or low > 0:
+                pulled = penalty_gradient(now[0, at], outside, low) != 0
+                if pulled or penalty_gradient(then[0, at], outside, low) != 0:
+                    waiting[count] = row
+                    count += 1
+                    continue
+            for item in range(width):
+                w = then[item, at]
+                state[row, item] = min(max(w, 0.0), 1.0) if bounded else w
+                state[row, width + item] = m[item, at] * decays[missed, 0]
+                state[row, 2 * width + item] = v[item, at] * decays[missed, 1]
+            state[row, 4 * width] = steps
     if count:
         # cells that missed about as many steps side by side, so that none waits for another
         waiting = waiting[:count]
@@ -198,15 +208,16 @@ def catch_up(rows, state, width, steps, moments, alphas, decays, outside, low, b
 
 
 @njit(cache=True, error_model="numpy")
-def drift(mean, square, moments, seen):
-    """How far the steps missed since ``seen`` move a cell on which nothing pulls."""
-    root = math.sqrt(square)
-    inverse = 1 / (root + EPSILON)
-    ratio = -root * inverse
-    total = moments[seen, TERMS - 1]
-    for term in range(TERMS - 2, -1, -1):
-        total = total * ratio + moments[seen, term]
-    return mean * inverse * total
+def drift(now, mean, square, seen, moments, size, then):
+    """Where the steps missed since ``seen`` bring cells on which nothing pulls."""
+    for at in range(size):
+        root = math.sqrt(square[at])
+        inverse = 1 / (root + EPSILON)
+        ratio = -root * inverse
+        total = moments[seen[at], TERMS - 1]
+        for term in range(TERMS - 2, -1, -1):
+            total = total * ratio + moments[seen[at], term]
+        then[at] = now[at] - mean[at] * inverse * total
 
 
 @njit(cache=True, error_model="numpy")
