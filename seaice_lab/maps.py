@@ -326,8 +326,8 @@ def round_up(value):
 
 
 def _lead_text(lead):
-    days, hours = divmod(lead / pd.Timedelta("1h"), 24)
-    return f"+{days:g} d" if hours == 0 else f"+{24 * days + hours:g} h"
+    hours = lead / pd.Timedelta("1h")
+    return f"+{hours / 24:g} d" if hours % 24 == 0 or hours > 120 else f"+{hours:g} h"
 
 
 def _panel_axes(extent, row_kinds, n_columns):
