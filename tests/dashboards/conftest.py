@@ -25,7 +25,8 @@ from seaice_lab.training import FitConfig
 LEADS = 8
 # A browser that leaves while it is being answered is no fault.
 GONE = re.compile(
-    "Task exception was never retrieved\\nfuture.*?\\n\\S*WebSocketClosedError\\n", re.DOTALL
+    r"(ERROR:asyncio:)?Task exception was never retrieved\nfuture.*?\n\S*WebSocketClosedError\n",
+    re.DOTALL,
 )
 HOSTILE = "<img src=x onerror=alert(1)>"
 NOTEBOOK = (
@@ -136,24 +137,33 @@ def chromium():
         browser.close()
 
 
-@pytest.fixture
-def context(chromium, served):
-    """A browser window; whatever went wrong in it or in the server fails the test."""
-    context = chromium.new_context(viewport={"width": 1440, "height": 900})
-    context.set_default_timeout(20_000)
-    faults, said = [], served.log.stat().st_size
+@pytest.fixture(scope="module")
+def window(chromium):
+    """A browser window that keeps what it has fetched; its ``faults`` say what went wrong in it."""
+    window = chromium.new_context(viewport={"width": 1440, "height": 900})
+    window.set_default_timeout(20_000)
+    faults = window.faults = []
 
     def listen(page):
         page.on("console", lambda m: m.type == "error" and faults.append(m.text))
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("dialog", lambda dialog: (faults.append(dialog.message), dialog.dismiss()))
 
-    context.on("page", listen)
-    context.on("request", lambda r: outside(r.url) and faults.append(f"asks for {r.url}"))
-    context.faults = faults
-    yield context
-    context.close()
-    assert not faults
+    window.on("page", listen)
+    window.on("request", lambda r: outside(r.url) and faults.append(f"asks for {r.url}"))
+    yield window
+    window.close()
+
+
+@pytest.fixture
+def context(window, served):
+    """The browser window; whatever goes wrong in it or in the server fails the test."""
+    said = served.log.stat().st_size
+    window.faults.clear()
+    yield window
+    for page in window.pages:
+        page.close()
+    assert not window.faults
     with served.log.open() as log:
         log.seek(said)
         text = GONE.sub("", log.read())
