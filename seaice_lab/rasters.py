@@ -8,7 +8,7 @@ from scipy.spatial import cKDTree
 from seaice_lab import grid, maps
 
 ALONE_KM = 25.0  # size of a grid point without neighbours
-PIXELS = 560  # along each side of a picture that is sent: about what a map covers of a screen
+PIXELS = 400  # along each side of a picture that is sent: about what a map covers of a screen
 
 
 class Raster(NamedTuple):
