@@ -86,7 +86,7 @@ class Process:
 
 def fit(
     model, train_batches, validation_batches, loss, config, run, process, steps, show=True,
-    after_step=None, after_epoch=None,
+    optimiser=None, after_step=None, after_epoch=None,
 ):  # fmt: skip
     """Train a model and keep its best weights.
 
@@ -111,6 +111,8 @@ def fit(
         Number of batches an epoch (the cosine schedule needs it beforehand).
     show : bool
         Show progress: a bar over epochs, or one line an epoch in batch.
+    optimiser : torch.optim.Optimizer, optional
+        By default that of :func:`adamw` for all parameters of the model.
     after_step : callable, optional
         Called after every step of the optimiser.
     after_epoch : callable, optional
@@ -130,7 +132,10 @@ def fit(
     run = Path(run)
     torch.manual_seed(config.seed)
     model.to(process.device, memory_format=torch.channels_last)
-    optimiser, schedule = adamw(model, config, steps)
+    optimiser = optimiser or adamw(model.parameters(), config)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: factor(config, step, steps)
+    )
     averaged = copy.deepcopy(model).eval() if config.averaging else model
     state = {"epoch": 0, "best": float("inf"), "since_best": 0, "history": []}
     if (run / "checkpoint.pt").exists():
@@ -202,7 +207,7 @@ def run_epoch(model, batches, loss, config, process, optimiser=None, after_step=
     dict
         Means of the loss and of its parts over all samples and processes.
     """
-    totals, count = {}, 0
+    seen, sizes = {}, []
     autocast = torch.autocast(
         process.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"
     )
@@ -215,35 +220,40 @@ def run_epoch(model, batches, loss, config, process, optimiser=None, after_step=
         if optimiser is not None:
             if total.requires_grad:
                 total.backward()
-            norm = gradient_norm(model, config.max_gradient_norm)
+            norm = gradient_norm(optimiser, config.max_gradient_norm)
             if not math.isfinite(norm):
                 raise InputError(
-                    f"training: the gradient is no longer finite at batch "
-                    f"{count // len(batch[0]) + 1} of the epoch (loss {total.item():g}); lower "
+                    f"training: the gradient is no longer finite at batch {len(sizes) + 1} of the "
+                    f"epoch (loss {total.item():g}); lower "
                     f"learning_rate (now {optimiser.param_groups[0]['lr']:g}), set "
                     "max_gradient_norm, or look for broken values in the data; the best weights "
                     "so far are kept"
                 )
             optimiser.step()
             after_step()
-        size = len(batch[0])
-        count += size
+        sizes.append(len(batch[0]))
         for name, value in {"loss": total, **parts}.items():
-            totals[name] = totals.get(name, 0) + value.detach() * size
-    return {name: process.mean(float(value), count) for name, value in totals.items()}
+            seen.setdefault(name, []).append(value.detach())
+    weights = torch.tensor(sizes, dtype=torch.float64, device=process.device)
+    return {
+        name: process.mean(float(torch.stack(values).double() @ weights), sum(sizes))
+        for name, values in seen.items()
+    }
 
 
-def gradient_norm(model, limit):
+def gradient_norm(optimiser, limit):
     """Norm of the gradient, which is brought down to a limit where there is one."""
-    gradients = [one.grad for one in model.parameters() if one.grad is not None]
-    norm = nn.utils.get_total_norm(gradients)
+    parameters = optimiser.param_groups[0]["params"]
+    gradients = [one.grad for one in parameters if one.grad is not None]
+    # one alone is the rule for maps that replay, where every microsecond counts
+    norm = gradients[0].norm() if len(gradients) == 1 else nn.utils.get_total_norm(gradients)
     if limit:
-        nn.utils.clip_grads_with_norm_(model.parameters(), limit, norm)
+        nn.utils.clip_grads_with_norm_(parameters, limit, norm)
     return norm.item()
 
 
-def adamw(model, config, steps):
-    """AdamW as published, and its schedule.
+def adamw(parameters, config):
+    """AdamW as published.
 
     With gradient g at step t, m and v the means of g and g^2 (0.9, 0.999), r the rate and d the
     decay, both multiplied by the schedule: w <- w - d w, then
@@ -253,20 +263,16 @@ def adamw(model, config, steps):
 
     Returns
     -------
-    optimiser : torch.optim.AdamW
-    schedule : torch.optim.lr_scheduler.LambdaLR
+    torch.optim.AdamW
     """
     optimiser = torch.optim.AdamW(
-        model.parameters(),
+        parameters,
         lr=config.learning_rate,
         weight_decay=config.weight_decay / config.learning_rate,
         fused=True,
     )
     set_epsilon(optimiser, 0)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: factor(config, step, steps)
-    )
-    return optimiser, schedule
+    return optimiser
 
 
 def set_epsilon(optimiser, steps_done):

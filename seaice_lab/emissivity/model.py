@@ -8,6 +8,7 @@ versions 1 and 2 are in VERSIONS.
 
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import nn
@@ -206,13 +207,6 @@ class EmpiricalState(nn.Module):
         if self.config.bounded:
             self.cells("sea_ice").clamp_(0, 1)
 
-    def read(self, name, rows):
-        """Values of some cells of a map, (row, value)."""
-        part = getattr(self, name)
-        if isinstance(part, ReplayedMap):
-            return part.read(rows, self.clock if self.training else None)
-        return part[rows]
-
     def rows(self, index):
         """Where observations stand: rows of ``sea_ice`` (observation, lag + 1), ``properties``."""
         point, step, _ = index.long().unbind(1)
@@ -223,20 +217,32 @@ class EmpiricalState(nn.Module):
     def look_up(self, batch, rows=None):
         """Concentration (observation, lag + 1) and properties (observation, K) of a Batch."""
         days, cell = self.rows(batch.index) if rows is None else rows
-        properties = [self.read("properties", cell)]
-        properties.append(self.read("observation_properties", batch.number))
-        return self.read("sea_ice", days.flatten()).reshape(days.shape), torch.cat(properties, 1)
+        if self.training and self.replayed_maps():
+            return self.read_replayed(batch, days, cell)
+        properties = [self.cells("properties")[cell]]
+        properties.append(self.cells("observation_properties")[batch.number])
+        return self.cells("sea_ice")[days.flatten()].reshape(days.shape), torch.cat(properties, 1)
+
+    def read_replayed(self, batch, days, cell):
+        """As :meth:`look_up`, of maps that replay: they take the steps that they have missed."""
+        sea_ice = np.empty((days.numel(), 1), "float32")
+        properties = np.empty((len(cell), self.network_properties), "float32")
+        self.sea_ice.read(days.flatten().numpy(), self.clock, sea_ice)
+        self.properties.read(cell.numpy(), self.clock, properties)
+        self.observation_properties.read(
+            batch.number.numpy(), self.clock, properties, self.config.n_properties
+        )
+        return torch.from_numpy(sea_ice).reshape(days.shape), torch.from_numpy(properties)
 
     def lead_back(self, seen, gradients):
         """Give the maps the gradients of what :meth:`look_up` gave last."""
         if not self.replayed_maps():
             torch.autograd.backward(seen, gradients)
             return
-        by_days, by_properties = gradients
-        self.sea_ice.visit[1].grad = by_days.reshape(-1, 1)
-        shared = self.config.n_properties
-        self.properties.visit[1].grad = by_properties[:, :shared]
-        self.observation_properties.visit[1].grad = by_properties[:, shared:]
+        by_days, by_properties = (gradient.numpy() for gradient in gradients)
+        self.sea_ice.lead_back(by_days.reshape(-1, 1))
+        self.properties.lead_back(by_properties)
+        self.observation_properties.lead_back(by_properties)
 
     def simulate_batch(self, batch):
         """The Simulation of a Batch."""

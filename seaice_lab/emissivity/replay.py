@@ -23,6 +23,7 @@ FORGOTTEN = 256  # steps after which nothing is left of m: 0.9^256 is 2e-12
 TERMS = 7  # of the series in Clock; the first one left out is below 1e-12 of a step
 LANES = 64  # cells replayed side by side
 CHUNK = 256  # cells caught up together
+FIRST = np.zeros(1, np.int64)  # the row of a map of one cell
 
 # The hump that makes a little ice costly (version 2): between 0 and 0.3, highest at 0.15.
 HUMP_END, HUMP_TOP, HUMP_SLOPE = 0.3, 0.15, 0.2
@@ -87,52 +88,88 @@ class ReplayedMap(nn.Module):
     def __init__(self, initial, pull=lambda: (0.0, 0.0), bounded=False):
         super().__init__()
         self.width = initial.shape[1]
-        state = torch.zeros(len(initial), 4 * self.width + 1, dtype=initial.dtype)
+        # made by NumPy, whose large arrays stand on large pages: visits jump about in them
+        state = np.zeros((len(initial), 4 * self.width + 1), initial.detach().numpy().dtype)
         state[:, : self.width] = initial
-        self.register_buffer("state", state)
+        self.register_buffer("state", torch.from_numpy(state))
         self.pull, self.bounded = pull, bounded
-        self.visit = [None, None]  # rows read last and their values; attributes are slow to set
+        self.visit = {}  # what was read last, until its step; attributes are slow to set
 
     @property
     def value(self):
         """The values of all cells, (cell, K)."""
         return self.state[:, : self.width]
 
-    def read(self, rows, clock):
-        """Values of some cells, (row, K), at the step of the clock; keeps their gradient.
+    def read(self, rows, clock, into, column=0):
+        """Write values of some cells, at the step of the clock, into columns of an array.
 
         Parameters
         ----------
-        rows : Tensor of int64 (row,)
-        clock : Clock or None
-            Without one the values are read as they are.
+        rows : ndarray of int64 (row,)
+        clock : Clock
+        into : ndarray (row, value)
+            Receives them from ``column`` on.
+        column : int
         """
-        if clock is None:
-            return self.value[rows]
         self.catch_up(rows, clock)
-        leaf = self.value[rows].requires_grad_()
-        self.visit[:] = rows, leaf
-        return leaf
+        copy_cells(rows, self.state.numpy(), self.width, into, column)
+        self.visit.update(rows=rows, column=column)
+
+    def lead_back(self, gradient):
+        """Keep the gradient of what :meth:`read` wrote, an array of the same shape."""
+        self.visit["gradient"] = gradient
 
     def catch_up(self, rows, clock):
         """Take the steps that some cells have missed."""
         if self.width:
-            catch_up(rows.numpy(), self.state.numpy(), self.width, clock.steps, clock.moments,
+            catch_up(rows, self.state.numpy(), self.width, clock.steps, clock.moments,
                      clock.alphas, clock.decays, *self.pull(), self.bounded)  # fmt: skip
 
     def catch_up_all(self, clock):
         """Take the steps that any cell has missed."""
-        self.catch_up(torch.arange(len(self.state)), clock)
+        self.catch_up(np.arange(len(self.state)), clock)
 
     def step(self, clock):
         """Take the step that the clock has just counted, for the cells read last."""
-        rows, leaf = self.visit
         if self.width:
-            take_step(
-                rows.numpy(), leaf.grad.numpy(), self.state.numpy(), self.width,
-                clock.steps, clock.alphas[clock.steps], *self.pull(), self.bounded,
-            )  # fmt: skip
-        self.visit[:] = None, None
+            take_step(*self.visit.values(), self.state.numpy(), self.width, clock.steps,
+                      clock.alphas[clock.steps], self.pull(), self.bounded)  # fmt: skip
+        self.visit.clear()
+
+
+class ReplayedAdam(torch.optim.Optimizer):
+    """Adam of maps that replay, and of one vector that every batch sees.
+
+    Parameters
+    ----------
+    vector : Parameter (weight,)
+    maps : list of ReplayedMap
+    clock : Clock
+        Counts the steps.
+    """
+
+    def __init__(self, vector, maps, clock):
+        super().__init__([vector], {"lr": clock.learning_rate, "betas": (BETA1, BETA2)})
+        self.vector, self.maps, self.clock = vector, maps, clock
+        # as a map of one cell: its values, means, squares, sums and step
+        self.state[vector]["row"] = torch.zeros(1, 4 * len(vector) + 1, dtype=vector.dtype)
+
+    @torch.no_grad()
+    def step(self):
+        """Take one step with the gradients that the vector and the maps hold."""
+        self.clock.tick()
+        for part in self.maps:
+            part.step(self.clock)
+        row, values = self.state[self.vector]["row"].numpy(), self.vector.numpy()
+        row[0, : len(values)] = values
+        take_step(
+            FIRST, 0, self.vector.grad.numpy()[None], row, len(values), self.clock.steps,
+            self.clock.alphas[self.clock.steps], (0.0, 0.0), False,
+        )  # fmt: skip
+        values[:] = row[0, : len(values)]
+
+    def zero_grad(self, set_to_none=True):
+        """Nothing: every step brings gradients of its own."""
 
 
 @njit(cache=True, error_model="numpy")
@@ -260,20 +297,29 @@ def replay(rows, state, steps, alphas, outside, low, bounded):
 
 
 @njit(cache=True, error_model="numpy")
-def take_step(rows, grad, state, width, steps, alpha, outside, low, bounded):
+def copy_cells(rows, state, width, into, column):
+    """Write the values of some rows into columns of an array."""
+    for at in range(len(rows)):
+        for item in range(width):
+            into[at, column + item] = state[rows[at], item]
+
+
+@njit(cache=True, error_model="numpy")
+def take_step(rows, column, gradient, state, width, steps, alpha, pull, bounded):
     """Take a step of Adam with the gradient of some rows, in place.
 
-    A cell may stand several times in ``rows``; its gradients are summed.
+    A cell may stand several times in ``rows``; its gradients, in the columns from ``column`` on,
+    are summed. ``pull`` are the two strengths of :func:`penalty_gradient`.
     """
     for at in range(len(rows)):
         for item in range(width):
-            state[rows[at], 3 * width + item] += grad[at, item]
+            state[rows[at], 3 * width + item] += gradient[at, column + item]
     for row in rows:
         if state[row, 4 * width] == steps:
             continue
         for item in range(width):
             w, m, v = state[row, item], state[row, width + item], state[row, 2 * width + item]
-            g = state[row, 3 * width + item] + penalty_gradient(w, outside, low)
+            g = state[row, 3 * width + item] + penalty_gradient(w, pull[0], pull[1])
             state[row, 3 * width + item] = 0
             m += (1 - BETA1) * (g - m)
             v += (1 - BETA2) * (g * g - v)

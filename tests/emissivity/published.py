@@ -9,7 +9,8 @@ import xarray as xr
 
 from seaice_lab.emissivity.model import Batch, EmpiricalState, ModelConfig
 from seaice_lab.emissivity.observations import prepare
-from seaice_lab.emissivity.replay import Clock
+from seaice_lab.emissivity.replay import Clock, ReplayedAdam
+from seaice_lab.emissivity.train import differentiate, one_vector
 from seaice_lab.training import FitConfig, adamw, set_epsilon
 
 DATA = Path(__file__).parents[1] / "data" / "emissivity"
@@ -114,18 +115,27 @@ def run_steps(model, seen, steps, rate=1e-3):
     """Train on contiguous batches in file order; yields the terms before every step."""
     model.train()
     model.clock = Clock(rate)
-    optimiser, _ = adamw(model, FitConfig(learning_rate=rate, weight_decay=0.0), 1)
+    if model.replayed_maps():
+        vector = one_vector(model)
+        differentiated = differentiate(model, vector, "never", BATCH)
+        optimiser = ReplayedAdam(vector, model.replayed_maps(), model.clock)
+    else:
+        config = FitConfig(learning_rate=rate, weight_decay=0.0)
+        optimiser = adamw(model.parameters(), config)
     firsts = range(0, seen.size, BATCH)
     for step in range(steps):
         first = firsts[step % len(firsts)]
-        parts = cost(model, batch(seen, first, first + BATCH))
-        optimiser.zero_grad()
-        sum(parts.values()).backward()
+        part = batch(seen, first, first + BATCH)
+        if model.replayed_maps():
+            looked_up = model.look_up(part)
+            _, parts, gradients = differentiated(*looked_up, *part[1:])
+            model.lead_back(looked_up, gradients)
+        else:
+            parts = cost(model, part)
+            optimiser.zero_grad()
+            sum(parts.values()).backward()
         optimiser.step()
         set_epsilon(optimiser, step + 1)
-        model.clock.tick()
-        for part in model.replayed_maps():
-            part.step(model.clock)
         yield {name: value.item() for name, value in parts.items()}
     for part in model.replayed_maps():
         part.catch_up_all(model.clock)
