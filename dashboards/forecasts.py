@@ -42,6 +42,12 @@ def page(library, address):
     return view.controls, view.main
 
 
+class LeadPlayer(pn.widgets.Player):
+    """A player that is answered soon."""
+
+    _debounce = 5  # ms to wait for further changes, of 50: still skips what a drag has passed
+
+
 class ForecastView:
     """The page of one session: its widgets, its maps, and what changes when."""
 
@@ -57,7 +63,7 @@ class ForecastView:
         )
         self.variable = pn.widgets.Select(name="Variable")
         self.start = pn.widgets.Select(name="Start")
-        self.lead = pn.widgets.Player(
+        self.lead = LeadPlayer(
             name="Lead time", start=0, end=1, interval=400, loop_policy="loop", value=0,
             show_loop_controls=False, show_value=False, scale_buttons=0.9,
             visible_buttons=["first", "previous", "play", "pause", "next", "last"],
@@ -220,9 +226,6 @@ class ForecastView:
             return
         variable, start, lead = self.at()
         days = lead / DAY
-        self.when.object = (
-            f"<b>+{days:g} days</b><br>valid {moment(np.datetime64(start) + lead)} UTC"
-        )
         self.values, reasons = {}, {}
         for source in (TRUTH, *self.compared()):
             try:
@@ -232,6 +235,9 @@ class ForecastView:
         self.png.disabled = self.netcdf.disabled = TRUTH not in self.values
         with pn.io.hold():
             self.paint()
+            self.when.object = (
+                f"<b>+{days:g} days</b><br>valid {moment(np.datetime64(start) + lead)} UTC"
+            )
             for key, note in self.notes.items():
                 parts = key if isinstance(key, tuple) else (key,)
                 reason = " ".join(reasons[part] for part in parts if part in reasons)

@@ -183,13 +183,16 @@ def polar_map(scene, scale, title, units):
 
 def colour_bar(scale, label):
     """A horizontal colour bar of its own, with the quantity and its unit."""
+    own = scale.clone()  # one that colours pictures has its bar painted with each of them
+    for end in ("low", "high"):
+        scale.js_link(end, own, end)
     bar = figure(height=58, sizing_mode="stretch_width", toolbar_location=None, min_border=0,
                  min_border_left=24, min_border_right=24, outline_line_color=None,
                  x_range=(0, 1), y_range=(0, 1))  # fmt: skip
     bar.axis.visible = bar.grid.visible = False
     bar.scatter([], [])  # a figure without a glyph is warned of
     bar.add_layout(
-        ColorBar(color_mapper=scale, title=label, orientation="horizontal", height=12,
+        ColorBar(color_mapper=own, title=label, orientation="horizontal", height=12,
                  width="auto", padding=4, title_text_font_size=FONT_SIZE,
                  title_text_font_style="normal", major_label_text_font_size="11px",
                  border_line_color=None, background_fill_alpha=0), "below",
