@@ -1,15 +1,38 @@
 """The state of a page in its address: a link shows to another person what one sees."""
 
-from collections.abc import Mapping
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote
 
 import panel as pn
+from bokeh.models import CustomJS, TextInput
 
 NONE = "-"  # a list of nothing
 LONGEST = 2000  # characters of a value that are looked at
 NAMES = ("page", "runs", "references", "variable", "start", "lead", "cell", "low", "high", "wide",
          "view", "score", "run", "emissivity_run", "tag", "day", "sensor", "point",
          "difference")  # fmt: skip
+# The address follows the bar: another page is a step of the browser's history, another choice is
+# not. It is written once a change has rested: browsers refuse more than some writes a second.
+FOLLOW = """
+const page = (search) => new URLSearchParams(search).get("page")
+let shown = page(bar.value)
+let resting
+const write = () => {
+    const next = page(bar.value)
+    history[next === shown ? "replaceState" : "pushState"](null, "", bar.value)
+    shown = next
+}
+write()
+bar.properties.value.change.connect(() => {
+    clearTimeout(resting)
+    if (page(bar.value) === shown) resting = setTimeout(write, 200)
+    else write()
+})
+addEventListener("popstate", () => {
+    clearTimeout(resting)
+    shown = page(location.search)
+    bar.value = location.search
+})
+"""
 
 
 class Address:
@@ -20,19 +43,27 @@ class Address:
     """
 
     def __init__(self):
-        given: Mapping = pn.state.session_args or {}
-        self.values = {
-            name: given[name][0][:LONGEST].decode("utf-8", "replace")
-            for name in NAMES
-            if name in given
-        }
-        if pn.state.location is not None:
-            pn.state.location.param.watch(self.keep, "search")
+        self.bar = TextInput(visible=False)  # holds the address on its way to the browser and back
+        given = pn.state.session_args or {}
+        self.read({name: parts[0].decode("utf-8", "replace") for name, parts in given.items()})
+        if pn.state.curdoc is not None:
+            follow = CustomJS(args={"bar": self.bar}, code=FOLLOW)
+            pn.state.curdoc.js_on_event("document_ready", follow)
 
-    def keep(self, event):
-        """Put ours in place of the address that a page reports once it has loaded."""
-        if event.new != self.search():
-            pn.state.curdoc.add_next_tick_callback(self.put)
+    def read(self, given):
+        """Take the values that are known from others' texts by name."""
+        self.values = {name: given[name][:LONGEST] for name in NAMES if name in given}
+
+    def on_return(self, show):
+        """Call ``show()`` when the browser has gone back or forward."""
+
+        def look(_attribute, _old, new):
+            if new != self.search():
+                given = parse_qs(new.removeprefix("?"))
+                self.read({name: parts[0] for name, parts in given.items()})
+                show()
+
+        self.bar.on_change("value", look)
 
     def one(self, name, options, default=None):
         """The value of a name if it is among the options (by their text), else the default."""
@@ -72,8 +103,7 @@ class Address:
                 self.values.pop(name, None)
             else:
                 self.values[name] = str(text)
-        if pn.state.location is not None:
-            pn.state.location.search = self.search()
+        self.bar.value = self.search()
 
     def search(self):
         """The values as they stand in an address."""

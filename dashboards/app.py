@@ -45,12 +45,21 @@ def session(library):
         finally:
             place.loading = False
 
+    def show_again():
+        name = address.one("page", PAGES, PAGES[0])
+        if name == tabs.value:
+            show(name)
+        tabs.value = name
+
     tabs.param.watch(lambda event: show(event.new), "value")
     show(chosen)
+    address.on_return(show_again)
     title = pn.pane.HTML(
         "<h1 style='margin:0;font-size:18px;color:white'>Sea-Ice Lab</h1>", width=130
     )
-    header = pn.Row(title, tabs, stylesheets=[HEADER], sizing_mode="stretch_width", margin=0)
+    header = pn.Row(
+        title, tabs, address.bar, stylesheets=[HEADER], sizing_mode="stretch_width", margin=0
+    )
     return pn.Column(header, place, sizing_mode="stretch_width", margin=0)
 
 
@@ -107,6 +116,7 @@ def serve(folder, port=5006, address="localhost", websocket_origin=None, prefix=
         server = pn.serve(
             {"/": lambda: session(library)}, port=port, address=address, title="Sea-Ice Lab",
             websocket_origin=list(websocket_origin or ()) or None, prefix=prefix, show=False,
+            location=False,  # `dashboards.address` keeps it
             extra_patterns=[("/notebook", Notebook, {"library": library})],
             unused_session_lifetime=60_000, check_unused_sessions=30_000,
             start=False, verbose=False,

@@ -48,6 +48,18 @@ def test_other_pages_bear_hostile_addresses(name, page, served):
     until(lambda: page.locator("canvas").count() >= 1)
 
 
+@pytest.mark.parametrize("case", QUERIES)
+def test_going_back_to_a_hostile_address_shows_an_ordinary_page(case, page, served):
+    go(page, served, page="runs")
+    page.get_by_role("cell", name="coarse").wait_for()
+    page.evaluate("(query) => history.replaceState(null, '', '?' + query)", QUERIES[case])
+    page.evaluate("history.pushState(null, '', '?page=runs')")
+    page.evaluate("history.back()")
+    until(lambda: page.locator("canvas").count() >= 3)
+    until(lambda: state(page).get("page") == "forecasts" and state(page).get("lead"))
+    assert 12 <= float(state(page)["lead"]) <= 96
+
+
 def test_an_address_too_long_is_refused_and_the_server_stays_up(page, served):
     try:
         with urllib.request.urlopen(f"{served.url}?runs={'a' * 200_000}", timeout=20) as answer:

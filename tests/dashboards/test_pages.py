@@ -33,3 +33,26 @@ def test_the_tabs_lead_to_every_page(page, served):
         until(lambda name=name: state(page).get("page") == name)
         until(lambda count=count: page.locator("canvas").count() >= count)
     until(lambda: not images(page))  # no earlier page is still there
+
+
+def test_back_and_forward_lead_through_the_pages_with_what_was_chosen(page, served):
+    go(page, served, page="forecasts", runs="b", lead=24)
+    page.locator("input[type=range]").press("ArrowRight")
+    until(lambda: state(page)["lead"] == "36")
+    page.get_by_role("button", name="Scores").click()
+    until(lambda: "score" in state(page))
+    score = page.get_by_label("Score", exact=True)
+    score.select_option(index=1)
+    until(lambda: state(page)["score"] == "bias")
+    page.get_by_role("button", name="Runs", exact=True).click()
+    page.get_by_role("cell", name="coarse").wait_for()
+    page.evaluate("history.back()")
+    score.wait_for()
+    assert score.evaluate("(select) => select.selectedIndex") == 1
+    assert state(page)["page"] == "scores" and state(page)["score"] == "bias"
+    page.evaluate("history.back()")
+    until(lambda: "b" in images(page))
+    assert page.get_by_text("+1.5 days").count() == 1 and state(page)["lead"] == "36"
+    page.evaluate("history.go(2)")
+    page.get_by_role("cell", name="coarse").wait_for()
+    assert state(page)["page"] == "runs"

@@ -166,7 +166,8 @@ def test_jupyterlab_has_an_icon_that_opens_the_dashboard(chromium, lab):
     before = images(page)["a"]
     page.locator("input[type=range]").press("ArrowRight")
     until(lambda: not (images(page)["a"][20:30] == before[20:30]).all())
-    assert state(page)["lead"] == "24" and page.evaluate("location.href").startswith(url)
+    until(lambda: state(page)["lead"] == "24")
+    assert page.evaluate("location.href").startswith(url)
     page.goto(f"{url}seaice_lab/?page=runs&run=a")
     settled(page)
     with context.expect_page() as opened:
