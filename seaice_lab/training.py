@@ -86,7 +86,7 @@ class Process:
 
 def fit(
     model, train_batches, validation_batches, loss, config, run, process, steps, show=True,
-    optimiser=None, after_step=None, after_epoch=None,
+    optimiser=None, after_step=None, after_epoch=None, ahead=2,
 ):  # fmt: skip
     """Train a model and keep its best weights.
 
@@ -118,6 +118,8 @@ def fit(
     after_epoch : callable, optional
         Called with the number of the epoch that has been trained, before it is validated; gives a
         dict of more numbers for the history.
+    ahead : int
+        Batches that a background thread makes ahead; 0 makes each when it is needed.
 
     Returns
     -------
@@ -158,13 +160,14 @@ def fit(
         while state["epoch"] < config.epochs and state["since_best"] < config.patience:
             began, learning_rate = time.perf_counter(), schedule.get_last_lr()[0]
             model.train()
-            batches = train_batches(state["epoch"])
+            batches = prefetch(train_batches(state["epoch"]), ahead)
             train = run_epoch(forward, batches, loss, config, process, optimiser, stepped)
             model.eval()
             more = {} if after_epoch is None else after_epoch(state["epoch"])
             with torch.no_grad():
                 # uncompiled: a second graph would cost more than it saves
-                validation = run_epoch(averaged, validation_batches(), loss, config, process)
+                batches = prefetch(validation_batches(), ahead)
+                validation = run_epoch(averaged, batches, loss, config, process)
             judged = validation.get("loss", -float("inf"))
             better = not validation or judged < state["best"]
             state["epoch"] += 1
@@ -211,7 +214,7 @@ def run_epoch(model, batches, loss, config, process, optimiser=None, after_step=
     autocast = torch.autocast(
         process.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"
     )
-    for batch in prefetch(batches):
+    for batch in batches:
         batch = [part.to(process.device, non_blocking=True) for part in batch]
         if optimiser is not None:
             optimiser.zero_grad(set_to_none=True)
@@ -306,7 +309,10 @@ def factor(config, step, steps_per_epoch):
 
 
 def prefetch(batches, ahead=2):
-    """Make batches in a background thread, a few ahead of the one in use."""
+    """Make batches in a background thread, some ahead of the one in use; 0: without a thread."""
+    if not ahead:
+        yield from batches
+        return
     ready, stop = queue.Queue(ahead), threading.Event()
     end = object()
 

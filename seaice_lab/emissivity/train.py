@@ -177,7 +177,7 @@ def train(config, run, show=True):
         optimiser, after_step = training.adamw(parameters, fit), state.hold_bounds
     return training.fit(
         state, of_epoch, held_out, loss, fit, run, process, steps, show, optimiser,
-        after_step, after_epoch,
+        after_step, after_epoch, ahead=0 if replayed else 2,
     )  # fmt: skip
 
 
