@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+import shapely
 from bokeh.models import (
     ColorBar,
     ColumnDataSource,
@@ -26,7 +27,6 @@ from bokeh.models import (
 from bokeh.plotting import figure
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
-from shapely import Polygon
 
 from seaice_lab import grid, maps
 from seaice_lab.plots import COLOURS
@@ -90,28 +90,47 @@ def scene(raster, window=None):
         "x": [raster.x[0] - side / 2], "y": [raster.y[0] - side / 2],
         "dw": [len(raster.x) * side], "dh": [len(raster.y) * side],
     }  # fmt: skip
+    covered = None
+    if len(raster.coast):  # the mask shows the land
+        x, y, wide, high = (mask[name][0] for name in ("x", "y", "dw", "dh"))
+        covered = (x, y, x + wide, y + high)
     style = {"line_color": "#555555", "line_alpha": 0.4, "line_dash": "dotted"}
     return Scene(
         raster,
         Range1d(west, east, name="east", reset_start=ends[0], reset_end=ends[1]),
         Range1d(south, north, name="north", reset_start=ends[2], reset_end=ends[3]),
-        _joined(_land(ends)),
+        _joined(_land(ends, covered)),
         ColumnDataSource(mask),
         _joined(maps.graticule()),
-        _joined(raster.coast),
+        _joined(_coast(raster.coast)),
         ColumnDataSource({"x": [], "y": []}),
         (Span(dimension="width", **style), Span(dimension="height", **style)),
     )
 
 
 @lru_cache(maxsize=8)
-def _land(extent):
-    """Land as rings in km, no finer than a map shows: all of it is painted with every picture."""
-    pixel = (extent[1] - extent[0]) / PIXELS
+def _land(extent, covered):
+    """Land as rings in km, all of which is painted with every picture: hence few points.
+
+    It is no finer than a map of the extent shows, coarse beyond, and left out where a grid covers
+    it (west, south, east, north).
+    """
+    west, east, south, north = extent
+    pixel, near = (east - west) / PIXELS, shapely.box(west, south, east, north)
     rings = [ring / 1e3 for ring in grid.land_polygons()]
-    rings = [ring for ring in rings if maps.overlaps(ring, extent)]
-    shapes = [Polygon(ring).simplify(pixel) for ring in rings]
-    return [np.asarray(shape.exterior.coords) for shape in shapes if shape.area > pixel**2]
+    whole = np.array([shapely.Polygon(ring) for ring in rings if maps.overlaps(ring, extent)])
+    fine, coarse = (shapely.buffer(shapely.simplify(whole, size * pixel), 0) for size in (1, 8))
+    shapes = [*shapely.intersection(fine, near), *shapely.difference(coarse, near)]
+    if covered is not None:
+        shapes = shapely.difference(shapes, shapely.box(*covered))
+    shapes = [shape for shape in shapely.get_parts(shapes) if shape.area > pixel**2]
+    return [shapely.get_coordinates(shapely.get_exterior_ring(shape)) for shape in shapes]
+
+
+def _coast(segments):
+    """Segments (n, 2, 2) as long lines, which are painted faster."""
+    lines = shapely.line_merge(shapely.multilinestrings(shapely.linestrings(segments)))
+    return [shapely.get_coordinates(line) for line in shapely.get_parts(shapely.simplify(lines, 0))]
 
 
 def _joined(lines):
