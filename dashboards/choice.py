@@ -1,12 +1,16 @@
 """Choosing runs, references and a lead time: the same on every page, kept in the address."""
 
+from typing import NamedTuple
+
 import numpy as np
 import panel as pn
 
 from dashboards.layout import remark, several, tell
 from seaice_lab.errors import InputError
+from seaice_lab.surrogate.baselines import REFERENCES
 
 MOST_RUNS = 4
+TRUTH = "Truth"
 HOUR = np.timedelta64(1, "h")
 
 
@@ -55,6 +59,28 @@ class RunChoice:
 def readable(known):
     """Options of a widget: names with spaces for names with underscores."""
     return {name.replace("_", " ").capitalize(): name for name in known}
+
+
+class Source(NamedTuple):
+    """Whose values a map shows: truth, a reference, or a run, which may be called like them."""
+
+    name: str
+    is_run: bool = False
+
+
+TRUE = Source(TRUTH)
+
+
+def titled(runs):
+    """Titles of runs by name: their names, unless truth or a reference is called so."""
+    taken = {name.replace("_", " ").casefold() for name in (TRUTH, *REFERENCES)}
+    titles = {}
+    for run in runs:
+        title = run
+        while title.replace("_", " ").casefold() in taken or title in titles.values():
+            title = f"run {title}"
+        titles[run] = title
+    return titles
 
 
 class LeadChoice:

@@ -1,18 +1,14 @@
 """Forecasts: truth, forecasts and their differences as linked maps, and one cell through time."""
 
-import io
-import re
-
 import numpy as np
-import pandas as pd
 import panel as pn
 import xarray as xr
 from bokeh.events import RangesUpdate, Tap
 from bokeh.models import Span
 
-from dashboards.choice import HOUR, MOST_RUNS, readable
+from dashboards.choice import HOUR, MOST_RUNS, TRUE, TRUTH, Source, readable, titled
+from dashboards.downloads import as_fields, as_figure
 from dashboards.layout import bare, cards, controls, notice, remark, several, tell
-from dashboards.products import as_netcdf
 from seaice_lab import charts, maps, names, rasters
 from seaice_lab.errors import InputError
 from seaice_lab.plots import COLOURS
@@ -20,7 +16,6 @@ from seaice_lab.surrogate.baselines import REFERENCES
 
 DAY = np.timedelta64(1, "D")
 SETTLE_MS = 120  # between a change of the view and its picture
-TRUTH = "Truth"
 MOST_OF_ERRORS = 0.98  # of the cells lie within the colours of differences at the last lead time
 
 
@@ -69,7 +64,7 @@ class ForecastView:
             visible_buttons=["first", "previous", "play", "pause", "next", "last"],
         )  # fmt: skip
         self.when = pn.pane.HTML(css_classes=["when"])
-        self.low = pn.widgets.FloatInput(name="Colours from", step=0.1, width=58)
+        self.low = pn.widgets.FloatInput(name="Colours from", step=0.1, width=74)
         self.high = pn.widgets.FloatInput(name="to", step=0.1, width=58)
         self.wide = pn.widgets.FloatInput(name="Diff. ±", step=0.1, start=1e-6, width=58)
         self.png = pn.widgets.FileDownload(
@@ -168,14 +163,14 @@ class ForecastView:
         self.scale = charts.colours(known.colour_map, (self.low.value, self.high.value))
         self.contrast = charts.colours(maps.DIFFERENCE_MAP, (-self.wide.value, self.wide.value))
         self.sources, self.notes = {}, {}
-        truth = self.map_of(TRUTH, TRUTH, self.scale)
+        truth = self.map_of((TRUE,), TRUTH, self.scale)
         self.probe = pn.Column(sizing_mode="stretch_width", min_height=250)
         shown = [pn.Column(truth, self.probe, sizing_mode="stretch_width")]
         for source in self.compared():
-            title = source.replace("_", " ")
+            title = self.title(source)
             shown.append(pn.Column(
-                self.map_of(source, title, self.scale),
-                self.map_of((source, TRUTH), f"{title} \N{MINUS SIGN} truth", self.contrast),
+                self.map_of((source,), title, self.scale),
+                self.map_of((source, TRUE), f"{title} \N{MINUS SIGN} truth", self.contrast),
                 sizing_mode="stretch_width",
             ))  # fmt: skip
         bars = pn.Row(
@@ -188,20 +183,27 @@ class ForecastView:
 
     def compared(self):
         """What is compared with the truth: runs, then references."""
-        return [*self.runs.value, *self.references.value]
+        runs = [Source(name, True) for name in self.runs.value]
+        return runs + [Source(name) for name in self.references.value]
+
+    def title(self, source):
+        """The name of a source as it is shown, unlike those of all others."""
+        if source.is_run:
+            return titled(self.runs.value)[source.name]
+        return source.name.replace("_", " ")
 
     def usual_difference(self):
         """Half-width of the colours of differences: rounded, from the last lead time."""
         variable, start, _ = self.at()
         try:
-            error = self.frame(self.runs.value[0], variable, start, self.leads[-1])
-            error = error - self.frame(TRUTH, variable, start, self.leads[-1])
+            error = self.frame(self.compared()[0], variable, start, self.leads[-1])
+            error = error - self.frame(TRUE, variable, start, self.leads[-1])
         except InputError:
             return 1.0
         return maps.round_up(float(np.nanquantile(np.abs(error), MOST_OF_ERRORS)))
 
     def map_of(self, key, title, scale):
-        """A linked map, and the line under it that says why it is empty."""
+        """A linked map of a source or of the difference of two; a line says why it is empty."""
         units = names.variable(self.variable.value).units
         drawn, source = charts.polar_map(self.scene, scale, title, units)
         drawn.on_event(Tap, self.tap)
@@ -213,12 +215,12 @@ class ForecastView:
     def frame(self, source, variable, start, lead):
         """Values (y, x) of the truth, a run or a reference."""
         first = self.runs.value[0]
-        if source == TRUTH:
+        if source == TRUE:
             return self.library.truth_frame(first, variable, start, lead)
-        if source in self.runs.value:
-            self.library.check(source, variable, first)
-            return self.library.frame(source, variable, start, lead)
-        return self.library.reference_frame(source, first, variable, start, lead)
+        if source.is_run:
+            self.library.check(source.name, variable, first)
+            return self.library.frame(source.name, variable, start, lead)
+        return self.library.reference_frame(source.name, first, variable, start, lead)
 
     def change(self, probe=False):
         """Put the values of the chosen start and lead time on the maps."""
@@ -227,21 +229,19 @@ class ForecastView:
         variable, start, lead = self.at()
         days = lead / DAY
         self.values, reasons = {}, {}
-        for source in (TRUTH, *self.compared()):
+        for source in (TRUE, *self.compared()):
             try:
                 self.values[source] = self.frame(source, variable, start, lead)
             except InputError as error:
                 reasons[source] = str(error)
-        self.png.disabled = self.netcdf.disabled = TRUTH not in self.values
+        self.png.disabled = self.netcdf.disabled = TRUE not in self.values
         with pn.io.hold():
             self.paint()
             self.when.object = (
                 f"<b>+{days:g} days</b><br>valid {moment(np.datetime64(start) + lead)} UTC"
             )
             for key, note in self.notes.items():
-                parts = key if isinstance(key, tuple) else (key,)
-                reason = " ".join(reasons[part] for part in parts if part in reasons)
-                tell(note, reason)
+                tell(note, " ".join(reasons[source] for source in key if source in reasons))
             if probe:
                 self.draw_probe()
             elif hasattr(self, "now"):
@@ -251,13 +251,11 @@ class ForecastView:
     def paint(self):
         """Send the pictures of the values there are, in the window that is looked at."""
         for key, source in self.sources.items():
-            if isinstance(key, tuple):
-                one, other = (self.values.get(part) for part in key)
-                values = None if one is None or other is None else one - other
-            else:
-                values = self.values.get(key)
-            if values is None:
+            parts = [self.values[part] for part in key if part in self.values]
+            if len(parts) < len(key):
                 values = np.full(self.raster.source.max() + 1, np.nan, "float32")
+            else:
+                values = parts[0] if len(parts) == 1 else parts[0] - parts[1]
             source.data = rasters.picture(self.raster, values, self.window)
 
     def zoom(self, event):
@@ -311,12 +309,12 @@ class ForecastView:
         variable, start, _ = self.at()
         known = names.variable(variable)
         series = {}
-        for source in (TRUTH, *self.compared()):
+        for source in (TRUE, *self.compared()):
             try:
                 values, leads = self.through_time(source, variable, start, row, column)
             except InputError:
                 continue  # the map beside it says why
-            series[source.replace("_", " ")] = (leads / DAY, values)
+            series[self.title(source)] = (leads / DAY, values)
         latitude, longitude = (float(dataset[c].values[row, column])
                                for c in ("latitude", "longitude"))  # fmt: skip
         title = f"{latitude:.2f}°N {abs(longitude):.2f}°{'W' if longitude < 0 else 'E'}"
@@ -332,13 +330,13 @@ class ForecastView:
     def through_time(self, source, variable, start, row, column):
         """Values and lead times at one cell."""
         first = self.runs.value[0]
-        if source == TRUTH:
+        if source == TRUE:
             return self.library.truth_series(first, variable, start, row, column), self.leads
-        if source in self.runs.value:
-            self.library.check(source, variable, first)
-            values = self.library.series(source, variable, start, row, column)
+        if source.is_run:
+            self.library.check(source.name, variable, first)
+            values = self.library.series(source.name, variable, start, row, column)
             return values.values, values.lead_time.values
-        values = self.library.reference_series(source, first, variable, start, row, column)
+        values = self.library.reference_series(source.name, first, variable, start, row, column)
         return values, self.leads
 
     def recolour(self):
@@ -362,46 +360,27 @@ class ForecastView:
         self.png.filename, self.netcdf.filename = f"{stem}.png", f"{stem}.nc"
 
     def fields(self):
-        """What the maps show, with one start and lead time, as labelled arrays by source."""
+        """What the maps show, with one start and lead time, as labelled arrays by title."""
         variable, start, lead = self.at()
         dataset = self.library.forecast(self.runs.value[0])
         place = dataset[variable].isel(init_time=0, lead_time=0).coords
         coords = {name: place[name] for name in ("y", "x", "latitude", "longitude", "ocean")
                   if name in place}  # fmt: skip
         coords |= {"init_time": np.datetime64(start, "ns"), "lead_time": [lead]}
+        like = {"coords": coords, "dims": ("lead_time", "y", "x"), "name": variable,
+                "attrs": names.attributes(variable)}  # fmt: skip
         return {
-            source: xr.DataArray(values[None], coords, ("lead_time", "y", "x"), variable,
-                                 names.attributes(variable))
+            self.title(source): xr.DataArray(values[None], **like)
             for source, values in self.values.items()
-        }  # fmt: skip
+        }
 
     def write_png(self):
         """The maps as a figure for print."""
-        import matplotlib.pyplot as plt
-
-        fields = self.fields()
-        truth = fields.pop(TRUTH)
-        figure = maps.field_panels(
-            truth, {name.replace("_", " "): field for name, field in fields.items()},
-            [pd.Timedelta(self.at()[2])], truth.ocean,
-            colour_range=(self.low.value, self.high.value), widest=self.wide.value,
-        )  # fmt: skip
-        target = io.BytesIO()
-        figure.savefig(target, format="png", dpi=200)
-        plt.close(figure)
-        target.seek(0)
-        return target
+        return as_figure(self.fields(), (self.low.value, self.high.value), self.wide.value)
 
     def write_netcdf(self):
         """The fields as CF NetCDF."""
-        made = xr.Dataset()
-        for source, field in self.fields().items():
-            name = f"{field.name}_{re.sub(r'[^0-9A-Za-z]', '_', source)}"
-            while name in made:  # runs "a/b" and "a_b"
-                name += "_"
-            made[name] = field.assign_attrs(long_name=source)
-        made.attrs = {"Conventions": names.CONVENTIONS, "title": "Forecasts and truth"}
-        return as_netcdf(made)
+        return as_fields(self.fields())
 
 
 def moment(time):

@@ -8,7 +8,7 @@ import pandas as pd
 import panel as pn
 from bokeh.models import Range1d
 
-from dashboards.choice import LeadChoice, RunChoice
+from dashboards.choice import LeadChoice, RunChoice, titled
 from dashboards.layout import bare, cards, controls, notice
 from seaice_lab import charts
 from seaice_lab.diagnostics.tables import pool_by_month
@@ -77,7 +77,8 @@ def page(library, address):
 
 def sources_of(tables, references, name):
     """What is drawn: (table, source) by label; references are those of the first run."""
-    found = {run: (table, "forecast") for run, table in tables.items()}
+    titles = titled(tables)
+    found = {titles[run]: (table, "forecast") for run, table in tables.items()}
     first = next(iter(tables.values()))
     for reference in references:
         if reference in first.source:

@@ -2,7 +2,7 @@
 
 import panel as pn
 
-from dashboards.choice import RunChoice
+from dashboards.choice import RunChoice, titled
 from dashboards.forecasts import moment
 from dashboards.layout import bare, cards, controls, notice, tell
 from seaice_lab import charts
@@ -48,9 +48,9 @@ def page(library, address):
         address.put(runs=choice.runs.value, start=moment(start.value))
         main.loading = True
         seasons, reasons = {}, []
-        for name in choice.runs.value:
+        for name, title in titled(choice.runs.value).items():
             try:
-                seasons[name] = library.season(name, start.value)
+                seasons[title] = library.season(name, start.value)
             except InputError as error:
                 reasons.append(f"{name}: {error}")
         tell(choice.note, "; ".join(reasons))

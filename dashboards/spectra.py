@@ -5,7 +5,7 @@ from html import escape
 import numpy as np
 import panel as pn
 
-from dashboards.choice import LeadChoice, RunChoice
+from dashboards.choice import TRUTH, LeadChoice, RunChoice, titled
 from dashboards.layout import bare, cards, controls, notice
 from seaice_lab import charts
 from seaice_lab.plots import COLOURS
@@ -34,8 +34,10 @@ def page(library, address):
     tables, settling = {}, [False]
 
     def read(_=None):
+        found = choice.read()
+        titles = titled(found)
         tables.clear()
-        tables.update(choice.read())
+        tables.update({titles[run]: table for run, table in found.items()})
         if not tables:
             main[:] = [choice.note, notice("Nothing chosen", "Choose runs on the left.")]
             return
@@ -60,7 +62,7 @@ def page(library, address):
 
 def palette(tables):
     """Black for the truth, a colour a run."""
-    return dict(zip(["Truth", *tables], COLOURS, strict=False))
+    return dict(zip([TRUTH, *tables], COLOURS, strict=False))
 
 
 def days(table):
@@ -70,7 +72,7 @@ def days(table):
 def lines(tables):
     """The truth of the first run and the forecast of each: (table of one source) by label."""
     first = next(iter(tables.values()))
-    return {"Truth": first.sel(source="truth")} | {
+    return {TRUTH: first.sel(source="truth")} | {
         name: table.sel(source="forecast") for name, table in tables.items()
     }
 
@@ -109,7 +111,7 @@ def exponent(tables):
         series[name] = (days(table), table.slope.values, *(end.values for end in band))
     return charts.curves(
         series, "Lead time (days)", "Spectral exponent (1)",
-        "Exponent, with two standard errors of the fit", palette(tables), ["Truth"], height=340,
+        "Exponent, with two standard errors of the fit", palette(tables), [TRUTH], height=340,
     )  # fmt: skip
 
 

@@ -2,6 +2,8 @@
 
 import io
 import math
+import shutil
+import time
 
 import matplotlib.image
 import numpy as np
@@ -10,6 +12,7 @@ import xarray as xr
 from browser import curves, frames, go, images, limits, screen, settled, state, until
 from conftest import SIZE
 
+from dashboards.library import LISTING_S
 from seaice_lab import names
 from seaice_lab.surrogate.evaluation import open_forecast
 from seaice_lab.surrogate.store import open_store
@@ -78,6 +81,40 @@ def test_references_stand_beside_the_runs(page, served, home, raw, known):
     shows(page, f"persistence {MINUS} truth", analysis - truth[0, 1])
     b = open_forecast(home / "runs" / "b").sit[0, 1].values
     shows(page, "b", b)
+
+
+@pytest.fixture
+def namesakes(home):
+    """Copies of run b that are called like the truth and like a reference."""
+    copies = [home / "runs" / name for name in ("Truth", "persistence")]
+    for copy in copies:
+        shutil.copytree(home / "runs" / "b", copy)
+    time.sleep(LISTING_S + 0.1)  # until the folder is read again
+    yield [copy.name for copy in copies]
+    for copy in copies:
+        shutil.rmtree(copy)
+
+
+def test_runs_may_be_called_like_the_truth_or_a_reference(
+    page, served, home, raw, known, namesakes
+):
+    query = {"runs": ",".join(namesakes), "references": "persistence"}
+    go(page, served, page="forecasts", lead=24, cell=CELL, **query)
+    b = open_forecast(home / "runs" / "b").sit.values
+    shows(page, "Truth", known[1][0, 1])
+    shows(page, "persistence", raw.sel(time=starts(home)[0].replace(" ", "T")).values)
+    for title in ("run Truth", "run persistence"):
+        shows(page, title, b[0, 1])
+        shows(page, f"{title} {MINUS} truth", b[0, 1] - known[1][0, 1])
+    titles = {"Truth", "persistence", "run Truth", "run persistence"}
+    (drawn,) = curves(page).values()
+    assert set(drawn) == titles
+    np.testing.assert_array_equal(drawn["run Truth"][1], b[0, :, CELL // SIZE, CELL % SIZE])
+    for name in ("scores", "spectra", "season"):
+        go(page, served, page=name, **query)
+        drawn = until(lambda: curves(page))
+        assert all({"run Truth", "run persistence"} <= {name.split(":")[0] for name in lines}
+                   for lines in drawn.values() if len(lines) > 1), drawn.keys()  # fmt: skip
 
 
 def test_the_pointer_tells_value_and_position(page, served, home, known):

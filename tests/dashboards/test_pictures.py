@@ -10,6 +10,7 @@ import pytest
 import xarray as xr
 
 from dashboards.address import Address
+from dashboards.choice import titled
 from dashboards.library import Library, inside
 from seaice_lab import charts, grid, rasters, runs
 from seaice_lab.errors import InputError
@@ -170,6 +171,13 @@ def test_long_and_broken_values_are_cut_and_read(address, monkeypatch):
     found = Address()
     assert len(found.values["runs"]) == 2000 and isinstance(found.values["start"], str)
     assert "b" not in found.values
+
+
+def test_titles_of_runs_are_like_no_other():
+    runs = ["a", "truth", "Damped persistence", "damped_persistence", "run truth", "A"]
+    titles = ["a", "run truth", "run Damped persistence", "run damped_persistence",
+              "run run truth", "A"]  # fmt: skip
+    assert titled(runs) == dict(zip(runs, titles, strict=True))
 
 
 @pytest.fixture
