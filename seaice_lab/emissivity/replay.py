@@ -19,6 +19,7 @@ from numba import njit
 from torch import nn
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-7
+TINY = 1e-30  # a mean below this is none: what is left of it moves nothing, but is slow to compute
 FORGOTTEN = 256  # steps after which nothing is left of m: 0.9^256 is 2e-12
 TERMS = 7  # of the series in Clock; the first one left out is below 1e-12 of a step
 LANES = 64  # cells replayed side by side
@@ -265,6 +266,7 @@ def replay(rows, state, steps, alphas, outside, low, bounded):
     start = np.empty(LANES, np.int32)
     rise1, rise2 = kind.type(1 - BETA1), kind.type(1 - BETA2)
     epsilon, zero, one = kind.type(EPSILON), kind.type(0), kind.type(1)
+    tiny = kind.type(TINY)
     far, hump = kind.type(outside), kind.type(low)
     end, top, side = kind.type(HUMP_END), kind.type(HUMP_TOP), kind.type(HUMP_SLOPE)
     for first in range(0, len(rows), LANES):
@@ -289,6 +291,7 @@ def replay(rows, state, steps, alphas, outside, low, bounded):
                     w_new = min(max(w_new, zero), one)
                 active = start[lane] < step
                 w[lane] = w_new if active else x
+                m_new = m_new if abs(m_new) > tiny else zero
                 m[lane] = m_new if active else m[lane]
                 v[lane] = v_new if active else v[lane]
         for lane in range(count):
