@@ -12,6 +12,7 @@ from yardstick import TRAINING, matmul_gflops, over_published
 
 from seaice_lab.surrogate.losses import ocean_loss
 from seaice_lab.surrogate.networks import build_network
+from seaice_lab.training import keep_freed_memory
 
 CELL_MACS = {16: 75_184}  # multiply-adds a cell of UNet3 forward, width 16; scales with width^2
 
@@ -53,6 +54,7 @@ def main():
     parser.add_argument("--bfloat16", action="store_true", help="also time bfloat16")
     options = parser.parse_args()
     torch.manual_seed(0)
+    keep_freed_memory()  # as a training does
     ocean = torch.rand(options.size, options.size) > 0.25
     macs = CELL_MACS[16] * (options.width / 16) ** 2 * options.size**2
     gflop = 3 * 2 * macs / 1e9  # forward, and backward at twice the cost

@@ -12,6 +12,7 @@ MODULES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"
 TORCH_ONLY = (
     "surrogate/layers.py",
     "surrogate/networks.py",
+    "surrogate/dynamics.py",
     "surrogate/losses.py",
     "emissivity/networks.py",
 )

@@ -12,8 +12,9 @@ from safetensors.torch import load_file
 from seaice_lab import grid, names, runs
 from seaice_lab.config import Config
 from seaice_lab.errors import InputError
+from seaice_lab.surrogate.dynamics import Changes, Transport
 from seaice_lab.surrogate.losses import GLOBAL_MEAN_WEIGHT, ocean_loss, published_loss
-from seaice_lab.surrogate.networks import Transport, build_network
+from seaice_lab.surrogate.networks import build_network
 from seaice_lab.surrogate.samples import DERIVED, Samples, Window, batches, window
 from seaice_lab.surrogate.store import open_store
 from seaice_lab.surrogate.symmetry import Turn, turned_kernels
@@ -37,7 +38,7 @@ class TrainConfig(Config):
     (:mod:`seaice_lab.surrogate.symmetry`). ``rollout_steps`` above 1 trains on that many steps in a
     row, with the gradient through the chain. ``transport`` lets the network predict a drift that
     carries ice from cell to cell, beside the increments
-    (:class:`~seaice_lab.surrogate.networks.Transport`).
+    (:class:`~seaice_lab.surrogate.dynamics.Transport`).
     """
 
     store: str
@@ -267,14 +268,23 @@ def build(config, chosen, ocean, normalisation):
         published=config.published_network,
         **config.network_options,
     )
+    gains = [normalisation[name]["std"] / change["std"] for (name, _), change in zip(
+        chosen.targets, normalisation["increments"], strict=True)]  # fmt: skip
+    if len(chosen.state) > len(chosen.variables) and not config.published_network:
+        past = []
+        for channel, (name, offset) in enumerate(chosen.state):
+            if offset < 0:
+                later = chosen.state.index((name, offset + chosen.step_h))
+                past.append((channel, later, gains[chosen.variables.index(name)]))
+        network = Changes(network, past)
     if not config.transport:
         return network
     carried = []
     for target, (name, _) in enumerate(chosen.targets):
         if name in CARRIED:
-            scale, change = normalisation[name], normalisation["increments"][target]
-            offset, gain = scale["mean"] / scale["std"], scale["std"] / change["std"]
-            carried.append((chosen.inputs.index((name, 0.0)), target, offset, gain))
+            scale = normalisation[name]
+            channel = chosen.inputs.index((name, 0.0))
+            carried.append((channel, target, scale["mean"] / scale["std"], gains[target]))
     return Transport(network, carried)
 
 

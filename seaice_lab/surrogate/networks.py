@@ -10,7 +10,6 @@ from collections import OrderedDict
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from seaice_lab.errors import InputError
@@ -241,60 +240,6 @@ class ResNet(nn.Module):
         for number in self.blocks:
             x = x + self.get_submodule(f"block{number}")(x)
         return self.head(self.final(x))
-
-
-class Transport(nn.Module):
-    """A network that may also move the ice: it predicts a drift, and the drift carries the ice.
-
-    Most of what changes in twelve hours is ice that has moved. Beside the increments, the network
-    gives the displacement d of the ice over one step, in tenths of a cell; the increment of each
-    carried variable h gets -div(d h), with fluxes F = d (h + h') / 2 - d^2 (h' - h) / 2 between
-    neighbouring cells h and h' (Lax and Wendroff 1960) and none through the coast. So the drift
-    neither makes nor loses ice (in cells of equal area) and smooths little, and the network only
-    has to learn how the wind moves the ice, which a few weeks of data can teach.
-
-    Parameters
-    ----------
-    network : torch.nn.Module
-        Gives the increments and, in two more channels, the displacement along x and y.
-    carried : list of (channel, target, offset, gain)
-        For each carried variable its input channel and target, the mean over the standard
-        deviation of the variable, and its standard deviation over that of the increment.
-    """
-
-    def __init__(self, network, carried):
-        super().__init__()
-        self.network = network
-        self.carried = carried
-        ocean = network.ocean
-        self.register_buffer("ocean", ocean, persistent=False)
-        self.register_buffer("open_x", ocean[:, 1:] & ocean[:, :-1], persistent=False)
-        self.register_buffer("open_y", ocean[1:] & ocean[:-1], persistent=False)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map (batch, in_channels, y, x) to (batch, out_channels, y, x), both normalised."""
-        out = self.network(x)
-        increments, drift = out[:, :-2], 0.1 * out[:, -2:]
-        x = zero_on_land(x, self.ocean)
-        moved = [increments[:, i] for i in range(increments.shape[1])]
-        for channel, target, offset, gain in self.carried:
-            h = x[:, channel] + offset
-            moved[target] = moved[target] + gain * self._convergence(h, drift[:, 0], drift[:, 1])
-        return torch.stack(moved, 1) * self.ocean
-
-    def _convergence(self, h, dx, dy):
-        """-div(d h) for fields (batch, y, x)."""
-        flux = _flux(h[..., :-1], h[..., 1:], dx[..., :-1], dx[..., 1:]) * self.open_x
-        padded = F.pad(flux, (1, 1))
-        change = padded[..., :-1] - padded[..., 1:]
-        flux = _flux(h[:, :-1], h[:, 1:], dy[:, :-1], dy[:, 1:]) * self.open_y
-        padded = F.pad(flux, (0, 0, 1, 1))
-        return change + padded[:, :-1] - padded[:, 1:]
-
-
-def _flux(left, right, drift_left, drift_right):
-    drift = (drift_left + drift_right) / 2
-    return drift * ((left + right) - drift * (right - left)) / 2
 
 
 class Chain(nn.Module):

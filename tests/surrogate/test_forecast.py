@@ -196,7 +196,7 @@ def test_a_forecast_with_past_states_place_and_season(store, tmp_path):
     found = open_forecast(forecast(path, steps=3, show=False))
     assert np.isfinite(found.sit.values[..., found.ocean.values]).all()
     surrogate = load(path, "cpu")
-    assert surrogate.network.head.weight.shape[0] == 2
+    assert surrogate.network.network.head.weight.shape[0] == 2
 
 
 def test_an_ensemble_starts_from_the_truth_and_from_smoothly_perturbed_states(run, tmp_path):

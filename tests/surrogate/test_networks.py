@@ -6,8 +6,9 @@ import torch.nn.functional as F
 from keras_weights import DATA, error, image, manifest, parameters, published_network, read
 
 from seaice_lab.errors import InputError
+from seaice_lab.surrogate.dynamics import Changes, Transport
 from seaice_lab.surrogate.keras import load_keras
-from seaice_lab.surrogate.networks import Transport, UNet, build_network
+from seaice_lab.surrogate.networks import UNet, build_network
 
 MODELS = {
     "UNet2": {},
@@ -328,3 +329,17 @@ def test_a_uniform_drift_moves_a_smooth_field_by_its_length():
 def test_a_network_with_drift_starts_as_persistence():
     network = Transport(build_network("UNet3", island(16, 16), 3, 3), [(0, 0, 2.0, 20.0)])
     assert torch.equal(network(torch.randn(2, 3, 16, 16)), torch.zeros(2, 1, 16, 16))
+
+
+def test_past_states_reach_a_network_as_changes_and_nothing_reaches_it_from_land():
+    ocean, seen = island(16, 16), []
+    inner = build_network("UNet3", ocean, 4, width=4).eval()
+    torch.nn.init.normal_(inner.head.weight, std=0.3)
+    inner.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    network = Changes(inner, [(1, 0, 40.0), (2, 1, 40.0)])
+    x = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(1))
+    y = network(x)
+    changes = 40 * (x[:, 0] - x[:, 1]), 40 * (x[:, 1] - x[:, 2])
+    torch.testing.assert_close(seen[0], torch.stack([x[:, 0], *changes, x[:, 3]], 1))
+    elsewhere = network(torch.where(ocean, x, torch.nan))
+    assert torch.equal(elsewhere[..., ocean], y[..., ocean])
