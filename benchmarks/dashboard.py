@@ -37,8 +37,9 @@ MOVE = """async (lead) => {
     const heard = () => { m.properties.data.change.disconnect(heard); done() }
     m.properties.data.change.connect(heard)
   })))
+  const late = new Promise((_, fail) => setTimeout(() => fail(Error("no picture in 60 s")), 60e3))
   player.value = lead
-  await news
+  await Promise.race([news, late])
   await painted()
   return performance.now() - began
 }"""
@@ -150,7 +151,7 @@ def main():
             memory = []
             for k in range(options.long):
                 page.evaluate(MOVE, k % (LEADS - 1) + 1)
-                if k % max(options.long // 5, 1) == 0 or k == options.long - 1:
+                if (k + 1) % max(options.long // 5, 1) == 0:
                     memory.append(resident_mb(process))
             page.close()
             print(f"server memory over {options.long} moves: "

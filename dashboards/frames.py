@@ -110,7 +110,7 @@ def frame(of, variable, start, step):
     return loaded(values.mean("member") if "member" in values.dims else values, of)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=32)
 def truth_frame(of, variable, position):
     """The truth (y, x) at a position on the time axis of its store."""
     return loaded(store(of)[variable].isel(time=position), of)

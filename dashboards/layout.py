@@ -88,4 +88,5 @@ def remark():
 
 def tell(place, text):
     """Show a text as it is, or nothing."""
-    place.param.update(object=escape(text), visible=bool(text))
+    if place.object != escape(text):  # most often nothing, as before
+        place.param.update(object=escape(text), visible=bool(text))
