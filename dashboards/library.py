@@ -52,7 +52,7 @@ class Library:
             parts = ("", "config.yaml", "provenance.json")
             if not all(inside(self.folder / row.name / part, self.folder) for part in parts):
                 row = row._replace(kind="?", state="unreadable: is a link out of the runs folder")
-            rows.append(row)
+            rows.append(row._replace(state=row.state.replace(f"{self.folder}{os.sep}", "")))
         self.listed, self.listed_at = rows[::-1], time.monotonic()
         return self.listed
 
