@@ -97,7 +97,8 @@ def published_inputs(first_h, second_h):
 
 
 # Durand et al. (2024) describe forcing at t, t+6 h and t+12 h for the step from t to t+12 h; the
-# two public scripts cut other windows, kept here to reproduce what was run.
+# two public scripts cut other windows, kept here to reproduce what was run. "past_state" adds where
+# the ice was twelve hours before.
 WINDOWS = {
     "self_consistent": Window(inputs=published_inputs(6.0, 12.0)),
     "published_surrogate": Window(
@@ -105,6 +106,9 @@ WINDOWS = {
     ),
     "published_4dvar": Window(inputs=published_inputs(6.0, 12.0), start_h=-12.0),
     "no_forcing": Window(inputs=(("sit", 0.0),)),
+    "past_state": Window(
+        inputs=(("sit", 0.0), ("sit", -12.0), *published_inputs(6.0, 12.0)[1:]),
+    ),
     "full_state": Window(
         inputs=(
             *((name, 0.0) for name in ("sit", "sic", "siu", "siv", "damage")),
