@@ -217,7 +217,7 @@ class EmpiricalState(nn.Module):
     def look_up(self, batch, rows=None):
         """Concentration (observation, lag + 1) and properties (observation, K) of a Batch."""
         days, cell = self.rows(batch.index) if rows is None else rows
-        if self.training and self.replayed_maps():
+        if self.training and self.clock is not None and self.replayed_maps():
             return self.read_replayed(batch, days, cell)
         properties = [self.cells("properties")[cell]]
         properties.append(self.cells("observation_properties")[batch.number])
