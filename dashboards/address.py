@@ -103,7 +103,9 @@ class Address:
                 self.values.pop(name, None)
             else:
                 self.values[name] = str(text)
-        self.bar.value = self.search()
+        # what is held takes another way to the browser than what is not, where it may be overtaken
+        with pn.io.hold():
+            self.bar.value = self.search()
 
     def search(self):
         """The values as they stand in an address."""

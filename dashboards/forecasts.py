@@ -272,7 +272,8 @@ class ForecastView:
         self.waiting = False
         self.address.put(view=self.window)
         if max(self.raster.source.shape) > rasters.PIXELS:
-            self.paint()
+            with pn.io.hold():  # as in change(): a picture must not overtake another
+                self.paint()
 
     def tap(self, event):
         """Choose the cell under the pointer."""

@@ -38,7 +38,8 @@ class TrainConfig(Config):
     (:mod:`seaice_lab.surrogate.symmetry`). ``rollout_steps`` above 1 trains on that many steps in a
     row, with the gradient through the chain. ``transport`` lets the network predict a drift that
     carries ice from cell to cell, beside the increments
-    (:class:`~seaice_lab.surrogate.dynamics.Transport`).
+    (:class:`~seaice_lab.surrogate.dynamics.Transport`). ``start_from`` is a trained run of the same
+    network and window, whose weights and normalisation the training begins with.
     """
 
     store: str
@@ -55,6 +56,7 @@ class TrainConfig(Config):
     input_noise: float = 0.01
     symmetry: Literal["none", "quarter_turns"] = "none"
     rollout_steps: int = Field(1, ge=1)
+    start_from: str | None = None
     fit: FitConfig = FitConfig()
 
 
@@ -180,14 +182,17 @@ def train(config, run, show=True):
     Raises
     ------
     InputError
-        If the store does not fit the window or the network, the folder holds another run, or
-        training breaks down.
+        If the store does not fit the window or the network, the run to start from is of another
+        network or window, the folder holds another run, or training breaks down.
     """
     process = Process()
     store = open_store(config.store)
     chosen = named_window(config)
     torch.manual_seed(config.fit.seed)
-    samples = Samples(config.store, chosen, "train", steps=config.rollout_steps)
+    begun = trained_before(config, chosen) if config.start_from else None
+    samples = Samples(
+        config.store, chosen, "train", begun and begun.normalisation, config.rollout_steps
+    )
     validation = Samples(
         config.store, chosen, "validation", samples.normalisation, config.rollout_steps
     )
@@ -199,6 +204,8 @@ def train(config, run, show=True):
         )
     ocean = torch.from_numpy(store.ocean.values)
     network = build(config, chosen, ocean, samples.normalisation)
+    if begun:
+        network.load_state_dict(begun.network.state_dict())
     if process.leads:
         run = runs.create(
             run, config, "surrogate", seed=config.fit.seed, data=store.attrs["fingerprint"]
@@ -255,6 +262,26 @@ def train(config, run, show=True):
         show=show,
     )
     return run
+
+
+def trained_before(config, chosen):
+    """The surrogate that a training starts from."""
+    begun = load(config.start_from, "cpu")
+    opened = runs.open_run(config.start_from)
+    other = TrainConfig.parse(opened.config, opened.path / "config.yaml")
+    for name in ("network", "width", "network_options", "transport", "published_network"):
+        found, expected = getattr(other, name), getattr(config, name)
+        if found != expected:
+            raise InputError(
+                f"start_from {config.start_from}: was trained with {name} {found}, expected "
+                f"{expected}; start from a run of the same network, or set {name} to {found}"
+            )
+    if begun.window != chosen:
+        raise InputError(
+            f"start_from {config.start_from}: was trained on another window, {other.window}; set "
+            "window to it, or start from another run"
+        )
+    return begun
 
 
 def build(config, chosen, ocean, normalisation):

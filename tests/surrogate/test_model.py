@@ -64,6 +64,24 @@ def test_training_through_a_rollout_and_with_turns_learns(store, tmp_path):
     assert torch.isfinite(load(path, "cpu").network.head.weight).all()
 
 
+def test_training_goes_on_from_the_weights_and_normalisation_of_a_run(store, tmp_path):
+    fit = FitConfig(epochs=1, batch_size=4, learning_rate=1e-3)
+    first = train(settings(store, fit=fit), tmp_path / "runs" / "first", show=False)
+    still = settings(store, start_from=str(first),
+                     fit=FitConfig(epochs=1, batch_size=4, learning_rate=1e-12, seed=5))  # fmt: skip
+    second = train(still, tmp_path / "runs" / "second", show=False)
+    before, after = load(first, "cpu"), load(second, "cpu")
+    assert before.normalisation == after.normalisation
+    torch.testing.assert_close(after.network.head.weight, before.network.head.weight)
+    for changed, reason in (({"width": 6}, "width 4, expected 6"),
+                            ({"network": "CNN"}, "network UNet3, expected CNN"),
+                            ({"window": "past_state"}, "another window")):  # fmt: skip
+        with pytest.raises(InputError, match=f"start_from .*first: was trained .*{reason}"):
+            train(settings(store, fit=fit, start_from=str(first)).model_copy(update=changed),
+                  tmp_path / "runs" / "third", show=False)  # fmt: skip
+        assert not (tmp_path / "runs" / "third").exists()
+
+
 def test_gradients_flow_through_the_whole_chain(store):
     samples = Samples(store, WINDOW, "train", steps=2)
     ocean = torch.from_numpy(samples.fields.ocean)
