@@ -12,6 +12,7 @@ a_s = rate sqrt(1 - 0.999^s) / (1 - 0.9^s).
 """
 
 import math
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -19,7 +20,6 @@ from numba import njit
 from torch import nn
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-7
-TINY = 1e-30  # a mean below this is none: what is left of it moves nothing, but is slow to compute
 FORGOTTEN = 256  # steps after which nothing is left of m: 0.9^256 is 2e-12
 TERMS = 7  # of the series in Clock; the first one left out is below 1e-12 of a step
 LANES = 64  # cells replayed side by side
@@ -173,6 +173,19 @@ class ReplayedAdam(torch.optim.Optimizer):
         """Nothing: every step brings gradients of its own."""
 
 
+@contextmanager
+def no_denormals():
+    """Have this thread take numbers below about 1e-38 as zero.
+
+    What is left of a mean soon falls below that, moves nothing, and is slow to compute.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
 @njit(cache=True, error_model="numpy")
 def penalty_gradient(value, outside, low):
     """Gradient of what a concentration costs by itself.
@@ -264,39 +277,46 @@ def replay(rows, state, steps, alphas, outside, low, bounded):
     kind = state.dtype
     w, m, v = np.empty(LANES, kind), np.empty(LANES, kind), np.empty(LANES, kind)
     start = np.empty(LANES, np.int32)
-    rise1, rise2 = kind.type(1 - BETA1), kind.type(1 - BETA2)
-    epsilon, zero, one = kind.type(EPSILON), kind.type(0), kind.type(1)
-    tiny = kind.type(TINY)
-    far, hump = kind.type(outside), kind.type(low)
-    end, top, side = kind.type(HUMP_END), kind.type(HUMP_TOP), kind.type(HUMP_SLOPE)
     for first in range(0, len(rows), LANES):
         count = min(LANES, len(rows) - first)
-        begin = steps
         for lane in range(LANES):
             cell = state[rows[first + min(lane, count - 1)]]
             w[lane], m[lane], v[lane], start[lane] = cell[0], cell[1], cell[2], int(cell[4])
-            begin = min(begin, start[lane])
-        for step in range(begin + 1, steps + 1):
-            alpha = kind.type(alphas[step])
-            for lane in range(LANES):
-                x = w[lane]
-                g = far * (x - min(max(x, zero), one))
-                if low > 0:
-                    slope = max(min(x, side * (top - x)), x - end)
-                    g += hump * (slope if (x > zero) & (x < end) else zero)
-                m_new = m[lane] + rise1 * (g - m[lane])
-                v_new = v[lane] + rise2 * (g * g - v[lane])
-                w_new = x - alpha * m_new / (np.sqrt(v_new) + epsilon)
-                if bounded:
-                    w_new = min(max(w_new, zero), one)
-                active = start[lane] < step
-                w[lane] = w_new if active else x
-                m_new = m_new if abs(m_new) > tiny else zero
-                m[lane] = m_new if active else m[lane]
-                v[lane] = v_new if active else v[lane]
+        earliest, latest = start.min(), start.max()
+        advance(w, m, v, start, earliest, latest, alphas, outside, low, bounded, True)
+        advance(w, m, v, start, latest, steps, alphas, outside, low, bounded, False)
         for lane in range(count):
             cell = state[rows[first + lane]]
             cell[0], cell[1], cell[2], cell[4] = w[lane], m[lane], v[lane], steps
+
+
+@njit(cache=True, error_model="numpy", fastmath={"contract"})
+def advance(w, m, v, start, first, last, alphas, outside, low, bounded, waits):
+    """Take the steps from ``first`` to ``last`` side by side, in place.
+
+    Where ``waits``, a lane takes only the steps after its own ``start``.
+    """
+    kind = w.dtype
+    rise1, rise2 = kind.type(1 - BETA1), kind.type(1 - BETA2)
+    epsilon, zero, one = kind.type(EPSILON), kind.type(0), kind.type(1)
+    far, hump = kind.type(outside), kind.type(low)
+    end, top, side = kind.type(HUMP_END), kind.type(HUMP_TOP), kind.type(HUMP_SLOPE)
+    for step in range(first + 1, last + 1):
+        alpha = kind.type(alphas[step])
+        for lane in range(LANES):
+            x = w[lane]
+            slope = max(min(x, side * (top - x)), x - end)
+            g = far * (x - min(max(x, zero), one))
+            g += hump * (slope if (x > zero) & (x < end) else zero)
+            m_new = m[lane] + rise1 * (g - m[lane])
+            v_new = v[lane] + rise2 * (g * g - v[lane])
+            w_new = x - alpha * m_new / (np.sqrt(v_new) + epsilon)
+            if bounded:
+                w_new = min(max(w_new, zero), one)
+            moves = start[lane] < step if waits else True
+            w[lane] = w_new if moves else x
+            m[lane] = m_new if moves else m[lane]
+            v[lane] = v_new if moves else v[lane]
 
 
 @njit(cache=True, error_model="numpy")

@@ -14,7 +14,7 @@ from seaice_lab import runs, training
 from seaice_lab.config import Config
 from seaice_lab.emissivity.model import Batch, EmpiricalState, ModelConfig
 from seaice_lab.emissivity.observations import open_observations, prepare
-from seaice_lab.emissivity.replay import Clock, ReplayedAdam
+from seaice_lab.emissivity.replay import Clock, ReplayedAdam, no_denormals
 from seaice_lab.emissivity.solver import SolveConfig, check_model, solve
 from seaice_lab.errors import InputError
 from seaice_lab.training import FitConfig
@@ -175,10 +175,11 @@ def train(config, run, show=True):
     else:
         parameters = [vector, *(getattr(state, name) for name in MAPS)]
         optimiser, after_step = training.adamw(parameters, fit), state.hold_bounds
-    return training.fit(
-        state, of_epoch, held_out, loss, fit, run, process, steps, show, optimiser,
-        after_step, after_epoch, ahead=0 if replayed else 2,
-    )  # fmt: skip
+    with no_denormals():
+        return training.fit(
+            state, of_epoch, held_out, loss, fit, run, process, steps, show, optimiser,
+            after_step, after_epoch, ahead=0 if replayed else 2,
+        )  # fmt: skip
 
 
 def check(config, replayed):
