@@ -194,7 +194,7 @@ class Problem:
                 )
             curvature.index_add_(0, cell, gram.flatten(1))
             slope.index_add_(0, cell, lean)
-            cost.index_add_(0, cell % points, spread)
+            cost.index_add_(0, self.index[there, 0].long(), spread)
             if p:
                 mixed = by_state.mT @ by_weight
                 flat = by_weight.flatten(0, 1)
@@ -238,7 +238,7 @@ class Problem:
         properties = torch.cat([state.properties[cell], state.own[there]], 1)
         inputs = model.network_inputs(properties, sensor, scalars)
         with torch.no_grad():
-            ice, by_property, of_network = model.network.linearised(*inputs)
+            ice, by_property, of_network = model.network.linearised(*inputs, with_weights)
         skin, wind = scalars[:, :1], scalars[:, 1:2]
         sea = skin.clip(physics.FREEZING_SEA_K) if model.config.freezing_sea else skin
         transmittance, reflected = channels[:, TRANSMITTANCE], channels[:, REFLECTED]
@@ -263,18 +263,19 @@ class Problem:
             by_state = torch.cat([by_state, row[:, None]], 1)
         if not with_weights:
             return cell, residual, by_state, None
-        parts = [by_emissivity[..., None] * of_network]
-        parts.append(torch.diag_embed((1 - ice_fraction) * wind * gain_sea * weight))
-        n_sensors, n_channels = model.bias_k.shape[1:]
-        of_sensor = torch.nn.functional.one_hot(sensor, n_sensors)[:, None, :, None]
-        for share in (ice_fraction, 1 - ice_fraction):
-            each = torch.diag_embed(share * weight)
-            parts.append((each[:, :, None] * of_sensor).flatten(2))
-        by_weight = torch.cat(parts, 2)
+        # a wind dependence and biases belong to one channel each
+        number, every = torch.arange(len(cell))[:, None], torch.arange(len(model.wind_sensitivity))
+        of_wind = of_network.shape[2]
+        of_bias = of_wind + len(every)
+        by_weight = residual.new_zeros(*residual.shape, of_bias + model.bias_k.numel())
+        by_weight[:, : len(every), :of_wind] = by_emissivity[..., None] * of_network
+        of_channel = by_weight[:, : len(every), of_wind:of_bias].diagonal(dim1=1, dim2=2)
+        of_channel.copy_((1 - ice_fraction) * wind * gain_sea * weight)
+        for surface, part in ((ICE, ice_fraction), (OCEAN, 1 - ice_fraction)):
+            row = surface * model.bias_k.shape[1] + sensor[:, None]
+            by_weight[number, every, of_bias + row * len(every) + every] = part * weight
         if limit is not None:
-            row = torch.zeros_like(by_weight[:, 0])
-            row[:, : of_network.shape[2]] = limit[:, None] * of_network[:, model.anchor]
-            by_weight = torch.cat([by_weight, row[:, None]], 1)
+            by_weight[:, -1, :of_wind] = limit[:, None] * of_network[:, model.anchor]
         return cell, residual, by_state, by_weight
 
     def step(self, state, normal, damping):

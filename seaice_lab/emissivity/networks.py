@@ -28,7 +28,7 @@ class LinearEmissivity(nn.Module):
     def forward(self, cold, properties, frequency, vertical, zenith):
         return torch.cat([cold, properties], 1) @ self.weight + self.constant
 
-    def linearised(self, cold, properties, frequency, vertical, zenith):
+    def linearised(self, cold, properties, frequency, vertical, zenith, with_weights=True):
         """Emissivity and its derivatives: by property, and by weight in order of parameters.
 
         Returns
@@ -36,14 +36,17 @@ class LinearEmissivity(nn.Module):
         emissivity : Tensor (observation, channel)
         by_property : Tensor (observation, channel, property)
         by_weight : Tensor (observation, channel, weight)
+            None unless ``with_weights``.
         """
         known = torch.cat([cold, properties, torch.ones_like(cold)], 1)
         n, channels = len(known), self.weight.shape[1]
+        by_property = self.weight[1:].T.expand(n, -1, -1)
+        emissivity = self(cold, properties, frequency, vertical, zenith)
+        if not with_weights:
+            return emissivity, by_property, None
         by_weight = known.new_zeros(n, channels, known.shape[1], channels)
         every = torch.arange(channels)
         by_weight[:, every, :, every] = known.expand(channels, -1, -1)
-        by_property = self.weight[1:].T.expand(n, -1, -1)
-        emissivity = self(cold, properties, frequency, vertical, zenith)
         return emissivity, by_property, by_weight.flatten(2)
 
 
@@ -100,7 +103,7 @@ class FrequencyEmissivity(nn.Module):
         share_v, share_h = self._shares(vertical, zenith)
         return share_v * seen[0] + share_h * seen[1]
 
-    def linearised(self, cold, properties, frequency, vertical, zenith):
+    def linearised(self, cold, properties, frequency, vertical, zenith, with_weights=True):
         """As in LinearEmissivity."""
         known, hidden, seen = self._layers(cold, properties, frequency, zenith)
         shares = torch.stack(self._shares(vertical.expand_as(seen[0]), zenith))
@@ -108,13 +111,15 @@ class FrequencyEmissivity(nn.Module):
         by_hidden = (self.output.weight.T @ by_output.flatten(1)).unflatten(1, seen.shape[1:])
         by_hidden = by_hidden * hidden * (1 - hidden)
         first = self.hidden.weight[:, 1 : 1 + properties.shape[1]]
-        by_property = (first.T @ by_hidden.flatten(1)).unflatten(1, seen.shape[1:])
+        by_property = (first.T @ by_hidden.flatten(1)).unflatten(1, seen.shape[1:]).permute(1, 2, 0)
+        emissivity = (shares * seen).sum(0)
+        if not with_weights:
+            return emissivity, by_property, None
         inputs = [one[:, None].expand_as(seen[0]) for one in known.T]
         inputs.append((frequency / 100).expand_as(seen[0]))
         by_weight = [unit * one for unit in by_hidden for one in inputs] + list(by_hidden)
         by_weight += [one * unit for one in by_output for unit in hidden] + list(by_output)
-        emissivity = (shares * seen).sum(0)
-        return emissivity, by_property.permute(1, 2, 0), torch.stack(by_weight, -1)
+        return emissivity, by_property, torch.stack(by_weight).permute(1, 2, 0)
 
     def _layers(self, cold, properties, frequency, zenith):
         """Inputs (observation, n), hidden units and (V, H) outputs, (unit, observation, channel).

@@ -33,8 +33,8 @@ class SolveConfig(Config):
     """How to solve.
 
     The best of ``starts`` random networks (version 2; a linear one needs no choice) is fitted to
-    ``sample`` observations in at most ``network_steps`` steps, which end when the cost falls by
-    less than ``tolerance`` of itself; the whole state then takes ``state_steps``.
+    ``sample`` observations in at most ``network_steps`` steps; the whole state then takes at most
+    ``state_steps``. Both end early when the cost falls by less than ``tolerance`` of itself.
     ``property_error`` is the standard deviation of the properties' background 0, which also fixes
     their scale (the published cost has none). ``hold_first_guess`` adds the published background
     term of the concentration, with an error of 0.15.
@@ -113,13 +113,13 @@ def solve(model, observations, config, show=True):
         part, start, at = whole.some_points(
             state._replace(weights=weights), config.sample / model.size, generator
         )
-        start = fit_state(part, start, config.state_steps, history, False)
+        start = fit_state(part, start, config.state_steps, config.tolerance, history, False)
         found = fit_network(part, start, config.network_steps, config.tolerance, history, show)
         state = whole.with_points(state, found, at)
-    state = fit_state(whole, state, config.state_steps, history, show)
+    state = fit_state(whole, state, config.state_steps, config.tolerance, history, show)
     if model.anchor is not None:
         whole.floor = max(whole.floor, whole.stiff_floor)
-        state = fit_state(whole, state, 2, history, show)
+        state = fit_state(whole, state, 2, config.tolerance, history, show)
     whole.set_weights(state.weights)
     model.cells("sea_ice").copy_(state.sea_ice.reshape(-1, 1))
     model.cells("properties").copy_(state.properties)
@@ -177,13 +177,14 @@ def fit_network(problem, state, steps, tolerance, history, show):
     return state
 
 
-def fit_state(problem, state, steps, history, show):
-    """Steps of the state alone; every grid point keeps the best of what it went through."""
+def fit_state(problem, state, steps, tolerance, history, show):
+    """Steps of the state alone, until the cost falls no more; every point keeps its best."""
     points, size = problem.points, len(problem.index)
     point = problem.index[:, 0].long()
     normal = problem.normal(state, False)
     best, cost, last = state, normal.cost, normal.cost
     damping = torch.full((points,), 1e-3)
+    before = float("inf")
     with progress.bar(steps, "fit the state", "step", show=show) as bar:
         for _ in range(steps):
             state = problem.step(state, normal, damping)
@@ -202,4 +203,7 @@ def fit_state(problem, state, steps, history, show):
             history.append({"stage": "state", "cost": mean})
             bar.update()
             bar.set_postfix_str(f"cost {mean:.4f}")
+            if before - mean < tolerance * mean:
+                break
+            before = mean
     return best
