@@ -29,6 +29,7 @@ SWEEPS = 12
 SOFT_FLOOR = 0.003
 FIRST_GUESS_ERROR = 0.15
 WEIGHT_ERROR = 5.0  # of the network's weights around 0: holds directions that nothing determines
+SPREAD = 0.05  # of the emissivity of a linear network with one property
 FLAT = 1e-3  # share of the mean curvature that damps weights whose own curvature is small
 
 
@@ -90,14 +91,12 @@ class Problem:
         self.model, self.points, self.share = model, points, share
         self.index, self.scalars, self.channels = index, scalars, channels
         self.background = 1 / property_error**2
-        self.first_guess, self.hold = first_guess, 0.0
-        if first_guess is not None:
-            self.hold = 1 / FIRST_GUESS_ERROR**2
+        self.first_guess = first_guess
+        self.hold = 0.0 if first_guess is None else 1 / FIRST_GUESS_ERROR**2
         self.stiff_floor = (PUBLISHED_BATCH / model.size) ** 0.5 / model.config.emissivity_error
         self.floor = min(self.stiff_floor, 1 / floor_error)
-        names = ("network", "wind_sensitivity", "bias_k")
-        self.parameters = [value for name in names for value in _parameters(model, name)]
-        self.sizes = [value.numel() for value in self.parameters]
+        parts = (model.network.parameters(), (model.wind_sensitivity, model.bias_k))
+        self.parameters = [value for part in parts for value in part]
 
     def some_points(self, state, share, generator):
         """The same problem on some grid points, chosen at random.
@@ -153,10 +152,14 @@ class Problem:
         error = model.bias_error.expand_as(model.bias_k)
         curvature[bias] = self.share / error.flatten() ** 2
         centre[bias] = model.bias_background.expand_as(model.bias_k).flatten()
-        if model.anchor is None and model.config.network == "linear":
-            at = model.network.weight.numel()
-            curvature[at] = self.share / model.config.emissivity_error**2
-            centre[at] = FIRST_CONSTANT
+        if model.config.network == "linear":
+            # for every cell: large weights would leave the background of properties without weight
+            cells = len(model.cells("properties")) / model.points * self.points
+            at, channels = model.network.weight.numel(), model.network.weight.shape[1]
+            curvature[channels:at] = cells / self.background / SPREAD**2
+            if model.anchor is None:
+                curvature[at] = self.share / model.config.emissivity_error**2
+                centre[at] = FIRST_CONSTANT
         away = centre - weights
         return curvature, curvature * away, (curvature * away**2).sum()
 
@@ -391,8 +394,3 @@ class Problem:
             best = torch.where(better, candidate, best) if best is not None else candidate
             cost = torch.where(better, price, cost) if cost is not None else price
         return best
-
-
-def _parameters(model, name):
-    part = getattr(model, name)
-    return list(part.parameters()) if isinstance(part, torch.nn.Module) else [part]

@@ -36,8 +36,9 @@ class SolveConfig(Config):
     ``sample`` observations in at most ``network_steps`` steps; the whole state then takes at most
     ``state_steps``. Both end early when the cost falls by less than ``tolerance`` of itself.
     ``property_error`` is the standard deviation of the properties' background 0, which also fixes
-    their scale (the published cost has none). ``hold_first_guess`` adds the published background
-    term of the concentration, with an error of 0.15.
+    their scale (the published cost has none); one of a linear network then moves the emissivity by
+    about 0.05, so that ice cannot be made to look like water. ``hold_first_guess`` adds the
+    published background term of the concentration, with an error of 0.15.
     """
 
     starts: int = Field(3, ge=1)

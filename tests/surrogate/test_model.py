@@ -67,8 +67,8 @@ def test_training_through_a_rollout_and_with_turns_learns(store, tmp_path):
 def test_training_goes_on_from_the_weights_and_normalisation_of_a_run(store, tmp_path):
     fit = FitConfig(epochs=1, batch_size=4, learning_rate=1e-3)
     first = train(settings(store, fit=fit), tmp_path / "runs" / "first", show=False)
-    still = settings(store, start_from=str(first),
-                     fit=FitConfig(epochs=1, batch_size=4, learning_rate=1e-12, seed=5))  # fmt: skip
+    fit_little = FitConfig(epochs=1, batch_size=4, learning_rate=1e-12, seed=5)
+    still = settings(store, start_from=str(first), fit=fit_little)
     second = train(still, tmp_path / "runs" / "second", show=False)
     before, after = load(first, "cpu"), load(second, "cpu")
     assert before.normalisation == after.normalisation
