@@ -103,7 +103,7 @@ class Address:
                 self.values.pop(name, None)
             else:
                 self.values[name] = str(text)
-        # what is held takes another way to the browser than what is not, where it may be overtaken
+        # held and other changes reach the browser by two ways, and one may overtake the other
         with pn.io.hold():
             self.bar.value = self.search()
 

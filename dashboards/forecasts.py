@@ -272,7 +272,7 @@ class ForecastView:
         self.waiting = False
         self.address.put(view=self.window)
         if max(self.raster.source.shape) > rasters.PIXELS:
-            with pn.io.hold():  # as in change(): a picture must not overtake another
+            with pn.io.hold():  # as in change(), so that no picture overtakes another
                 self.paint()
 
     def tap(self, event):

@@ -29,7 +29,7 @@ SWEEPS = 12
 SOFT_FLOOR = 0.003
 FIRST_GUESS_ERROR = 0.15
 WEIGHT_ERROR = 5.0  # of the network's weights around 0: holds directions that nothing determines
-SPREAD = 0.05  # of the emissivity of a linear network with one property
+SPREAD = 0.05  # of a linear network's emissivities with a property: root of the sum of squares
 FLAT = 1e-3  # share of the mean curvature that damps weights whose own curvature is small
 
 
@@ -97,6 +97,10 @@ class Problem:
         self.floor = min(self.stiff_floor, 1 / floor_error)
         parts = (model.network.parameters(), (model.wind_sensitivity, model.bias_k))
         self.parameters = [value for part in parts for value in part]
+        seen = torch.bincount(index[:, 1].long() * points + index[:, 0]).count_nonzero().item()
+        gridded = model.config.n_properties
+        own = model.network_properties - gridded
+        self.counts = torch.tensor([seen] * gridded + [len(index)] * own)
 
     def some_points(self, state, share, generator):
         """The same problem on some grid points, chosen at random.
@@ -153,10 +157,10 @@ class Problem:
         curvature[bias] = self.share / error.flatten() ** 2
         centre[bias] = model.bias_background.expand_as(model.bias_k).flatten()
         if model.config.network == "linear":
-            # for every cell: large weights would leave the background of properties without weight
-            cells = len(model.cells("properties")) / model.points * self.points
+            # as often as there are properties: large weights would make theirs cost nothing
             at, channels = model.network.weight.numel(), model.network.weight.shape[1]
-            curvature[channels:at] = cells / self.background / SPREAD**2
+            counts = self.counts.repeat_interleave(channels).to(weights.dtype)
+            curvature[channels:at] = counts / self.background / SPREAD**2
             if model.anchor is None:
                 curvature[at] = self.share / model.config.emissivity_error**2
                 centre[at] = FIRST_CONSTANT

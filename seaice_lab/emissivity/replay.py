@@ -175,7 +175,7 @@ class ReplayedAdam(torch.optim.Optimizer):
 
 @contextmanager
 def no_denormals():
-    """Have this thread take numbers below about 1e-38 as zero.
+    """Have this thread, and those it starts, take float32 numbers below about 1e-38 as zero.
 
     What is left of a mean soon falls below that, moves nothing, and is slow to compute.
     """

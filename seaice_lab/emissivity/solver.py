@@ -36,8 +36,9 @@ class SolveConfig(Config):
     ``sample`` observations in at most ``network_steps`` steps; the whole state then takes at most
     ``state_steps``. Both end early when the cost falls by less than ``tolerance`` of itself.
     ``property_error`` is the standard deviation of the properties' background 0, which also fixes
-    their scale (the published cost has none); one of a linear network then moves the emissivity by
-    about 0.05, so that ice cannot be made to look like water. ``hold_first_guess`` adds the
+    their scale (the published cost has none). With a linear network, what one property of size 1
+    does to the emissivities of all channels has a background too (root of the sum of squares near
+    0.05), or ice could be made to look like water at no cost. ``hold_first_guess`` adds the
     published background term of the concentration, with an error of 0.15.
     """
 
@@ -185,7 +186,7 @@ def fit_state(problem, state, steps, tolerance, history, show):
     normal = problem.normal(state, False)
     best, cost, last = state, normal.cost, normal.cost
     damping = torch.full((points,), 1e-3)
-    before = float("inf")
+    before = float(cost.sum()) / size
     with progress.bar(steps, "fit the state", "step", show=show) as bar:
         for _ in range(steps):
             state = problem.step(state, normal, damping)
@@ -204,7 +205,8 @@ def fit_state(problem, state, steps, tolerance, history, show):
             history.append({"stage": "state", "cost": mean})
             bar.update()
             bar.set_postfix_str(f"cost {mean:.4f}")
-            if before - mean < tolerance * mean:
+            # at most points neither better nor thrown beyond the best
+            if max(before, float(normal.cost.sum()) / size) - mean < tolerance * mean:
                 break
             before = mean
     return best

@@ -2,6 +2,7 @@
 
 import json
 from functools import partial
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
@@ -20,6 +21,7 @@ from seaice_lab.surrogate.store import open_store
 from seaice_lab.surrogate.symmetry import Turn, turned_kernels
 from seaice_lab.training import FitConfig, Process, fit
 
+TAKEN_UP = ("checkpoint.pt", "finished")  # either is in a run that has trained already
 CARRIED = ("sit", "sic", "snt")  # what moves with the ice
 
 
@@ -189,10 +191,13 @@ def train(config, run, show=True):
     store = open_store(config.store)
     chosen = named_window(config)
     torch.manual_seed(config.fit.seed)
-    begun = trained_before(config, chosen) if config.start_from else None
-    samples = Samples(
-        config.store, chosen, "train", begun and begun.normalisation, config.rollout_steps
-    )
+    begun = scale = None
+    if config.start_from and any((Path(run) / name).exists() for name in TAKEN_UP):
+        scale = json.loads((Path(run) / "normalisation.json").read_text(encoding="utf-8"))
+    elif config.start_from:
+        begun = trained_before(config, chosen)
+        scale = begun.normalisation
+    samples = Samples(config.store, chosen, "train", scale, config.rollout_steps)
     validation = Samples(
         config.store, chosen, "validation", samples.normalisation, config.rollout_steps
     )
@@ -268,6 +273,11 @@ def trained_before(config, chosen):
     """The surrogate that a training starts from."""
     begun = load(config.start_from, "cpu")
     opened = runs.open_run(config.start_from)
+    if not (opened.path / "finished").exists():
+        raise InputError(
+            f"start_from {config.start_from}: is not trained to its end, expected a finished run; "
+            "let it finish first"
+        )
     other = TrainConfig.parse(opened.config, opened.path / "config.yaml")
     for name in ("network", "width", "network_options", "transport", "published_network"):
         found, expected = getattr(other, name), getattr(config, name)

@@ -41,6 +41,9 @@ def test_derivatives_of_the_networks(network):
     weights = dict(network.named_parameters())
     each = torch.func.jacrev(lambda w: torch.func.functional_call(network, w, known))(weights)
     torch.testing.assert_close(by_weight, torch.cat([each[name].flatten(2) for name in weights], 2))
+    *less, nothing = network.linearised(*known, with_weights=False)
+    assert nothing is None
+    torch.testing.assert_close(less, [emissivity, by_property])
 
 
 def make_problem(case, folder):

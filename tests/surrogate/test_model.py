@@ -67,11 +67,14 @@ def test_training_through_a_rollout_and_with_turns_learns(store, tmp_path):
 def test_training_goes_on_from_the_weights_and_normalisation_of_a_run(store, tmp_path):
     fit = FitConfig(epochs=1, batch_size=4, learning_rate=1e-3)
     first = train(settings(store, fit=fit), tmp_path / "runs" / "first", show=False)
+    scale = json.loads((first / "normalisation.json").read_text())
+    scale["sit"]["std"] *= 2
+    (first / "normalisation.json").write_text(json.dumps(scale))
     fit_little = FitConfig(epochs=1, batch_size=4, learning_rate=1e-12, seed=5)
     still = settings(store, start_from=str(first), fit=fit_little)
     second = train(still, tmp_path / "runs" / "second", show=False)
     before, after = load(first, "cpu"), load(second, "cpu")
-    assert before.normalisation == after.normalisation
+    assert before.normalisation == after.normalisation == scale
     torch.testing.assert_close(after.network.head.weight, before.network.head.weight)
     for changed, reason in (({"width": 6}, "width 4, expected 6"),
                             ({"network": "CNN"}, "network UNet3, expected CNN"),
@@ -80,6 +83,11 @@ def test_training_goes_on_from_the_weights_and_normalisation_of_a_run(store, tmp
             train(settings(store, fit=fit, start_from=str(first)).model_copy(update=changed),
                   tmp_path / "runs" / "third", show=False)  # fmt: skip
         assert not (tmp_path / "runs" / "third").exists()
+    (first / "finished").unlink()
+    with pytest.raises(InputError, match="first: is not trained to its end"):
+        train(still, tmp_path / "runs" / "third", show=False)
+    assert train(still, second, show=False) == second  # what has trained needs its start no more
+    assert load(second, "cpu").normalisation == scale
 
 
 def test_gradients_flow_through_the_whole_chain(store):
