@@ -7,7 +7,8 @@ from pydantic import Field
 
 from seaice_lab import runs
 from seaice_lab.config import Config
-from seaice_lab.emissivity.least_squares import FIRST_GUESS_ERROR, STILL, Problem, State
+from seaice_lab.emissivity.concentrations import STILL
+from seaice_lab.emissivity.least_squares import FIRST_GUESS_ERROR, Problem, State
 from seaice_lab.emissivity.model import EmpiricalState
 from seaice_lab.emissivity.observations import prepare, tables_of
 from seaice_lab.emissivity.sensors import read_tables

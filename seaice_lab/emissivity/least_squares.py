@@ -10,7 +10,8 @@ from typing import NamedTuple
 import torch
 
 from seaice_lab.emissivity import physics
-from seaice_lab.emissivity.model import HUMP_SIDE, PUBLISHED_BATCH
+from seaice_lab.emissivity.concentrations import STILL, move_sea_ice
+from seaice_lab.emissivity.model import PUBLISHED_BATCH
 from seaice_lab.emissivity.networks import FIRST_CONSTANT
 from seaice_lab.emissivity.observations import (
     EMISSIVITY_WATER,
@@ -19,15 +20,15 @@ from seaice_lab.emissivity.observations import (
     TRANSMITTANCE,
     UPWELLING,
 )
-from seaice_lab.emissivity.replay import HUMP_END, HUMP_SLOPE, HUMP_TOP
 from seaice_lab.emissivity.sensors import ICE, OCEAN
 
 CHUNK = 5_000  # observations handled together
-STILL = 1e-4  # curvature that keeps a cell in place which nothing determines
-LARGEST_MOVE = 0.4  # of a concentration in one step
-SWEEPS = 12
+MONTH = 31  # days of a point that are taken together into a sample
 SOFT_FLOOR = 0.003
 FIRST_GUESS_ERROR = 0.15
+# While a linear network is sought: more ice that is less bright costs nearly the same, and only the
+# mean of the first guess tells which it is. The others cannot leave (0, 1) and keep above a limit.
+FIRST_GUESS_ERROR_OF_LINEAR = 0.05
 WEIGHT_ERROR = 5.0  # of the network's weights around 0: holds directions that nothing determines
 SPREAD = 0.05  # of a linear network's emissivities with a property: root of the sum of squares
 FLAT = 1e-3  # share of the mean curvature that damps weights whose own curvature is small
@@ -101,42 +102,43 @@ class Problem:
         gridded = model.config.n_properties
         own = model.network_properties - gridded
         self.counts = torch.tensor([seen] * gridded + [len(index)] * own)
+        self.squares = None
 
-    def some_points(self, state, share, generator):
-        """The same problem on some grid points, chosen at random.
+    def some_months(self, state, share, generator):
+        """The same problem on some grid points in some months, chosen at random, for the network.
 
         Returns
         -------
         Problem, State
-        at : (Tensor of bool (point,), Tensor of int64 (observation,))
-            The points and observations it has.
+            Of ``share`` of the months of grid points, each of which is a point of its own.
         """
-        chosen = torch.rand(self.points, generator=generator) < share
-        chosen[torch.randint(self.points, (1,), generator=generator)] = True
-        at = torch.nonzero(chosen[self.index[:, 0].long()])[:, 0]
+        days, lags = len(state.properties) // self.points, self.model.lags
+        length = min(MONTH, days)
+        months = -(-days // length) * self.points
+        chosen = torch.rand(months, generator=generator) < share
+        chosen[torch.randint(months, (1,), generator=generator)] = True
+        month = self.index[:, 1].long() // length * self.points + self.index[:, 0]
+        at = torch.nonzero(chosen[month])[:, 0]
         index, scalars, channels = self.index[at], self.scalars[at], self.channels[at]
-        index[:, 0] = (torch.cumsum(chosen, 0) - 1)[index[:, 0].long()].to(index.dtype)
+        index[:, 0] = (torch.cumsum(chosen, 0) - 1)[month[at]].to(index.dtype)
+        index[:, 1] %= length
+        place = torch.nonzero(chosen)[:, 0]
+        first, point = place // self.points * length, place % self.points
+        # the last month may be shorter: its last day is there more than once, and not observed
+        row = (first + torch.arange(lags + length)[:, None]).clip(max=lags + days - 1)
         part = Problem(
-            self.model, index, scalars, channels, int(chosen.sum()), self.background**-0.5,
+            self.model, index, scalars, channels, len(place), self.background**-0.5,
             len(at) / len(self.index),
-            first_guess=None if self.first_guess is None else self.first_guess[:, chosen],
+            first_guess=None if self.first_guess is None else self.first_guess[row, point],
         )  # fmt: skip
+        if part.hold and self.model.config.network == "linear":
+            part.hold = 1 / FIRST_GUESS_ERROR_OF_LINEAR**2
+        cell = (row[lags:] - lags) * self.points + point
         start = State(
-            state.sea_ice[:, chosen],
-            state.properties.unflatten(0, (-1, self.points))[:, chosen].flatten(0, 1),
-            state.own[at], state.weights,
+            state.sea_ice[row, point], state.properties[cell.flatten()], state.own[at],
+            state.weights,
         )  # fmt: skip
-        return part, start, (chosen, at)
-
-    def with_points(self, state, found, at):
-        """A state of this problem with what was found on some points."""
-        chosen, observations = at
-        sea_ice, properties, own = (part.clone() for part in state[:3])
-        sea_ice[:, chosen] = found.sea_ice
-        cells = found.properties.unflatten(0, (-1, int(chosen.sum())))
-        properties.unflatten(0, (-1, self.points))[:, chosen] = cells
-        own[observations] = found.own
-        return State(sea_ice, properties, own, found.weights)
+        return part, start
 
     def get_weights(self):
         """Network, wind dependence and biases in one vector."""
@@ -170,6 +172,22 @@ class Problem:
     def normal(self, state, with_weights):
         """Cost and normal equations at a state, a Normal."""
         self.set_weights(state.weights)
+        if with_weights or not self.bilinear:
+            normal = self.sum_up(state, with_weights)
+        else:
+            normal = self.sum_up_squares(state)
+        n = normal.slope.shape[1]
+        normal.curvature[:, range(1, n), range(1, n)] += self.background
+        normal.slope[:, 1:] -= self.background * state.properties
+        of_cell = self.background * (state.properties**2).sum(1)
+        cost = normal.cost + of_cell.reshape(-1, self.points).sum(0)
+        cost += self.model.sea_ice_cost(state.sea_ice).sum(0)
+        if self.hold:
+            cost += self.hold * ((state.sea_ice - self.first_guess) ** 2).sum(0)
+        return normal._replace(cost=cost)
+
+    def sum_up(self, state, with_weights):
+        """What the observations contribute to a Normal, one after another."""
         days, points = len(state.properties) // self.points, self.points
         n, q = 1 + state.properties.shape[1], state.own.shape[1]
         p = len(state.weights) if with_weights else 0
@@ -182,8 +200,7 @@ class Problem:
         size = len(self.index)
         own, own_by_cell = torch.zeros(size, q), torch.zeros(size, q, n)
         own_by_weight = torch.zeros(size, q, p) if p else None
-        for first in range(0, size, CHUNK):
-            there = slice(first, min(first + CHUNK, size))
+        for there in self.chunks():
             cell, residual, by_state, by_weight = self.linearise(there, state, with_weights)
             gram = by_state.mT @ by_state
             lean = (by_state.mT @ residual[..., None])[..., 0]
@@ -213,15 +230,65 @@ class Problem:
                     slope_of_weights -= own_by_weight[there].flatten(0, 1).T @ rest.flatten()
                     mixed = mixed[:, :n] - side @ own_by_weight[there]
                 cross.index_add_(0, cell, mixed)
-        curvature = curvature.reshape(cells, n, n)
-        curvature[:, range(1, n), range(1, n)] += self.background
-        slope[:, 1:] -= self.background * state.properties
-        inside = self.background * (state.properties**2).sum(1).reshape(days, points).sum(0)
-        cost += inside + self.model.sea_ice_cost(state.sea_ice).sum(0)
-        if self.hold:
-            cost += self.hold * ((state.sea_ice - self.first_guess) ** 2).sum(0)
-        return Normal(cost, curvature, slope, cross, of_weights, slope_of_weights,
-                      own, own_by_cell, own_by_weight)  # fmt: skip
+        return Normal(cost, curvature.reshape(cells, n, n), slope, cross, of_weights,
+                      slope_of_weights, own, own_by_cell, own_by_weight)  # fmt: skip
+
+    @property
+    def bilinear(self):
+        """Whether departures are linear in a cell's concentration s and in s times its properties.
+
+        So they are with a linear network of gridded properties.
+        """
+        model = self.model
+        own = model.config.n_observation_properties
+        return model.config.network == "linear" and model.anchor is None and not own
+
+    def sum_up_squares(self, state):
+        """As :meth:`sum_up` with the network held, of a bilinear problem.
+
+        With v = (1, s, s p) of a cell, the sum of its squared departures is v . Q v: the
+        observations are read once for the matrices Q, and not again at every step.
+        """
+        if self.squares is None or not torch.equal(self.squares[0], state.weights):
+            self.squares = state.weights, self.sum_of_squares(state)
+        squares, fraction = self.squares[1], self.seen(state.sea_ice)
+        cells, n = len(fraction), 1 + state.properties.shape[1]
+        v = torch.cat([torch.ones_like(fraction), fraction, fraction * state.properties], 1)
+        by_state = torch.zeros(cells, n + 1, n)
+        by_state[:, 1, 0] = 1
+        by_state[:, 2:, 0] = state.properties
+        by_state[:, range(2, n + 1), range(1, n)] = fraction
+        product = squares @ torch.cat([by_state, v[..., None]], 2)
+        curvature = by_state.mT @ product
+        cost = (v * product[..., -1]).sum(1).reshape(-1, self.points).sum(0)
+        size = len(self.index)
+        return Normal(cost, curvature[..., :-1].contiguous(), -curvature[..., -1], None, None, None,
+                      torch.zeros(size, 0), torch.zeros(size, 0, n), None)  # fmt: skip
+
+    def sum_of_squares(self, state):
+        """The matrices Q (cell, K + 2, K + 2) of :meth:`sum_up_squares`."""
+        cells, width = len(state.properties), 2 + state.properties.shape[1]
+        # departures and their derivatives at s = 1 and p = 0 are all that there is
+        one = torch.full_like(state.sea_ice, 1 / self.model.lag_weights.sum().item())
+        plain = state._replace(sea_ice=one, properties=torch.zeros_like(state.properties))
+        squares = torch.zeros(cells, width * width)
+        for there in self.chunks():
+            cell, residual, by_state, _ = self.linearise(there, plain, False)
+            rows = torch.cat([(residual + by_state[..., 0])[..., None], -by_state], 2)
+            squares.index_add_(0, cell, (rows.mT @ rows).flatten(1))
+        return squares.reshape(cells, width, width)
+
+    def chunks(self):
+        """Slices of the observations that are handled together."""
+        size = len(self.index)
+        return [slice(first, min(first + CHUNK, size)) for first in range(0, size, CHUNK)]
+
+    def seen(self, sea_ice):
+        """Concentration at the observations of each cell, (cell, 1), from those of the days."""
+        lags = self.model.lags
+        days = len(sea_ice) - lags
+        lagged = [sea_ice[lags - lag :][:days].flatten() for lag in range(lags + 1)]
+        return self.model.mixture(torch.stack(lagged, 1))
 
     def linearise(self, there, state, with_weights):
         """Departures of some observations and their derivatives, in units of the error.
@@ -312,11 +379,10 @@ class Problem:
         follow = torch.linalg.inv(whole[:, 1:, 1:]) @ torch.stack([side, slope[:, 1:]], 2)
         curvature = (whole[:, 0, 0] - (side * follow[..., 0]).sum(1)).reshape(days, points)
         lean = (slope[:, 0] - (side * follow[..., 1]).sum(1)).reshape(days, points)
-        sea_ice = self.move_sea_ice(state.sea_ice, curvature, lean)
-        change = self.model.mixture(
-            torch.stack([(sea_ice - state.sea_ice)[self.model.lags - lag :][:days].flatten()
-                         for lag in range(self.model.lags + 1)], 1)
-        )  # fmt: skip
+        sea_ice = move_sea_ice(
+            self.model, state.sea_ice, curvature, lean, self.first_guess, self.hold
+        )
+        change = self.seen(sea_ice - state.sea_ice)
         of_properties = follow[..., 1] - change * follow[..., 0]
         if move is None:  # taken whether the cost falls or not, and therefore held short
             of_properties = of_properties.clip(-1, 1)
@@ -329,72 +395,3 @@ class Problem:
                 change = change - normal.own_by_weight @ move
             own = own + change.clip(-1, 1)
         return State(sea_ice, state.properties + of_properties, own, weights)
-
-    def move_sea_ice(self, sea_ice, curvature, lean):
-        """Concentrations that minimise the quadratic model of the data plus their own cost.
-
-        Days are tied by the mixture at the observation; every second day is minimised exactly with
-        the others held, in turns. ``curvature`` and ``lean`` (step, point) are those of the
-        concentration at the observation.
-        """
-        weights, lags = self.model.lag_weights.tolist(), self.model.lags
-        days = len(curvature)
-        curvature = curvature.clip(0)
-        own, right = torch.full_like(sea_ice, STILL), STILL * sea_ice
-        for lag, weight in enumerate(weights):
-            there = slice(lags - lag, lags - lag + days)
-            own[there] += weight**2 * curvature
-            right[there] += weight * lean
-        beside = weights[0] * weights[1] * curvature if lags else None
-
-        def others(x):
-            """What the days before and after contribute to the slope of a day."""
-            total = torch.zeros_like(x)
-            if lags:
-                total[1:] += beside * x[:-1]
-                total[:-1] += beside * x[1:]
-            return total
-
-        right = right + (own - STILL) * sea_ice + others(sea_ice)
-        if self.hold:
-            own, right = own + self.hold, right + self.hold * self.first_guess
-        new = sea_ice.clone()
-        for _ in range(SWEEPS if lags else 1):
-            for first in range(1 + lags):
-                slope = right - others(new)
-                half = slice(first, None, 1 + lags)
-                best = self.cheapest(own[half], slope[half])
-                new[half] = new[half] + (best - new[half]).clip(-LARGEST_MOVE, LARGEST_MOVE)
-        return new
-
-    def cheapest(self, curvature, slope):
-        """Minimum over s of curvature s^2 - 2 slope s plus the cost of a concentration s.
-
-        That cost is quadratic on pieces: the minimum of each piece is a candidate.
-        """
-        config = self.model.config
-        error, weight = self.model.false_ice_error(), 1 / config.sea_ice_error**2
-        # (from, to, quadratic, linear) of the cost q s^2 - 2 l s on each piece
-        pieces = [(0.0, 1.0, 0.0, 0.0)]
-        if error:
-            low = 1 / error**2
-            pieces = [
-                (0.0, HUMP_SIDE, low, 0.0),
-                (HUMP_SIDE, HUMP_END - HUMP_SIDE, -low * HUMP_SLOPE, -low * HUMP_SLOPE * HUMP_TOP),
-                (HUMP_END - HUMP_SIDE, HUMP_END, low, low * HUMP_END),
-                (HUMP_END, 1.0, 0.0, 0.0),
-            ]
-        if not config.bounded:
-            pieces += [(-1.0, 0.0, weight, 0.0), (1.0, 2.0, weight, weight)]
-        best = cost = None
-        for low, high, quadratic, linear in pieces:
-            whole = curvature + quadratic
-            flat = (slope + linear) / torch.where(whole > 0, whole, 1.0)
-            # a piece that bends downwards is cheapest at one of its ends, which its neighbours have
-            candidate = torch.where(whole > 0, flat, low).clamp(low, high)
-            price = curvature * candidate**2 - 2 * slope * candidate
-            price = price + self.model.sea_ice_cost(candidate)
-            better = price < cost if cost is not None else torch.ones_like(price, dtype=torch.bool)
-            best = torch.where(better, candidate, best) if best is not None else candidate
-            cost = torch.where(better, price, cost) if cost is not None else price
-        return best

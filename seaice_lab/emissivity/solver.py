@@ -2,9 +2,10 @@
 
 The network has tens of weights, so that a part of the cells determines it. Therefore:
 
-1. on a few grid points, joint Levenberg steps of state and network from several random networks, in
-   which the state is eliminated cell by cell (variable projection, Golub and Pereyra 1973);
-2. the best of them on more grid points;
+1. on some grid points in some months, Levenberg steps of state and network from several random
+   networks, in which the state is eliminated cell by cell, and after which it follows the network
+   (variable projection, Golub and Pereyra 1973);
+2. the best of them on more of them;
 3. on all grid points, Gauss-Newton steps of the state with the network held.
 """
 
@@ -19,6 +20,8 @@ from seaice_lab.errors import InputError
 
 FEW = 8_000  # observations on which the first networks are compared
 FEW_STEPS = 16
+IDLE = 4  # steps which lower the cost too little before the network is held to be found
+FOLLOWING = 2  # steps of the state after each of the network
 TYPICAL_LOGIT = 2.0  # emissivity 0.88, where a network with sigmoid outputs starts
 # What is possible with other models.
 INSTEAD = {
@@ -32,14 +35,15 @@ COLUMNS = ("index", "scalars", "channels")
 class SolveConfig(Config):
     """How to solve.
 
-    The best of ``starts`` random networks (version 2; a linear one needs no choice) is fitted to
-    ``sample`` observations in at most ``network_steps`` steps; the whole state then takes at most
-    ``state_steps``. Both end early when the cost falls by less than ``tolerance`` of itself.
+    The best of ``starts`` random networks is fitted to ``sample`` observations in at most
+    ``network_steps`` steps; the whole state then takes at most ``state_steps``. Both end early when
+    the cost falls by less than ``tolerance`` of itself.
     ``property_error`` is the standard deviation of the properties' background 0, which also fixes
     their scale (the published cost has none). With a linear network, what one property of size 1
     does to the emissivities of all channels has a background too (root of the sum of squares near
     0.05), or ice could be made to look like water at no cost. ``hold_first_guess`` adds the
-    published background term of the concentration, with an error of 0.15.
+    published background term of the concentration, with an error of 0.15 (0.05 while a linear
+    network is sought).
     """
 
     starts: int = Field(3, ge=1)
@@ -110,14 +114,12 @@ def solve(model, observations, config, show=True):
     history = []
     if config.network_steps and not model.config.freeze_network:
         generator = torch.Generator().manual_seed(config.seed)
-        few, start, _ = whole.some_points(state, FEW / model.size, generator)
-        weights = first_network(few, start, config, history, show)
-        part, start, at = whole.some_points(
-            state._replace(weights=weights), config.sample / model.size, generator
-        )
+        few, start = whole.some_months(state, FEW / model.size, generator)
+        state = state._replace(weights=first_network(few, start, config, history, show))
+        part, start = whole.some_months(state, config.sample / model.size, generator)
         start = fit_state(part, start, config.state_steps, config.tolerance, history, False)
         found = fit_network(part, start, config.network_steps, config.tolerance, history, show)
-        state = whole.with_points(state, found, at)
+        state = state._replace(weights=found.weights)
     state = fit_state(whole, state, config.state_steps, config.tolerance, history, show)
     if model.anchor is not None:
         whole.floor = max(whole.floor, whole.stiff_floor)
@@ -132,8 +134,7 @@ def solve(model, observations, config, show=True):
 def first_network(problem, start, config, history, show):
     """Weights of the best of several random networks, each fitted to a few cells."""
     model, best = problem.model, (float("inf"), start.weights)
-    starts = config.starts if model.config.network == "frequency" else 1
-    for number in range(starts):
+    for number in range(config.starts):
         torch.manual_seed(config.seed + number)
         fresh = build_network(
             model.config.network, model.network_properties, model.bias_k.shape[2],
@@ -151,30 +152,28 @@ def first_network(problem, start, config, history, show):
 
 
 def fit_network(problem, state, steps, tolerance, history, show):
-    """Joint steps of state and network, until the cost falls no more."""
+    """Steps of the network, which the state follows, until the cost falls no more."""
     size = len(problem.index)
-
-    def at(trial):
-        normal = problem.normal(trial, True)
-        return normal, float(normal.cost.sum() + problem.background_of_weights(trial.weights)[2])
-
-    normal, cost = at(state)
+    normal = problem.normal(state, True)
+    cost = float(normal.cost.sum() + problem.background_of_weights(state.weights)[2])
     damping, idle, rejected = 0.01, 0, 0
     with progress.bar(steps, "fit the network", "step", show=show) as bar:
         for _ in range(steps):
-            trial = problem.step(state, normal, torch.full((problem.points,), damping))
-            tried, new = at(trial)
+            trial, costs = problem.step(state, normal, torch.full((problem.points,), damping)), []
+            trial = fit_state(problem, trial, FOLLOWING, tolerance, costs, False)
+            new = costs[-1]["cost"] * size
+            new += float(problem.background_of_weights(trial.weights)[2])
             bar.update()
             if new < cost:
                 idle = idle + 1 if cost - new < tolerance * cost else 0
-                state, normal, cost = trial, tried, new
+                state, normal, cost = trial, problem.normal(trial, True), new
                 damping = damping / 4 if not rejected else damping
             else:
                 damping *= 6
             rejected = 0 if new <= cost else rejected + 1
             history.append({"stage": "network", "cost": cost / size})
             bar.set_postfix_str(f"cost {cost / size:.4f}")
-            if idle == 2 or rejected == 8:
+            if idle == IDLE or rejected == 8:
                 break
     return state
 

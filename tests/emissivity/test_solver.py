@@ -6,6 +6,7 @@ import torch
 from published import batch, build, observations
 
 from seaice_lab.emissivity import infer
+from seaice_lab.emissivity.concentrations import cheapest, move_sea_ice
 from seaice_lab.emissivity.least_squares import Problem, State
 from seaice_lab.emissivity.networks import FrequencyEmissivity, LinearEmissivity
 from seaice_lab.emissivity.solver import SolveConfig, solve
@@ -98,12 +99,26 @@ def test_derivatives_of_the_departures(case, tmp_path):
     torch.testing.assert_close(numeric, analytic, rtol=1e-5, atol=1e-4)
 
 
+def test_squares_of_a_cell_stand_for_its_observations(tmp_path):
+    _, _, problem, state = make_problem("v1_linear", tmp_path)
+    assert problem.bilinear
+    for one in (state, state._replace(sea_ice=0.5 - state.sea_ice)):
+        of_squares, of_all = problem.sum_up_squares(one), problem.sum_up(one, False)
+        for name in ("cost", "curvature", "slope", "own", "own_by_cell"):
+            torch.testing.assert_close(getattr(of_squares, name), getattr(of_all, name), msg=name)
+    moved = state._replace(weights=1.1 * state.weights)
+    problem.set_weights(moved.weights)
+    torch.testing.assert_close(
+        problem.sum_up_squares(moved).cost, problem.sum_up(moved, False).cost
+    )
+
+
 def test_the_cheapest_concentration_is_the_cheapest_of_all(tmp_path):
     _, model, problem, _ = make_problem("v2_imagers", tmp_path)
     rng = torch.Generator().manual_seed(1)
     curvature = 10 ** (6 * torch.rand(200, generator=rng))
     centre = 1.6 * torch.rand(200, generator=rng) - 0.3
-    found = problem.cheapest(curvature, curvature * centre)
+    found = cheapest(model, curvature, curvature * centre)
     every = torch.linspace(-0.4, 1.4, 20_001)
     price = curvature[:, None] * (every - centre[:, None]) ** 2 + model.sea_ice_cost(every)
     ours = curvature * (found - centre) ** 2 + model.sea_ice_cost(found)
@@ -116,7 +131,7 @@ def test_days_tied_by_the_mixture_are_solved_as_a_dense_system(tmp_path):
     state = state._replace(sea_ice=torch.full_like(state.sea_ice, 0.5))
     shape = (model.days, model.points)
     curvature, lean = 1 + torch.rand(shape, generator=rng), torch.randn(shape, generator=rng) / 20
-    moved = problem.move_sea_ice(state.sea_ice, curvature, lean)
+    moved = move_sea_ice(model, state.sea_ice, curvature, lean, None, 0.0)
     mixture = torch.zeros(model.days, model.days + 1)
     for day in range(model.days):
         mixture[day, day + 1], mixture[day, day] = 0.6, 0.4
