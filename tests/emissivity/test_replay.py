@@ -10,6 +10,7 @@ from seaice_lab.emissivity.replay import (
     HUMP_TOP,
     Clock,
     ReplayedMap,
+    no_denormals,
     penalty_gradient,
 )
 
@@ -112,3 +113,18 @@ def test_the_gradient_of_the_penalty_is_that_of_the_cost(tmp_path):
     model.map_costs()["sea_ice"].backward()
     ours = [penalty_gradient(float(value), outside, low) for value in values]
     np.testing.assert_allclose(ours, model.sea_ice.grad[:, 0], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_denormals_count_again_after_the_training(before):
+    def flushed():
+        return not (torch.tensor([1e-38]) / 10).any()
+
+    torch.set_flush_denormal(before)
+    try:
+        with pytest.raises(KeyboardInterrupt), no_denormals():
+            assert flushed()
+            raise KeyboardInterrupt
+        assert flushed() == before
+    finally:
+        torch.set_flush_denormal(False)
