@@ -27,7 +27,7 @@ MONTH = 31  # days of a point that are taken together into a sample
 SOFT_FLOOR = 0.003
 FIRST_GUESS_ERROR = 0.15
 # While a linear network is sought: more ice that is less bright costs nearly the same, and only the
-# mean of the first guess tells which it is. The others cannot leave (0, 1) and keep above a limit.
+# mean of the first guess tells which it is.
 FIRST_GUESS_ERROR_OF_LINEAR = 0.05
 WEIGHT_ERROR = 5.0  # of the network's weights around 0: holds directions that nothing determines
 SPREAD = 0.05  # of a linear network's emissivities with a property: root of the sum of squares
@@ -78,8 +78,10 @@ class Problem:
         Of all observations that these are: the costs that belong to no observation are divided
         alike.
     first_guess : Tensor (lag + step, point), optional
-        Background of the concentration, held with an error of 0.15: nothing against what a channel
-        says of ice or water, enough to keep noise from making ice of water.
+        Background of the concentration.
+    first_guess_error : float
+        Its error. 0.15 is nothing against what a channel says of ice or water, and enough to keep
+        noise from making ice of water.
     floor_error : float
         Least error of the lower limit of the emissivity. The published limit is so stiff (about
         0.0003) that steps run back and forth across it; a softer one leads close to its minimum.
@@ -87,13 +89,13 @@ class Problem:
 
     def __init__(
         self, model, index, scalars, channels, points, property_error, share=1.0,
-        floor_error=SOFT_FLOOR, first_guess=None,
+        floor_error=SOFT_FLOOR, first_guess=None, first_guess_error=FIRST_GUESS_ERROR,
     ):  # fmt: skip
         self.model, self.points, self.share = model, points, share
         self.index, self.scalars, self.channels = index, scalars, channels
         self.background = 1 / property_error**2
         self.first_guess = first_guess
-        self.hold = 0.0 if first_guess is None else 1 / FIRST_GUESS_ERROR**2
+        self.hold = 0.0 if first_guess is None else 1 / first_guess_error**2
         self.stiff_floor = (PUBLISHED_BATCH / model.size) ** 0.5 / model.config.emissivity_error
         self.floor = min(self.stiff_floor, 1 / floor_error)
         parts = (model.network.parameters(), (model.wind_sensitivity, model.bias_k))
@@ -110,14 +112,15 @@ class Problem:
         Returns
         -------
         Problem, State
-            Of ``share`` of the months of grid points, each of which is a point of its own.
+            Of ``share`` of the months of grid points, each of which is a point of its own; with a
+            linear network the first guess is held more closely.
         """
         days, lags = len(state.properties) // self.points, self.model.lags
         length = min(MONTH, days)
         months = -(-days // length) * self.points
-        chosen = torch.rand(months, generator=generator) < share
-        chosen[torch.randint(months, (1,), generator=generator)] = True
         month = self.index[:, 1].long() // length * self.points + self.index[:, 0]
+        chosen = torch.rand(months, generator=generator) < share
+        chosen[month[torch.randint(len(month), (1,), generator=generator)]] = True
         at = torch.nonzero(chosen[month])[:, 0]
         index, scalars, channels = self.index[at], self.scalars[at], self.channels[at]
         index[:, 0] = (torch.cumsum(chosen, 0) - 1)[month[at]].to(index.dtype)
@@ -126,13 +129,13 @@ class Problem:
         first, point = place // self.points * length, place % self.points
         # the last month may be shorter: its last day is there more than once, and not observed
         row = (first + torch.arange(lags + length)[:, None]).clip(max=lags + days - 1)
+        linear = self.model.config.network == "linear"
         part = Problem(
             self.model, index, scalars, channels, len(place), self.background**-0.5,
             len(at) / len(self.index),
             first_guess=None if self.first_guess is None else self.first_guess[row, point],
+            first_guess_error=FIRST_GUESS_ERROR_OF_LINEAR if linear else FIRST_GUESS_ERROR,
         )  # fmt: skip
-        if part.hold and self.model.config.network == "linear":
-            part.hold = 1 / FIRST_GUESS_ERROR_OF_LINEAR**2
         cell = (row[lags:] - lags) * self.points + point
         start = State(
             state.sea_ice[row, point], state.properties[cell.flatten()], state.own[at],
@@ -172,10 +175,10 @@ class Problem:
     def normal(self, state, with_weights):
         """Cost and normal equations at a state, a Normal."""
         self.set_weights(state.weights)
-        if with_weights or not self.bilinear:
-            normal = self.sum_up(state, with_weights)
-        else:
+        if self.bilinear and not with_weights:
             normal = self.sum_up_squares(state)
+        else:
+            normal = self.sum_up(state, with_weights)
         n = normal.slope.shape[1]
         normal.curvature[:, range(1, n), range(1, n)] += self.background
         normal.slope[:, 1:] -= self.background * state.properties
@@ -244,14 +247,14 @@ class Problem:
         return model.config.network == "linear" and model.anchor is None and not own
 
     def sum_up_squares(self, state):
-        """As :meth:`sum_up` with the network held, of a bilinear problem.
+        """As :meth:`sum_up` of a bilinear problem, with the weights that are set held.
 
         With v = (1, s, s p) of a cell, the sum of its squared departures is v . Q v: the
         observations are read once for the matrices Q, and not again at every step.
         """
         if self.squares is None or not torch.equal(self.squares[0], state.weights):
             self.squares = state.weights, self.sum_of_squares(state)
-        squares, fraction = self.squares[1], self.seen(state.sea_ice)
+        squares, fraction = self.squares[1], self.mixture(state.sea_ice)
         cells, n = len(fraction), 1 + state.properties.shape[1]
         v = torch.cat([torch.ones_like(fraction), fraction, fraction * state.properties], 1)
         by_state = torch.zeros(cells, n + 1, n)
@@ -283,7 +286,7 @@ class Problem:
         size = len(self.index)
         return [slice(first, min(first + CHUNK, size)) for first in range(0, size, CHUNK)]
 
-    def seen(self, sea_ice):
+    def mixture(self, sea_ice):
         """Concentration at the observations of each cell, (cell, 1), from those of the days."""
         lags = self.model.lags
         days = len(sea_ice) - lags
@@ -382,14 +385,14 @@ class Problem:
         sea_ice = move_sea_ice(
             self.model, state.sea_ice, curvature, lean, self.first_guess, self.hold
         )
-        change = self.seen(sea_ice - state.sea_ice)
+        change = self.mixture(sea_ice - state.sea_ice)
         of_properties = follow[..., 1] - change * follow[..., 0]
         if move is None:  # taken whether the cost falls or not, and therefore held short
             of_properties = of_properties.clip(-1, 1)
-        of_cell = torch.cat([change, of_properties], 1)
-        cell = self.index[:, 1].long() * points + self.index[:, 0].long()
         own = state.own
         if own.shape[1]:
+            of_cell = torch.cat([change, of_properties], 1)
+            cell = self.index[:, 1].long() * points + self.index[:, 0].long()
             change = normal.own - (normal.own_by_cell @ of_cell[cell][..., None])[..., 0]
             if move is not None:
                 change = change - normal.own_by_weight @ move

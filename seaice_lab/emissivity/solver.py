@@ -5,7 +5,7 @@ The network has tens of weights, so that a part of the cells determines it. Ther
 1. on some grid points in some months, Levenberg steps of state and network from several random
    networks, in which the state is eliminated cell by cell, and after which it follows the network
    (variable projection, Golub and Pereyra 1973);
-2. the best of them on more of them;
+2. the best network on more of them;
 3. on all grid points, Gauss-Newton steps of the state with the network held.
 """
 
@@ -20,7 +20,7 @@ from seaice_lab.errors import InputError
 
 FEW = 8_000  # observations on which the first networks are compared
 FEW_STEPS = 16
-IDLE = 4  # steps which lower the cost too little before the network is held to be found
+IDLE = 4  # steps in a row which lower the cost too little where the network is found
 FOLLOWING = 2  # steps of the state after each of the network
 TYPICAL_LOGIT = 2.0  # emissivity 0.88, where a network with sigmoid outputs starts
 # What is possible with other models.
@@ -37,7 +37,7 @@ class SolveConfig(Config):
 
     The best of ``starts`` random networks is fitted to ``sample`` observations in at most
     ``network_steps`` steps; the whole state then takes at most ``state_steps``. Both end early when
-    the cost falls by less than ``tolerance`` of itself.
+    the cost falls by less than ``tolerance`` of itself (the network when four steps in a row do).
     ``property_error`` is the standard deviation of the properties' background 0, which also fixes
     their scale (the published cost has none). With a linear network, what one property of size 1
     does to the emissivities of all channels has a background too (root of the sum of squares near
@@ -117,7 +117,7 @@ def solve(model, observations, config, show=True):
         few, start = whole.some_months(state, FEW / model.size, generator)
         state = state._replace(weights=first_network(few, start, config, history, show))
         part, start = whole.some_months(state, config.sample / model.size, generator)
-        start = fit_state(part, start, config.state_steps, config.tolerance, history, False)
+        start = fit_state(part, start, config.state_steps, config.tolerance, [], False)
         found = fit_network(part, start, config.network_steps, config.tolerance, history, show)
         state = state._replace(weights=found.weights)
     state = fit_state(whole, state, config.state_steps, config.tolerance, history, show)
@@ -135,6 +135,7 @@ def first_network(problem, start, config, history, show):
     """Weights of the best of several random networks, each fitted to a few cells."""
     model, best = problem.model, (float("inf"), start.weights)
     for number in range(config.starts):
+        problem.set_weights(start.weights)
         torch.manual_seed(config.seed + number)
         fresh = build_network(
             model.config.network, model.network_properties, model.bias_k.shape[2],
@@ -168,9 +169,10 @@ def fit_network(problem, state, steps, tolerance, history, show):
                 idle = idle + 1 if cost - new < tolerance * cost else 0
                 state, normal, cost = trial, problem.normal(trial, True), new
                 damping = damping / 4 if not rejected else damping
+                rejected = 0
             else:
                 damping *= 6
-            rejected = 0 if new <= cost else rejected + 1
+                rejected += 1
             history.append({"stage": "network", "cost": cost / size})
             bar.set_postfix_str(f"cost {cost / size:.4f}")
             if idle == IDLE or rejected == 8:

@@ -5,11 +5,12 @@ import pytest
 import torch
 from published import batch, build, observations
 
-from seaice_lab.emissivity import infer
+from seaice_lab.emissivity import infer, least_squares
 from seaice_lab.emissivity.concentrations import cheapest, move_sea_ice
 from seaice_lab.emissivity.least_squares import Problem, State
+from seaice_lab.emissivity.model import EmpiricalState
 from seaice_lab.emissivity.networks import FrequencyEmissivity, LinearEmissivity
-from seaice_lab.emissivity.solver import SolveConfig, solve
+from seaice_lab.emissivity.solver import COLUMNS, SolveConfig, solve
 from seaice_lab.errors import InputError
 
 
@@ -111,6 +112,34 @@ def test_squares_of_a_cell_stand_for_its_observations(tmp_path):
     torch.testing.assert_close(
         problem.sum_up_squares(moved).cost, problem.sum_up(moved, False).cost
     )
+
+
+@pytest.mark.parametrize(
+    "change", [{"emissivity_background": {"10v": 0.8}}, {"n_observation_properties": 1}]
+)
+def test_limits_and_properties_of_observations_are_not_bilinear(change, tmp_path):
+    seen = observations("v1_linear", tmp_path)
+    config = build("v1_linear", seen).config.model_copy(update=change)
+    model = EmpiricalState(config, seen)
+    columns = (torch.from_numpy(getattr(seen, name)) for name in COLUMNS)
+    assert not Problem(model, *columns, model.points, 1.0).bilinear
+
+
+@pytest.mark.parametrize("case", ["v1_linear", "v2_imagers"])
+@pytest.mark.parametrize("month", [2, 3, 31])
+def test_months_hold_what_their_observations_see(case, month, tmp_path, monkeypatch):
+    monkeypatch.setattr(least_squares, "MONTH", month)
+    _, _, whole, state = make_problem(case, tmp_path)
+    state = state._replace(sea_ice=torch.rand_like(state.sea_ice))
+    index = whole.index.clone()
+    part, start = whole.some_months(state, 1.1, torch.Generator().manual_seed(0))
+    part.floor, everything = whole.floor, slice(0, len(index))
+    _, expected, *_ = whole.linearise(everything, state, False)
+    _, found, *_ = part.linearise(everything, start, False)
+    torch.testing.assert_close(found, expected)
+    assert torch.equal(whole.index, index) and len(start.sea_ice) <= month + 1
+    few, start = whole.some_months(state, 0.0, torch.Generator().manual_seed(0))
+    assert few.points == 1 and 0 < len(few.index) == len(start.own) < len(index)
 
 
 def test_the_cheapest_concentration_is_the_cheapest_of_all(tmp_path):
