@@ -123,7 +123,7 @@ def solve(model, observations, config, show=True):
     state = fit_state(whole, state, config.state_steps, config.tolerance, history, show)
     if model.anchor is not None:
         whole.floor = max(whole.floor, whole.stiff_floor)
-        state = fit_state(whole, state, 2, config.tolerance, history, show)
+        state = fit_state(whole, state, 1, config.tolerance, history, show)
     whole.set_weights(state.weights)
     model.cells("sea_ice").copy_(state.sea_ice.reshape(-1, 1))
     model.cells("properties").copy_(state.properties)
