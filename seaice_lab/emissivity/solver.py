@@ -20,8 +20,8 @@ from seaice_lab.errors import InputError
 
 FEW = 8_000  # observations on which the first networks are compared
 FEW_STEPS = 16
-IDLE = 4  # steps in a row which lower the cost too little where the network is found
-FOLLOWING = 2  # steps of the state after each of a linear network
+IDLE = 4  # steps, one after another of those that are taken, which lower the cost too little
+FOLLOWING = 2  # steps of the state after each of the network in a bilinear problem
 TYPICAL_LOGIT = 2.0  # emissivity 0.88, where a network with sigmoid outputs starts
 # What is possible with other models.
 INSTEAD = {
@@ -37,7 +37,7 @@ class SolveConfig(Config):
 
     The best of ``starts`` random networks is fitted to ``sample`` observations in at most
     ``network_steps`` steps; the whole state then takes at most ``state_steps``. Both end early when
-    the cost falls by less than ``tolerance`` of itself (the network when four steps in a row do).
+    the cost falls by less than ``tolerance`` of itself (the network after four such steps).
     ``property_error`` is the standard deviation of the properties' background 0, which also fixes
     their scale (the published cost has none). With a linear network, what one property of size 1
     does to the emissivities of all channels has a background too (root of the sum of squares near
@@ -155,8 +155,8 @@ def first_network(problem, start, config, history, show):
 def fit_network(problem, state, steps, tolerance, history, show):
     """Joint steps of network and state, until the cost falls no more.
 
-    After those of a linear network the state follows for a few steps, which costs little there and
-    finds lower and better minima. With the network of version 2 it found lower ones that were
+    In a bilinear problem the state follows for a few steps, which costs little there and finds
+    lower and better minima. With the network of version 2 it found lower ones that were
     farther from the truth of simulated ice.
     """
     size = len(problem.index)
