@@ -133,7 +133,7 @@ def plot_departures(before, after, sensor):
         ax.yaxis.set_major_formatter("{x:g}")
         ax.set(title=f"{title}, {sensor}", ylabel="Observed minus simulated [K]")
         ax.grid(axis="x", visible=False)
-    axes[1].legend()
+    fig.legend(*axes[1].get_legend_handles_labels(), loc="outside upper right", ncols=2)
     return fig
 
 
