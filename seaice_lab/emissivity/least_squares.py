@@ -58,8 +58,8 @@ class Normal(NamedTuple):
     cross: torch.Tensor | None
     of_weights: torch.Tensor | None
     slope_of_weights: torch.Tensor | None
-    own: torch.Tensor
-    own_by_cell: torch.Tensor
+    own: torch.Tensor | None
+    own_by_cell: torch.Tensor | None
     own_by_weight: torch.Tensor | None
 
 
@@ -264,9 +264,8 @@ class Problem:
         product = squares @ torch.cat([by_state, v[..., None]], 2)
         curvature = by_state.mT @ product
         cost = (v * product[..., -1]).sum(1).reshape(-1, self.points).sum(0)
-        size = len(self.index)
-        return Normal(cost, curvature[..., :-1].contiguous(), -curvature[..., -1], None, None, None,
-                      torch.zeros(size, 0), torch.zeros(size, 0, n), None)  # fmt: skip
+        nothing = [None] * 6  # of the network, and of properties of observations
+        return Normal(cost, curvature[..., :-1].contiguous(), -curvature[..., -1], *nothing)
 
     def sum_of_squares(self, state):
         """The matrices Q (cell, K + 2, K + 2) of :meth:`sum_up_squares`."""

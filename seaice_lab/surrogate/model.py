@@ -192,8 +192,10 @@ def train(config, run, show=True):
     chosen = named_window(config)
     torch.manual_seed(config.fit.seed)
     begun = scale = None
-    if config.start_from and any((Path(run) / name).exists() for name in TAKEN_UP):
-        scale = json.loads((Path(run) / "normalisation.json").read_text(encoding="utf-8"))
+    kept = Path(run) / "normalisation.json"
+    going_on = any((Path(run) / name).exists() for name in TAKEN_UP)
+    if config.start_from and going_on and kept.exists():
+        scale = json.loads(kept.read_text(encoding="utf-8"))
     elif config.start_from:
         begun = trained_before(config, chosen)
         scale = begun.normalisation

@@ -105,7 +105,7 @@ def test_squares_of_a_cell_stand_for_its_observations(tmp_path):
     assert problem.bilinear
     for one in (state, state._replace(sea_ice=0.5 - state.sea_ice)):
         of_squares, of_all = problem.sum_up_squares(one), problem.sum_up(one, False)
-        for name in ("cost", "curvature", "slope", "own", "own_by_cell"):
+        for name in ("cost", "curvature", "slope"):
             torch.testing.assert_close(getattr(of_squares, name), getattr(of_all, name), msg=name)
     moved = state._replace(weights=1.1 * state.weights)
     problem.set_weights(moved.weights)

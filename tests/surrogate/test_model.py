@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
+from seaice_lab import runs
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.model import Surrogate, TrainConfig, chain, load, train
 from seaice_lab.surrogate.networks import build_network
@@ -83,6 +84,10 @@ def test_training_goes_on_from_the_weights_and_normalisation_of_a_run(store, tmp
             train(settings(store, fit=fit, start_from=str(first)).model_copy(update=changed),
                   tmp_path / "runs" / "third", show=False)  # fmt: skip
         assert not (tmp_path / "runs" / "third").exists()
+    other = runs.create(tmp_path / "runs" / "ice", FitConfig(), "emissivity")
+    (other / "finished").touch()
+    with pytest.raises(InputError, match="ice"):
+        train(still, other, show=False)
     (first / "finished").unlink()
     with pytest.raises(InputError, match="first: is not trained to its end"):
         train(still, tmp_path / "runs" / "third", show=False)
