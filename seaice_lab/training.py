@@ -231,7 +231,8 @@ def run_epoch(model, batches, loss, config, process, optimiser=None, after_step=
         process.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"
     )
     for batch in batches:
-        batch = [part.to(process.device, non_blocking=True) for part in batch]
+        if process.device.type != "cpu":
+            batch = [part.to(process.device, non_blocking=True) for part in batch]
         if optimiser is not None:
             optimiser.zero_grad(set_to_none=True)
         with autocast:
@@ -265,7 +266,8 @@ def gradient_norm(optimiser, limit):
     parameters = optimiser.param_groups[0]["params"]
     gradients = [one.grad for one in parameters if one.grad is not None]
     # one alone is the rule for maps that replay, where every microsecond counts
-    norm = gradients[0].norm() if len(gradients) == 1 else nn.utils.get_total_norm(gradients)
+    alone = gradients[0].flatten() if len(gradients) == 1 else None
+    norm = nn.utils.get_total_norm(gradients) if alone is None else alone.dot(alone).sqrt()
     if limit:
         nn.utils.clip_grads_with_norm_(parameters, limit, norm)
     return norm.item()

@@ -30,6 +30,7 @@ from seaice_lab.errors import InputError
 PUBLISHED_BATCH = 1024
 WARM_K = 273.2
 ICE_PRESENT = 0.01
+COST_TERMS = ("observation", "emissivity", "bias")
 
 HUMP_SIDE = HUMP_SLOPE * HUMP_TOP / (1 + HUMP_SLOPE)
 
@@ -130,7 +131,7 @@ class EmpiricalState(nn.Module):
         self.lags = len(config.lag_weights) - 1
         self.points, self.days = observations.skin_temperature_map.shape
         self.size = observations.size
-        self.epoch = 0
+        self.epoch, self.replayed = 0, replayed
         first_guess = torch.from_numpy(observations.sea_ice_first_guess)
         if first_guess.shape != (self.points, self.days + self.lags):
             raise InputError(
@@ -217,7 +218,7 @@ class EmpiricalState(nn.Module):
     def look_up(self, batch, rows=None):
         """Concentration (observation, lag + 1) and properties (observation, K) of a Batch."""
         days, cell = self.rows(batch.index) if rows is None else rows
-        if self.training and self.clock is not None and self.replayed_maps():
+        if self.training and self.clock is not None and self.replayed:
             return self.read_replayed(batch, days, cell)
         properties = [self.cells("properties")[cell]]
         properties.append(self.cells("observation_properties")[batch.number])
@@ -225,18 +226,19 @@ class EmpiricalState(nn.Module):
 
     def read_replayed(self, batch, days, cell):
         """As :meth:`look_up`, of maps that replay: they take the steps that they have missed."""
-        sea_ice = np.empty((days.numel(), 1), "float32")
+        days, cell = days.numpy(), cell.numpy()
+        sea_ice = np.empty(days.shape, "float32")
         properties = np.empty((len(cell), self.network_properties), "float32")
-        self.sea_ice.read(days.flatten().numpy(), self.clock, sea_ice)
-        self.properties.read(cell.numpy(), self.clock, properties)
+        self.sea_ice.read(days.reshape(-1), self.clock, sea_ice.reshape(-1, 1))
+        self.properties.read(cell, self.clock, properties)
         self.observation_properties.read(
             batch.number.numpy(), self.clock, properties, self.config.n_properties
         )
-        return torch.from_numpy(sea_ice).reshape(days.shape), torch.from_numpy(properties)
+        return torch.from_numpy(sea_ice), torch.from_numpy(properties)
 
     def lead_back(self, seen, gradients):
         """Give the maps the gradients of what :meth:`look_up` gave last."""
-        if not self.replayed_maps():
+        if not self.replayed:
             torch.autograd.backward(seen, gradients)
             return
         by_days, by_properties = (gradient.numpy() for gradient in gradients)
@@ -272,11 +274,12 @@ class EmpiricalState(nn.Module):
         simulated = self.simulate(self.mixture(days), properties, index, scalars, channels)
         departures = self.departures(simulated.brightness_temperature, index, channels)
         deviation = (self.bias_k - self.bias_background) / self.bias_error
-        return {
-            "observation": (departures**2).sum(1).mean(),
-            "emissivity": self.emissivity_cost(simulated.ice_emissivity),
-            "bias": (deviation**2).sum() / self.size,
-        }
+        costs = (
+            (departures**2).sum(1).mean(),
+            self.emissivity_cost(simulated.ice_emissivity),
+            (deviation**2).sum() / self.size,
+        )
+        return dict(zip(COST_TERMS, costs, strict=True))
 
     def simulate(self, ice_fraction, properties, index, scalars, channels):
         """Brightness temperatures of given ice (Geer 2024, equations 2 to 8).
@@ -322,7 +325,8 @@ class EmpiricalState(nn.Module):
     def departures(self, simulated, index, channels):
         """(observed - simulated) / error, 0 where missing; (observation, channel)."""
         departures = (channels[:, TB] - simulated) * self.inverse_error[index[:, 2].long()]
-        return departures.nan_to_num(0.0)
+        # what differs from itself is missing; torch.compile makes slow code of isnan
+        return torch.where(departures == departures, departures, 0.0)
 
     def emissivity_cost(self, ice_emissivity):
         """What anchors the emissivity.

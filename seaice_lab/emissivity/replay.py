@@ -23,8 +23,7 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-7
 FORGOTTEN = 256  # steps after which nothing is left of m: 0.9^256 is 2e-12
 TERMS = 7  # of the series in Clock; the first one left out is below 1e-12 of a step
 LANES = 64  # cells replayed side by side
-CHUNK = 256  # cells caught up together
-FIRST = np.zeros(1, np.int64)  # the row of a map of one cell
+CHUNK = 65536  # cells caught up together at the end of an epoch
 
 # The hump that makes a little ice costly (version 2): between 0 and 0.3, highest at 0.15.
 HUMP_END, HUMP_TOP, HUMP_SLOPE = 0.3, 0.15, 0.2
@@ -62,7 +61,7 @@ class Clock:
         alpha = math.sqrt(1 - BETA2**self.steps) / (1 - BETA1**self.steps)
         self.alphas[self.steps] = alpha = alpha * self.learning_rate
         first = max(self.steps - FORGOTTEN, 0)
-        self.moments[first : self.steps] += alpha * self.weight[first - self.steps :]
+        add(self.moments[first : self.steps], alpha, self.weight[first - self.steps :])
 
 
 def decay_table(length):
@@ -74,8 +73,8 @@ class ReplayedMap(nn.Module):
     """A trainable map in the memory of the processor, with its moments.
 
     ``state`` holds one row a cell, so that a visit touches one place of the memory: its K values,
-    their K means m, K squares v, K sums of gradients (zero between steps), and the step it stands
-    at.
+    their K means m, K squares v, and the step it stands at. From :meth:`read` to :meth:`step` the
+    cells of a batch lie side by side in ``visit``, each once, however often it was read.
 
     Parameters
     ----------
@@ -90,11 +89,11 @@ class ReplayedMap(nn.Module):
         super().__init__()
         self.width = initial.shape[1]
         # made by NumPy, whose large arrays stand on large pages: visits jump about in them
-        state = np.zeros((len(initial), 4 * self.width + 1), initial.detach().numpy().dtype)
+        state = np.zeros((len(initial), 3 * self.width + 1), initial.detach().numpy().dtype)
         state[:, : self.width] = initial
         self.register_buffer("state", torch.from_numpy(state))
         self.pull, self.bounded = pull, bounded
-        self.visit = {}  # what was read last, until its step; attributes are slow to set
+        self.visit = {}  # attributes of a module are slow to set
 
     @property
     def value(self):
@@ -104,6 +103,8 @@ class ReplayedMap(nn.Module):
     def read(self, rows, clock, into, column=0):
         """Write values of some cells, at the step of the clock, into columns of an array.
 
+        :meth:`step` must follow before anything else is read.
+
         Parameters
         ----------
         rows : ndarray of int64 (row,)
@@ -112,30 +113,31 @@ class ReplayedMap(nn.Module):
             Receives them from ``column`` on.
         column : int
         """
-        self.catch_up(rows, clock)
-        copy_cells(rows, self.state.numpy(), self.width, into, column)
-        self.visit.update(rows=rows, column=column)
+        if self.width:
+            self.visit["cells"] = read_cells(
+                rows, self.state.numpy(), self.width, clock.steps, clock.moments, clock.alphas,
+                clock.decays, *self.pull(), self.bounded, into, column,
+            )  # fmt: skip
+            self.visit["column"] = column
 
     def lead_back(self, gradient):
         """Keep the gradient of what :meth:`read` wrote, an array of the same shape."""
         self.visit["gradient"] = gradient
 
-    def catch_up(self, rows, clock):
-        """Take the steps that some cells have missed."""
-        if self.width:
-            catch_up(rows, self.state.numpy(), self.width, clock.steps, clock.moments,
-                     clock.alphas, clock.decays, *self.pull(), self.bounded)  # fmt: skip
-
-    def catch_up_all(self, clock):
-        """Take the steps that any cell has missed."""
-        self.catch_up(np.arange(len(self.state)), clock)
-
     def step(self, clock):
         """Take the step that the clock has just counted, for the cells read last."""
         if self.width:
-            take_step(*self.visit.values(), self.state.numpy(), self.width, clock.steps,
-                      clock.alphas[clock.steps], self.pull(), self.bounded)  # fmt: skip
+            step_cells(self.visit["gradient"], self.visit["column"], *self.visit["cells"],
+                       self.state.numpy(), clock.steps, clock.alphas[clock.steps], *self.pull(),
+                       self.bounded)  # fmt: skip
         self.visit.clear()
+
+    def catch_up_all(self, clock):
+        """Take the steps that any cell has missed."""
+        for first in range(0, len(self.state) if self.width else 0, CHUNK):
+            rows = np.arange(first, min(first + CHUNK, len(self.state)))
+            self.read(rows, clock, np.empty((len(rows), self.width), self.state.numpy().dtype))
+            put_back(*self.visit["cells"][1:], self.state.numpy(), clock.steps)
 
 
 class ReplayedAdam(torch.optim.Optimizer):
@@ -152,22 +154,19 @@ class ReplayedAdam(torch.optim.Optimizer):
     def __init__(self, vector, maps, clock):
         super().__init__([vector], {"lr": clock.learning_rate, "betas": (BETA1, BETA2)})
         self.vector, self.maps, self.clock = vector, maps, clock
-        # as a map of one cell: its values, means, squares, sums and step
-        self.state[vector]["row"] = torch.zeros(1, 4 * len(vector) + 1, dtype=vector.dtype)
+        self.state[vector]["moments"] = torch.zeros(2, len(vector), dtype=vector.dtype)
 
-    @torch.no_grad()
     def step(self):
         """Take one step with the gradients that the vector and the maps hold."""
         self.clock.tick()
         for part in self.maps:
             part.step(self.clock)
-        row, values = self.state[self.vector]["row"].numpy(), self.vector.numpy()
-        row[0, : len(values)] = values
-        take_step(
-            FIRST, 0, self.vector.grad.numpy()[None], row, len(values), self.clock.steps,
-            self.clock.alphas[self.clock.steps], (0.0, 0.0), False,
+        adam(
+            self.vector.detach().numpy(), *self.state[self.vector]["moments"].numpy(),
+            self.vector.grad.numpy(), self.clock.alphas[self.clock.steps], 0.0, 0.0, False,
         )  # fmt: skip
-        values[:] = row[0, : len(values)]
+
+    step.hooked = True  # else torch adds a record for its profiler, which takes as long
 
     def zero_grad(self, set_to_none=True):
         """Nothing: every step brings gradients of its own."""
@@ -187,6 +186,14 @@ def no_denormals():
         torch.set_flush_denormal(flushed)
 
 
+@njit(cache=True)
+def add(to, factor, values):
+    """Add ``factor`` times a table to a table of the same shape, in place."""
+    for row in range(len(to)):
+        for column in range(to.shape[1]):
+            to[row, column] += factor * values[row, column]
+
+
 @njit(cache=True, error_model="numpy")
 def penalty_gradient(value, outside, low):
     """Gradient of what a concentration costs by itself.
@@ -202,13 +209,17 @@ def penalty_gradient(value, outside, low):
 
 
 @njit(cache=True, error_model="numpy")
-def catch_up(rows, state, width, steps, moments, alphas, decays, outside, low, bounded):
-    """Bring some cells of a map to the present step, in place.
+def read_cells(
+    rows, state, width, steps, moments, alphas, decays, outside, low, bounded, into, column
+):
+    """Fetch some cells of a map and bring them to the present step.
+
+    Until :func:`put_back` the step at which such a cell stands is replaced by its place, below 0.
 
     Parameters
     ----------
     rows : ndarray of int64
-    state : ndarray (cell, 4 * width + 1)
+    state : ndarray (cell, 3 * width + 1)
         As in ReplayedMap.
     width, steps : int
     moments, alphas, decays : ndarray
@@ -217,52 +228,72 @@ def catch_up(rows, state, width, steps, moments, alphas, decays, outside, low, b
         Of :func:`penalty_gradient`; 0 where there is none.
     bounded : bool
         Whether values are held between 0 and 1 after every step.
+    into : ndarray (row, value)
+        Receives the values from ``column`` on.
+    column : int
+
+    Returns
+    -------
+    places : ndarray of int64 (row,)
+        Which of the cells each row is.
+    found : ndarray of int64 (place,)
+        The rows of these cells.
+    cells : ndarray (3 * width, row)
+        Their values, means and squares.
     """
-    # read, compute, write: the reads of many cells are under way at once, and the loop between them
-    # works on several cells at a time
-    waiting = np.empty(len(rows), np.int64)
+    places, found = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
+    seen = np.empty(len(rows), np.int64)
+    cells = np.empty((3 * width, len(rows)), state.dtype)
+    for at in range(len(rows)):  # both ends first: so the reads of many cells are under way at once
+        into[at, column], places[at] = state[rows[at], 0], state[rows[at], 3 * width]
     count = 0
-    seen = np.empty(CHUNK, np.int64)
-    now, m, v = np.empty((width, CHUNK)), np.empty((width, CHUNK)), np.empty((width, CHUNK))
-    then = np.empty((width, CHUNK))
-    for first in range(0, len(rows), CHUNK):
-        size = min(CHUNK, len(rows) - first)
-        for at in range(size):
-            row = rows[first + at]
-            seen[at] = int(state[row, 4 * width])
-            for item in range(width):
-                now[item, at] = state[row, item]
-                m[item, at] = state[row, width + item]
-                v[item, at] = state[row, 2 * width + item]
+    for at in range(len(rows)):
+        row = rows[at]
+        stands = int(state[row, 3 * width])
+        if stands < 0:
+            places[at] = -1 - stands
+            continue
+        for item in range(3 * width):
+            cells[item, count] = state[row, item]
+        state[row, 3 * width] = -1 - count
+        places[at], found[count], seen[count] = count, row, stands
+        count += 1
+    then = np.empty((width, count))
+    for item in range(width):
+        drift(cells[item], cells[width + item], cells[2 * width + item], seen, moments, then[item])
+    if outside > 0 or low > 0:
+        waiting = np.empty(count, np.int64)
+        pulled = 0
+        for at in range(count):
+            if seen[at] < steps and (
+                penalty_gradient(cells[0, at], outside, low) != 0
+                or penalty_gradient(then[0, at], outside, low) != 0
+            ):
+                waiting[pulled] = at
+                pulled += 1
+        if pulled:
+            # cells that missed about as many steps side by side, so that none waits for another
+            waiting = waiting[:pulled]
+            waiting = waiting[np.argsort(seen[waiting])]
+            replay(waiting, cells, seen, steps, alphas, outside, low, bounded)
+            for at in waiting:
+                then[0, at], seen[at] = cells[0, at], steps
+    for item in range(width):
+        for at in range(count):
+            w = then[item, at]
+            cells[item, at] = min(max(w, 0.0), 1.0) if bounded else w
+            cells[width + item, at] *= decays[steps - seen[at], 0]
+            cells[2 * width + item, at] *= decays[steps - seen[at], 1]
+    for at in range(len(rows)):
         for item in range(width):
-            drift(now[item], m[item], v[item], seen, moments, size, then[item])
-        for at in range(size):
-            row, missed = rows[first + at], steps - seen[at]
-            if missed == 0:
-                continue
-            if outside > 0 or low > 0:
-                pulled = penalty_gradient(now[0, at], outside, low) != 0
-                if pulled or penalty_gradient(then[0, at], outside, low) != 0:
-                    waiting[count] = row
-                    count += 1
-                    continue
-            for item in range(width):
-                w = then[item, at]
-                state[row, item] = min(max(w, 0.0), 1.0) if bounded else w
-                state[row, width + item] = m[item, at] * decays[missed, 0]
-                state[row, 2 * width + item] = v[item, at] * decays[missed, 1]
-            state[row, 4 * width] = steps
-    if count:
-        # cells that missed about as many steps side by side, so that none waits for another
-        waiting = waiting[:count]
-        waiting = waiting[np.argsort(state[waiting, 4 * width])]
-        replay(waiting, state, steps, alphas, outside, low, bounded)
+            into[at, column + item] = cells[item, places[at]]
+    return places, found[:count], cells
 
 
 @njit(cache=True, error_model="numpy")
-def drift(now, mean, square, seen, moments, size, then):
+def drift(now, mean, square, seen, moments, then):
     """Where the steps missed since ``seen`` bring cells on which nothing pulls."""
-    for at in range(size):
+    for at in range(len(then)):
         root = math.sqrt(square[at])
         inverse = 1 / (root + EPSILON)
         ratio = -root * inverse
@@ -273,22 +304,23 @@ def drift(now, mean, square, seen, moments, size, then):
 
 
 @njit(cache=True, error_model="numpy")
-def replay(rows, state, steps, alphas, outside, low, bounded):
+def replay(waiting, cells, seen, steps, alphas, outside, low, bounded):
     """Take the missed steps one by one, for cells of one value on which the penalty pulls."""
-    kind = state.dtype
+    kind = cells.dtype
     w, m, v = np.empty(LANES, kind), np.empty(LANES, kind), np.empty(LANES, kind)
     start = np.empty(LANES, np.int32)
-    for first in range(0, len(rows), LANES):
-        count = min(LANES, len(rows) - first)
+    for first in range(0, len(waiting), LANES):
+        count = min(LANES, len(waiting) - first)
         for lane in range(LANES):
-            cell = state[rows[first + min(lane, count - 1)]]
-            w[lane], m[lane], v[lane], start[lane] = cell[0], cell[1], cell[2], int(cell[4])
+            at = waiting[first + min(lane, count - 1)]
+            w[lane], m[lane], v[lane] = cells[0, at], cells[1, at], cells[2, at]
+            start[lane] = seen[at]
         earliest, latest = start.min(), start.max()
         advance(w, m, v, start, earliest, latest, alphas, outside, low, bounded, True)
         advance(w, m, v, start, latest, steps, alphas, outside, low, bounded, False)
         for lane in range(count):
-            cell = state[rows[first + lane]]
-            cell[0], cell[1], cell[2], cell[4] = w[lane], m[lane], v[lane], steps
+            at = waiting[first + lane]
+            cells[0, at], cells[1, at], cells[2, at] = w[lane], m[lane], v[lane]
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract"})
@@ -321,33 +353,41 @@ def advance(w, m, v, start, first, last, alphas, outside, low, bounded, waits):
 
 
 @njit(cache=True, error_model="numpy")
-def copy_cells(rows, state, width, into, column):
-    """Write the values of some rows into columns of an array."""
-    for at in range(len(rows)):
-        for item in range(width):
-            into[at, column + item] = state[rows[at], item]
+def adam(w, m, v, gradient, alpha, outside, low, bounded):
+    """Take a step of Adam with a gradient and that of the penalty, in place."""
+    for at in range(len(gradient)):
+        g = gradient[at] + penalty_gradient(w[at], outside, low)
+        m[at] += (1 - BETA1) * (g - m[at])
+        v[at] += (1 - BETA2) * (g * g - v[at])
+        x = w[at] - alpha * m[at] / (math.sqrt(v[at]) + EPSILON)
+        w[at] = min(max(x, 0.0), 1.0) if bounded else x
 
 
 @njit(cache=True, error_model="numpy")
-def take_step(rows, column, gradient, state, width, steps, alpha, pull, bounded):
-    """Take a step of Adam with the gradient of some rows, in place.
+def step_cells(
+    gradient, column, places, found, cells, state, steps, alpha, outside, low, bounded
+):
+    """Take a step of Adam with the gradient of some cells and put them back.
 
-    A cell may stand several times in ``rows``; its gradients, in the columns from ``column`` on,
-    are summed. ``pull`` are the two strengths of :func:`penalty_gradient`.
+    A cell may have been read several times; its gradients, in the columns from ``column`` on, are
+    summed. The rest is as in :func:`read_cells`.
     """
-    for at in range(len(rows)):
+    width = len(cells) // 3
+    total = np.zeros((width, len(found)), cells.dtype)
+    for at in range(len(places)):
         for item in range(width):
-            state[rows[at], 3 * width + item] += gradient[at, column + item]
-    for row in rows:
-        if state[row, 4 * width] == steps:
-            continue
-        for item in range(width):
-            w, m, v = state[row, item], state[row, width + item], state[row, 2 * width + item]
-            g = state[row, 3 * width + item] + penalty_gradient(w, pull[0], pull[1])
-            state[row, 3 * width + item] = 0
-            m += (1 - BETA1) * (g - m)
-            v += (1 - BETA2) * (g * g - v)
-            w -= alpha * m / (math.sqrt(v) + EPSILON)
-            state[row, item] = min(max(w, 0.0), 1.0) if bounded else w
-            state[row, width + item], state[row, 2 * width + item] = m, v
-        state[row, 4 * width] = steps
+            total[item, places[at]] += gradient[at, column + item]
+    for item in range(width):
+        adam(cells[item], cells[width + item], cells[2 * width + item], total[item], alpha,
+             outside, low, bounded)  # fmt: skip
+    put_back(found, cells, state, steps)
+
+
+@njit(cache=True, error_model="numpy")
+def put_back(found, cells, state, steps):
+    """Write fetched cells back to their rows of a map, in place."""
+    for at in range(len(found)):
+        row = found[at]
+        for item in range(len(cells)):
+            state[row, item] = cells[item, at]
+        state[row, len(cells)] = steps

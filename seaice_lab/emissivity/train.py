@@ -12,7 +12,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from seaice_lab import runs, training
 from seaice_lab.config import Config
-from seaice_lab.emissivity.model import Batch, EmpiricalState, ModelConfig
+from seaice_lab.emissivity.model import COST_TERMS, Batch, EmpiricalState, ModelConfig
 from seaice_lab.emissivity.observations import open_observations, prepare
 from seaice_lab.emissivity.replay import Clock, ReplayedAdam, no_denormals
 from seaice_lab.emissivity.solver import SolveConfig, check_model, solve
@@ -155,7 +155,7 @@ def train(config, run, show=True):
         else:
             parts = state(*seen, *batch[1:])
             total = sum(parts.values())
-        if not state.replayed_maps():
+        if not state.replayed:
             parts["sea_ice"] = state.map_costs()["sea_ice"]
             if state.training:
                 parts["sea_ice"].backward()
@@ -170,7 +170,7 @@ def train(config, run, show=True):
 
     # what is compiled here is the cost with its gradient, not the model alone
     fit = config.fit.model_copy(update={"compile": "never"})
-    if state.replayed_maps():
+    if state.replayed:
         optimiser, after_step = ReplayedAdam(vector, state.replayed_maps(), state.clock), None
     else:
         parameters = [vector, *(getattr(state, name) for name in MAPS)]
@@ -269,16 +269,22 @@ def differentiate(state, vector, compiled, batch):
         return sum(costs.values()), costs
 
     both = torch.func.grad_and_value(cost, argnums=(0, 1, 2), has_aux=True)
+
+    def flat(*seen):
+        gradients, (total, parts) = both(*seen)
+        return *gradients, total, *parts.values()
+
     compile_it = compiled == "always" or (compiled == "auto" and training.can_compile())
     graphs = {}
 
     @torch.no_grad()
     def differentiated(*seen):
-        if compile_it and len(seen[0]) == batch and not graphs:
-            # traced first: torch.compile alone would exchange the parameters at every call
-            graphs[batch] = torch.compile(make_fx(both)(vector, *seen))
-        (vector.grad, *by_map), (total, parts) = graphs.get(len(seen[0]), both)(vector, *seen)
-        return total, parts, by_map
+        seen = (vector.detach(), *seen)
+        if compile_it and len(seen[1]) == batch and not graphs:
+            # not torch.compile, whose guards take as long at every call as the arithmetic
+            graphs[batch] = torch._inductor.compile(make_fx(flat)(*seen), list(seen))
+        vector.grad, days, properties, total, *parts = graphs.get(len(seen[1]), flat)(*seen)
+        return total, dict(zip(COST_TERMS, parts, strict=True)), (days, properties)
 
     return differentiated
 
@@ -379,12 +385,16 @@ def read_batches(observations, state, order, firsts, size):
         Where the batches begin in ``order``.
     size : int
     """
-    for at in range(0, len(firsts), TOGETHER):
+
+    def together(at):
         parts = [order[first : first + size] for first in firsts[at : at + TOGETHER]]
         several = read_batch(observations, np.concatenate(parts))
         lengths = [len(part) for part in parts]
         columns = [column.split(lengths) for column in (*several, *state.rows(several.index))]
-        yield from zip(*columns, strict=True)
+        return list(zip(*columns, strict=True))
+
+    for batches in training.prefetch(map(together, range(0, len(firsts), TOGETHER)), 1):
+        yield from batches
 
 
 def _epochs_done(run):
