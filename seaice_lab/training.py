@@ -15,6 +15,7 @@ import sys
 import sysconfig
 import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Literal
 
@@ -24,8 +25,11 @@ from safetensors.torch import load_file, save
 from torch import distributed, nn
 
 from seaice_lab import progress, runs
+from seaice_lab.adam import adamw, follow, tune
 from seaice_lab.config import Config
 from seaice_lab.errors import InputError
+
+LOOKED_AT = 100  # batches on a GPU between two looks at their gradients, for which it must wait
 
 
 class FitConfig(Config):
@@ -139,30 +143,28 @@ def fit(
     torch.manual_seed(config.seed)
     model.to(process.device, memory_format=torch.channels_last)
     optimiser = optimiser or adamw(model.parameters(), config)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: factor(config, step, steps)
-    )
     averaged = copy.deepcopy(model).eval() if config.averaging else model
-    state = {"epoch": 0, "best": float("inf"), "since_best": 0, "history": []}
+    state = {"epoch": 0, "step": 0, "best": float("inf"), "since_best": 0, "history": []}
     if (run / "checkpoint.pt").exists():
-        state = resume(run / "checkpoint.pt", model, averaged, optimiser, schedule)
+        state = resume(run / "checkpoint.pt", model, averaged, optimiser)
+    tune(optimiser, config, state["step"], steps)
     compiled = config.compile == "always" or (config.compile == "auto" and can_compile())
     forward = torch.compile(model) if compiled else model
     if process.world > 1:
         forward = nn.parallel.DistributedDataParallel(forward)
 
     def stepped():
-        schedule.step()
-        set_epsilon(optimiser, schedule.last_epoch)
+        state["step"] += 1
+        tune(optimiser, config, state["step"], steps)
         if config.averaging:
-            follow(averaged, model, config.averaging, schedule.last_epoch)
+            follow(averaged, model, config.averaging, state["step"])
         if after_step is not None:
             after_step()
 
     show = show and process.leads
     with progress.bar(config.epochs, f"train {run.name}", "epoch", state["epoch"], show) as bar:
         while state["epoch"] < config.epochs and state["since_best"] < config.patience:
-            began, learning_rate = time.perf_counter(), schedule.get_last_lr()[0]
+            began, learning_rate = time.perf_counter(), optimiser.param_groups[0]["lr"]
             model.train()
             batches = prefetch(train_batches(state["epoch"]), ahead)
             train = run_epoch(forward, batches, loss, config, process, optimiser, stepped)
@@ -183,7 +185,7 @@ def fit(
             row["seconds"] = round(time.perf_counter() - began, 3)
             state["history"].append(row)
             if process.leads:
-                save_epoch(run, model, averaged, optimiser, schedule, state, better)
+                save_epoch(run, model, averaged, optimiser, state, better)
             losses = f"train {train['loss']:.4f}"
             if validation:
                 losses += f", validation {validation['loss']:.4f}"
@@ -226,34 +228,30 @@ def run_epoch(model, batches, loss, config, process, optimiser=None, after_step=
     dict
         Means of the loss and of its parts over all samples and processes.
     """
-    seen, sizes = {}, []
-    autocast = torch.autocast(
-        process.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"
-    )
+    seen, sizes, norms = {}, [], []
+    on_gpu = process.device.type != "cpu"
+    autocast = nullcontext()
+    if config.precision == "bfloat16":
+        autocast = torch.autocast(process.device.type, torch.bfloat16)
     for batch in batches:
-        if process.device.type != "cpu":
+        if on_gpu:
             batch = [part.to(process.device, non_blocking=True) for part in batch]
         if optimiser is not None:
             optimiser.zero_grad(set_to_none=True)
         with autocast:
             total, parts = loss(model, batch)
-        if optimiser is not None:
-            if total.requires_grad:
-                total.backward()
-            norm = gradient_norm(optimiser, config.max_gradient_norm)
-            if not math.isfinite(norm):
-                raise InputError(
-                    f"training: the gradient is no longer finite at batch {len(sizes) + 1} of the "
-                    f"epoch (loss {total.item():g}); lower "
-                    f"learning_rate (now {optimiser.param_groups[0]['lr']:g}), set "
-                    "max_gradient_norm, or look for broken values in the data; the best weights "
-                    "so far are kept"
-                )
-            optimiser.step()
-            after_step()
         sizes.append(len(batch[0]))
         for name, value in {"loss": total, **parts}.items():
             seen.setdefault(name, []).append(value.detach())
+        if optimiser is not None:
+            if total.requires_grad:
+                total.backward()
+            norms.append(gradient_norm(optimiser, config.max_gradient_norm))
+            if not on_gpu or len(sizes) % LOOKED_AT == 0:
+                check_finite(norms, seen["loss"], optimiser)
+            optimiser.step()
+            after_step()
+    check_finite(norms, seen.get("loss"), optimiser)
     weights = torch.tensor(sizes, dtype=torch.float64, device=process.device)
     return {
         name: process.mean(float(torch.stack(values).double() @ weights), sum(sizes))
@@ -262,68 +260,34 @@ def run_epoch(model, batches, loss, config, process, optimiser=None, after_step=
 
 
 def gradient_norm(optimiser, limit):
-    """Norm of the gradient, which is brought down to a limit where there is one."""
+    """Norm of the gradient, a tensor; the gradient is brought down to a limit where there is one.
+
+    Of one parameter alone, as an emissivity has beside its maps, the square, which is found in a
+    fifth of the time.
+    """
     parameters = optimiser.param_groups[0]["params"]
     gradients = [one.grad for one in parameters if one.grad is not None]
-    # one alone is the rule for maps that replay, where every microsecond counts
-    alone = gradients[0].flatten() if len(gradients) == 1 else None
-    norm = nn.utils.get_total_norm(gradients) if alone is None else alone.dot(alone).sqrt()
+    if len(gradients) == 1 and not limit:
+        alone = gradients[0].flatten()
+        return alone.dot(alone)
+    norm = nn.utils.get_total_norm(gradients)
     if limit:
         nn.utils.clip_grads_with_norm_(parameters, limit, norm)
-    return norm.item()
+    return norm
 
 
-def adamw(parameters, config):
-    """AdamW as published.
-
-    With gradient g at step t, m and v the means of g and g^2 (0.9, 0.999), r the rate and d the
-    decay, both multiplied by the schedule: w <- w - d w, then
-    w <- w - r sqrt(1 - 0.999^t) / (1 - 0.9^t) m / (sqrt(v) + 1e-7). Two things differ from torch:
-    its decay is multiplied by the rate, and its epsilon stands beside the corrected root.
-    :func:`set_epsilon` must be called after every step.
-
-    Returns
-    -------
-    torch.optim.AdamW
-    """
-    optimiser = torch.optim.AdamW(
-        parameters,
-        lr=config.learning_rate,
-        weight_decay=config.weight_decay / config.learning_rate,
-        fused=True,
-    )
-    set_epsilon(optimiser, 0)
-    return optimiser
-
-
-def set_epsilon(optimiser, steps_done):
-    """Give torch's AdamW the epsilon that makes its next step the published one."""
-    for group in optimiser.param_groups:
-        group["eps"] = 1e-7 / math.sqrt(1 - group["betas"][1] ** (steps_done + 1))
-
-
-def follow(averaged, model, decay, step):
-    """Move averaged weights and statistics towards the model's, faster in the first steps."""
-    share = 1 - min(decay, (1 + step) / (10 + step))
-    values = model.state_dict()
-    with torch.no_grad():
-        for name, value in averaged.state_dict().items():
-            if value.is_floating_point():
-                value.lerp_(values[name], share)
-            else:
-                value.copy_(values[name])
-
-
-def factor(config, step, steps_per_epoch):
-    """What the learning rate (and the decay) is multiplied by at a step."""
-    if config.schedule == "piecewise":
-        return 0.1 ** sum(step >= boundary for boundary in config.boundaries)
-    if config.schedule == "cosine":
-        if step < config.warmup_steps:
-            return (step + 1) / config.warmup_steps
-        whole = max(config.epochs * steps_per_epoch - config.warmup_steps, 1)
-        return 0.5 * (1 + math.cos(math.pi * min((step - config.warmup_steps) / whole, 1)))
-    return 1.0
+def check_finite(norms, losses, optimiser):
+    """Refuse to go on where the gradient of a batch was not finite; forgets the norms."""
+    for late, norm in enumerate(torch.stack(norms).tolist() if len(norms) > 1 else norms):
+        if not math.isfinite(norm):
+            batch = len(losses) - len(norms) + late
+            raise InputError(
+                f"training: the gradient is no longer finite at batch {batch + 1} of the epoch "
+                f"(loss {losses[batch].item():g}); lower learning_rate (now "
+                f"{optimiser.param_groups[0]['lr']:g}), set max_gradient_norm, or look for broken "
+                "values in the data; the best weights so far are kept"
+            )
+    norms.clear()
 
 
 def prefetch(batches, ahead=2):
@@ -356,7 +320,7 @@ def prefetch(batches, ahead=2):
             ready.get_nowait()
 
 
-def save_epoch(run, model, averaged, optimiser, schedule, state, better):
+def save_epoch(run, model, averaged, optimiser, state, better):
     """Write what the finished epoch made; a kill at any moment leaves the last epoch whole."""
     weights = contiguous(averaged)
     if better:
@@ -366,7 +330,6 @@ def save_epoch(run, model, averaged, optimiser, schedule, state, better):
         "model": contiguous(model),
         "averaged": weights,
         "optimiser": optimiser.state_dict(),
-        "schedule": schedule.last_epoch,
         "state": state,
         "rng": torch.get_rng_state(),
     }
@@ -381,7 +344,7 @@ def contiguous(model):
     return {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
 
 
-def resume(path, model, averaged, optimiser, schedule):
+def resume(path, model, averaged, optimiser):
     """Take up the last finished epoch; returns the loop's state."""
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
@@ -392,7 +355,5 @@ def resume(path, model, averaged, optimiser, schedule):
     model.load_state_dict(checkpoint["model"])
     averaged.load_state_dict(checkpoint["averaged"])
     optimiser.load_state_dict(checkpoint["optimiser"])
-    schedule.last_epoch = checkpoint["schedule"]
-    schedule._last_lr = [group["lr"] for group in optimiser.param_groups]
     torch.set_rng_state(checkpoint["rng"])
     return checkpoint["state"]

@@ -364,9 +364,7 @@ def adam(w, m, v, gradient, alpha, outside, low, bounded):
 
 
 @njit(cache=True, error_model="numpy")
-def step_cells(
-    gradient, column, places, found, cells, state, steps, alpha, outside, low, bounded
-):
+def step_cells(gradient, column, places, found, cells, state, steps, alpha, outside, low, bounded):
     """Take a step of Adam with the gradient of some cells and put them back.
 
     A cell may have been read several times; its gradients, in the columns from ``column`` on, are

@@ -7,11 +7,12 @@ import numpy as np
 import torch
 import xarray as xr
 
+from seaice_lab.adam import adamw, set_epsilon
 from seaice_lab.emissivity.model import Batch, EmpiricalState, ModelConfig
 from seaice_lab.emissivity.observations import prepare
 from seaice_lab.emissivity.replay import Clock, ReplayedAdam
 from seaice_lab.emissivity.train import differentiate, one_vector
-from seaice_lab.training import FitConfig, adamw, set_epsilon
+from seaice_lab.training import FitConfig
 
 DATA = Path(__file__).parents[1] / "data" / "emissivity"
 CASES = {
