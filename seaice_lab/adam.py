@@ -4,6 +4,8 @@ import math
 
 import torch
 
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-7
+
 
 def adamw(parameters, config):
     """AdamW as published.
@@ -38,7 +40,7 @@ def tune(optimiser, config, steps_done, steps_per_epoch):
 def set_epsilon(optimiser, steps_done):
     """Give torch's AdamW the epsilon that makes its next step the published one."""
     for group in optimiser.param_groups:
-        group["eps"] = 1e-7 / math.sqrt(1 - group["betas"][1] ** (steps_done + 1))
+        group["eps"] = EPSILON / math.sqrt(1 - BETA2 ** (steps_done + 1))
 
 
 def factor(config, step, steps_per_epoch):

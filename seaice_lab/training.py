@@ -148,8 +148,7 @@ def fit(
     if (run / "checkpoint.pt").exists():
         state = resume(run / "checkpoint.pt", model, averaged, optimiser)
     tune(optimiser, config, state["step"], steps)
-    compiled = config.compile == "always" or (config.compile == "auto" and can_compile())
-    forward = torch.compile(model) if compiled else model
+    forward = torch.compile(model) if compiles(config.compile) else model
     if process.world > 1:
         forward = nn.parallel.DistributedDataParallel(forward)
 
@@ -216,6 +215,11 @@ def can_compile():
     """Whether torch.compile can work: on a GPU, or with a C++ compiler and Python's headers."""
     headers = Path(sysconfig.get_path("include"), "Python.h")
     return torch.cuda.is_available() or (shutil.which("g++") is not None and headers.exists())
+
+
+def compiles(setting):
+    """Whether ``compile`` of a FitConfig means to compile, here."""
+    return setting == "always" or (setting == "auto" and can_compile())
 
 
 def run_epoch(model, batches, loss, config, process, optimiser=None, after_step=None):

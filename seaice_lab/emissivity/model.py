@@ -31,6 +31,7 @@ PUBLISHED_BATCH = 1024
 WARM_K = 273.2
 ICE_PRESENT = 0.01
 COST_TERMS = ("observation", "emissivity", "bias")
+MAPS = ("sea_ice", "properties", "observation_properties")
 
 HUMP_SIDE = HUMP_SLOPE * HUMP_TOP / (1 + HUMP_SLOPE)
 
@@ -236,11 +237,8 @@ class EmpiricalState(nn.Module):
         )
         return torch.from_numpy(sea_ice), torch.from_numpy(properties)
 
-    def lead_back(self, seen, gradients):
-        """Give the maps the gradients of what :meth:`look_up` gave last."""
-        if not self.replayed:
-            torch.autograd.backward(seen, gradients)
-            return
+    def lead_back(self, gradients):
+        """Give maps that replay the gradients of what :meth:`look_up` gave last."""
         by_days, by_properties = (gradient.numpy() for gradient in gradients)
         self.sea_ice.lead_back(by_days.reshape(-1, 1))
         self.properties.lead_back(by_properties)

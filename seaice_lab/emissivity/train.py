@@ -8,24 +8,24 @@ import pandas as pd
 import torch
 from pydantic import Field, model_validator
 from safetensors.torch import load_file, save
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from seaice_lab import runs, training
 from seaice_lab.config import Config
-from seaice_lab.emissivity.model import COST_TERMS, Batch, EmpiricalState, ModelConfig
+from seaice_lab.emissivity.gradients import differentiate, one_vector
+from seaice_lab.emissivity.model import COST_TERMS, MAPS, Batch, EmpiricalState, ModelConfig
 from seaice_lab.emissivity.observations import open_observations, prepare
 from seaice_lab.emissivity.replay import Clock, ReplayedAdam, no_denormals
+from seaice_lab.emissivity.resident import Resident, ResidentAdam
 from seaice_lab.emissivity.solver import SolveConfig, check_model, solve
 from seaice_lab.errors import InputError
 from seaice_lab.training import FitConfig
 
 ADAM = {"batch_size": 1024, "learning_rate": 1e-3, "weight_decay": 0.0, "schedule": "constant"}
 EPOCHS = {1: 8, 2: 25}
-# Settings of ``fit`` that replayed maps do not hear of, at what they do all the time.
-NOT_REPLAYED = {"schedule": "constant", "weight_decay": 0.0, "averaging": 0.0,
-                "max_gradient_norm": None}  # fmt: skip
+# Settings of ``fit`` that maps do not hear of, at what they do all the time.
+UNHEARD = {"schedule": "constant", "weight_decay": 0.0, "averaging": 0.0,
+           "max_gradient_norm": None}  # fmt: skip
 TOGETHER = 8  # batches that are read at once
-MAPS = ("sea_ice", "properties", "observation_properties")
 
 
 class EmissivityConfig(Config):
@@ -108,13 +108,13 @@ def train(config, run, show=True):
         runs.create(run, config, "emissivity")  # another configuration is refused at once
         if (run / "finished").exists():
             return pd.read_csv(run / "history.csv")
-    replayed = process.device.type == "cpu"
-    check(config, replayed)
+    check(config)
     observations = open_data(config, run, show)
     check_zenith(config.model, observations)
     train_at, held_at = hold_out(config, observations)
     torch.manual_seed(config.fit.seed)
-    state = EmpiricalState(config.model, observations, replayed=replayed)
+    replayed = replays(config, process.device)
+    state = EmpiricalState(config.model, observations, replayed)
     runs.create(run, config, "emissivity", data=observations.fingerprint)
     batch = config.fit.batch_size
     steps = -(-len(train_at) // batch)
@@ -126,7 +126,17 @@ def train(config, run, show=True):
             temporary.write_bytes(save(state.state_dict()))
         (run / "finished").touch()
         return history
-    state.clock = Clock(config.fit.learning_rate, steps * _epochs_done(run))
+    state.to(process.device)
+    vector = one_vector(state)
+    differentiated = differentiate(state, vector, config.fit.compile, batch)
+    if replayed:
+        state.clock = Clock(config.fit.learning_rate, steps * _epochs_done(run))
+        optimiser = ReplayedAdam(vector, state.replayed_maps(), state.clock)
+    else:
+        resident = Resident(state, vector, differentiated, observations, batch)
+        optimiser = ResidentAdam(
+            resident, config.fit.learning_rate, training.compiles(config.fit.compile)
+        )
 
     def of_epoch(epoch):
         state.epoch = epoch
@@ -137,29 +147,28 @@ def train(config, run, show=True):
         firsts = np.arange(0, len(order), batch)
         if config.order == "batches":
             firsts = rng.permutation(firsts)
-        return read_batches(observations, state, order, firsts, batch)
+        return batches(order, firsts)
 
     def held_out():
-        return read_batches(observations, state, held_at, range(0, len(held_at), batch), batch)
+        return batches(held_at, range(0, len(held_at), batch))
 
-    state.to(process.device)
-    vector = one_vector(state)
-    differentiated = differentiate(state, vector, config.fit.compile, batch)
+    def batches(order, firsts):
+        if replayed:
+            return read_batches(observations, state, order, firsts, batch)
+        order = torch.from_numpy(order).to(process.device)
+        return ((order[first : first + batch],) for first in firsts)
 
     def loss(_, batch):
+        if not state.training:
+            batch = resident.batch(*batch) if not replayed else Batch(*batch[:4])
+            parts = state(*state.look_up(batch), *batch[1:])
+            return sum(parts.values()), parts
+        if not replayed:
+            total, *parts = resident.costs(*batch)
+            return total, dict(zip(COST_TERMS, parts, strict=True))
         batch, rows = Batch(*batch[:4]), batch[4:]
-        seen = state.look_up(batch, rows)
-        if state.training:
-            total, parts, gradients = differentiated(*seen, *batch[1:])
-            state.lead_back(seen, gradients)
-        else:
-            parts = state(*seen, *batch[1:])
-            total = sum(parts.values())
-        if not state.replayed:
-            parts["sea_ice"] = state.map_costs()["sea_ice"]
-            if state.training:
-                parts["sea_ice"].backward()
-            total = total + parts["sea_ice"].detach()
+        total, parts, gradients = differentiated(*state.look_up(batch, rows), *batch[1:])
+        state.lead_back(gradients)
         return total, parts
 
     def after_epoch(epoch):
@@ -170,27 +179,20 @@ def train(config, run, show=True):
 
     # what is compiled here is the cost with its gradient, not the model alone
     fit = config.fit.model_copy(update={"compile": "never"})
-    if state.replayed:
-        optimiser, after_step = ReplayedAdam(vector, state.replayed_maps(), state.clock), None
-    else:
-        parameters = [vector, *(getattr(state, name) for name in MAPS)]
-        optimiser, after_step = training.adamw(parameters, fit), state.hold_bounds
     with no_denormals():
         return training.fit(
             state, of_epoch, held_out, loss, fit, run, process, steps, show, optimiser,
-            after_step, after_epoch, ahead=0 if replayed else 2,
+            after_epoch=after_epoch, ahead=0,
         )  # fmt: skip
 
 
-def check(config, replayed):
-    """Refuse settings that would have no effect, or not the one that their name promises.
+def replays(config, device):
+    """Whether maps wait until they are read: on the processor. A GPU moves every cell."""
+    return device.type == "cpu" or config.method == "gauss_newton"
 
-    Parameters
-    ----------
-    config : EmissivityConfig
-    replayed : bool
-        Whether the maps are replayed (on the processor), not plain parameters (on a GPU).
-    """
+
+def check(config):
+    """Refuse settings of an EmissivityConfig that would not have the effect of their name."""
     if config.method == "gauss_newton":
         check_model(config.model)
         if config.hold_out_share or config.hold_out_sensors or config.hold_out_days:
@@ -199,12 +201,11 @@ def check(config, replayed):
                 "sensors and days out of the data"
             )
         return
-    unheard = [name for name, value in NOT_REPLAYED.items() if getattr(config.fit, name) != value]
-    if replayed and unheard:
+    unheard = [name for name, value in UNHEARD.items() if getattr(config.fit, name) != value]
+    if unheard:
         raise InputError(
-            f"fit: {', '.join(unheard)} would reach the network and the biases, but not the maps, "
-            "which are replayed on the processor; leave out what differs from "
-            f"{', '.join(f'{name}={NOT_REPLAYED[name]}' for name in unheard)}, or train on a GPU"
+            f"fit: {', '.join(unheard)} would reach the network and the biases, but not the maps; "
+            f"leave out what differs from {', '.join(f'{n}={UNHEARD[n]}' for n in unheard)}"
         )
 
 
@@ -220,73 +221,6 @@ def check_zenith(config, observations):
             "zenith angle, which the network takes (zenith_input or nadir); add ZENITH to their "
             "files, or leave these sensors out"
         )
-
-
-def one_vector(state):
-    """What is trained beside the maps as one parameter, whose memory its parts go on sharing.
-
-    The optimiser takes one small tensor in a fraction of the time of several.
-    """
-    parts = [value for _, value in beside_the_maps(state)]
-    vector = torch.nn.Parameter(torch.nn.utils.parameters_to_vector(parts).detach())
-    torch.nn.utils.vector_to_parameters(vector.detach(), parts)
-    return vector
-
-
-def beside_the_maps(state):
-    """Names and parameters of network, wind dependence and biases, as far as they are trained."""
-    return [(name, value) for name, value in state.named_parameters()
-            if value.requires_grad and name not in MAPS]  # fmt: skip
-
-
-def differentiate(state, vector, compiled, batch):
-    """The cost of a batch together with its gradient, in one graph that can be compiled.
-
-    Parameters
-    ----------
-    state : EmpiricalState
-    vector : torch.nn.Parameter
-        From :func:`one_vector`.
-    compiled : "auto", "always" or "never"
-        As in FitConfig.
-    batch : int
-        The number of observations that the compiled graph is for.
-
-    Returns
-    -------
-    callable
-        Takes what ``state(...)`` takes; gives the total, the terms, and the gradients of the first
-        two arguments. That of the vector is left with it.
-    """
-    names, shapes = zip(*((name, value.shape) for name, value in beside_the_maps(state)),
-                        strict=True)  # fmt: skip
-    sizes = [shape.numel() for shape in shapes]
-
-    def cost(vector, days, properties, *rest):
-        parts = (part.view(shape) for part, shape in zip(vector.split(sizes), shapes, strict=True))
-        parameters = dict(zip(names, parts, strict=True))
-        costs = torch.func.functional_call(state, parameters, (days, properties, *rest))
-        return sum(costs.values()), costs
-
-    both = torch.func.grad_and_value(cost, argnums=(0, 1, 2), has_aux=True)
-
-    def flat(*seen):
-        gradients, (total, parts) = both(*seen)
-        return *gradients, total, *parts.values()
-
-    compile_it = compiled == "always" or (compiled == "auto" and training.can_compile())
-    graphs = {}
-
-    @torch.no_grad()
-    def differentiated(*seen):
-        seen = (vector.detach(), *seen)
-        if compile_it and len(seen[1]) == batch and not graphs:
-            # not torch.compile, whose guards take as long at every call as the arithmetic
-            graphs[batch] = torch._inductor.compile(make_fx(flat)(*seen), list(seen))
-        vector.grad, days, properties, total, *parts = graphs.get(len(seen[1]), flat)(*seen)
-        return total, dict(zip(COST_TERMS, parts, strict=True)), (days, properties)
-
-    return differentiated
 
 
 def fresh(config, observations):

@@ -8,10 +8,11 @@ import torch
 import xarray as xr
 
 from seaice_lab.adam import adamw, set_epsilon
-from seaice_lab.emissivity.model import Batch, EmpiricalState, ModelConfig
+from seaice_lab.emissivity.gradients import differentiate, one_vector
+from seaice_lab.emissivity.model import COST_TERMS, Batch, EmpiricalState, ModelConfig
 from seaice_lab.emissivity.observations import prepare
 from seaice_lab.emissivity.replay import Clock, ReplayedAdam
-from seaice_lab.emissivity.train import differentiate, one_vector
+from seaice_lab.emissivity.resident import Resident, ResidentAdam
 from seaice_lab.training import FitConfig
 
 DATA = Path(__file__).parents[1] / "data" / "emissivity"
@@ -112,13 +113,22 @@ def cost(model, part):
     return parts
 
 
-def run_steps(model, seen, steps, rate=1e-3):
-    """Train on contiguous batches in file order; yields the terms before every step."""
+def run_steps(model, seen, steps, rate=1e-3, resident=False, compiled="never"):
+    """Train on contiguous batches in file order; yields the terms before every step.
+
+    ``resident`` is the way of a GPU, on the GPU where there is one.
+    """
     model.train()
-    model.clock = Clock(rate)
-    if model.replayed_maps():
+    if resident:
+        model.to("cuda" if torch.cuda.is_available() else "cpu")
+    if resident or model.replayed:
         vector = one_vector(model)
-        differentiated = differentiate(model, vector, "never", BATCH)
+        differentiated = differentiate(model, vector, compiled, BATCH)
+    if resident:
+        data = Resident(model, vector, differentiated, seen, BATCH)
+        optimiser = ResidentAdam(data, rate, compiled)
+    elif model.replayed:
+        model.clock = Clock(rate)
         optimiser = ReplayedAdam(vector, model.replayed_maps(), model.clock)
     else:
         config = FitConfig(learning_rate=rate, weight_decay=0.0)
@@ -127,10 +137,13 @@ def run_steps(model, seen, steps, rate=1e-3):
     for step in range(steps):
         first = firsts[step % len(firsts)]
         part = batch(seen, first, first + BATCH)
-        if model.replayed_maps():
+        if resident:
+            costs = data.costs(part.number.to(vector.device))
+            parts = dict(zip(COST_TERMS, costs[1:], strict=True))
+        elif model.replayed:
             looked_up = model.look_up(part)
             _, parts, gradients = differentiated(*looked_up, *part[1:])
-            model.lead_back(looked_up, gradients)
+            model.lead_back(gradients)
         else:
             parts = cost(model, part)
             optimiser.zero_grad()
@@ -138,5 +151,6 @@ def run_steps(model, seen, steps, rate=1e-3):
         optimiser.step()
         set_epsilon(optimiser, step + 1)
         yield {name: value.item() for name, value in parts.items()}
+    model.cpu()
     for part in model.replayed_maps():
         part.catch_up_all(model.clock)

@@ -131,12 +131,12 @@ def test_every_gradient(case, seen):
 
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("replayed", [True, False], ids=["replayed", "dense"])
-def test_weights_after_one_and_twenty_steps(case, state, replayed, seen):
+@pytest.mark.parametrize("way", ["replayed", "dense", "resident"])
+def test_weights_after_one_and_twenty_steps(case, state, way, seen):
     theirs = numbers(case)
     for steps in (1, 20):
-        model = build(case, seen[case], state, replayed)
-        terms = list(run_steps(model, seen[case], steps))
+        model = build(case, seen[case], state, replayed=way == "replayed")
+        terms = list(run_steps(model, seen[case], steps, resident=way == "resident"))
         found = weights(model)
         for (name, ours), expected in zip(
             found.items(), reference(case, f"{state}_after{steps}"), strict=True

@@ -91,7 +91,9 @@ def adam(month, epochs, **options):
     return EmissivityConfig(data=str(month), fit={"epochs": epochs}, **options)
 
 
-def test_a_killed_training_ends_with_the_same_numbers(month, tmp_path, monkeypatch):
+@pytest.mark.parametrize("replayed", [True, False], ids=["replayed", "resident"])
+def test_a_killed_training_ends_with_the_same_numbers(replayed, month, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "replays", lambda config, device: replayed)
     whole = train.train(adam(month, 3), tmp_path / "whole", show=False)
     plain, calls = train.training.save_epoch, []
 
@@ -110,6 +112,28 @@ def test_a_killed_training_ends_with_the_same_numbers(month, tmp_path, monkeypat
     one, two = load(tmp_path / "whole")[0], load(tmp_path / "parts")[0]
     assert torch.equal(one.cells("sea_ice"), two.cells("sea_ice"))
     assert whole.train_loss.is_monotonic_decreasing
+
+
+@pytest.mark.parametrize("compiled", ["never", "always"])
+def test_every_way_of_training_finds_the_same_also_when_the_penalty_changes(
+    compiled, month, tmp_path, monkeypatch
+):
+    if compiled == "always" and not train.training.can_compile():
+        pytest.skip("needs g++ and Python's headers, or a GPU")
+    annealed = {"version": 2, "false_ice_error": [(0, 0.02), (1, 0.002)]}
+    config = EmissivityConfig(
+        data=str(month), model=annealed, hold_out_share=0.1,
+        fit={"epochs": 2, "compile": compiled, "batch_size": 512},
+    )  # fmt: skip
+    found = []
+    for name, way in (("replayed", True), ("resident", False)):
+        monkeypatch.setattr(train, "replays", lambda config, device, way=way: way)
+        history = train.train(config, tmp_path / name, show=False)
+        found.append((history, judge.sea_ice_maps(load(tmp_path / name)[0])))
+    (one, ice), (two, same) = found
+    columns = [name for name in one if name != "seconds"]
+    np.testing.assert_allclose(two[columns], one[columns], rtol=2e-4)
+    np.testing.assert_allclose(same, ice, atol=1e-4)
 
 
 def test_another_configuration_leaves_the_observations_of_a_run_alone(month, tmp_path):
@@ -168,9 +192,8 @@ def test_a_bounded_concentration_stays_between_zero_and_one(month, tmp_path, mon
     train.train(adam(month, 2, model={"bounded": True}), tmp_path / "run", show=False)
     maps = judge.sea_ice_maps(load(tmp_path / "run")[0])
     assert maps.min() == 0 and maps.max() == 1
-    # maps that are plain parameters, as on a GPU
     with monkeypatch.context() as patch:
-        patch.setattr(train, "EmpiricalState", lambda *known, **_: EmpiricalState(*known, False))
+        patch.setattr(train, "replays", lambda config, device: False)  # as on a GPU
         train.train(adam(month, 2, model={"bounded": True}), tmp_path / "plain", show=False)
     model, _ = load(tmp_path / "plain")
     same = judge.sea_ice_maps(model)
@@ -299,7 +322,7 @@ def test_wrong_words_on_the_command_line(ice, tmp_path):
 
 
 def test_the_cost_of_a_little_ice_changes_with_the_epoch(ice, tmp_path):
-    from seaice_lab.emissivity.model import EmpiricalState, ModelConfig
+    from seaice_lab.emissivity.model import ModelConfig
     from seaice_lab.emissivity.observations import prepare
 
     seen = prepare(ice, ["amsr2"], tmp_path / "columns", show=False)

@@ -1,0 +1,211 @@
+"""Training on a GPU: observations and maps live in its memory, a step is two graphs captured once.
+
+The memory of a GPU is fast enough to move every cell of a year at every step, as published. What
+would take longer is to start the many small pieces of a step one by one from the processor: they
+are recorded once and replayed whole.
+"""
+
+from functools import partial
+
+import torch
+
+from seaice_lab.adam import BETA1, BETA2, EPSILON
+from seaice_lab.emissivity.gradients import compiled_for
+from seaice_lab.emissivity.model import MAPS, Batch
+from seaice_lab.errors import InputError
+from seaice_lab.training import compiles
+
+COPIES = 7  # of each map: its values, gradient, two moments, and what is put by while capturing
+
+
+class Resident:
+    """The observations on a device, and the cost of some of them with its gradient.
+
+    Parameters
+    ----------
+    state : EmpiricalState
+        On the device, its maps plain parameters.
+    vector : torch.nn.Parameter
+        What is trained beside the maps (:func:`~seaice_lab.emissivity.gradients.one_vector`).
+    differentiated : callable
+        From :func:`~seaice_lab.emissivity.gradients.differentiate`.
+    observations : Observations
+    batch : int
+        The number of observations for which a graph is captured.
+
+    Attributes
+    ----------
+    gradients : dict of Tensor
+        Of the maps by name, since the last step, and of the ``vector``.
+
+    Raises
+    ------
+    InputError
+        If the memory of the device does not hold them.
+    """
+
+    def __init__(self, state, vector, differentiated, observations, batch):
+        self.state, self.vector, self.differentiated = state, vector, differentiated
+        columns = (observations.index, observations.scalars, observations.channels)
+        maps = {name: getattr(state, name) for name in MAPS}
+        check_memory(vector.device, sum(column.nbytes for column in columns),
+                     COPIES * sum(part.nbytes for part in maps.values()))  # fmt: skip
+        self.columns = [torch.from_numpy(column).to(vector.device) for column in columns]
+        self.gradients = {name: torch.zeros_like(part) for name, part in maps.items()}
+        self.gradients["vector"] = vector.grad = torch.zeros_like(vector)
+        self.positions = torch.zeros(batch, dtype=torch.int64, device=vector.device)
+        self.captured = None
+
+    def batch(self, positions):
+        """The Batch of observations at some positions, a Tensor of int64."""
+        return Batch(positions, *(column.index_select(0, positions) for column in self.columns))
+
+    @torch.no_grad()
+    def costs(self, positions):
+        """Total cost and its terms, Tensor (term,); leaves the gradients in ``gradients``."""
+        if not positions.is_cuda or len(positions) != len(self.positions):
+            return self._differentiate(positions)
+        self.positions.copy_(positions)
+        if self.captured is None:
+            self.captured = capture(
+                lambda: self._differentiate(self.positions), self.gradients.values()
+            )
+        replay, costs = self.captured
+        replay()
+        return costs.clone()
+
+    def _differentiate(self, positions):
+        part = self.batch(positions)
+        days, cell = self.state.rows(part.index)
+        seen = self.state.look_up(part, (days, cell))
+        total, terms, (by_days, by_properties) = self.differentiated(*seen, *part[1:])
+        self.gradients["vector"].copy_(self.vector.grad)
+        self.vector.grad = self.gradients["vector"]
+        of_cells = by_properties[:, : self.state.config.n_properties]
+        alone = by_properties[:, self.state.config.n_properties :]
+        self.gradients["sea_ice"].index_add_(0, days.flatten(), by_days.reshape(-1, 1))
+        self.gradients["properties"].index_add_(0, cell, of_cells)
+        self.gradients["observation_properties"].index_add_(0, positions, alone)
+        return torch.stack([total, *terms.values()])
+
+
+class ResidentAdam(torch.optim.Optimizer):
+    """Adam as published of the maps and the vector of a Resident.
+
+    Parameters
+    ----------
+    resident : Resident
+    learning_rate : float
+    compiled : "auto", "always" or "never"
+        As in FitConfig: whether the arithmetic of each is made one piece.
+    """
+
+    def __init__(self, resident, learning_rate, compiled):
+        vector, state = resident.vector, resident.state
+        super().__init__([vector], {"lr": learning_rate, "betas": (BETA1, BETA2)})
+        self.resident = resident
+        self.parts = {name: getattr(state, name).detach() for name in MAPS}
+        self.parts = {name: part for name, part in self.parts.items() if part.numel()}
+        self.parts["vector"] = vector.detach()
+        self.state[vector] = {"steps": torch.zeros((), device=vector.device)}
+        for name, part in self.parts.items():
+            self.state[vector][name] = torch.zeros(2, *part.shape, device=vector.device)
+        self.compile_it, self.moves = compiles(compiled), {}
+        self.captured, self.pull = None, None
+
+    @torch.no_grad()
+    def step(self):
+        """Take one step with the gradients of the Resident, which are zero after it."""
+        if self.pull != self.resident.state.pull():
+            # what pulls on concentrations may change from epoch to epoch
+            self.moves, self.captured = {}, None
+            self.pull = self.resident.state.pull()
+        if not self.resident.vector.is_cuda:
+            self._step()
+            return
+        if self.captured is None:
+            kept = [*self.parts.values(), *self.state[self.resident.vector].values(),
+                    *self.resident.gradients.values()]  # fmt: skip
+            self.captured, _ = capture(self._step, kept)
+        self.captured()
+
+    step.hooked = True  # else torch adds a record for its profiler, which takes as long
+
+    def _step(self):
+        moments = self.state[self.resident.vector]
+        taken = moments["steps"].add_(1).double()
+        alpha = (1 - BETA2**taken).sqrt() / (1 - BETA1**taken) * self.defaults["lr"]
+        for name, values in self.parts.items():
+            arguments = (values, *moments[name], self.resident.gradients[name], alpha.float())
+            if name not in self.moves:
+                pulls = self.resident.state if name == "sea_ice" else None
+                self.moves[name] = partial(move, pulls=pulls)
+                if self.compile_it:
+                    self.moves[name] = compiled_for(self.moves[name], arguments, "fake")
+            self.moves[name](*arguments)
+
+    def zero_grad(self, set_to_none=True):
+        """Nothing: every step leaves the gradients at zero."""
+
+
+def move(w, m, v, gradient, alpha, pulls=None):
+    """Take a step of Adam in place, and set the gradient to zero.
+
+    ``pulls`` is the EmpiricalState of whose concentrations ``w`` are the values, if they are:
+    what they cost by themselves pulls on them, and its bounds hold them.
+    """
+    g = gradient
+    if pulls is not None:
+        own = torch.func.grad(lambda values: pulls.sea_ice_cost(values).sum() / pulls.size)
+        g = g + own(w)
+    m.lerp_(g, 1 - BETA1)
+    v.lerp_(g * g, 1 - BETA2)
+    w.sub_(alpha * m / (v.sqrt() + EPSILON))
+    if pulls is not None and pulls.config.bounded:
+        w.clamp_(0, 1)
+    gradient.zero_()
+
+
+def capture(function, kept):
+    """Record what a function without arguments does on a GPU.
+
+    Parameters
+    ----------
+    function : callable
+        Runs three times, so that everything it needs is there when it is recorded.
+    kept : iterable of Tensor
+        What it changes; they come out as they were.
+
+    Returns
+    -------
+    replay : callable
+        Does it again, on the same memory.
+    result
+        Of ``function``; each replay writes it anew.
+    """
+    before = [(one, one.clone()) for one in kept]
+    beside = torch.cuda.Stream()
+    beside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(beside):
+        function()
+        function()
+    torch.cuda.current_stream().wait_stream(beside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        result = function()
+    for one, value in before:
+        one.copy_(value)
+    return graph.replay, result
+
+
+def check_memory(device, columns, maps):
+    """Refuse observations and maps, in bytes, that the free memory of a GPU does not hold."""
+    if device.type != "cuda":
+        return
+    free, _ = torch.cuda.mem_get_info(device)
+    if columns + maps > free:
+        raise InputError(
+            f"emissivity: the observations take {columns / 1e9:.1f} GB and their maps "
+            f"{maps / 1e9:.1f} GB, the GPU has {free / 1e9:.1f} GB free; train fewer days, or on "
+            "the processor (CUDA_VISIBLE_DEVICES= hides the GPU)"
+        )
