@@ -1,8 +1,8 @@
-"""Training on a GPU: observations and maps live in its memory, a step is two graphs captured once.
+"""Training on a GPU: observations and maps live in its memory, and steps are graphs captured once.
 
 The memory of a GPU is fast enough to move every cell of a year at every step, as published. What
-would take longer is to start the many small pieces of a step one by one from the processor: they
-are recorded once and replayed whole.
+would take longer is to start the many small pieces of a step one by one from the processor: some
+steps together are recorded once, and then replayed whole.
 """
 
 from functools import partial
@@ -15,7 +15,8 @@ from seaice_lab.emissivity.model import MAPS, Batch
 from seaice_lab.errors import InputError
 from seaice_lab.training import compiles
 
-COPIES = 7  # of each map: its values, gradient, two moments, and what is put by while capturing
+TOGETHER = 8  # steps in one graph
+COPIES = 8  # of each map: values, gradient, two moments, and again what is put by while capturing
 
 
 class Resident:
@@ -30,13 +31,11 @@ class Resident:
     differentiated : callable
         From :func:`~seaice_lab.emissivity.gradients.differentiate`.
     observations : Observations
-    batch : int
-        The number of observations for which a graph is captured.
 
     Attributes
     ----------
     gradients : dict of Tensor
-        Of the maps by name, since the last step, and of the ``vector``.
+        Of the maps by name, and of the ``vector``.
 
     Raises
     ------
@@ -44,7 +43,7 @@ class Resident:
         If the memory of the device does not hold them.
     """
 
-    def __init__(self, state, vector, differentiated, observations, batch):
+    def __init__(self, state, vector, differentiated, observations):
         self.state, self.vector, self.differentiated = state, vector, differentiated
         columns = (observations.index, observations.scalars, observations.channels)
         maps = {name: getattr(state, name) for name in MAPS}
@@ -53,28 +52,13 @@ class Resident:
         self.columns = [torch.from_numpy(column).to(vector.device) for column in columns]
         self.gradients = {name: torch.zeros_like(part) for name, part in maps.items()}
         self.gradients["vector"] = vector.grad = torch.zeros_like(vector)
-        self.positions = torch.zeros(batch, dtype=torch.int64, device=vector.device)
-        self.captured = None
 
     def batch(self, positions):
         """The Batch of observations at some positions, a Tensor of int64."""
         return Batch(positions, *(column.index_select(0, positions) for column in self.columns))
 
-    @torch.no_grad()
     def costs(self, positions):
-        """Total cost and its terms, Tensor (term,); leaves the gradients in ``gradients``."""
-        if not positions.is_cuda or len(positions) != len(self.positions):
-            return self._differentiate(positions)
-        self.positions.copy_(positions)
-        if self.captured is None:
-            self.captured = capture(
-                lambda: self._differentiate(self.positions), self.gradients.values()
-            )
-        replay, costs = self.captured
-        replay()
-        return costs.clone()
-
-    def _differentiate(self, positions):
+        """Total cost of some observations and its terms, Tensor (term,); leaves the gradients."""
         part = self.batch(positions)
         days, cell = self.state.rows(part.index)
         seen = self.state.look_up(part, (days, cell))
@@ -96,14 +80,17 @@ class ResidentAdam(torch.optim.Optimizer):
     ----------
     resident : Resident
     learning_rate : float
+    batch : int
+        Observations a step.
     compiled : "auto", "always" or "never"
         As in FitConfig: whether the arithmetic of each is made one piece.
     """
 
-    def __init__(self, resident, learning_rate, compiled):
+    def __init__(self, resident, learning_rate, batch, compiled):
         vector, state = resident.vector, resident.state
         super().__init__([vector], {"lr": learning_rate, "betas": (BETA1, BETA2)})
-        self.resident = resident
+        self.resident, self.batch = resident, batch
+        self.pull, self.captured, self.positions = None, None, None
         self.parts = {name: getattr(state, name).detach() for name in MAPS}
         self.parts = {name: part for name, part in self.parts.items() if part.numel()}
         self.parts["vector"] = vector.detach()
@@ -111,27 +98,9 @@ class ResidentAdam(torch.optim.Optimizer):
         for name, part in self.parts.items():
             self.state[vector][name] = torch.zeros(2, *part.shape, device=vector.device)
         self.compile_it, self.moves = compiles(compiled), {}
-        self.captured, self.pull = None, None
 
-    @torch.no_grad()
-    def step(self):
-        """Take one step with the gradients of the Resident, which are zero after it."""
-        if self.pull != self.resident.state.pull():
-            # what pulls on concentrations may change from epoch to epoch
-            self.moves, self.captured = {}, None
-            self.pull = self.resident.state.pull()
-        if not self.resident.vector.is_cuda:
-            self._step()
-            return
-        if self.captured is None:
-            kept = [*self.parts.values(), *self.state[self.resident.vector].values(),
-                    *self.resident.gradients.values()]  # fmt: skip
-            self.captured, _ = capture(self._step, kept)
-        self.captured()
-
-    step.hooked = True  # else torch adds a record for its profiler, which takes as long
-
-    def _step(self):
+    def take_step(self):
+        """Take one step with the gradients of the Resident; those of the maps are zero after it."""
         moments = self.state[self.resident.vector]
         taken = moments["steps"].add_(1).double()
         alpha = (1 - BETA2**taken).sqrt() / (1 - BETA1**taken) * self.defaults["lr"]
@@ -139,17 +108,74 @@ class ResidentAdam(torch.optim.Optimizer):
             arguments = (values, *moments[name], self.resident.gradients[name], alpha.float())
             if name not in self.moves:
                 pulls = self.resident.state if name == "sea_ice" else None
-                self.moves[name] = partial(move, pulls=pulls)
+                self.moves[name] = partial(move, pulls=pulls, summed=name != "vector")
                 if self.compile_it:
                     self.moves[name] = compiled_for(self.moves[name], arguments, "fake")
             self.moves[name](*arguments)
 
+    def step(self):
+        """Nothing: :meth:`several` has taken it."""
+
     def zero_grad(self, set_to_none=True):
-        """Nothing: every step leaves the gradients at zero."""
+        """Nothing: a step leaves the gradients of the maps at zero."""
+
+    @torch.no_grad()
+    def several(self, positions):
+        """Take a step for each batch of observations.
+
+        Parameters
+        ----------
+        positions : Tensor of int64 (observation,)
+            Whole batches, of which only the last may be shorter; TOGETHER of them are one graph.
+
+        Returns
+        -------
+        Tensor (term,)
+            Means over the observations of the cost before each step, and of its terms.
+        """
+        if self.pull != self.resident.state.pull():
+            # what pulls on concentrations may change from epoch to epoch
+            self.moves, self.captured = {}, None
+            self.pull = self.resident.state.pull()
+        if not positions.is_cuda or len(positions) != TOGETHER * self.batch:
+            return self._several(positions)
+        if self.captured is None:
+            self.positions = positions.clone()
+            kept = [*self.parts.values(), *self.state[self.resident.vector].values(),
+                    *self.resident.gradients.values()]  # fmt: skip
+            self.captured = capture(lambda: self._several(self.positions), kept)
+        self.positions.copy_(positions)
+        replay, costs = self.captured
+        replay()
+        return costs.clone()
+
+    def _several(self, positions):
+        total = 0
+        for part in positions.split(self.batch):
+            total = total + len(part) * self.resident.costs(part)
+            self.take_step()
+        return total / len(positions)
 
 
-def move(w, m, v, gradient, alpha, pulls=None):
-    """Take a step of Adam in place, and set the gradient to zero.
+def grouped(order, firsts, size):
+    """Batches for a ResidentAdam: TOGETHER of them in one, as far as they are whole.
+
+    Parameters
+    ----------
+    order : Tensor of int64
+        Positions of observations.
+    firsts : sequence of int
+        Where the batches begin in ``order``.
+    size : int
+    """
+    for at in range(0, len(firsts), TOGETHER):
+        parts = [order[first : first + size] for first in firsts[at : at + TOGETHER]]
+        one = torch.cat(parts)
+        yield from [(one,)] if len(one) == TOGETHER * size else ((part,) for part in parts)
+
+
+def move(w, m, v, gradient, alpha, pulls=None, summed=True):
+    """Take a step of Adam in place, and set a gradient that is ``summed`` up to zero.
 
     ``pulls`` is the EmpiricalState of whose concentrations ``w`` are the values, if they are:
     what they cost by themselves pulls on them, and its bounds hold them.
@@ -163,7 +189,8 @@ def move(w, m, v, gradient, alpha, pulls=None):
     w.sub_(alpha * m / (v.sqrt() + EPSILON))
     if pulls is not None and pulls.config.bounded:
         w.clamp_(0, 1)
-    gradient.zero_()
+    if summed:
+        gradient.zero_()
 
 
 def capture(function, kept):

@@ -15,7 +15,7 @@ from seaice_lab.emissivity.gradients import differentiate, one_vector
 from seaice_lab.emissivity.model import COST_TERMS, MAPS, Batch, EmpiricalState, ModelConfig
 from seaice_lab.emissivity.observations import open_observations, prepare
 from seaice_lab.emissivity.replay import Clock, ReplayedAdam, no_denormals
-from seaice_lab.emissivity.resident import Resident, ResidentAdam
+from seaice_lab.emissivity.resident import Resident, ResidentAdam, grouped
 from seaice_lab.emissivity.solver import SolveConfig, check_model, solve
 from seaice_lab.errors import InputError
 from seaice_lab.training import FitConfig
@@ -133,10 +133,8 @@ def train(config, run, show=True):
         state.clock = Clock(config.fit.learning_rate, steps * _epochs_done(run))
         optimiser = ReplayedAdam(vector, state.replayed_maps(), state.clock)
     else:
-        resident = Resident(state, vector, differentiated, observations, batch)
-        optimiser = ResidentAdam(
-            resident, config.fit.learning_rate, training.compiles(config.fit.compile)
-        )
+        resident = Resident(state, vector, differentiated, observations)
+        optimiser = ResidentAdam(resident, config.fit.learning_rate, batch, config.fit.compile)
 
     def of_epoch(epoch):
         state.epoch = epoch
@@ -155,8 +153,7 @@ def train(config, run, show=True):
     def batches(order, firsts):
         if replayed:
             return read_batches(observations, state, order, firsts, batch)
-        order = torch.from_numpy(order).to(process.device)
-        return ((order[first : first + batch],) for first in firsts)
+        return grouped(torch.from_numpy(order).to(process.device), firsts, batch)
 
     def loss(_, batch):
         if not state.training:
@@ -164,7 +161,7 @@ def train(config, run, show=True):
             parts = state(*state.look_up(batch), *batch[1:])
             return sum(parts.values()), parts
         if not replayed:
-            total, *parts = resident.costs(*batch)
+            total, *parts = optimiser.several(*batch)
             return total, dict(zip(COST_TERMS, parts, strict=True))
         batch, rows = Batch(*batch[:4]), batch[4:]
         total, parts, gradients = differentiated(*state.look_up(batch, rows), *batch[1:])

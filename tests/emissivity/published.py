@@ -125,8 +125,8 @@ def run_steps(model, seen, steps, rate=1e-3, resident=False, compiled="never"):
         vector = one_vector(model)
         differentiated = differentiate(model, vector, compiled, BATCH)
     if resident:
-        data = Resident(model, vector, differentiated, seen, BATCH)
-        optimiser = ResidentAdam(data, rate, compiled)
+        data = Resident(model, vector, differentiated, seen)
+        optimiser = ResidentAdam(data, rate, BATCH, compiled)
     elif model.replayed:
         model.clock = Clock(rate)
         optimiser = ReplayedAdam(vector, model.replayed_maps(), model.clock)
@@ -138,7 +138,7 @@ def run_steps(model, seen, steps, rate=1e-3, resident=False, compiled="never"):
         first = firsts[step % len(firsts)]
         part = batch(seen, first, first + BATCH)
         if resident:
-            costs = data.costs(part.number.to(vector.device))
+            costs = optimiser.several(part.number.to(vector.device))
             parts = dict(zip(COST_TERMS, costs[1:], strict=True))
         elif model.replayed:
             looked_up = model.look_up(part)
