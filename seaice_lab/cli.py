@@ -172,10 +172,10 @@ def pipeline(
     refused before anything starts. Executed copies go to RUN/notebooks.
     """
     from seaice_lab import notebooks
-    from seaice_lab.config import read_yaml
+    from seaice_lab.config import parse_parameters, read_yaml
 
     values = {} if parameters is None else read_yaml(parameters)
-    values |= notebooks.parse_parameters(parameter or [])
+    values |= parse_parameters(parameter or [])
     run, made = notebooks.pipeline(values)
     from seaice_lab.surrogate.evaluation import read_evaluation, report
 
@@ -365,8 +365,7 @@ def _configuration(model, path, pairs, start=None):
 
     ``start`` gives values that both replace.
     """
-    from seaice_lab.config import read_yaml
-    from seaice_lab.notebooks import parse_parameters
+    from seaice_lab.config import parse_parameters, read_yaml
 
     values = dict(start or {})
     for name, value in ({} if path is None else read_yaml(path)).items():

@@ -96,3 +96,20 @@ def known_fields(model, location):
             return ()
         model = annotation
     return tuple(model.model_fields)
+
+
+def parse_parameters(pairs):
+    """Turn texts like ``epochs=3`` into a dict; values are read as YAML.
+
+    Raises
+    ------
+    InputError
+        If a text has no ``=``.
+    """
+    parameters = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise InputError(f"parameter {pair!r}: expected name=value, such as epochs=3")
+        parameters[name.strip()] = yaml.safe_load(value)
+    return parameters

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import nbformat
 import papermill
-import yaml
 from nbclient.exceptions import DeadKernelError
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
@@ -87,23 +86,6 @@ def check_parameters(path, parameters):
             )
         checked[name] = value
     return checked
-
-
-def parse_parameters(pairs):
-    """Turn texts like ``epochs=3`` into a dict; values are read as YAML.
-
-    Raises
-    ------
-    InputError
-        If a text has no ``=``.
-    """
-    parameters = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise InputError(f"parameter {pair!r}: expected name=value, such as epochs=3")
-        parameters[name.strip()] = yaml.safe_load(value)
-    return parameters
 
 
 def execute(path, output, parameters=None, folder=None):

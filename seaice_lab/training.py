@@ -336,6 +336,7 @@ def save_epoch(run, model, averaged, optimiser, state, better):
         "optimiser": optimiser.state_dict(),
         "state": state,
         "rng": torch.get_rng_state(),
+        "gpu_rng": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
     }
     with runs.replacing(run / "checkpoint.pt") as temporary:
         torch.save(checkpoint, temporary)
@@ -360,4 +361,6 @@ def resume(path, model, averaged, optimiser):
     averaged.load_state_dict(checkpoint["averaged"])
     optimiser.load_state_dict(checkpoint["optimiser"])
     torch.set_rng_state(checkpoint["rng"])
+    if checkpoint["gpu_rng"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(checkpoint["gpu_rng"])
     return checkpoint["state"]

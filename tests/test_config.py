@@ -2,7 +2,7 @@
 
 import pytest
 
-from seaice_lab.config import Config, read_yaml
+from seaice_lab.config import Config, parse_parameters, read_yaml
 from seaice_lab.errors import InputError
 
 
@@ -48,3 +48,10 @@ def test_broken_and_missing_yaml_files_are_refused(tmp_path):
         read_yaml(tmp_path / "c.yaml")
     with pytest.raises(InputError, match="d.yaml: cannot be read .*check the path"):
         read_yaml(tmp_path / "d.yaml")
+
+
+def test_parameters_on_the_command_line_are_read_as_yaml():
+    parsed = parse_parameters(["epochs=3", "run=runs/x", "compile=true", "note=a=b"])
+    assert parsed == {"epochs": 3, "run": "runs/x", "compile": True, "note": "a=b"}
+    with pytest.raises(InputError, match="'epochs': expected name=value"):
+        parse_parameters(["epochs"])

@@ -89,13 +89,6 @@ def test_files_that_are_no_notebooks_or_have_no_parameters_are_refused(tmp_path)
         notebooks.known_parameters(tmp_path / "m.ipynb")
 
 
-def test_parameters_on_the_command_line_are_read_as_yaml():
-    parsed = notebooks.parse_parameters(["epochs=3", "run=runs/x", "compile=true", "note=a=b"])
-    assert parsed == {"epochs": 3, "run": "runs/x", "compile": True, "note": "a=b"}
-    with pytest.raises(InputError, match="'epochs': expected name=value"):
-        notebooks.parse_parameters(["epochs"])
-
-
 def test_the_pipeline_refuses_a_value_that_no_notebook_knows():
     with pytest.raises(InputError, match=r"unknown parameter 'epcohs'; .* know .*epochs"):
         notebooks.pipeline({"epcohs": 1})
