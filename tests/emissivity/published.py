@@ -113,10 +113,11 @@ def cost(model, part):
     return parts
 
 
-def run_steps(model, seen, steps, rate=1e-3, resident=False, compiled="never"):
+def run_steps(model, seen, steps, rate=1e-3, resident=False, compiled="never", positions=None):
     """Train on contiguous batches in file order; yields the terms before every step.
 
-    ``resident`` is the way of a GPU, on the GPU where there is one.
+    ``resident`` is the way of a GPU, on the GPU where there is one; there a step can be several,
+    one for each batch of ``positions``.
     """
     model.train()
     if resident:
@@ -138,7 +139,8 @@ def run_steps(model, seen, steps, rate=1e-3, resident=False, compiled="never"):
         first = firsts[step % len(firsts)]
         part = batch(seen, first, first + BATCH)
         if resident:
-            costs = optimiser.several(part.number.to(vector.device))
+            chosen = part.number if positions is None else positions
+            costs = optimiser.several(chosen.to(vector.device))
             parts = dict(zip(COST_TERMS, costs[1:], strict=True))
         elif model.replayed:
             looked_up = model.look_up(part)

@@ -1,0 +1,38 @@
+"""The way of a GPU: batches in groups, one by one the same, and a sentence where memory lacks."""
+
+import pytest
+import torch
+from published import BATCH, batch, build, observations, run_steps, weights
+
+from seaice_lab.emissivity import resident
+from seaice_lab.errors import InputError
+
+
+def test_groups_hold_whole_batches_in_their_order_and_the_short_one_alone():
+    order = torch.randperm(10 * 20 + 7)
+    firsts = [*range(20, 200, 10), 200, 0, 10]  # 21 batches, the short one in the third group
+    groups = [one for (one,) in resident.grouped(order, firsts, 10)]
+    assert [len(one) for one in groups] == [80, 80, 10, 10, 7, 10, 10]
+    expected = torch.cat([order[first : first + 10] for first in firsts])
+    assert torch.equal(torch.cat(groups), expected)
+
+
+@pytest.mark.parametrize("case", ["v1_linear", "v2_imagers"])
+def test_steps_taken_together_are_those_taken_one_by_one(case, tmp_path):
+    seen = observations(case, tmp_path)
+    one, several = (build(case, seen, "init", replayed=False) for _ in range(2))
+    steps = min(resident.TOGETHER, seen.size // BATCH)
+    terms = list(run_steps(one, seen, steps, resident=True))
+    positions = batch(seen, 0, steps * BATCH).number
+    (mean,) = run_steps(several, seen, 1, resident=True, positions=positions)
+    for name, value in mean.items():
+        assert value == pytest.approx(sum(term[name] for term in terms) / steps, rel=1e-5)
+    for name, value in weights(one).items():
+        torch.testing.assert_close(weights(several)[name], value, rtol=0, atol=1e-6)
+
+
+def test_what_does_not_fit_into_the_memory_of_a_gpu_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (8e9, 16e9))
+    resident.check_memory(torch.device("cuda"), 5e9, 2e9)
+    with pytest.raises(InputError, match="take 5.0 GB and their maps 4.0 GB, the GPU has 8.0 GB"):
+        resident.check_memory(torch.device("cuda"), 5e9, 4e9)
