@@ -127,14 +127,8 @@ def train(config, run, show=True):
         (run / "finished").touch()
         return history
     state.to(process.device)
-    vector = one_vector(state)
-    differentiated = differentiate(state, vector, config.fit.compile, batch)
-    if replayed:
-        state.clock = Clock(config.fit.learning_rate, steps * _epochs_done(run))
-        optimiser = ReplayedAdam(vector, state.replayed_maps(), state.clock)
-    else:
-        resident = Resident(state, vector, differentiated, observations)
-        optimiser = ResidentAdam(resident, config.fit.learning_rate, batch, config.fit.compile)
+    way = replaying if replayed else residing
+    optimiser, batches, loss = way(config, state, observations, steps * _epochs_done(run))
 
     def of_epoch(epoch):
         state.epoch = epoch
@@ -149,24 +143,6 @@ def train(config, run, show=True):
 
     def held_out():
         return batches(held_at, range(0, len(held_at), batch))
-
-    def batches(order, firsts):
-        if replayed:
-            return read_batches(observations, state, order, firsts, batch)
-        return grouped(torch.from_numpy(order).to(process.device), firsts, batch)
-
-    def loss(_, batch):
-        if not state.training:
-            batch = resident.batch(*batch) if not replayed else Batch(*batch[:4])
-            parts = state(*state.look_up(batch), *batch[1:])
-            return sum(parts.values()), parts
-        if not replayed:
-            total, *parts = optimiser.several(*batch)
-            return total, dict(zip(COST_TERMS, parts, strict=True))
-        batch, rows = Batch(*batch[:4]), batch[4:]
-        total, parts, gradients = differentiated(*state.look_up(batch, rows), *batch[1:])
-        state.lead_back(gradients)
-        return total, parts
 
     def after_epoch(epoch):
         for part in state.replayed_maps():
@@ -186,6 +162,49 @@ def train(config, run, show=True):
 def replays(config, device):
     """Whether maps wait until they are read: on the processor. A GPU moves every cell."""
     return device.type == "cpu" or config.method == "gauss_newton"
+
+
+def replaying(config, state, observations, steps_done):
+    """How to train maps that wait: the optimiser, what makes batches, and the loss for the fit."""
+    vector, size = one_vector(state), config.fit.batch_size
+    differentiated = differentiate(state, vector, config.fit.compile, size)
+    state.clock = Clock(config.fit.learning_rate, steps_done)
+
+    def batches(order, firsts):
+        return read_batches(observations, state, order, firsts, size)
+
+    def loss(_, batch):
+        batch, rows = Batch(*batch[:4]), batch[4:]
+        seen = state.look_up(batch, rows)
+        if not state.training:
+            parts = state(*seen, *batch[1:])
+            return sum(parts.values()), parts
+        total, parts, gradients = differentiated(*seen, *batch[1:])
+        state.lead_back(gradients)
+        return total, parts
+
+    return ReplayedAdam(vector, state.replayed_maps(), state.clock), batches, loss
+
+
+def residing(config, state, observations, _):
+    """The same of maps that live on a GPU; a batch of the fit is a group of batches there."""
+    vector, size = one_vector(state), config.fit.batch_size
+    differentiated = differentiate(state, vector, config.fit.compile, size)
+    resident = Resident(state, vector, differentiated, observations)
+    optimiser = ResidentAdam(resident, config.fit.learning_rate, size, config.fit.compile)
+
+    def batches(order, firsts):
+        return grouped(torch.from_numpy(order).to(vector.device), firsts, size)
+
+    def loss(_, batch):
+        if not state.training:
+            batch = resident.batch(*batch)
+            parts = state(*state.look_up(batch), *batch[1:])
+            return sum(parts.values()), parts
+        total, *parts = optimiser.several(*batch)
+        return total, dict(zip(COST_TERMS, parts, strict=True))
+
+    return optimiser, batches, loss
 
 
 def check(config):
