@@ -124,6 +124,7 @@ def main():
 
 def show_gpu(rate, theirs, config, model):
     """Print what a GPU does, and how near to the speed of its memory that is."""
+    peak = torch.cuda.max_memory_allocated() / 1e9
     step, copy = config.fit.batch_size / rate, copy_gb_per_second()
     maps = sum(model.cells(name).numel() for name in MAPS)
     moved = 2 * 4 * 4 * maps / 1e9 / step  # values, gradient and two moments, read and written
@@ -131,7 +132,7 @@ def show_gpu(rate, theirs, config, model):
           f"{rate / theirs:.0f} times the published on two cores at {PUBLISHED_GFLOPS} GFLOP/s; "
           f"{1e6 * step:.0f} us a step, in which the maps move {moved:,.0f} GB/s, "
           f"{moved / copy:.0%} of what a copy does; "
-          f"{torch.cuda.max_memory_allocated() / 1e9:.2f} GB of its memory")  # fmt: skip
+          f"{peak:.2f} GB of its memory")  # fmt: skip
 
 
 def show_truth(data, model: EmpiricalState):

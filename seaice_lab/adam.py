@@ -14,7 +14,7 @@ def adamw(parameters, config):
     decay, both multiplied by the schedule: w <- w - d w, then
     w <- w - r sqrt(1 - 0.999^t) / (1 - 0.9^t) m / (sqrt(v) + 1e-7). Two things differ from torch:
     its decay is multiplied by the rate, and its epsilon stands beside the corrected root.
-    :func:`set_epsilon` must be called after every step.
+    :func:`set_epsilon` (or :func:`tune`) must be called after every step.
 
     Returns
     -------

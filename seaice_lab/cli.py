@@ -244,7 +244,7 @@ def emissivity_train(
         bool, typer.Option("--trainonly", help="Write no simulated brightness temperatures.")
     ] = False,
     reproducible: Annotated[
-        bool, typer.Option("--reproducible", help="Seed 409782; the same numbers every time.")
+        bool, typer.Option("--reproducible", help="Seed 409782; on a processor the same numbers.")
     ] = False,
     config: ConfigFile = None,
     parameter: Settings = None,

@@ -15,7 +15,7 @@ import sys
 import sysconfig
 import threading
 import time
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Literal
 
@@ -92,7 +92,7 @@ class Process:
 
 def fit(
     model, train_batches, validation_batches, loss, config, run, process, steps, show=True,
-    optimiser=None, after_step=None, after_epoch=None, ahead=2,
+    optimiser=None, after_epoch=None, ahead=2,
 ):  # fmt: skip
     """Train a model and keep its best weights.
 
@@ -119,8 +119,6 @@ def fit(
         Show progress: a bar over epochs, or one line an epoch in batch.
     optimiser : torch.optim.Optimizer, optional
         By default that of :func:`adamw` for all parameters of the model.
-    after_step : callable, optional
-        Called after every step of the optimiser.
     after_epoch : callable, optional
         Called with the number of the epoch that has been trained, before it is validated; gives a
         dict of more numbers for the history.
@@ -157,8 +155,6 @@ def fit(
         tune(optimiser, config, state["step"], steps)
         if config.averaging:
             follow(averaged, model, config.averaging, state["step"])
-        if after_step is not None:
-            after_step()
 
     show = show and process.leads
     with progress.bar(config.epochs, f"train {run.name}", "epoch", state["epoch"], show) as bar:
@@ -209,6 +205,20 @@ def keep_freed_memory():
     if hasattr(libc, "mallopt"):
         libc.mallopt(-4, 0)  # M_MMAP_MAX: nothing is mapped on its own
         libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: so much is kept
+
+
+@contextmanager
+def no_denormals():
+    """Have this thread, and those it starts, take float32 numbers below about 1e-38 as zero.
+
+    What is left of a mean of Adam soon falls below that, moves nothing, and is slow to compute.
+    """
+    flushed = not (torch.tensor([1e-38]) / 10).any()
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(flushed)
 
 
 def can_compile():
@@ -326,7 +336,7 @@ def prefetch(batches, ahead=2):
 
 def save_epoch(run, model, averaged, optimiser, state, better):
     """Write what the finished epoch made; a kill at any moment leaves the last epoch whole."""
-    weights = contiguous(averaged)
+    weights, device = contiguous(averaged), next(model.parameters()).device
     if better:
         with runs.replacing(run / "weights.safetensors") as temporary:
             temporary.write_bytes(save(weights))
@@ -336,7 +346,7 @@ def save_epoch(run, model, averaged, optimiser, state, better):
         "optimiser": optimiser.state_dict(),
         "state": state,
         "rng": torch.get_rng_state(),
-        "gpu_rng": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+        "gpu_rng": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
     }
     with runs.replacing(run / "checkpoint.pt") as temporary:
         torch.save(checkpoint, temporary)
@@ -357,10 +367,18 @@ def resume(path, model, averaged, optimiser):
         raise InputError(
             f"{path}: cannot be read ({type(error).__name__}); remove it to start this run over"
         ) from None
-    model.load_state_dict(checkpoint["model"])
-    averaged.load_state_dict(checkpoint["averaged"])
-    optimiser.load_state_dict(checkpoint["optimiser"])
-    torch.set_rng_state(checkpoint["rng"])
-    if checkpoint["gpu_rng"] is not None and torch.cuda.is_available():
-        torch.cuda.set_rng_state(checkpoint["gpu_rng"])
-    return checkpoint["state"]
+    try:
+        model.load_state_dict(checkpoint["model"])
+        averaged.load_state_dict(checkpoint["averaged"])
+        optimiser.load_state_dict(checkpoint["optimiser"])
+        torch.set_rng_state(checkpoint["rng"])
+        device = next(model.parameters()).device
+        if checkpoint["gpu_rng"] is not None and device.type == "cuda":
+            torch.cuda.set_rng_state(checkpoint["gpu_rng"], device)
+        return checkpoint["state"] | {"step": checkpoint["state"]["step"]}
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise InputError(
+            f"{path}: does not fit the run as it would go on here ({type(error).__name__}); it was "
+            "written by another version, or on a GPU where there is none now, or the reverse; go "
+            "on as it began, or remove it to start this run over"
+        ) from None

@@ -132,6 +132,15 @@ def test_a_gradient_that_is_not_finite_stops_with_a_sentence_and_keeps_the_weigh
     assert all(torch.isfinite(value).all() for value in weights.values())
 
 
+def test_of_several_gradients_looked_at_late_the_first_that_is_not_finite_is_named():
+    optimiser = torch.optim.SGD(Line().parameters(), lr=0.1)
+    norms = [torch.tensor(value) for value in (1.0, float("nan"), float("inf"))]
+    losses = [torch.tensor(float(value)) for value in range(5)]
+    with pytest.raises(InputError, match="at batch 4 of the epoch .loss 3"):
+        training.check_finite(norms, losses, optimiser)
+    training.check_finite(norms[:1], losses, optimiser)
+
+
 def test_the_published_schedule_advances_and_scales_the_decay_with_the_rate():
     config = FitConfig()
     assert [factor(config, step, 1) for step in (0, 9_999, 10_000, 20_000)] == pytest.approx(
@@ -189,6 +198,21 @@ def test_a_failing_batch_maker_fails_the_training_in_the_main_thread():
     assert next(taken) == 1
     with pytest.raises(InputError, match="broken file"):
         next(taken)
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_denormals_count_again_after_the_training(before):
+    def flushed():
+        return not (torch.tensor([1e-38]) / 10).any()
+
+    torch.set_flush_denormal(before)
+    try:
+        with pytest.raises(KeyboardInterrupt), training.no_denormals():
+            assert flushed()
+            raise KeyboardInterrupt
+        assert flushed() == before
+    finally:
+        torch.set_flush_denormal(False)
 
 
 DISTRIBUTED = """

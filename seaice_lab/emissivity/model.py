@@ -322,9 +322,10 @@ class EmpiricalState(nn.Module):
 
     def departures(self, simulated, index, channels):
         """(observed - simulated) / error, 0 where missing; (observation, channel)."""
-        departures = (channels[:, TB] - simulated) * self.inverse_error[index[:, 2].long()]
+        observed = channels[:, TB]
+        departures = (observed - simulated) * self.inverse_error[index[:, 2].long()]
         # what differs from itself is missing; torch.compile makes slow code of isnan
-        return torch.where(departures == departures, departures, 0.0)
+        return torch.where(observed == observed, departures, 0.0)
 
     def emissivity_cost(self, ice_emissivity):
         """What anchors the emissivity.

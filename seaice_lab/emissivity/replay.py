@@ -12,7 +12,6 @@ a_s = rate sqrt(1 - 0.999^s) / (1 - 0.9^s).
 """
 
 import math
-from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -104,8 +103,6 @@ class ReplayedMap(nn.Module):
     def read(self, rows, clock, into, column=0):
         """Write values of some cells, at the step of the clock, into columns of an array.
 
-        :meth:`step` must follow before anything else is read.
-
         Parameters
         ----------
         rows : ndarray of int64 (row,)
@@ -114,6 +111,7 @@ class ReplayedMap(nn.Module):
             Receives them from ``column`` on.
         column : int
         """
+        self.put_back(clock)
         if self.width:
             self.visit["cells"] = read_cells(
                 rows, self.state.numpy(), self.width, clock.steps, clock.moments, clock.alphas,
@@ -133,12 +131,18 @@ class ReplayedMap(nn.Module):
                        self.bounded)  # fmt: skip
         self.visit.clear()
 
+    def put_back(self, clock):
+        """Put what was read last back, if no step has been taken with it."""
+        if "cells" in self.visit:
+            put_back(*self.visit["cells"][1:], self.state.numpy(), clock.steps)
+            self.visit.clear()
+
     def catch_up_all(self, clock):
         """Take the steps that any cell has missed."""
         for first in range(0, len(self.state) if self.width else 0, CHUNK):
             rows = np.arange(first, min(first + CHUNK, len(self.state)))
             self.read(rows, clock, np.empty((len(rows), self.width), self.state.numpy().dtype))
-            put_back(*self.visit["cells"][1:], self.state.numpy(), clock.steps)
+            self.put_back(clock)
 
 
 class ReplayedAdam(torch.optim.Optimizer):
@@ -155,36 +159,31 @@ class ReplayedAdam(torch.optim.Optimizer):
     def __init__(self, vector, maps, clock):
         super().__init__([vector], {"lr": clock.learning_rate, "betas": (BETA1, BETA2)})
         self.vector, self.maps, self.clock = vector, maps, clock
-        self.state[vector]["moments"] = torch.zeros(2, len(vector), dtype=vector.dtype)
+        moments = torch.zeros(2, len(vector), dtype=vector.dtype)
+        self.state[vector] = {"moments": moments, "steps": clock.steps}
 
     def step(self):
         """Take one step with the gradients that the vector and the maps hold."""
         self.clock.tick()
         for part in self.maps:
             part.step(self.clock)
+        own = self.state[self.vector]
+        own["steps"] = self.clock.steps
         adam(
-            self.vector.detach().numpy(), *self.state[self.vector]["moments"].numpy(),
-            self.vector.grad.numpy(), self.clock.alphas[self.clock.steps], 0.0, 0.0, False,
+            self.vector.detach().numpy(), *own["moments"].numpy(), self.vector.grad.numpy(),
+            self.clock.alphas[self.clock.steps], 0.0, 0.0, False,
         )  # fmt: skip
+
+    def load_state_dict(self, state_dict):
+        """Take up moments, and the clock where it stood."""
+        super().load_state_dict(state_dict)
+        while self.clock.steps < self.state[self.vector]["steps"]:
+            self.clock.tick()
 
     step.hooked = True  # else torch adds a record for its profiler, which takes as long
 
     def zero_grad(self, set_to_none=True):
         """Nothing: every step brings gradients of its own."""
-
-
-@contextmanager
-def no_denormals():
-    """Have this thread, and those it starts, take float32 numbers below about 1e-38 as zero.
-
-    What is left of a mean soon falls below that, moves nothing, and is slow to compute.
-    """
-    flushed = not (torch.tensor([1e-38]) / 10).any()
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(flushed)
 
 
 @njit(cache=True)
@@ -243,7 +242,7 @@ def read_cells(
         Their values, means and squares.
     """
     places, found = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
-    seen = np.empty(len(rows), np.int64)
+    stood = np.empty(len(rows), np.int64)
     cells = np.empty((3 * width, len(rows)), state.dtype)
     for at in range(len(rows)):  # both ends first: so the reads of many cells are under way at once
         into[at, column], places[at] = state[rows[at], 0], state[rows[at], 3 * width]
@@ -257,16 +256,16 @@ def read_cells(
         for item in range(3 * width):
             cells[item, count] = state[row, item]
         state[row, 3 * width] = -1 - count
-        places[at], found[count], seen[count] = count, row, stands
+        places[at], found[count], stood[count] = count, row, stands
         count += 1
     then = np.empty((width, count))
     for item in range(width):
-        drift(cells[item], cells[width + item], cells[2 * width + item], seen, moments, then[item])
+        drift(cells[item], cells[width + item], cells[2 * width + item], stood, moments, then[item])
     if outside > 0 or low > 0:
         waiting = np.empty(count, np.int64)
         pulled = 0
         for at in range(count):
-            if seen[at] < steps and (
+            if stood[at] < steps and (
                 penalty_gradient(cells[0, at], outside, low) != 0
                 or penalty_gradient(then[0, at], outside, low) != 0
             ):
@@ -275,16 +274,16 @@ def read_cells(
         if pulled:
             # cells that missed about as many steps side by side, so that none waits for another
             waiting = waiting[:pulled]
-            waiting = waiting[np.argsort(seen[waiting])]
-            replay(waiting, cells, seen, steps, alphas, outside, low, bounded)
+            waiting = waiting[np.argsort(stood[waiting])]
+            replay(waiting, cells, stood, steps, alphas, outside, low, bounded)
             for at in waiting:
-                then[0, at], seen[at] = cells[0, at], steps
+                then[0, at], stood[at] = cells[0, at], steps
     for item in range(width):
         for at in range(count):
             w = then[item, at]
             cells[item, at] = min(max(w, 0.0), 1.0) if bounded else w
-            cells[width + item, at] *= decays[steps - seen[at], 0]
-            cells[2 * width + item, at] *= decays[steps - seen[at], 1]
+            cells[width + item, at] *= decays[steps - stood[at], 0]
+            cells[2 * width + item, at] *= decays[steps - stood[at], 1]
     for at in range(len(rows)):
         for item in range(width):
             into[at, column + item] = cells[item, places[at]]
@@ -292,20 +291,20 @@ def read_cells(
 
 
 @njit(cache=True, error_model="numpy")
-def drift(now, mean, square, seen, moments, then):
-    """Where the steps missed since ``seen`` bring cells on which nothing pulls."""
+def drift(now, mean, square, stood, moments, then):
+    """Where the steps missed since ``stood`` bring cells on which nothing pulls."""
     for at in range(len(then)):
         root = math.sqrt(square[at])
         inverse = 1 / (root + EPSILON)
         ratio = -root * inverse
-        total = moments[seen[at], TERMS - 1]
+        total = moments[stood[at], TERMS - 1]
         for term in range(TERMS - 2, -1, -1):
-            total = total * ratio + moments[seen[at], term]
+            total = total * ratio + moments[stood[at], term]
         then[at] = now[at] - mean[at] * inverse * total
 
 
 @njit(cache=True, error_model="numpy")
-def replay(waiting, cells, seen, steps, alphas, outside, low, bounded):
+def replay(waiting, cells, stood, steps, alphas, outside, low, bounded):
     """Take the missed steps one by one, for cells of one value on which the penalty pulls."""
     kind = cells.dtype
     w, m, v = np.empty(LANES, kind), np.empty(LANES, kind), np.empty(LANES, kind)
@@ -315,7 +314,7 @@ def replay(waiting, cells, seen, steps, alphas, outside, low, bounded):
         for lane in range(LANES):
             at = waiting[first + min(lane, count - 1)]
             w[lane], m[lane], v[lane] = cells[0, at], cells[1, at], cells[2, at]
-            start[lane] = seen[at]
+            start[lane] = stood[at]
         earliest, latest = start.min(), start.max()
         advance(w, m, v, start, earliest, latest, alphas, outside, low, bounded, True)
         advance(w, m, v, start, latest, steps, alphas, outside, low, bounded, False)

@@ -16,7 +16,7 @@ from seaice_lab.errors import InputError
 from seaice_lab.training import compiles
 
 TOGETHER = 8  # steps in one graph
-COPIES = 8  # of each map: values, gradient, two moments, and again what is put by while capturing
+COPIES = 12  # of a map: values, gradient, two moments, the same put by while capturing, arithmetic
 
 
 class Resident:
@@ -36,19 +36,12 @@ class Resident:
     ----------
     gradients : dict of Tensor
         Of the maps by name, and of the ``vector``.
-
-    Raises
-    ------
-    InputError
-        If the memory of the device does not hold them.
     """
 
     def __init__(self, state, vector, differentiated, observations):
         self.state, self.vector, self.differentiated = state, vector, differentiated
         columns = (observations.index, observations.scalars, observations.channels)
         maps = {name: getattr(state, name) for name in MAPS}
-        check_memory(vector.device, sum(column.nbytes for column in columns),
-                     COPIES * sum(part.nbytes for part in maps.values()))  # fmt: skip
         self.columns = [torch.from_numpy(column).to(vector.device) for column in columns]
         self.gradients = {name: torch.zeros_like(part) for name, part in maps.items()}
         self.gradients["vector"] = vector.grad = torch.zeros_like(vector)
@@ -99,7 +92,7 @@ class ResidentAdam(torch.optim.Optimizer):
             self.state[vector][name] = torch.zeros(2, *part.shape, device=vector.device)
         self.compile_it, self.moves = compiles(compiled), {}
 
-    def take_step(self):
+    def _take_step(self):
         """Take one step with the gradients of the Resident; those of the maps are zero after it."""
         moments = self.state[self.resident.vector]
         taken = moments["steps"].add_(1).double()
@@ -153,12 +146,12 @@ class ResidentAdam(torch.optim.Optimizer):
         total = 0
         for part in positions.split(self.batch):
             total = total + len(part) * self.resident.costs(part)
-            self.take_step()
+            self._take_step()
         return total / len(positions)
 
 
-def grouped(order, firsts, size):
-    """Batches for a ResidentAdam: TOGETHER of them in one, as far as they are whole.
+def grouped(order, firsts, size, together=TOGETHER):
+    """Batches for a ResidentAdam: some together in one, as far as they are whole.
 
     Parameters
     ----------
@@ -168,10 +161,10 @@ def grouped(order, firsts, size):
         Where the batches begin in ``order``.
     size : int
     """
-    for at in range(0, len(firsts), TOGETHER):
-        parts = [order[first : first + size] for first in firsts[at : at + TOGETHER]]
+    for at in range(0, len(firsts), together):
+        parts = [order[first : first + size] for first in firsts[at : at + together]]
         one = torch.cat(parts)
-        yield from [(one,)] if len(one) == TOGETHER * size else ((part,) for part in parts)
+        yield from [(one,)] if len(one) == together * size else ((part,) for part in parts)
 
 
 def move(w, m, v, gradient, alpha, pulls=None, summed=True):
@@ -225,14 +218,25 @@ def capture(function, kept):
     return graph.replay, result
 
 
-def check_memory(device, columns, maps):
-    """Refuse observations and maps, in bytes, that the free memory of a GPU does not hold."""
+def check_memory(device, observations, state):
+    """Refuse observations and maps that the free memory of a GPU does not hold.
+
+    Parameters
+    ----------
+    device : torch.device
+    observations : Observations
+    state : EmpiricalState
+        Not yet on the device.
+    """
     if device.type != "cuda":
         return
+    columns = (observations.index, observations.scalars, observations.channels)
+    columns = sum(column.nbytes for column in columns)
+    maps = COPIES * sum(getattr(state, name).nbytes for name in MAPS)
     free, _ = torch.cuda.mem_get_info(device)
     if columns + maps > free:
         raise InputError(
-            f"emissivity: the observations take {columns / 1e9:.1f} GB and their maps "
-            f"{maps / 1e9:.1f} GB, the GPU has {free / 1e9:.1f} GB free; train fewer days, or on "
+            f"emissivity: the observations take {columns / 1e9:.2f} GB and their maps "
+            f"{maps / 1e9:.2f} GB, the GPU has {free / 1e9:.2f} GB free; train fewer days, or on "
             "the processor (CUDA_VISIBLE_DEVICES= hides the GPU)"
         )

@@ -14,8 +14,14 @@ from seaice_lab.config import Config
 from seaice_lab.emissivity.gradients import differentiate, one_vector
 from seaice_lab.emissivity.model import COST_TERMS, MAPS, Batch, EmpiricalState, ModelConfig
 from seaice_lab.emissivity.observations import open_observations, prepare
-from seaice_lab.emissivity.replay import Clock, ReplayedAdam, no_denormals
-from seaice_lab.emissivity.resident import Resident, ResidentAdam, grouped
+from seaice_lab.emissivity.replay import Clock, ReplayedAdam
+from seaice_lab.emissivity.resident import (
+    TOGETHER,
+    Resident,
+    ResidentAdam,
+    check_memory,
+    grouped,
+)
 from seaice_lab.emissivity.solver import SolveConfig, check_model, solve
 from seaice_lab.errors import InputError
 from seaice_lab.training import FitConfig
@@ -25,7 +31,7 @@ EPOCHS = {1: 8, 2: 25}
 # Settings of ``fit`` that maps do not hear of, at what they do all the time.
 UNHEARD = {"schedule": "constant", "weight_decay": 0.0, "averaging": 0.0,
            "max_gradient_norm": None}  # fmt: skip
-TOGETHER = 8  # batches that are read at once
+READ_AT_ONCE = 8  # batches
 
 
 class EmissivityConfig(Config):
@@ -37,7 +43,9 @@ class EmissivityConfig(Config):
     successive observations, in random order) or "file". ``hold_out_share`` of the observations,
     chosen at random, all those of ``hold_out_sensors`` and all those of the days ``hold_out_days``
     (steps from 0; their maps keep what they began with, but for what the next day's observations
-    say of the day before) are kept out of the training with Adam and validate it.
+    say of the day before) are kept out of the training with Adam and validate it. A GPU must hold
+    all observations and maps; of ``fit``, schedules, decay, averages and limits of the gradient are
+    refused, because the maps would not hear of them.
     """
 
     data: str
@@ -115,6 +123,8 @@ def train(config, run, show=True):
     torch.manual_seed(config.fit.seed)
     replayed = replays(config, process.device)
     state = EmpiricalState(config.model, observations, replayed)
+    if not replayed:
+        check_memory(process.device, observations, state)
     runs.create(run, config, "emissivity", data=observations.fingerprint)
     batch = config.fit.batch_size
     steps = -(-len(train_at) // batch)
@@ -128,7 +138,7 @@ def train(config, run, show=True):
         return history
     state.to(process.device)
     way = replaying if replayed else residing
-    optimiser, batches, loss = way(config, state, observations, steps * _epochs_done(run))
+    optimiser, batches, loss = way(config, state, observations)
 
     def of_epoch(epoch):
         state.epoch = epoch
@@ -152,7 +162,7 @@ def train(config, run, show=True):
 
     # what is compiled here is the cost with its gradient, not the model alone
     fit = config.fit.model_copy(update={"compile": "never"})
-    with no_denormals():
+    with training.no_denormals():
         return training.fit(
             state, of_epoch, held_out, loss, fit, run, process, steps, show, optimiser,
             after_epoch=after_epoch, ahead=0,
@@ -164,11 +174,11 @@ def replays(config, device):
     return device.type == "cpu" or config.method == "gauss_newton"
 
 
-def replaying(config, state, observations, steps_done):
+def replaying(config, state, observations):
     """How to train maps that wait: the optimiser, what makes batches, and the loss for the fit."""
     vector, size = one_vector(state), config.fit.batch_size
     differentiated = differentiate(state, vector, config.fit.compile, size)
-    state.clock = Clock(config.fit.learning_rate, steps_done)
+    state.clock = Clock(config.fit.learning_rate)
 
     def batches(order, firsts):
         return read_batches(observations, state, order, firsts, size)
@@ -186,7 +196,7 @@ def replaying(config, state, observations, steps_done):
     return ReplayedAdam(vector, state.replayed_maps(), state.clock), batches, loss
 
 
-def residing(config, state, observations, _):
+def residing(config, state, observations):
     """The same of maps that live on a GPU; a batch of the fit is a group of batches there."""
     vector, size = one_vector(state), config.fit.batch_size
     differentiated = differentiate(state, vector, config.fit.compile, size)
@@ -194,14 +204,15 @@ def residing(config, state, observations, _):
     optimiser = ResidentAdam(resident, config.fit.learning_rate, size, config.fit.compile)
 
     def batches(order, firsts):
-        return grouped(torch.from_numpy(order).to(vector.device), firsts, size)
+        together = TOGETHER if state.training else 1
+        return grouped(torch.from_numpy(order).to(vector.device), firsts, size, together)
 
     def loss(_, batch):
         if not state.training:
             batch = resident.batch(*batch)
             parts = state(*state.look_up(batch), *batch[1:])
             return sum(parts.values()), parts
-        total, *parts = optimiser.several(*batch)
+        total, *parts = optimiser.several(*batch)  # takes the steps too
         return total, dict(zip(COST_TERMS, parts, strict=True))
 
     return optimiser, batches, loss
@@ -284,11 +295,11 @@ def load(run, observations=None):
         weights = load_file(Path(run) / "weights.safetensors")
     except OSError as error:
         raise InputError(f"{run}: no trained weights ({error}); train the run first") from None
-    for name in MAPS:
-        if name in weights:  # trained as plain parameters
-            values, kept = weights.pop(name), getattr(state, name).state.clone()
-            kept[:, : values.shape[1]] = values
-            weights[f"{name}.state"] = kept
+    for name in MAPS:  # of a processor or of a GPU: only the values count
+        part = getattr(state, name)
+        values, kept = weights.pop(f"{name}.state", weights.pop(name, None)), part.state.clone()
+        kept[:, : part.width] = values[:, : part.width]
+        weights[f"{name}.state"] = kept
     state.load_state_dict(weights)
     return state.eval(), observations
 
@@ -323,7 +334,7 @@ def read_batch(observations, positions):
 
 
 def read_batches(observations, state, order, firsts, size):
-    """Batches for training: a Batch and its rows of the maps, TOGETHER of them at a time.
+    """Batches for training: a Batch and its rows of the maps, READ_AT_ONCE of them at a time.
 
     Parameters
     ----------
@@ -337,19 +348,11 @@ def read_batches(observations, state, order, firsts, size):
     """
 
     def together(at):
-        parts = [order[first : first + size] for first in firsts[at : at + TOGETHER]]
+        parts = [order[first : first + size] for first in firsts[at : at + READ_AT_ONCE]]
         several = read_batch(observations, np.concatenate(parts))
         lengths = [len(part) for part in parts]
         columns = [column.split(lengths) for column in (*several, *state.rows(several.index))]
         return list(zip(*columns, strict=True))
 
-    for batches in training.prefetch(map(together, range(0, len(firsts), TOGETHER)), 1):
+    for batches in training.prefetch(map(together, range(0, len(firsts), READ_AT_ONCE)), 1):
         yield from batches
-
-
-def _epochs_done(run):
-    """Finished epochs of a run that is taken up again."""
-    checkpoint = run / "checkpoint.pt"
-    if not checkpoint.exists():
-        return 0
-    return torch.load(checkpoint, map_location="cpu", weights_only=True)["state"]["epoch"]

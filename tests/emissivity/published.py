@@ -113,34 +113,35 @@ def cost(model, part):
     return parts
 
 
-def run_steps(model, seen, steps, rate=1e-3, resident=False, compiled="never", positions=None):
+def run_steps(
+    model, seen, steps, rate=1e-3, resident=False, compiled="never", size=BATCH, together=1
+):
     """Train on contiguous batches in file order; yields the terms before every step.
 
-    ``resident`` is the way of a GPU, on the GPU where there is one; there a step can be several,
-    one for each batch of ``positions``.
+    ``resident`` is the way of a GPU, on the GPU where there is one; there some batches can be
+    taken ``together``, each a step.
     """
     model.train()
     if resident:
         model.to("cuda" if torch.cuda.is_available() else "cpu")
     if resident or model.replayed:
         vector = one_vector(model)
-        differentiated = differentiate(model, vector, compiled, BATCH)
+        differentiated = differentiate(model, vector, compiled, size)
     if resident:
         data = Resident(model, vector, differentiated, seen)
-        optimiser = ResidentAdam(data, rate, BATCH, compiled)
+        optimiser = ResidentAdam(data, rate, size, compiled)
     elif model.replayed:
         model.clock = Clock(rate)
         optimiser = ReplayedAdam(vector, model.replayed_maps(), model.clock)
     else:
         config = FitConfig(learning_rate=rate, weight_decay=0.0)
         optimiser = adamw(model.parameters(), config)
-    firsts = range(0, seen.size, BATCH)
+    firsts = range(0, seen.size, size * together)
     for step in range(steps):
         first = firsts[step % len(firsts)]
-        part = batch(seen, first, first + BATCH)
+        part = batch(seen, first, first + size * together)
         if resident:
-            chosen = part.number if positions is None else positions
-            costs = optimiser.several(chosen.to(vector.device))
+            costs = optimiser.several(part.number.to(vector.device))
             parts = dict(zip(COST_TERMS, costs[1:], strict=True))
         elif model.replayed:
             looked_up = model.look_up(part)

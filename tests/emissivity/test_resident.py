@@ -1,8 +1,9 @@
 """The way of a GPU: batches in groups, one by one the same, and a sentence where memory lacks."""
 
+import numpy as np
 import pytest
 import torch
-from published import BATCH, batch, build, observations, run_steps, weights
+from published import build, observations, run_steps, weights
 
 from seaice_lab.emissivity import resident
 from seaice_lab.errors import InputError
@@ -20,19 +21,23 @@ def test_groups_hold_whole_batches_in_their_order_and_the_short_one_alone():
 @pytest.mark.parametrize("case", ["v1_linear", "v2_imagers"])
 def test_steps_taken_together_are_those_taken_one_by_one(case, tmp_path):
     seen = observations(case, tmp_path)
+    assert seen.size >= 2 * resident.TOGETHER * 128
     one, several = (build(case, seen, "init", replayed=False) for _ in range(2))
-    steps = min(resident.TOGETHER, seen.size // BATCH)
-    terms = list(run_steps(one, seen, steps, resident=True))
-    positions = batch(seen, 0, steps * BATCH).number
-    (mean,) = run_steps(several, seen, 1, resident=True, positions=positions)
-    for name, value in mean.items():
-        assert value == pytest.approx(sum(term[name] for term in terms) / steps, rel=1e-5)
+    terms = list(run_steps(one, seen, 2 * resident.TOGETHER, resident=True, size=128))
+    groups = list(run_steps(several, seen, 2, resident=True, size=128, together=resident.TOGETHER))
+    for number, mean in enumerate(groups):
+        part = terms[number * resident.TOGETHER :][: resident.TOGETHER]
+        for name, value in mean.items():
+            assert value == pytest.approx(np.mean([term[name] for term in part]), rel=1e-5)
     for name, value in weights(one).items():
         torch.testing.assert_close(weights(several)[name], value, rtol=0, atol=1e-6)
 
 
-def test_what_does_not_fit_into_the_memory_of_a_gpu_is_refused(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (8e9, 16e9))
-    resident.check_memory(torch.device("cuda"), 5e9, 2e9)
-    with pytest.raises(InputError, match="take 5.0 GB and their maps 4.0 GB, the GPU has 8.0 GB"):
-        resident.check_memory(torch.device("cuda"), 5e9, 4e9)
+def test_what_does_not_fit_into_the_memory_of_a_gpu_is_refused(tmp_path, monkeypatch):
+    seen = observations("v2_imagers", tmp_path)
+    model = build("v2_imagers", seen, replayed=False)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (16e9, 16e9))
+    resident.check_memory(torch.device("cuda"), seen, model)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1e5, 16e9))
+    with pytest.raises(InputError, match="the GPU has 0.00 GB free; train fewer days"):
+        resident.check_memory(torch.device("cuda"), seen, model)

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 import xarray as xr
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from seaice_lab import cli, runs
@@ -88,7 +89,8 @@ def test_a_trained_network_finds_the_ice_of_days_it_never_saw(solved, tmp_path):
 
 
 def adam(month, epochs, **options):
-    return EmissivityConfig(data=str(month), fit={"epochs": epochs}, **options)
+    # batches so small that a GPU takes groups of them
+    return EmissivityConfig(data=str(month), fit={"epochs": epochs, "batch_size": 128}, **options)
 
 
 def train_by(way, monkeypatch):
@@ -124,16 +126,24 @@ def test_a_killed_training_ends_with_the_same_numbers(way, month, tmp_path, monk
     assert whole.train_loss.is_monotonic_decreasing
 
 
-@pytest.mark.parametrize("compiled", ["never", "always"])
-def test_every_way_of_training_finds_the_same_also_when_the_penalty_changes(
-    compiled, month, tmp_path, monkeypatch
-):
+ANNEALED = {"version": 2, "false_ice_error": [(0, 0.02), (1, 0.002)]}
+
+
+@pytest.mark.parametrize(
+    ("model", "compiled"),
+    [
+        (ANNEALED, "never"),
+        (ANNEALED, "always"),
+        ({"version": 2, "batch_independent": False, "lag_weights": (0.5, 0.3, 0.2)}, "never"),
+        ({"n_properties": 0, "freeze_network": True}, "never"),
+    ],
+)
+def test_every_way_of_training_finds_the_same(model, compiled, month, tmp_path, monkeypatch):
     if compiled == "always" and not train.training.can_compile():
         pytest.skip("needs g++ and Python's headers, or a GPU")
-    annealed = {"version": 2, "false_ice_error": [(0, 0.02), (1, 0.002)]}
     config = EmissivityConfig(
-        data=str(month), model=annealed, hold_out_share=0.1,
-        fit={"epochs": 2, "compile": compiled, "batch_size": 512},
+        data=str(month), model=model, hold_out_share=0.1,
+        fit={"epochs": 2, "compile": compiled, "batch_size": 128},
     )  # fmt: skip
     found = []
     for way in ("replayed", "resident"):
@@ -145,6 +155,20 @@ def test_every_way_of_training_finds_the_same_also_when_the_penalty_changes(
     columns = [name for name in one if name != "seconds"]
     np.testing.assert_allclose(two[columns], one[columns], rtol=2e-4)
     np.testing.assert_allclose(same, ice, atol=1e-4)
+
+
+def test_a_run_of_an_older_form_is_read_and_its_checkpoint_refused(month, tmp_path):
+    train.train(adam(month, 1), tmp_path / "run", show=False)
+    maps = judge.sea_ice_maps(load(tmp_path / "run")[0])
+    weights = load_file(tmp_path / "run" / "weights.safetensors")
+    weights["sea_ice.state"] = torch.nn.functional.pad(weights["sea_ice.state"], (0, 1))
+    save_file(weights, tmp_path / "run" / "weights.safetensors")
+    np.testing.assert_array_equal(judge.sea_ice_maps(load(tmp_path / "run")[0]), maps)
+    (tmp_path / "run" / "finished").unlink()
+    state = {"epoch": 1, "best": 1.0, "since_best": 0, "history": []}
+    torch.save({"model": weights, "state": state}, tmp_path / "run" / "checkpoint.pt")
+    with pytest.raises(InputError, match="does not fit the run .* remove it to start this run"):
+        train.train(adam(month, 1), tmp_path / "run", show=False)
 
 
 def test_another_configuration_leaves_the_observations_of_a_run_alone(month, tmp_path):
@@ -200,7 +224,9 @@ def test_days_that_are_held_out_are_only_validated_with(month, tmp_path):
 
 
 def test_a_bounded_concentration_stays_between_zero_and_one(month, tmp_path, monkeypatch):
-    train.train(adam(month, 2, model={"bounded": True}), tmp_path / "run", show=False)
+    with monkeypatch.context() as patch:
+        train_by("replayed", patch)
+        train.train(adam(month, 2, model={"bounded": True}), tmp_path / "run", show=False)
     maps = judge.sea_ice_maps(load(tmp_path / "run")[0])
     assert maps.min() == 0 and maps.max() == 1
     with monkeypatch.context() as patch:
