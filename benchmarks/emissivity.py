@@ -14,16 +14,17 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 import xarray as xr
 from yardstick import matmul_gflops
 
 from seaice_lab.emissivity import judge
-from seaice_lab.emissivity.model import MAPS, EmpiricalState
+from seaice_lab.emissivity.model import MAPS, PUBLISHED_BATCH, Batch, EmpiricalState
 from seaice_lab.emissivity.observations import prepare
 from seaice_lab.emissivity.simulate import SimulateConfig, simulate
 from seaice_lab.emissivity.solver import SolveConfig, solve
-from seaice_lab.emissivity.train import EmissivityConfig, fresh, train
+from seaice_lab.emissivity.train import EmissivityConfig, fresh, load, read_batches, train
 
 # Published code: observations/s by version and days (10 000 cells, batch 1024, two quiet cores at
 # 200 GFLOP/s), epochs of a training, and its peak memory in GB for a million observations.
@@ -96,18 +97,24 @@ def main():
     seen = prepare(data, sensors, data / "columns", show=False)
     print(f"columns of {seen.size} observations, {len(seen.latitude)} cells: "
           f"{time.perf_counter() - began:.1f} s, peak {peak_gb():.2f} GB")  # fmt: skip
+    print("first guess: ", end="")
+    show_truth(data, seen, fresh(config, seen))
     days = min((31, 366), key=lambda known: abs(known - options.days))
     if options.epochs:
         speeds = [yardstick()]
         with tempfile.TemporaryDirectory(dir=options.folder) as run:
+            began = time.perf_counter()
             history = train(config, Path(run) / "run", show=False)
+            peak = peak_gb()
+            print(f"{options.epochs} epochs of exact Adam: {time.perf_counter() - began:.0f} s")
+            show_truth(data, seen, load(Path(run) / "run", seen)[0])
         rate = seen.size / history.seconds[1:].median()  # the first compiles
         if torch.cuda.is_available():
             show_gpu(rate, PUBLISHED[options.version, days], config, fresh(config, seen))
         else:
             theirs = published(options.version, days, speeds + [yardstick()])
             print(f"exact Adam: {rate:,.0f} observations/s, {rate / theirs:.1f} times the "
-                  f"published, peak {peak_gb():.2f} GB (published {PEAK_GB[options.version]} GB a "
+                  f"published, peak {peak:.2f} GB (published {PEAK_GB[options.version]} GB a "
                   "million)")  # fmt: skip
     if options.solve:
         model = fresh(config, seen)
@@ -119,7 +126,7 @@ def main():
         print(f"solver: {took:.0f} s, cost {history[-1]['cost']:.3f} an observation; "
               f"{EPOCHS[options.version]} published epochs would take {whole:,.0f} s here, "
               f"{whole / took:.0f} times as long; peak {peak_gb():.2f} GB")  # fmt: skip
-        show_truth(data, model)
+        show_truth(data, seen, model)
 
 
 def show_gpu(rate, theirs, config, model):
@@ -135,11 +142,19 @@ def show_gpu(rate, theirs, config, model):
           f"{peak:.2f} GB of its memory")  # fmt: skip
 
 
-def show_truth(data, model: EmpiricalState):
-    """Print how near the concentration is to the truth."""
+@torch.no_grad()
+def show_truth(data, seen, model: EmpiricalState):
+    """Print what a state costs, and how near to the truth its concentration is."""
+    firsts = range(0, seen.size, 8 * PUBLISHED_BATCH)
+    total = model.map_costs()["sea_ice"]
+    for batch in read_batches(seen, model, np.arange(seen.size), firsts, 8 * PUBLISHED_BATCH):
+        part = Batch(*batch[:4])
+        cost = model(*model.look_up(part), *part[1:])
+        total = total + len(part.number) / seen.size * sum(cost.values())
     truth = xr.load_dataset(data / "truth.nc").sic.values
     scores = judge.concentration_scores(judge.sea_ice_maps(model), truth)
-    print("concentration against truth:", ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))
+    print(f"cost {total:.4f} an observation; concentration against truth:",
+          ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))  # fmt: skip
 
 
 if __name__ == "__main__":

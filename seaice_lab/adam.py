@@ -23,6 +23,7 @@ def adamw(parameters, config):
     optimiser = torch.optim.AdamW(
         parameters,
         lr=config.learning_rate,
+        betas=(BETA1, BETA2),
         weight_decay=config.weight_decay / config.learning_rate,
         fused=True,
     )

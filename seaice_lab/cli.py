@@ -244,7 +244,8 @@ def emissivity_train(
         bool, typer.Option("--trainonly", help="Write no simulated brightness temperatures.")
     ] = False,
     reproducible: Annotated[
-        bool, typer.Option("--reproducible", help="Seed 409782; on a processor the same numbers.")
+        bool,
+        typer.Option("--reproducible", help="Seed 409782; the same numbers on a processor."),
     ] = False,
     config: ConfigFile = None,
     parameter: Settings = None,

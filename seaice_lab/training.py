@@ -108,7 +108,8 @@ def fit(
     loss : callable
         ``loss(model, batch)`` gives ``(total, parts)``: a scalar tensor to minimise and a dict of
         named scalar tensors for the history. A total that knows no way back says that the
-        parameters hold their gradients already.
+        parameters hold their gradients already; it may have taken steps of its own, if the step
+        of the ``optimiser`` does nothing.
     config : FitConfig
     run : Path
         Run folder; receives ``weights.safetensors`` (best), ``history.csv``, ``checkpoint.pt``.
@@ -375,7 +376,11 @@ def resume(path, model, averaged, optimiser):
         device = next(model.parameters()).device
         if checkpoint["gpu_rng"] is not None and device.type == "cuda":
             torch.cuda.set_rng_state(checkpoint["gpu_rng"], device)
-        return checkpoint["state"] | {"step": checkpoint["state"]["step"]}
+        if "step" not in checkpoint["state"]:
+            raise KeyError("step")
+        return checkpoint["state"]
+    except torch.OutOfMemoryError:
+        raise
     except (KeyError, RuntimeError, ValueError) as error:
         raise InputError(
             f"{path}: does not fit the run as it would go on here ({type(error).__name__}); it was "

@@ -153,6 +153,30 @@ def test_the_published_schedule_advances_and_scales_the_decay_with_the_rate():
     assert factor(cosine, 110, 10) == pytest.approx(0)
 
 
+def test_every_step_of_a_fit_is_the_published_one(tmp_path):
+    config = FitConfig(epochs=2, learning_rate=0.05, weight_decay=1e-2, boundaries=(4, 9))
+    model, ours = Line(), Line()
+    model.dropout.p = ours.dropout.p = 0.0
+    means = [torch.zeros(2, *weight.shape) for weight in model.parameters()]
+    (tmp_path / "run").mkdir()
+    history = fit(ours, make_batches, list, squared_error, config, tmp_path / "run", Process(),
+                  steps=6, show=False)  # fmt: skip
+    batches = [batch for epoch in range(2) for batch in make_batches(epoch)]
+    for step, batch in enumerate(batches, 1):
+        scale = 1 if step <= 4 else 0.1 if step <= 9 else 0.01
+        model.zero_grad()
+        squared_error(model, batch)[0].backward()
+        alpha = scale * 0.05 * (1 - 0.999**step) ** 0.5 / (1 - 0.9**step)
+        with torch.no_grad():
+            for weight, (m, v) in zip(model.parameters(), means, strict=True):
+                weight.mul_(1 - scale * 1e-2)
+                m.lerp_(weight.grad, 0.1)
+                v.lerp_(weight.grad**2, 0.001)
+                weight.sub_(alpha * m / (v.sqrt() + 1e-7))
+    assert history.learning_rate.tolist() == pytest.approx([0.05, 0.005])
+    torch.testing.assert_close(ours.layer.weight.cpu(), model.layer.weight, rtol=1e-5, atol=1e-6)
+
+
 def test_the_decay_takes_the_published_share_of_a_weight_at_every_step(tmp_path):
     # No gradient: the loss does not depend on the weights, so only the decay moves them.
     def flat(model, batch):

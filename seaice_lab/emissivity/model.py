@@ -219,7 +219,7 @@ class EmpiricalState(nn.Module):
     def look_up(self, batch, rows=None):
         """Concentration (observation, lag + 1) and properties (observation, K) of a Batch."""
         days, cell = self.rows(batch.index) if rows is None else rows
-        if self.training and self.clock is not None and self.replayed:
+        if self.training and self.clock is not None:
             return self.read_replayed(batch, days, cell)
         properties = [self.cells("properties")[cell]]
         properties.append(self.cells("observation_properties")[batch.number])
@@ -344,7 +344,7 @@ class EmpiricalState(nn.Module):
         return self.bias_k.new_zeros(())
 
     def pull(self):
-        """Strengths of the concentration's own cost, for replayed maps."""
+        """Strengths of the concentration's own cost, as they are in this epoch."""
         low = self.false_ice_error()
         outside = 0.0 if self.config.bounded else 2 / self.config.sea_ice_error**2 / self.size
         return outside, 2 / low**2 / self.size if low else 0.0

@@ -41,15 +41,13 @@ class Clock:
     is left of m and v after k steps.
     """
 
-    def __init__(self, learning_rate, steps=0):
+    def __init__(self, learning_rate):
         self.learning_rate, self.steps = learning_rate, 0
         after = np.arange(FORGOTTEN, 0, -1)[:, None]
         self.weight = BETA1**after * (BETA2 ** (after / 2) - 1) ** np.arange(TERMS)
         self.moments = np.zeros((1024, TERMS))
         self.alphas = np.zeros(1024)
         self.decays = decay_table(1024)
-        for _ in range(steps):
-            self.tick()
 
     def tick(self):
         """One more step has been taken."""
@@ -157,7 +155,7 @@ class ReplayedAdam(torch.optim.Optimizer):
     """
 
     def __init__(self, vector, maps, clock):
-        super().__init__([vector], {"lr": clock.learning_rate, "betas": (BETA1, BETA2)})
+        super().__init__([vector], {"lr": clock.learning_rate})
         self.vector, self.maps, self.clock = vector, maps, clock
         moments = torch.zeros(2, len(vector), dtype=vector.dtype)
         self.state[vector] = {"moments": moments, "steps": clock.steps}
@@ -174,13 +172,13 @@ class ReplayedAdam(torch.optim.Optimizer):
             self.clock.alphas[self.clock.steps], 0.0, 0.0, False,
         )  # fmt: skip
 
+    step.hooked = True  # else torch adds a record for its profiler, which takes as long
+
     def load_state_dict(self, state_dict):
         """Take up moments, and the clock where it stood."""
         super().load_state_dict(state_dict)
         while self.clock.steps < self.state[self.vector]["steps"]:
             self.clock.tick()
-
-    step.hooked = True  # else torch adds a record for its profiler, which takes as long
 
     def zero_grad(self, set_to_none=True):
         """Nothing: every step brings gradients of its own."""

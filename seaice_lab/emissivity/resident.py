@@ -2,7 +2,7 @@
 
 The memory of a GPU is fast enough to move every cell of a year at every step, as published. What
 would take longer is to start the many small pieces of a step one by one from the processor: some
-steps together are recorded once, and then replayed whole.
+steps together are recorded once, and then run whole.
 """
 
 from functools import partial
@@ -56,6 +56,7 @@ class Resident:
         days, cell = self.state.rows(part.index)
         seen = self.state.look_up(part, (days, cell))
         total, terms, (by_days, by_properties) = self.differentiated(*seen, *part[1:])
+        # a graph writes to memory of its own: who looks at the gradient must find it there
         self.gradients["vector"].copy_(self.vector.grad)
         self.vector.grad = self.gradients["vector"]
         of_cells = by_properties[:, : self.state.config.n_properties]
@@ -81,7 +82,7 @@ class ResidentAdam(torch.optim.Optimizer):
 
     def __init__(self, resident, learning_rate, batch, compiled):
         vector, state = resident.vector, resident.state
-        super().__init__([vector], {"lr": learning_rate, "betas": (BETA1, BETA2)})
+        super().__init__([vector], {"lr": learning_rate})
         self.resident, self.batch = resident, batch
         self.pull, self.captured, self.positions = None, None, None
         self.parts = {name: getattr(state, name).detach() for name in MAPS}
@@ -138,8 +139,8 @@ class ResidentAdam(torch.optim.Optimizer):
                     *self.resident.gradients.values()]  # fmt: skip
             self.captured = capture(lambda: self._several(self.positions), kept)
         self.positions.copy_(positions)
-        replay, costs = self.captured
-        replay()
+        again, costs = self.captured
+        again()
         return costs.clone()
 
     def _several(self, positions):
@@ -160,6 +161,11 @@ def grouped(order, firsts, size, together=TOGETHER):
     firsts : sequence of int
         Where the batches begin in ``order``.
     size : int
+    together : int
+
+    Yields
+    ------
+    tuple of one Tensor
     """
     for at in range(0, len(firsts), together):
         parts = [order[first : first + size] for first in firsts[at : at + together]]
@@ -192,16 +198,16 @@ def capture(function, kept):
     Parameters
     ----------
     function : callable
-        Runs three times, so that everything it needs is there when it is recorded.
+        Runs twice before it is recorded, so that everything it needs is there.
     kept : iterable of Tensor
         What it changes; they come out as they were.
 
     Returns
     -------
-    replay : callable
+    again : callable
         Does it again, on the same memory.
     result
-        Of ``function``; each replay writes it anew.
+        Of ``function``; written anew each time.
     """
     before = [(one, one.clone()) for one in kept]
     beside = torch.cuda.Stream()
@@ -234,6 +240,8 @@ def check_memory(device, observations, state):
     columns = sum(column.nbytes for column in columns)
     maps = COPIES * sum(getattr(state, name).nbytes for name in MAPS)
     free, _ = torch.cuda.mem_get_info(device)
+    # what torch keeps of an earlier training is free for this one
+    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     if columns + maps > free:
         raise InputError(
             f"emissivity: the observations take {columns / 1e9:.2f} GB and their maps "

@@ -204,6 +204,7 @@ def residing(config, state, observations):
     optimiser = ResidentAdam(resident, config.fit.learning_rate, size, config.fit.compile)
 
     def batches(order, firsts):
+        # a batch that only validates costs what it costs on a processor: by itself
         together = TOGETHER if state.training else 1
         return grouped(torch.from_numpy(order).to(vector.device), firsts, size, together)
 
@@ -296,8 +297,10 @@ def load(run, observations=None):
     except OSError as error:
         raise InputError(f"{run}: no trained weights ({error}); train the run first") from None
     for name in MAPS:  # of a processor or of a GPU: only the values count
-        part = getattr(state, name)
-        values, kept = weights.pop(f"{name}.state", weights.pop(name, None)), part.state.clone()
+        part, found = getattr(state, name), {name, f"{name}.state"} & set(weights)
+        if not found:
+            continue
+        values, kept = weights.pop(found.pop()), part.state.clone()
         kept[:, : part.width] = values[:, : part.width]
         weights[f"{name}.state"] = kept
     state.load_state_dict(weights)

@@ -94,16 +94,6 @@ def test_single_precision_stays_at_rounding():
     np.testing.assert_allclose(single, dense(values, visits, 1e-3, 0.5, 0.3), atol=2e-6)
 
 
-def test_a_clock_that_starts_later_knows_the_steps_before():
-    whole, later = Clock(1e-3), Clock(1e-3, 700)
-    for _ in range(1500):
-        whole.tick()
-    for _ in range(800):
-        later.tick()
-    np.testing.assert_array_equal(whole.moments[:1501], later.moments[:1501])
-    np.testing.assert_array_equal(whole.alphas[:1501], later.alphas[:1501])
-
-
 def test_the_gradient_of_the_penalty_is_that_of_the_cost(tmp_path):
     from published import build, observations
 

@@ -152,6 +152,7 @@ def test_every_way_of_training_finds_the_same(model, compiled, month, tmp_path, 
             history = train.train(config, tmp_path / way, show=False)
         found.append((history, judge.sea_ice_maps(load(tmp_path / way)[0])))
     (one, ice), (two, same) = found
+    assert list(one) == list(two)
     columns = [name for name in one if name != "seconds"]
     np.testing.assert_allclose(two[columns], one[columns], rtol=2e-4)
     np.testing.assert_allclose(same, ice, atol=1e-4)
