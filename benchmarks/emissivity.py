@@ -97,8 +97,6 @@ def main():
     seen = prepare(data, sensors, data / "columns", show=False)
     print(f"columns of {seen.size} observations, {len(seen.latitude)} cells: "
           f"{time.perf_counter() - began:.1f} s, peak {peak_gb():.2f} GB")  # fmt: skip
-    print("first guess: ", end="")
-    show_truth(data, seen, fresh(config, seen))
     days = min((31, 366), key=lambda known: abs(known - options.days))
     if options.epochs:
         speeds = [yardstick()]
@@ -127,6 +125,8 @@ def main():
               f"{EPOCHS[options.version]} published epochs would take {whole:,.0f} s here, "
               f"{whole / took:.0f} times as long; peak {peak_gb():.2f} GB")  # fmt: skip
         show_truth(data, seen, model)
+    print("first guess: ", end="")  # last, because it touches memory that the parts above may not
+    show_truth(data, seen, fresh(config, seen))
 
 
 def show_gpu(rate, theirs, config, model):
