@@ -149,7 +149,7 @@ def show_truth(data, seen, model: EmpiricalState):
     total = model.map_costs()["sea_ice"]
     for batch in read_batches(seen, model, np.arange(seen.size), firsts, 8 * PUBLISHED_BATCH):
         part = Batch(*batch[:4])
-        cost = model(*model.look_up(part), *part[1:])
+        cost = model(*model.look_up(part, batch[4:]), *part[1:])
         total = total + len(part.number) / seen.size * sum(cost.values())
     truth = xr.load_dataset(data / "truth.nc").sic.values
     scores = judge.concentration_scores(judge.sea_ice_maps(model), truth)

@@ -299,8 +299,8 @@ def check_finite(norms, losses, optimiser):
             raise InputError(
                 f"training: the gradient is no longer finite at batch {batch + 1} of the epoch "
                 f"(loss {losses[batch].item():g}); lower learning_rate (now "
-                f"{optimiser.param_groups[0]['lr']:g}), set max_gradient_norm, or look for broken "
-                "values in the data; the best weights so far are kept"
+                f"{optimiser.param_groups[0]['lr']:g}), set max_gradient_norm (of a surrogate), or "
+                "look for broken values in the data; the best weights so far are kept"
             )
     norms.clear()
 

@@ -132,7 +132,7 @@ class EmpiricalState(nn.Module):
         self.lags = len(config.lag_weights) - 1
         self.points, self.days = observations.skin_temperature_map.shape
         self.size = observations.size
-        self.epoch, self.replayed = 0, replayed
+        self.epoch = 0
         first_guess = torch.from_numpy(observations.sea_ice_first_guess)
         if first_guess.shape != (self.points, self.days + self.lags):
             raise InputError(

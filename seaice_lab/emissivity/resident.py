@@ -127,10 +127,10 @@ class ResidentAdam(torch.optim.Optimizer):
         Tensor (term,)
             Means over the observations of the cost before each step, and of its terms.
         """
-        if self.pull != self.resident.state.pull():
-            # what pulls on concentrations may change from epoch to epoch
-            self.moves, self.captured = {}, None
-            self.pull = self.resident.state.pull()
+        pull = self.resident.state.pull()
+        if self.pull != pull:  # it may change from epoch to epoch
+            self.moves.pop("sea_ice", None)
+            self.captured, self.pull = None, pull
         if not positions.is_cuda or len(positions) != TOGETHER * self.batch:
             return self._several(positions)
         if self.captured is None:

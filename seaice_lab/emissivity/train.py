@@ -138,7 +138,9 @@ def train(config, run, show=True):
         return history
     state.to(process.device)
     way = replaying if replayed else residing
-    optimiser, batches, loss = way(config, state, observations)
+    vector = one_vector(state)
+    differentiated = differentiate(state, vector, config.fit.compile, batch)
+    optimiser, batches, loss = way(config, state, observations, vector, differentiated)
 
     def of_epoch(epoch):
         state.epoch = epoch
@@ -174,10 +176,9 @@ def replays(config, device):
     return device.type == "cpu" or config.method == "gauss_newton"
 
 
-def replaying(config, state, observations):
+def replaying(config, state, observations, vector, differentiated):
     """How to train maps that wait: the optimiser, what makes batches, and the loss for the fit."""
-    vector, size = one_vector(state), config.fit.batch_size
-    differentiated = differentiate(state, vector, config.fit.compile, size)
+    size = config.fit.batch_size
     state.clock = Clock(config.fit.learning_rate)
 
     def batches(order, firsts):
@@ -196,10 +197,9 @@ def replaying(config, state, observations):
     return ReplayedAdam(vector, state.replayed_maps(), state.clock), batches, loss
 
 
-def residing(config, state, observations):
+def residing(config, state, observations, vector, differentiated):
     """The same of maps that live on a GPU; a batch of the fit is a group of batches there."""
-    vector, size = one_vector(state), config.fit.batch_size
-    differentiated = differentiate(state, vector, config.fit.compile, size)
+    size = config.fit.batch_size
     resident = Resident(state, vector, differentiated, observations)
     optimiser = ResidentAdam(resident, config.fit.learning_rate, size, config.fit.compile)
 

@@ -124,13 +124,13 @@ def run_steps(
     model.train()
     if resident:
         model.to("cuda" if torch.cuda.is_available() else "cpu")
-    if resident or model.replayed:
+    if resident or model.replayed_maps():
         vector = one_vector(model)
         differentiated = differentiate(model, vector, compiled, size)
     if resident:
         data = Resident(model, vector, differentiated, seen)
         optimiser = ResidentAdam(data, rate, size, compiled)
-    elif model.replayed:
+    elif model.replayed_maps():
         model.clock = Clock(rate)
         optimiser = ReplayedAdam(vector, model.replayed_maps(), model.clock)
     else:
@@ -143,7 +143,7 @@ def run_steps(
         if resident:
             costs = optimiser.several(part.number.to(vector.device))
             parts = dict(zip(COST_TERMS, costs[1:], strict=True))
-        elif model.replayed:
+        elif model.replayed_maps():
             looked_up = model.look_up(part)
             _, parts, gradients = differentiated(*looked_up, *part[1:])
             model.lead_back(gradients)

@@ -39,10 +39,10 @@ def test_steps_taken_together_are_those_taken_one_by_one(case, tmp_path):
 def test_what_does_not_fit_into_the_memory_of_a_gpu_is_refused(tmp_path, monkeypatch):
     seen = observations("v2_imagers", tmp_path)
     model = build("v2_imagers", seen, replayed=False)
-    for kept in ("memory_reserved", "memory_allocated"):
-        monkeypatch.setattr(torch.cuda, kept, lambda device: 1e9)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (16e9, 16e9))
-    resident.check_memory(torch.device("cuda"), seen, model)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1e5, 16e9))
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 1e9)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 9e9)
+    resident.check_memory(torch.device("cuda"), seen, model)  # kept from an earlier training
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 1e9)
     with pytest.raises(InputError, match="the GPU has 0.00 GB free; train fewer days"):
         resident.check_memory(torch.device("cuda"), seen, model)

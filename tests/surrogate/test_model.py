@@ -86,7 +86,7 @@ def test_training_goes_on_from_the_weights_and_normalisation_of_a_run(store, tmp
         assert not (tmp_path / "runs" / "third").exists()
     other = runs.create(tmp_path / "runs" / "ice", FitConfig(), "emissivity")
     (other / "finished").touch()
-    with pytest.raises(InputError, match="ice"):
+    with pytest.raises(InputError, match="ice: holds a run that differs in"):
         train(still, other, show=False)
     (first / "finished").unlink()
     with pytest.raises(InputError, match="first: is not trained to its end"):
