@@ -19,11 +19,11 @@ import torch
 import xarray as xr
 from yardstick import matmul_gflops
 
-from seaice_lab.emissivity import judge
-from seaice_lab.emissivity.model import MAPS, PUBLISHED_BATCH, Batch, EmpiricalState
-from seaice_lab.emissivity.observations import prepare
+from seaice_lab.emissivity import evaluation
+from seaice_lab.emissivity.gauss_newton import SolveConfig, solve
+from seaice_lab.emissivity.model import MAPS, PUBLISHED_BATCH, EmpiricalState
+from seaice_lab.emissivity.observations import Batch, prepare
 from seaice_lab.emissivity.simulate import SimulateConfig, simulate
-from seaice_lab.emissivity.solver import SolveConfig, solve
 from seaice_lab.emissivity.train import EmissivityConfig, fresh, load, read_batches, train
 
 # Published code: observations/s by version and days (10 000 cells, batch 1024, two quiet cores at
@@ -152,7 +152,7 @@ def show_truth(data, seen, model: EmpiricalState):
         cost = model(*model.look_up(part, batch[4:]), *part[1:])
         total = total + len(part.number) / seen.size * sum(cost.values())
     truth = xr.load_dataset(data / "truth.nc").sic.values
-    scores = judge.concentration_scores(judge.sea_ice_maps(model), truth)
+    scores = evaluation.concentration_scores(evaluation.sea_ice_maps(model), truth)
     print(f"cost {total:.4f} an observation; concentration against truth:",
           ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))  # fmt: skip
 

@@ -87,7 +87,7 @@ def measure(size, days, parent):
 def child():
     """Prepare here and print the peak memory of this process in MB."""
     from seaice_lab.surrogate.assemble import PrepareConfig
-    from seaice_lab.surrogate.store import prepare
+    from seaice_lab.surrogate.prepare import prepare
 
     os.environ.pop("SEAICE_DATA", None)
     prepare(PrepareConfig(state="state", forcing="forcing"), "store.zarr", show=False)

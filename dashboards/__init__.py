@@ -1,1 +1,1 @@
-"""The dashboard: one page a file, drawn with `seaice_lab.charts` from what `library` reads."""
+"""The dashboard: one page a file, drawn by `seaice_lab.figures` from what `library` reads."""

@@ -7,7 +7,7 @@ import panel as pn
 
 from dashboards.layout import remark, several, tell
 from seaice_lab.errors import InputError
-from seaice_lab.surrogate.baselines import REFERENCES
+from seaice_lab.surrogate.references import REFERENCES
 
 MOST_RUNS = 4
 TRUTH = "Truth"

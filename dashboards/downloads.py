@@ -8,7 +8,8 @@ import xarray as xr
 
 from dashboards.choice import TRUTH
 from dashboards.products import as_netcdf
-from seaice_lab import maps, names
+from seaice_lab import names
+from seaice_lab.figures import maps
 
 
 def as_figure(fields, limits, widest):

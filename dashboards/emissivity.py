@@ -10,10 +10,10 @@ from bokeh.events import Tap
 from dashboards.layout import bare, cards, controls, notice, remark, tell
 from dashboards.products import as_netcdf
 from dashboards.runs import losses
-from seaice_lab import charts, maps, rasters
-from seaice_lab.emissivity_plots import ICE_TYPES
 from seaice_lab.errors import InputError
-from seaice_lab.plots import COLOURS
+from seaice_lab.figures import charts, maps, rasters
+from seaice_lab.figures.curves import COLOURS
+from seaice_lab.figures.emissivity import ICE_TYPES
 
 TABLE = files("seaice_lab") / "data" / "sea_ice_emissivity.csv"
 MOST_PROPERTIES = 4

@@ -9,10 +9,11 @@ from bokeh.models import Span
 from dashboards.choice import HOUR, MOST_RUNS, TRUE, TRUTH, Source, readable, titled
 from dashboards.downloads import as_fields, as_figure
 from dashboards.layout import bare, cards, controls, notice, remark, several, tell
-from seaice_lab import charts, maps, names, rasters
+from seaice_lab import names
 from seaice_lab.errors import InputError
-from seaice_lab.plots import COLOURS
-from seaice_lab.surrogate.baselines import REFERENCES
+from seaice_lab.figures import charts, maps, rasters
+from seaice_lab.figures.curves import COLOURS
+from seaice_lab.surrogate.references import REFERENCES
 
 DAY = np.timedelta64(1, "D")
 SETTLE_MS = 120  # between a change of the view and its picture

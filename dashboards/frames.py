@@ -13,10 +13,11 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from seaice_lab import grid, names, rasters
+from seaice_lab import grid, names
 from seaice_lab.diagnostics import scores
 from seaice_lab.errors import InputError
-from seaice_lab.surrogate import baselines
+from seaice_lab.figures import rasters
+from seaice_lab.surrogate import references
 from seaice_lab.surrogate.evaluation import open_forecast, truth_for, verification_positions
 from seaice_lab.surrogate.store import open_store
 
@@ -141,7 +142,7 @@ def loaded(values, of):
 
 
 def reference(name, truth, variable):
-    """A maker of reference forecasts (:mod:`seaice_lab.surrogate.baselines`)."""
+    """A maker of reference forecasts (:mod:`seaice_lab.surrogate.references`)."""
     if name in CLIMATIC:
         return _climatic(truth, variable)[name]
     return _other_reference(name, truth, variable)
@@ -154,12 +155,12 @@ def _climatic(truth, variable):
         raise InputError(
             f"a climatology of a grid this large takes {size / 1e9:.1f} GB and is not made here"
         )
-    return baselines.references(CLIMATIC, store(truth), variable)
+    return references.references(CLIMATIC, store(truth), variable)
 
 
 @lru_cache(maxsize=4)
 def _other_reference(name, truth, variable):
-    return baselines.reference(name, store(truth), variable)
+    return references.reference(name, store(truth), variable)
 
 
 def reference_frame(name, of, truth, variable, start, step):

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from seaice_lab.errors import InputError
-from seaice_lab.runs import write_netcdf
+from seaice_lab.files import write_netcdf
 
 JULIAN_2000, DAY_2000 = 2451545.0, np.datetime64("2000-01-01T12:00")  # the same moment
 

@@ -7,9 +7,9 @@ import panel as pn
 import yaml
 
 from dashboards.layout import bare, cards, controls, notice
-from seaice_lab import charts
 from seaice_lab.errors import InputError
-from seaice_lab.plots import COLOURS
+from seaice_lab.figures import charts
+from seaice_lab.figures.curves import COLOURS
 
 REFRESH_MS = 2000
 LOG_FROM = 20.0  # a loss that falls by more than this factor is drawn on a logarithmic axis

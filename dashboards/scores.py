@@ -10,9 +10,9 @@ from bokeh.models import Range1d
 
 from dashboards.choice import LeadChoice, RunChoice, titled
 from dashboards.layout import bare, cards, controls, notice
-from seaice_lab import charts
-from seaice_lab.diagnostics.tables import pool_by_month
-from seaice_lab.plots import COLOURS
+from seaice_lab.diagnostics.score_tables import pool_by_month
+from seaice_lab.figures import charts
+from seaice_lab.figures.curves import COLOURS
 
 DAY = np.timedelta64(1, "D")
 OFFERED = ("rmse", "bias", "skill", "mean_absolute_error", "correlation", "anomaly_correlation",

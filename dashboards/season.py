@@ -5,9 +5,9 @@ import panel as pn
 from dashboards.choice import RunChoice, titled
 from dashboards.forecasts import moment
 from dashboards.layout import bare, cards, controls, notice, tell
-from seaice_lab import charts
 from seaice_lab.errors import InputError
-from seaice_lab.plots import COLOURS
+from seaice_lab.figures import charts
+from seaice_lab.figures.curves import COLOURS
 
 BLACK, GREY = COLOURS[0], "#8a8a8a"
 QUANTITIES = {

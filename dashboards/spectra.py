@@ -7,8 +7,8 @@ import panel as pn
 
 from dashboards.choice import TRUTH, LeadChoice, RunChoice, titled
 from dashboards.layout import bare, cards, controls, notice
-from seaice_lab import charts
-from seaice_lab.plots import COLOURS
+from seaice_lab.figures import charts
+from seaice_lab.figures.curves import COLOURS
 
 DAY = np.timedelta64(1, "D")
 WAVENUMBERS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)  # labelled, cycles per km

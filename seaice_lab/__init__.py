@@ -11,11 +11,11 @@ __version__ = version("seaice_lab")
 _HOME = {
     "InputError": "errors",
     "PrepareConfig": "surrogate.assemble",
-    "prepare": "surrogate.store",
+    "prepare": "surrogate.prepare",
     "open_store": "surrogate.store",
     "TrainConfig": "surrogate.model",
     "FitConfig": "training",
-    "train": "surrogate.model",
+    "train": "surrogate.train",
     "load": "surrogate.model",
     "forecast": "surrogate.forecast",
     "rollout": "surrogate.forecast",

@@ -95,7 +95,7 @@ def prepare(
     unknown one is refused with the list of all. Killed and started again, it goes on.
     """
     from seaice_lab.surrogate.assemble import PrepareConfig
-    from seaice_lab.surrogate.store import prepare
+    from seaice_lab.surrogate.prepare import prepare
 
     made = prepare(_configuration(PrepareConfig, config, parameter), store, scheduler)
     print(f"made {made}")
@@ -107,7 +107,8 @@ def train(run: RunFolder, config: ConfigFile = None, parameter: Settings = None)
 
     On several GPUs: torchrun --nproc-per-node=4 -m seaice_lab.cli train runs/demo -p store=...
     """
-    from seaice_lab.surrogate.model import TrainConfig, train
+    from seaice_lab.surrogate.model import TrainConfig
+    from seaice_lab.surrogate.train import train
 
     made = train(_configuration(TrainConfig, config, parameter), run)
     print(f"made {made}/weights.safetensors")
@@ -257,7 +258,7 @@ def emissivity_train(
     """
     import xarray as xr
 
-    from seaice_lab.emissivity import judge, products, state_files
+    from seaice_lab.emissivity import evaluation, products, state_files
     from seaice_lab.emissivity.train import EmissivityConfig, fresh, load, open_data, train
 
     if diagsonly and trainonly:
@@ -290,7 +291,7 @@ def emissivity_train(
     if not trainonly:
         made.append(products.write_grid(model, observations, output, tag))
     table = xr.load_dataset(departures).sel(stage="after")
-    print(judge.report(model, table, history))
+    print(evaluation.report(model, table, history))
     print("made")
     for path in made:
         print(f"  {path}")
@@ -316,7 +317,7 @@ def emissivity_infer(
     """
     import xarray as xr
 
-    from seaice_lab.emissivity import infer, judge, products, state_files
+    from seaice_lab.emissivity import evaluation, infer, products, state_files
 
     values = {"trained": str(run), "data": str(data)}
     if sensors:
@@ -330,7 +331,7 @@ def emissivity_infer(
     table = xr.load_dataset(made[-1]).sel(stage="after")
     made.append(products.write_grid(model, observations, output, tag))
     (output / "finished").touch()
-    print(judge.report(model, table))
+    print(evaluation.report(model, table))
     print("made")
     for path in made:
         print(f"  {path}")

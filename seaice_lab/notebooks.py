@@ -13,7 +13,7 @@ from nbclient.exceptions import DeadKernelError
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 
-from seaice_lab import progress, runs
+from seaice_lab import files, progress
 from seaice_lab.errors import InputError
 
 KERNEL = "python3"
@@ -141,12 +141,12 @@ def execute(path, output, parameters=None, folder=None):
                 del os.environ[name]
             else:
                 os.environ[name] = value
-    with runs.disk_errors(output):
+    with files.disk_errors(output):
         unfinished.replace(output)
         page, _ = HTMLExporter(exclude_input_prompt=True, exclude_output_prompt=True).from_filename(
             str(output)
         )
-        runs.write_text(output.with_suffix(".html"), page)
+        files.write_text(output.with_suffix(".html"), page)
     return output
 
 

@@ -24,10 +24,10 @@ import torch
 from safetensors.torch import load_file, save
 from torch import distributed, nn
 
-from seaice_lab import progress, runs
-from seaice_lab.adam import adamw, follow, tune
+from seaice_lab import files, progress
 from seaice_lab.config import Config
 from seaice_lab.errors import InputError
+from seaice_lab.optimiser import adamw, follow, tune
 
 LOOKED_AT = 100  # batches on a GPU between two looks at their gradients, for which it must wait
 
@@ -339,7 +339,7 @@ def save_epoch(run, model, averaged, optimiser, state, better):
     """Write what the finished epoch made; a kill at any moment leaves the last epoch whole."""
     weights, device = contiguous(averaged), next(model.parameters()).device
     if better:
-        with runs.replacing(run / "weights.safetensors") as temporary:
+        with files.replacing(run / "weights.safetensors") as temporary:
             temporary.write_bytes(save(weights))
     checkpoint = {
         "model": contiguous(model),
@@ -349,9 +349,9 @@ def save_epoch(run, model, averaged, optimiser, state, better):
         "rng": torch.get_rng_state(),
         "gpu_rng": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
     }
-    with runs.replacing(run / "checkpoint.pt") as temporary:
+    with files.replacing(run / "checkpoint.pt") as temporary:
         torch.save(checkpoint, temporary)
-    with runs.replacing(run / "history.csv") as temporary:
+    with files.replacing(run / "history.csv") as temporary:
         pd.DataFrame(state["history"]).to_csv(temporary, index=False)
 
 

@@ -14,7 +14,7 @@ import yaml
 
 from seaice_lab import grid
 from seaice_lab.surrogate.assemble import PrepareConfig
-from seaice_lab.surrogate.store import prepare
+from seaice_lab.surrogate.prepare import prepare
 
 torch.set_num_threads(1)
 

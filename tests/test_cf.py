@@ -10,10 +10,11 @@ import pytest
 from seaice_lab.emissivity.model import EmpiricalState, ModelConfig
 from seaice_lab.emissivity.observations import prepare
 from seaice_lab.emissivity.products import write_simulations
-from seaice_lab.surrogate import arctic
 from seaice_lab.surrogate.evaluation import evaluate
 from seaice_lab.surrogate.forecast import forecast
-from seaice_lab.surrogate.model import TrainConfig, train
+from seaice_lab.surrogate.model import TrainConfig
+from seaice_lab.surrogate.train import train
+from seaice_lab.synthetic import arctic
 from seaice_lab.training import FitConfig
 
 

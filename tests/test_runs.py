@@ -8,7 +8,7 @@ import sys
 import pytest
 import xarray as xr
 
-from seaice_lab import runs
+from seaice_lab import files, runs
 from seaice_lab.config import Config
 from seaice_lab.errors import InputError
 
@@ -21,8 +21,8 @@ class Settings(Config):
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
     path = tmp_path / "scores.json"
-    runs.write_json(path, {"rmse": 1})
-    with pytest.raises(RuntimeError), runs.replacing(path) as temporary:
+    files.write_json(path, {"rmse": 1})
+    with pytest.raises(RuntimeError), files.replacing(path) as temporary:
         temporary.write_text("half")
         raise RuntimeError
     assert json.loads(path.read_text()) == {"rmse": 1}
@@ -33,10 +33,10 @@ FULL = """
 import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
-from seaice_lab import runs
+from seaice_lab import files, runs
 from seaice_lab.errors import InputError
 try:
-    runs.write_text(sys.argv[1], "x" * 1000)
+    files.write_text(sys.argv[1], "x" * 1000)
 except InputError as error:
     print(error)
 """
@@ -57,7 +57,7 @@ def test_netcdf_files_have_float_times_and_no_int64(tmp_path):
         {"count": ("time", [1, 2]), "sit": ("time", [0.5, float("nan")])},
         coords={"time": xr.date_range("2010-01-01", periods=2)},
     )
-    runs.write_netcdf(tmp_path / "x.nc", dataset)
+    files.write_netcdf(tmp_path / "x.nc", dataset)
     with xr.open_dataset(tmp_path / "x.nc", decode_times=False) as raw:
         assert raw.time.dtype == "float64"
         assert raw["count"].dtype == "int32"
@@ -92,7 +92,7 @@ def test_a_run_of_another_format_version_is_refused_with_the_version_that_reads_
     path = runs.create(tmp_path / "a", Settings(), "surrogate")
     facts = json.loads((path / "provenance.json").read_text())
     facts |= {"format": 99, "versions": {"seaice_lab": "9.1"}}
-    runs.write_json(path / "provenance.json", facts)
+    files.write_json(path / "provenance.json", facts)
     with pytest.raises(InputError, match=r"run format 99, this version reads format 1; .*9.1"):
         runs.open_run(path)
 
@@ -115,10 +115,10 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 
 
 def test_an_unfinished_write_of_other_input_is_discarded(tmp_path):
-    journal = runs.Journal(tmp_path / "x.zarr", "first")
+    journal = files.Journal(tmp_path / "x.zarr", "first")
     journal.target.mkdir()
     journal.mark(0)
-    assert runs.Journal(tmp_path / "x.zarr", "first").is_done(0)
-    other = runs.Journal(tmp_path / "x.zarr", "second")
+    assert files.Journal(tmp_path / "x.zarr", "first").is_done(0)
+    other = files.Journal(tmp_path / "x.zarr", "second")
     assert not other.is_done(0)
     assert not other.target.exists()

@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from seaice_lab import adam, training
-from seaice_lab.adam import factor
+from seaice_lab import optimiser, training
 from seaice_lab.errors import InputError
+from seaice_lab.optimiser import factor
 from seaice_lab.training import FitConfig, Process, fit
 
 TRUTH = torch.tensor([[1.0, -2.0, 0.5]])
@@ -91,9 +91,9 @@ def test_averaged_weights_lag_behind_and_resume_bit_for_bit(tmp_path):
     model, averaged = Line(), Line()
     for value in averaged.parameters():
         torch.nn.init.zeros_(value)
-    adam.follow(averaged, model, decay=0.9, step=1000)
+    optimiser.follow(averaged, model, decay=0.9, step=1000)
     torch.testing.assert_close(averaged.layer.weight, 0.1 * model.layer.weight)
-    adam.follow(averaged, model, decay=0.9, step=0)  # the first steps follow at once
+    optimiser.follow(averaged, model, decay=0.9, step=0)  # the first steps follow at once
     torch.testing.assert_close(averaged.layer.weight, 0.91 * model.layer.weight)
 
     config = settings(averaging=0.8)

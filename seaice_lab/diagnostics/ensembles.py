@@ -7,8 +7,8 @@ along ``member``.
 import numpy as np
 import xarray as xr
 
+from seaice_lab.diagnostics.score_tables import SCORES
 from seaice_lab.diagnostics.scores import GRID, common_units, field_error, ocean_mean
-from seaice_lab.diagnostics.tables import SCORES
 from seaice_lab.errors import InputError
 
 

@@ -6,7 +6,7 @@ only: values on land never count, even when they are NaN. A NaN in an ocean cell
 of that start and lead NaN, because leaving the cell out would quietly score an easier forecast.
 
 To score a part of the ocean pass ``ocean & region``, see
-:func:`seaice_lab.diagnostics.tables.arctic_regions`.
+:func:`seaice_lab.diagnostics.regions.arctic_regions`.
 """
 
 import numpy as np

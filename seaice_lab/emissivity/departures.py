@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from seaice_lab import runs
+from seaice_lab import files
 from seaice_lab.emissivity.state_files import global_attributes
 
 BIN_K, FAR_K = 0.5, 30.0  # width of the histogram's bins, and where it ends on both sides
@@ -116,5 +116,5 @@ def write_departures(folder, tag, after, before=None):
     whole = xr.concat(parts, stage, data_vars="all", coords="minimal", compat="override")
     path = Path(folder) / f"departures_{tag}.nc"
     whole = whole.assign(count=count).assign_attrs(global_attributes(path.stem))
-    runs.write_netcdf(path, whole)
+    files.write_netcdf(path, whole)
     return path

@@ -7,7 +7,7 @@ import torch
 import xarray as xr
 from torch import nn
 
-from seaice_lab import names, runs
+from seaice_lab import files, names, runs
 from seaice_lab.emissivity.networks import build_network
 from seaice_lab.emissivity.physics import skin_temperature_index
 from seaice_lab.errors import InputError
@@ -99,7 +99,7 @@ class EmissivityModel(nn.Module):
             "source": "seaice_lab; method of Geer (2024), doi 10.1029/2023MS004080",
             "history": f"{runs.now()} seaice-lab emissivity export",
         }  # fmt: skip
-        runs.write_netcdf(path, xr.Dataset(content, attrs=attrs))
+        files.write_netcdf(path, xr.Dataset(content, attrs=attrs))
         return Path(path)
 
     def forward(self, tsfc, properties, frequency, vertical, zenith=None):
@@ -206,6 +206,6 @@ class EmissivityModel(nn.Module):
             example = (*example, torch.tensor([0.0, 30.0, CONICAL_ZENITH]))
             shapes = (*shapes, {0: points})
         program = torch.export.export(self.eval(), example, dynamic_shapes=shapes)
-        with runs.replacing(path) as temporary:
+        with files.replacing(path) as temporary:
             torch.export.save(program, temporary)
         return Path(path)

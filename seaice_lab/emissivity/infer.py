@@ -7,12 +7,12 @@ from pydantic import Field
 
 from seaice_lab import runs
 from seaice_lab.config import Config
-from seaice_lab.emissivity.concentrations import STILL
-from seaice_lab.emissivity.least_squares import FIRST_GUESS_ERROR, Problem, State
+from seaice_lab.emissivity.gauss_newton import COLUMNS, SolveConfig, check_model, solve
 from seaice_lab.emissivity.model import EmpiricalState
+from seaice_lab.emissivity.normal_equations import FIRST_GUESS_ERROR, Problem, State
 from seaice_lab.emissivity.observations import prepare, tables_of
+from seaice_lab.emissivity.penalty import STILL
 from seaice_lab.emissivity.sensors import read_tables
-from seaice_lab.emissivity.solver import COLUMNS, SolveConfig, check_model, solve
 from seaice_lab.emissivity.train import check_zenith, load
 from seaice_lab.errors import InputError
 

@@ -15,6 +15,7 @@ from torch import nn
 
 from seaice_lab.config import Config
 from seaice_lab.emissivity import physics
+from seaice_lab.emissivity.lazy_adam import HUMP_END, HUMP_SLOPE, HUMP_TOP, ReplayedMap
 from seaice_lab.emissivity.networks import FIRST_CONSTANT, build_network
 from seaice_lab.emissivity.observations import (
     EMISSIVITY_WATER,
@@ -23,7 +24,6 @@ from seaice_lab.emissivity.observations import (
     TRANSMITTANCE,
     UPWELLING,
 )
-from seaice_lab.emissivity.replay import HUMP_END, HUMP_SLOPE, HUMP_TOP, ReplayedMap
 from seaice_lab.emissivity.sensors import ICE, OCEAN
 from seaice_lab.errors import InputError
 
@@ -85,13 +85,6 @@ class ModelConfig(Config):
         return VERSIONS.get(values.get("version", 1), {}) | values
 
 
-class Batch(NamedTuple):
-    """Some observations: their numbers, and rows of the columns of Observations."""
-
-    number: torch.Tensor
-    index: torch.Tensor
-    scalars: torch.Tensor
-    channels: torch.Tensor
 
 
 class Simulation(NamedTuple):
@@ -111,8 +104,8 @@ class EmpiricalState(nn.Module):
     observations : Observations
         Gives sensors, first guess, grid and number of observations.
     replayed : bool
-        Whether the maps are replayed (:mod:`~seaice_lab.emissivity.replay`, on the processor), or
-        plain parameters of which every step moves every cell, as published (on a GPU).
+        Whether the maps are replayed (:mod:`~seaice_lab.emissivity.lazy_adam`, on the processor),
+        or plain parameters of which every step moves every cell, as published (on a GPU).
 
     Attributes
     ----------

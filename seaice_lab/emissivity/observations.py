@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.lib.format import open_memmap
 
-from seaice_lab import progress, runs
+from seaice_lab import files, progress
 from seaice_lab.emissivity import physics
 from seaice_lab.emissivity.layouts import (
     CHANNELS,
@@ -146,7 +147,7 @@ def prepare(
         sources = sorted({str(path) for one in fields for path in one["paths"]})
         maps = {"sea_ice_first_guess": guess, "skin_temperature_map": skin,
                 "latitude": latitude, "longitude": longitude}  # fmt: skip
-        mark = runs.fingerprint(
+        mark = files.fingerprint(
             [(path, Path(path).stat().st_size, Path(path).stat().st_mtime_ns) for path in sources],
             [hashlib.sha256(part.tobytes()).hexdigest() for part in maps.values()],
             step_start, steps, lags, unified._asdict(),
@@ -160,16 +161,16 @@ def prepare(
                 "days, sensors or files that changed since); choose another output folder for them"
             )
         if not same:
-            journal = runs.Journal(folder, mark)
+            journal = files.Journal(folder, mark)
             journal.target.mkdir(exist_ok=True)
-            with runs.disk_errors(folder):
+            with files.disk_errors(folder):
                 _write(journal, fields, kept, origin, unified, len(guess), count, show)
                 np.savez(journal.target / "maps.npz", **maps)
                 facts = {
                     "fingerprint": mark, "sensors": list(sensors), "tables": tables,
                     "first_julian_day": float(origin + 0.5), "size": count,
                 }  # fmt: skip
-                runs.write_json(journal.target / "observations.json", facts)
+                files.write_json(journal.target / "observations.json", facts)
             journal.finish()
     return open_observations(folder)
 
@@ -287,3 +288,19 @@ def _write_chunk(columns, place, fields, part, origin, unified, points):
     whole[:, TB] = np.nan
     whole[:, :, list(unified.positions[fields["row"]])] = block
     columns["channels"][place] = whole
+
+
+class Batch(NamedTuple):
+    """Some observations: their numbers, and rows of the columns of Observations."""
+
+    number: torch.Tensor
+    index: torch.Tensor
+    scalars: torch.Tensor
+    channels: torch.Tensor
+
+
+def read_batch(observations, positions):
+    """The Batch of some observations, ndarray of int positions."""
+    number = torch.from_numpy(positions)
+    columns = (observations.index, observations.scalars, observations.channels)
+    return Batch(number, *(torch.from_numpy(column).index_select(0, number) for column in columns))

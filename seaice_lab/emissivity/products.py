@@ -11,9 +11,9 @@ import numpy as np
 import torch
 import xarray as xr
 
-from seaice_lab import progress, runs
+from seaice_lab import files, progress
 from seaice_lab.emissivity.departures import Departures, write_departures
-from seaice_lab.emissivity.observations import TB
+from seaice_lab.emissivity.observations import TB, read_batch
 from seaice_lab.emissivity.physics import skin_temperature_index
 from seaice_lab.emissivity.state_files import (
     EPOCH,
@@ -23,7 +23,6 @@ from seaice_lab.emissivity.state_files import (
     global_attributes,
     write_file,
 )
-from seaice_lab.emissivity.train import read_batch
 
 CHUNK = 50_000  # observations simulated together
 KELVIN = {"standard_name": "brightness_temperature", "units": "K"}
@@ -69,7 +68,7 @@ def write_simulations(
         with ExitStack() as stack:
             sinks = {}
             for (name, (variable, attrs)), path in zip(wanted.items(), paths, strict=True):
-                temporary = stack.enter_context(runs.replacing(path))
+                temporary = stack.enter_context(files.replacing(path))
                 sinks[name] = stack.enter_context(
                     _Table(temporary, path, variable, attrs, observations)
                 )

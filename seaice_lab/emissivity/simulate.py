@@ -14,7 +14,7 @@ import pandas as pd
 import xarray as xr
 from pydantic import Field
 
-from seaice_lab import grid, names, progress, runs
+from seaice_lab import files, grid, names, progress, runs
 from seaice_lab.config import Config
 from seaice_lab.emissivity import physics
 from seaice_lab.emissivity.layouts import CHANNELS
@@ -110,7 +110,7 @@ def simulate(config, folder, show=True):
             zip(config.sensors, config.observations, strict=True)
         ):
             known |= _simulate_sensor(config, truth, seen_by, row, sensor, count, folder, rng, bar)
-    runs.write_netcdf(folder / "truth.nc", truth[KEPT].assign(known))
+    files.write_netcdf(folder / "truth.nc", truth[KEPT].assign(known))
     return folder
 
 
@@ -332,7 +332,7 @@ def write_maps(config, truth, folder):
     }
     for name, (variable, values, units) in maps.items():
         field = (("LON", "DAY"), values.astype("float32"), {"units": units})
-        runs.write_netcdf(folder / name, xr.Dataset({variable: field} | position))
+        files.write_netcdf(folder / name, xr.Dataset({variable: field} | position))
     points = {name: ("points", truth[name].values, truth[name].attrs)
               for name in ("lat", "lon", "x", "y")}  # fmt: skip
-    runs.write_netcdf(folder / "grid.nc", xr.Dataset(points))
+    files.write_netcdf(folder / "grid.nc", xr.Dataset(points))

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from seaice_lab import names, runs
+from seaice_lab import files, names, runs
 from seaice_lab.emissivity.model import EmpiricalState, ModelConfig
 from seaice_lab.emissivity.sensors import ICE, OCEAN
 from seaice_lab.errors import InputError
@@ -246,7 +246,7 @@ def write_file(folder, name, tag, content, **attributes):
     """Write ``<name>_<tag>.nc`` with the attributes of all our files; returns the path."""
     path = folder / f"{name}_{tag}.nc"
     attributes = global_attributes(path.stem) | attributes
-    runs.write_netcdf(path, xr.Dataset(content, attrs=attributes))
+    files.write_netcdf(path, xr.Dataset(content, attrs=attributes))
     return path
 
 

@@ -9,20 +9,14 @@ import torch
 from pydantic import Field, model_validator
 from safetensors.torch import load_file, save
 
-from seaice_lab import runs, training
+from seaice_lab import files, runs, training
 from seaice_lab.config import Config
+from seaice_lab.emissivity.gauss_newton import SolveConfig, check_model, solve
+from seaice_lab.emissivity.gpu_adam import TOGETHER, Resident, ResidentAdam, check_memory, grouped
 from seaice_lab.emissivity.gradients import differentiate, one_vector
-from seaice_lab.emissivity.model import COST_TERMS, MAPS, Batch, EmpiricalState, ModelConfig
-from seaice_lab.emissivity.observations import open_observations, prepare
-from seaice_lab.emissivity.replay import Clock, ReplayedAdam
-from seaice_lab.emissivity.resident import (
-    TOGETHER,
-    Resident,
-    ResidentAdam,
-    check_memory,
-    grouped,
-)
-from seaice_lab.emissivity.solver import SolveConfig, check_model, solve
+from seaice_lab.emissivity.lazy_adam import Clock, ReplayedAdam
+from seaice_lab.emissivity.model import COST_TERMS, MAPS, EmpiricalState, ModelConfig
+from seaice_lab.emissivity.observations import Batch, open_observations, prepare, read_batch
 from seaice_lab.errors import InputError
 from seaice_lab.training import FitConfig
 
@@ -37,8 +31,9 @@ READ_AT_ONCE = 8  # batches
 class EmissivityConfig(Config):
     """What to train on, what to train, and how; defaults as published for ``model.version``.
 
-    ``method`` "adam" trains as published; "gauss_newton" minimises the same cost in far less time
-    (:mod:`~seaice_lab.emissivity.solver`) and uses ``solve`` in place of ``order`` and ``fit``.
+    ``method`` "adam" trains as published; "gauss_newton" minimises the same cost in far less
+    time (:mod:`~seaice_lab.emissivity.gauss_newton`) and uses ``solve`` in place of ``order``
+    and ``fit``.
     ``order`` is "shuffled" (version 1: single observations), "batches" (version 2: batches of
     successive observations, in random order) or "file". ``hold_out_share`` of the observations,
     chosen at random, all those of ``hold_out_sensors`` and all those of the days ``hold_out_days``
@@ -130,9 +125,9 @@ def train(config, run, show=True):
     steps = -(-len(train_at) // batch)
     if config.method == "gauss_newton":
         history = pd.DataFrame(solve(state, observations, config.solve, show))
-        with runs.replacing(run / "history.csv") as temporary:
+        with files.replacing(run / "history.csv") as temporary:
             history.to_csv(temporary, index=False)
-        with runs.replacing(run / "weights.safetensors") as temporary:
+        with files.replacing(run / "weights.safetensors") as temporary:
             temporary.write_bytes(save(state.state_dict()))
         (run / "finished").touch()
         return history
@@ -329,11 +324,6 @@ def hold_out(config, observations):
     return np.flatnonzero(~held), np.flatnonzero(held)
 
 
-def read_batch(observations, positions):
-    """The Batch of some observations, ndarray of int positions."""
-    number = torch.from_numpy(positions)
-    columns = (observations.index, observations.scalars, observations.channels)
-    return Batch(number, *(torch.from_numpy(column).index_select(0, number) for column in columns))
 
 
 def read_batches(observations, state, order, firsts, size):

@@ -9,11 +9,14 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from seaice_lab import grid, names, progress, runs
-from seaice_lab.diagnostics import ensembles, scores, spectra, tables
+from seaice_lab import files, grid, names, progress, runs
+from seaice_lab.diagnostics import ensembles, score_tables, scores, spectra
+from seaice_lab.diagnostics.bootstrap import confidence
+from seaice_lab.diagnostics.regions import arctic_regions, scores_by_region
 from seaice_lab.diagnostics.smoothing import effective_resolution
 from seaice_lab.errors import InputError
-from seaice_lab.surrogate import baselines
+from seaice_lab.surrogate.references import REFERENCES
+from seaice_lab.surrogate.references import references as make_references
 from seaice_lab.surrogate.store import open_store
 
 BLOCK_BYTES = 256e6  # of forecast frames held at once
@@ -96,7 +99,7 @@ def evaluate(run, references=None, variable=None, show=True):
     run : str or Path
         Run folder with a forecast.
     references : sequence of str, optional
-        Reference forecasts to score beside it (:mod:`seaice_lab.surrogate.baselines`); by default
+        Reference forecasts to score beside it (:mod:`seaice_lab.surrogate.references`); by default
         all of them, free drift where the store has a wind.
     variable : str, optional
         Of the forecast; the first one by default.
@@ -142,15 +145,15 @@ def evaluate(run, references=None, variable=None, show=True):
     if references is None:
         windless = not {"u10", "v10"} <= set(store.data_vars)
         references = [
-            name for name in baselines.REFERENCES if not (name == "free_drift" and windless)
+            name for name in REFERENCES if not (name == "free_drift" and windless)
         ]
-    makers = baselines.references(references, store, variable)
+    makers = make_references(references, store, variable)
     length = int(max(BLOCK_BYTES // (4 * forecast[0].size), 1))
     scored, powers, of_ensembles, of_regions = [], [], [], []
     compared = ["forecast", *[name for name in makers if name == "persistence"]]
     regions = {
         name: region
-        for name, region in tables.arctic_regions(forecast.latitude, forecast.longitude).items()
+        for name, region in arctic_regions(forecast.latitude, forecast.longitude).items()
         if (ocean & region).any()
     }
     ensemble = "member" in forecast.dims
@@ -163,12 +166,13 @@ def evaluate(run, references=None, variable=None, show=True):
         made = {"forecast": single} | {name: make(single) for name, make in makers.items()}
         climatology = made.get("climatology")
         of_sources = [
-            tables.scores_by_start(one, truth, ocean, area, climatology) for one in made.values()
+            score_tables.scores_by_start(one, truth, ocean, area, climatology)
+            for one in made.values()
         ]
         scored.append(xr.concat(of_sources, xr.Variable("source", list(made))))
         if regions:
             parts = [
-                tables.scores_by_region(made[name], truth, ocean, regions, area)
+                scores_by_region(made[name], truth, ocean, regions, area)
                 for name in compared
             ]
             of_regions.append(xr.concat(parts, xr.Variable("source", compared)))
@@ -184,17 +188,17 @@ def evaluate(run, references=None, variable=None, show=True):
     by_start = xr.concat(scored, dim="init_time")
     if ensemble:
         by_start = by_start.merge(xr.concat(of_ensembles, dim="init_time"))
-    table = tables.pool_starts(by_start)
+    table = score_tables.pool_starts(by_start)
     if "persistence" in makers:
         table["skill"] = scores.skill(table.rmse, table.rmse.sel(source="persistence", drop=True))
         table["skill"].attrs = {"long_name": "Skill against persistence", "units": "1"}
     if regions:
-        regional = tables.pool_starts(xr.concat(of_regions, dim="init_time"))
+        regional = score_tables.pool_starts(xr.concat(of_regions, dim="init_time"))
         for name in ("rmse", "bias"):
             table[f"{name}_by_region"] = regional[name].assign_attrs(table[name].attrs)
     count = by_start.sizes["init_time"]
     if count > 1:
-        table = table.merge(tables.confidence(by_start, block=_alike(by_start.init_time)))
+        table = table.merge(confidence(by_start, block=_alike(by_start.init_time)))
     _write(table, run, "scores", dataset)
     power = xr.concat(powers, dim="init_time").mean("init_time", keep_attrs=True)
     power = power.assign_coords(source=["truth", "forecast", "error"])
@@ -239,7 +243,7 @@ def _write(result, run, name, dataset):
         "source": dataset.attrs["source"],
         "history": f"{runs.now()} seaice-lab evaluate",
     }
-    runs.write_netcdf(run / f"{name}.nc", result)
+    files.write_netcdf(run / f"{name}.nc", result)
 
 
 def read_evaluation(run):

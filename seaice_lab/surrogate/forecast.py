@@ -8,7 +8,7 @@ import torch
 import xarray as xr
 from scipy import ndimage
 
-from seaice_lab import grid, names, progress, runs
+from seaice_lab import files, grid, names, progress, runs
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.layers import zero_on_land
 from seaice_lab.surrogate.model import bounds, compiled, load
@@ -100,13 +100,13 @@ def forecast(run, steps, split="test", every=1, batch_size=64, members=1, pertur
     offsets |= {lag for _, lag in surrogate.window.state}
     positions = locate(store, offsets, split, every)
     path = Path(path or opened.path / "forecast.zarr")
-    identity = runs.fingerprint(
+    identity = files.fingerprint(
         opened.provenance, store.attrs["fingerprint"], steps, split, every, weights_stamp(opened),
         *([members, perturbation, seed] if members > 1 else []),
     )  # fmt: skip
     if path.exists() and xr.open_zarr(path, consolidated=False).attrs["fingerprint"] == identity:
         return path
-    journal = runs.Journal(path, identity)
+    journal = files.Journal(path, identity)
     starts = positions[0.0]
     together = min(max(batch_size // members, 1), len(starts))
     blocks = range(0, len(starts), together)
@@ -118,7 +118,7 @@ def forecast(run, steps, split="test", every=1, batch_size=64, members=1, pertur
     bar = progress.bar(
         len(starts) * members * steps, f"forecast {opened.path.name}", "step", show=show
     )
-    with runs.disk_errors(path), bar:
+    with files.disk_errors(path), bar:
         if not journal.is_done("template"):
             empty = template(store, surrogate, starts, steps, piece, members, opened)
             empty.assign_attrs(fingerprint=identity).to_zarr(

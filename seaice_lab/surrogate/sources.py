@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from seaice_lab import catalog, names, runs
+from seaice_lab import catalog, files, names
 from seaice_lab.errors import InputError
-from seaice_lab.surrogate import arctic
+from seaice_lab.synthetic import arctic
 
 NSIDC_LAND = (253, 254)  # coastline, land; 251 is the pole hole, 255 missing
 NSIDC_SCALE = 0.004
@@ -173,5 +173,5 @@ def make(name, show=True):
     # Half a dataset, or one made with other settings, is made anew.
     if not done.exists() or json.loads(done.read_text(encoding="utf-8")) != config:
         arctic.write(folder, **config, show=show)
-        runs.write_json(done, config)
+        files.write_json(done, config)
     return folder

@@ -11,15 +11,16 @@ from browser import ended, serving
 from conftest import ENTRY, wave_run, write_catalogue
 from playwright.sync_api import sync_playwright
 
-from seaice_lab import runs
+from seaice_lab import files
 from seaice_lab.emissivity import products
 from seaice_lab.emissivity import train as emissivity
 from seaice_lab.emissivity.simulate import SimulateConfig, simulate
 from seaice_lab.surrogate.assemble import PrepareConfig
 from seaice_lab.surrogate.evaluation import evaluate
 from seaice_lab.surrogate.forecast import forecast
-from seaice_lab.surrogate.model import TrainConfig, train
-from seaice_lab.surrogate.store import prepare
+from seaice_lab.surrogate.model import TrainConfig
+from seaice_lab.surrogate.prepare import prepare
+from seaice_lab.surrogate.train import train
 from seaice_lab.training import FitConfig
 
 LEADS = 8
@@ -105,7 +106,7 @@ def half_trained(target):
     for name in ("finished", "forecast.zarr", "scores.nc", "spectra.nc"):
         path = copied("a", target) / name if name == "finished" else Path(target) / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    runs.write_text(
+    files.write_text(
         Path(target) / "history.csv",
         "epoch,train_loss,validation_loss\n1,0.9,0.8\n2,0.7,0.75\n",
     )

@@ -12,9 +12,10 @@ import xarray as xr
 from dashboards.address import Address
 from dashboards.choice import titled
 from dashboards.library import Library, inside
-from seaice_lab import charts, grid, rasters, runs
+from seaice_lab import grid, runs
 from seaice_lab.errors import InputError
-from seaice_lab.rasters import Raster, picture
+from seaice_lab.figures import charts, rasters
+from seaice_lab.figures.rasters import Raster, picture
 
 COUNT = 12
 LAND = (0, 1, 14)

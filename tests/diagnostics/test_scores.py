@@ -7,7 +7,10 @@ import scores.continuous
 import scores.probability
 import xarray as xr
 
+from seaice_lab.diagnostics.bootstrap import confidence
 from seaice_lab.diagnostics.ensembles import crps, rank_histogram, spread
+from seaice_lab.diagnostics.regions import arctic_regions, scores_by_region
+from seaice_lab.diagnostics.score_tables import pool_by_month, score_table, scores_by_start
 from seaice_lab.diagnostics.scores import (
     anomaly_correlation,
     bias,
@@ -21,14 +24,6 @@ from seaice_lab.diagnostics.scores import (
     rmse,
     skill,
     volume,
-)
-from seaice_lab.diagnostics.tables import (
-    arctic_regions,
-    confidence,
-    pool_by_month,
-    score_table,
-    scores_by_region,
-    scores_by_start,
 )
 from seaice_lab.errors import InputError
 

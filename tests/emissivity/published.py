@@ -7,12 +7,12 @@ import numpy as np
 import torch
 import xarray as xr
 
-from seaice_lab.adam import adamw, set_epsilon
+from seaice_lab.emissivity.gpu_adam import Resident, ResidentAdam
 from seaice_lab.emissivity.gradients import differentiate, one_vector
-from seaice_lab.emissivity.model import COST_TERMS, Batch, EmpiricalState, ModelConfig
-from seaice_lab.emissivity.observations import prepare
-from seaice_lab.emissivity.replay import Clock, ReplayedAdam
-from seaice_lab.emissivity.resident import Resident, ResidentAdam
+from seaice_lab.emissivity.lazy_adam import Clock, ReplayedAdam
+from seaice_lab.emissivity.model import COST_TERMS, EmpiricalState, ModelConfig
+from seaice_lab.emissivity.observations import Batch, prepare
+from seaice_lab.optimiser import adamw, set_epsilon
 from seaice_lab.training import FitConfig
 
 DATA = Path(__file__).parents[1] / "data" / "emissivity"

@@ -6,7 +6,7 @@ import torch
 import xarray as xr
 from published import DATA, batch, build, observations
 
-from seaice_lab.emissivity import judge, products, state_files
+from seaice_lab.emissivity import evaluation, products, state_files
 from seaice_lab.emissivity.export import EmissivityModel
 from seaice_lab.emissivity.model import EmpiricalState, ModelConfig
 from seaice_lab.errors import InputError
@@ -103,7 +103,7 @@ def test_departures_before_and_after_by_channel_with_their_histogram(tmp_path):
     xr.testing.assert_equal(table, xr.load_dataset(written[-1]))
     assert table.stage.values.tolist() == ["before", "after"]
     for stage, one in (("before", first), ("after", model)):
-        expected = judge.departures(one, seen)
+        expected = evaluation.departures(one, seen)
         for name in ("count", "bias", "std", "rms", "cost", "histogram"):
             found = table[name].sel(stage=stage) if name != "count" else table[name]
             np.testing.assert_allclose(found, expected[name], rtol=1e-6)

@@ -11,8 +11,8 @@ import xarray as xr
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from seaice_lab import cli, runs
-from seaice_lab.emissivity import infer, judge, sensors, train
+from seaice_lab import cli, files, runs
+from seaice_lab.emissivity import evaluation, infer, sensors, train
 from seaice_lab.emissivity.model import EmpiricalState
 from seaice_lab.emissivity.simulate import SimulateConfig, simulate
 from seaice_lab.emissivity.train import EmissivityConfig, load
@@ -49,13 +49,13 @@ def solved(ice, tmp_path_factory):
 def test_the_solver_finds_the_ice_that_is_known(ice, solved):
     model, seen = load(solved)
     truth = xr.load_dataset(ice / "truth.nc")
-    first = judge.concentration_scores(seen.sea_ice_first_guess, truth.sic.values)
-    found = judge.concentration_scores(judge.sea_ice_maps(model), truth.sic.values)
+    first = evaluation.concentration_scores(seen.sea_ice_first_guess, truth.sic.values)
+    found = evaluation.concentration_scores(evaluation.sea_ice_maps(model), truth.sic.values)
     assert found["rmse"] < 0.5 * first["rmse"]
     assert found["edge_error"] < first["edge_error"]
-    table = judge.departures(model, seen)
+    table = evaluation.departures(model, seen)
     assert np.abs(table.bias.values[np.isfinite(table.bias)]).max() < 1.5
-    errors = judge.emissivity_errors(model, seen, truth)
+    errors = evaluation.emissivity_errors(model, seen, truth)
     assert float(errors.rmse.sel(channel=["19v", "19h", "37v", "37h"]).mean()) < 0.04
 
 
@@ -66,7 +66,7 @@ def test_the_curvature_says_how_sure_the_concentration_is(ice, solved):
     assert of_properties.shape == (model.days, model.points, 2)
     deviation = deviation.T.numpy()[:, 1:]
     there = (truth > 0.3) & (truth < 0.97)
-    error = np.abs(judge.sea_ice_maps(model)[:, 1:] - truth)
+    error = np.abs(evaluation.sea_ice_maps(model)[:, 1:] - truth)
     # the background of the properties is wider than what they need here: a safe side
     assert (error < deviation)[there].mean() > 0.6
     sure = deviation < np.median(deviation)
@@ -84,8 +84,9 @@ def test_a_trained_network_finds_the_ice_of_days_it_never_saw(solved, tmp_path):
     for one, two in zip(model.network.parameters(), trained.network.parameters(), strict=True):
         assert torch.equal(one, two)
     truth = xr.load_dataset(folder / "truth.nc").sic.values
-    first = judge.concentration_scores(seen.sea_ice_first_guess, truth)["rmse"]
-    assert judge.concentration_scores(judge.sea_ice_maps(model), truth)["rmse"] < 0.6 * first
+    first = evaluation.concentration_scores(seen.sea_ice_first_guess, truth)["rmse"]
+    maps = evaluation.sea_ice_maps(model)
+    assert evaluation.concentration_scores(maps, truth)["rmse"] < 0.6 * first
 
 
 def adam(month, epochs, **options):
@@ -150,7 +151,7 @@ def test_every_way_of_training_finds_the_same(model, compiled, month, tmp_path, 
         with monkeypatch.context() as patch:
             train_by(way, patch)
             history = train.train(config, tmp_path / way, show=False)
-        found.append((history, judge.sea_ice_maps(load(tmp_path / way)[0])))
+        found.append((history, evaluation.sea_ice_maps(load(tmp_path / way)[0])))
     (one, ice), (two, same) = found
     assert list(one) == list(two)
     columns = [name for name in one if name != "seconds"]
@@ -160,11 +161,11 @@ def test_every_way_of_training_finds_the_same(model, compiled, month, tmp_path, 
 
 def test_a_run_of_an_older_form_is_read_and_its_checkpoint_refused(month, tmp_path):
     train.train(adam(month, 1), tmp_path / "run", show=False)
-    maps = judge.sea_ice_maps(load(tmp_path / "run")[0])
+    maps = evaluation.sea_ice_maps(load(tmp_path / "run")[0])
     weights = load_file(tmp_path / "run" / "weights.safetensors")
     weights["sea_ice.state"] = torch.nn.functional.pad(weights["sea_ice.state"], (0, 1))
     save_file(weights, tmp_path / "run" / "weights.safetensors")
-    np.testing.assert_array_equal(judge.sea_ice_maps(load(tmp_path / "run")[0]), maps)
+    np.testing.assert_array_equal(evaluation.sea_ice_maps(load(tmp_path / "run")[0]), maps)
     (tmp_path / "run" / "finished").unlink()
     state = {"epoch": 1, "best": 1.0, "since_best": 0, "history": []}
     torch.save({"model": weights, "state": state}, tmp_path / "run" / "checkpoint.pt")
@@ -219,7 +220,7 @@ def test_days_that_are_held_out_are_only_validated_with(month, tmp_path):
     trained, held = train.hold_out(config, seen)
     assert config.hold_out_days == (4,) and (seen.index[held, 1] == 4).all()
     assert (seen.index[trained, 1] != 4).all() and len(trained) + len(held) == seen.size
-    moved = judge.sea_ice_maps(model) != seen.sea_ice_first_guess
+    moved = evaluation.sea_ice_maps(model) != seen.sea_ice_first_guess
     assert moved[:, :-1].any() and not moved[:, -1].any()  # the last day
     assert not model.cells("properties").reshape(5, model.points, -1)[4].any()
 
@@ -228,19 +229,19 @@ def test_a_bounded_concentration_stays_between_zero_and_one(month, tmp_path, mon
     with monkeypatch.context() as patch:
         train_by("replayed", patch)
         train.train(adam(month, 2, model={"bounded": True}), tmp_path / "run", show=False)
-    maps = judge.sea_ice_maps(load(tmp_path / "run")[0])
+    maps = evaluation.sea_ice_maps(load(tmp_path / "run")[0])
     assert maps.min() == 0 and maps.max() == 1
     with monkeypatch.context() as patch:
         train_by("resident", patch)
         train.train(adam(month, 2, model={"bounded": True}), tmp_path / "plain", show=False)
     model, _ = load(tmp_path / "plain")
-    same = judge.sea_ice_maps(model)
+    same = evaluation.sea_ice_maps(model)
     assert same.min() == 0 and same.max() == 1
     np.testing.assert_allclose(same, maps, atol=1e-5)
     weights = model.state_dict()
     weights["sea_ice.state"] = weights["sea_ice.state"] + 0.5
     model.load_state_dict(weights)
-    assert judge.sea_ice_maps(model).max() == 1
+    assert evaluation.sea_ice_maps(model).max() == 1
 
 
 @pytest.mark.parametrize(
@@ -314,7 +315,7 @@ def test_infer_knows_the_sensors_of_a_run_and_new_ones(ice, tmp_path):
     def table(name, error):
         channels = ", ".join(sensors.instruments(["amsr2"]).channels)
         text = f"sensors: {{amsr2: {{channels: [{channels}], error_k: {{10v: {error}}}}}}}"
-        runs.write_text(tmp_path / name, text)
+        files.write_text(tmp_path / name, text)
         return tmp_path / name
 
     own = table("mine.yaml", 1.5)

@@ -10,7 +10,6 @@ from seaice_lab.diagnostics import ensembles, scores
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate import evaluation
 from seaice_lab.surrogate.assemble import PrepareConfig
-from seaice_lab.surrogate.baselines import REFERENCES
 from seaice_lab.surrogate.evaluation import (
     evaluate,
     open_forecast,
@@ -19,8 +18,11 @@ from seaice_lab.surrogate.evaluation import (
     truth_for,
 )
 from seaice_lab.surrogate.forecast import forecast
-from seaice_lab.surrogate.model import TrainConfig, train
-from seaice_lab.surrogate.store import open_store, prepare
+from seaice_lab.surrogate.model import TrainConfig
+from seaice_lab.surrogate.prepare import prepare
+from seaice_lab.surrogate.references import REFERENCES
+from seaice_lab.surrogate.store import open_store
+from seaice_lab.surrogate.train import train
 from seaice_lab.training import FitConfig
 
 

@@ -7,15 +7,16 @@ import xarray as xr
 from keras_weights import error, image, published_network, read
 from keras_weights import load as load_weights
 
-from seaice_lab import runs
+from seaice_lab import files, runs
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate import forecast as forecast_module
 from seaice_lab.surrogate.evaluation import open_forecast
 from seaice_lab.surrogate.forecast import forecast, perturbed, rollout
-from seaice_lab.surrogate.model import Surrogate, TrainConfig, load, train
+from seaice_lab.surrogate.model import Surrogate, TrainConfig, load
 from seaice_lab.surrogate.networks import build_network
 from seaice_lab.surrogate.samples import WINDOWS, Window
 from seaice_lab.surrogate.store import open_store
+from seaice_lab.surrogate.train import train
 from seaice_lab.training import FitConfig
 
 OCEAN = torch.ones(2, 2, dtype=torch.bool)
@@ -331,7 +332,7 @@ def test_a_forecast_needs_a_trained_surrogate(tmp_path, store, run):
 def test_a_run_trained_on_other_data_is_not_taken_up(run, store):
     facts = runs.open_run(run).provenance
     config = TrainConfig.parse(runs.open_run(run).config, "config")
-    runs.write_json(run / "provenance.json", facts | {"data": "other"})
+    files.write_json(run / "provenance.json", facts | {"data": "other"})
     with pytest.raises(InputError, match="differs in data"):
         train(config, run, show=False)
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from keras_weights import error, image, parameters, published_network, read
 
-from seaice_lab.adam import adamw, set_epsilon
 from seaice_lab.errors import InputError
+from seaice_lab.optimiser import adamw, set_epsilon
 from seaice_lab.surrogate.losses import ocean_loss, published_loss
 from seaice_lab.training import FitConfig
 

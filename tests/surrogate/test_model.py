@@ -10,9 +10,10 @@ import torch
 
 from seaice_lab import runs
 from seaice_lab.errors import InputError
-from seaice_lab.surrogate.model import Surrogate, TrainConfig, chain, load, train
+from seaice_lab.surrogate.model import Surrogate, TrainConfig, load
 from seaice_lab.surrogate.networks import build_network
 from seaice_lab.surrogate.samples import Samples, Window
+from seaice_lab.surrogate.train import chain, train
 from seaice_lab.training import FitConfig
 
 WINDOW = Window(inputs=(("sit", 0.0), ("sit", -12.0), ("u10", 0.0), ("u10", 12.0)))

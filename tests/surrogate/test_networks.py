@@ -6,9 +6,9 @@ import torch.nn.functional as F
 from keras_weights import DATA, error, image, manifest, parameters, published_network, read
 
 from seaice_lab.errors import InputError
-from seaice_lab.surrogate.dynamics import Changes, Transport
 from seaice_lab.surrogate.keras import load_keras
 from seaice_lab.surrogate.networks import UNet, build_network
+from seaice_lab.surrogate.wrappers import Changes, Transport
 
 MODELS = {
     "UNet2": {},

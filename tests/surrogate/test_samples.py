@@ -8,8 +8,9 @@ import xarray as xr
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate import samples as samples_module
 from seaice_lab.surrogate.assemble import PrepareConfig
+from seaice_lab.surrogate.prepare import prepare
 from seaice_lab.surrogate.samples import WINDOWS, Samples, Window, batches, window
-from seaice_lab.surrogate.store import locate, open_store, prepare
+from seaice_lab.surrogate.store import locate, open_store
 
 
 def test_the_self_consistent_window_is_state_now_forcing_three_times_and_twelve_hours_on():

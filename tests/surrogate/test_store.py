@@ -11,9 +11,10 @@ from conftest import ENTRY, SIZE, change, wave_run, write_catalogue
 from seaice_lab import catalog
 from seaice_lab.catalog import SplitRule
 from seaice_lab.errors import InputError
-from seaice_lab.surrogate import store as store_module
+from seaice_lab.surrogate import prepare as prepare_module
 from seaice_lab.surrogate.assemble import PrepareConfig, published_preparation
-from seaice_lab.surrogate.store import in_split, open_store, prepare, statistics
+from seaice_lab.surrogate.prepare import prepare
+from seaice_lab.surrogate.store import in_split, open_store, statistics
 
 
 def prepared(path, **settings):
@@ -57,7 +58,7 @@ def test_statistics_are_those_of_the_training_ocean(store, waves):
 
 
 def test_a_killed_preparation_goes_on_and_ends_in_the_same_store(waves, tmp_path, monkeypatch):
-    monkeypatch.setattr(store_module, "BLOCK_BYTES", 4 * SIZE * SIZE * 10)
+    monkeypatch.setattr(prepare_module, "BLOCK_BYTES", 4 * SIZE * SIZE * 10)
     whole = prepared(tmp_path / "whole.zarr")
     made = []
 
@@ -67,15 +68,15 @@ def test_a_killed_preparation_goes_on_and_ends_in_the_same_store(waves, tmp_path
         made.append(original(*args))
         return made[-1]
 
-    original = store_module.make_block
-    monkeypatch.setattr(store_module, "make_block", dies_at_the_fourth_block)
+    original = prepare_module.make_block
+    monkeypatch.setattr(prepare_module, "make_block", dies_at_the_fourth_block)
     with pytest.raises(KeyboardInterrupt):
         prepared(tmp_path / "killed.zarr")
     assert not (tmp_path / "killed.zarr").exists()
     with pytest.raises(InputError, match="only half prepared"):
         open_store(tmp_path / "killed.zarr")
     again = []
-    monkeypatch.setattr(store_module, "make_block", lambda *a: again.append(original(*a)) or a[0])
+    monkeypatch.setattr(prepare_module, "make_block", lambda *a: again.append(original(*a)) or a[0])
     killed = prepared(tmp_path / "killed.zarr")
     assert len(again) == 10 - 3
     assert contents(killed) == contents(whole)
@@ -240,7 +241,7 @@ def test_a_full_disk_says_so_and_leaves_no_final_name(waves, tmp_path, monkeypat
     def full(*args, **kwargs):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(store_module, "make_block", full)
+    monkeypatch.setattr(prepare_module, "make_block", full)
     with pytest.raises(InputError, match="disk is full .* run the same command again"):
         prepared(tmp_path / "full.zarr")
     assert not (tmp_path / "full.zarr").exists()

@@ -5,9 +5,8 @@ import torch
 import xarray as xr
 
 from seaice_lab.emissivity.departures import Departures
-from seaice_lab.emissivity.observations import TB
+from seaice_lab.emissivity.observations import TB, read_batch
 from seaice_lab.emissivity.products import CHUNK
-from seaice_lab.emissivity.train import read_batch
 
 EDGE = 0.15  # concentration of the ice edge
 

@@ -12,7 +12,7 @@ itself sees the turned map.
 
 import torch
 
-from seaice_lab.surrogate.dynamics import Transport
+from seaice_lab.surrogate.wrappers import Transport
 
 # A quarter turn maps (u, v) to (-v, u).
 PAIRS = {"u10": "v10", "siu": "siv"}
@@ -21,7 +21,7 @@ PAIRS = {"u10": "v10", "siu": "siv"}
 def turned_kernels(network, turns):
     """The parameters of a network with all kernels turned by ``turns`` quarters, differentiable.
 
-    A drift that the network predicts (:class:`~seaice_lab.surrogate.dynamics.Transport`) is
+    A drift that the network predicts (:class:`~seaice_lab.surrogate.wrappers.Transport`) is
     turned back, to the map as it lies.
 
     Returns

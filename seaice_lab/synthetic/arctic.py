@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from seaice_lab import grid, names, progress, runs
+from seaice_lab import files, grid, names, progress, runs
 from seaice_lab.errors import InputError
-from seaice_lab.surrogate.arctic_physics import (
+from seaice_lab.synthetic.sea_ice import (
     FREEZING_C,
     State,
     Weather,
@@ -268,12 +268,12 @@ def _write_month(folder, domain, times, frames, seed):
     dataset.attrs = {
         "Conventions": names.CONVENTIONS,
         "title": "Synthetic Arctic, an idealised sea-ice model on the real coastline",
-        "source": f"seaice_lab.surrogate.arctic, seed {seed}; synthetic, no observation enters",
+        "source": f"seaice_lab.synthetic.arctic, seed {seed}; synthetic, no observation enters",
         "history": f"{runs.now()} seaice-lab data make",
     }
     stamp = str(times[0].astype("datetime64[M]")).replace("-", "m")
     path = Path(folder) / f"synthetic_arctic_{stamp}.nc"
-    runs.write_netcdf(path, dataset)
+    files.write_netcdf(path, dataset)
     return path
 
 

@@ -1,11 +1,9 @@
 """Tables of scores by start and lead time, pooled, by month and region, with confidence."""
 
-import numpy as np
 import xarray as xr
 
 from seaice_lab.diagnostics.scores import (
     EDGE,
-    GRID,
     anomaly_correlation,
     bias,
     common_units,
@@ -159,131 +157,14 @@ def pool_by_month(by_start):
     return xr.concat(pooled.values(), xr.Variable("month", list(pooled)))
 
 
-def confidence(by_start, level=0.95, draws=1000, block=1, seed=0):
-    """Bootstrap confidence intervals of the pooled scores over starts.
-
-    Starts are drawn with replacement, the same ones for every score, lead time and source, so
-    that differences between sources keep their pairing.
-
-    Parameters
-    ----------
-    by_start : Dataset
-        From `scores_by_start`, loaded.
-    level : float
-        Probability inside the interval.
-    draws : int
-    block : int
-        Starts drawn together: neighbours in time are alike, and intervals from single starts are
-        then too narrow. Take the number of starts over which errors stay correlated (Kunsch 1989).
-    seed : int
-
-    Returns
-    -------
-    Dataset
-        ``<score>_low`` and ``<score>_high`` (lead_time).
-
-    Raises
-    ------
-    InputError
-        If there are fewer than two blocks.
-    """
-    count = by_start.sizes["init_time"]
-    if count < 2 * block:
-        raise InputError(
-            f"{count} starts in blocks of {block}: expected at least two blocks to draw from; "
-            "forecast from more starts or take a smaller block"
-        )
-    rng = np.random.default_rng(seed)
-    firsts = rng.integers(0, count, (draws, -(-count // block)))
-    drawn = (firsts[..., None] + np.arange(block)).reshape(draws, -1)[:, :count] % count
-    weight = np.zeros((draws, count))
-    np.add.at(weight, (np.arange(draws)[:, None], drawn), 1 / count)
-    weight = xr.DataArray(weight, dims=("draw", "init_time"))
-    limits = [(1 - level) / 2, (1 + level) / 2]
-    result = xr.Dataset()
-    for name, values in by_start.data_vars.items():
-        power = 2 if name in SQUARED else 1
-        pooled = xr.dot(values.drop_vars("init_time") ** power, weight, dim="init_time")
-        low, high = (
-            (pooled ** (1 / power))
-            .quantile(limits, "draw", skipna=False)
-            .transpose("quantile", ...)
-        )
-        for end, bound in (("low", low), ("high", high)):
-            comment = f"{level:.0%} bootstrap interval over starts, drawn in blocks of {block}"
-            result[f"{name}_{end}"] = bound.drop_vars("quantile").assign_attrs(
-                values.attrs, comment=comment
-            )
-    return result
 
 
-def scores_by_region(forecast, truth, ocean, regions, area=None):
-    """RMSE and bias of every single start in each of several regions.
-
-    Parameters
-    ----------
-    regions : dict of str to DataArray of bool (y, x)
-        As from `arctic_regions`, each with some ocean.
-    forecast, truth, ocean, area
-        As in `score_table`.
-
-    Returns
-    -------
-    Dataset
-        ``rmse``, ``bias`` (region, init_time, lead_time), regions by name.
-    """
-    masks = xr.concat(regions.values(), xr.Variable("region", list(regions))) & ocean
-    weights = masks * (xr.ones_like(ocean, "float64") if area is None else area)
-    weights = weights / weights.sum(GRID)
-    # one matrix product for all regions; a NaN in the ocean spoils every region of its start
-    error = field_error(forecast, truth, ocean, area).where(ocean, 0.0)
-    return xr.Dataset(
-        {
-            "rmse": xr.dot(error**2, weights, dim=GRID) ** 0.5,
-            "bias": xr.dot(error, weights, dim=GRID),
-        }
-    )
 
 
-def arctic_regions(latitude, longitude):
-    """Named parts of the Arctic Ocean on any grid.
-
-    Parameters
-    ----------
-    latitude, longitude : DataArray (y, x)
-        Degrees.
-
-    Returns
-    -------
-    dict of str to DataArray of bool (y, x)
-        Boxes of latitude and longitude: simple, the same on every grid, and close to the regions
-        of Meier et al. (2007, doi:10.3189/172756407782871170). They may be empty on a small grid.
-    """
-    east = longitude % 360
-    return {
-        name: (latitude >= south) & (latitude <= north) & _between(east, west, to)
-        for name, (south, north, west, to) in REGIONS.items()
-    }
 
 
-REGIONS = {  # south, north, west, east
-    "central Arctic": (80, 90, 0, 360),
-    "Beaufort Sea": (68, 80, 205, 236),
-    "Chukchi Sea": (66, 80, 180, 205),
-    "East Siberian Sea": (66, 80, 145, 180),
-    "Laptev Sea": (68, 80, 100, 145),
-    "Kara Sea": (66, 80, 60, 100),
-    "Barents Sea": (66, 80, 18, 60),
-    "Greenland Sea": (60, 80, 315, 18),
-    "Baffin Bay": (60, 80, 280, 308),
-    "Canadian Archipelago": (66, 80, 236, 280),
-}
 
 
-def _between(east, west, to):
-    if to - west == 360:
-        return east >= 0
-    return (east >= west) & (east < to) if west < to else (east >= west) | (east < to)
 
 
 def _pooled(name, values):

@@ -1,7 +1,7 @@
 """Make land_50m.npz from the Natural Earth 1:50 million land file of the npm package world-atlas.
 
     npm pack world-atlas@2.0.2 && tar xf world-atlas-2.0.2.tgz
-    python seaice_lab/data/make_land.py package/land-50m.json seaice_lab/data/land_50m.npz
+    python tools/make_land.py package/land-50m.json seaice_lab/data/land_50m.npz
 
 A program of its own, run once; the result is package data.
 """

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from seaice_lab.emissivity.replay import (
+from seaice_lab.emissivity.lazy_adam import (
     HUMP_END,
     HUMP_SLOPE,
     HUMP_TOP,

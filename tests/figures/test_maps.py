@@ -8,9 +8,10 @@ from conftest import wave_run
 from matplotlib.collections import LineCollection, QuadMesh
 from PIL import Image
 
-from seaice_lab import grid, maps
-from seaice_lab.animation import animate
+from seaice_lab import grid
 from seaice_lab.errors import InputError
+from seaice_lab.figures import maps
+from seaice_lab.figures.animation import animate
 
 
 @pytest.fixture(autouse=True)

@@ -14,8 +14,8 @@ from pydantic import Field
 
 from seaice_lab import progress
 from seaice_lab.config import Config
-from seaice_lab.emissivity.least_squares import Problem, State
 from seaice_lab.emissivity.networks import build_network
+from seaice_lab.emissivity.normal_equations import Problem, State
 from seaice_lab.errors import InputError
 
 FEW = 8_000  # observations on which the first networks are compared

@@ -13,8 +13,8 @@ import numpy as np
 
 from seaice_lab import grid
 from seaice_lab.errors import InputError
-from seaice_lab.surrogate.arctic_physics import advect
 from seaice_lab.surrogate.store import in_split, locate
+from seaice_lab.synthetic.sea_ice import advect
 
 DAYS = 366
 SMOOTHING_DAYS = 15.0  # standard deviation of the smoothing of the climatology

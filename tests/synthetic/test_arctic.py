@@ -6,9 +6,9 @@ import xarray as xr
 
 from seaice_lab import grid
 from seaice_lab.errors import InputError
-from seaice_lab.surrogate import arctic
-from seaice_lab.surrogate import arctic_physics as physics
-from seaice_lab.surrogate.arctic_physics import State, Weather, drift, transport
+from seaice_lab.synthetic import arctic
+from seaice_lab.synthetic import sea_ice as physics
+from seaice_lab.synthetic.sea_ice import State, Weather, drift, transport
 
 ICE = arctic.ICE_VARIABLES
 

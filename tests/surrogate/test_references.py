@@ -7,14 +7,14 @@ import xarray as xr
 
 from seaice_lab import grid
 from seaice_lab.errors import InputError
-from seaice_lab.surrogate.baselines import (
+from seaice_lab.surrogate.evaluation import truth_for
+from seaice_lab.surrogate.references import (
     TURNING_DEG,
     WIND_FACTOR,
     daily_climatology,
     damping,
     reference,
 )
-from seaice_lab.surrogate.evaluation import truth_for
 
 SIDE_M = 25e3
 

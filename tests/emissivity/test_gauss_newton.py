@@ -5,12 +5,12 @@ import pytest
 import torch
 from published import batch, build, observations
 
-from seaice_lab.emissivity import infer, least_squares
-from seaice_lab.emissivity.concentrations import cheapest, move_sea_ice
-from seaice_lab.emissivity.least_squares import Problem, State
+from seaice_lab.emissivity import infer, normal_equations
+from seaice_lab.emissivity.gauss_newton import COLUMNS, SolveConfig, solve
 from seaice_lab.emissivity.model import EmpiricalState
 from seaice_lab.emissivity.networks import FrequencyEmissivity, LinearEmissivity
-from seaice_lab.emissivity.solver import COLUMNS, SolveConfig, solve
+from seaice_lab.emissivity.normal_equations import Problem, State
+from seaice_lab.emissivity.penalty import cheapest, move_sea_ice
 from seaice_lab.errors import InputError
 
 
@@ -128,7 +128,7 @@ def test_limits_and_properties_of_observations_are_not_bilinear(change, tmp_path
 @pytest.mark.parametrize("case", ["v1_linear", "v2_imagers"])
 @pytest.mark.parametrize("month", [2, 3, 31])
 def test_months_hold_what_their_observations_see(case, month, tmp_path, monkeypatch):
-    monkeypatch.setattr(least_squares, "MONTH", month)
+    monkeypatch.setattr(normal_equations, "MONTH", month)
     _, _, whole, state = make_problem(case, tmp_path)
     state = state._replace(sea_ice=torch.rand_like(state.sea_ice))
     index = whole.index.clone()

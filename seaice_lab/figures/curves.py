@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.dates import ConciseDateFormatter
 
 from seaice_lab.errors import InputError
-from seaice_lab.maps import styled
+from seaice_lab.figures.maps import styled
 
 STYLE = {
     "font.size": 10,

@@ -6,8 +6,8 @@ in both directions, but it is quadratic on pieces, and so it is minimised exactl
 
 import torch
 
+from seaice_lab.emissivity.lazy_adam import HUMP_END, HUMP_SLOPE, HUMP_TOP
 from seaice_lab.emissivity.model import HUMP_SIDE
-from seaice_lab.emissivity.replay import HUMP_END, HUMP_SLOPE, HUMP_TOP
 
 LARGEST_MOVE = 0.4  # of a concentration in one step
 STILL = 1e-4  # curvature that keeps a cell in place which nothing determines

@@ -28,9 +28,10 @@ from bokeh.plotting import figure
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
-from seaice_lab import grid, maps
-from seaice_lab.plots import COLOURS
-from seaice_lab.rasters import PIXELS, Raster, picture
+from seaice_lab import grid
+from seaice_lab.figures import maps
+from seaice_lab.figures.curves import COLOURS
+from seaice_lab.figures.rasters import PIXELS, Raster, picture
 
 FONT_SIZE = "12px"
 
@@ -162,7 +163,7 @@ def polar_map(scene, scale, title, units):
     -------
     map : figure
     source : ColumnDataSource
-        For the columns of `seaice_lab.rasters.picture`.
+        For the columns of `seaice_lab.figures.rasters.picture`.
     """
     raster = scene.raster
     west, east, south, north = raster.extent

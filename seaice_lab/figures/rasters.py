@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.spatial import cKDTree
 
-from seaice_lab import grid, maps
+from seaice_lab import grid
+from seaice_lab.figures import maps
 
 ALONE_KM = 25.0  # size of a grid point without neighbours
 PIXELS = 400  # along each side of a picture that is sent: about what a map covers of a screen
@@ -100,8 +101,8 @@ def picture(raster, values, window=None, pixels=PIXELS):
     Returns
     -------
     dict
-        Columns of a source for `seaice_lab.charts.polar_map`: one image, float32, NaN where there
-        is none.
+        Columns of a source for `seaice_lab.figures.charts.polar_map`: one image, float32, NaN where
+        there is none.
     """
     columns, west, width, column_block = _visible(raster.x, window and window[:2], pixels)
     rows, south, height, row_block = _visible(raster.y, window and window[2:], pixels)

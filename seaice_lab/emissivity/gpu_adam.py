@@ -9,10 +9,11 @@ from functools import partial
 
 import torch
 
-from seaice_lab.adam import BETA1, BETA2, EPSILON
 from seaice_lab.emissivity.gradients import compiled_for
-from seaice_lab.emissivity.model import MAPS, Batch
+from seaice_lab.emissivity.model import MAPS
+from seaice_lab.emissivity.observations import Batch
 from seaice_lab.errors import InputError
+from seaice_lab.optimiser import BETA1, BETA2, EPSILON
 from seaice_lab.training import compiles
 
 TOGETHER = 8  # steps in one graph

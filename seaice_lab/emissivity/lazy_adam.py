@@ -18,7 +18,7 @@ import torch
 from numba import njit
 from torch import nn
 
-from seaice_lab.adam import BETA1, BETA2, EPSILON
+from seaice_lab.optimiser import BETA1, BETA2, EPSILON
 
 FORGOTTEN = 256  # steps after which nothing is left of m: 0.9^256 is 2e-12
 TERMS = 7  # of the series in Clock; the first one left out is below 1e-12 of a step

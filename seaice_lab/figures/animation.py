@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 from matplotlib import animation
 
-from seaice_lab import progress, runs
+from seaice_lab import files, progress
 from seaice_lab.errors import InputError
-from seaice_lab.maps import FONT, colours_of, draw, ends_of, scene_of, styled
+from seaice_lab.figures.maps import FONT, colours_of, draw, ends_of, scene_of, styled
 
 
 @styled(FONT)
@@ -66,7 +66,7 @@ def animate(fields, ocean, path, name=None, colour_range=None, frames_per_second
 
     moving = animation.FuncAnimation(fig, show, frames=len(dates))
     bar = progress.bar(len(dates), f"animate {path.name}", "frame")
-    with bar, runs.replacing(path) as temporary:
+    with bar, files.replacing(path) as temporary:
         moving.save(
             temporary, writers[path.suffix], frames_per_second, dpi=90,
             progress_callback=lambda frame, total: bar.update(),

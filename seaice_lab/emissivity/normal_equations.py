@@ -10,7 +10,6 @@ from typing import NamedTuple
 import torch
 
 from seaice_lab.emissivity import physics
-from seaice_lab.emissivity.concentrations import STILL, move_sea_ice
 from seaice_lab.emissivity.model import PUBLISHED_BATCH
 from seaice_lab.emissivity.networks import FIRST_CONSTANT
 from seaice_lab.emissivity.observations import (
@@ -20,6 +19,7 @@ from seaice_lab.emissivity.observations import (
     TRANSMITTANCE,
     UPWELLING,
 )
+from seaice_lab.emissivity.penalty import STILL, move_sea_ice
 from seaice_lab.emissivity.sensors import ICE, OCEAN
 
 CHUNK = 5_000  # observations handled together

@@ -1,6 +1,6 @@
 """Pictures of the emissivity model: daily maps of points, spectra, departures, costs.
 
-Every function returns the matplotlib Figure, as in :mod:`seaice_lab.plots`.
+Every function returns the matplotlib Figure, as in :mod:`seaice_lab.figures.curves`.
 """
 
 import matplotlib.pyplot as plt
@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.collections import PolyCollection
 from scipy.spatial import cKDTree
 
+from seaice_lab.figures.curves import COLOURS, STYLE
+from seaice_lab.figures.maps import COAST, FONT, LAND, OUTSIDE, styled
 from seaice_lab.grid import land_polygons, project
-from seaice_lab.maps import COAST, FONT, LAND, OUTSIDE, styled
-from seaice_lab.plots import COLOURS, STYLE
 
 PANEL_INCHES = 3.1
 # What the published table calls these, for the legend.
@@ -110,7 +110,7 @@ def plot_departures(before, after, sensor):
     Parameters
     ----------
     before, after : Dataset
-        From :func:`seaice_lab.emissivity.judge.departures`.
+        From :func:`seaice_lab.emissivity.evaluation.departures`.
     sensor : str
 
     Returns

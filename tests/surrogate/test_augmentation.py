@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from seaice_lab.surrogate.dynamics import Transport
+from seaice_lab.surrogate.augmentation import Turn, turned_kernels
 from seaice_lab.surrogate.networks import UNet
-from seaice_lab.surrogate.symmetry import Turn, turned_kernels
+from seaice_lab.surrogate.wrappers import Transport
 
 CHANNELS = [("sit", 0.0), ("u10", 0.0), ("v10", 0.0), ("t2m", 0.0), ("u10", 6.0), ("v10", 6.0)]
 SCALES = [

@@ -1,0 +1,1 @@
+"""An idealised Arctic: weather, ice dynamics and growth."""
