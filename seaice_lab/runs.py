@@ -35,20 +35,6 @@ class RunState(NamedTuple):
     created: str
 
 
-
-
-
-
-
-
-
-
-
-
-
-
-
-
 def now():
     """The present time (UTC) as ISO text, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")

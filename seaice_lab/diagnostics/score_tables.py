@@ -157,16 +157,6 @@ def pool_by_month(by_start):
     return xr.concat(pooled.values(), xr.Variable("month", list(pooled)))
 
 
-
-
-
-
-
-
-
-
-
-
 def _pooled(name, values):
     power = 2 if name in SQUARED else 1
     return (values**power).mean("init_time", skipna=False) ** (1 / power)

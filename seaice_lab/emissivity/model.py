@@ -85,8 +85,6 @@ class ModelConfig(Config):
         return VERSIONS.get(values.get("version", 1), {}) | values
 
 
-
-
 class Simulation(NamedTuple):
     """What the model makes of a batch: (observation, channel) each, and (observation, 1)."""
 

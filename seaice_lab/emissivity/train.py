@@ -324,8 +324,6 @@ def hold_out(config, observations):
     return np.flatnonzero(~held), np.flatnonzero(held)
 
 
-
-
 def read_batches(observations, state, order, firsts, size):
     """Batches for training: a Batch and its rows of the maps, READ_AT_ONCE of them at a time.
 

@@ -144,9 +144,7 @@ def evaluate(run, references=None, variable=None, show=True):
     dx_m = float(np.sqrt(area.where(ocean).mean()))
     if references is None:
         windless = not {"u10", "v10"} <= set(store.data_vars)
-        references = [
-            name for name in REFERENCES if not (name == "free_drift" and windless)
-        ]
+        references = [name for name in REFERENCES if not (name == "free_drift" and windless)]
     makers = make_references(references, store, variable)
     length = int(max(BLOCK_BYTES // (4 * forecast[0].size), 1))
     scored, powers, of_ensembles, of_regions = [], [], [], []
@@ -171,10 +169,7 @@ def evaluate(run, references=None, variable=None, show=True):
         ]
         scored.append(xr.concat(of_sources, xr.Variable("source", list(made))))
         if regions:
-            parts = [
-                scores_by_region(made[name], truth, ocean, regions, area)
-                for name in compared
-            ]
+            parts = [scores_by_region(made[name], truth, ocean, regions, area) for name in compared]
             of_regions.append(xr.concat(parts, xr.Variable("source", compared)))
         if ensemble:
             of_ensembles.append(ensembles.ensemble_scores_by_start(block, truth, ocean, area))

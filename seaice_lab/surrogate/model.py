@@ -122,15 +122,9 @@ def bounds(variables, like):
     )
 
 
-
-
 def named_window(config):
     """The window of a configuration, whether named or written out."""
     return window(config.window) if isinstance(config.window, str) else config.window
-
-
-
-
 
 
 def build(config, chosen, ocean, normalisation):

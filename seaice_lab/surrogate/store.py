@@ -110,17 +110,3 @@ def locate(store, offsets_h, split=None, every=1):
             "store"
         )
     return {offset: nearest[complete][::every] for offset, nearest in positions.items()}
-
-
-
-
-
-
-
-
-
-
-
-
-
-
