@@ -1,23 +1,19 @@
 """Emissivity: daily maps of ice and its properties, its emissivity at a point, departures, cost."""
 
-from importlib.resources import files
-
 import numpy as np
-import pandas as pd
 import panel as pn
 from bokeh.events import Tap
 
 from dashboards.layout import bare, cards, controls, notice, remark, tell
 from dashboards.products import as_netcdf
 from dashboards.runs import losses
+from seaice_lab.emissivity.ice_types import ICE_TYPE_LABELS, ice_types
 from seaice_lab.errors import InputError
 from seaice_lab.figures import charts, maps, rasters
 from seaice_lab.figures.curves import COLOURS
-from seaice_lab.figures.emissivity import ICE_TYPES
+from seaice_lab.names import ICE_EDGE_CONCENTRATION
 
-TABLE = files("seaice_lab") / "data" / "sea_ice_emissivity.csv"
 MOST_PROPERTIES = 4
-LEAST_ICE = 0.15  # where there is less, properties mean nothing and are not drawn
 FREQUENCIES = (10, 20, 40, 90, 180)
 
 
@@ -147,7 +143,7 @@ class EmissivityView:
             shown["Estimate \N{MINUS SIGN} first guess"] = ice - guess
         for k in range(self.data.properties):
             shown[f"Property {k + 1}"] = np.where(
-                ice > LEAST_ICE, fields["properties"][:, k], np.nan
+                ice > ICE_EDGE_CONCENTRATION, fields["properties"][:, k], np.nan
             )
         self.fields = fields
         with pn.io.hold():
@@ -192,15 +188,13 @@ class EmissivityView:
             order = np.argsort(self.data.frequency_ghz[here])
             series[name] = (self.data.frequency_ghz[here][order], values[here][order])
             colour[name] = shade
-        table = pd.read_csv(TABLE)
-        top = max(self.data.frequency_ghz)
-        for (kind, label), grey in zip(ICE_TYPES.items(), ("#333333", "#777777", "#aaaaaa"),
+        published = ice_types().sel(frequency=slice(max(self.data.frequency_ghz)))
+        for (kind, label), grey in zip(ICE_TYPE_LABELS.items(), ("#333333", "#777777", "#aaaaaa"),
                                        strict=True):  # fmt: skip
             for letter in "VH":
-                rows = table[(table.surface_type == kind) & (table.polarisation == letter)]
-                rows = rows[rows.frequency_GHz <= top].sort_values("frequency_GHz")
                 key = label if letter == "V" else f"{label}, horizontal"
-                series[key] = (rows.frequency_GHz, rows.emissivity)
+                emissivity = published.sel(type=kind, polarisation=letter)
+                series[key] = (emissivity.frequency.values, emissivity.values)
                 colour[key] = grey
                 dashed.append(key)
         known = [name for name in series if len(series[name][0])]

@@ -20,7 +20,7 @@ NO_TORCH = ("diagnostics/", "figures/", "synthetic/",
             "surrogate/evaluation.py", "surrogate/prepare.py", "surrogate/store.py",
             "surrogate/references.py",
             "emissivity/physics.py", "emissivity/sensors.py", "emissivity/layouts.py",
-            "emissivity/simulate.py",
+            "emissivity/simulate.py", "emissivity/ice_types.py",
             "surrogate/assemble.py", "surrogate/sources.py", "catalog.py",
             "files.py", "grid.py", "runs.py", "names.py")  # fmt: skip
 LOWEST = {

@@ -13,11 +13,12 @@ import numpy as np
 import xarray as xr
 
 from seaice_lab.errors import InputError
+from seaice_lab.names import ICE_EDGE_CONCENTRATION
 
 GRID = ("y", "x")
 # An ice edge needs a threshold: the usual 15 % of concentration, and 10 cm of thickness where
 # thickness is all there is.
-EDGE = {"sea_ice_area_fraction": 0.15, "sea_ice_thickness": 0.1}
+EDGE = {"sea_ice_area_fraction": ICE_EDGE_CONCENTRATION, "sea_ice_thickness": 0.1}
 
 
 def rmse(forecast, truth, ocean, area=None, land_counts_as_zero=False):

@@ -7,8 +7,7 @@ import xarray as xr
 from seaice_lab.emissivity.departures import Departures
 from seaice_lab.emissivity.observations import TB, read_batch
 from seaice_lab.emissivity.products import CHUNK
-
-EDGE = 0.15  # concentration of the ice edge
+from seaice_lab.names import ICE_EDGE_CONCENTRATION
 
 
 def departures(model, observations, positions=None):
@@ -50,12 +49,12 @@ def concentration_scores(sea_ice, truth):
         ``rmse``, ``bias``, ``rmse_where_ice`` (truth above 0.15) and ``edge_error``, the share of
         cell-days on the wrong side of concentration 0.15.
     """
-    error, ice = sea_ice - truth, truth > EDGE
+    error, ice = sea_ice - truth, truth > ICE_EDGE_CONCENTRATION
     return {
         "rmse": float(np.sqrt(np.mean(error**2))),
         "bias": float(np.mean(error)),
         "rmse_where_ice": float(np.sqrt(np.mean(error[ice] ** 2))) if ice.any() else np.nan,
-        "edge_error": float(np.mean((sea_ice > EDGE) != ice)),
+        "edge_error": float(np.mean((sea_ice > ICE_EDGE_CONCENTRATION) != ice)),
     }
 
 

@@ -17,15 +17,13 @@ from pydantic import Field
 from seaice_lab import files, grid, names, progress, runs
 from seaice_lab.config import Config
 from seaice_lab.emissivity import physics
+from seaice_lab.emissivity.ice_types import FIRST_YEAR, MELTING, OLD, ice_types
 from seaice_lab.emissivity.layouts import CHANNELS
 from seaice_lab.emissivity.observations import DAY_STARTS
-from seaice_lab.emissivity.sensors import BUILT_IN, ICE, OCEAN, instruments
+from seaice_lab.emissivity.sensors import ICE, OCEAN, instruments
 from seaice_lab.errors import InputError
 
 CHUNK = 100_000  # observations made together
-TABLE = BUILT_IN.parent / "sea_ice_emissivity.csv"
-# Surface types of the table (Yan, Weng and Okamoto 2004, in CRTM): what the four limits look like.
-FIRST_YEAR, OLD, MELTING = "first_year_ice", "composite_pack_ice", "rs_ice_a"
 
 # Calm sea at 55 degrees, and the optical depth of the air at zenith: dry, and by kg m-2 of vapour
 # and of cloud water. Rounded values that give brightness temperatures like those observed.
@@ -181,20 +179,19 @@ def ice_emissivity(truth, point, day, frequency_ghz, vertical):
     """
     old, snow, wet = (truth[name].values[point, day][:, None]
                       for name in ("old_ice_share", "snow_index", "wet_index"))  # fmt: skip
-    table = pd.read_csv(TABLE)
-    kinds = {}
-    for kind in (FIRST_YEAR, OLD, MELTING):
-        by_polarisation = []
-        for name in ("V", "H"):
-            rows = table[(table.surface_type == kind) & (table.polarisation == name)]
-            rows = rows.sort_values("frequency_GHz")
-            by_polarisation.append(
-                np.interp(np.log(frequency_ghz), np.log(rows.frequency_GHz), rows.emissivity)
-            )
-        kinds[kind] = vertical * by_polarisation[0] + (1 - vertical) * by_polarisation[1]
-    dry = (1 - old) * kinds[FIRST_YEAR] + old * kinds[OLD]
+    published = ice_types()
+
+    def of_type(name, polarisation):
+        emissivity = published.sel(type=name, polarisation=polarisation)
+        return np.interp(np.log(frequency_ghz), np.log(emissivity.frequency), emissivity)
+
+    first_year, old_ice, melting = (
+        vertical * of_type(name, "V") + (1 - vertical) * of_type(name, "H")
+        for name in (FIRST_YEAR, OLD, MELTING)
+    )
+    dry = (1 - old) * first_year + old * old_ice
     dry = dry - 0.08 * snow * np.minimum(frequency_ghz / 100, 1.2)
-    return (1 - wet) * dry + wet * kinds[MELTING]
+    return (1 - wet) * dry + wet * melting
 
 
 def _simulate_sensor(config, truth, seen_by, row, sensor, count, folder, rng, bar):

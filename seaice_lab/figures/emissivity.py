@@ -8,14 +8,12 @@ import numpy as np
 from matplotlib.collections import PolyCollection
 from scipy.spatial import cKDTree
 
+from seaice_lab.emissivity.ice_types import ICE_TYPE_LABELS, ice_types
 from seaice_lab.figures.curves import COLOURS, STYLE
 from seaice_lab.figures.maps import COAST, FONT, LAND, OUTSIDE, styled
 from seaice_lab.grid import land_polygons, project
 
 PANEL_INCHES = 3.1
-# What the published table calls these, for the legend.
-ICE_TYPES = {"first_year_ice": "first-year ice", "composite_pack_ice": "pack ice, mostly old",
-             "rs_ice_a": "melting ice"}  # fmt: skip
 
 
 @styled(FONT)
@@ -65,7 +63,7 @@ def _ends(panels, colour_range):
 
 
 @styled(STYLE)
-def plot_emissivity(learnt, frequency_ghz, table):
+def plot_emissivity(learnt, frequency_ghz):
     """Emissivity by frequency and polarisation beside published types of ice.
 
     Parameters
@@ -74,25 +72,22 @@ def plot_emissivity(learnt, frequency_ghz, table):
         By label, emissivity at vertical and at horizontal polarisation, (state, frequency): the
         median and the range from the 10th to the 90th percentile of the states are drawn.
     frequency_ghz : ndarray (frequency,)
-    table : DataFrame
-        ``surface_type``, ``polarisation``, ``frequency_GHz``, ``emissivity`` (Yan, Weng and
-        Okamoto 2004).
 
     Returns
     -------
     Figure
     """
     fig, axes = plt.subplots(1, 2, figsize=(9.6, 3.7), sharey=True, layout="constrained")
+    published = ice_types()
     kinds = zip(axes, ("V", "H"), ("Vertical", "Horizontal"), strict=True)
     for which, (ax, letter, title) in enumerate(kinds):
         for colour, (label, pair) in zip(COLOURS[1:], learnt.items(), strict=False):
             low, middle, high = np.nanquantile(pair[which], (0.1, 0.5, 0.9), axis=0)
             ax.fill_between(frequency_ghz, low, high, color=colour, alpha=0.2, lw=0)
             ax.plot(frequency_ghz, middle, color=colour, label=label)
-        for style, (kind, name) in zip((":", "--", "-."), ICE_TYPES.items(), strict=True):
-            rows = table[(table.surface_type == kind) & (table.polarisation == letter)]
-            rows = rows.sort_values("frequency_GHz")
-            ax.plot(rows.frequency_GHz, rows.emissivity, color="0.25", ls=style, lw=1.3, label=name)
+        for style, (kind, name) in zip((":", "--", "-."), ICE_TYPE_LABELS.items(), strict=True):
+            emissivity = published.sel(type=kind, polarisation=letter)
+            ax.plot(emissivity.frequency, emissivity, color="0.25", ls=style, lw=1.3, label=name)
         ax.set(title=f"{title} polarisation", xlabel="Frequency [GHz]", xscale="log",
                xlim=(min(frequency_ghz), max(frequency_ghz)))  # fmt: skip
         ticks = [tick for tick in (10, 20, 40, 90, 160) if tick <= max(frequency_ghz)]

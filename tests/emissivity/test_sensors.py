@@ -1,8 +1,10 @@
 """Sensors: the published tables, and sensors described by their users."""
 
+import numpy as np
 import pytest
 from published import CASES, numbers
 
+from seaice_lab.emissivity.ice_types import ICE_TYPE_LABELS, ice_types
 from seaice_lab.emissivity.sensors import instruments
 from seaice_lab.errors import InputError
 
@@ -55,3 +57,12 @@ def test_an_unknown_channel_is_refused(tmp_path):
     path.write_text("sensors: {mine: {channels: [36v]}}\n")
     with pytest.raises(InputError, match="sensor mine: unknown channel '36v'"):
         instruments(["mine"], path)
+
+
+def test_the_published_ice_types_have_labels_units_and_a_source():
+    types = ice_types()
+    assert types.dims == ("type", "polarisation", "frequency") and types.shape == (13, 3, 7)
+    assert types.sel(type="rs_ice_a", polarisation="mean", frequency=6.925) == 0.93
+    assert types.units == "1" and types.frequency.units == "GHz" and "Okamoto" in types.source
+    assert (np.diff(types.frequency) > 0).all()
+    assert set(ICE_TYPE_LABELS) <= set(types.type.values)
