@@ -1,33 +1,40 @@
-"""Quarter turns of the map, as augmentation.
+"""Data augmentation by quarter turns of the map.
 
-On a plane with one Coriolis parameter, sea ice does not know which way the grid points: turn the
-map, the coast and all vectors by 90 degrees, and what follows is turned too. (A mirror image is
-no symmetry: the Coriolis force would push to the other side.) Over the Arctic this holds nearly;
-it fails for windows that hold latitude or other fields tied to a place.
+On a plane with a constant Coriolis parameter, the dynamics of sea ice do not depend on the
+orientation of the grid: if the map, the coast and all vectors are turned by 90 degrees, the
+evolution is turned too. (A mirror image is no symmetry: the Coriolis force would act to the other
+side.) Over the Arctic this is nearly true. It does not hold for windows with latitude or other
+fields that belong to a location.
 
-Turning the data would turn the mask that every layer holds. Turning the kernels instead is the
-same, and nothing else has to move: a network with kernels turned back sees the map as the network
-itself sees the turned map.
+Turning the data would require turned masks in every layer. Turning the kernels in the opposite
+direction is equivalent and leaves cells and masks in place: a network with turned kernels treats
+the original map as the original network treats the turned map.
 """
 
 import torch
 
 from seaice_lab.surrogate.wrappers import Transport
 
-# A quarter turn maps (u, v) to (-v, u).
-PAIRS = {"u10": "v10", "siu": "siv"}
+# Components of vectors: a quarter turn maps (u, v) to (-v, u).
+VECTORS = {"u10": "v10", "siu": "siv"}
 
 
 def turned_kernels(network, turns):
     """The parameters of a network with all kernels turned by ``turns`` quarters, differentiable.
 
     A drift that the network predicts (:class:`~seaice_lab.surrogate.wrappers.Transport`) is
-    turned back, to the map as it lies.
+    turned back to the orientation of the map.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+    turns : int
+        Number of quarter turns, 0 to 3.
 
     Returns
     -------
-    dict
-        Name to tensor, for ``torch.func.functional_call``.
+    dict of str to torch.Tensor
+        Parameters by name, for ``torch.func.functional_call``.
     """
     turned = {
         name: torch.rot90(value, turns, (2, 3)).contiguous(memory_format=torch.channels_last)
@@ -35,7 +42,8 @@ def turned_kernels(network, turns):
         else value
         for name, value in network.named_parameters()
     }
-    if has_drift(network):
+    if any(isinstance(module, Transport) for module in network.modules()):
+        # The last two outputs of the head are the drift along x and y.
         for name in (name for name in turned if ".head." in name):
             increments, (u, v) = turned[name][:-2], turned[name][-2:]
             for _ in range(turns):
@@ -44,18 +52,14 @@ def turned_kernels(network, turns):
     return turned
 
 
-def has_drift(network):
-    """Whether the last two outputs of the network inside are a drift."""
-    return any(isinstance(module, Transport) for module in network.modules())
-
-
 class Turn:
     """A quarter turn of the vectors among normalised channels.
 
     Parameters
     ----------
     channels : sequence of (variable, offset)
-        What the channels are; the components of a vector are found by name and offset.
+        Variable and time offset of each channel. The two components of a vector are recognised by
+        name and have the same offset.
     scales : sequence of {"mean", "std"}
         Normalisation of each channel.
     """
@@ -63,21 +67,35 @@ class Turn:
     def __init__(self, channels, scales):
         channels = [tuple(channel) for channel in channels]
         source, sign = list(range(len(channels))), [1.0] * len(channels)
-        for first, second in PAIRS.items():
-            for index, (name, offset) in enumerate(channels):
-                if name == first and (second, offset) in channels:
-                    other = channels.index((second, offset))
-                    source[index], sign[index] = other, -1.0
-                    source[other] = index
+        for index, (name, offset) in enumerate(channels):
+            partner = (VECTORS.get(name), offset)
+            if partner in channels:
+                v_index = channels.index(partner)
+                source[index], sign[index] = v_index, -1.0
+                source[v_index] = index
         mean = torch.tensor([scale["mean"] for scale in scales], dtype=torch.float64)
         std = torch.tensor([scale["std"] for scale in scales], dtype=torch.float64)
         sign = torch.tensor(sign, dtype=torch.float64)
+        # (u, v) -> (-v, u) holds for physical values u = std x + mean. In normalised values it
+        # becomes x -> factor x[source] + offset.
         self.source = source
         self.factor = sign * std[source] / std
         self.offset = (sign * mean[source] - mean) / std
 
     def __call__(self, x, turns):
-        """Turn the vectors of (..., channel, y, x) by ``turns`` quarters; cells stay in place."""
+        """Turn the vectors of a batch; cells stay in place.
+
+        Parameters
+        ----------
+        x : torch.Tensor (..., channel, y, x)
+            Normalised fields.
+        turns : int
+            Number of quarter turns, 0 to 3.
+
+        Returns
+        -------
+        torch.Tensor (..., channel, y, x)
+        """
         factor, offset = (
             value.to(x.device, x.dtype)[:, None, None] for value in (self.factor, self.offset)
         )

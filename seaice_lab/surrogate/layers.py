@@ -1,13 +1,14 @@
-"""Layers that know where the sea is: partial convolution, batch norm, pooling, upsampling.
+"""Layers with an ocean mask: partial convolution, batch norm, pooling, upsampling.
 
 The mask ``ocean`` is fixed when a layer is built. Our default form has one rule: *inside a
-network every field is exactly zero on land*. Each layer may rely on it and keeps it, so that
-nothing on land can reach an ocean cell. A network makes it true at its entrance, with
+network every field is exactly zero on land*. Each layer relies on this rule and preserves it, so
+that no value on land can influence an ocean cell. A network establishes it for its input with
 :func:`zero_on_land`.
 
 With ``published=True`` the partial convolution is that of Durand et al. (2024,
-doi 10.5194/tc-18-1791-2024): a land cell then holds activation(bias), and the plain batch norm
-and max-pooling that go with it let those constants leak into coastal cells and statistics.
+doi 10.5194/tc-18-1791-2024): the value of a land cell is activation(bias), and the plain batch
+norm and max-pooling of the published networks let these constants leak into coastal cells and
+statistics.
 
 Masks are buffers outside the state dictionary. They follow the network from device to device,
 and a weights file fits any grid: the mask belongs to the data, not to the weights.
@@ -27,26 +28,30 @@ _STD_OF_TRUNCATED_NORMAL = 0.8796256610342398
 def mish(x: torch.Tensor) -> torch.Tensor:
     """Activation x tanh(ln(1 + e^x)) (Misra 2019, arXiv 1908.08681).
 
-    Compiled it is written as x n / (n + 2) with n = e^x (e^x + 2): the same function with one
-    exponential instead of three transcendental functions, in a fifth of the time of
-    ``torch.nn.functional.mish`` on a CPU, with the same rounding error. Beyond x = 40 the fraction
-    is 1 in double precision; the clamp keeps n from overflowing. Uncompiled, that would be five
-    passes over memory, so torch's own single pass is taken.
+    When compiled, it is computed as x n / (n + 2) with n = e^x (e^x + 2): the same function with
+    one exponential instead of three transcendental functions, in a fifth of the time of
+    ``torch.nn.functional.mish`` on a CPU, with the same rounding error. When not compiled, this
+    form would need five passes over memory; torch's own function needs one.
     """
     if not torch.compiler.is_compiling():
         return F.mish(x)
+    # Beyond x = 40 the fraction is 1 in double precision; the clamp keeps n from overflowing.
     w = torch.exp(torch.clamp(x, max=40.0))
     n = w * (w + 2.0)
     return x * (n / (n + 2.0))
 
 
 def zero_on_land(x: torch.Tensor, ocean: torch.Tensor) -> torch.Tensor:
-    """Replace whatever stands on land, NaN included, by zero.
+    """Replace all values on land, NaN included, by zero.
 
     Parameters
     ----------
     x : (batch, channel, y, x) tensor
     ocean : (y, x) bool tensor, True where sea
+
+    Returns
+    -------
+    (batch, channel, y, x) tensor
     """
     return torch.where(ocean, x, 0.0)
 
@@ -54,8 +59,8 @@ def zero_on_land(x: torch.Tensor, ocean: torch.Tensor) -> torch.Tensor:
 def upsample(x: torch.Tensor) -> torch.Tensor:
     """Repeat each cell 2 x 2: (batch, channel, y, x) to (batch, channel, 2 y, 2 x).
 
-    The same numbers as ``interpolate(x, scale_factor=2, mode="nearest")``, whose compiled
-    gradient scatters with atomic additions; this one sums four cells.
+    The result equals that of ``interpolate(x, scale_factor=2, mode="nearest")``, whose compiled
+    gradient scatters with atomic additions; the gradient of this form sums four cells.
     """
     batch, channels, ny, nx = x.shape
     cells = x.permute(0, 2, 3, 1)[:, :, None, :, None, :].expand(-1, -1, 2, -1, 2, -1)
@@ -79,7 +84,7 @@ def ocean_pyramid(ocean: torch.Tensor, poolings: int) -> list[torch.Tensor]:
     Raises
     ------
     InputError
-        If the mask is not a 2-D bool tensor, holds no sea, or cannot be halved so often.
+        If the mask is not a 2-D bool tensor, has no ocean cell, or cannot be halved that often.
     """
     if ocean.dtype != torch.bool or ocean.ndim != 2:
         raise InputError(
@@ -106,17 +111,17 @@ def ocean_pyramid(ocean: torch.Tensor, poolings: int) -> list[torch.Tensor]:
 
 
 def window_ratio(ocean: torch.Tensor, kernel_size: int, compensation: bool = True) -> torch.Tensor:
-    """Factor that makes up for the masked part of each convolution window.
+    """Factor that compensates for the land cells in each convolution window.
 
-    It is k^2 / (n + 1e-8) in the ocean, n being the number of ocean cells among the k^2 of the
-    window, and 0 on land (Durand et al. 2024; after Liu et al. 2018, arXiv 1804.07723). Cells
-    outside the image count as land. Without compensation it is 1 in the ocean.
+    In the ocean it is k^2 / (n + 1e-8), where n is the number of ocean cells among the k^2 cells
+    of the window; on land it is 0 (Durand et al. 2024; after Liu et al. 2018, arXiv 1804.07723).
+    Cells outside the image count as land. Without compensation the factor is 1 in the ocean.
 
     Parameters
     ----------
     ocean : (y, x) bool tensor, True where sea
     kernel_size : odd window width k
-    compensation : False switches the factor off
+    compensation : False switches the compensation off
 
     Returns
     -------
@@ -127,7 +132,7 @@ def window_ratio(ocean: torch.Tensor, kernel_size: int, compensation: bool = Tru
     if compensation:
         window = mask.new_ones(1, 1, kernel_size, kernel_size)
         valid = F.conv2d(mask[None, None], window, padding=kernel_size // 2)[0, 0]
-        # 1e-8 is below float32 resolution; it is what the published double-precision runs have.
+        # 1e-8 is below the resolution of float32. The published double-precision runs have it.
         ratio = mask * kernel_size**2 / (valid + 1e-8)
     return ratio.to(torch.get_default_dtype())
 
@@ -135,23 +140,24 @@ def window_ratio(ocean: torch.Tensor, kernel_size: int, compensation: bool = Tru
 def _on_ocean(constant, ocean):
     """A constant (channel, 1, 1) as a field that is zero on land: (1, channel, y, x).
 
-    Adding it keeps a batch zero on land without a pass over the batch. The result of the sum
-    takes its memory format, and the convolutions are fastest with channels last.
+    Adding this field keeps a batch zero on land without another pass over the batch. The sum has
+    the memory format of this field, and convolutions are fastest with channels last.
     """
     return (constant * ocean)[None].contiguous(memory_format=torch.channels_last)
 
 
 class PartialConv2d(nn.Module):
-    """Convolution that sees ocean cells only, with stride 1 and the size of the image kept.
+    """Convolution over ocean cells only, with stride 1, which keeps the size of the image.
 
-    y(p) = activation(ratio(p) * sum_q K(q) x(p + q) + b), x being zero on land, with the factor
-    of :func:`window_ratio`. The bias is added after the factor.
+    y(p) = activation(ratio(p) * sum_q K(q) x(p + q) + b), with x zero on land and the ratio of
+    :func:`window_ratio`. The bias is added after the multiplication with the ratio.
 
     In the default form x must already be zero on land, and y is set to zero there. With
-    ``published=True`` the layer zeroes x itself and y is activation(b) on land.
+    ``published=True`` the layer itself sets x to zero on land, and y is activation(b) there.
 
-    Kernels start He-normal (normal of standard deviation sqrt(2 / (k^2 in_channels)) after
-    truncation at two sigma; the mask is ignored), biases at zero.
+    Kernels are initialised from a He normal distribution (standard deviation
+    sqrt(2 / (k^2 in_channels)) after truncation at two sigma; the mask is ignored), biases with
+    zero.
 
     Parameters
     ----------
@@ -159,7 +165,7 @@ class PartialConv2d(nn.Module):
     ocean : (y, x) bool tensor, True where sea
     kernel_size : odd window width
     activation : function applied at the end, None for a linear layer; it must map 0 to 0
-    compensation : False switches the factor off (1 in the ocean)
+    compensation : False switches the compensation for land off (ratio 1 in the ocean)
     published : True for the published treatment of land
 
     Raises
@@ -209,11 +215,11 @@ class PartialConv2d(nn.Module):
 class OceanBatchNorm2d(nn.Module):
     """Batch norm whose statistics come from ocean cells only.
 
-    The input must be zero on land, the output is. Statistics are those of
+    The input must be zero on land, and so is the output. The statistics are those of
     ``torch.nn.BatchNorm2d`` applied to the ocean cells alone: the batch is normalised with the
-    biased variance, the running variance takes the unbiased one, both counted over ocean cells.
-    They are computed in the precision of the weights, float32 also under bfloat16 autocast, and
-    over the batches of all processes, so that two of them train like one with the doubled batch.
+    biased variance, and the running variance is updated with the unbiased one. They are computed
+    in the precision of the weights (float32 also under bfloat16 autocast) and over the batches of
+    all processes, so that two processes train like one with a batch of twice the size.
 
     Parameters
     ----------
@@ -240,6 +246,7 @@ class OceanBatchNorm2d(nn.Module):
             mean, variance = self._batch_statistics(x)
         else:
             mean, variance = self.running_mean, self.running_var
+        # weight (x - mean) / sqrt(variance + eps) + bias as scale x + offset: one multiply-add.
         scale = self.weight * torch.rsqrt(variance + self.eps)
         offset = self.bias - mean * scale
         offset = _on_ocean(offset[:, None, None], self.ocean)
@@ -248,8 +255,8 @@ class OceanBatchNorm2d(nn.Module):
     def _batch_statistics(self, x):
         count = x.shape[0] * self.cells * _processes()
         mean = _over_processes(x.sum((0, 2, 3))) / count
-        # About the mean, in a second pass: a difference of two sums of squares would lose digits
-        # where a channel's mean is large against its spread.
+        # A second pass computes the variance about the mean: a difference of two sums of squares
+        # would lose digits where the mean of a channel is large compared with its spread.
         deviation = x - mean[:, None, None] * self.ocean
         variance = _over_processes((deviation * deviation).sum((0, 2, 3))) / count
         with torch.no_grad():
@@ -260,17 +267,17 @@ class OceanBatchNorm2d(nn.Module):
 
 
 def _processes():
-    """Number of processes that train together."""
+    """Number of processes that share the training."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
 def _over_processes(total):
-    """Sum over all processes, through which gradients flow."""
+    """Sum over all processes, differentiable."""
     return total if _processes() == 1 else all_reduce(total)
 
 
 class OceanMaxPool2d(nn.Module):
-    """2 x 2 max-pooling over ocean cells; a coarse cell without any is zero.
+    """2 x 2 max-pooling over ocean cells; a coarse cell without ocean cells is zero.
 
     Parameters
     ----------
@@ -284,21 +291,22 @@ class OceanMaxPool2d(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (batch, channel, y, x) to (batch, channel, y / 2, x / 2)."""
+        # Land must not win against negative ocean values.
         x = torch.where(self.land, -torch.inf, x)
         return torch.where(self.coarse_land, 0.0, F.max_pool2d(x, 2))
 
 
 class SqueezeExcitation(nn.Module):
-    """Scale each channel by a number in (0, 1) that a small network draws from all channel means.
+    """Scale each channel by a number in (0, 1), computed from the means of all channels.
 
-    s = sigmoid(fc2(relu(fc1(means)))), y = s x (Hu et al. 2018, arXiv 1709.01507), the means taken
-    over the ocean; with ``published=True`` over the whole image, land included.
+    y = s x with s = sigmoid(fc2(relu(fc1(means)))) (Hu et al. 2018, arXiv 1709.01507). The means
+    are over the ocean; with ``published=True`` over the entire image, land included.
 
     Parameters
     ----------
     channels : number of channels
     ocean : (y, x) bool tensor, True where sea
-    ratio : how much narrower the hidden layer is, at least 1
+    ratio : number of channels divided by the width of the hidden layer, at least 1
     published : True for the published mean
 
     Raises

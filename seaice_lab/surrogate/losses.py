@@ -1,13 +1,14 @@
 """Training losses: the published one, and ours over the ocean.
 
-Both take normalised increments (batch, channel, y, x) and return the total and its named parts.
+Both compare normalised increments (batch, channel, y, x) and return the weighted total and its
+terms before weighting.
 """
 
 import torch
 
 from seaice_lab.errors import InputError
 
-# See ocean_loss for how this default follows from the published 100.
+# The docstring of ocean_loss explains how this default follows from the published 100.
 GLOBAL_MEAN_WEIGHT = 50.0
 
 
@@ -18,18 +19,16 @@ def published_loss(
     global_mean_weight: float = 0.0,
     spread_weight: float = 0.0,
     tikhonov_weight: float = 0.0,
-    tikhonov_of_mean: bool = False,
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Loss of Durand et al. (2024, doi 10.5194/tc-18-1791-2024), land counted as zero.
+    """Loss of Durand et al. (2024, doi 10.5194/tc-18-1791-2024), which counts land as zero.
 
-    With y the target and f the prediction, both set to zero on land, and every mean over batch,
-    channels and all cells of the image, land included:
+    With the target y and the prediction f, both set to zero on land, and with <.> the mean over
+    batch, channels and all cells of the image (land included):
 
     total = <(y - f)^2> + global_mean_weight (<y> - <f>)^2
             + spread_weight std[(y - f)^2] + tikhonov_weight <f^2>
 
-    The global mean runs over the whole batch, so that errors of opposite sign in two samples
-    cancel. With ``tikhonov_of_mean`` the last term is <f>^2, as in the authors' 4D-Var code.
+    The global mean covers the whole batch, so that errors of opposite sign in two samples cancel.
 
     Parameters
     ----------
@@ -40,29 +39,23 @@ def published_loss(
     Returns
     -------
     total : scalar tensor with gradient
-    parts : detached scalars "local", "global_mean", "spread", "tikhonov", before weighting
+    terms : detached scalars "local", "global_mean", "spread", "tikhonov", before weighting
 
     Raises
     ------
     InputError
-        If the shapes differ: broadcasting would pull one output to several targets unnoticed.
+        If the shapes differ: broadcasting would silently compare one output with several targets.
     """
     _require_equal_shapes(prediction, target, ocean)
     prediction, target = prediction * ocean, target * ocean
-    square = (target - prediction) ** 2
-    parts = {
-        "local": square.mean(),
+    squared_error = (target - prediction) ** 2
+    terms = {
+        "local": squared_error.mean(),
         "global_mean": (target.mean() - prediction.mean()) ** 2,
-        "spread": square.std(correction=0),
-        "tikhonov": prediction.mean() ** 2 if tikhonov_of_mean else (prediction**2).mean(),
+        "spread": squared_error.std(correction=0),
+        "tikhonov": (prediction**2).mean(),
     }
-    total = (
-        parts["local"]
-        + global_mean_weight * parts["global_mean"]
-        + spread_weight * parts["spread"]
-        + tikhonov_weight * parts["tikhonov"]
-    )
-    return total, _detached(parts)
+    return _weighted(terms, global_mean_weight, spread_weight, tikhonov_weight)
 
 
 def ocean_loss(
@@ -76,46 +69,46 @@ def ocean_loss(
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Mean square error over the ocean plus the squared error of each sample's ocean mean.
 
-    With e = prediction - target and [.] the area-weighted mean over ocean cells of one sample
-    and channel, averaged at the end over samples and channels:
+    With e = prediction - target and [.] the area-weighted mean over the ocean cells of one sample
+    and channel, and with the final mean over samples and channels:
 
     total = mean [e^2] + global_mean_weight mean [e]^2
             + spread_weight mean sqrt([(e^2 - [e^2])^2]) + tikhonov_weight mean [prediction^2]
 
     For increments of thickness, [e] is the error in the change of ice volume. It must be small
-    because it adds up along a forecast: after n steps a constant error has grown n times,
-    scattered ones only by the square root of n.
+    because it accumulates during a forecast: after n steps a constant error has grown n times,
+    independent errors only by the square root of n.
 
     The default weight of 50 is the published 100 in these units. (The published code uses 0, 10
     and 100.) The published means count land as zero: on a grid of which the fraction f is sea,
-    and with statistics over all cells, a local term [e^2] goes with a global term f [e]^2, and
-    f is one half on the published grid. The published mean also runs over the batch, ours over
-    one sample: an error common to all samples weighs the same, scattered ones no longer cancel.
-    The term steers and does not dominate: increments normalised over the ocean have unit
-    variance; if their ocean mean varies by 0.05 (3 mm in 12 h where single cells vary by 6 cm),
-    the second term is an eighth of the first before training.
+    and with statistics over all cells, a local term [e^2] corresponds to a global term f [e]^2,
+    and f is one half on the published grid. The published mean also covers the batch, ours one
+    sample: an error common to all samples has the same weight, independent errors no longer
+    cancel. The term corrects the bias but does not dominate: increments normalised over the ocean
+    have unit variance; if their ocean mean varies by 0.05 (3 mm in 12 h where single cells vary by
+    6 cm), the second term is an eighth of the first before training.
 
     Parameters
     ----------
-    prediction, target : (batch, channel, y, x) normalised increments; land may hold anything,
+    prediction, target : (batch, channel, y, x) normalised increments; values on land are ignored,
         NaN included
     ocean : (y, x) bool tensor, True where sea
     area : (y, x) cell areas in any unit; None means equal cells
     global_mean_weight : weight of the second term
     spread_weight : weight of the third term, which spreads the error evenly over the cells of each
         sample
-    tikhonov_weight : weight of the last term, which shrinks what the network is unsure of; with
-        little data it does better on weather that was not seen (Durand et al. 2024 call it nu)
+    tikhonov_weight : weight of the last term (nu of Durand et al. 2024), which shrinks uncertain
+        predictions; with little training data it improves predictions for unknown weather
 
     Returns
     -------
     total : scalar tensor with gradient
-    parts : detached scalars "local", "global_mean", "spread" and "tikhonov", before weighting
+    terms : detached scalars "local", "global_mean", "spread" and "tikhonov", before weighting
 
     Raises
     ------
     InputError
-        If the shapes differ: broadcasting would pull one output to several targets unnoticed.
+        If the shapes differ: broadcasting would silently compare one output with several targets.
     """
     _require_equal_shapes(prediction, target, ocean)
     if area is not None and area.shape != ocean.shape:
@@ -123,30 +116,37 @@ def ocean_loss(
             f"area: found shape {tuple(area.shape)}, expected {tuple(ocean.shape)}, that of "
             "the ocean mask; pass the cell areas of the same grid."
         )
+    # Weights that are zero on land and sum to one, so that a weighted sum is an ocean mean.
     weight = ocean.double() if area is None else torch.where(ocean, area, 0.0)
     weight = (weight / weight.sum()).to(prediction.dtype)
 
-    def over_ocean(field):
+    def ocean_mean(field):
         return (weight * field).sum((-2, -1))
 
+    # where, not a product with the mask: NaN on land must reach neither the loss nor its gradient.
     error = torch.where(ocean, prediction - target, 0.0)
-    square = error**2
-    local = over_ocean(square)
-    variance = over_ocean((square - local[..., None, None]) ** 2)
-    parts = {
+    squared_error = error**2
+    local = ocean_mean(squared_error)
+    variance = ocean_mean((squared_error - local[..., None, None]) ** 2)
+    terms = {
         "local": local.mean(),
-        "global_mean": (over_ocean(error) ** 2).mean(),
-        # the root has no gradient at zero, where there is no error to spread
+        "global_mean": (ocean_mean(error) ** 2).mean(),
+        # The square root has no gradient at zero, where all cells have the same error.
         "spread": torch.sqrt(variance.clamp(min=1e-12)).mean(),
-        "tikhonov": over_ocean(torch.where(ocean, prediction, 0.0) ** 2).mean(),
+        "tikhonov": ocean_mean(torch.where(ocean, prediction, 0.0) ** 2).mean(),
     }
+    return _weighted(terms, global_mean_weight, spread_weight, tikhonov_weight)
+
+
+def _weighted(terms, global_mean_weight, spread_weight, tikhonov_weight):
+    """The weighted sum of the terms, and the terms without gradient for the history."""
     total = (
-        parts["local"]
-        + global_mean_weight * parts["global_mean"]
-        + spread_weight * parts["spread"]
-        + tikhonov_weight * parts["tikhonov"]
+        terms["local"]
+        + global_mean_weight * terms["global_mean"]
+        + spread_weight * terms["spread"]
+        + tikhonov_weight * terms["tikhonov"]
     )
-    return total, _detached(parts)
+    return total, {name: term.detach() for name, term in terms.items()}
 
 
 def _require_equal_shapes(prediction, target, ocean):
@@ -160,7 +160,3 @@ def _require_equal_shapes(prediction, target, ocean):
             f"ocean: found shape {tuple(ocean.shape)}, expected {tuple(prediction.shape[-2:])}, "
             "the grid of the prediction; pass the mask of the same grid."
         )
-
-
-def _detached(parts):
-    return {name: part.detach() for name, part in parts.items()}

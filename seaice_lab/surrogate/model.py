@@ -15,7 +15,7 @@ from seaice_lab.surrogate.losses import GLOBAL_MEAN_WEIGHT
 from seaice_lab.surrogate.networks import build_network
 from seaice_lab.surrogate.samples import Window, window
 from seaice_lab.surrogate.store import open_store
-from seaice_lab.surrogate.wrappers import Changes, Transport
+from seaice_lab.surrogate.wrappers import PastChanges, Transport
 from seaice_lab.training import FitConfig, Process
 
 CARRIED = ("sit", "sic", "snt")  # what moves with the ice
@@ -146,7 +146,7 @@ def build(config, chosen, ocean, normalisation):
             if offset < 0:
                 later = chosen.state.index((name, offset + chosen.step_h))
                 past.append((channel, later, gains[chosen.variables.index(name)]))
-        network = Changes(network, past)
+        network = PastChanges(network, past)
     if not config.transport:
         return network
     carried = []

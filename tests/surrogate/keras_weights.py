@@ -1,4 +1,9 @@
-"""Read arrays of the published Keras implementation."""
+"""Read weights and other arrays of the published Keras implementation.
+
+Weights have keys ``<prefix>/<role>/<array>``. The role is the name of the layer in our networks
+(``stem``, ``enc1.conv1``, ``mid.bn``, ``head``), the array one of ``kernel``, ``bias``, ``gamma``,
+``beta``, ``moving_mean``, ``moving_variance``.
+"""
 
 import json
 from pathlib import Path
@@ -6,10 +11,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from seaice_lab.surrogate.keras import from_keras
 from seaice_lab.surrogate.networks import build_network
 
 DATA = Path(__file__).parents[1] / "data" / "surrogate"
+NAMES = {
+    "kernel": "weight",
+    "bias": "bias",
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
 
 
 def read(name):
@@ -19,7 +31,7 @@ def read(name):
 
 
 def manifest(model):
-    """What is known of a model: its counts and its layers in forward order."""
+    """The counts of a model and its layers in forward order."""
     return json.loads((DATA / "models_manifest.json").read_text())[model]
 
 
@@ -30,11 +42,20 @@ def image(array):
 
 def parameters(arrays, prefix):
     """Arrays ``prefix/role/array`` in double precision by their name in our state dictionary."""
-    return {name: value.double() for name, value in from_keras(arrays, prefix).items()}
+    state = {}
+    for key, array in arrays.items():
+        if key.startswith(f"{prefix}/"):
+            role, name = key.removeprefix(f"{prefix}/").split("/")
+            values = torch.from_numpy(array)
+            if name == "kernel":
+                # (y, x, in, out) to (out, in, y, x); in dense layers (in, out) to (out, in)
+                values = values.permute(3, 2, 0, 1) if values.ndim == 4 else values.T
+            state[f"{role}.{NAMES.get(name, name)}"] = values.contiguous().double()
+    return state
 
 
 def load(network, arrays, prefix="w"):
-    """Fill a network with the weights under ``prefix``; every entry must find its place."""
+    """Load the weights under ``prefix`` into a network; the entries must match exactly."""
     weights = parameters(arrays, prefix)
     state = network.state_dict()
     counters = {k: v for k, v in state.items() if k.endswith("num_batches_tracked")}

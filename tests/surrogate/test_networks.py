@@ -3,12 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from keras_weights import DATA, error, image, manifest, parameters, published_network, read
+from keras_weights import error, image, manifest, parameters, published_network, read
 
 from seaice_lab.errors import InputError
-from seaice_lab.surrogate.keras import load_keras
 from seaice_lab.surrogate.networks import UNet, build_network
-from seaice_lab.surrogate.wrappers import Changes, Transport
+from seaice_lab.surrogate.wrappers import PastChanges, Transport
 
 MODELS = {
     "UNet2": {},
@@ -145,20 +144,6 @@ def test_an_option_that_a_network_lacks_is_refused():
         build_network("ResNet", ocean, 2, dropout=0.1)
     with pytest.raises(InputError, match="squeeze_excitation: found a ratio of 0.3, expected 1"):
         build_network("UNet3", ocean, 2, squeeze_excitation=0.3)
-
-
-def test_keras_weights_load_from_a_file_and_another_architecture_is_refused(tmp_path, arrays):
-    ocean = torch.from_numpy(arrays["mask"]) > 0
-    network = load_keras(
-        build_network("UNet3", ocean, 10, width=4, published=True), DATA / "model_UNet3.npz"
-    )
-    y = network.eval()(image(arrays["x"]).float())
-    assert error(y, image(arrays["y_inference"])) < 1e-5
-    with pytest.raises(InputError, match=r"dec1.bn.bias has shape \(4,\), expected \(8,\)"):
-        load_keras(build_network("UNet3", ocean, 10, width=8), DATA / "model_UNet3.npz")
-    (tmp_path / "broken.npz").write_bytes((DATA / "model_UNet3.npz").read_bytes()[:1000])
-    with pytest.raises(InputError, match="broken.npz: cannot be read"):
-        load_keras(network, tmp_path / "broken.npz")
 
 
 def test_weights_of_one_grid_load_on_another():
@@ -336,7 +321,7 @@ def test_past_states_reach_a_network_as_changes_and_nothing_reaches_it_from_land
     inner = build_network("UNet3", ocean, 4, width=4).eval()
     torch.nn.init.normal_(inner.head.weight, std=0.3)
     inner.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    network = Changes(inner, [(1, 0, 40.0), (2, 1, 40.0)])
+    network = PastChanges(inner, [(1, 0, 40.0), (2, 1, 40.0)])
     x = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(1))
     y = network(x)
     changes = 40 * (x[:, 0] - x[:, 1]), 40 * (x[:, 1] - x[:, 2])
