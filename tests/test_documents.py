@@ -1,0 +1,84 @@
+"""The documents name files and commands that exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+import typer
+
+from seaice_lab import cli
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/accuracy_and_speed.md",
+    "benchmarks/README.md",
+    "data/sample/README.md",
+    "data/pretrained/README.md",
+]
+SUFFIXES = (".py", ".md", ".ipynb", ".yaml", ".yml", ".toml", ".csv", ".npz", ".png", ".cff")
+GENERATED = ("runs/", "stores/")
+EXAMPLES = {"mine.yaml", "history.csv", "out.ipynb"}  # files that a user writes or a job produces
+
+
+def quoted(text):
+    """Single words in backticks, outside code blocks."""
+    text = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    return re.findall(r"`([^`\s]+)`", text)
+
+
+def project_files(text):
+    """Words in backticks that look like files or folders of the project, and targets of links."""
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", text)
+    files = [word for word in quoted(text) if word.endswith((*SUFFIXES, "/"))]
+    return {
+        name
+        for name in (*links, *files)
+        if not name.startswith(GENERATED) and name not in EXAMPLES and not set(name) & set("<*=:")
+    }
+
+
+def exists(name, document):
+    """Whether a path exists below the project, the package or the document's folder.
+
+    A file name without a folder, as in the tables of CONTRIBUTING, may be anywhere in the code.
+    """
+    if any((folder / name).exists() for folder in (ROOT, ROOT / "seaice_lab", document.parent)):
+        return True
+    code = ROOT / "seaice_lab", ROOT / "dashboards"
+    return "/" not in name and any(any(folder.rglob(name)) for folder in code)
+
+
+def commands(app):
+    """All commands of a typer application, such as ('emissivity', 'train')."""
+
+    def walk(group, path):
+        for name, command in getattr(group, "commands", {}).items():
+            yield (*path, name)
+            yield from walk(command, (*path, name))
+
+    return set(walk(typer.main.get_command(app), ()))
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_file_that_a_document_names_exists(name):
+    document = ROOT / name
+    files = project_files(document.read_text(encoding="utf-8"))
+    assert sorted(file for file in files if not exists(file, document)) == []
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_command_that_a_document_names_exists(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    known = commands(cli.app)
+    groups = {path[0] for path in known if len(path) > 1}
+    for words in re.findall(r"seaice-lab ([a-z]+(?: [a-z]+)?)", text):
+        path = tuple(words.split())
+        assert (path if path[0] in groups else path[:1]) in known, f"{name}: seaice-lab {words}"
+
+
+def test_every_notebook_is_listed_in_the_readme():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    notebooks = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
+    assert [name for name in notebooks if f"(notebooks/{name})" not in readme] == []
