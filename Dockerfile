@@ -1,4 +1,4 @@
-# Image for a JupyterHub with GPUs: docker build -t seaice_lab .
+# Image for a JupyterHub with GPUs. Build it with: docker build -t seaice_lab .
 FROM condaforge/miniforge3:latest
 ENV CONDA_OVERRIDE_CUDA=12.9 SEAICE_LAB_RUNS=/home/jovyan/runs
 COPY . /opt/seaice_lab
