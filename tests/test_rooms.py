@@ -15,6 +15,7 @@ TORCH_ONLY = (
     "surrogate/wrappers.py",
     "surrogate/losses.py",
     "emissivity/networks.py",
+    "emissivity/penalty.py",
 )
 NO_TORCH = ("diagnostics/", "figures/", "synthetic/",
             "surrogate/evaluation.py", "surrogate/prepare.py", "surrogate/store.py",

@@ -44,7 +44,6 @@ PENDING = frozenset(
         "seaice_lab/emissivity/networks.py",
         "seaice_lab/emissivity/normal_equations.py",
         "seaice_lab/emissivity/observations.py",
-        "seaice_lab/emissivity/penalty.py",
         "seaice_lab/emissivity/physics.py",
         "seaice_lab/emissivity/products.py",
         "seaice_lab/emissivity/simulate.py",

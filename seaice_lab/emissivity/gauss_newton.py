@@ -14,6 +14,7 @@ from pydantic import Field
 
 from seaice_lab import progress
 from seaice_lab.config import Config
+from seaice_lab.emissivity import penalty
 from seaice_lab.emissivity.networks import build_network
 from seaice_lab.emissivity.normal_equations import Problem, State
 from seaice_lab.errors import InputError
@@ -22,6 +23,10 @@ FEW = 8_000  # observations on which the first networks are compared
 FEW_STEPS = 16
 IDLE = 4  # steps, one after another of those that are taken, which lower the cost too little
 FOLLOWING = 2  # steps of the state after each of the network in a bilinear problem
+LARGEST_MOVE = 0.4  # of a concentration in one step
+PRIOR_CURVATURE = 1e-4  # keeps a cell in place which nothing determines
+DAMPING_FLOOR = 1e-3  # share of the mean curvature that damps weights of small curvature
+SWEEPS = 12
 TYPICAL_LOGIT = 2.0  # emissivity 0.88, where a network with sigmoid outputs starts
 # What is possible with other models.
 INSTEAD = {
@@ -169,7 +174,7 @@ def fit_network(problem, state, steps, tolerance, history, show):
     damping, idle, rejected = 0.01, 0, 0
     with progress.bar(steps, "fit the network", "step", show=show) as bar:
         for _ in range(steps):
-            trial = problem.step(state, normal, torch.full((problem.points,), damping))
+            trial = step(problem, state, normal, torch.full((problem.points,), damping))
             if problem.bilinear:
                 trial = fit_state(problem, trial, FOLLOWING, tolerance, [], False)
             new = total(problem.normal(trial, False), trial.weights)
@@ -199,7 +204,7 @@ def fit_state(problem, state, steps, tolerance, history, show):
     before = float(cost.sum()) / size
     with progress.bar(steps, "fit the state", "step", show=show) as bar:
         for _ in range(steps):
-            state = problem.step(state, normal, damping)
+            state = step(problem, state, normal, damping)
             normal = problem.normal(state, False)
             better, cost = normal.cost < cost, torch.minimum(normal.cost, cost)
             of_cell = better.repeat(len(state.properties) // points)[:, None]
@@ -220,3 +225,86 @@ def fit_state(problem, state, steps, tolerance, history, show):
                 break
             before = mean
     return best
+
+
+def step(problem, state, normal, damping):
+    """The state after a step.
+
+    ``damping`` (point,) is the share of each curvature that is added to it.
+    """
+    days, points = len(state.properties) // problem.points, problem.points
+    damped = damping.repeat(days)[:, None] * normal.curvature.diagonal(dim1=1, dim2=2)
+    whole = normal.curvature + torch.diag_embed(damped + PRIOR_CURVATURE)
+    slope, weights = normal.slope, state.weights
+    move = None
+    if normal.cross is not None:
+        curvature, lean, _ = problem.background_of_weights(weights)
+        solved = torch.linalg.inv(whole) @ torch.cat([normal.cross, slope[..., None]], 2)
+        flat = normal.cross.flatten(0, 1).double()
+        of_weights = normal.of_weights + torch.diag(curvature.double())
+        size = of_weights.diagonal()
+        of_weights += torch.diag(damping[0] * (size + size.mean() * DAMPING_FLOOR))
+        of_weights -= flat.T @ solved[..., :-1].flatten(0, 1).double()
+        right = normal.slope_of_weights + lean - flat.T @ solved[..., -1].flatten().double()
+        move = torch.linalg.solve(of_weights, right).to(weights.dtype)
+        weights = weights + move
+        slope = slope - normal.cross @ move
+    # what is left for the concentration when the properties follow it
+    side = whole[:, 1:, 0]
+    follow = torch.linalg.inv(whole[:, 1:, 1:]) @ torch.stack([side, slope[:, 1:]], 2)
+    curvature = (whole[:, 0, 0] - (side * follow[..., 0]).sum(1)).reshape(days, points)
+    lean = (slope[:, 0] - (side * follow[..., 1]).sum(1)).reshape(days, points)
+    sea_ice = solve_concentration(problem, state.sea_ice, curvature, lean)
+    change = problem.mixture(sea_ice - state.sea_ice)
+    of_properties = follow[..., 1] - change * follow[..., 0]
+    if move is None:  # taken whether the cost falls or not, and therefore held short
+        of_properties = of_properties.clip(-1, 1)
+    own = state.own
+    if own.shape[1]:
+        of_cell = torch.cat([change, of_properties], 1)
+        cell = problem.index[:, 1].long() * points + problem.index[:, 0].long()
+        change = normal.own - (normal.own_by_cell @ of_cell[cell][..., None])[..., 0]
+        if move is not None:
+            change = change - normal.own_by_weight @ move
+        own = own + change.clip(-1, 1)
+    return State(sea_ice, state.properties + of_properties, own, weights)
+
+
+def solve_concentration(problem, sea_ice, curvature, lean):
+    """Concentrations that minimise the quadratic model of the data plus their own cost.
+
+    Days are tied by the mixture at the observation; every second day is minimised exactly with
+    the others held, in turns. ``curvature`` and ``lean`` (step, point) are those of the
+    concentration at the observation.
+    """
+    model, hold = problem.model, problem.hold
+    strengths = penalty.strengths(model.config, model.epoch)
+    weights, lags = model.lag_weights.tolist(), model.lags
+    days = len(curvature)
+    curvature = curvature.clip(0)
+    own, right = torch.full_like(sea_ice, PRIOR_CURVATURE), PRIOR_CURVATURE * sea_ice
+    for lag, weight in enumerate(weights):
+        there = slice(lags - lag, lags - lag + days)
+        own[there] += weight**2 * curvature
+        right[there] += weight * lean
+    beside = weights[0] * weights[1] * curvature if lags else None
+
+    def others(x):
+        """What the days before and after contribute to the slope of a day."""
+        total = torch.zeros_like(x)
+        if lags:
+            total[1:] += beside * x[:-1]
+            total[:-1] += beside * x[1:]
+        return total
+
+    right = right + (own - PRIOR_CURVATURE) * sea_ice + others(sea_ice)
+    if hold:
+        own, right = own + hold, right + hold * problem.first_guess
+    new = sea_ice.clone()
+    for _ in range(SWEEPS if lags else 1):
+        for first in range(1 + lags):
+            slope = right - others(new)
+            half = slice(first, None, 1 + lags)
+            best = penalty.minimise(own[half], slope[half], strengths)
+            new[half] = new[half] + (best - new[half]).clip(-LARGEST_MOVE, LARGEST_MOVE)
+    return new

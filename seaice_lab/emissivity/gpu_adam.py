@@ -9,6 +9,7 @@ from functools import partial
 
 import torch
 
+from seaice_lab.emissivity import penalty
 from seaice_lab.emissivity.gradients import compiled_for
 from seaice_lab.emissivity.model import MAPS
 from seaice_lab.emissivity.observations import Batch
@@ -85,7 +86,7 @@ class ResidentAdam(torch.optim.Optimizer):
         vector, state = resident.vector, resident.state
         super().__init__([vector], {"lr": learning_rate})
         self.resident, self.batch = resident, batch
-        self.pull, self.captured, self.positions = None, None, None
+        self.strengths, self.captured, self.positions = None, None, None
         self.parts = {name: getattr(state, name).detach() for name in MAPS}
         self.parts = {name: part for name, part in self.parts.items() if part.numel()}
         self.parts["vector"] = vector.detach()
@@ -102,8 +103,8 @@ class ResidentAdam(torch.optim.Optimizer):
         for name, values in self.parts.items():
             arguments = (values, *moments[name], self.resident.gradients[name], alpha.float())
             if name not in self.moves:
-                pulls = self.resident.state if name == "sea_ice" else None
-                self.moves[name] = partial(move, pulls=pulls, summed=name != "vector")
+                strengths = self.strengths if name == "sea_ice" else None
+                self.moves[name] = partial(move, strengths=strengths, summed=name != "vector")
                 if self.compile_it:
                     self.moves[name] = compiled_for(self.moves[name], arguments, "fake")
             self.moves[name](*arguments)
@@ -128,10 +129,10 @@ class ResidentAdam(torch.optim.Optimizer):
         Tensor (term,)
             Means over the observations of the cost before each step, and of its terms.
         """
-        pull = self.resident.state.pull()
-        if self.pull != pull:  # it may change from epoch to epoch
+        strengths = self.resident.state.penalty_strengths()
+        if self.strengths != strengths:  # they may change from epoch to epoch
             self.moves.pop("sea_ice", None)
-            self.captured, self.pull = None, pull
+            self.captured, self.strengths = None, strengths
         if not positions.is_cuda or len(positions) != TOGETHER * self.batch:
             return self._several(positions)
         if self.captured is None:
@@ -174,20 +175,18 @@ def grouped(order, firsts, size, together=TOGETHER):
         yield from [(one,)] if len(one) == together * size else ((part,) for part in parts)
 
 
-def move(w, m, v, gradient, alpha, pulls=None, summed=True):
+def move(w, m, v, gradient, alpha, strengths=None, summed=True):
     """Take a step of Adam in place, and set a gradient that is ``summed`` up to zero.
 
-    ``pulls`` is the EmpiricalState of whose concentrations ``w`` are the values, if they are:
-    what they cost by themselves pulls on them, and its bounds hold them.
+    ``strengths`` are those of the penalty, if ``w`` are concentrations.
     """
     g = gradient
-    if pulls is not None:
-        own = torch.func.grad(lambda values: pulls.sea_ice_cost(values).sum() / pulls.size)
-        g = g + own(w)
+    if strengths is not None:
+        g = g + torch.func.grad(lambda values: penalty.cost(values, strengths).sum())(w)
     m.lerp_(g, 1 - BETA1)
     v.lerp_(g * g, 1 - BETA2)
     w.sub_(alpha * m / (v.sqrt() + EPSILON))
-    if pulls is not None and pulls.config.bounded:
+    if strengths is not None and strengths.bounded:
         w.clamp_(0, 1)
     if summed:
         gradient.zero_()

@@ -7,11 +7,16 @@ from pydantic import Field
 
 from seaice_lab import runs
 from seaice_lab.config import Config
-from seaice_lab.emissivity.gauss_newton import COLUMNS, SolveConfig, check_model, solve
+from seaice_lab.emissivity.gauss_newton import (
+    COLUMNS,
+    PRIOR_CURVATURE,
+    SolveConfig,
+    check_model,
+    solve,
+)
 from seaice_lab.emissivity.model import EmpiricalState
 from seaice_lab.emissivity.normal_equations import FIRST_GUESS_ERROR, Problem, State
 from seaice_lab.emissivity.observations import prepare, tables_of
-from seaice_lab.emissivity.penalty import STILL
 from seaice_lab.emissivity.sensors import read_tables
 from seaice_lab.emissivity.train import check_zenith, load
 from seaice_lab.errors import InputError
@@ -168,7 +173,7 @@ def uncertainty(model, observations, config=None):
     of_ice = whole[:, 0, 0] - ((side[:, None] @ inner)[:, 0] * side).sum(1)
     of_ice = of_ice.clip(0).reshape(days, points)
     # curvature of all days of a point: tridiagonal, with the background that the solver holds
-    hold = FIRST_GUESS_ERROR**-2.0 if config.hold_first_guess else STILL
+    hold = FIRST_GUESS_ERROR**-2.0 if config.hold_first_guess else PRIOR_CURVATURE
     own = torch.full((days + model.lags, points), hold, dtype=torch.float64)
     weights = model.lag_weights.double()
     for lag in range(model.lags + 1):

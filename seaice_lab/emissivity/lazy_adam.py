@@ -18,15 +18,13 @@ import torch
 from numba import njit
 from torch import nn
 
+from seaice_lab.emissivity import penalty
 from seaice_lab.optimiser import BETA1, BETA2, EPSILON
 
 FORGOTTEN = 256  # steps after which nothing is left of m: 0.9^256 is 2e-12
 TERMS = 7  # of the series in Clock; the first one left out is below 1e-12 of a step
 LANES = 64  # cells replayed side by side
 CHUNK = 65536  # cells caught up together at the end of an epoch
-
-# The hump that makes a little ice costly (version 2): between 0 and 0.3, highest at 0.15.
-HUMP_END, HUMP_TOP, HUMP_SLOPE = 0.3, 0.15, 0.2
 
 
 class Clock:
@@ -77,20 +75,20 @@ class ReplayedMap(nn.Module):
     Parameters
     ----------
     initial : Tensor (cell, K)
-    pull : callable, optional
-        Gives the two strengths of :func:`penalty_gradient`.
+    strengths : callable, optional
+        Gives the Strengths of the penalty.
     bounded : bool
         Whether values are held between 0 and 1 after every step.
     """
 
-    def __init__(self, initial, pull=lambda: (0.0, 0.0), bounded=False):
+    def __init__(self, initial, strengths=lambda: (0.0, 0.0), bounded=False):
         super().__init__()
         self.width = initial.shape[1]
         # made by NumPy, whose large arrays stand on large pages: visits jump about in them
         state = np.zeros((len(initial), 3 * self.width + 1), initial.detach().numpy().dtype)
         state[:, : self.width] = initial
         self.register_buffer("state", torch.from_numpy(state))
-        self.pull, self.bounded = pull, bounded
+        self.strengths, self.bounded = strengths, bounded
         self.visit = {}  # attributes of a module are slow to set
 
     @property
@@ -113,7 +111,7 @@ class ReplayedMap(nn.Module):
         if self.width:
             self.visit["cells"] = read_cells(
                 rows, self.state.numpy(), self.width, clock.steps, clock.moments, clock.alphas,
-                clock.decays, *self.pull(), self.bounded, into, column,
+                clock.decays, *self.strengths(), self.bounded, into, column,
             )  # fmt: skip
             self.visit["column"] = column
 
@@ -125,8 +123,8 @@ class ReplayedMap(nn.Module):
         """Take the step that the clock has just counted, for the cells read last."""
         if self.width:
             step_cells(self.visit["gradient"], self.visit["column"], *self.visit["cells"],
-                       self.state.numpy(), clock.steps, clock.alphas[clock.steps], *self.pull(),
-                       self.bounded)  # fmt: skip
+                       self.state.numpy(), clock.steps, clock.alphas[clock.steps],
+                       *self.strengths(), self.bounded)  # fmt: skip
         self.visit.clear()
 
     def put_back(self, clock):
@@ -193,22 +191,8 @@ def add(to, factor, values):
 
 
 @njit(cache=True, error_model="numpy")
-def penalty_gradient(value, outside, low):
-    """Gradient of what a concentration costs by itself.
-
-    ``outside`` times the distance from the nearest of 0 and 1, and ``low`` times the slope of the
-    hump.
-    """
-    gradient = outside * (value - min(max(value, 0.0), 1.0))
-    if low > 0 and 0 < value < HUMP_END:
-        slope = min(value, HUMP_SLOPE * (HUMP_TOP - value))
-        gradient += low * max(slope, value - HUMP_END)
-    return gradient
-
-
-@njit(cache=True, error_model="numpy")
 def read_cells(
-    rows, state, width, steps, moments, alphas, decays, outside, low, bounded, into, column
+    rows, state, width, steps, moments, alphas, decays, outside, hump, bounded, into, column
 ):
     """Fetch some cells of a map and bring them to the present step.
 
@@ -222,8 +206,8 @@ def read_cells(
     width, steps : int
     moments, alphas, decays : ndarray
         From Clock.
-    outside, low : float
-        Of :func:`penalty_gradient`; 0 where there is none.
+    outside, hump : float
+        Strengths of the penalty; 0 where there is none.
     bounded : bool
         Whether values are held between 0 and 1 after every step.
     into : ndarray (row, value)
@@ -259,13 +243,13 @@ def read_cells(
     then = np.empty((width, count))
     for item in range(width):
         drift(cells[item], cells[width + item], cells[2 * width + item], stood, moments, then[item])
-    if outside > 0 or low > 0:
+    if outside > 0 or hump > 0:
         waiting = np.empty(count, np.int64)
         pulled = 0
         for at in range(count):
             if stood[at] < steps and (
-                penalty_gradient(cells[0, at], outside, low) != 0
-                or penalty_gradient(then[0, at], outside, low) != 0
+                penalty.gradient(cells[0, at], (outside, hump)) != 0
+                or penalty.gradient(then[0, at], (outside, hump)) != 0
             ):
                 waiting[pulled] = at
                 pulled += 1
@@ -273,7 +257,7 @@ def read_cells(
             # cells that missed about as many steps side by side, so that none waits for another
             waiting = waiting[:pulled]
             waiting = waiting[np.argsort(stood[waiting])]
-            replay(waiting, cells, stood, steps, alphas, outside, low, bounded)
+            replay(waiting, cells, stood, steps, alphas, outside, hump, bounded)
             for at in waiting:
                 then[0, at], stood[at] = cells[0, at], steps
     for item in range(width):
@@ -302,7 +286,7 @@ def drift(now, mean, square, stood, moments, then):
 
 
 @njit(cache=True, error_model="numpy")
-def replay(waiting, cells, stood, steps, alphas, outside, low, bounded):
+def replay(waiting, cells, stood, steps, alphas, outside, hump, bounded):
     """Take the missed steps one by one, for cells of one value on which the penalty pulls."""
     kind = cells.dtype
     w, m, v = np.empty(LANES, kind), np.empty(LANES, kind), np.empty(LANES, kind)
@@ -314,15 +298,15 @@ def replay(waiting, cells, stood, steps, alphas, outside, low, bounded):
             w[lane], m[lane], v[lane] = cells[0, at], cells[1, at], cells[2, at]
             start[lane] = stood[at]
         earliest, latest = start.min(), start.max()
-        advance(w, m, v, start, earliest, latest, alphas, outside, low, bounded, True)
-        advance(w, m, v, start, latest, steps, alphas, outside, low, bounded, False)
+        advance(w, m, v, start, earliest, latest, alphas, outside, hump, bounded, True)
+        advance(w, m, v, start, latest, steps, alphas, outside, hump, bounded, False)
         for lane in range(count):
             at = waiting[first + lane]
             cells[0, at], cells[1, at], cells[2, at] = w[lane], m[lane], v[lane]
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract"})
-def advance(w, m, v, start, first, last, alphas, outside, low, bounded, waits):
+def advance(w, m, v, start, first, last, alphas, outside, hump, bounded, waits):
     """Take the steps from ``first`` to ``last`` side by side, in place.
 
     Where ``waits``, a lane takes only the steps after its own ``start``.
@@ -330,15 +314,14 @@ def advance(w, m, v, start, first, last, alphas, outside, low, bounded, waits):
     kind = w.dtype
     rise1, rise2 = kind.type(1 - BETA1), kind.type(1 - BETA2)
     epsilon, zero, one = kind.type(EPSILON), kind.type(0), kind.type(1)
-    far, hump = kind.type(outside), kind.type(low)
-    end, top, side = kind.type(HUMP_END), kind.type(HUMP_TOP), kind.type(HUMP_SLOPE)
+    strengths = kind.type(outside), kind.type(hump)
+    hump_end, hump_top, hump_slope = penalty.SHAPE[2:]
+    shape = zero, one, kind.type(hump_end), kind.type(hump_top), kind.type(hump_slope)
     for step in range(first + 1, last + 1):
         alpha = kind.type(alphas[step])
         for lane in range(LANES):
             x = w[lane]
-            slope = max(min(x, side * (top - x)), x - end)
-            g = far * (x - min(max(x, zero), one))
-            g += hump * (slope if (x > zero) & (x < end) else zero)
+            g = penalty.gradient(x, strengths, shape)
             m_new = m[lane] + rise1 * (g - m[lane])
             v_new = v[lane] + rise2 * (g * g - v[lane])
             w_new = x - alpha * m_new / (np.sqrt(v_new) + epsilon)
@@ -351,10 +334,10 @@ def advance(w, m, v, start, first, last, alphas, outside, low, bounded, waits):
 
 
 @njit(cache=True, error_model="numpy")
-def adam(w, m, v, gradient, alpha, outside, low, bounded):
+def adam(w, m, v, gradient, alpha, outside, hump, bounded):
     """Take a step of Adam with a gradient and that of the penalty, in place."""
     for at in range(len(gradient)):
-        g = gradient[at] + penalty_gradient(w[at], outside, low)
+        g = gradient[at] + penalty.gradient(w[at], (outside, hump))
         m[at] += (1 - BETA1) * (g - m[at])
         v[at] += (1 - BETA2) * (g * g - v[at])
         x = w[at] - alpha * m[at] / (math.sqrt(v[at]) + EPSILON)
@@ -362,7 +345,7 @@ def adam(w, m, v, gradient, alpha, outside, low, bounded):
 
 
 @njit(cache=True, error_model="numpy")
-def step_cells(gradient, column, places, found, cells, state, steps, alpha, outside, low, bounded):
+def step_cells(gradient, column, places, found, cells, state, steps, alpha, outside, hump, bounded):
     """Take a step of Adam with the gradient of some cells and put them back.
 
     A cell may have been read several times; its gradients, in the columns from ``column`` on, are
@@ -375,7 +358,7 @@ def step_cells(gradient, column, places, found, cells, state, steps, alpha, outs
             total[item, places[at]] += gradient[at, column + item]
     for item in range(width):
         adam(cells[item], cells[width + item], cells[2 * width + item], total[item], alpha,
-             outside, low, bounded)  # fmt: skip
+             outside, hump, bounded)  # fmt: skip
     put_back(found, cells, state, steps)
 
 

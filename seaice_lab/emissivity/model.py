@@ -14,8 +14,8 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from seaice_lab.config import Config
-from seaice_lab.emissivity import physics
-from seaice_lab.emissivity.lazy_adam import HUMP_END, HUMP_SLOPE, HUMP_TOP, ReplayedMap
+from seaice_lab.emissivity import penalty, physics
+from seaice_lab.emissivity.lazy_adam import ReplayedMap
 from seaice_lab.emissivity.networks import FIRST_CONSTANT, build_network
 from seaice_lab.emissivity.observations import (
     EMISSIVITY_WATER,
@@ -32,8 +32,6 @@ WARM_K = 273.2
 ICE_PRESENT = 0.01
 COST_TERMS = ("observation", "emissivity", "bias")
 MAPS = ("sea_ice", "properties", "observation_properties")
-
-HUMP_SIDE = HUMP_SLOPE * HUMP_TOP / (1 + HUMP_SLOPE)
 
 VERSIONS = {
     1: {"network": "linear", "n_properties": 3, "n_observation_properties": 0, "width": 10,
@@ -153,7 +151,7 @@ class EmpiricalState(nn.Module):
         cells = torch.zeros(self.days * self.points, config.n_properties)
         alone = torch.zeros(self.size, config.n_observation_properties)
         if replayed:
-            self.sea_ice = ReplayedMap(sea_ice, self.pull, config.bounded)
+            self.sea_ice = ReplayedMap(sea_ice, self.penalty_strengths, config.bounded)
             self.properties = ReplayedMap(cells)
             self.observation_properties = ReplayedMap(alone)
         else:
@@ -334,28 +332,9 @@ class EmpiricalState(nn.Module):
             return ((self.network.constant[0] - FIRST_CONSTANT) / error) ** 2 / self.size
         return self.bias_k.new_zeros(())
 
-    def pull(self):
-        """Strengths of the concentration's own cost, as they are in this epoch."""
-        low = self.false_ice_error()
-        outside = 0.0 if self.config.bounded else 2 / self.config.sea_ice_error**2 / self.size
-        return outside, 2 / low**2 / self.size if low else 0.0
-
-    def false_ice_error(self):
-        """Error of a little ice in this epoch, None where it costs nothing."""
-        errors = [error for first, error in self.config.false_ice_error if first <= self.epoch]
-        return errors[-1] if errors else None
-
-    def sea_ice_cost(self, sea_ice):
-        """What each concentration costs by itself, in units of its error."""
-        cost = ((sea_ice - sea_ice.clamp(0, 1)) / self.config.sea_ice_error) ** 2
-        error = self.false_ice_error()
-        if error:
-            hump = HUMP_TOP * HUMP_SIDE - HUMP_SLOPE * (HUMP_TOP - sea_ice) ** 2
-            low = torch.where(sea_ice < HUMP_END - HUMP_SIDE, hump, (HUMP_END - sea_ice) ** 2)
-            low = torch.where(sea_ice <= HUMP_SIDE, sea_ice**2, low)
-            inside = (sea_ice > 0) & (sea_ice < HUMP_END)
-            cost = cost + torch.where(inside, low, 0.0) / error**2
-        return cost
+    def penalty_strengths(self):
+        """Strengths of the penalty of a concentration in this epoch, divided as the cost is."""
+        return penalty.strengths(self.config, self.epoch, self.size)
 
     def map_costs(self):
         """Costs of the maps, over every cell, and a diagnostic.
@@ -368,7 +347,8 @@ class EmpiricalState(nn.Module):
             published.
         """
         sea_ice = self.cells("sea_ice")[:, 0]
-        cost = self.sea_ice_cost(sea_ice).sum()
+        strengths = penalty.strengths(self.config, self.epoch)
+        cost = penalty.cost(sea_ice, strengths).sum()
         present = sea_ice.reshape(-1, self.points)[self.lags :] > ICE_PRESENT
         warm = 4 * present * (self.skin_temperature_map.T - WARM_K).clip(0)
         return {"sea_ice": cost / self.size, "skin_temperature": warm.mean() / self.size}

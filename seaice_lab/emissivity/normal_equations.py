@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from seaice_lab.emissivity import physics
+from seaice_lab.emissivity import penalty, physics
 from seaice_lab.emissivity.model import PUBLISHED_BATCH
 from seaice_lab.emissivity.networks import FIRST_CONSTANT
 from seaice_lab.emissivity.observations import (
@@ -19,7 +19,6 @@ from seaice_lab.emissivity.observations import (
     TRANSMITTANCE,
     UPWELLING,
 )
-from seaice_lab.emissivity.penalty import STILL, move_sea_ice
 from seaice_lab.emissivity.sensors import ICE, OCEAN
 
 CHUNK = 5_000  # observations handled together
@@ -31,7 +30,6 @@ FIRST_GUESS_ERROR = 0.15
 FIRST_GUESS_ERROR_OF_LINEAR = 0.05
 WEIGHT_ERROR = 5.0  # of the network's weights around 0: holds directions that nothing determines
 SPREAD = 0.05  # of a linear network's emissivities with a property: root of the sum of squares
-FLAT = 1e-3  # share of the mean curvature that damps weights whose own curvature is small
 
 
 class State(NamedTuple):
@@ -184,7 +182,8 @@ class Problem:
         normal.slope[:, 1:] -= self.background * state.properties
         of_cell = self.background * (state.properties**2).sum(1)
         cost = normal.cost + of_cell.reshape(-1, self.points).sum(0)
-        cost += self.model.sea_ice_cost(state.sea_ice).sum(0)
+        strengths = penalty.strengths(self.model.config, self.model.epoch)
+        cost += penalty.cost(state.sea_ice, strengths).sum(0)
         if self.hold:
             cost += self.hold * ((state.sea_ice - self.first_guess) ** 2).sum(0)
         return normal._replace(cost=cost)
@@ -353,47 +352,3 @@ class Problem:
         if limit is not None:
             by_weight[:, -1, :of_wind] = limit[:, None] * of_network[:, model.anchor]
         return cell, residual, by_state, by_weight
-
-    def step(self, state, normal, damping):
-        """The state after a step.
-
-        ``damping`` (point,) is the share of each curvature that is added to it.
-        """
-        days, points = len(state.properties) // self.points, self.points
-        damped = damping.repeat(days)[:, None] * normal.curvature.diagonal(dim1=1, dim2=2)
-        whole = normal.curvature + torch.diag_embed(damped + STILL)
-        slope, weights = normal.slope, state.weights
-        move = None
-        if normal.cross is not None:
-            curvature, lean, _ = self.background_of_weights(weights)
-            solved = torch.linalg.inv(whole) @ torch.cat([normal.cross, slope[..., None]], 2)
-            flat = normal.cross.flatten(0, 1).double()
-            of_weights = normal.of_weights + torch.diag(curvature.double())
-            size = of_weights.diagonal()
-            of_weights += torch.diag(damping[0] * (size + size.mean() * FLAT))
-            of_weights -= flat.T @ solved[..., :-1].flatten(0, 1).double()
-            right = normal.slope_of_weights + lean - flat.T @ solved[..., -1].flatten().double()
-            move = torch.linalg.solve(of_weights, right).to(weights.dtype)
-            weights = weights + move
-            slope = slope - normal.cross @ move
-        # what is left for the concentration when the properties follow it
-        side = whole[:, 1:, 0]
-        follow = torch.linalg.inv(whole[:, 1:, 1:]) @ torch.stack([side, slope[:, 1:]], 2)
-        curvature = (whole[:, 0, 0] - (side * follow[..., 0]).sum(1)).reshape(days, points)
-        lean = (slope[:, 0] - (side * follow[..., 1]).sum(1)).reshape(days, points)
-        sea_ice = move_sea_ice(
-            self.model, state.sea_ice, curvature, lean, self.first_guess, self.hold
-        )
-        change = self.mixture(sea_ice - state.sea_ice)
-        of_properties = follow[..., 1] - change * follow[..., 0]
-        if move is None:  # taken whether the cost falls or not, and therefore held short
-            of_properties = of_properties.clip(-1, 1)
-        own = state.own
-        if own.shape[1]:
-            of_cell = torch.cat([change, of_properties], 1)
-            cell = self.index[:, 1].long() * points + self.index[:, 0].long()
-            change = normal.own - (normal.own_by_cell @ of_cell[cell][..., None])[..., 0]
-            if move is not None:
-                change = change - normal.own_by_weight @ move
-            own = own + change.clip(-1, 1)
-        return State(sea_ice, state.properties + of_properties, own, weights)

@@ -1,85 +1,187 @@
-"""Concentrations where the departures, linearised, and their own cost together are cheapest.
+"""The penalty of a concentration: what a value costs by itself, whatever the observations say.
 
-The cost of a concentration by itself (bounds, and the hump of a little ice) has corners and bends
-in both directions, but it is quadratic on pieces, and so it is minimised exactly.
+Concentrations beyond 0 and 1 cost the square of their distance from that range. Version 2 adds a
+hump between 0 and 0.3, highest at 0.15, so that a cell has either no ice or a clear amount of it
+(Geer 2024, section 2). The penalty is smooth to its first derivative and quadratic on pieces. Adam
+on a CPU needs its gradient as compiled scalar code (:func:`gradient`); everything else follows from
+the pieces.
 """
 
+from typing import NamedTuple
+
 import torch
+from numba import njit
 
-from seaice_lab.emissivity.lazy_adam import HUMP_END, HUMP_SLOPE, HUMP_TOP
-from seaice_lab.emissivity.model import HUMP_SIDE
+HUMP_END, HUMP_TOP, HUMP_SLOPE = 0.3, 0.15, 0.2
+# The rising parabola s^2 meets the hump's cap, which bends down with HUMP_SLOPE, where both have
+# the same slope: s = HUMP_SLOPE (HUMP_TOP - s). The falling side mirrors the rising one.
+HUMP_SIDE = HUMP_SLOPE * HUMP_TOP / (1 + HUMP_SLOPE)
+SHAPE = (0.0, 1.0, HUMP_END, HUMP_TOP, HUMP_SLOPE)
+LOWEST, HIGHEST = -1.0, 2.0  # concentrations that the minimiser considers
 
-LARGEST_MOVE = 0.4  # of a concentration in one step
-STILL = 1e-4  # curvature that keeps a cell in place which nothing determines
-SWEEPS = 12
 
+class Strengths(NamedTuple):
+    """Second derivatives of the penalty, as of a spring.
 
-def move_sea_ice(model, sea_ice, curvature, lean, first_guess, hold):
-    """Concentrations that minimise the quadratic model of the data plus their own cost.
-
-    Days are tied by the mixture at the observation; every second day is minimised exactly with
-    the others held, in turns. ``curvature`` and ``lean`` (step, point) are those of the
-    concentration at the observation.
+    Attributes
+    ----------
+    outside : float
+        Below 0 and above 1; 0 if concentrations are kept between them.
+    hump : float
+        Between 0 and 0.3; 0 without a hump.
     """
-    weights, lags = model.lag_weights.tolist(), model.lags
-    days = len(curvature)
-    curvature = curvature.clip(0)
-    own, right = torch.full_like(sea_ice, STILL), STILL * sea_ice
-    for lag, weight in enumerate(weights):
-        there = slice(lags - lag, lags - lag + days)
-        own[there] += weight**2 * curvature
-        right[there] += weight * lean
-    beside = weights[0] * weights[1] * curvature if lags else None
 
-    def others(x):
-        """What the days before and after contribute to the slope of a day."""
-        total = torch.zeros_like(x)
-        if lags:
-            total[1:] += beside * x[:-1]
-            total[:-1] += beside * x[1:]
-        return total
+    outside: float
+    hump: float
 
-    right = right + (own - STILL) * sea_ice + others(sea_ice)
-    if hold:
-        own, right = own + hold, right + hold * first_guess
-    new = sea_ice.clone()
-    for _ in range(SWEEPS if lags else 1):
-        for first in range(1 + lags):
-            slope = right - others(new)
-            half = slice(first, None, 1 + lags)
-            best = cheapest(model, own[half], slope[half])
-            new[half] = new[half] + (best - new[half]).clip(-LARGEST_MOVE, LARGEST_MOVE)
-    return new
+    @property
+    def bounded(self):
+        """Whether concentrations are kept between 0 and 1 instead of paying for leaving them."""
+        return self.outside == 0
 
 
-def cheapest(model, curvature, slope):
-    """Minimum over s of curvature s^2 - 2 slope s plus the cost of a concentration s.
+class Piece(NamedTuple):
+    """An interval on which the penalty is ``curvature / 2 (s - centre)^2 + constant``."""
 
-    That cost is quadratic on pieces: the minimum of each piece is a candidate.
+    start: float
+    end: float
+    curvature: float
+    centre: float
+    constant: float
+
+
+def strengths(config, epoch, size=1):
+    """Strengths of the penalty in an epoch.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        Gives the errors: a distance of one error costs 1.
+    epoch : float
+        The error of the hump may change with the epoch.
+    size : int
+        Number of observations by which the cost is divided.
+
+    Returns
+    -------
+    Strengths
     """
-    config = model.config
-    error, weight = model.false_ice_error(), 1 / config.sea_ice_error**2
-    # (from, to, quadratic, linear) of the cost q s^2 - 2 l s on each piece
-    pieces = [(0.0, 1.0, 0.0, 0.0)]
-    if error:
-        low = 1 / error**2
-        pieces = [
-            (0.0, HUMP_SIDE, low, 0.0),
-            (HUMP_SIDE, HUMP_END - HUMP_SIDE, -low * HUMP_SLOPE, -low * HUMP_SLOPE * HUMP_TOP),
-            (HUMP_END - HUMP_SIDE, HUMP_END, low, low * HUMP_END),
-            (HUMP_END, 1.0, 0.0, 0.0),
+    hump_errors = [error for first, error in config.false_ice_error if first <= epoch]
+    outside = 0.0 if config.bounded else 2 / config.sea_ice_error**2 / size
+    return Strengths(outside, 2 / hump_errors[-1] ** 2 / size if hump_errors else 0.0)
+
+
+def pieces(strengths):
+    """The quadratic pieces of the penalty.
+
+    Parameters
+    ----------
+    strengths : Strengths
+
+    Returns
+    -------
+    list of Piece
+        In ascending order, between 0 and 1 only if the concentrations are bounded.
+    """
+    outside, hump = strengths
+    inside = [Piece(0.0, 1.0, 0.0, 0.0, 0.0)]
+    if hump:
+        cap_end = HUMP_END - HUMP_SIDE
+        inside = [
+            Piece(0.0, HUMP_SIDE, hump, 0.0, 0.0),
+            Piece(
+                HUMP_SIDE, cap_end, -hump * HUMP_SLOPE, HUMP_TOP, hump / 2 * HUMP_TOP * HUMP_SIDE
+            ),
+            Piece(cap_end, HUMP_END, hump, HUMP_END, 0.0),
+            Piece(HUMP_END, 1.0, 0.0, 0.0, 0.0),
         ]
-    if not config.bounded:
-        pieces += [(-1.0, 0.0, weight, 0.0), (1.0, 2.0, weight, weight)]
-    best = cost = None
-    for low, high, quadratic, linear in pieces:
-        whole = curvature + quadratic
-        flat = (slope + linear) / torch.where(whole > 0, whole, 1.0)
-        # a piece that bends downwards is cheapest at one of its ends, which its neighbours have
-        candidate = torch.where(whole > 0, flat, low).clamp(low, high)
-        price = curvature * candidate**2 - 2 * slope * candidate
-        price = price + model.sea_ice_cost(candidate)
-        better = price < cost if cost is not None else torch.ones_like(price, dtype=torch.bool)
-        best = torch.where(better, candidate, best) if best is not None else candidate
-        cost = torch.where(better, price, cost) if cost is not None else price
+    if strengths.bounded:
+        return inside
+    below = Piece(LOWEST, 0.0, outside, 0.0, 0.0)
+    return [below, *inside, Piece(1.0, HIGHEST, outside, 1.0, 0.0)]
+
+
+def cost(sea_ice, strengths):
+    """Penalty of each concentration.
+
+    Parameters
+    ----------
+    sea_ice : Tensor
+        Concentrations, any shape.
+    strengths : Strengths
+
+    Returns
+    -------
+    Tensor
+        Of the same shape.
+    """
+    # the first piece also serves what is below it, the last one what is above it
+    first, *others = pieces(strengths)
+    total = _value(first, sea_ice)
+    for piece in others:
+        total = torch.where(sea_ice > piece.start, _value(piece, sea_ice), total)
+    return total
+
+
+def _value(piece, sea_ice):
+    return piece.curvature / 2 * (sea_ice - piece.centre) ** 2 + piece.constant
+
+
+@njit(cache=True, error_model="numpy", fastmath={"contract"})
+def gradient(value, strengths, shape=SHAPE):
+    """Derivative of the penalty at one concentration, for compiled code.
+
+    Parameters
+    ----------
+    value : float
+    strengths : tuple of (outside, hump)
+        As in Strengths.
+    shape : tuple of float
+        SHAPE in the precision of ``value``, so that single precision stays single.
+
+    Returns
+    -------
+    float
+    """
+    outside, hump = strengths
+    zero, one, hump_end, hump_top, hump_slope = shape
+    # the rising side, the cap and the falling side: the middle one of three straight lines
+    slope = max(min(value, hump_slope * (hump_top - value)), value - hump_end)
+    # without branches, so that cells can be computed side by side
+    result = outside * (value - min(max(value, zero), one))
+    return result + hump * (slope if (value > zero) & (value < hump_end) else zero)
+
+
+def minimise(curvature, rhs, strengths):
+    """Minimum over s of ``curvature s^2 - 2 rhs s`` plus the penalty of s.
+
+    The sum is quadratic on each piece of the penalty, so that the minimum of each piece is a
+    candidate, and the cheapest candidate is exact.
+
+    Parameters
+    ----------
+    curvature, rhs : Tensor
+        Of the quadratic cost that the observations add, in each cell.
+    strengths : Strengths
+
+    Returns
+    -------
+    Tensor
+        Concentration of each cell, of the same shape.
+    """
+    best = lowest_cost = None
+    for piece in pieces(strengths):
+        # the sum is total s^2 - 2 right s + constant on this piece
+        total = curvature + piece.curvature / 2
+        right = rhs + piece.curvature / 2 * piece.centre
+        vertex = right / torch.where(total > 0, total, 1.0)
+        # a piece that bends down has its minimum at an end, which its neighbour has as well
+        candidate = torch.where(total > 0, vertex, piece.start).clamp(piece.start, piece.end)
+        cost_there = curvature * candidate**2 - 2 * rhs * candidate + _value(piece, candidate)
+        if best is None:
+            best, lowest_cost = candidate, cost_there
+        else:
+            better = cost_there < lowest_cost
+            best = torch.where(better, candidate, best)
+            lowest_cost = torch.where(better, cost_there, lowest_cost)
     return best

@@ -6,11 +6,10 @@ import torch
 from published import batch, build, observations
 
 from seaice_lab.emissivity import infer, normal_equations
-from seaice_lab.emissivity.gauss_newton import COLUMNS, SolveConfig, solve
+from seaice_lab.emissivity.gauss_newton import COLUMNS, SolveConfig, solve, solve_concentration
 from seaice_lab.emissivity.model import EmpiricalState
 from seaice_lab.emissivity.networks import FrequencyEmissivity, LinearEmissivity
 from seaice_lab.emissivity.normal_equations import Problem, State
-from seaice_lab.emissivity.penalty import cheapest, move_sea_ice
 from seaice_lab.errors import InputError
 
 
@@ -142,25 +141,13 @@ def test_months_hold_what_their_observations_see(case, month, tmp_path, monkeypa
     assert few.points == 1 and 0 < len(few.index) == len(start.own) < len(index)
 
 
-def test_the_cheapest_concentration_is_the_cheapest_of_all(tmp_path):
-    _, model, problem, _ = make_problem("v2_imagers", tmp_path)
-    rng = torch.Generator().manual_seed(1)
-    curvature = 10 ** (6 * torch.rand(200, generator=rng))
-    centre = 1.6 * torch.rand(200, generator=rng) - 0.3
-    found = cheapest(model, curvature, curvature * centre)
-    every = torch.linspace(-0.4, 1.4, 20_001)
-    price = curvature[:, None] * (every - centre[:, None]) ** 2 + model.sea_ice_cost(every)
-    ours = curvature * (found - centre) ** 2 + model.sea_ice_cost(found)
-    assert (ours <= price.min(1).values + 1e-6).all()
-
-
 def test_days_tied_by_the_mixture_are_solved_as_a_dense_system(tmp_path):
     _, model, problem, state = make_problem("v1_linear", tmp_path)
     rng = torch.Generator().manual_seed(1)
     state = state._replace(sea_ice=torch.full_like(state.sea_ice, 0.5))
     shape = (model.days, model.points)
     curvature, lean = 1 + torch.rand(shape, generator=rng), torch.randn(shape, generator=rng) / 20
-    moved = move_sea_ice(model, state.sea_ice, curvature, lean, None, 0.0)
+    moved = solve_concentration(problem, state.sea_ice, curvature, lean)
     mixture = torch.zeros(model.days, model.days + 1)
     for day in range(model.days):
         mixture[day, day + 1], mixture[day, day] = 0.6, 0.4

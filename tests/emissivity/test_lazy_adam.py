@@ -4,14 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from seaice_lab.emissivity.lazy_adam import (
-    HUMP_END,
-    HUMP_SLOPE,
-    HUMP_TOP,
-    Clock,
-    ReplayedMap,
-    penalty_gradient,
-)
+from seaice_lab.emissivity.lazy_adam import Clock, ReplayedMap
+from seaice_lab.emissivity.penalty import HUMP_END, HUMP_SLOPE, HUMP_TOP
 
 CELLS = 300
 
@@ -92,16 +86,3 @@ def test_single_precision_stays_at_rounding():
                       [(rows, grads.astype("float32")) for rows, grads in visits],
                       1e-3, (0.5, 0.3))  # fmt: skip
     np.testing.assert_allclose(single, dense(values, visits, 1e-3, 0.5, 0.3), atol=2e-6)
-
-
-def test_the_gradient_of_the_penalty_is_that_of_the_cost(tmp_path):
-    from published import build, observations
-
-    model = build("v2_imagers", observations("v2_imagers", tmp_path), replayed=False)
-    outside, low = model.pull()
-    values = torch.linspace(-0.1, 1.1, len(model.sea_ice))[:, None]
-    with torch.no_grad():
-        model.sea_ice.copy_(values)
-    model.map_costs()["sea_ice"].backward()
-    ours = [penalty_gradient(float(value), outside, low) for value in values]
-    np.testing.assert_allclose(ours, model.sea_ice.grad[:, 0], rtol=1e-4, atol=1e-6)

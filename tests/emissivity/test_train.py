@@ -361,6 +361,7 @@ def test_wrong_words_on_the_command_line(ice, tmp_path):
 
 
 def test_the_cost_of_a_little_ice_changes_with_the_epoch(ice, tmp_path):
+    from seaice_lab.emissivity import penalty
     from seaice_lab.emissivity.model import ModelConfig
     from seaice_lab.emissivity.observations import prepare
 
@@ -368,7 +369,11 @@ def test_the_cost_of_a_little_ice_changes_with_the_epoch(ice, tmp_path):
     model = EmpiricalState(ModelConfig(version=2, false_ice_error=((0, 0.02), (3, 0.002))), seen)
     value = torch.tensor([0.15])
     peak = 0.15 * 0.025 / 0.02**2
-    assert model.sea_ice_cost(value).item() == pytest.approx(peak)
+    assert penalty.cost(
+        value, penalty.strengths(model.config, model.epoch)
+    ).item() == pytest.approx(peak)
     model.epoch = 3
-    assert model.sea_ice_cost(value).item() == pytest.approx(100 * peak)
-    assert model.pull()[1] == pytest.approx(2 / 0.002**2 / seen.size)
+    assert penalty.cost(
+        value, penalty.strengths(model.config, model.epoch)
+    ).item() == pytest.approx(100 * peak)
+    assert model.penalty_strengths().hump == pytest.approx(2 / 0.002**2 / seen.size)
