@@ -17,8 +17,8 @@ from seaice_lab import grid, names
 from seaice_lab.diagnostics import scores
 from seaice_lab.errors import InputError
 from seaice_lab.figures import rasters
-from seaice_lab.surrogate import references
 from seaice_lab.surrogate.evaluation import open_forecast, truth_for, verification_positions
+from seaice_lab.surrogate.references import make_references
 from seaice_lab.surrogate.store import open_store
 
 START_BYTES = 128e6  # a reference forecast of one start is kept whole up to this size
@@ -155,12 +155,12 @@ def _climatic(truth, variable):
         raise InputError(
             f"a climatology of a grid this large takes {size / 1e9:.1f} GB and is not made here"
         )
-    return references.references(CLIMATIC, store(truth), variable)
+    return make_references(CLIMATIC, store(truth), variable)
 
 
 @lru_cache(maxsize=4)
 def _other_reference(name, truth, variable):
-    return references.reference(name, store(truth), variable)
+    return make_references([name], store(truth), variable)[name]
 
 
 def reference_frame(name, of, truth, variable, start, step):

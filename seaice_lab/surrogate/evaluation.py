@@ -1,6 +1,6 @@
 """Evaluation: a forecast and reference forecasts against the truth of the prepared store.
 
-Every reference stands on the same footing as the surrogate: same start dates, same lead times,
+The surrogate and the references are compared on equal terms: same start dates, same lead times,
 same ocean cells, same scores.
 """
 
@@ -15,11 +15,8 @@ from seaice_lab.diagnostics.bootstrap import confidence
 from seaice_lab.diagnostics.regions import arctic_regions, scores_by_region
 from seaice_lab.diagnostics.smoothing import effective_resolution
 from seaice_lab.errors import InputError
-from seaice_lab.surrogate.references import REFERENCES
-from seaice_lab.surrogate.references import references as make_references
+from seaice_lab.surrogate.references import REFERENCES, make_references
 from seaice_lab.surrogate.store import open_store
-
-BLOCK_BYTES = 256e6  # of forecast frames held at once
 
 
 def open_forecast(path, dask=True):
@@ -30,23 +27,28 @@ def open_forecast(path, dask=True):
     path : str or Path
         A run folder, or the ``forecast.zarr`` in it.
     dask : bool
-        Without, single frames are read fastest.
+        Use dask arrays. False is faster for reading single fields.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``<variable>(init_time, [member,] lead_time, y, x)`` for each predicted variable.
 
     Raises
     ------
     InputError
-        If it is missing, half-written or damaged.
+        If the forecast is missing, incomplete or damaged.
     """
     path = Path(path)
     path = path if path.suffix == ".zarr" else path / "forecast.zarr"
     if not path.exists():
-        half = path.with_name(path.name + ".partial").exists()
-        state = "is only half written" if half else "does not exist"
+        partial = path.with_name(path.name + ".partial").exists()
+        state = "is incomplete" if partial else "does not exist"
         raise InputError(f"{path}: {state}; run `seaice-lab forecast {path.parent}`")
     try:
-        return xr.open_zarr(path, consolidated=False, decode_timedelta=True,
-                            chunks="auto" if dask else None)  # fmt: skip
-    except Exception as error:  # zarr raises many kinds for damaged metadata
+        chunks = "auto" if dask else None
+        return xr.open_zarr(path, consolidated=False, decode_timedelta=True, chunks=chunks)
+    except Exception as error:  # zarr raises many kinds of exceptions for damaged metadata
         raise InputError(
             f"{path}: cannot be read ({type(error).__name__}: {error}); remove it and run "
             f"`seaice-lab forecast {path.parent}` again"
@@ -59,14 +61,19 @@ def truth_for(forecast, store):
     Parameters
     ----------
     forecast : xarray.DataArray (init_time, lead_time, y, x)
-        From :func:`open_forecast`; its ``position`` and ``lead_time`` say what to read.
+        A few starts of a forecast from :func:`open_forecast`, with its coordinate ``position``.
     store : xarray.Dataset
-        The prepared store it was started from.
+        Prepared store from which the forecast was started.
 
     Returns
     -------
-    xarray.DataArray
-        Like the forecast, in memory: take a few starts at a time.
+    xarray.DataArray (init_time, lead_time, y, x)
+        In memory.
+
+    Raises
+    ------
+    InputError
+        If the store lacks one of the valid times.
     """
     position = verification_positions(forecast, store)
     frames, inverse = np.unique(position, return_inverse=True)
@@ -75,23 +82,39 @@ def truth_for(forecast, store):
 
 
 def verification_positions(forecast, store):
-    """Position on the store's time axis of every valid time, ndarray of int (init, lead)."""
+    """Position of every valid time of a forecast on the time axis of a store.
+
+    Parameters
+    ----------
+    forecast : xarray.DataArray (init_time, lead_time, y, x)
+    store : xarray.Dataset
+        Prepared store from which the forecast was started.
+
+    Returns
+    -------
+    ndarray of int (init_time, lead_time)
+
+    Raises
+    ------
+    InputError
+        If the store lacks one of the valid times.
+    """
     times = store.time.values
     step = np.median(np.diff(times))
-    ahead = np.rint(forecast.lead_time.values / step).astype(int)
-    position = forecast.position.values[:, None] + ahead
-    fits = position < len(times)
-    fits[fits] = times[position[fits]] == forecast.valid_time.values[fits]
-    if not fits.all():
-        missing = np.datetime_as_string(forecast.valid_time.values[~fits][0], unit="m")
+    steps_ahead = np.rint(forecast.lead_time.values / step).astype(int)
+    position = forecast.position.values[:, None] + steps_ahead
+    matches = position < len(times)
+    matches[matches] = times[position[matches]] == forecast.valid_time.values[matches]
+    if not matches.all():
+        missing = np.datetime_as_string(forecast.valid_time.values[~matches][0], unit="m")
         raise InputError(
-            f"{forecast.name}: the store holds no truth at {missing}; evaluate with the store "
-            "that the forecast was started from"
+            f"{forecast.name}: the store has no truth at {missing}; evaluate with the store "
+            "from which the forecast was started"
         )
     return position
 
 
-def evaluate(run, references=None, variable=None, show=True):
+def evaluate(run, references=None, variable=None, block_bytes=256e6, show=True):
     """Score the forecast of a run and reference forecasts; write scores and spectra.
 
     Parameters
@@ -99,128 +122,166 @@ def evaluate(run, references=None, variable=None, show=True):
     run : str or Path
         Run folder with a forecast.
     references : sequence of str, optional
-        Reference forecasts to score beside it (:mod:`seaice_lab.surrogate.references`); by default
-        all of them, free drift where the store has a wind.
+        Names of the reference forecasts (:mod:`seaice_lab.surrogate.references`) to score on the
+        same starts. All of them by default, free drift only if the store has wind.
     variable : str, optional
-        Of the forecast; the first one by default.
+        Variable of the forecast; the first one by default.
+    block_bytes : float
+        Size of the forecast fields that are in memory at once. The scores do not depend on it.
     show : bool
         Show progress.
 
     Returns
     -------
     table : xarray.Dataset
-        Scores over the ocean, weighted by cell area, by ``source`` ("forecast" and the
-        references) and lead time, with bootstrap intervals over starts; ``skill`` is the share of
-        persistence's RMSE that a source takes away; ``rmse_by_region`` and ``bias_by_region``
-        stand for the named regions of the grid. Of an ensemble the mean is scored, and
-        ``crps`` and ``spread`` (lead time) are added. Written to ``scores.nc``.
+        Scores over the ocean, weighted by cell area, by ``source`` ("forecast" and the references)
+        and lead time, with bootstrap intervals over starts. ``skill`` is one minus the ratio of the
+        RMSE to that of persistence. ``rmse_by_region`` and ``bias_by_region`` are the scores in the
+        named regions of the grid. For an ensemble the ensemble mean is scored, and ``crps`` and
+        ``spread`` (lead time) are added. Written to ``scores.nc``.
     spectrum : xarray.Dataset
         ``power(source, lead_time, wavenumber)``, the mean over starts, and its exponent ``slope``
-        (source, lead_time) for source "truth", "forecast" and "error" (forecast minus truth);
-        ``resolution(lead_time)``, the wavelength under which the forecast holds less than half of
-        the truth's power. Written to ``spectra.nc``.
+        (source, lead_time) for the sources "truth", "forecast" and "error" (forecast minus truth);
+        ``resolution(lead_time)``, the wavelength below which the forecast has less than half of the
+        power of the truth. Written to ``spectra.nc``.
 
     Raises
     ------
     InputError
-        If the forecast is missing, the store is not the one it was started from, or a variable or
-        reference is unknown.
+        If the forecast is missing, the store is not the one from which it was started, or a
+        variable or reference is unknown.
     """
     run = Path(run)
     dataset = open_forecast(run)
     store = open_store(dataset.attrs["store"])
-    variable = variable or next(iter(dataset.data_vars))
-    if variable not in dataset.data_vars:
-        raise InputError(
-            f"{run}: forecasts {', '.join(dataset.data_vars)}, not {variable!r}; choose one of them"
-        )
-    forecast = dataset[variable]
-    ocean = forecast.ocean
+    forecast = _choose_variable(dataset, variable, run)
+    if references is None:
+        has_wind = {"u10", "v10"} <= set(store.data_vars)
+        references = [name for name in REFERENCES if has_wind or name != "free_drift"]
+    makers = make_references(references, store, forecast.name)
     area = xr.DataArray(
         grid.cell_area(forecast.latitude, forecast.longitude),
         dims=("y", "x"),
         attrs={"units": "m2"},
     )
-    dx_m = float(np.sqrt(area.where(ocean).mean()))
-    if references is None:
-        windless = not {"u10", "v10"} <= set(store.data_vars)
-        references = [name for name in REFERENCES if not (name == "free_drift" and windless)]
-    makers = make_references(references, store, variable)
-    length = int(max(BLOCK_BYTES // (4 * forecast[0].size), 1))
-    scored, powers, of_ensembles, of_regions = [], [], [], []
-    compared = ["forecast", *[name for name in makers if name == "persistence"]]
-    regions = {
-        name: region
-        for name, region in arctic_regions(forecast.latitude, forecast.longitude).items()
-        if (ocean & region).any()
-    }
-    ensemble = "member" in forecast.dims
-    firsts = range(0, forecast.sizes["init_time"], length)
-    bar = progress.bar(len(firsts), f"evaluate {run.name}", "block", show=show)
-    for first in firsts:
-        block = _loaded(forecast.isel(init_time=slice(first, first + length)), run)
-        single = block.mean("member", keep_attrs=True) if ensemble else block
-        truth = truth_for(single, store)
-        made = {"forecast": single} | {name: make(single) for name, make in makers.items()}
-        climatology = made.get("climatology")
-        of_sources = [
-            score_tables.scores_by_start(one, truth, ocean, area, climatology)
-            for one in made.values()
-        ]
-        scored.append(xr.concat(of_sources, xr.Variable("source", list(made))))
-        if regions:
-            parts = [scores_by_region(made[name], truth, ocean, regions, area) for name in compared]
-            of_regions.append(xr.concat(parts, xr.Variable("source", compared)))
-        if ensemble:
-            of_ensembles.append(ensembles.ensemble_scores_by_start(block, truth, ocean, area))
-        fields = xr.concat(
-            [truth, block, block - truth], dim="source", coords="minimal", compat="override"
-        )
-        power = spectra.power_spectrum(fields, ocean, dx_m)
-        powers.append(power.mean("member", keep_attrs=True) if ensemble else power)
-        bar.update()
-    bar.close()
-    by_start = xr.concat(scored, dim="init_time")
-    if ensemble:
-        by_start = by_start.merge(xr.concat(of_ensembles, dim="init_time"))
-    table = score_tables.pool_starts(by_start)
-    if "persistence" in makers:
-        table["skill"] = scores.skill(table.rmse, table.rmse.sel(source="persistence", drop=True))
-        table["skill"].attrs = {"long_name": "Skill against persistence", "units": "1"}
-    if regions:
-        regional = score_tables.pool_starts(xr.concat(of_regions, dim="init_time"))
-        for name in ("rmse", "bias"):
-            table[f"{name}_by_region"] = regional[name].assign_attrs(table[name].attrs)
-    count = by_start.sizes["init_time"]
-    if count > 1:
-        table = table.merge(confidence(by_start, block=_alike(by_start.init_time)))
+    starts_per_block = int(max(block_bytes // (4 * forecast[0].size), 1))
+    firsts = range(0, forecast.sizes["init_time"], starts_per_block)
+    scores_of_blocks, power_of_blocks = [], []
+    with progress.bar(len(firsts), f"evaluate {run.name}", "block", show=show) as bar:
+        for first in firsts:
+            block = _load(forecast.isel(init_time=slice(first, first + starts_per_block)), run)
+            truth = truth_for(_ensemble_mean(block), store)
+            scores_of_blocks.append(_score_block(block, truth, makers, area))
+            power_of_blocks.append(_power_of_block(block, truth, area))
+            bar.update()
+    table = _join_scores(scores_of_blocks)
+    spectrum = _join_spectra(power_of_blocks)
     _write(table, run, "scores", dataset)
-    power = xr.concat(powers, dim="init_time").mean("init_time", keep_attrs=True)
-    power = power.assign_coords(source=["truth", "forecast", "error"])
-    try:
-        spectrum = spectra.spectral_exponent(power).assign(power=power)
-    except InputError as reason:  # a grid too small for an exponent still has scores
-        print(f"no spectral exponent: {reason}")
-        unknown = xr.full_like(power.isel(wavenumber=0, drop=True), np.nan).rename(None)
-        spectrum = xr.Dataset({"slope": unknown, "power": power})
-    spectrum["resolution"] = effective_resolution(
-        power.sel(source="forecast", drop=True), power.sel(source="truth", drop=True)
-    )
-    spectrum.attrs["comment"] = power.attrs["comment"]
     _write(spectrum, run, "spectra", dataset)
     return table, spectrum
 
 
-def _alike(init_time):
-    """How many successive starts lie within five days, the life of a weather system."""
-    gap = np.median(np.diff(init_time.values)) / np.timedelta64(5, "D")
+def _choose_variable(dataset, variable, run):
+    """The forecast of a variable (the first one if None)."""
+    variable = variable or next(iter(dataset.data_vars))
+    if variable not in dataset.data_vars:
+        raise InputError(
+            f"{run}: forecasts {', '.join(dataset.data_vars)}, not {variable!r}; choose one of them"
+        )
+    return dataset[variable]
+
+
+def _ensemble_mean(forecast):
+    return forecast.mean("member", keep_attrs=True) if "member" in forecast.dims else forecast
+
+
+def _score_block(forecast, truth, makers, area):
+    """Scores of each start in a block: over the ocean, and by region if the grid has regions.
+
+    Returns
+    -------
+    dict of str to Dataset
+        "ocean" (source, init_time, lead_time), "regions" (source, region, init_time, lead_time).
+    """
+    ocean = truth.ocean
+    single = _ensemble_mean(forecast)
+    forecasts = {"forecast": single} | {name: make(single) for name, make in makers.items()}
+    climatology = forecasts.get("climatology")
+    by_source = [
+        score_tables.scores_by_start(values, truth, ocean, area, climatology)
+        for values in forecasts.values()
+    ]
+    result = {"ocean": xr.concat(by_source, xr.Variable("source", list(forecasts)))}
+    if "member" in forecast.dims:
+        ensemble = ensembles.ensemble_scores_by_start(forecast, truth, ocean, area)
+        result["ocean"] = result["ocean"].merge(ensemble)
+    regions = {
+        name: region
+        for name, region in arctic_regions(truth.latitude, truth.longitude).items()
+        if (ocean & region).any()
+    }
+    if regions:
+        sources = [name for name in forecasts if name in ("forecast", "persistence")]
+        by_source = [
+            scores_by_region(forecasts[name], truth, ocean, regions, area) for name in sources
+        ]
+        result["regions"] = xr.concat(by_source, xr.Variable("source", sources))
+    return result
+
+
+def _power_of_block(forecast, truth, area):
+    """Power spectra of truth, forecast and error of each start in a block, mean over members."""
+    fields = xr.concat(
+        [truth, forecast, forecast - truth], dim="source", coords="minimal", compat="override"
+    ).assign_coords(source=["truth", "forecast", "error"])
+    dx_m = float(np.sqrt(area.where(truth.ocean).mean()))
+    return _ensemble_mean(spectra.power_spectrum(fields, truth.ocean, dx_m))
+
+
+def _join_scores(blocks):
+    """The score table of all starts from the scores of the blocks."""
+    by_start = xr.concat([block["ocean"] for block in blocks], dim="init_time")
+    table = score_tables.pool_starts(by_start)
+    if "persistence" in table.source:
+        table["skill"] = scores.skill(table.rmse, table.rmse.sel(source="persistence", drop=True))
+        table["skill"].attrs = {"long_name": "Skill against persistence", "units": "1"}
+    if "regions" in blocks[0]:
+        by_region = xr.concat([block["regions"] for block in blocks], dim="init_time")
+        by_region = score_tables.pool_starts(by_region)
+        for name in ("rmse", "bias"):
+            table[f"{name}_by_region"] = by_region[name].assign_attrs(table[name].attrs)
+    if by_start.sizes["init_time"] > 1:
+        correlated = _starts_within_days(by_start.init_time)
+        table = table.merge(confidence(by_start, block=correlated))
+    return table
+
+
+def _join_spectra(blocks):
+    """Mean spectrum of all starts, its exponent, and the effective resolution of the forecast."""
+    power = xr.concat(blocks, dim="init_time").mean("init_time", keep_attrs=True)
+    try:
+        spectrum = spectra.spectral_exponent(power).assign(power=power)
+    except InputError as reason:  # a grid too small for an exponent still has scores
+        print(f"no spectral exponent: {reason}")
+        missing = xr.full_like(power.isel(wavenumber=0, drop=True), np.nan).rename(None)
+        spectrum = xr.Dataset({"slope": missing, "power": power})
+    spectrum["resolution"] = effective_resolution(
+        power.sel(source="forecast", drop=True), power.sel(source="truth", drop=True)
+    )
+    spectrum.attrs["comment"] = power.attrs["comment"]
+    return spectrum
+
+
+def _starts_within_days(init_time, days=5):
+    """Number of successive starts within some days; five are the lifetime of a weather system."""
+    gap = np.median(np.diff(init_time.values)) / np.timedelta64(days, "D")
     return int(np.clip(1 / max(gap, 1e-9), 1, max(len(init_time) // 2, 1)))
 
 
-def _loaded(block, run):
+def _load(block, run):
     try:
         return block.load()
-    except Exception as error:  # each codec raises its own kind for a damaged chunk
+    except Exception as error:  # each codec raises its own exception for a damaged chunk
         raise InputError(
             f"{run}/forecast.zarr: cannot be read ({type(error).__name__}: {error}); it is "
             f"damaged, remove it and run `seaice-lab forecast {run}` again"
@@ -228,6 +289,7 @@ def _loaded(block, run):
 
 
 def _write(result, run, name, dataset):
+    """Write a result to ``<name>.nc`` with the metadata of the forecast dataset."""
     result = result.drop_vars(set(result.coords) - set(result.dims) - {"wavelength"})
     if "source" in result.coords:
         result["source"].attrs = {"long_name": "What was scored"}
@@ -242,12 +304,16 @@ def _write(result, run, name, dataset):
 
 
 def read_evaluation(run):
-    """Scores and spectra of a run as :func:`evaluate` wrote them.
+    """Scores and spectra of a run, as written by :func:`evaluate`.
+
+    Returns
+    -------
+    table, spectrum : xarray.Dataset
 
     Raises
     ------
     InputError
-        If one is missing or unreadable.
+        If one of the files is missing or cannot be read.
     """
     results = []
     for name in ("scores.nc", "spectra.nc"):
@@ -262,31 +328,34 @@ def read_evaluation(run):
 
 
 def report(table, spectrum):
-    """The scores and exponents as a text table, one line a lead time (at most twelve)."""
+    """The scores and exponents as a text table.
+
+    Parameters
+    ----------
+    table, spectrum : xarray.Dataset
+        From :func:`evaluate`.
+
+    Returns
+    -------
+    str
+        One line for each lead time (at most twelve).
+    """
     days = table.lead_time.values / np.timedelta64(1, "D")
-    steps = np.unique(np.linspace(0, len(days) - 1, min(len(days), 12)).round().astype(int))
-    units = table.rmse.attrs["units"]
-    others = [str(name) for name in table.source.values if name != "forecast"]
+    leads = np.unique(np.linspace(0, len(days) - 1, min(len(days), 12)).round().astype(int))
+    references = [str(name) for name in table.source.values if name != "forecast"]
+    heads = {name: f"{name.replace('_', ' '):>{len(name) + 3}s}" for name in references}
     lines = [
-        f"scores over the ocean, {table.sizes['init_time']} start dates; RMSE and bias in {units}, "
-        "then the ratio to the RMSE of each reference (below 1: better)",
-        "".join(
-            f"{head:>{width}s}"
-            for head, width in [("days", 7), ("RMSE", 9), ("bias", 9)]
-            + [(name.replace("_", " "), len(name) + 3) for name in others]
-            + [("exponent", 11), ("truth's", 9)]
-        ),
+        f"scores over the ocean, {table.sizes['init_time']} start dates; RMSE and bias in "
+        f"{table.rmse.attrs['units']}, then the ratio to the RMSE of each reference (below 1: "
+        "better)",
+        f"{'days':>7s}{'RMSE':>9s}{'bias':>9s}{''.join(heads.values())}   exponent  truth's",
     ]
-    for step in steps:
-        row = table.isel(lead_time=step)
+    for lead in leads:
+        row, slope = table.isel(lead_time=lead), spectrum.slope.isel(lead_time=lead)
         ours = row.sel(source="forecast")
-        slope = spectrum.slope.isel(lead_time=step)
-        ratios = [float(ours.rmse / row.rmse.sel(source=name)) for name in others]
-        lines.append(
-            f"{days[step]:7.1f}{float(ours.rmse):9.4f}{float(ours.bias):+9.4f}"
-            + "".join(
-                f"{ratio:{len(name) + 3}.3f}" for name, ratio in zip(others, ratios, strict=True)
-            )
-            + f"{float(slope.sel(source='forecast')):11.2f}{float(slope.sel(source='truth')):9.2f}"
-        )
+        line = f"{days[lead]:7.1f}{float(ours.rmse):9.4f}{float(ours.bias):+9.4f}"
+        for name, head in heads.items():
+            line += f"{float(ours.rmse / row.rmse.sel(source=name)):{len(head)}.3f}"
+        line += f"{float(slope.sel(source='forecast')):11.2f}"
+        lines.append(line + f"{float(slope.sel(source='truth')):9.2f}")
     return "\n".join(lines)

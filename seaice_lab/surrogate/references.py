@@ -1,12 +1,13 @@
-"""Reference forecasts: what a surrogate has to beat, from the same starts, on the same grid.
+"""Reference forecasts: simple forecasts that a surrogate must beat, on the same starts and grid.
 
-``references(names, store, variable)`` learns what there is to learn from the training split and
-gives functions that make each reference forecast beside any block of forecasts.
+:func:`make_references` learns from the training split and returns one function for each name,
+which makes the reference for any block of a forecast.
 
-- **persistence**: nothing changes.
-- **climatology**: the mean of the training split on that day of the year.
-- **damped_persistence**: climatology plus today's anomaly, damped as the training split damps it.
-- **free_drift**: the ice moves with the wind and nothing else happens.
+- **persistence**: the initial state does not change.
+- **climatology**: the mean of the training split on the same day of the year.
+- **damped_persistence**: climatology plus the initial anomaly, which decays as in the training
+  split.
+- **free_drift**: the ice moves with the wind, and nothing else changes.
 """
 
 import numpy as np
@@ -18,8 +19,8 @@ from seaice_lab.synthetic.sea_ice import advect
 
 DAYS = 366
 SMOOTHING_DAYS = 15.0  # standard deviation of the smoothing of the climatology
-BLOCK = 32  # frames read together
-PAIRS = 64  # that tell the damping of anomalies: they change slowly, so that few are enough
+BLOCK_FRAMES = 32  # frames read at once
+DAMPING_PAIRS = 64  # pairs of frames for the damping of anomalies, which varies slowly
 
 # Ice drifts with about 2 % of the wind at 10 m, 25 degrees to its right in the northern hemisphere
 # (Lepparanta 2011, The Drift of Sea Ice, section 6.1).
@@ -27,21 +28,22 @@ WIND_FACTOR = 0.02
 TURNING_DEG = 25.0
 
 
-def references(names, store, variable):
+def make_references(names, store, variable):
     """Prepare reference forecasts.
 
     Parameters
     ----------
     names : sequence of "persistence", "climatology", "damped_persistence" or "free_drift"
     store : xarray.Dataset
-        Prepared store that the forecasts were started from.
+        Prepared store from which the forecasts were started.
     variable : str
 
     Returns
     -------
     dict of str to callable
-        By name, ``make(forecast)``: the reference like ``forecast``, a DataArray (init_time,
-        lead_time, y, x) from :func:`~seaice_lab.surrogate.evaluation.open_forecast`; take a few
+        By name a function ``make(forecast)`` that returns the reference for a forecast, both
+        DataArray (init_time, lead_time, y, x) as in
+        :func:`~seaice_lab.surrogate.evaluation.open_forecast`. The result is in memory: pass a few
         starts at a time.
 
     Raises
@@ -54,18 +56,37 @@ def references(names, store, variable):
             raise InputError(
                 f"unknown reference {name!r}; the known ones are {', '.join(REFERENCES)}"
             )
-    with_mean = {"climatology", "damped_persistence"} & set(names)
-    mean = daily_climatology(store, variable) if with_mean else None
-    return {name: REFERENCES[name](store, variable, mean) for name in names}
+    needs_mean = {"climatology", "damped_persistence"} & set(names)
+    daily_mean = daily_climatology(store, variable) if needs_mean else None
+    return {name: REFERENCES[name](store, variable, daily_mean) for name in names}
 
 
-def reference(name, store, variable):
-    """One of :func:`references`."""
-    return references([name], store, variable)[name]
+def reference_for(name, forecast, store):
+    """A reference forecast for every start and lead time of a forecast.
+
+    Parameters
+    ----------
+    name : "persistence", "climatology", "damped_persistence" or "free_drift"
+    forecast : xarray.DataArray (init_time, lead_time, y, x)
+        A few starts of a forecast.
+    store : xarray.Dataset
+        Prepared store from which the forecast was started.
+
+    Returns
+    -------
+    xarray.DataArray (init_time, lead_time, y, x)
+        In memory.
+
+    Raises
+    ------
+    InputError
+        If the name is unknown, the training split is empty, or the store has no wind.
+    """
+    return make_references([name], store, forecast.name)[name](forecast)
 
 
-def persistence(store, variable, _):
-    """The state at the start, held through all lead times."""
+def _persistence(store, variable, _):
+    """The initial state at all lead times."""
 
     def make(forecast):
         initial = store[variable].isel(time=forecast.position.values).values
@@ -74,41 +95,40 @@ def persistence(store, variable, _):
     return make
 
 
-def climatology(store, variable, mean):
+def _climatology(store, variable, daily_mean):
     """The smoothed mean of the training split on the day of the year of the valid time."""
 
     def make(forecast):
-        return forecast.copy(data=mean[day_of_year(forecast.valid_time)])
+        return forecast.copy(data=daily_mean[_day_of_year(forecast.valid_time)])
 
     return make
 
 
-def damped_persistence(store, variable, mean):
-    """Climatology plus the anomaly at the start times its regression on lead time.
+def _damped_persistence(store, variable, daily_mean):
+    """Climatology plus the initial anomaly times its regression coefficient at the lead time.
 
-    x(t + lead) = c(t + lead) + r(lead) (x(t) - c(t)), with r(lead) = sum a(t) a(t + lead) / sum
-    a(t)^2 over the ocean and all pairs of the training split, within uninterrupted pieces.
+    x(t + lead) = c(t + lead) + r(lead) (x(t) - c(t)), with r(lead) from :func:`damping`.
     """
-    known = {}
+    damping_of = {}
 
     def make(forecast):
         leads_h = tuple(forecast.lead_time.values / np.timedelta64(1, "h"))
-        if leads_h not in known:
-            known[leads_h] = damping(store, variable, mean, leads_h)
+        if leads_h not in damping_of:
+            damping_of[leads_h] = damping(store, variable, daily_mean, leads_h).astype("float32")
         initial = store[variable].isel(time=forecast.position.values).values
-        anomaly = initial - mean[day_of_year(forecast.init_time)]
-        damped = known[leads_h].astype("float32")[None, :, None, None] * anomaly[:, None]
-        return forecast.copy(data=mean[day_of_year(forecast.valid_time)] + damped)
+        anomaly = initial - daily_mean[_day_of_year(forecast.init_time)]
+        damped = damping_of[leads_h][None, :, None, None] * anomaly[:, None]
+        return forecast.copy(data=daily_mean[_day_of_year(forecast.valid_time)] + damped)
 
     return make
 
 
-def free_drift(store, variable, _):
-    """The initial field carried by the drift of ice that meets no resistance.
+def _free_drift(store, variable, _):
+    """The initial field, transported by the drift of ice without internal stress.
 
-    The drift is a fixed part of the wind at 10 m, turned to its right (to its left in the southern
-    hemisphere); the field is carried conservatively, and nothing passes a coast. Between records
-    the wind is that of the earlier one.
+    The drift is a fixed fraction of the wind at 10 m, turned to the right of the wind (to the left
+    in the southern hemisphere). The transport is conservative, and nothing passes a coast. Between
+    two records the wind is that of the earlier one.
     """
     for name in ("u10", "v10"):
         if name not in store:
@@ -117,62 +137,87 @@ def free_drift(store, variable, _):
                 f"found {', '.join(store.data_vars)}; prepare the store with u10 and v10"
             )
     ocean = store.ocean.values
-    latitude, longitude = store.latitude.values, store.longitude.values
-    area = grid.cell_area(latitude, longitude)
-    width, height = grid.cell_sides(latitude, longitude)
-    along_x, along_y = _faces(height, -1), _faces(width, -2)
-    open_x, open_y = ocean[:, 1:] & ocean[:, :-1], ocean[1:] & ocean[:-1]
-    clockwise = np.where(grid.is_right_handed(latitude, longitude), 1, -1) * np.sign(latitude)
-    turn = np.radians(TURNING_DEG) * clockwise
-    cosine, sine = WIND_FACTOR * np.cos(turn), WIND_FACTOR * np.sin(turn)
-    record_s = _record_seconds(store)
+    record_s = float(np.median(np.diff(store.time.values)) / np.timedelta64(1, "s"))
+    drift = _drift_with_wind(store)
 
     def make(forecast):
         position = forecast.position.values
         lead_s = forecast.lead_time.values / np.timedelta64(1, "s")
         state = np.where(ocean, store[variable].isel(time=position).values, 0.0)
         result = np.empty(forecast.shape, "float32")
-        reached = 0.0
-        for index, until in enumerate(lead_s):
-            while reached < until - 1:
-                record = position + int(reached // record_s)
-                # a lead time may end between two records
-                step_s = min(record_s - reached % record_s, until - reached)
-                u, v = (
-                    np.where(ocean, store[name].isel(time=record).values, 0.0)
-                    for name in ("u10", "v10")
-                )
-                sweep_x = _faces(cosine * u + sine * v, -1) * open_x * along_x * step_s
-                sweep_y = _faces(cosine * v - sine * u, -2) * open_y * along_y * step_s
-                most = max(np.abs(sweep_x).max(), np.abs(sweep_y).max()) / area[ocean].min()
-                parts = max(int(np.ceil(most / 0.5)), 1)
-                for _ in range(parts):
-                    state = advect(state, sweep_x / parts, area, axis=-1)
-                    state = advect(state, sweep_y / parts, area, axis=-2)
-                reached += step_s
+        time_s = 0.0
+        for index, end_s in enumerate(lead_s):
+            while time_s < end_s - 1:
+                record = position + int(time_s // record_s)
+                # A lead time may end between two records.
+                step_s = min(record_s - time_s % record_s, end_s - time_s)
+                state = drift(state, record, step_s)
+                time_s += step_s
             result[:, index] = np.where(ocean, state, np.nan)
         return forecast.copy(data=result)
 
     return make
 
 
+def _drift_with_wind(store):
+    """A function that moves fields (start, y, x) with the wind at records, for some seconds."""
+    ocean = store.ocean.values
+    latitude, longitude = store.latitude.values, store.longitude.values
+    area = grid.cell_area(latitude, longitude)
+    width, height = grid.cell_sides(latitude, longitude)
+    length_x, length_y = _at_faces(height, -1), _at_faces(width, -2)
+    open_x, open_y = ocean[:, 1:] & ocean[:, :-1], ocean[1:] & ocean[:-1]
+    clockwise = np.where(grid.is_right_handed(latitude, longitude), 1, -1) * np.sign(latitude)
+    turning = np.radians(TURNING_DEG) * clockwise
+    cosine, sine = WIND_FACTOR * np.cos(turning), WIND_FACTOR * np.sin(turning)
+
+    def drift(state, record, seconds):
+        u, v = (
+            np.where(ocean, store[name].isel(time=record).values, 0.0) for name in ("u10", "v10")
+        )
+        # Area that the ice sweeps across each face between two ocean cells: velocity times length
+        # of the face times time.
+        swept_x = _at_faces(cosine * u + sine * v, -1) * open_x * length_x * seconds
+        swept_y = _at_faces(cosine * v - sine * u, -2) * open_y * length_y * seconds
+        # Substeps in which no more than half a cell is emptied through a face.
+        largest = max(np.abs(swept_x).max(), np.abs(swept_y).max()) / area[ocean].min()
+        substeps = max(int(np.ceil(largest / 0.5)), 1)
+        for _ in range(substeps):
+            state = advect(state, swept_x / substeps, area, axis=-1)
+            state = advect(state, swept_y / substeps, area, axis=-2)
+        return state
+
+    return drift
+
+
 REFERENCES = {
-    "persistence": persistence,
-    "climatology": climatology,
-    "damped_persistence": damped_persistence,
-    "free_drift": free_drift,
+    "persistence": _persistence,
+    "climatology": _climatology,
+    "damped_persistence": _damped_persistence,
+    "free_drift": _free_drift,
 }
 
 
 def daily_climatology(store, variable):
-    """Mean of the training split by day of the year, smoothed around the circle of the year.
+    """Mean of the training split by day of the year, smoothed periodically over the year.
 
-    Weights fall with the distance in days as a Gaussian of 15 days, so that a day which the
-    training split lacks takes the mean of the nearest days that it has.
+    The weights decrease with the distance in days as a Gaussian with a standard deviation of 15
+    days. A day that is missing in the training split therefore has the mean of the nearest days.
+
+    Parameters
+    ----------
+    store : xarray.Dataset
+        Prepared store.
+    variable : str
 
     Returns
     -------
     ndarray (366, y, x), float32
+
+    Raises
+    ------
+    InputError
+        If the training split is empty.
     """
     positions = in_split(store, "train")
     if not len(positions):
@@ -180,57 +225,67 @@ def daily_climatology(store, variable):
             f"climatology of {variable}: the training split of the store is empty; prepare it with "
             "a training period"
         )
-    shape = store.ocean.shape
-    total, count = np.zeros((DAYS, *shape), "float32"), np.zeros(DAYS)
-    for first in range(0, len(positions), BLOCK):
-        block = store[variable].isel(time=positions[first : first + BLOCK])
-        days = day_of_year(block.time)
+    total, count = np.zeros((DAYS, *store.ocean.shape), "float32"), np.zeros(DAYS)
+    for first in range(0, len(positions), BLOCK_FRAMES):
+        block = store[variable].isel(time=positions[first : first + BLOCK_FRAMES])
+        days = _day_of_year(block.time)
         np.add.at(total, days, block.values)
         np.add.at(count, days, 1)
-    apart = np.abs(np.arange(DAYS)[:, None] - np.arange(DAYS))
-    exponent = -0.5 * (np.minimum(apart, DAYS - apart) / SMOOTHING_DAYS) ** 2
+    # Distance in days between any two days, along the shorter way around the year.
+    distance = np.abs(np.arange(DAYS)[:, None] - np.arange(DAYS))
+    exponent = -0.5 * (np.minimum(distance, DAYS - distance) / SMOOTHING_DAYS) ** 2
+    # Subtracting the largest exponent keeps the weights of distant days from vanishing, if only
+    # distant days have data.
     exponent[:, count == 0] = -np.inf
     weights = np.exp(exponent - exponent.max(1, keepdims=True)) * (count > 0)
     weights /= (weights * count).sum(1, keepdims=True)
     return np.tensordot(weights.astype("float32"), total, 1)
 
 
-def damping(store, variable, mean, leads_h):
-    """Regression of the anomaly on the anomaly ``leads_h`` hours before, over the ocean.
+def damping(store, variable, daily_mean, leads_h):
+    """Regression of the anomaly on the anomaly ``leads_h`` hours earlier, over the ocean.
+
+    r(lead) = sum a(t) a(t + lead) / sum a(t)^2 over ocean cells and pairs of times of the training
+    split, each pair within one uninterrupted period.
+
+    Parameters
+    ----------
+    store : xarray.Dataset
+        Prepared store.
+    variable : str
+    daily_mean : ndarray (366, y, x)
+        From :func:`daily_climatology`.
+    leads_h : sequence of float
+        Lead times, hours.
 
     Returns
     -------
     ndarray (lead,)
-        NaN for leads longer than every uninterrupted piece of the training split.
+        NaN for leads longer than every uninterrupted period of the training split.
     """
     ocean = store.ocean.values
-    result = np.empty(len(leads_h))
+    result = np.full(len(leads_h), np.nan)
     for index, lead in enumerate(leads_h):
         try:
-            pairs = locate(store, [float(lead)], "train")
+            positions = locate(store, [float(lead)], "train")
         except InputError:
-            result[index] = np.nan
             continue
-        every = -(-len(pairs[0.0]) // PAIRS)
-        now, later = (
+        every = -(-len(positions[0.0]) // DAMPING_PAIRS)
+        earlier, later = (
             store[variable].isel(time=at).values[:, ocean]
-            - mean[day_of_year(store.time[at])][:, ocean]
-            for at in (pairs[0.0][::every], pairs[float(lead)][::every])
+            - daily_mean[_day_of_year(store.time[at])][:, ocean]
+            for at in (positions[0.0][::every], positions[float(lead)][::every])
         )
-        result[index] = np.vdot(now, later) / np.vdot(now, now)
+        result[index] = np.vdot(earlier, later) / np.vdot(earlier, earlier)
     return result
 
 
-def day_of_year(time):
+def _day_of_year(time):
     """Day of the year of a labelled array of dates, from 0."""
     return time.dt.dayofyear.values - 1
 
 
-def _faces(field, axis):
+def _at_faces(field, axis):
     """Mean of neighbouring cells along an axis."""
     field = np.swapaxes(field, axis, -1)
     return np.swapaxes((field[..., 1:] + field[..., :-1]) / 2, axis, -1)
-
-
-def _record_seconds(store):
-    return float(np.median(np.diff(store.time.values)) / np.timedelta64(1, "s"))

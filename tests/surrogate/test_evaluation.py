@@ -1,5 +1,7 @@
 """Evaluation: truth and persistence at the right times, scores and spectra on disk."""
 
+import shutil
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -8,7 +10,6 @@ from conftest import change
 from seaice_lab import grid, runs
 from seaice_lab.diagnostics import ensembles, scores
 from seaice_lab.errors import InputError
-from seaice_lab.surrogate import evaluation
 from seaice_lab.surrogate.assemble import PrepareConfig
 from seaice_lab.surrogate.evaluation import (
     evaluate,
@@ -29,10 +30,12 @@ from seaice_lab.training import FitConfig
 @pytest.fixture
 def run(store, tmp_path):
     """A surrogate with a forecast of four steps."""
+    return trained_and_forecast(store, tmp_path / "runs" / "a")
+
+
+def trained_and_forecast(store, run):
     fit = FitConfig(epochs=1, batch_size=8, learning_rate=1e-3)
-    run = train(
-        TrainConfig(store=str(store), width=4, fit=fit), tmp_path / "runs" / "a", show=False
-    )
+    train(TrainConfig(store=str(store), width=4, fit=fit), run, show=False)
     forecast(run, steps=4, show=False)
     return run
 
@@ -73,11 +76,10 @@ def test_scores_are_those_computed_by_hand_and_are_written(run, store):
     assert runs.state_of(run) == "evaluated"
 
 
-def test_scores_do_not_depend_on_the_block_length(run, monkeypatch):
-    whole, spectrum = evaluate(run, show=False)
-    monkeypatch.setattr(evaluation, "BLOCK_BYTES", 1)
-    blocks, spectrum_of_blocks = evaluate(run, show=False)
-    np.testing.assert_allclose(blocks.rmse, whole.rmse, rtol=1e-12)
+def test_scores_do_not_depend_on_the_block_length(run):
+    together, spectrum = evaluate(run, show=False)
+    blocks, spectrum_of_blocks = evaluate(run, block_bytes=1, show=False)
+    np.testing.assert_allclose(blocks.rmse, together.rmse, rtol=1e-12)
     np.testing.assert_allclose(spectrum_of_blocks.slope, spectrum.slope, rtol=1e-9)
 
 
@@ -110,17 +112,19 @@ def test_an_ensemble_is_scored_by_its_mean_its_crps_and_its_spread(run):
     assert set(spectrum.source.values) == {"truth", "forecast", "error"}
 
 
-def test_a_grid_too_small_for_an_exponent_is_scored_all_the_same(run, monkeypatch, capsys):
-    monkeypatch.setattr(evaluation.spectra, "FEWEST_FITTED", 100)
+def test_a_grid_too_small_for_an_exponent_is_scored_all_the_same(waves, tmp_path, capsys):
+    crop = PrepareConfig(state="waves", crop=(8, 16, 8, 16))
+    store = prepare(crop, tmp_path / "small.zarr", show=False)
+    run = trained_and_forecast(store, tmp_path / "runs" / "small")
     table, spectrum = evaluate(run, show=False)
     assert "no spectral exponent: wavelengths of" in capsys.readouterr().out
     assert np.isnan(spectrum.slope).all() and np.isfinite(spectrum.power).all()
     assert len(report(*read_evaluation(run)).splitlines()) == 2 + 4
 
 
-def test_a_store_without_wind_is_scored_without_free_drift(run, monkeypatch):
-    whole = open_store(open_forecast(run).attrs["store"])
-    monkeypatch.setattr(evaluation, "open_store", lambda _: whole.drop_vars(["u10", "v10"]))
+def test_a_store_without_wind_is_scored_without_free_drift(run, store):
+    for name in ("u10", "v10"):
+        shutil.rmtree(store / name)
     table, _ = evaluate(run, show=False)
     assert "free_drift" not in table.source.values and "climatology" in table.source.values
 
@@ -135,7 +139,7 @@ def test_an_unknown_reference_or_variable_is_refused(run):
 def test_evaluating_against_a_store_with_other_times_is_refused(run, store, waves):
     change(waves / "test_1.nc", lambda d: d.assign_coords(time=d.time + np.timedelta64(3, "h")))
     prepare(PrepareConfig(state="waves"), store, show=False)
-    with pytest.raises(InputError, match="holds no truth at 2010-01-01T12:00"):
+    with pytest.raises(InputError, match="has no truth at 2010-01-01T12:00"):
         evaluate(run, show=False)
 
 

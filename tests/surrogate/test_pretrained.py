@@ -11,7 +11,7 @@ from seaice_lab.surrogate.evaluation import open_forecast, truth_for
 from seaice_lab.surrogate.forecast import forecast
 from seaice_lab.surrogate.model import TrainConfig
 from seaice_lab.surrogate.prepare import prepare
-from seaice_lab.surrogate.references import reference
+from seaice_lab.surrogate.references import reference_for
 from seaice_lab.surrogate.store import open_store
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +34,7 @@ def test_it_beats_persistence_on_the_test_run(tmp_path, monkeypatch):
     found = open_forecast(
         forecast(RUN, 4, every=15, path=tmp_path / "f.zarr", show=False)
     ).sit.load()
-    truth, still = truth_for(found, store), reference("persistence", store, "sit")(found)
+    truth, still = truth_for(found, store), reference_for("persistence", found, store)
     ocean = found.ocean.values
     area = grid.cell_area(store.latitude.values, store.longitude.values)[ocean]
 
