@@ -9,7 +9,7 @@ from dashboards.products import as_netcdf
 from dashboards.runs import losses
 from seaice_lab.emissivity.ice_types import ICE_TYPE_LABELS, ice_types
 from seaice_lab.errors import InputError
-from seaice_lab.figures import charts, maps, rasters
+from seaice_lab.figures import charts, linked_maps, maps, rasters
 from seaice_lab.figures.curves import COLOURS
 from seaice_lab.names import ICE_EDGE_CONCENTRATION
 
@@ -95,17 +95,17 @@ class EmissivityView:
         if sensors:
             self.sensor.value = self.address.one("sensor", sensors, sensors[0])
         self.settling = False
-        self.scene = charts.scene(self.raster)
-        ice, wide = charts.colours("cmo.ice", (0, 1)), self.wide.value or 0.5
-        self.contrast = charts.colours(maps.DIFFERENCE_MAP, (-wide, wide))
+        self.scene = linked_maps.scene(self.raster)
+        ice, wide = linked_maps.colour_scale("cmo.ice", (0, 1)), self.wide.value or 0.5
+        self.contrast = linked_maps.colour_scale(maps.DIFFERENCE_MAP, (-wide, wide))
         scales = {"Estimate": ice}
         if self.data.has_first_guess:
             scales |= {"First guess": ice, "Estimate \N{MINUS SIGN} first guess": self.contrast}
-        index = charts.colours(maps.DIFFERENCE_MAP, (-2, 2))
+        index = linked_maps.colour_scale(maps.DIFFERENCE_MAP, (-2, 2))
         scales |= {f"Property {k + 1}": index for k in range(self.data.properties)}
         self.sources, drawn = {}, []
         for title, scale in scales.items():
-            figure, self.sources[title] = charts.polar_map(self.scene, scale, title, "")
+            figure, self.sources[title] = linked_maps.polar_map(self.scene, scale, title, "")
             figure.on_event(Tap, self.tap)
             drawn.append(bare(figure))
         bars = [(ice, "Sea-ice concentration (1)"), (index, "Empirical property (1)")]
@@ -117,7 +117,9 @@ class EmissivityView:
         cost = [] if history is None or not len(history) else [bare(losses(history))]
         self.main[:] = [
             self.note,
-            pn.Row(*(bare(charts.colour_bar(*bar)) for bar in bars), sizing_mode="stretch_width"),
+            pn.Row(
+                *(bare(linked_maps.colour_bar(*bar)) for bar in bars), sizing_mode="stretch_width"
+            ),
             cards(drawn, 200),
             pn.Spacer(height=12),
             cards(
@@ -172,7 +174,7 @@ class EmissivityView:
         spot = np.argwhere(self.raster.source == self.point)
         if len(spot):
             x, y = self.raster.x[spot[0, 1]], self.raster.y[spot[0, 0]]
-            self.scene.chosen.data = {"x": [x], "y": [y]}
+            self.scene.selected.data = {"x": [x], "y": [y]}
         latitude, longitude = self.data.latitude[self.point], self.data.longitude[self.point]
         title = f"{latitude:.2f}°N {abs(longitude):.2f}°{'W' if longitude < 0 else 'E'}"
         ice = float(self.fields["concentration"][self.point])
@@ -181,29 +183,29 @@ class EmissivityView:
     def spectrum(self, title):
         """Emissivity against frequency; published types of ice beside it."""
         values = self.fields["emissivity"][self.point]
-        series, colour, dashed = {}, {}, []
+        series = {}
         pairs = (("vertical", "v", COLOURS[1]), ("horizontal", "h", COLOURS[2]))
         for name, letter, shade in pairs:
             here = np.array([channel.endswith(letter) for channel in self.data.channels])
             order = np.argsort(self.data.frequency_ghz[here])
-            series[name] = (self.data.frequency_ghz[here][order], values[here][order])
-            colour[name] = shade
+            series[name] = charts.Curve(
+                self.data.frequency_ghz[here][order], values[here][order], shade, points=True
+            )
         published = ice_types().sel(frequency=slice(max(self.data.frequency_ghz)))
         for (kind, label), grey in zip(ICE_TYPE_LABELS.items(), ("#333333", "#777777", "#aaaaaa"),
                                        strict=True):  # fmt: skip
             for letter in "VH":
                 key = label if letter == "V" else f"{label}, horizontal"
                 emissivity = published.sel(type=kind, polarisation=letter)
-                series[key] = (emissivity.frequency.values, emissivity.values)
-                colour[key] = grey
-                dashed.append(key)
-        known = [name for name in series if len(series[name][0])]
+                series[key] = charts.Curve(
+                    emissivity.frequency.values, emissivity.values, grey,
+                    dashed=True, points=True, listed=letter == "V",
+                )  # fmt: skip
         drawn = charts.curves(
-            {name: series[name] for name in known}, "Frequency (GHz)", "Emissivity (1)", title,
-            colour, dashed, logarithmic="x", points=True, columns=3,
-            unlisted=[name for name in dashed if name.endswith(", horizontal")],
+            {name: curve for name, curve in series.items() if len(curve.x)},
+            "Frequency (GHz)", "Emissivity (1)", title, logarithmic="x", columns=3,
         )  # fmt: skip
-        charts.ticks_at(drawn, FREQUENCIES, [str(value) for value in FREQUENCIES])
+        charts.label_ticks(drawn, FREQUENCIES, [str(value) for value in FREQUENCIES])
         return drawn
 
     def draw_departures(self):
@@ -248,6 +250,6 @@ def departures(table, sensor):
     for score, title in (("bias", "Mean"), ("std", "Standard deviation")):
         series = {f"{str(stage).capitalize()} training": rows[score].sel(stage=stage).values
                   for stage in rows.stage.values}  # fmt: skip
-        drawn.append(charts.dots(series, channels, "Observed minus simulated (K)",
+        drawn.append(charts.category_points(series, channels, "Observed minus simulated (K)",
                                  f"{title} of the departures, {sensor}", colour))  # fmt: skip
     return drawn

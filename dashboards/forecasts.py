@@ -11,8 +11,7 @@ from dashboards.downloads import as_fields, as_figure
 from dashboards.layout import bare, cards, controls, notice, remark, several, tell
 from seaice_lab import names
 from seaice_lab.errors import InputError
-from seaice_lab.figures import charts, maps, rasters
-from seaice_lab.figures.curves import COLOURS
+from seaice_lab.figures import charts, linked_maps, maps, rasters
 from seaice_lab.surrogate.references import REFERENCES
 
 DAY = np.timedelta64(1, "D")
@@ -152,7 +151,7 @@ class ForecastView:
             self.address.put(cell=None)
         if raster is not self.raster:
             self.raster, self.window = raster, self.address.numbers("view", 4)
-            self.scene = charts.scene(raster, self.window)
+            self.scene = linked_maps.scene(raster, self.window)
         low, high = known.colour_range or (0.0, 1.0)
         self.settling = True
         low, high = self.address.number("low", low), self.address.number("high", high)
@@ -161,8 +160,10 @@ class ForecastView:
         self.wide.value = wide if wide > 0 else self.usual_difference()
         self.settling = False
         label = long_name(variable)
-        self.scale = charts.colours(known.colour_map, (self.low.value, self.high.value))
-        self.contrast = charts.colours(maps.DIFFERENCE_MAP, (-self.wide.value, self.wide.value))
+        self.scale = linked_maps.colour_scale(known.colour_map, (self.low.value, self.high.value))
+        self.contrast = linked_maps.colour_scale(
+            maps.DIFFERENCE_MAP, (-self.wide.value, self.wide.value)
+        )
         self.sources, self.notes = {}, {}
         truth = self.map_of((TRUE,), TRUTH, self.scale)
         self.probe = pn.Column(sizing_mode="stretch_width", min_height=250)
@@ -175,8 +176,8 @@ class ForecastView:
                 sizing_mode="stretch_width",
             ))  # fmt: skip
         bars = pn.Row(
-            bare(charts.colour_bar(self.scale, f"{label} ({known.units})")),
-            bare(charts.colour_bar(self.contrast, f"Difference from truth ({known.units})")),
+            bare(linked_maps.colour_bar(self.scale, f"{label} ({known.units})")),
+            bare(linked_maps.colour_bar(self.contrast, f"Difference from truth ({known.units})")),
             sizing_mode="stretch_width",
         )  # fmt: skip
         self.main[:] = [bars, cards(shown, 250)]
@@ -206,7 +207,7 @@ class ForecastView:
     def map_of(self, key, title, scale):
         """A linked map of a source or of the difference of two; a line says why it is empty."""
         units = names.variable(self.variable.value).units
-        drawn, source = charts.polar_map(self.scene, scale, title, units)
+        drawn, source = linked_maps.polar_map(self.scene, scale, title, units)
         drawn.on_event(Tap, self.tap)
         drawn.on_event(RangesUpdate, self.zoom)
         self.sources[key] = source
@@ -283,7 +284,7 @@ class ForecastView:
         cell = self.raster.source[row, column]
         if cell >= 0:
             self.cell = int(cell)
-            self.scene.chosen.data = {"x": [self.raster.x[column]], "y": [self.raster.y[row]]}
+            self.scene.selected.data = {"x": [self.raster.x[column]], "y": [self.raster.y[row]]}
             self.draw_probe()
             self.remember()
 
@@ -304,7 +305,7 @@ class ForecastView:
         row, column = np.unravel_index(self.cell, dataset.ocean.shape)
         spot = np.argwhere(self.raster.source == self.cell)
         if len(spot):
-            self.scene.chosen.data = {
+            self.scene.selected.data = {
                 "x": [self.raster.x[spot[0, 1]]],
                 "y": [self.raster.y[spot[0, 0]]],
             }
@@ -316,13 +317,13 @@ class ForecastView:
                 values, leads = self.through_time(source, variable, start, row, column)
             except InputError:
                 continue  # the map beside it says why
-            series[self.title(source)] = (leads / DAY, values)
+            series[self.title(source)] = charts.Curve(leads / DAY, values)
         latitude, longitude = (float(dataset[c].values[row, column])
                                for c in ("latitude", "longitude"))  # fmt: skip
         title = f"{latitude:.2f}°N {abs(longitude):.2f}°{'W' if longitude < 0 else 'E'}"
         drawn = charts.curves(
             series, "Lead time (days)", f"{long_name(variable)} ({known.units})",
-            title, height=290, colour=dict(zip(series, COLOURS, strict=False)), columns=2,
+            title, height=290, columns=2,
         )  # fmt: skip
         self.now = Span(location=float(self.at()[2] / DAY), dimension="height",
                         line_color="#888888", line_dash="dotted")  # fmt: skip

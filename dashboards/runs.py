@@ -141,19 +141,19 @@ def notice_of(row):
 def losses(history):
     """Training and validation loss by epoch, or the cost by stage of the solver."""
     if "cost" in history:
-        series = {"Cost": (range(1, len(history) + 1), history["cost"])}
+        values = {"Cost": (range(1, len(history) + 1), history["cost"])}
         x_label, y_label = "Step of the solver", "Cost (an observation)"
     else:
-        series = {
+        values = {
             label: (history["epoch"], history[column])
             for label, column in (("Training", "train_loss"), ("Validation", "validation_loss"))
             if column in history and history[column].notna().any()
         }
         x_label, y_label = "Epoch", "Loss (normalised)"
-    values = [v for _, ys in series.values() for v in ys if v > 0]
-    steep = bool(values) and max(values) > LOG_FROM * min(values)
-    colour = dict(zip(series, COLOURS[1:], strict=False))
-    return charts.curves(
-        series, x_label, y_label, "Loss", colour, points=len(history) < 20,
-        logarithmic="y" if steep else "",
-    )  # fmt: skip
+    positive = [value for _, losses in values.values() for value in losses if value > 0]
+    steep = bool(positive) and max(positive) > LOG_FROM * min(positive)
+    series = {
+        label: charts.Curve(*points, colour, points=len(history) < 20)
+        for (label, points), colour in zip(values.items(), COLOURS[1:], strict=False)
+    }
+    return charts.curves(series, x_label, y_label, "Loss", logarithmic="y" if steep else "")

@@ -102,11 +102,6 @@ def axis_label(table, name):
     return f"{table[name].attrs['long_name']} ({scaled(table[name])[1]})"
 
 
-def dashed(sources):
-    """Labels of references."""
-    return [label for label, (_, source) in sources.items() if source != "forecast"]
-
-
 def by_lead(sources, name):
     """The score against lead time, with its interval over the starts."""
     series = {}
@@ -114,13 +109,20 @@ def by_lead(sources, name):
         row = table.sel(source=source)
         band = [scaled(row[f"{name}_{end}"].assign_attrs(row[name].attrs))[0].values
                 for end in ("low", "high") if f"{name}_{end}" in row]  # fmt: skip
-        series[label] = (row.lead_time.values / DAY, scaled(row[name])[0].values, *band)
+        series[label] = charts.Curve(
+            row.lead_time.values / DAY,
+            scaled(row[name])[0].values,
+            palette(sources)[label],
+            band,
+            dashed=source != "forecast",
+        )
     first = next(iter(sources.values()))[0]
     drawn = charts.curves(
         series, "Lead time (days)", axis_label(first, name),
         "Against lead time" + (", 95 % interval over the starts" if f"{name}_low" in first else ""),
-        palette(sources), dashed(sources), zero=name not in ("rmse", "correlation"),
     )  # fmt: skip
+    if name not in ("rmse", "correlation"):
+        charts.horizontal_line(drawn, 0, dash="solid")
     return drawn
 
 
@@ -132,18 +134,20 @@ def by_month(sources, name, lead):
             continue
         starts = table[[f"{name}_by_start"]].rename({f"{name}_by_start": name}).sel(source=source)
         months = pool_by_month(starts.sel(lead_time=lead, method="nearest"))
-        series[label] = (
+        series[label] = charts.Curve(
             months.month.values,
             scaled(months[name].assign_attrs(table[name].attrs))[0],
+            palette(sources)[label],
+            dashed=source != "forecast",
+            points=True,
         )
     if not series:
         return notice("By month", "This score is known for all starts together.")
     first = next(iter(sources.values()))[0]
     drawn = charts.curves(
         series, "Month of the start", axis_label(first, name), f"By month, {lead_text(lead)}",
-        palette(sources), dashed(sources), points=True,
     )  # fmt: skip
-    charts.ticks_at(drawn, range(1, 13), MONTHS)
+    charts.label_ticks(drawn, range(1, 13), MONTHS)
     drawn.x_range = Range1d(0.5, 12.5)
     return bare(drawn)
 
@@ -158,7 +162,7 @@ def by_region(sources, name, lead):
     if not known:
         return notice("By region", "RMSE and bias are known by region, this score is not.")
     regions = [str(region) for region in next(iter(known.values())).region.values]
-    drawn = charts.dots(
+    drawn = charts.category_points(
         {label: scaled(values)[0].sel(region=regions).values for label, values in known.items()},
         regions, axis_label(first, name),
         f"By region, {lead_text(lead)}", palette(sources),

@@ -71,17 +71,18 @@ def curve(seasons, quantity):
     label, title = QUANTITIES[quantity]
     found = {name: season[quantity] for name, season in seasons.items() if quantity in season}
     first = next(iter(found.values()))
-    series, colour, dashed = {}, {}, []
+    series = {}
     for source, shade in (("truth", BLACK), ("climatology", GREY)):
         if source not in first.source:
             continue
         values = first.sel(source=source)
         if values.notnull().any():
-            series[source.capitalize()] = (first.valid_time.values, values.values)
-            colour[source.capitalize()] = shade
-    if "Climatology" in series:
-        dashed.append("Climatology")
+            dashed = source == "climatology"
+            series[source.capitalize()] = charts.Curve(
+                first.valid_time.values, values.values, shade, dashed=dashed
+            )
     for (name, values), shade in zip(found.items(), COLOURS[1:], strict=False):
-        series[name] = (values.valid_time.values, values.sel(source="forecast").values)
-        colour[name] = shade
-    return charts.curves(series, "Date", label, title, colour, dashed, dates=True, height=340)
+        series[name] = charts.Curve(
+            values.valid_time.values, values.sel(source="forecast").values, shade
+        )
+    return charts.curves(series, "Date", label, title, height=340)

@@ -79,25 +79,25 @@ def lines(tables):
 
 def power(tables, lead):
     """Power spectra at one lead time with their fitted power laws."""
-    series, colour, dashed = {}, {}, []
+    series = {}
     for name, table in lines(tables).items():
         one = table.sel(lead_time=lead, method="nearest")
+        colour = palette(tables)[name]
         label = f"{name}: {float(one.slope):.2f}".replace("-", "\N{MINUS SIGN}")
-        series[label] = (one.wavenumber.values, one.power.values)
-        colour[label] = palette(tables)[name]
+        series[label] = charts.Curve(one.wavenumber.values, one.power.values, colour)
         if "intercept" in one and np.isfinite(one.intercept):
             k = 1 / np.array(table.attrs["wavelength_km"])
-            fitted = f"{name}, power law"
-            series[fitted] = (k, np.exp(float(one.intercept)) * k ** float(one.slope))
-            colour[fitted] = colour[label]
-            dashed.append(fitted)
+            power_law = np.exp(float(one.intercept)) * k ** float(one.slope)
+            series[f"{name}, power law"] = charts.Curve(
+                k, power_law, colour, dashed=True, listed=False
+            )
     units = next(iter(tables.values())).power.attrs.get("units", "").replace("m2", "m²")
     drawn = charts.curves(
         series, "Wavenumber (cycles per km)", f"Power spectral density ({units})",
-        f"Power, {lead / DAY:g} days ahead; numbers are exponents, dashed the fits", colour, dashed,
-        logarithmic="xy", height=340, unlisted=dashed,
+        f"Power, {lead / DAY:g} days ahead; numbers are exponents, dashed the fits",
+        logarithmic="xy", height=340,
     )  # fmt: skip
-    charts.ticks_at(drawn, WAVENUMBERS, [f"{value:g}" for value in WAVENUMBERS])
+    charts.label_ticks(drawn, WAVENUMBERS, [f"{value:g}" for value in WAVENUMBERS])
     return drawn
 
 
@@ -108,42 +108,49 @@ def exponent(tables):
         band = ()
         if "slope_error" in table:
             band = (table.slope - 2 * table.slope_error, table.slope + 2 * table.slope_error)
-        series[name] = (days(table), table.slope.values, *(end.values for end in band))
+        series[name] = charts.Curve(
+            days(table), table.slope.values, palette(tables)[name],
+            [end.values for end in band], dashed=name == TRUTH,
+        )  # fmt: skip
     return charts.curves(
         series, "Lead time (days)", "Spectral exponent (1)",
-        "Exponent, with two standard errors of the fit", palette(tables), [TRUTH], height=340,
+        "Exponent, with two standard errors of the fit", height=340,
     )  # fmt: skip
 
 
 def ratio(tables, lead):
     """Power of forecast and error over the truth's at one lead time."""
-    series, colour, dashed = {}, {}, []
+    series = {}
     for name, table in tables.items():
         one = table.power.sel(lead_time=lead, method="nearest")
         for source in ("forecast", "error"):
             label = name if source == "forecast" else f"{name}, error"
             share = one.sel(source=source) / one.sel(source="truth")
-            series[label] = (table.wavelength.values[::-1], share.values[::-1])
-            colour[label] = palette(tables)[name]
-            if source == "error":
-                dashed.append(label)
+            of_error = source == "error"
+            series[label] = charts.Curve(
+                table.wavelength.values[::-1], share.values[::-1], palette(tables)[name],
+                dashed=of_error, listed=not of_error,
+            )  # fmt: skip
     drawn = charts.curves(
         series, "Wavelength (km)", "Ratio of power to the truth's (1)",
-        "Power kept at each scale, and (dashed) power of the error", colour, dashed,
-        logarithmic="xy", height=340, unlisted=dashed,
+        "Power kept at each scale, and (dashed) power of the error",
+        logarithmic="xy", height=340,
     )  # fmt: skip
-    charts.level(drawn, 0.5)
-    charts.ticks_at(drawn, WAVELENGTHS, [f"{value:g}" for value in WAVELENGTHS])
+    charts.horizontal_line(drawn, 0.5)
+    charts.label_ticks(drawn, WAVELENGTHS, [f"{value:g}" for value in WAVELENGTHS])
     return drawn
 
 
 def resolution(tables):
     """The wavelength under which a forecast holds less than half of the truth's power."""
-    series = {name: (days(table), table.resolution.values) for name, table in tables.items()
-              if "resolution" in table}  # fmt: skip
+    series = {
+        name: charts.Curve(days(table), table.resolution.values, palette(tables)[name])
+        for name, table in tables.items()
+        if "resolution" in table
+    }
     return charts.curves(
         series, "Lead time (days)", "Effective resolution (km)",
-        "Scale below which less than half of the truth's power is left", palette(tables),
+        "Scale below which less than half of the truth's power is left",
         height=340,
     )  # fmt: skip
 

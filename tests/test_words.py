@@ -49,7 +49,6 @@ PENDING = frozenset(
         "seaice_lab/emissivity/simulate.py",
         "seaice_lab/emissivity/state_files.py",
         "seaice_lab/emissivity/train.py",
-        "seaice_lab/figures/charts.py",
         "seaice_lab/figures/maps.py",
         "seaice_lab/figures/rasters.py",
         "seaice_lab/files.py",

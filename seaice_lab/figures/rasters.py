@@ -101,8 +101,8 @@ def picture(raster, values, window=None, pixels=PIXELS):
     Returns
     -------
     dict
-        Columns of a source for `seaice_lab.figures.charts.polar_map`: one image, float32, NaN where
-        there is none.
+        Columns for the source of `seaice_lab.figures.linked_maps.polar_map`: one image, float32,
+        NaN on land and outside the grid.
     """
     columns, west, width, column_block = _visible(raster.x, window and window[:2], pixels)
     rows, south, height, row_block = _visible(raster.y, window and window[2:], pixels)

@@ -14,7 +14,7 @@ from dashboards.choice import titled
 from dashboards.library import Library, inside
 from seaice_lab import grid, runs
 from seaice_lab.errors import InputError
-from seaice_lab.figures import charts, rasters
+from seaice_lab.figures import linked_maps, rasters
 from seaice_lab.figures.rasters import Raster, picture
 
 COUNT = 12
@@ -111,17 +111,17 @@ def test_points_are_shown_where_they_are_and_gaps_stay_empty():
 
 
 def test_maps_of_a_scene_share_ranges_colours_and_the_chosen_cell():
-    scene = charts.scene(square(), (10, 50, 20, 60))
-    scale = charts.colours("cmo.ice", (0, 3))
-    one, source = charts.polar_map(scene, scale, "One", "m")
-    two, other = charts.polar_map(scene, scale, "Two", "m")
+    scene = linked_maps.scene(square(), (10, 50, 20, 60))
+    scale = linked_maps.colour_scale("cmo.ice", (0, 3))
+    one, source = linked_maps.polar_map(scene, scale, "One", "m")
+    two, other = linked_maps.polar_map(scene, scale, "Two", "m")
     assert one.x_range is two.x_range and one.y_range is two.y_range
     assert (one.x_range.start, one.x_range.end) == (10, 50)
     assert (one.y_range.start, one.y_range.end) == (20, 60)
     assert (one.x_range.reset_start, one.x_range.reset_end) == (0.0, 120.0)
     assert source is not other
     marks = [r.data_source for drawn in (one, two) for r in drawn.renderers]
-    assert marks.count(scene.chosen) == 2
+    assert marks.count(scene.selected) == 2
     mappers = {r.glyph.color_mapper for drawn in (one, two) for r in drawn.renderers
                if r.data_source in (source, other)}  # fmt: skip
     assert mappers == {scale} and (scale.low, scale.high) == (0, 3)

@@ -1,0 +1,275 @@
+"""Linked polar maps as Bokeh figures, for the dashboard and for notebooks.
+
+Maps of one scene zoom and pan together. They are drawn in the EPSG:3413 plane in kilometres. A
+figure is made once; new values go into its data source, which is much faster than a new figure.
+In a notebook, call ``bokeh.io.output_notebook`` and then ``bokeh.io.show``.
+"""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import shapely
+from bokeh.models import (
+    ColorBar,
+    ColumnDataSource,
+    CrosshairTool,
+    CustomJSHover,
+    HoverTool,
+    LinearColorMapper,
+    Range1d,
+    Span,
+    WheelZoomTool,
+)
+from bokeh.plotting import figure
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
+
+from seaice_lab import grid
+from seaice_lab.figures import maps
+from seaice_lab.figures.charts import FONT_SIZE
+from seaice_lab.figures.rasters import PIXELS, Raster, picture
+
+# Latitude and longitude of the pointer: inverse polar stereographic projection of Snyder (1987, Map
+# Projections, USGS Professional Paper 1395), true at 70 N, WGS 84, with 45 W downwards.
+POSITION = """
+const [x, y] = [special_vars.x * 1e3, special_vars.y * 1e3]
+const e = 0.0818191908426215, a = 6378137, phi_c = 70 * Math.PI / 180
+const half = (phi) => Math.tan(Math.PI / 4 - phi / 2)
+    / Math.pow((1 - e * Math.sin(phi)) / (1 + e * Math.sin(phi)), e / 2)
+const m_c = Math.cos(phi_c) / Math.sqrt(1 - (e * Math.sin(phi_c)) ** 2)
+const t = Math.hypot(x, y) * half(phi_c) / (a * m_c)
+let phi = Math.PI / 2 - 2 * Math.atan(t)
+for (let i = 0; i < 6; i++) {
+    const s = e * Math.sin(phi)
+    phi = Math.PI / 2 - 2 * Math.atan(t * Math.pow((1 - s) / (1 + s), e / 2))
+}
+let lon = Math.atan2(x, -y) * 180 / Math.PI - 45
+lon = ((lon + 540) % 360) - 180
+return `${(phi * 180 / Math.PI).toFixed(2)}°N ${Math.abs(lon).toFixed(2)}°${lon < 0 ? "W" : "E"}`
+"""
+
+
+class Scene(NamedTuple):
+    """What linked maps share; all lengths in km.
+
+    ``selected`` has columns x and y: the position of the cell that the user clicked.
+    ``pointer`` are the two lines through the position of the mouse.
+    """
+
+    raster: Raster
+    x_range: Range1d
+    y_range: Range1d
+    land: ColumnDataSource
+    mask: ColumnDataSource
+    graticule: ColumnDataSource
+    coast: ColumnDataSource
+    selected: ColumnDataSource
+    pointer: tuple[Span, Span]
+
+
+def scene(raster, window=None):
+    """Make the parts that linked maps share.
+
+    Parameters
+    ----------
+    raster : Raster
+    window : (float, float, float, float), optional
+        Part of the plane that is shown first: west, east, south, north in km. The extent of the
+        raster by default.
+
+    Returns
+    -------
+    Scene
+        Maps drawn with it zoom and pan together.
+    """
+    extent = raster.extent
+    west, east, south, north = extent if window is None else window
+    side = raster.x[1] - raster.x[0]
+    left, bottom = raster.x[0] - side / 2, raster.y[0] - side / 2
+    width, height = len(raster.x) * side, len(raster.y) * side
+    is_land = (raster.source < 0).astype("uint8")
+    mask = {"image": [is_land], "x": [left], "y": [bottom], "dw": [width], "dh": [height]}
+    # Where a grid has a coast, its own mask shows the land.
+    covered = (left, bottom, left + width, bottom + height) if len(raster.coast) else None
+    style = {"line_color": "#555555", "line_alpha": 0.4, "line_dash": "dotted"}
+    return Scene(
+        raster=raster,
+        x_range=Range1d(west, east, name="east", reset_start=extent[0], reset_end=extent[1]),
+        y_range=Range1d(south, north, name="north", reset_start=extent[2], reset_end=extent[3]),
+        land=_one_source(_land(extent, covered)),
+        mask=ColumnDataSource(mask),
+        graticule=_one_source(maps.graticule()),
+        coast=_one_source(_coast(raster.coast)),
+        selected=ColumnDataSource({"x": [], "y": []}),
+        pointer=(Span(dimension="width", **style), Span(dimension="height", **style)),
+    )
+
+
+@lru_cache(maxsize=8)
+def _land(extent, covered):
+    """Outlines of the land as rings (point, 2) in km, with few points.
+
+    The browser paints all of the land again with every picture. So the outlines are as fine as a
+    pixel inside the extent and coarse outside, and there are none inside ``covered`` (west, south,
+    east, north), where the mask of the grid shows the land.
+    """
+    west, east, south, north = extent
+    pixel, inside = (east - west) / PIXELS, shapely.box(west, south, east, north)
+    rings = [ring / 1e3 for ring in grid.land_polygons()]
+    land = np.array([shapely.Polygon(ring) for ring in rings if maps.overlaps(ring, extent)])
+    # A buffer of width 0 makes the simplified polygons valid again.
+    fine, coarse = (shapely.buffer(shapely.simplify(land, size * pixel), 0) for size in (1, 8))
+    shapes = [*shapely.intersection(fine, inside), *shapely.difference(coarse, inside)]
+    if covered is not None:
+        shapes = shapely.difference(shapes, shapely.box(*covered))
+    shapes = [shape for shape in shapely.get_parts(shapes) if shape.area > pixel**2]
+    return [shapely.get_coordinates(shapely.get_exterior_ring(shape)) for shape in shapes]
+
+
+def _coast(segments):
+    """Segments (n, 2, 2) merged into long lines (point, 2), which the browser paints faster."""
+    lines = shapely.line_merge(shapely.multilinestrings(shapely.linestrings(segments)))
+    return [shapely.get_coordinates(line) for line in shapely.get_parts(shapely.simplify(lines, 0))]
+
+
+def _one_source(lines):
+    """Lines (point, 2) in one source with NaN between them: many small arrays are slow to send."""
+    gap = np.full((1, 2), np.nan)
+    points = np.concatenate([piece for line in lines for piece in (line, gap)] or [gap])
+    points = points.astype("float32")
+    return ColumnDataSource({"x": points[:, 0], "y": points[:, 1]})
+
+
+def colour_scale(colour_map, limits):
+    """Colour scale of one or more maps; values outside the limits take the end colours.
+
+    Parameters
+    ----------
+    colour_map : str
+        Name of a matplotlib colour map.
+    limits : (float, float)
+        Lowest and highest value of the scale.
+
+    Returns
+    -------
+    bokeh.models.LinearColorMapper
+    """
+    shades = [to_hex(shade) for shade in colormaps[colour_map](np.linspace(0, 1, 256))]
+    return LinearColorMapper(shades, low=limits[0], high=limits[1], nan_color="rgba(0, 0, 0, 0)")
+
+
+def polar_map(scene, scale, title, units):
+    """A map with land, coast and graticule.
+
+    Parameters
+    ----------
+    scene : Scene
+        From :func:`scene`; maps with the same scene zoom and pan together.
+    scale : LinearColorMapper
+        From :func:`colour_scale`; maps with the same scale share their colours.
+    title, units : str
+
+    Returns
+    -------
+    plot : bokeh.plotting.figure
+    source : ColumnDataSource
+        Takes the columns of `seaice_lab.figures.rasters.picture`; empty at first.
+    """
+    raster = scene.raster
+    plot = _empty_map(scene, title)
+    plot.patch("x", "y", source=scene.land, fill_color=maps.LAND, line_color=None)
+    if len(raster.coast):
+        land = LinearColorMapper(["rgba(0, 0, 0, 0)", maps.LAND], low=0, high=1)
+        plot.image("image", "x", "y", "dw", "dh", source=scene.mask, color_mapper=land)
+    source = ColumnDataSource(picture(raster, np.full(raster.source.max() + 1, np.nan)))
+    image = plot.image("image", "x", "y", "dw", "dh", source=source, color_mapper=scale)
+    thin = {"line_color": maps.LINES, "line_width": 0.5, "line_alpha": 0.6}
+    plot.line("x", "y", source=scene.graticule, **thin)
+    plot.line("x", "y", source=scene.coast, line_color=maps.COAST, line_width=0.8)
+    cross = {"marker": "cross", "size": 16, "line_color": "#d7191c", "line_width": 2}
+    plot.scatter("x", "y", source=scene.selected, **cross)
+    hover = HoverTool(
+        renderers=[image],
+        tooltips=[("", f"@image{{0.000}} {units}"), ("", "$x{custom}")],
+        formatters={"$x": CustomJSHover(code=POSITION)},
+        point_policy="follow_mouse",
+    )
+    plot.add_tools(CrosshairTool(overlay=list(scene.pointer)), hover)
+    return plot, source
+
+
+def _empty_map(scene, title):
+    """A figure without axes that zooms with the wheel."""
+    west, east, south, north = scene.raster.extent
+    plot = figure(
+        x_range=scene.x_range,
+        y_range=scene.y_range,
+        title=title,
+        tools="pan,box_zoom,reset,save",
+        toolbar_location="right",
+        sizing_mode="scale_width",
+        width=400,
+        height=round(400 * (north - south) / (east - west)) + 28,  # 28 for the title
+        background_fill_color=maps.OUTSIDE,
+        min_border=4,
+        output_backend="canvas",
+    )
+    wheel = WheelZoomTool()
+    plot.add_tools(wheel)
+    plot.toolbar.active_scroll = wheel
+    plot.toolbar.logo = None
+    plot.toolbar.autohide = True
+    plot.axis.visible = False
+    plot.grid.visible = False
+    plot.title.text_font_size = "13px"
+    return plot
+
+
+def colour_bar(scale, label):
+    """A separate figure with a horizontal colour bar.
+
+    Parameters
+    ----------
+    scale : LinearColorMapper
+        From :func:`colour_scale`.
+    label : str
+        Quantity and unit.
+
+    Returns
+    -------
+    bokeh.plotting.figure
+    """
+    # The bar needs a scale of its own: one that also colours pictures has its bar painted again
+    # with each of them.
+    bar_scale = scale.clone()
+    for end in ("low", "high"):
+        scale.js_link(end, bar_scale, end)
+    plot = figure(
+        height=58,
+        sizing_mode="stretch_width",
+        toolbar_location=None,
+        min_border=0,
+        min_border_left=24,
+        min_border_right=24,
+        outline_line_color=None,
+        x_range=(0, 1),
+        y_range=(0, 1),
+    )
+    plot.axis.visible = plot.grid.visible = False
+    plot.scatter([], [])  # without a glyph Bokeh prints a warning
+    bar = ColorBar(
+        color_mapper=bar_scale,
+        title=label,
+        orientation="horizontal",
+        height=12,
+        width="auto",
+        padding=4,
+        title_text_font_size=FONT_SIZE,
+        title_text_font_style="normal",
+        major_label_text_font_size="11px",
+        border_line_color=None,
+        background_fill_alpha=0,
+    )
+    plot.add_layout(bar, "below")
+    return plot
