@@ -1,9 +1,9 @@
-"""Dashboard in a real browser: first page, a new lead time, memory, many sessions at once.
+"""Time the dashboard in a real browser: first page, new lead time, memory, many sessions.
 
 python benchmarks/dashboard.py [--sizes 128 512 1024] [--moves 40] [--long 1000] [--sessions 20]
 
-Needs chromium and playwright (pip install playwright). Runs of random fields are made in a
-temporary folder; a move is timed in the browser, from the change of the slider to the painted
+Needs chromium and playwright (pip install playwright). The script writes runs of random fields to
+a temporary folder. The browser measures the time from the change of the slider to the painted
 picture.
 """
 
@@ -46,11 +46,11 @@ MOVE = """async (lead) => {
 
 
 class Nothing(Config):
-    """A run without settings."""
+    """An empty configuration."""
 
 
 def make_run(folder, size):
-    """A run of random fields with its truth, written as the library writes them."""
+    """Write a run with a random forecast and its truth, in the format of the library."""
     store, run = folder / f"store{size}.zarr", folder / "runs" / f"grid{size}"
     centre = (np.arange(size) - size / 2 + 0.5) * (3.2e6 / size)
     x, y = np.meshgrid(centre, centre)
@@ -88,7 +88,7 @@ def make_run(folder, size):
 
 
 def serve(folder):
-    """The process and address of a dashboard."""
+    """Start a dashboard; returns its process and address."""
     command = [sys.executable, "-m", "seaice_lab.cli", "dashboard", "--port", "0", "--runs"]
     process = subprocess.Popen([*command, str(folder)], stdout=subprocess.PIPE, text=True)
     address = next(word for word in process.stdout.readline().split() if word.startswith("http"))
@@ -97,13 +97,13 @@ def serve(folder):
 
 
 def resident_mb(process):
-    """Resident memory of a process."""
+    """Resident memory of a process in MB."""
     status = Path(f"/proc/{process.pid}/status").read_text()
     return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 
 
 def usable(browser, address, run):
-    """A page that shows the maps of a run, and the seconds it took."""
+    """Open a page and wait for its maps; returns the page and the time in seconds."""
     page = browser.new_page(viewport={"width": 1440, "height": 900})
     began = time.perf_counter()
     page.goto(f"{address}?runs={run}")
@@ -116,7 +116,7 @@ def usable(browser, address, run):
 
 
 def main():
-    """Print the tables."""
+    """Measure and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[128, 512, 1024])
     parser.add_argument("--moves", type=int, default=40)
@@ -161,7 +161,7 @@ def main():
                 pages.append(usable(chromium, address, name)[0])
             each = (resident_mb(process) - before) / max(options.sessions, 1)
             for k in range(5):
-                for page in pages:  # started together, awaited after
+                for page in pages:  # start all moves, then wait for them
                     page.evaluate(f"() => {{ window.moved = ({MOVE})({k + 2}) }}")
                 for page in pages:
                     try:
@@ -171,7 +171,7 @@ def main():
                         print(error)
             print(f"{options.sessions} sessions moving together: {failed} failed, new lead p50 "
                   f"{np.percentile(spent, 50):.0f} ms, p95 {np.percentile(spent, 95):.0f} ms, "
-                  f"{each:.1f} MB a session")  # fmt: skip
+                  f"{each:.1f} MB per session")  # fmt: skip
         finally:
             chromium.close()
             process.terminate()

@@ -1,10 +1,10 @@
-"""Emissivity: observations a second of exact Adam, and the time the solver takes to a lower cost.
+"""Time the emissivity training: exact Adam and Gauss-Newton, compared with the published code.
 
 python benchmarks/emissivity.py [--version 1] [--days 31] [--observations 1000000] [--size 140]
                                 [--epochs 3] [--solve] [--folder ...]
 
-Set OMP_NUM_THREADS=1 for the training on a processor: its pieces are too small to be shared. The
-matrix product is timed on two threads, as the published figures were, before and after each part.
+Set OMP_NUM_THREADS=1 for a training on a CPU: its operations are too small for several threads. The
+matrix product runs on two threads, as for the published figures, before and after each measurement.
 """
 
 import argparse
@@ -26,19 +26,19 @@ from seaice_lab.emissivity.observations import Batch, prepare
 from seaice_lab.emissivity.simulate import SimulateConfig, simulate
 from seaice_lab.emissivity.train import EmissivityConfig, fresh, load, read_batches, train
 
-# Published code: observations/s by version and days (10 000 cells, batch 1024, two quiet cores at
-# 200 GFLOP/s), epochs of a training, and its peak memory in GB for a million observations.
+# Published code: observations/s by version and days (10 000 cells, batch 1024, two idle cores at
+# 200 GFLOP/s), epochs of a training, and peak memory in GB for a million observations.
 PUBLISHED = {(1, 31): 158_000, (1, 366): 15_700, (2, 31): 83_500, (2, 366): 11_900}
 PUBLISHED_GFLOPS, EPOCHS, PEAK_GB = 200, {1: 8, 2: 25}, {1: 3.3, 2: 1.5}
 
 
 def peak_gb():
-    """Peak memory of this process."""
+    """Peak memory of this process in GB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
 def copy_gb_per_second():
-    """Speed of a copy within the memory of the GPU, bytes read and written, median of five."""
+    """Speed of a copy in GPU memory (bytes read and written), median of five, in GB/s."""
     values = torch.randn(2**28, device="cuda")
     there, times = torch.empty_like(values), []
     for _ in range(6):
@@ -60,21 +60,21 @@ def yardstick():
 
 
 def published(version, days, speeds):
-    """Observations/s of the published code on a machine of this speed; says the speed."""
+    """Observations/s of the published code on this machine; prints the matrix-product speed."""
     gflops = sum(speeds) / len(speeds)
     print(f"matrix product {gflops:.0f} GFLOP/s")
     return PUBLISHED[version, days] * gflops / PUBLISHED_GFLOPS
 
 
 def main():
-    """Print the table."""
+    """Measure and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--version", type=int, default=1, choices=(1, 2))
     parser.add_argument("--days", type=int, default=31)
     parser.add_argument("--observations", type=int, default=1_000_000)
-    parser.add_argument("--size", type=int, default=140, help="140 gives about 10 000 cells")
-    parser.add_argument("--epochs", type=int, default=3, help="of exact Adam; 0 leaves it out")
-    parser.add_argument("--solve", action="store_true", help="also time the solver")
+    parser.add_argument("--size", type=int, default=140, help="140: about 10 000 cells")
+    parser.add_argument("--epochs", type=int, default=3, help="epochs of exact Adam; 0 skips it")
+    parser.add_argument("--solve", action="store_true", help="also time Gauss-Newton")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "emissivity")
     options = parser.parse_args()
     torch.manual_seed(0)
@@ -95,7 +95,7 @@ def main():
     )  # fmt: skip
     began = time.perf_counter()
     seen = prepare(data, sensors, data / "columns", show=False)
-    print(f"columns of {seen.size} observations, {len(seen.latitude)} cells: "
+    print(f"preparation of {seen.size} observations in {len(seen.latitude)} cells: "
           f"{time.perf_counter() - began:.1f} s, peak {peak_gb():.2f} GB")  # fmt: skip
     days = min((31, 366), key=lambda known: abs(known - options.days))
     if options.epochs:
@@ -112,8 +112,8 @@ def main():
         else:
             theirs = published(options.version, days, speeds + [yardstick()])
             print(f"exact Adam: {rate:,.0f} observations/s, {rate / theirs:.1f} times the "
-                  f"published, peak {peak:.2f} GB (published {PEAK_GB[options.version]} GB a "
-                  "million)")  # fmt: skip
+                  f"published code, peak {peak:.2f} GB (published code: "
+                  f"{PEAK_GB[options.version]} GB for a million observations)")  # fmt: skip
     if options.solve:
         model = fresh(config, seen)
         speeds, began = [yardstick()], time.perf_counter()
@@ -121,30 +121,31 @@ def main():
         took = time.perf_counter() - began
         theirs = published(options.version, days, speeds + [yardstick()])
         whole = EPOCHS[options.version] * seen.size / theirs
-        print(f"solver: {took:.0f} s, cost {history[-1]['cost']:.3f} an observation; "
-              f"{EPOCHS[options.version]} published epochs would take {whole:,.0f} s here, "
+        print(f"Gauss-Newton: {took:.0f} s, cost {history[-1]['cost']:.3f} per observation; the "
+              f"published {EPOCHS[options.version]} epochs would take {whole:,.0f} s here, "
               f"{whole / took:.0f} times as long; peak {peak_gb():.2f} GB")  # fmt: skip
         show_truth(data, seen, model)
-    print("first guess: ", end="")  # last, because it touches memory that the parts above may not
+    # The first guess comes last, because it would raise the peak memory of the measurements above.
+    print("first guess: ", end="")
     show_truth(data, seen, fresh(config, seen))
 
 
 def show_gpu(rate, theirs, config, model):
-    """Print what a GPU does, and how near to the speed of its memory that is."""
+    """Print the speed on a GPU, and the share of its memory bandwidth in use."""
     peak = torch.cuda.max_memory_allocated() / 1e9
     step, copy = config.fit.batch_size / rate, copy_gb_per_second()
     maps = sum(model.cells(name).numel() for name in MAPS)
     moved = 2 * 4 * 4 * maps / 1e9 / step  # values, gradient and two moments, read and written
     print(f"exact Adam on {torch.cuda.get_device_name()}: {rate:,.0f} observations/s, "
-          f"{rate / theirs:.0f} times the published on two cores at {PUBLISHED_GFLOPS} GFLOP/s; "
-          f"{1e6 * step:.0f} us a step, in which the maps move {moved:,.0f} GB/s, "
-          f"{moved / copy:.0%} of what a copy does; "
-          f"{peak:.2f} GB of its memory")  # fmt: skip
+          f"{rate / theirs:.0f} times the published code on two cores with {PUBLISHED_GFLOPS} "
+          f"GFLOP/s; {1e6 * step:.0f} us per step; the maps use {moved:,.0f} GB/s of memory "
+          f"bandwidth, {moved / copy:.0%} of the speed of a copy; peak {peak:.2f} GB of GPU "
+          "memory")  # fmt: skip
 
 
 @torch.no_grad()
 def show_truth(data, seen, model: EmpiricalState):
-    """Print what a state costs, and how near to the truth its concentration is."""
+    """Print the cost of a state and the errors of its concentration."""
     firsts = range(0, seen.size, 8 * PUBLISHED_BATCH)
     total = model.map_costs()["sea_ice"]
     for batch in read_batches(seen, model, np.arange(seen.size), firsts, 8 * PUBLISHED_BATCH):
@@ -153,7 +154,7 @@ def show_truth(data, seen, model: EmpiricalState):
         total = total + len(part.number) / seen.size * sum(cost.values())
     truth = xr.load_dataset(data / "truth.nc").sic.values
     scores = evaluation.concentration_scores(evaluation.sea_ice_maps(model), truth)
-    print(f"cost {total:.4f} an observation; concentration against truth:",
+    print(f"cost {total:.4f} per observation; error of the concentration:",
           ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))  # fmt: skip
 
 

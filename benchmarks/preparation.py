@@ -1,8 +1,8 @@
-"""Preparation: MB per second and peak memory, for a short and a four times longer series.
+"""Time a preparation: MB per second and peak memory, for a short and a four times longer series.
 
     python benchmarks/preparation.py [--size 512] [--days 91] [--folder /tmp]
 
-Writes files in the layout of neXtSIM monthly output (random fields) and ERA5, prepares them, and
+The script writes random fields in the layouts of neXtSIM monthly output and ERA5, prepares them and
 removes them. A year of 512 x 512 (--days 365) needs about 15 GB of disk.
 """
 
@@ -26,7 +26,7 @@ ENTRY = {"grid": "made", "step_h": 6, "licence": "none", "source": "benchmarks/p
 
 
 def write_inputs(folder, size, days):
-    """Files of 10 days each: thickness on the grid, forcing on a 1-degree grid."""
+    """Write files of 10 days each: thickness on the grid, forcing on a 1-degree grid."""
     rng = np.random.default_rng(0)
     centre = (np.arange(size) - size / 2 + 0.5) * 6.4e6 / size
     x, y = np.meshgrid(centre, centre)
@@ -71,7 +71,7 @@ def write_inputs(folder, size, days):
 
 
 def measure(size, days, parent):
-    """Prepare in a process of its own; returns MB written per second and peak memory in MB."""
+    """Prepare in a new process; returns MB written per second and peak memory in MB."""
     with tempfile.TemporaryDirectory(dir=parent) as folder:
         folder = Path(folder)
         write_inputs(folder, size, days)
@@ -85,7 +85,7 @@ def measure(size, days, parent):
 
 
 def child():
-    """Prepare here and print the peak memory of this process in MB."""
+    """Prepare in this process and print its peak memory in MB."""
     from seaice_lab.surrogate.assemble import PrepareConfig
     from seaice_lab.surrogate.prepare import prepare
 
@@ -95,7 +95,7 @@ def child():
 
 
 def main():
-    """Print the table."""
+    """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--days", type=int, default=91)

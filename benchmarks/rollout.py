@@ -1,4 +1,4 @@
-"""Rollout steps per second from 1 and from 64 start dates at once.
+"""Time a rollout: steps per second from 1, 8 and 64 start dates together.
 
 python benchmarks/rollout.py [--size 128] [--steps 20] [--width 16]
 """
@@ -15,7 +15,7 @@ from seaice_lab.training import can_compile
 
 
 def main():
-    """Print the table."""
+    """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--steps", type=int, default=20)

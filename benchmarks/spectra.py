@@ -1,4 +1,4 @@
-"""Power spectra per second: all frames in one call against one frame a call.
+"""Time power spectra: all fields in one call compared with one field per call.
 
 python benchmarks/spectra.py [--size 256] [--frames 200]
 """
@@ -14,7 +14,7 @@ from seaice_lab.diagnostics import spectra
 
 
 def main():
-    """Print the table."""
+    """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--frames", type=int, default=200)
@@ -30,7 +30,7 @@ def main():
     def published(fields):
         return spectra.published_exponent(spectra.published_spectrum(fields, ocean))
 
-    print(f"{options.frames} frames of {options.size} x {options.size}")
+    print(f"{options.frames} fields of {options.size} x {options.size}")
     print(f"{'convention':>12s} {'one by one/s':>13s} {'together/s':>11s} {'ratio':>6s} "
           f"{'over published':>14s}")  # fmt: skip
     for label, compute in (("published", published), ("open ocean", ours)):

@@ -1,4 +1,4 @@
-"""Training samples per second: eager, channels-last, compiled and bfloat16, against a matmul.
+"""Time a training step: eager, channels-last, compiled, bfloat16, compared with a matrix product.
 
 python benchmarks/training.py [--size 128] [--batch 8] [--width 16] [--repeats 5]
 """
@@ -18,7 +18,7 @@ CELL_MACS = {16: 75_184}  # multiply-adds a cell of UNet3 forward, width 16; sca
 
 
 def seconds_per_step(ocean, width, batch, channels_last, compiled, bfloat16, published, repeats):
-    """Median time of a training step after two warm-up steps."""
+    """Median time of a training step in seconds, after two warm-up steps."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     network = build_network("UNet3", ocean, 10, width=width, published=published).to(device)
     sea = ocean.to(device)
@@ -45,7 +45,7 @@ def seconds_per_step(ocean, width, batch, channels_last, compiled, bfloat16, pub
 
 
 def main():
-    """Print the table."""
+    """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--batch", type=int, default=8)
@@ -59,7 +59,7 @@ def main():
     macs = CELL_MACS[16] * (options.width / 16) ** 2 * options.size**2
     gflop = 3 * 2 * macs / 1e9  # forward, and backward at twice the cost
     print(f"{options.size} x {options.size}, width {options.width}, batch {options.batch}, "
-          f"{torch.get_num_threads()} threads, {gflop:.1f} GFLOP a sample")  # fmt: skip
+          f"{torch.get_num_threads()} threads, {gflop:.1f} GFLOP per sample")  # fmt: skip
     cases = [("published eager", False, False, False, True), ("eager", False, False, False, False),
              ("channels-last", True, False, False, False),
              ("compiled", True, True, False, False)]  # fmt: skip
