@@ -9,9 +9,9 @@ import time
 import torch
 from yardstick import ROLLOUT, matmul_gflops, over_published
 
+from seaice_lab.compute import can_compile
 from seaice_lab.surrogate.forecast import rollout
 from seaice_lab.surrogate.networks import build_network
-from seaice_lab.training import can_compile
 
 
 def main():

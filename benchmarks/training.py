@@ -12,7 +12,7 @@ from yardstick import TRAINING, matmul_gflops, over_published
 
 from seaice_lab.surrogate.losses import ocean_loss
 from seaice_lab.surrogate.networks import build_network
-from seaice_lab.training import keep_freed_memory
+from seaice_lab.torch_private import keep_freed_memory
 
 CELL_MACS = {16: 75_184}  # multiply-adds a cell of UNet3 forward, width 16; scales with width^2
 

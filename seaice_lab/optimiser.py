@@ -3,6 +3,7 @@
 import math
 
 import torch
+from torch import nn
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-7
 
@@ -12,9 +13,14 @@ def adamw(parameters, config):
 
     With gradient g at step t, m and v the means of g and g^2 (0.9, 0.999), r the rate and d the
     decay, both multiplied by the schedule: w <- w - d w, then
-    w <- w - r sqrt(1 - 0.999^t) / (1 - 0.9^t) m / (sqrt(v) + 1e-7). Two things differ from torch:
-    its decay is multiplied by the rate, and its epsilon stands beside the corrected root.
-    :func:`set_epsilon` (or :func:`tune`) must be called after every step.
+    w <- w - r sqrt(1 - 0.999^t) / (1 - 0.9^t) m / (sqrt(v) + 1e-7). Torch differs in two ways: it
+    multiplies the decay by the rate, and it adds epsilon to the root of the corrected v.
+    :func:`set_rate` (or :func:`set_epsilon`) must be called before every step.
+
+    Parameters
+    ----------
+    parameters : iterable of Parameter
+    config : FitConfig
 
     Returns
     -------
@@ -31,33 +37,130 @@ def adamw(parameters, config):
     return optimiser
 
 
-def tune(optimiser, config, steps_done, steps_per_epoch):
-    """Give an optimiser the rate and the epsilon of its next step."""
+def set_rate(optimiser, config, steps_done, steps_per_epoch):
+    """Set the learning rate and the epsilon of the next step.
+
+    Parameters
+    ----------
+    optimiser : torch.optim.AdamW
+    config : FitConfig
+    steps_done, steps_per_epoch : int
+    """
     for group in optimiser.param_groups:
-        group["lr"] = config.learning_rate * factor(config, steps_done, steps_per_epoch)
+        group["lr"] = learning_rate(config, steps_done, steps_per_epoch)
     set_epsilon(optimiser, steps_done)
 
 
 def set_epsilon(optimiser, steps_done):
-    """Give torch's AdamW the epsilon that makes its next step the published one."""
+    """Set the epsilon that makes the next step of torch's AdamW the published one.
+
+    Torch divides m by sqrt(v / (1 - 0.999^t)) + epsilon, the published Adam by sqrt(v) + 1e-7 and
+    multiplies by sqrt(1 - 0.999^t). The two agree with epsilon = 1e-7 / sqrt(1 - 0.999^t).
+
+    Parameters
+    ----------
+    optimiser : torch.optim.AdamW
+    steps_done : int
+    """
     for group in optimiser.param_groups:
         group["eps"] = EPSILON / math.sqrt(1 - BETA2 ** (steps_done + 1))
 
 
-def factor(config, step, steps_per_epoch):
-    """What the learning rate (and the decay) is multiplied by at a step."""
+def learning_rate(config, step, steps_per_epoch):
+    """Learning rate of a step (counted from 0), as the schedule says.
+
+    Parameters
+    ----------
+    config : FitConfig
+    step, steps_per_epoch : int
+
+    Returns
+    -------
+    float
+    """
+    return config.learning_rate * learning_rate_factor(config, step, steps_per_epoch)
+
+
+def learning_rate_factor(config, step, steps_per_epoch):
+    """Factor by which the schedule multiplies the learning rate and the decay at a step.
+
+    Parameters
+    ----------
+    config : FitConfig
+    step, steps_per_epoch : int
+
+    Returns
+    -------
+    float
+    """
     if config.schedule == "piecewise":
         return 0.1 ** sum(step >= boundary for boundary in config.boundaries)
     if config.schedule == "cosine":
         if step < config.warmup_steps:
             return (step + 1) / config.warmup_steps
-        whole = max(config.epochs * steps_per_epoch - config.warmup_steps, 1)
-        return 0.5 * (1 + math.cos(math.pi * min((step - config.warmup_steps) / whole, 1)))
+        falling_steps = max(config.epochs * steps_per_epoch - config.warmup_steps, 1)
+        progress = min((step - config.warmup_steps) / falling_steps, 1)
+        return 0.5 * (1 + math.cos(math.pi * progress))
     return 1.0
 
 
-def follow(averaged, model, decay, step):
-    """Move averaged weights and statistics towards the model's, faster in the first steps."""
+def adamw_step(state, config, losses):
+    """Take the published AdamW step down the gradient of a loss, at the scheduled rate.
+
+    Parameters
+    ----------
+    state : TrainState
+        With its default optimiser.
+    config : FitConfig
+    losses : dict of scalar Tensor
+        ``loss`` is the total.
+
+    Returns
+    -------
+    dict of scalar Tensor
+        The losses and ``gradient_norm``, as :func:`fit` expects them of a step.
+    """
+    set_rate(state.optimiser, config, state.step, state.steps_per_epoch)
+    losses["loss"].backward()
+    parameters = state.optimiser.param_groups[0]["params"]
+    norm = gradient_norm(parameters, config.max_gradient_norm)
+    state.optimiser.step()
+    state.optimiser.zero_grad(set_to_none=True)  # frees their memory for the next forward pass
+    return losses | {"gradient_norm": norm}
+
+
+def gradient_norm(parameters, limit=None):
+    """Norm of the gradient of all parameters together; scales the gradient down to a limit.
+
+    Parameters
+    ----------
+    parameters : list of Parameter
+    limit : float, optional
+
+    Returns
+    -------
+    scalar Tensor
+        The norm before scaling.
+    """
+    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    if limit:
+        nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+    return norm
+
+
+def update_average(averaged, model, decay, step):
+    """Move averaged weights and statistics towards those of the model, faster in the first steps.
+
+    averaged <- averaged + (1 - min(decay, (1 + step) / (10 + step))) (model - averaged).
+
+    Parameters
+    ----------
+    averaged, model : torch.nn.Module
+    decay : float
+        Between 0 and 1.
+    step : int
+        Steps done.
+    """
     share = 1 - min(decay, (1 + step) / (10 + step))
     values = model.state_dict()
     with torch.no_grad():

@@ -1,35 +1,29 @@
 """The training loop: one function for every model of the library.
 
-It runs on one CPU, one GPU, or many processes under ``torchrun``; it stops early, stops loudly
-when numbers break, and takes a killed run up again at the last finished epoch. On one CPU the
+A system (surrogate, emissivity) supplies a ``step``, which computes the gradient of a batch and
+takes the optimiser's step. The loop does the rest: epochs, early stopping, averaged weights, the
+check that gradients are finite, checkpoint and history. It runs on one CPU, one GPU, or many
+processes under ``torchrun``. A killed run continues after its last finished epoch; on one CPU the
 continued run equals the uninterrupted one bit for bit.
 """
 
 import copy
-import ctypes
 import math
-import os
-import queue
-import shutil
-import sys
-import sysconfig
-import threading
 import time
-from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Literal
 
 import pandas as pd
 import torch
 from safetensors.torch import load_file, save
-from torch import distributed, nn
 
-from seaice_lab import files, progress
+from seaice_lab import files, progress, torch_private
 from seaice_lab.config import Config
 from seaice_lab.errors import InputError
-from seaice_lab.optimiser import adamw, follow, tune
+from seaice_lab.optimiser import adamw, learning_rate, update_average
 
-LOOKED_AT = 100  # batches on a GPU between two looks at their gradients, for which it must wait
+GRADIENT_CHECK_EVERY = 100  # batches; on a GPU each check waits for the device
+COUNTERS = ("epoch", "step", "best", "since_best", "history")
 
 
 class FitConfig(Config):
@@ -38,12 +32,13 @@ class FitConfig(Config):
     ``weight_decay`` is the share of each weight removed at every step (as published, not
     multiplied by the learning rate; a schedule scales both). ``schedule`` "piecewise" multiplies
     the learning rate by 0.1 at each of ``boundaries`` (steps), "cosine" warms up over
-    ``warmup_steps`` and falls to zero at the last epoch. ``patience`` counts epochs without a
-    better validation loss. ``workers`` processes make the batches; 0 leaves it to a thread.
-    ``compile`` "auto" uses torch.compile where it can work (see :func:`can_compile`): half a minute
-    at the start, then faster steps. ``averaging`` is the decay of an exponential moving average of
-    the weights (0.99: over the last hundred steps), which is then what is validated and kept; 0
-    keeps the weights themselves.
+    ``warmup_steps`` and falls to zero at the last epoch. ``patience`` is the number of epochs
+    without a better validation loss after which training stops. ``workers`` processes load the
+    batches; with 0 a thread does. ``compile`` "auto" uses torch.compile where it can work (see
+    :func:`seaice_lab.compute.can_compile`), which takes half a minute at the start and makes every
+    step faster.
+    ``averaging`` is the decay of an exponential moving average of the weights (0.99: over the last
+    hundred steps), which is validated and kept instead of the weights; 0 switches it off.
     """
 
     epochs: int = 500
@@ -62,69 +57,138 @@ class FitConfig(Config):
     seed: int = 0
 
 
-class Process:
-    """Where this process computes: device, rank and world size, from what is there.
-
-    Under ``torchrun`` it joins the process group (NCCL on GPUs, Gloo on CPUs).
-    """
-
-    def __init__(self):
-        self.world = int(os.environ.get("WORLD_SIZE", 1))
-        self.rank = int(os.environ.get("RANK", 0))
-        gpu = torch.cuda.is_available()
-        local = int(os.environ.get("LOCAL_RANK", 0))
-        self.device = torch.device(f"cuda:{local}" if gpu else "cpu")
-        if self.world > 1 and not distributed.is_initialized():
-            distributed.init_process_group("nccl" if gpu else "gloo")
-
-    @property
-    def leads(self):
-        """Whether this process writes the files and shows the progress."""
-        return self.rank == 0
-
-    def mean(self, total, count):
-        """Mean over all processes of a summed value."""
-        pair = torch.tensor([total, count], dtype=torch.float64, device=self.device)
-        if self.world > 1:
-            distributed.all_reduce(pair)
-        return float(pair[0] / pair[1])
-
-
-def fit(
-    model, train_batches, validation_batches, loss, config, run, process, steps, show=True,
-    optimiser=None, after_epoch=None, ahead=2,
-):  # fmt: skip
-    """Train a model and keep its best weights.
+class TrainState:
+    """A model in training: everything that a checkpoint keeps.
 
     Parameters
     ----------
     model : torch.nn.Module
-    train_batches : callable
-        ``train_batches(epoch)`` gives an iterable of batches (tuples of tensors) and must give
-        the same ones whenever it is asked for the same epoch.
-    validation_batches : callable
-        ``validation_batches()`` gives the batches of the validation split; when there are none,
-        the last weights are the best.
-    loss : callable
-        ``loss(model, batch)`` gives ``(total, parts)``: a scalar tensor to minimise and a dict of
-        named scalar tensors for the history. A total that knows no way back says that the
-        parameters hold their gradients already; it may have taken steps of its own, if the step
-        of the ``optimiser`` does nothing.
+        It is moved to the device of the process.
     config : FitConfig
-    run : Path
-        Run folder; receives ``weights.safetensors`` (best), ``history.csv``, ``checkpoint.pt``.
     process : Process
-    steps : int
-        Number of batches an epoch (the cosine schedule needs it beforehand).
+    steps_per_epoch : int
+        Number of batches in an epoch; the cosine schedule needs it.
+    optimiser : object, optional
+        Has ``state_dict`` and ``load_state_dict``. By default the published AdamW
+        (:func:`seaice_lab.optimiser.adamw`) of all parameters.
+
+    Attributes
+    ----------
+    averaged : torch.nn.Module
+        The model with averaged weights; the model itself without averaging.
+    epoch, step : int
+        Finished epochs and steps.
+    best : float
+        Lowest validation loss.
+    since_best : int
+        Epochs since then.
+    history : list of dict
+        One row an epoch.
+    """
+
+    def __init__(self, model, config, process, steps_per_epoch, optimiser=None):
+        self.process, self.steps_per_epoch = process, steps_per_epoch
+        self.model = model.to(process.device, memory_format=torch.channels_last)
+        self.optimiser = optimiser or adamw(model.parameters(), config)
+        self.averaged = copy.deepcopy(model).eval() if config.averaging else model
+        self.epoch = self.step = self.since_best = 0
+        self.best = float("inf")
+        self.history = []
+
+    def save(self, run, better):
+        """Write the finished epoch; each file is replaced at once, so that a kill loses nothing.
+
+        Parameters
+        ----------
+        run : Path
+            Run folder; receives ``checkpoint.pt``, ``history.csv`` and the weights.
+        better : bool
+            Whether the weights are the best so far.
+        """
+        averaged, device = contiguous(self.averaged), self.process.device
+        if better:
+            with files.replacing(run / "weights.safetensors") as temporary:
+                temporary.write_bytes(save(averaged))
+        checkpoint = {
+            "model": contiguous(self.model),
+            "averaged": averaged,
+            "optimiser": self.optimiser.state_dict(),
+            "state": {name: getattr(self, name) for name in COUNTERS},
+            "rng": torch.get_rng_state(),
+            "gpu_rng": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+        }
+        with files.replacing(run / "checkpoint.pt") as temporary:
+            torch.save(checkpoint, temporary)
+        with files.replacing(run / "history.csv") as temporary:
+            pd.DataFrame(self.history).to_csv(temporary, index=False)
+
+    def resume(self, run):
+        """Continue after the last finished epoch of a run folder, if there is one.
+
+        Parameters
+        ----------
+        run : Path
+
+        Raises
+        ------
+        InputError
+            If the checkpoint is damaged or belongs to another model or version.
+        """
+        path = run / "checkpoint.pt"
+        if not path.exists():
+            return
+        try:
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise InputError(
+                f"{path}: cannot be read ({type(error).__name__}); remove it to start this run over"
+            ) from None
+        try:
+            self.model.load_state_dict(checkpoint["model"])
+            self.averaged.load_state_dict(checkpoint["averaged"])
+            self.optimiser.load_state_dict(checkpoint["optimiser"])
+            torch.set_rng_state(checkpoint["rng"])
+            if checkpoint["gpu_rng"] is not None and self.process.device.type == "cuda":
+                torch.cuda.set_rng_state(checkpoint["gpu_rng"], self.process.device)
+            for name in COUNTERS:
+                setattr(self, name, checkpoint["state"][name])
+        except torch.OutOfMemoryError:
+            raise
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise InputError(
+                f"{path}: does not fit this training ({type(error).__name__}); it was written by "
+                "another version, or with a GPU where none is used now, or without one; continue "
+                "under the same conditions, or remove it to start this run over"
+            ) from None
+
+
+def contiguous(model):
+    """Weights and statistics of a model by name, in the form in which files keep them."""
+    return {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+
+
+def fit(step, train_batches, end_epoch, state, config, run, show=True):
+    """Train a model and keep its best weights.
+
+    Parameters
+    ----------
+    step : callable
+        ``step(batch)`` computes the gradient, takes the optimiser's step, and returns a dict of
+        scalar tensors: ``loss``, the total; ``gradient_norm``, which must be finite; and other
+        losses for the history.
+    train_batches : callable
+        ``train_batches(epoch)`` gives the batches of an epoch (counted from 0), always the same
+        for the same epoch. A batch is a sequence of tensors with samples along the first dimension.
+    end_epoch : callable
+        ``end_epoch()`` is called after the last step of every epoch and returns a dict of numbers
+        for the history, as from :func:`validate`. ``validation_loss`` among them decides which
+        weights are the best and when to stop; without it the last weights are the best.
+    state : TrainState
+    config : FitConfig
+    run : str or Path
+        Run folder; receives ``weights.safetensors`` (best), ``history.csv``, ``checkpoint.pt``.
     show : bool
         Show progress: a bar over epochs, or one line an epoch in batch.
-    optimiser : torch.optim.Optimizer, optional
-        By default that of :func:`adamw` for all parameters of the model.
-    after_epoch : callable, optional
-        Called with the number of the epoch that has been trained, before it is validated; gives a
-        dict of more numbers for the history.
-    ahead : int
-        Batches that a background thread makes ahead; 0 makes each when it is needed.
 
     Returns
     -------
@@ -134,256 +198,179 @@ def fit(
     Raises
     ------
     InputError
-        If the loss or the gradient is no longer finite.
+        If a gradient is not finite, or the checkpoint in the run folder does not fit.
     """
-    run = Path(run)
+    run, process = Path(run), state.process
     if process.device.type == "cpu":
-        keep_freed_memory()
+        torch_private.keep_freed_memory()
     torch.manual_seed(config.seed)
-    model.to(process.device, memory_format=torch.channels_last)
-    optimiser = optimiser or adamw(model.parameters(), config)
-    averaged = copy.deepcopy(model).eval() if config.averaging else model
-    state = {"epoch": 0, "step": 0, "best": float("inf"), "since_best": 0, "history": []}
-    if (run / "checkpoint.pt").exists():
-        state = resume(run / "checkpoint.pt", model, averaged, optimiser)
-    tune(optimiser, config, state["step"], steps)
-    forward = torch.compile(model) if compiles(config.compile) else model
-    if process.world > 1:
-        forward = nn.parallel.DistributedDataParallel(forward)
-
-    def stepped():
-        state["step"] += 1
-        tune(optimiser, config, state["step"], steps)
-        if config.averaging:
-            follow(averaged, model, config.averaging, state["step"])
-
+    state.resume(run)  # after the seed: a checkpoint brings its own random state
     show = show and process.leads
-    with progress.bar(config.epochs, f"train {run.name}", "epoch", state["epoch"], show) as bar:
-        while state["epoch"] < config.epochs and state["since_best"] < config.patience:
-            began, learning_rate = time.perf_counter(), optimiser.param_groups[0]["lr"]
-            model.train()
-            batches = prefetch(train_batches(state["epoch"]), ahead)
-            train = run_epoch(forward, batches, loss, config, process, optimiser, stepped)
-            model.eval()
-            more = {} if after_epoch is None else after_epoch(state["epoch"])
+    with progress.bar(config.epochs, f"train {run.name}", "epoch", state.epoch, show) as bar:
+        while state.epoch < config.epochs and state.since_best < config.patience:
+            began = time.perf_counter()
+            rate = learning_rate(config, state.step, state.steps_per_epoch)
+            row = {"epoch": state.epoch + 1, "learning_rate": rate}
+
+            state.model.train()  # dropout on, batch statistics updated
+            losses = train_epoch(step, train_batches(state.epoch), state, config)
+            row |= {f"train_{name}": value for name, value in losses.items()}
+
+            state.model.eval()
             with torch.no_grad():
-                # uncompiled: a second graph would cost more than it saves
-                batches = prefetch(validation_batches(), ahead)
-                validation = run_epoch(averaged, batches, loss, config, process)
-            judged = validation.get("loss", -float("inf"))
-            better = not validation or judged < state["best"]
-            state["epoch"] += 1
-            state["best"] = min(judged, state["best"])
-            state["since_best"] = 0 if better else state["since_best"] + 1
-            row = {"epoch": state["epoch"], "learning_rate": learning_rate}
-            row |= {f"train_{name}": value for name, value in train.items()}
-            row |= more | {f"validation_{name}": value for name, value in validation.items()}
+                row |= end_epoch()
+
+            validation_loss = row.get("validation_loss")
+            better = validation_loss is None or validation_loss < state.best
+            if validation_loss is not None and better:
+                state.best = validation_loss
+            state.since_best = 0 if better else state.since_best + 1
+            state.epoch += 1
             row["seconds"] = round(time.perf_counter() - began, 3)
-            state["history"].append(row)
+            state.history.append(row)
             if process.leads:
-                save_epoch(run, model, averaged, optimiser, state, better)
-            losses = f"train {train['loss']:.4f}"
-            if validation:
-                losses += f", validation {validation['loss']:.4f}"
-            bar.set_postfix_str(losses)
-            bar.update()
-            if show and progress.in_batch():
-                print(f"epoch {state['epoch']}/{config.epochs}: {losses}, {row['seconds']:.1f} s")
-    model.load_state_dict(load_file(run / "weights.safetensors"))
+                state.save(run, better)
+            report(row, config.epochs, bar, show)
+
+    state.model.load_state_dict(load_file(run / "weights.safetensors"))
     if process.leads:
         (run / "finished").touch()
         (run / "checkpoint.pt").unlink(missing_ok=True)
-    return pd.DataFrame(state["history"])
+    return pd.DataFrame(state.history)
 
 
-def keep_freed_memory():
-    """Have the C library keep what is freed for the next step.
+def train_epoch(step, batches, state, config):
+    """Take a step for each batch.
 
-    On a processor every step frees and fetches the same large tensors. To give them back to the
-    system and to be handed cleared pages anew takes a quarter of a step at 256 x 256.
-    """
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(-4, 0)  # M_MMAP_MAX: nothing is mapped on its own
-        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: so much is kept
-
-
-@contextmanager
-def no_denormals():
-    """Have this thread, and those it starts, take float32 numbers below about 1e-38 as zero.
-
-    What is left of a mean of Adam soon falls below that, moves nothing, and is slow to compute.
-    """
-    flushed = not (torch.tensor([1e-38]) / 10).any()
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(flushed)
-
-
-def can_compile():
-    """Whether torch.compile can work: on a GPU, or with a C++ compiler and Python's headers."""
-    headers = Path(sysconfig.get_path("include"), "Python.h")
-    return torch.cuda.is_available() or (shutil.which("g++") is not None and headers.exists())
-
-
-def compiles(setting):
-    """Whether ``compile`` of a FitConfig means to compile, here."""
-    return setting == "always" or (setting == "auto" and can_compile())
-
-
-def run_epoch(model, batches, loss, config, process, optimiser=None, after_step=None):
-    """Go once through the batches, training when an optimiser is given.
-
-    ``after_step`` is called after every step of the optimiser.
+    Parameters
+    ----------
+    step : callable
+        As in :func:`fit`.
+    batches : iterable
+    state : TrainState
+    config : FitConfig
 
     Returns
     -------
-    dict
-        Means of the loss and of its parts over all samples and processes.
+    dict of float
+        Mean losses by name.
+
+    Raises
+    ------
+    InputError
+        If a gradient is not finite.
     """
-    seen, sizes, norms = {}, [], []
-    on_gpu = process.device.type != "cpu"
-    autocast = nullcontext()
-    if config.precision == "bfloat16":
-        autocast = torch.autocast(process.device.type, torch.bfloat16)
+    losses, sizes, norms = [], [], []
+    check_every = 1 if state.process.device.type == "cpu" else GRADIENT_CHECK_EVERY
     for batch in batches:
-        if on_gpu:
-            batch = [part.to(process.device, non_blocking=True) for part in batch]
-        if optimiser is not None:
-            optimiser.zero_grad(set_to_none=True)
-        with autocast:
-            total, parts = loss(model, batch)
+        values = step(batch)
+        norms.append(values.pop("gradient_norm"))
+        losses.append({name: value.detach() for name, value in values.items()})  # frees the graph
         sizes.append(len(batch[0]))
-        for name, value in {"loss": total, **parts}.items():
-            seen.setdefault(name, []).append(value.detach())
-        if optimiser is not None:
-            if total.requires_grad:
-                total.backward()
-            norms.append(gradient_norm(optimiser, config.max_gradient_norm))
-            if not on_gpu or len(sizes) % LOOKED_AT == 0:
-                check_finite(norms, seen["loss"], optimiser)
-            optimiser.step()
-            after_step()
-    check_finite(norms, seen.get("loss"), optimiser)
-    weights = torch.tensor(sizes, dtype=torch.float64, device=process.device)
-    return {
-        name: process.mean(float(torch.stack(values).double() @ weights), sum(sizes))
-        for name, values in seen.items()
-    }
+        state.step += 1
+        if config.averaging:
+            update_average(state.averaged, state.model, config.averaging, state.step)
+        if len(norms) == check_every:
+            check_finite(norms, losses, config)
+            norms.clear()
+    check_finite(norms, losses, config)
+    return mean_losses(losses, sizes, state.process)
 
 
-def gradient_norm(optimiser, limit):
-    """Norm of the gradient, a tensor; the gradient is brought down to a limit where there is one.
+def check_finite(norms, losses, config):
+    """Stop a training whose gradient is no longer finite.
 
-    Of one parameter alone, as an emissivity has beside its maps, the square, which is found in a
-    fifth of the time.
+    Parameters
+    ----------
+    norms : list of Tensor
+        Norms of the gradients of the last batches.
+    losses : list of dict
+        Losses of all batches of the epoch so far.
+    config : FitConfig
+
+    Raises
+    ------
+    InputError
+        If a norm is infinite or NaN; it names the first such batch.
     """
-    parameters = optimiser.param_groups[0]["params"]
-    gradients = [one.grad for one in parameters if one.grad is not None]
-    if len(gradients) == 1 and not limit:
-        alone = gradients[0].flatten()
-        return alone.dot(alone)
-    norm = nn.utils.get_total_norm(gradients)
-    if limit:
-        nn.utils.clip_grads_with_norm_(parameters, limit, norm)
-    return norm
-
-
-def check_finite(norms, losses, optimiser):
-    """Refuse to go on where the gradient of a batch was not finite; forgets the norms."""
-    for late, norm in enumerate(torch.stack(norms).tolist() if len(norms) > 1 else norms):
+    # one transfer from the device for all of them
+    values = torch.stack(norms).tolist() if len(norms) > 1 else [float(norm) for norm in norms]
+    for number, norm in enumerate(values, len(losses) - len(norms)):
         if not math.isfinite(norm):
-            batch = len(losses) - len(norms) + late
             raise InputError(
-                f"training: the gradient is no longer finite at batch {batch + 1} of the epoch "
-                f"(loss {losses[batch].item():g}); lower learning_rate (now "
-                f"{optimiser.param_groups[0]['lr']:g}), set max_gradient_norm (of a surrogate), or "
-                "look for broken values in the data; the best weights so far are kept"
+                f"training: the gradient is no longer finite at batch {number + 1} of the epoch "
+                f"(loss {losses[number]['loss'].item():g}); lower learning_rate (now "
+                f"{config.learning_rate:g}), set max_gradient_norm (of a surrogate), or look for "
+                "broken values in the data; the best weights so far are kept"
             )
-    norms.clear()
 
 
-def prefetch(batches, ahead=2):
-    """Make batches in a background thread, some ahead of the one in use; 0: without a thread."""
-    if not ahead:
-        yield from batches
-        return
-    ready, stop = queue.Queue(ahead), threading.Event()
-    end = object()
+def mean_losses(losses, sizes, process):
+    """Mean losses over the samples of all batches and processes.
 
-    def work():
-        try:
-            for batch in batches:
-                ready.put(batch)
-                if stop.is_set():
-                    return
-            ready.put(end)
-        except BaseException as error:  # handed over, raised in the caller's thread
-            ready.put(error)
+    Parameters
+    ----------
+    losses : list of dict of scalar Tensor
+        One a batch, with equal names.
+    sizes : list of int
+        Samples in each batch.
+    process : Process
 
-    threading.Thread(target=work, daemon=True).start()
-    try:
-        while (item := ready.get()) is not end:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stop.set()
-        while not ready.empty():
-            ready.get_nowait()
+    Returns
+    -------
+    dict of float
+        Empty without batches.
+    """
+    weights = torch.tensor(sizes, dtype=torch.float64, device=process.device)
+    means = {}
+    for name in losses[0] if losses else ():
+        values = torch.stack([batch[name] for batch in losses]).double()
+        means[name] = process.mean(float(values @ weights), sum(sizes))
+    return means
 
 
-def save_epoch(run, model, averaged, optimiser, state, better):
-    """Write what the finished epoch made; a kill at any moment leaves the last epoch whole."""
-    weights, device = contiguous(averaged), next(model.parameters()).device
-    if better:
-        with files.replacing(run / "weights.safetensors") as temporary:
-            temporary.write_bytes(save(weights))
-    checkpoint = {
-        "model": contiguous(model),
-        "averaged": weights,
-        "optimiser": optimiser.state_dict(),
-        "state": state,
-        "rng": torch.get_rng_state(),
-        "gpu_rng": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+def validate(loss, batches, process):
+    """Mean losses over validation batches, as columns of the history.
+
+    Parameters
+    ----------
+    loss : callable
+        ``loss(batch)`` gives a dict of scalar tensors with the total as ``loss``, and changes
+        nothing.
+    batches : iterable
+    process : Process
+
+    Returns
+    -------
+    dict of float
+        ``validation_loss`` and so on; empty without batches.
+    """
+    losses, sizes = [], []
+    for batch in batches:
+        losses.append(loss(batch))
+        sizes.append(len(batch[0]))
+    return {
+        f"validation_{name}": value for name, value in mean_losses(losses, sizes, process).items()
     }
-    with files.replacing(run / "checkpoint.pt") as temporary:
-        torch.save(checkpoint, temporary)
-    with files.replacing(run / "history.csv") as temporary:
-        pd.DataFrame(state["history"]).to_csv(temporary, index=False)
 
 
-def contiguous(model):
-    """The weights and statistics of a model, as files keep them."""
-    return {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+def report(row, epochs, bar, show):
+    """Show the losses of an epoch at the progress bar, and as a line in batch.
 
-
-def resume(path, model, averaged, optimiser):
-    """Take up the last finished epoch; returns the loop's state."""
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise InputError(
-            f"{path}: cannot be read ({type(error).__name__}); remove it to start this run over"
-        ) from None
-    try:
-        model.load_state_dict(checkpoint["model"])
-        averaged.load_state_dict(checkpoint["averaged"])
-        optimiser.load_state_dict(checkpoint["optimiser"])
-        torch.set_rng_state(checkpoint["rng"])
-        device = next(model.parameters()).device
-        if checkpoint["gpu_rng"] is not None and device.type == "cuda":
-            torch.cuda.set_rng_state(checkpoint["gpu_rng"], device)
-        if "step" not in checkpoint["state"]:
-            raise KeyError("step")
-        return checkpoint["state"]
-    except torch.OutOfMemoryError:
-        raise
-    except (KeyError, RuntimeError, ValueError) as error:
-        raise InputError(
-            f"{path}: does not fit the run as it would go on here ({type(error).__name__}); it was "
-            "written by another version, or on a GPU where there is none now, or the reverse; go "
-            "on as it began, or remove it to start this run over"
-        ) from None
+    Parameters
+    ----------
+    row : dict
+        Row of the history.
+    epochs : int
+        Number of epochs of the training.
+    bar : tqdm.tqdm
+    show : bool
+        Whether to print.
+    """
+    losses = f"train {row['train_loss']:.4f}"
+    if "validation_loss" in row:
+        losses += f", validation {row['validation_loss']:.4f}"
+    bar.set_postfix_str(losses)
+    bar.update()
+    if show and progress.in_batch():
+        print(f"epoch {row['epoch']}/{epochs}: {losses}, {row['seconds']:.1f} s")

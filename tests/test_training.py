@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from seaice_lab import optimiser, training
+from seaice_lab.compute import Process, can_compile, prefetch, training_form
 from seaice_lab.errors import InputError
-from seaice_lab.optimiser import factor
-from seaice_lab.training import FitConfig, Process, fit
+from seaice_lab.optimiser import adamw_step, gradient_norm, learning_rate_factor, update_average
+from seaice_lab.training import FitConfig, TrainState, check_finite, fit, validate
 
 TRUTH = torch.tensor([[1.0, -2.0, 0.5]])
 
@@ -40,18 +40,45 @@ def make_batches(seed, count=6):
 def squared_error(model, batch):
     x, y = batch
     error = ((model(x) - y) ** 2).mean()
-    return error, {"error": error.detach()}
+    return {"loss": error, "error": error.detach()}
 
 
 def settings(**changes):
     return FitConfig(**{"epochs": 6, "learning_rate": 0.05, "schedule": "cosine"} | changes)
 
 
-def run_fit(run, config, validation=lambda: make_batches(999, 2), train=make_batches):
+def validation_batches():
+    return make_batches(999, 2)
+
+
+def run_fit(
+    run,
+    config,
+    train_batches=make_batches,
+    held_out=validation_batches,
+    model=None,
+    losses=squared_error,
+):
+    """Train a Line as a surrogate is trained."""
     run.mkdir(exist_ok=True)
-    return fit(
-        Line(), train, validation, squared_error, config, run, Process(), steps=6, show=False
-    )
+    process = Process()
+    device = process.device
+    state = TrainState(model or Line(), config, process, steps_per_epoch=6)
+    forward = training_form(state.model, config, process)
+    bfloat16 = config.precision == "bfloat16"
+
+    def losses_of(model, batch):
+        batch = [part.to(device) for part in batch]
+        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+            return losses(model, batch)
+
+    def step(batch):
+        return adamw_step(state, config, losses_of(forward, batch))
+
+    def end_epoch():
+        return validate(lambda batch: losses_of(state.averaged, batch), held_out(), process)
+
+    return fit(step, train_batches, end_epoch, state, config, run, show=False)
 
 
 def test_training_finds_the_weights_and_writes_the_history(tmp_path):
@@ -78,7 +105,7 @@ def test_a_killed_training_continues_bit_for_bit(tmp_path):
             yield batch
 
     with pytest.raises(KeyboardInterrupt):
-        run_fit(tmp_path / "killed", settings(), train=dies_in_the_fourth_epoch)
+        run_fit(tmp_path / "killed", settings(), train_batches=dies_in_the_fourth_epoch)
     assert len(pd.read_csv(tmp_path / "killed" / "history.csv")) == 3
     killed = run_fit(tmp_path / "killed", settings())
     columns = [name for name in whole if name != "seconds"]
@@ -91,15 +118,15 @@ def test_averaged_weights_lag_behind_and_resume_bit_for_bit(tmp_path):
     model, averaged = Line(), Line()
     for value in averaged.parameters():
         torch.nn.init.zeros_(value)
-    optimiser.follow(averaged, model, decay=0.9, step=1000)
+    update_average(averaged, model, decay=0.9, step=1000)
     torch.testing.assert_close(averaged.layer.weight, 0.1 * model.layer.weight)
-    optimiser.follow(averaged, model, decay=0.9, step=0)  # the first steps follow at once
+    update_average(averaged, model, decay=0.9, step=0)  # the first steps follow at once
     torch.testing.assert_close(averaged.layer.weight, 0.91 * model.layer.weight)
 
     config = settings(averaging=0.8)
     run_fit(tmp_path / "whole", config)
     with pytest.raises(InputError, match="no longer finite"):
-        run_fit(tmp_path / "killed", config, train=lambda epoch: breaks_in(epoch, 3))
+        run_fit(tmp_path / "killed", config, train_batches=lambda epoch: breaks_in(epoch, 3))
     run_fit(tmp_path / "killed", config)
     run_fit(tmp_path / "plain", settings())
     whole, killed, plain = (
@@ -121,36 +148,44 @@ def test_it_stops_when_validation_no_longer_improves_and_keeps_the_best(tmp_path
         yield x, torch.full((4, 1), 100.0 * grows_worse.count)
 
     grows_worse.count = 0
-    history = run_fit(tmp_path / "run", settings(epochs=50, patience=4), validation=grows_worse)
+    history = run_fit(tmp_path / "run", settings(epochs=50, patience=4), held_out=grows_worse)
     assert len(history) == 5
 
 
 def test_a_gradient_that_is_not_finite_stops_with_a_sentence_and_keeps_the_weights(tmp_path):
     with pytest.raises(InputError, match=r"no longer finite at batch 4 of .*lower learning_rate"):
-        run_fit(tmp_path / "run", settings(), train=lambda epoch: breaks_in(epoch, 2))
+        run_fit(tmp_path / "run", settings(), train_batches=lambda epoch: breaks_in(epoch, 2))
     weights = load_file(tmp_path / "run" / "weights.safetensors")
     assert all(torch.isfinite(value).all() for value in weights.values())
 
 
-def test_of_several_gradients_looked_at_late_the_first_that_is_not_finite_is_named():
-    optimiser = torch.optim.SGD(Line().parameters(), lr=0.1)
+def test_of_several_gradients_checked_late_the_first_that_is_not_finite_is_named():
     norms = [torch.tensor(value) for value in (1.0, float("nan"), float("inf"))]
-    losses = [torch.tensor(float(value)) for value in range(5)]
+    losses = [{"loss": torch.tensor(float(value))} for value in range(5)]
     with pytest.raises(InputError, match="at batch 4 of the epoch .loss 3"):
-        training.check_finite(norms, losses, optimiser)
-    training.check_finite(norms[:1], losses, optimiser)
+        check_finite(norms, losses, settings())
+    check_finite(norms[:1], losses, settings())
+
+
+def test_the_gradient_norm_is_that_of_all_parameters_and_is_limited():
+    weights = [torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.zeros(()))]
+    weights[0].grad, weights[1].grad = torch.tensor([2.0, 3.0]), torch.tensor(6.0)
+    assert gradient_norm(weights).item() == pytest.approx(7)
+    assert gradient_norm(weights, limit=3.5).item() == pytest.approx(7)
+    torch.testing.assert_close(weights[0].grad, torch.tensor([1.0, 1.5]))
+    assert gradient_norm(weights[1:]).item() == pytest.approx(3)
 
 
 def test_the_published_schedule_advances_and_scales_the_decay_with_the_rate():
     config = FitConfig()
-    assert [factor(config, step, 1) for step in (0, 9_999, 10_000, 20_000)] == pytest.approx(
-        [1, 1, 0.1, 0.01]
-    )
+    assert [
+        learning_rate_factor(config, step, 1) for step in (0, 9_999, 10_000, 20_000)
+    ] == pytest.approx([1, 1, 0.1, 0.01])
     cosine = FitConfig(schedule="cosine", warmup_steps=10, epochs=11)
-    assert factor(cosine, 0, 10) == pytest.approx(0.1)
-    assert factor(cosine, 10, 10) == pytest.approx(1)
-    assert factor(cosine, 60, 10) == pytest.approx(0.5)
-    assert factor(cosine, 110, 10) == pytest.approx(0)
+    assert learning_rate_factor(cosine, 0, 10) == pytest.approx(0.1)
+    assert learning_rate_factor(cosine, 10, 10) == pytest.approx(1)
+    assert learning_rate_factor(cosine, 60, 10) == pytest.approx(0.5)
+    assert learning_rate_factor(cosine, 110, 10) == pytest.approx(0)
 
 
 def test_every_step_of_a_fit_is_the_published_one(tmp_path):
@@ -158,14 +193,12 @@ def test_every_step_of_a_fit_is_the_published_one(tmp_path):
     model, ours = Line(), Line()
     model.dropout.p = ours.dropout.p = 0.0
     means = [torch.zeros(2, *weight.shape) for weight in model.parameters()]
-    (tmp_path / "run").mkdir()
-    history = fit(ours, make_batches, list, squared_error, config, tmp_path / "run", Process(),
-                  steps=6, show=False)  # fmt: skip
+    history = run_fit(tmp_path / "run", config, held_out=list, model=ours)
     batches = [batch for epoch in range(2) for batch in make_batches(epoch)]
     for step, batch in enumerate(batches, 1):
         scale = 1 if step <= 4 else 0.1 if step <= 9 else 0.01
         model.zero_grad()
-        squared_error(model, batch)[0].backward()
+        squared_error(model, batch)["loss"].backward()
         alpha = scale * 0.05 * (1 - 0.999**step) ** 0.5 / (1 - 0.9**step)
         with torch.no_grad():
             for weight, (m, v) in zip(model.parameters(), means, strict=True):
@@ -180,15 +213,14 @@ def test_every_step_of_a_fit_is_the_published_one(tmp_path):
 def test_the_decay_takes_the_published_share_of_a_weight_at_every_step(tmp_path):
     # No gradient: the loss does not depend on the weights, so only the decay moves them.
     def flat(model, batch):
-        total = 0 * model(batch[0]).sum()
-        return total, {}
+        return {"loss": 0 * model(batch[0]).sum()}
 
     model = Line()
     before = model.layer.weight.detach().clone()
     config = FitConfig(epochs=1, weight_decay=1e-2, learning_rate=5e-5, schedule="constant")
-    (tmp_path / "run").mkdir()
-    fit(model, lambda epoch: make_batches(epoch, 3), lambda: make_batches(9, 1), flat, config,
-        tmp_path / "run", Process(), steps=3, show=False)  # fmt: skip
+    run_fit(
+        tmp_path / "run", config, lambda epoch: make_batches(epoch, 3), model=model, losses=flat
+    )
     torch.testing.assert_close(model.layer.weight.detach().cpu(), before * 0.99**3)
 
 
@@ -197,7 +229,7 @@ def test_bfloat16_trains_too(tmp_path):
     assert history.train_loss.iloc[-1] < 0.5 * history.train_loss.iloc[0]
 
 
-@pytest.mark.skipif(not training.can_compile(), reason="needs g++ and Python's headers, or a GPU")
+@pytest.mark.skipif(not can_compile(), reason="needs g++ and Python's headers, or a GPU")
 def test_a_compiled_model_trains_and_saves_under_the_plain_names(tmp_path):
     compiled = run_fit(tmp_path / "compiled", settings(epochs=2, compile="always"))
     assert compiled.train_loss.iloc[1] < compiled.train_loss.iloc[0]
@@ -218,25 +250,10 @@ def test_a_failing_batch_maker_fails_the_training_in_the_main_thread():
         yield 1
         raise InputError("broken file")
 
-    taken = training.prefetch(fails())
+    taken = prefetch(fails())
     assert next(taken) == 1
     with pytest.raises(InputError, match="broken file"):
         next(taken)
-
-
-@pytest.mark.parametrize("before", [False, True])
-def test_denormals_count_again_after_the_training(before):
-    def flushed():
-        return not (torch.tensor([1e-38]) / 10).any()
-
-    torch.set_flush_denormal(before)
-    try:
-        with pytest.raises(KeyboardInterrupt), training.no_denormals():
-            assert flushed()
-            raise KeyboardInterrupt
-        assert flushed() == before
-    finally:
-        torch.set_flush_denormal(False)
 
 
 DISTRIBUTED = """
@@ -244,8 +261,8 @@ import sys
 from pathlib import Path
 import torch
 sys.path.insert(0, sys.argv[2])
-from test_training import Line, make_batches, squared_error, settings
-from seaice_lab.training import Process, fit
+from test_training import Line, make_batches, run_fit, settings
+from seaice_lab.compute import Process
 
 process = Process()
 torch.set_num_threads(1)
@@ -256,8 +273,7 @@ def share(epoch):
 
 model = Line()
 model.dropout.p = 0.0
-fit(model, share, lambda: share(999), squared_error, settings(), Path(sys.argv[1]), process, 6,
-    show=False)
+run_fit(Path(sys.argv[1]), settings(), share, lambda: share(999), model)
 torch.distributed.destroy_process_group()
 """
 
@@ -271,11 +287,9 @@ def test_two_processes_train_as_one(tmp_path):
     hidden = os.environ | {"CUDA_VISIBLE_DEVICES": ""}  # two processes need two GPUs, or none
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=hidden)
     assert done.returncode == 0, done.stderr
-    (tmp_path / "one").mkdir()
     model = Line()
     model.dropout.p = 0.0
-    fit(model, make_batches, lambda: make_batches(999), squared_error, settings(),
-        tmp_path / "one", Process(), 6, show=False)  # fmt: skip
+    run_fit(tmp_path / "one", settings(), held_out=lambda: make_batches(999), model=model)
     one, two = (load_file(tmp_path / name / "weights.safetensors") for name in ("one", "two"))
     for name in one:
         torch.testing.assert_close(one[name], two[name], atol=1e-5, rtol=1e-4)

@@ -9,13 +9,13 @@ from functools import partial
 
 import torch
 
+from seaice_lab.compute import compiles
 from seaice_lab.emissivity import penalty
-from seaice_lab.emissivity.gradients import compiled_for
 from seaice_lab.emissivity.model import MAPS
 from seaice_lab.emissivity.observations import Batch
 from seaice_lab.errors import InputError
 from seaice_lab.optimiser import BETA1, BETA2, EPSILON
-from seaice_lab.training import compiles
+from seaice_lab.torch_private import compile_graph
 
 TOGETHER = 8  # steps in one graph
 COPIES = 12  # of a map: values, gradient, two moments, the same put by while capturing, arithmetic
@@ -106,14 +106,8 @@ class ResidentAdam(torch.optim.Optimizer):
                 strengths = self.strengths if name == "sea_ice" else None
                 self.moves[name] = partial(move, strengths=strengths, summed=name != "vector")
                 if self.compile_it:
-                    self.moves[name] = compiled_for(self.moves[name], arguments, "fake")
+                    self.moves[name] = compile_graph(self.moves[name], arguments, "fake")
             self.moves[name](*arguments)
-
-    def step(self):
-        """Nothing: :meth:`several` has taken it."""
-
-    def zero_grad(self, set_to_none=True):
-        """Nothing: a step leaves the gradients of the maps at zero."""
 
     @torch.no_grad()
     def several(self, positions):

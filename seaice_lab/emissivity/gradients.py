@@ -1,10 +1,10 @@
 """The cost of some observations and its gradient, as one graph."""
 
 import torch
-from torch.fx.experimental.proxy_tensor import make_fx
 
+from seaice_lab.compute import compiles
 from seaice_lab.emissivity.model import COST_TERMS, MAPS
-from seaice_lab.training import compiles
+from seaice_lab.torch_private import compile_graph
 
 
 def one_vector(state):
@@ -65,18 +65,8 @@ def differentiate(state, vector, compiled, batch):
     def differentiated(*seen):
         seen = (vector.detach(), *seen)
         if compile_it and not graphs and len(seen[1]) == batch:
-            graphs[batch] = compiled_for(flat, seen)
+            graphs[batch] = compile_graph(flat, seen)
         vector.grad, days, properties, total, *parts = graphs.get(len(seen[1]), flat)(*seen)
         return total, dict(zip(COST_TERMS, parts, strict=True)), (days, properties)
 
     return differentiated
-
-
-def compiled_for(function, arguments, tracing_mode="real"):
-    """A function of tensors, compiled for arguments of these shapes.
-
-    Not by torch.compile, whose guards take as long at every call as the arithmetic. Tracing runs
-    the function, unless ``tracing_mode`` is "fake".
-    """
-    traced = make_fx(function, tracing_mode=tracing_mode)(*arguments)
-    return torch._inductor.compile(traced, list(arguments))

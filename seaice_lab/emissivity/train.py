@@ -9,7 +9,8 @@ import torch
 from pydantic import Field, model_validator
 from safetensors.torch import load_file, save
 
-from seaice_lab import files, runs, training
+from seaice_lab import files, runs, torch_private
+from seaice_lab.compute import Process, prefetch
 from seaice_lab.config import Config
 from seaice_lab.emissivity.gauss_newton import SolveConfig, check_model, solve
 from seaice_lab.emissivity.gpu_adam import TOGETHER, Resident, ResidentAdam, check_memory, grouped
@@ -18,7 +19,7 @@ from seaice_lab.emissivity.lazy_adam import Clock, ReplayedAdam
 from seaice_lab.emissivity.model import COST_TERMS, MAPS, EmpiricalState, ModelConfig
 from seaice_lab.emissivity.observations import Batch, open_observations, prepare, read_batch
 from seaice_lab.errors import InputError
-from seaice_lab.training import FitConfig
+from seaice_lab.training import FitConfig, TrainState, fit, validate
 
 ADAM = {"batch_size": 1024, "learning_rate": 1e-3, "weight_decay": 0.0, "schedule": "constant"}
 EPOCHS = {1: 8, 2: 25}
@@ -101,7 +102,7 @@ def train(config, run, show=True):
     InputError
         If the observations are unusable, the run folder holds another run, or the loss diverges.
     """
-    process = training.Process()
+    process = Process()
     if process.world > 1:
         raise InputError(
             "emissivity: the maps of one run live in one process; start without torchrun"
@@ -135,7 +136,8 @@ def train(config, run, show=True):
     way = replaying if replayed else residing
     vector = one_vector(state)
     differentiated = differentiate(state, vector, config.fit.compile, batch)
-    optimiser, batches, loss = way(config, state, observations, vector, differentiated)
+    optimiser, batches, step, loss = way(config, state, observations, vector, differentiated)
+    training = TrainState(state, config.fit, process, steps, optimiser)
 
     def of_epoch(epoch):
         state.epoch = epoch
@@ -148,22 +150,15 @@ def train(config, run, show=True):
             firsts = rng.permutation(firsts)
         return batches(order, firsts)
 
-    def held_out():
-        return batches(held_at, range(0, len(held_at), batch))
-
-    def after_epoch(epoch):
+    def end_epoch():
         for part in state.replayed_maps():
             part.catch_up_all(state.clock)
-        with torch.no_grad():
-            return {name: float(value) for name, value in state.map_costs().items()}
+        costs = {name: float(value) for name, value in state.map_costs().items()}
+        held_out = batches(held_at, range(0, len(held_at), batch))
+        return costs | validate(loss, held_out, process)
 
-    # what is compiled here is the cost with its gradient, not the model alone
-    fit = config.fit.model_copy(update={"compile": "never"})
-    with training.no_denormals():
-        return training.fit(
-            state, of_epoch, held_out, loss, fit, run, process, steps, show, optimiser,
-            after_epoch=after_epoch, ahead=0,
-        )  # fmt: skip
+    with torch_private.no_denormals():
+        return fit(step, of_epoch, end_epoch, training, config.fit, run, show)
 
 
 def replays(config, device):
@@ -179,17 +174,21 @@ def replaying(config, state, observations, vector, differentiated):
     def batches(order, firsts):
         return read_batches(observations, state, order, firsts, size)
 
-    def loss(_, batch):
-        batch, rows = Batch(*batch[:4]), batch[4:]
-        seen = state.look_up(batch, rows)
-        if not state.training:
-            parts = state(*seen, *batch[1:])
-            return sum(parts.values()), parts
-        total, parts, gradients = differentiated(*seen, *batch[1:])
-        state.lead_back(gradients)
-        return total, parts
+    optimiser = ReplayedAdam(vector, state.replayed_maps(), state.clock)
 
-    return ReplayedAdam(vector, state.replayed_maps(), state.clock), batches, loss
+    def step(batch):
+        batch, rows = Batch(*batch[:4]), batch[4:]
+        total, parts, gradients = differentiated(*state.look_up(batch, rows), *batch[1:])
+        state.lead_back(gradients)
+        optimiser.step()
+        return {"loss": total, **parts, "gradient_norm": torch.linalg.vector_norm(vector.grad)}
+
+    def loss(batch):
+        batch, rows = Batch(*batch[:4]), batch[4:]
+        parts = state(*state.look_up(batch, rows), *batch[1:])
+        return {"loss": sum(parts.values())} | parts
+
+    return optimiser, batches, step, loss
 
 
 def residing(config, state, observations, vector, differentiated):
@@ -203,15 +202,17 @@ def residing(config, state, observations, vector, differentiated):
         together = TOGETHER if state.training else 1
         return grouped(torch.from_numpy(order).to(vector.device), firsts, size, together)
 
-    def loss(_, batch):
-        if not state.training:
-            batch = resident.batch(*batch)
-            parts = state(*state.look_up(batch), *batch[1:])
-            return sum(parts.values()), parts
-        total, *parts = optimiser.several(*batch)  # takes the steps too
-        return total, dict(zip(COST_TERMS, parts, strict=True))
+    def step(batch):
+        costs = optimiser.several(*batch)
+        losses = dict(zip(("loss", *COST_TERMS), costs, strict=True))
+        return losses | {"gradient_norm": torch.linalg.vector_norm(vector.grad)}
 
-    return optimiser, batches, loss
+    def loss(batch):
+        batch = resident.batch(*batch)
+        parts = state(*state.look_up(batch), *batch[1:])
+        return {"loss": sum(parts.values())} | parts
+
+    return optimiser, batches, step, loss
 
 
 def check(config):
@@ -345,5 +346,5 @@ def read_batches(observations, state, order, firsts, size):
         columns = [column.split(lengths) for column in (*several, *state.rows(several.index))]
         return list(zip(*columns, strict=True))
 
-    for batches in training.prefetch(map(together, range(0, len(firsts), READ_AT_ONCE)), 1):
+    for batches in prefetch(map(together, range(0, len(firsts), READ_AT_ONCE)), 1):
         yield from batches

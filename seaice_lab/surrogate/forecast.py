@@ -9,12 +9,12 @@ import xarray as xr
 from scipy import ndimage
 
 from seaice_lab import files, grid, names, progress, runs
+from seaice_lab.compute import can_compile, prefetch
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.layers import zero_on_land
 from seaice_lab.surrogate.model import bounds, compiled, load
 from seaice_lab.surrogate.samples import Fields
 from seaice_lab.surrogate.store import locate, open_store
-from seaice_lab.training import can_compile, prefetch
 
 BUFFER_BYTES = 256e6  # forecast frames held before they are written
 COMPILE_PAYS = 5e7  # cells times steps: some minutes on a CPU, of which compiling takes half a one

@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from seaice_lab import names, runs
+from seaice_lab.compute import Process
 from seaice_lab.config import Config
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.losses import GLOBAL_MEAN_WEIGHT
@@ -16,7 +17,7 @@ from seaice_lab.surrogate.networks import build_network
 from seaice_lab.surrogate.samples import Window, window
 from seaice_lab.surrogate.store import open_store
 from seaice_lab.surrogate.wrappers import PastChanges, Transport
-from seaice_lab.training import FitConfig, Process
+from seaice_lab.training import FitConfig
 
 CARRIED = ("sit", "sic", "snt")  # what moves with the ice
 

@@ -7,13 +7,15 @@ from pathlib import Path
 import torch
 
 from seaice_lab import files, grid, runs
+from seaice_lab.compute import Process, prefetch, training_form
 from seaice_lab.errors import InputError
+from seaice_lab.optimiser import adamw_step
 from seaice_lab.surrogate.augmentation import Turn, turned_kernels
 from seaice_lab.surrogate.losses import ocean_loss, published_loss
 from seaice_lab.surrogate.model import TrainConfig, bounds, build, load, named_window, scales
 from seaice_lab.surrogate.samples import DERIVED, Samples, batches
 from seaice_lab.surrogate.store import open_store
-from seaice_lab.training import Process, fit
+from seaice_lab.training import TrainState, fit, validate
 
 TAKEN_UP = ("checkpoint.pt", "finished")  # either is in a run that has trained already
 
@@ -125,7 +127,8 @@ def train(config, run, show=True):
     turn_inputs = Turn(chosen.inputs, [scale[name] for name, _ in chosen.inputs])
     turn_targets = Turn(chosen.targets, scale["increments"])
 
-    def batch_loss(model, batch):
+    def batch_losses(model, batch):
+        batch = [part.to(process.device, non_blocking=True) for part in batch]
         x, y = (part if part.ndim == 5 else part[:, None] for part in batch)
         weights = {}
         if model.training and config.symmetry == "quarter_turns":
@@ -139,22 +142,28 @@ def train(config, run, show=True):
             inputs = inputs.contiguous(memory_format=torch.channels_last)
             return torch.func.functional_call(model, weights, inputs).float()
 
-        pairs = chain(predict, x, y, chosen, scale, ocean)
-        totals, parts = zip(*(loss(*pair, **terms) for pair in pairs), strict=True)
-        means = {name: sum(part[name] for part in parts) / len(parts) for name in parts[0]}
-        return sum(totals) / len(totals), means
+        with torch.autocast(process.device.type, torch.bfloat16, enabled=bfloat16):
+            pairs = chain(predict, x, y, chosen, scale, ocean)
+            totals, parts = zip(*(loss(*pair, **terms) for pair in pairs), strict=True)
+            means = {name: sum(part[name] for part in parts) / len(parts) for name in parts[0]}
+            return {"loss": sum(totals) / len(totals)} | means
 
-    fit(
-        network,
-        lambda epoch: batches(samples, size, config.fit.seed, epoch, shuffle=True, **share),
-        lambda: batches(validation, size, **share),
-        batch_loss,
-        config.fit,
-        run,
-        process,
-        steps=len(samples) // (size * process.world),
-        show=show,
-    )
+    bfloat16 = config.fit.precision == "bfloat16"
+    steps = len(samples) // (size * process.world)
+    state = TrainState(network, config.fit, process, steps)
+    forward = training_form(network, config.fit, process)
+
+    def step(batch):
+        return adamw_step(state, config.fit, batch_losses(forward, batch))
+
+    def train_batches(epoch):
+        return prefetch(batches(samples, size, config.fit.seed, epoch, shuffle=True, **share))
+
+    def end_epoch():
+        held_out = prefetch(batches(validation, size, **share))
+        return validate(lambda batch: batch_losses(state.averaged, batch), held_out, process)
+
+    fit(step, train_batches, end_epoch, state, config.fit, run, show)
     return run
 
 

@@ -147,12 +147,13 @@ def run_steps(
             looked_up = model.look_up(part)
             _, parts, gradients = differentiated(*looked_up, *part[1:])
             model.lead_back(gradients)
+            optimiser.step()
         else:
             parts = cost(model, part)
             optimiser.zero_grad()
             sum(parts.values()).backward()
-        optimiser.step()
-        set_epsilon(optimiser, step + 1)
+            set_epsilon(optimiser, step)
+            optimiser.step()
         yield {name: value.item() for name, value in parts.items()}
     model.cpu()
     for part in model.replayed_maps():

@@ -12,11 +12,13 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from seaice_lab import cli, files, runs
+from seaice_lab.compute import can_compile
 from seaice_lab.emissivity import evaluation, infer, sensors, train
 from seaice_lab.emissivity.model import EmpiricalState
 from seaice_lab.emissivity.simulate import SimulateConfig, simulate
 from seaice_lab.emissivity.train import EmissivityConfig, load
 from seaice_lab.errors import InputError
+from seaice_lab.training import TrainState
 
 CASE = {"size": 24, "days": 5}
 
@@ -106,7 +108,7 @@ def train_by(way, monkeypatch):
 def test_a_killed_training_ends_with_the_same_numbers(way, month, tmp_path, monkeypatch):
     train_by(way, monkeypatch)
     whole = train.train(adam(month, 3), tmp_path / "whole", show=False)
-    plain, calls = train.training.save_epoch, []
+    plain, calls = TrainState.save, []
 
     def dies(*arguments):
         plain(*arguments)
@@ -114,7 +116,7 @@ def test_a_killed_training_ends_with_the_same_numbers(way, month, tmp_path, monk
         if len(calls) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(train.training, "save_epoch", dies)
+    monkeypatch.setattr(TrainState, "save", dies)
     with pytest.raises(KeyboardInterrupt):
         train.train(adam(month, 3), tmp_path / "parts", show=False)
     parts = train.train(adam(month, 3), tmp_path / "parts", show=False)
@@ -140,7 +142,7 @@ ANNEALED = {"version": 2, "false_ice_error": [(0, 0.02), (1, 0.002)]}
     ],
 )
 def test_every_way_of_training_finds_the_same(model, compiled, month, tmp_path, monkeypatch):
-    if compiled == "always" and not train.training.can_compile():
+    if compiled == "always" and not can_compile():
         pytest.skip("needs g++ and Python's headers, or a GPU")
     config = EmissivityConfig(
         data=str(month), model=model, hold_out_share=0.1,
@@ -169,7 +171,7 @@ def test_a_run_of_an_older_form_is_read_and_its_checkpoint_refused(month, tmp_pa
     (tmp_path / "run" / "finished").unlink()
     state = {"epoch": 1, "best": 1.0, "since_best": 0, "history": []}
     torch.save({"model": weights, "state": state}, tmp_path / "run" / "checkpoint.pt")
-    with pytest.raises(InputError, match="does not fit the run .* remove it to start this run"):
+    with pytest.raises(InputError, match="does not fit this training .* remove it to start this"):
         train.train(adam(month, 1), tmp_path / "run", show=False)
 
 

@@ -1,0 +1,122 @@
+"""How computations run: processes and devices, compilation, a background thread for batches."""
+
+import os
+import queue
+import shutil
+import sysconfig
+import threading
+from pathlib import Path
+
+import torch
+from torch import distributed, nn
+
+
+class Process:
+    """Where this process computes: device, rank and number of processes.
+
+    Under ``torchrun`` it joins the process group (NCCL on GPUs, Gloo on CPUs).
+    """
+
+    def __init__(self):
+        self.world = int(os.environ.get("WORLD_SIZE", 1))
+        self.rank = int(os.environ.get("RANK", 0))
+        gpu = torch.cuda.is_available()
+        local = int(os.environ.get("LOCAL_RANK", 0))
+        self.device = torch.device(f"cuda:{local}" if gpu else "cpu")
+        if self.world > 1 and not distributed.is_initialized():
+            distributed.init_process_group("nccl" if gpu else "gloo")
+
+    @property
+    def leads(self):
+        """Whether this process writes the files and shows the progress."""
+        return self.rank == 0
+
+    def mean(self, total, count):
+        """Mean over all processes.
+
+        Parameters
+        ----------
+        total : float
+            Sum of the values of this process.
+        count : int
+            Number of these values.
+
+        Returns
+        -------
+        float
+        """
+        pair = torch.tensor([total, count], dtype=torch.float64, device=self.device)
+        if self.world > 1:
+            distributed.all_reduce(pair)
+        return float(pair[0] / pair[1])
+
+
+def training_form(model, config, process):
+    """The model as a training step calls it: compiled, and its gradient shared by all processes.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        On the device of the process. Validation calls it as it is, because a second compiled
+        graph would cost more time than it saves.
+    config : FitConfig
+    process : Process
+
+    Returns
+    -------
+    torch.nn.Module
+        Shares its parameters with ``model``.
+    """
+    if compiles(config.compile):
+        model = torch.compile(model)
+    return nn.parallel.DistributedDataParallel(model) if process.world > 1 else model
+
+
+def can_compile():
+    """Whether torch.compile can work: on a GPU, or with a C++ compiler and Python's headers."""
+    headers = Path(sysconfig.get_path("include"), "Python.h")
+    return torch.cuda.is_available() or (shutil.which("g++") is not None and headers.exists())
+
+
+def compiles(setting):
+    """Whether the setting ``compile`` of a FitConfig ("auto", "always", "never") compiles here."""
+    return setting == "always" or (setting == "auto" and can_compile())
+
+
+def prefetch(batches, ahead=2):
+    """Make batches in a background thread while the previous ones are in use.
+
+    Parameters
+    ----------
+    batches : iterable
+    ahead : int
+        Number of batches that wait at most.
+
+    Yields
+    ------
+    object
+        The batches in their order. An error of ``batches`` is raised here.
+    """
+    ready, stop = queue.Queue(ahead), threading.Event()
+    end = object()
+
+    def work():
+        try:
+            for batch in batches:
+                ready.put(batch)
+                if stop.is_set():
+                    return
+            ready.put(end)
+        except BaseException as error:  # raised again in the caller's thread
+            ready.put(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        while (item := ready.get()) is not end:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stop.set()
+        while not ready.empty():  # so that a waiting thread sees the stop
+            ready.get_nowait()
