@@ -1,14 +1,17 @@
 """seaice_lab: machine learning for sea ice, from model output to forecasts, scores and spectra.
 
-The public names are imported when they are first used, so that what needs no torch stays light.
+A public name is imported when it is first used. So a program that needs no torch does not load it.
 """
 
 from importlib import import_module
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
-__version__ = version("seaice_lab")
+try:
+    __version__ = version("seaice_lab")
+except PackageNotFoundError:  # a checkout that is on the path but not installed
+    __version__ = "0+unknown"
 
-_HOME = {
+_MODULES = {
     "InputError": "errors",
     "PrepareConfig": "surrogate.assemble",
     "prepare": "surrogate.prepare",
@@ -22,13 +25,13 @@ _HOME = {
     "open_forecast": "surrogate.evaluation",
     "evaluate": "surrogate.evaluation",
 }
-__all__ = ["__version__", *_HOME]
+__all__ = ["__version__", *_MODULES]
 
 
 def __getattr__(name):
-    if name not in _HOME:
+    if name not in _MODULES:
         raise AttributeError(f"module 'seaice_lab' has no attribute {name!r}")
-    return getattr(import_module(f"seaice_lab.{_HOME[name]}"), name)
+    return getattr(import_module(f"seaice_lab.{_MODULES[name]}"), name)
 
 
 def __dir__():

@@ -1,7 +1,9 @@
-"""The public names are there, and importing the package stays light."""
+"""The public names can be imported, and importing the package stays light."""
 
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -21,3 +23,18 @@ def test_a_name_that_is_not_public_is_an_attribute_error():
 def test_importing_the_package_imports_neither_torch_nor_xarray():
     code = "import sys, seaice_lab; sys.exit(bool({'torch', 'xarray'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_checkout_that_is_not_installed_can_be_imported(tmp_path):
+    package = Path(seaice_lab.__file__).parent
+    (tmp_path / "seaice_lab").mkdir()
+    shutil.copy(package / "__init__.py", tmp_path / "seaice_lab")
+    # Isolated (-I) and without site-packages (-S): no metadata of an installed package is seen.
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import seaice_lab; "
+        "print(seaice_lab.__file__, seaice_lab.__version__)"
+    )
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == [str(tmp_path / "seaice_lab/__init__.py"), "0+unknown"], (
+        done.stderr
+    )
