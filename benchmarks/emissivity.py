@@ -94,7 +94,7 @@ def main():
         fit={"epochs": max(options.epochs, 1), "compile": "auto"},
     )  # fmt: skip
     began = time.perf_counter()
-    seen = prepare(data, sensors, data / "columns", show=False)
+    seen = prepare(config, data / "columns", show=False)
     print(f"preparation of {seen.size} observations in {len(seen.latitude)} cells: "
           f"{time.perf_counter() - began:.1f} s, peak {peak_gb():.2f} GB")  # fmt: skip
     days = min((31, 366), key=lambda known: abs(known - options.days))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from seaice_lab.emissivity.model import EmpiricalState, ModelConfig
-from seaice_lab.emissivity.observations import prepare
+from seaice_lab.emissivity.observations import ObservationsConfig, prepare
 from seaice_lab.emissivity.products import write_simulations
 from seaice_lab.surrogate.evaluation import evaluate
 from seaice_lab.surrogate.forecast import forecast
@@ -56,9 +56,10 @@ def test_the_synthetic_arctic_is_cf(tmp_path):
 
 def test_departures_of_the_emissivity_model_are_cf(tmp_path):
     inputs = Path(__file__).parent / "data" / "emissivity" / "v2_imagers" / "inputs"
-    seen = prepare(inputs, ["amsr2", "gmi"], tmp_path / "columns", show=False)
-    first, after = (EmpiricalState(ModelConfig(version=2), seen).eval() for _ in range(2))
+    config = ObservationsConfig(data=str(inputs), sensors=["amsr2", "gmi"])
+    observations = prepare(config, tmp_path / "columns", show=False)
+    first, after = (EmpiricalState(ModelConfig(version=2), observations).eval() for _ in range(2))
     (path,) = write_simulations(
-        after, seen, tmp_path, "one", first, show=False, departures_only=True
+        after, observations, tmp_path, "one", first, show=False, departures_only=True
     )
     assert without_version(errors(path)) == []

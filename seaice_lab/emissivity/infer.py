@@ -3,10 +3,8 @@
 from pathlib import Path
 
 import torch
-from pydantic import Field
 
 from seaice_lab import runs
-from seaice_lab.config import Config
 from seaice_lab.emissivity.gauss_newton import (
     COLUMNS,
     PRIOR_CURVATURE,
@@ -16,13 +14,13 @@ from seaice_lab.emissivity.gauss_newton import (
 )
 from seaice_lab.emissivity.model import EmpiricalState
 from seaice_lab.emissivity.normal_equations import FIRST_GUESS_ERROR, Problem, State
-from seaice_lab.emissivity.observations import prepare, tables_of
+from seaice_lab.emissivity.observations import ObservationsConfig, prepare, read_sensor_tables
 from seaice_lab.emissivity.sensors import read_tables
 from seaice_lab.emissivity.train import check_zenith, load
 from seaice_lab.errors import InputError
 
 
-class InferConfig(Config):
+class InferConfig(ObservationsConfig):
     """Which trained run to use, and on what.
 
     ``sensors`` are those of the run ``trained`` where none are named; it also brings its own sensor
@@ -31,11 +29,7 @@ class InferConfig(Config):
     """
 
     trained: str
-    data: str
     sensors: tuple[str, ...] | None = None
-    sensor_tables: str | None = None
-    step_start: int = Field(0, ge=0)
-    steps: int | None = Field(None, ge=1)
     solve: SolveConfig = SolveConfig()
 
 
@@ -66,13 +60,13 @@ def infer_run(config, run, show=True):
         runs.create(run, config, "emissivity")
     trained, _ = load(config.trained)
     check_model(trained.config, "infer")
-    tables = read_tables(tables_of(Path(config.trained) / "observations")) or {}
+    tables = read_sensor_tables(Path(config.trained) / "observations") or {}
     for part, entries in (read_tables(config.sensor_tables) or {}).items():
         tables = tables | {part: tables.get(part, {}) | entries}
-    observations = prepare(
-        config.data, config.sensors or trained.sensors, run / "observations", config.step_start,
-        config.steps, trained.lags, tables or None, show, keep=(run / "config.yaml").exists(),
-    )  # fmt: skip
+    sensors = config.sensors or trained.sensors
+    wanted = config.model_copy(update={"sensors": sensors, "sensor_tables": tables or None})
+    keep = (run / "config.yaml").exists()
+    observations = prepare(wanted, run / "observations", trained.lags, keep, show)
     initial = transfer(trained, observations)
     runs.create(run, config, "emissivity", data=observations.fingerprint)
     model = infer(trained, observations, config.solve, show)

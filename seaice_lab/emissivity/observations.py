@@ -1,9 +1,8 @@
-"""Satellite observations: from the published file layouts to a few memory-mapped columns.
+"""Satellite observations: from the published file layouts to memory-mapped columns.
 
-Three layouts are read as they are: version 1 by month (``amsr2_v2_202008.nc``), version 1 by year
-(``field_v2_TSFC.nc``, one field a file) and version 2 (``amsr2/amsr2_TSFC.nc``, one folder a
-sensor). The columns of all sensors stand one after the other in their given order; the sky is kept
-as its all-sky means (:func:`~seaice_lab.emissivity.physics.all_sky`), which is exact.
+The layouts are those of :mod:`~seaice_lab.emissivity.layouts`. The observations of one sensor
+follow those of another in the given order; the sky is stored as its all-sky means
+(:func:`~seaice_lab.emissivity.physics.all_sky`), which is exact.
 """
 
 import hashlib
@@ -15,41 +14,46 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.lib.format import open_memmap
+from pydantic import Field
 
 from seaice_lab import files, progress
-from seaice_lab.emissivity import physics
-from seaice_lab.emissivity.layouts import (
-    CHANNELS,
-    PLAUSIBLE,
-    SCALARS,
-    check_range,
-    days_of,
-    fit_guess,
-    fit_steps,
-    grid_points,
-    open_fields,
-    open_maps,
-)
+from seaice_lab.config import Config
+from seaice_lab.emissivity import layouts, physics
+from seaice_lab.emissivity.layouts import CHANNELS, DAY_START, SCALARS
 from seaice_lab.emissivity.sensors import Instruments, instruments, read_tables
 from seaice_lab.errors import InputError
 
-CHUNK = 200_000  # observations read together
-DAY_STARTS = 0.375  # of the Julian day: 21 UTC; a step is the 24 h from there
-STAND_IN = {"TSFC": 273.15, "WINDSPEED10M": 0.0, "CLOUD_FRACTION": 0.0}
+READ_CHUNK = 200_000  # observations that are read from the files at once
+COLUMNS = ("index", "scalars", "channels", "julian_day")
 # Rows of the column ``channels``.
 TB, EMISSIVITY_WATER, TRANSMITTANCE, REFLECTED, UPWELLING = range(5)
+# Values for an observation that lacks one of them. Its brightness temperatures are NaN, so that it
+# does not count, but NaN here would spread through the network.
+FILL_VALUES = {"TSFC": 273.15, "WINDSPEED10M": 0.0, "CLOUD_FRACTION": 0.0}
+
+
+class ObservationsConfig(Config):
+    """Which observations to use: their files, sensors and days."""
+
+    data: str = Field(description="Folder in a published layout, or the file of one month.")
+    sensors: tuple[str, ...] = Field(("amsr2",), description="Sensors, in the order to store.")
+    sensor_tables: str | dict | None = Field(
+        None, description="YAML file with more channels and sensors, or its content."
+    )
+    step_start: int = Field(0, ge=0, description="First day to use.")
+    steps: int | None = Field(None, ge=1, description="Number of days to use; all by default.")
 
 
 class Observations(NamedTuple):
-    """Observations of some sensors over a grid and some days, opened from :func:`prepare`.
+    """Observations of several sensors over a grid and some days, opened from :func:`prepare`.
 
     ``index`` (observation, 3) int32 holds grid point, time step and sensor; ``scalars``
     (observation, 5) float32 skin temperature (K), wind at 10 m (m s-1), cloud fraction, scan
     position and zenith angle (degrees), NaN where unknown; ``channels`` (observation, 5, channel)
     float32 brightness temperature (K, NaN where missing), emissivity of water, transmittance,
-    reflected and upwelling radiation (K); ``julian_day`` (observation) float64. All are
+    reflected and upwelling radiation (K); ``julian_day`` (observation) float64. These are
     memory-mapped. ``sea_ice_first_guess`` (grid, lag + step) and ``skin_temperature_map`` (grid,
-    step, K) are small; ``first_julian_day`` is that of step 0 at 00 UTC.
+    step, K) are small; ``first_julian_day`` is the Julian day of step 0 at 00 UTC.
     """
 
     instruments: Instruments
@@ -75,221 +79,6 @@ class Observations(NamedTuple):
         return self.first_julian_day + np.arange(self.skin_temperature_map.shape[1])
 
 
-def prepare(
-    data, sensors, folder, step_start=0, steps=None, lags=1, tables=None, show=True, keep=False
-):
-    """Read observations in a published layout into memory-mapped columns.
-
-    Parameters
-    ----------
-    data : str or Path
-        Folder in one of the three layouts, or the file of a month.
-    sensors : sequence of str
-        In the order in which their observations shall stand.
-    folder : str or Path
-        Where the columns go; an equal one that is already there is used as it is.
-    step_start, steps : int, optional
-        First day and number of days to keep; all by default.
-    lags : int
-        Days before the first that the concentration map carries.
-    tables : str, Path or dict, optional
-        YAML file with more sensors, or its content, which is kept with the columns.
-    show : bool
-        Show progress.
-    keep : bool
-        Whether other columns that are already there are kept (and these refused), not replaced.
-
-    Returns
-    -------
-    Observations
-        Time steps count from the first day of the earliest sensor, so that sensors which start on
-        different days agree. Where a value of a channel is missing or not finite, its brightness
-        temperature is NaN; where a value of the observation is, those of all its channels.
-
-    Raises
-    ------
-    InputError
-        If a field is missing, has another length or unit, times are not sorted, an index lies
-        outside the grid or went through float32, a first guess has another shape, or other
-        columns are to be kept.
-    """
-    tables = read_tables(tables)
-    unified = instruments(sensors, tables)
-    with ExitStack() as opened:
-        fields = [open_fields(Path(data), name, len(unified.positions[row]), row, opened)
-                  for row, name in enumerate(sensors)]  # fmt: skip
-        guess, skin, latitude, longitude = open_maps(Path(data))
-        days = [days_of(one) for one in fields]
-        # a day begins at 21 UTC: the earliest observation of any sensor says which one is the first
-        origin = np.floor(min(day[0] for day in days) - DAY_STARTS) + step_start
-        kept = []
-        for day in days:
-            step = np.floor(day - origin - DAY_STARTS).astype(np.int64)
-            last = np.inf if steps is None else steps
-            kept.append(np.flatnonzero((step >= 0) & (step < last)))
-        count = sum(len(positions) for positions in kept)
-        if not count:
-            raise InputError(
-                f"{data}: no observation in steps {step_start} to "
-                f"{'the end' if steps is None else step_start + steps - 1}; the files hold "
-                f"{int(max(d[-1] for d in days) - origin + step_start - DAY_STARTS) + 1} steps"
-            )
-        if steps is None:
-            steps = 1 + max(int(day[at[-1]] - origin - DAY_STARTS)
-                            for day, at in zip(days, kept, strict=True) if len(at))  # fmt: skip
-        guess = fit_guess(guess, step_start, steps, lags, skin.shape[1])
-        skin = fit_steps(skin, step_start, steps)
-        if len(guess) != len(skin):
-            raise InputError(
-                f"{data}: the first guess has {len(guess)} grid points, the skin-temperature map "
-                f"{len(skin)}; both must stand on the grid of the observations"
-            )
-        sources = sorted({str(path) for one in fields for path in one["paths"]})
-        maps = {"sea_ice_first_guess": guess, "skin_temperature_map": skin,
-                "latitude": latitude, "longitude": longitude}  # fmt: skip
-        mark = files.fingerprint(
-            [(path, Path(path).stat().st_size, Path(path).stat().st_mtime_ns) for path in sources],
-            [hashlib.sha256(part.tobytes()).hexdigest() for part in maps.values()],
-            step_start, steps, lags, unified._asdict(),
-        )  # fmt: skip
-        folder = Path(folder)
-        there = (folder / "observations.json").exists()
-        same = there and _facts(folder)["fingerprint"] == mark
-        if there and keep and not same:
-            raise InputError(
-                f"{folder}: holds the observations of a run, and those of {data} differ (other "
-                "days, sensors or files that changed since); choose another output folder for them"
-            )
-        if not same:
-            journal = files.Journal(folder, mark)
-            journal.target.mkdir(exist_ok=True)
-            with files.disk_errors(folder):
-                _write(journal, fields, kept, origin, unified, len(guess), count, show)
-                np.savez(journal.target / "maps.npz", **maps)
-                facts = {
-                    "fingerprint": mark, "sensors": list(sensors), "tables": tables,
-                    "first_julian_day": float(origin + 0.5), "size": count,
-                }  # fmt: skip
-                files.write_json(journal.target / "observations.json", facts)
-            journal.finish()
-    return open_observations(folder)
-
-
-def open_observations(folder):
-    """Open columns that :func:`prepare` made.
-
-    Raises
-    ------
-    InputError
-        If the folder is missing, half-written or unreadable.
-    """
-    folder = Path(folder)
-    facts = _facts(folder)
-    try:
-        # copy on write: torch takes only arrays that it may write to
-        columns = [np.load(folder / f"{name}.npy", mmap_mode="c")
-                   for name in ("index", "scalars", "channels", "julian_day")]  # fmt: skip
-        with np.load(folder / "maps.npz") as maps:
-            maps = dict(maps)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{folder}: cannot be read ({error}); remove it and prepare it again"
-        ) from None
-    return Observations(
-        instruments(facts["sensors"], facts["tables"]), *columns, **maps,
-        first_julian_day=facts["first_julian_day"], fingerprint=facts["fingerprint"],
-    )  # fmt: skip
-
-
-def tables_of(folder):
-    """Sensor tables of columns that :func:`prepare` made, None where there are none."""
-    return _facts(Path(folder))["tables"]
-
-
-def _facts(folder):
-    path = folder / "observations.json"
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise InputError(
-            f"{folder}: holds no prepared observations (observations.json is missing or broken); "
-            "prepare them again"
-        ) from None
-
-
-def _write(journal, fields, kept, origin, unified, points, count, show):
-    """Fill the columns chunk by chunk; finished chunks are not written again."""
-    shapes = {
-        "index": ("int32", (count, 3)),
-        "scalars": ("float32", (count, len(SCALARS))),
-        "channels": ("float32", (count, 5, len(unified.channels))),
-        "julian_day": ("float64", (count,)),
-    }
-    columns = {}
-    for name, (dtype, shape) in shapes.items():
-        path = journal.target / f"{name}.npy"
-        if path.exists():
-            columns[name] = open_memmap(path, "r+")
-        else:
-            columns[name] = open_memmap(path, "w+", dtype, shape)
-    first = 0
-    with progress.bar(count, "read observations", "obs", show=show) as bar:
-        for one, positions in zip(fields, kept, strict=True):
-            for begin in range(0, len(positions), CHUNK):
-                part = positions[begin : begin + CHUNK]
-                block = f"{one['row']}-{begin}"
-                if not journal.is_done(block):
-                    place = slice(first, first + len(part))
-                    _write_chunk(columns, place, one, part, origin, unified, points)
-                    for column in columns.values():
-                        column.flush()
-                    journal.mark(block)
-                first += len(part)
-                bar.update(len(part))
-
-
-def _write_chunk(columns, place, fields, part, origin, unified, points):
-    sensor = fields["sensor"]
-    there = slice(part[0], part[-1] + 1)  # sorted by time, so that a period is one piece
-
-    def read(name):
-        values = fields[name][there].values
-        if name in PLAUSIBLE:
-            check_range(name, values, fields[name].encoding.get("source", sensor))
-        return values.astype("float64")
-
-    day = fields["JULIAN_DAY"][there].values.astype("float64")
-    grid = grid_points(fields["IGRID"][there].values, fields, points)
-    columns["julian_day"][place] = day
-    step = np.floor(day - origin - DAY_STARTS)
-    columns["index"][place] = np.stack([grid, step, np.full(len(day), fields["row"])], 1)
-    nothing = np.full(len(day), np.nan)
-    scalars = {name: read(name) if name in fields else nothing for name in SCALARS}
-    values = {name: read(name) for name in CHANNELS}
-    cloud = scalars["CLOUD_FRACTION"][:, None]
-    sky = physics.all_sky(
-        [values[name] for name in ("TAUSFC", "TDOWN", "TUP")],
-        [values[name] for name in ("TAUSFC_CLD", "TDOWN_CLD", "TUP_CLD")],
-        cloud,
-    )
-    block = np.stack([values["OBSVALUE"], values["EMIS_WATER"], *sky], 1)
-    needed = scalars["TSFC"] + scalars["WINDSPEED10M"]
-    if unified.crosstrack[fields["row"]]:
-        needed = needed + scalars["SCANPOS"]
-    unusable = ~np.isfinite(needed)
-    for name in ("TSFC", "WINDSPEED10M", "CLOUD_FRACTION"):
-        # any finite value: nothing of the observation counts, but NaN would spread
-        scalars[name] = np.where(unusable, STAND_IN[name], scalars[name])
-    columns["scalars"][place] = np.stack(list(scalars.values()), 1)
-    missing = ~np.isfinite(block).all(1) | unusable[:, None]
-    block = np.where(missing[:, None], 0.0, block)
-    block[:, TB][missing] = np.nan
-    whole = np.zeros((len(day), 5, len(unified.channels)), "float32")
-    whole[:, TB] = np.nan
-    whole[:, :, list(unified.positions[fields["row"]])] = block
-    columns["channels"][place] = whole
-
-
 class Batch(NamedTuple):
     """Some observations: their numbers, and rows of the columns of Observations."""
 
@@ -300,7 +89,262 @@ class Batch(NamedTuple):
 
 
 def read_batch(observations, positions):
-    """The Batch of some observations, ndarray of int positions."""
+    """Read some observations into memory.
+
+    Parameters
+    ----------
+    observations : Observations
+    positions : ndarray of int
+
+    Returns
+    -------
+    Batch
+    """
     number = torch.from_numpy(positions)
     columns = (observations.index, observations.scalars, observations.channels)
     return Batch(number, *(torch.from_numpy(column).index_select(0, number) for column in columns))
+
+
+def prepare(config, folder, lags=1, keep=False, show=True, chunk=READ_CHUNK):
+    """Read observations in a published layout into memory-mapped columns.
+
+    Parameters
+    ----------
+    config : ObservationsConfig
+    folder : str or Path
+        Folder for the columns. If it already holds the same columns, they are used.
+    lags : int
+        Number of days before the first one that the concentration map covers.
+    keep : bool
+        Refuse to replace different columns that the folder already holds.
+    show : bool
+        Show progress.
+    chunk : int
+        Number of observations that are read at once.
+
+    Returns
+    -------
+    Observations
+        Time steps count from the first day of the earliest sensor, so that they agree between
+        sensors that start on different days. Where a value of a channel is missing or not finite,
+        its brightness temperature is NaN; where a value of the observation is missing, the
+        brightness temperatures of all its channels are NaN.
+
+    Raises
+    ------
+    InputError
+        If a field is missing or has another length or unit, times are not sorted, an index is
+        outside the grid or was stored as float32, a first guess has another shape, or ``keep`` is
+        set and the folder holds different columns.
+    """
+    folder, tables = Path(folder), read_tables(config.sensor_tables)
+    with ExitStack() as stack:
+        plan = _plan(config, instruments(config.sensors, tables), lags, stack)
+        fingerprint = _fingerprint(plan, config.step_start, lags)
+        exists = (folder / "observations.json").exists()
+        if exists and _read_facts(folder)["fingerprint"] == fingerprint:
+            return open_observations(folder)
+        if exists and keep:
+            raise InputError(
+                f"{folder}: holds the observations of a run, and those of {config.data} differ "
+                "(other days, sensors or files that changed since); choose another output folder "
+                "for them"
+            )
+        # blocks of another size are not those that an interrupted process finished
+        journal = files.Journal(folder, f"{fingerprint}-{chunk}")
+        journal.target.mkdir(exist_ok=True)
+        with files.disk_errors(folder):
+            _write_columns(plan, journal, chunk, show)
+            np.savez(journal.target / "maps.npz", **plan.maps)
+            facts = {
+                "fingerprint": fingerprint,
+                "sensors": list(config.sensors),
+                "tables": tables,
+                "first_julian_day": float(plan.origin + 0.5),
+                "size": plan.count,
+            }
+            files.write_json(journal.target / "observations.json", facts)
+        journal.finish()
+    return open_observations(folder)
+
+
+def open_observations(folder):
+    """Open columns that :func:`prepare` wrote.
+
+    Raises
+    ------
+    InputError
+        If the folder is missing, incomplete or unreadable.
+    """
+    folder = Path(folder)
+    facts = _read_facts(folder)
+    try:
+        # copy on write, because torch accepts only writable arrays
+        columns = {name: np.load(folder / f"{name}.npy", mmap_mode="c") for name in COLUMNS}
+        with np.load(folder / "maps.npz") as maps:
+            maps = dict(maps)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{folder}: cannot be read ({error}); remove it and prepare it again"
+        ) from None
+    return Observations(
+        instruments(facts["sensors"], facts["tables"]),
+        **columns,
+        **maps,
+        first_julian_day=facts["first_julian_day"],
+        fingerprint=facts["fingerprint"],
+    )
+
+
+def read_sensor_tables(folder):
+    """Sensor tables of columns that :func:`prepare` wrote, None if it was given none."""
+    return _read_facts(Path(folder))["tables"]
+
+
+def _read_facts(folder):
+    path = folder / "observations.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise InputError(
+            f"{folder}: holds no prepared observations (observations.json is missing or broken); "
+            "prepare them again"
+        ) from None
+
+
+class _Plan(NamedTuple):
+    """What :func:`prepare` writes: open fields, positions of the wanted observations, and maps.
+
+    ``sources`` and ``positions`` have one entry for each sensor. ``origin`` is the Julian day on
+    which the observations of step 0 begin, without the fraction DAY_START.
+    """
+
+    instruments: Instruments
+    sources: list
+    positions: list
+    origin: float
+    steps: int
+    maps: dict
+
+    @property
+    def count(self):
+        return sum(map(len, self.positions))
+
+
+def _plan(config, unified, lags, stack):
+    """Open the files of a configuration and select the observations of its days."""
+    data = Path(config.data)
+    sources = [
+        layouts.open_sensor(data, sensor, row, len(unified.positions[row]), stack)
+        for row, sensor in enumerate(config.sensors)
+    ]
+    days = [layouts.read_days(source) for source in sources]
+    # the earliest observation of any sensor determines the first day
+    first = np.floor(min(day[0] for day in days) - DAY_START)
+    origin = first + config.step_start
+    steps = [np.floor(day - origin - DAY_START).astype(np.int64) for day in days]
+    end = np.inf if config.steps is None else config.steps
+    positions = [np.flatnonzero((step >= 0) & (step < end)) for step in steps]
+    if not any(map(len, positions)):
+        last = "the end" if config.steps is None else config.step_start + config.steps - 1
+        raise InputError(
+            f"{data}: no observation in steps {config.step_start} to {last}; the files hold "
+            f"{int(max(day[-1] for day in days) - first - DAY_START) + 1} steps"
+        )
+    count = config.steps or 1 + max(int(step[-1]) for step in steps)
+    maps = layouts.open_maps(data)
+    fitted = {
+        "sea_ice_first_guess": layouts.fit_first_guess(
+            maps.sea_ice, config.step_start, count, lags, maps.skin_temperature.shape[1]
+        ),
+        "skin_temperature_map": layouts.fit_steps(maps.skin_temperature, config.step_start, count),
+        "latitude": maps.latitude,
+        "longitude": maps.longitude,
+    }
+    return _Plan(unified, sources, positions, origin, count, fitted)
+
+
+def _fingerprint(plan, step_start, lags):
+    """Identifies the columns: files by size and time, maps by content, and the settings."""
+    paths = sorted({str(path) for source in plan.sources for path in source.paths.values()})
+    status = [Path(path).stat() for path in paths]
+    return files.fingerprint(
+        [(path, s.st_size, s.st_mtime_ns) for path, s in zip(paths, status, strict=True)],
+        [hashlib.sha256(values.tobytes()).hexdigest() for values in plan.maps.values()],
+        step_start,
+        plan.steps,
+        lags,
+        plan.instruments._asdict(),
+    )
+
+
+def _write_columns(plan, journal, chunk, show):
+    """Write the columns chunk by chunk; chunks that are finished are not written again."""
+    shapes = {
+        "index": ("int32", (3,)),
+        "scalars": ("float32", (len(SCALARS),)),
+        "channels": ("float32", (5, len(plan.instruments.channels))),
+        "julian_day": ("float64", ()),
+    }
+    columns = {}
+    for name, (dtype, shape) in shapes.items():
+        path = journal.target / f"{name}.npy"
+        mode = "r+" if path.exists() else "w+"
+        columns[name] = open_memmap(path, mode, dtype, (plan.count, *shape))
+    first = 0
+    with progress.bar(plan.count, "read observations", "obs", show=show) as bar:
+        for source, positions in zip(plan.sources, plan.positions, strict=True):
+            for begin in range(0, len(positions), chunk):
+                selected = positions[begin : begin + chunk]
+                block = f"{source.row}-{begin}"
+                if not journal.is_done(block):
+                    for name, values in _read_chunk(plan, source, selected).items():
+                        columns[name][first : first + len(selected)] = values
+                        columns[name].flush()
+                    journal.mark(block)
+                first += len(selected)
+                bar.update(len(selected))
+
+
+def _read_chunk(plan, source, positions):
+    """Values of all columns for some observations of one sensor."""
+    # observations are sorted by time, so that those of a period are contiguous
+    rows = slice(positions[0], positions[-1] + 1)
+
+    def read(name):
+        values = source.fields[name][rows].values
+        layouts.check_range(name, values, source.paths[name])
+        return values.astype("float64")
+
+    day = read("JULIAN_DAY")
+    grid_point = layouts.check_grid_points(
+        source.fields["IGRID"][rows].values, source.paths["IGRID"], len(plan.maps["latitude"])
+    )
+    step = np.floor(day - plan.origin - DAY_START)
+    unknown = np.full(len(day), np.nan)
+    scalars = {name: read(name) if name in source.fields else unknown for name in SCALARS}
+    values = {name: read(name) for name in CHANNELS}
+    sky = physics.all_sky(
+        [values[name] for name in ("TAUSFC", "TDOWN", "TUP")],
+        [values[name] for name in ("TAUSFC_CLD", "TDOWN_CLD", "TUP_CLD")],
+        scalars["CLOUD_FRACTION"][:, None],
+    )
+    stacked = np.stack([values["OBSVALUE"], values["EMIS_WATER"], *sky], 1)
+    needed = scalars["TSFC"] + scalars["WINDSPEED10M"]
+    if plan.instruments.crosstrack[source.row]:
+        needed = needed + scalars["SCANPOS"]
+    unusable = ~np.isfinite(needed)
+    for name, fill_value in FILL_VALUES.items():
+        scalars[name] = np.where(unusable, fill_value, scalars[name])
+    missing = ~np.isfinite(stacked).all(1) | unusable[:, None]
+    stacked = np.where(missing[:, None], 0.0, stacked)
+    stacked[:, TB][missing] = np.nan
+    channels = np.zeros((len(day), 5, len(plan.instruments.channels)), "float32")
+    channels[:, TB] = np.nan
+    channels[:, :, list(plan.instruments.positions[source.row])] = stacked
+    return {
+        "index": np.stack([grid_point, step, np.full(len(day), source.row)], 1),
+        "scalars": np.stack(list(scalars.values()), 1),
+        "channels": channels,
+        "julian_day": day,
+    }

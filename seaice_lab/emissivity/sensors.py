@@ -1,6 +1,6 @@
 """Microwave radiometers: channels, frequencies, errors, biases and scan geometry.
 
-The tables stand in ``seaice_lab/data/sensors.yaml``; a file of the same form adds sensors.
+The tables are in ``seaice_lab/data/sensors.yaml``; a file of the same form adds sensors.
 """
 
 from importlib.resources import files
@@ -44,13 +44,13 @@ class SensorTables(Config):
 
 
 class Instruments(NamedTuple):
-    """Some sensors in one unified list of channels; arrays by sensor and channel.
+    """Several sensors with one unified list of channels; arrays by sensor and channel.
 
     ``frequency_ghz`` and ``error_k`` are (sensor, channel), also for channels that a sensor lacks;
     ``vertical`` (channel) is 1 for vertical, 0 for horizontal polarisation; ``bias_k`` (surface,
     sensor) has the rows ICE and OCEAN; ``bias_error_k``, ``crosstrack``, ``first_angle_deg`` and
-    ``angle_step_deg`` are (sensor); ``positions`` gives for each sensor the places of its
-    channels, in the order of its files, in the unified list.
+    ``angle_step_deg`` are (sensor); ``positions`` gives, for each sensor, the positions of its
+    channels in the unified list, in the order of its files.
     """
 
     sensors: tuple[str, ...]
@@ -65,17 +65,9 @@ class Instruments(NamedTuple):
     angle_step_deg: np.ndarray
     positions: tuple[tuple[int, ...], ...]
 
-    @property
-    def present(self):
-        """Whether a sensor has a channel, ndarray of bool (sensor, channel)."""
-        found = np.zeros(self.frequency_ghz.shape, bool)
-        for row, places in enumerate(self.positions):
-            found[row, list(places)] = True
-        return found
-
 
 def read_tables(tables):
-    """The content of a file of channels and sensors, checked; given content as it is.
+    """Read and check a file of channels and sensors; a dict or None is returned unchanged.
 
     Raises
     ------
@@ -88,12 +80,12 @@ def read_tables(tables):
 
 
 def instruments(names, tables=None):
-    """Bring sensors into one list of channels, in the order of the master list.
+    """Combine sensors into one list of channels, in the order of the master list.
 
     Parameters
     ----------
     names : sequence of str
-        Sensors, in the order in which their observations stand one after the other.
+        Sensors, in the order of their observations.
     tables : str, Path or dict, optional
         More channels and sensors: a YAML file in the form of ``seaice_lab/data/sensors.yaml``, or
         its content.
@@ -101,20 +93,48 @@ def instruments(names, tables=None):
     Returns
     -------
     Instruments
-        Errors that a sensor replaces hold for this sensor alone (the published version 2 replaces
-        them for all sensors of the run when one is an AMSU-A).
+        An error that a sensor replaces is replaced for this sensor only (the published version 2
+        replaces it for all sensors of the run if one of them is an AMSU-A).
 
     Raises
     ------
     InputError
-        If a sensor or channel is unknown, or one is named twice.
+        If a sensor or channel is unknown, or a sensor is named twice.
     """
-    known = SensorTables.parse(read_yaml(BUILT_IN), "sensors.yaml")
-    channels, sensors = dict(known.channels), dict(known.sensors)
-    if tables is not None:
-        added = SensorTables.parse(read_tables(tables), "sensor tables")
-        channels |= added.channels
-        sensors |= added.sensors
+    built_in = SensorTables.parse(read_yaml(BUILT_IN), "sensors.yaml")
+    added = SensorTables.parse(read_tables(tables) or {}, "sensor tables")
+    channels = built_in.channels | added.channels
+    sensors = _select(names, built_in.sensors | added.sensors, channels)
+    unified = [name for name in channels if any(name in sensor.channels for sensor in sensors)]
+
+    def by_channel(key):
+        return np.array(
+            [
+                [getattr(sensor, key).get(name, getattr(channels[name], key)) for name in unified]
+                for sensor in sensors
+            ]
+        )
+
+    def by_sensor(key):
+        return np.array([getattr(sensor, key) for sensor in sensors])
+
+    return Instruments(
+        sensors=tuple(names),
+        channels=tuple(unified),
+        frequency_ghz=by_channel("frequency_ghz"),
+        error_k=by_channel("error_k"),
+        vertical=np.array([float(name.endswith("v")) for name in unified]),
+        bias_k=np.stack([by_sensor("ice_bias_k"), by_sensor("ocean_bias_k")]),
+        bias_error_k=by_sensor("bias_error_k"),
+        crosstrack=by_sensor("scan") == "crosstrack",
+        first_angle_deg=by_sensor("first_angle_deg"),
+        angle_step_deg=by_sensor("angle_step_deg"),
+        positions=tuple(tuple(map(unified.index, sensor.channels)) for sensor in sensors),
+    )
+
+
+def _select(names, sensors, channels):
+    """The named sensors, after a check of their names and of their channels' names."""
     if not names or len(set(names)) != len(names):
         raise InputError(
             f"sensors: found {', '.join(names) or 'none'}; name one or more, each once"
@@ -132,30 +152,4 @@ def instruments(names, tables=None):
                     f"{', '.join(channels)}; a new one needs an entry under channels and a name "
                     "that ends in v or h"
                 )
-    chosen = [sensors[name] for name in names]
-    unified = [name for name in channels if any(name in sensor.channels for sensor in chosen)]
-
-    def table(key):
-        return np.array(
-            [
-                [getattr(one, key).get(c, getattr(channels[c], key)) for c in unified]
-                for one in chosen
-            ]
-        )
-
-    def column(key):
-        return np.array([getattr(sensor, key) for sensor in chosen])
-
-    return Instruments(
-        sensors=tuple(names),
-        channels=tuple(unified),
-        frequency_ghz=table("frequency_ghz"),
-        error_k=table("error_k"),
-        vertical=np.array([float(name.endswith("v")) for name in unified]),
-        bias_k=np.stack([column("ice_bias_k"), column("ocean_bias_k")]),
-        bias_error_k=column("bias_error_k"),
-        crosstrack=column("scan") == "crosstrack",
-        first_angle_deg=column("first_angle_deg"),
-        angle_step_deg=column("angle_step_deg"),
-        positions=tuple(tuple(unified.index(c) for c in sensor.channels) for sensor in chosen),
-    )
+    return [sensors[name] for name in names]

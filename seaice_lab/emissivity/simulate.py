@@ -18,8 +18,7 @@ from seaice_lab import files, grid, names, progress, runs
 from seaice_lab.config import Config
 from seaice_lab.emissivity import physics
 from seaice_lab.emissivity.ice_types import FIRST_YEAR, MELTING, OLD, ice_types
-from seaice_lab.emissivity.layouts import CHANNELS
-from seaice_lab.emissivity.observations import DAY_STARTS
+from seaice_lab.emissivity.layouts import CHANNELS, DAY_START
 from seaice_lab.emissivity.sensors import ICE, OCEAN, instruments
 from seaice_lab.errors import InputError
 
@@ -200,7 +199,7 @@ def _simulate_sensor(config, truth, seen_by, row, sensor, count, folder, rng, ba
     channels = [seen_by.channels[place] for place in places]
     frequency, error = seen_by.frequency_ghz[row, places], seen_by.error_k[row, places]
     bias = seen_by.bias_k[:, row]
-    first = pd.Timestamp(config.start).to_julian_date() - (0.5 - DAY_STARTS)
+    first = pd.Timestamp(config.start).to_julian_date() - (0.5 - DAY_START)
     time = np.sort(first + rng.random(count) * config.days)
     time[0] = first + 1e-6  # so that the first day is the first step whatever the sensor
     sink = _Sink(config.layout, folder, sensor, channels, count, config.start)

@@ -11,13 +11,18 @@ from safetensors.torch import load_file, save
 
 from seaice_lab import files, runs, torch_private
 from seaice_lab.compute import Process, prefetch
-from seaice_lab.config import Config
 from seaice_lab.emissivity.gauss_newton import SolveConfig, check_model, solve
 from seaice_lab.emissivity.gpu_adam import TOGETHER, Resident, ResidentAdam, check_memory, grouped
 from seaice_lab.emissivity.gradients import differentiate, one_vector
 from seaice_lab.emissivity.lazy_adam import Clock, ReplayedAdam
 from seaice_lab.emissivity.model import COST_TERMS, MAPS, EmpiricalState, ModelConfig
-from seaice_lab.emissivity.observations import Batch, open_observations, prepare, read_batch
+from seaice_lab.emissivity.observations import (
+    Batch,
+    ObservationsConfig,
+    open_observations,
+    prepare,
+    read_batch,
+)
 from seaice_lab.errors import InputError
 from seaice_lab.training import FitConfig, TrainState, fit, validate
 
@@ -29,7 +34,7 @@ UNHEARD = {"schedule": "constant", "weight_decay": 0.0, "averaging": 0.0,
 READ_AT_ONCE = 8  # batches
 
 
-class EmissivityConfig(Config):
+class EmissivityConfig(ObservationsConfig):
     """What to train on, what to train, and how; defaults as published for ``model.version``.
 
     ``method`` "adam" trains as published; "gauss_newton" minimises the same cost in far less
@@ -44,11 +49,6 @@ class EmissivityConfig(Config):
     refused, because the maps would not hear of them.
     """
 
-    data: str
-    sensors: tuple[str, ...] = ("amsr2",)
-    sensor_tables: str | None = None
-    step_start: int = Field(0, ge=0)
-    steps: int | None = Field(None, ge=1)
     model: ModelConfig
     method: Literal["adam", "gauss_newton"] = "adam"
     solve: SolveConfig = SolveConfig()
@@ -72,10 +72,8 @@ class EmissivityConfig(Config):
 def open_data(config, run, show=True):
     """Observations of a configuration, prepared in the run folder; those of a run stay."""
     lags = len(config.model.lag_weights) - 1
-    return prepare(
-        config.data, config.sensors, Path(run) / "observations", config.step_start, config.steps,
-        lags, config.sensor_tables, show, keep=(Path(run) / "config.yaml").exists(),
-    )  # fmt: skip
+    keep = (Path(run) / "config.yaml").exists()
+    return prepare(config, Path(run) / "observations", lags, keep, show)
 
 
 def train(config, run, show=True):

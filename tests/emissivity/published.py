@@ -11,7 +11,7 @@ from seaice_lab.emissivity.gpu_adam import Resident, ResidentAdam
 from seaice_lab.emissivity.gradients import differentiate, one_vector
 from seaice_lab.emissivity.lazy_adam import Clock, ReplayedAdam
 from seaice_lab.emissivity.model import COST_TERMS, EmpiricalState, ModelConfig
-from seaice_lab.emissivity.observations import Batch, prepare
+from seaice_lab.emissivity.observations import Batch, ObservationsConfig, prepare
 from seaice_lab.optimiser import adamw, set_epsilon
 from seaice_lab.training import FitConfig
 
@@ -32,9 +32,14 @@ def numbers(case):
     return xr.load_dataset(DATA / case / "parity.nc", decode_times=False)
 
 
+def config_of(case, **options):
+    """The configuration of the observations of a case."""
+    return ObservationsConfig(data=str(DATA / case / "inputs"), sensors=CASES[case], **options)
+
+
 def observations(case, folder):
     """The observations of a case, prepared."""
-    return prepare(DATA / case / "inputs", CASES[case], Path(folder) / case, show=False)
+    return prepare(config_of(case), Path(folder) / case, show=False)
 
 
 def build(case, seen, state=None, replayed=True):

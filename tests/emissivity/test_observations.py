@@ -2,6 +2,9 @@
 
 import os
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import netCDF4
@@ -9,8 +12,14 @@ import numpy as np
 import pytest
 from published import CASES, DATA
 
-from seaice_lab.emissivity.layouts import fit_guess, fit_steps
-from seaice_lab.emissivity.observations import open_observations, prepare, tables_of
+from seaice_lab.emissivity.layouts import fit_first_guess, fit_steps
+from seaice_lab.emissivity.observations import (
+    READ_CHUNK,
+    ObservationsConfig,
+    open_observations,
+    prepare,
+    read_sensor_tables,
+)
 from seaice_lab.emissivity.sensors import instruments
 from seaice_lab.errors import InputError
 
@@ -23,8 +32,9 @@ def data(tmp_path):
     return shutil.copytree(DATA / "v2_imagers" / "inputs", tmp_path / "data")
 
 
-def read(data, folder, sensors=CASES["v2_imagers"], **options):
-    return prepare(data, sensors, folder, show=False, **options)
+def read(data, folder, sensors=CASES["v2_imagers"], chunk=READ_CHUNK, **options):
+    config = ObservationsConfig(data=str(data), sensors=sensors, **options)
+    return prepare(config, folder, show=False, chunk=chunk)
 
 
 def change(path, name, edit):
@@ -38,9 +48,9 @@ def change(path, name, edit):
 def test_prepared_columns_are_used_again_until_a_file_changes(data, tmp_path):
     folder = tmp_path / "columns"
     first = read(data, folder)
-    made = (folder / "channels.npy").stat().st_mtime_ns
+    written = (folder / "channels.npy").stat().st_mtime_ns
     read(data, folder)
-    assert (folder / "channels.npy").stat().st_mtime_ns == made
+    assert (folder / "channels.npy").stat().st_mtime_ns == written
 
     change(data / GMI.format("OBSVALUE"), "OBSVALUE", lambda tb: tb.__iadd__(1))
     again = read(data, folder)
@@ -56,20 +66,19 @@ def test_no_file_stays_open(data, tmp_path):
         paths = [os.path.realpath(f"/proc/self/fd/{at}") for at in os.listdir("/proc/self/fd")]
         return [path for path in paths if path.startswith(str(data))]
 
-    found = read(data, tmp_path / "columns")
-    assert found.size and not still_open()
+    columns = read(data, tmp_path / "columns")
+    assert columns.size and not still_open()
     change(data / GMI.format("TSFC"), "TSFC", lambda skin: skin.__isub__(273.15))
     with pytest.raises(InputError, match="TSFC runs from") as caught:  # keeps what it was raised in
         read(data, tmp_path / "columns")
     assert caught.tb and not still_open()
 
 
-def test_small_chunks_give_the_same_columns(data, tmp_path, monkeypatch):
-    whole = read(data, tmp_path / "whole")
-    monkeypatch.setattr("seaice_lab.emissivity.observations.CHUNK", 170)
-    parts = read(data, tmp_path / "parts")
-    for one, other in zip(whole[1:5], parts[1:5], strict=True):
-        np.testing.assert_array_equal(one, other)
+def test_small_chunks_give_the_same_columns(data, tmp_path):
+    at_once = read(data, tmp_path / "at_once")
+    by_chunks = read(data, tmp_path / "by_chunks", chunk=170)
+    for expected, columns in zip(at_once[1:5], by_chunks[1:5], strict=True):
+        np.testing.assert_array_equal(columns, expected)
 
 
 def test_sensors_that_start_on_different_days_share_the_days(data, tmp_path):
@@ -89,8 +98,8 @@ def test_a_first_observation_in_the_afternoon_is_in_step_zero(data, tmp_path):
         day -= day.min() - np.floor(day.min()) - 0.2  # 16:48 UTC
 
     change(data / GMI.format("JULIAN_DAY"), "JULIAN_DAY", shift)
-    found = read(data, tmp_path / "columns", ["gmi"])
-    assert found.index[:, 1].min() == 0
+    columns = read(data, tmp_path / "columns", ["gmi"])
+    assert columns.index[:, 1].min() == 0
 
 
 def test_missing_values_are_missing_for_one_channel_or_one_observation(data, tmp_path):
@@ -99,14 +108,16 @@ def test_missing_values_are_missing_for_one_channel_or_one_observation(data, tmp
 
     change(data / GMI.format("TAUSFC"), "TAUSFC", lose)
     change(data / GMI.format("TSFC"), "TSFC", lambda skin: skin.__setitem__(5, np.nan))
-    found = read(data, tmp_path / "columns")
-    there = np.isfinite(found.channels[1300:2200, 0])
-    expected = np.tile(found.instruments.present[1], (900, 1))
-    expected[3, found.instruments.positions[1][2]] = False
+    columns = read(data, tmp_path / "columns")
+    there = np.isfinite(columns.channels[1300:2200, 0])
+    positions = list(columns.instruments.positions[1])
+    expected = np.zeros(there.shape, bool)
+    expected[:, positions] = True
+    expected[3, positions[2]] = False
     expected[5] = False
     np.testing.assert_array_equal(there, expected)
-    assert np.isfinite(found.channels[:, 1:]).all()
-    assert np.isfinite(found.scalars[:, :3]).all()  # NaN would spread through the network
+    assert np.isfinite(columns.channels[:, 1:]).all()
+    assert np.isfinite(columns.scalars[:, :3]).all()  # NaN would spread through the network
 
 
 @pytest.mark.parametrize(
@@ -198,7 +209,7 @@ def test_maps_that_do_not_fit_are_refused(data, tmp_path):
 )
 def test_a_first_guess_of_any_length_stands_on_its_days(columns, start, steps, expected):
     field = np.arange(columns, dtype="float32")[None].repeat(2, 0)
-    found = fit_guess(field, start, steps, 1, 10)
+    found = fit_first_guess(field, start, steps, 1, 10)
     np.testing.assert_array_equal(found, [list(expected)] * 2)
 
 
@@ -237,32 +248,39 @@ def test_the_tables_of_ones_own_sensor_stay_with_the_columns(data, tmp_path):
     own = tmp_path / "mine.yaml"
     own.write_text(f"sensors: {{mine: {{channels: [{', '.join(names)}], error_k: {{19v: 7.5}}}}}}")
     folder = tmp_path / "columns"
-    made = read(data, folder, ["mine"], tables=own)
+    first = read(data, folder, ["mine"], sensor_tables=str(own))
     own.unlink()
     again = open_observations(folder)
     assert again.instruments.error_k[0, names.index("19v")] == 7.5
-    assert read(data, folder, ["mine"], tables=tables_of(folder)).fingerprint == made.fingerprint
+    columns = read(data, folder, ["mine"], sensor_tables=read_sensor_tables(folder))
+    assert columns.fingerprint == first.fingerprint
     with pytest.raises(InputError, match="mine.yaml: cannot be read"):
-        read(data, folder, ["mine"], tables=own)
+        read(data, folder, ["mine"], sensor_tables=str(own))
 
 
-def test_a_killed_preparation_goes_on(data, tmp_path, monkeypatch):
-    whole = read(data, tmp_path / "whole")
-    monkeypatch.setattr("seaice_lab.emissivity.observations.CHUNK", 500)
-    module = "seaice_lab.emissivity.observations._write_chunk"
-    from seaice_lab.emissivity import observations
+PREPARE_SLOWLY = """
+import sys
+from seaice_lab.emissivity.observations import ObservationsConfig, prepare
+data, folder, *sensors = sys.argv[1:]
+prepare(ObservationsConfig(data=data, sensors=sensors), folder, show=False, chunk=5)
+"""
 
-    plain, calls = observations._write_chunk, []
 
-    def dies(*arguments):
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        plain(*arguments)
-
-    monkeypatch.setattr(module, dies)
-    with pytest.raises(KeyboardInterrupt):
-        read(data, tmp_path / "parts")
-    parts = read(data, tmp_path / "parts")
-    assert len(calls) == 3 + 5  # of seven chunks two were done
-    np.testing.assert_array_equal(whole.channels, parts.channels)
+def test_a_killed_preparation_continues_where_it_stopped(data, tmp_path):
+    expected = read(data, tmp_path / "expected")
+    folder = tmp_path / "columns"
+    words = [sys.executable, "-c", PREPARE_SLOWLY, data, folder, *CASES["v2_imagers"]]
+    process = subprocess.Popen(words)
+    partial = folder.with_name("columns.partial")
+    while process.poll() is None and not (partial / "done" / "0-5").exists():
+        time.sleep(0.001)
+    process.kill()
+    process.wait()
+    finished = {path.name for path in (partial / "done").iterdir()}
+    assert {"0-0", "0-5"} <= finished and "2-0" not in finished
+    # a finished chunk is not written again, so that a mark in it remains
+    np.load(partial / "result" / "julian_day.npy", mmap_mode="r+")[0] = -1
+    columns = read(data, folder, chunk=5)
+    assert columns.julian_day[0] == -1
+    np.testing.assert_array_equal(columns.julian_day[1:], expected.julian_day[1:])
+    np.testing.assert_array_equal(columns.channels, expected.channels)

@@ -11,9 +11,9 @@ import torch
 from published import (
     BATCH,
     CASES,
-    DATA,
     batch,
     build,
+    config_of,
     cost,
     numbers,
     observations,
@@ -66,7 +66,7 @@ def test_the_columns_hold_what_the_published_network_was_fed_with(case, seen):
 def test_a_part_of_the_days_is_the_published_part(case, seen, tmp_path):
     path = seen[case]
     theirs = numbers(case)
-    ours = prepare(DATA / case / "inputs", CASES[case], tmp_path / "part", 1, 3, show=False)
+    ours = prepare(config_of(case, step_start=1, steps=3), tmp_path / "part", show=False)
     assert path.size > ours.size == theirs.sizes["iobs_subset"]
     fed = theirs.subset_input_first_seven.values
     np.testing.assert_array_equal(ours.index, fed[:, [1, 2, 6]])

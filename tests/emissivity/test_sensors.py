@@ -26,17 +26,17 @@ def test_errors_of_an_amsu_do_not_reach_the_imagers():
     both = instruments(["METOP-B", "amsr2"])
     at = both.channels.index("37v")
     assert both.error_k[:, at].tolist() == [5.0, 4.0]
-    assert both.present.sum(1).tolist() == [4, 10]
+    assert [len(positions) for positions in both.positions] == [4, 10]
 
 
 def test_a_sensor_of_ones_own(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("channels: {36v: {frequency_ghz: 36.0, error_k: 3.0}}\n"
                     "sensors: {mine: {channels: [36v, 89v], bias_error_k: 2.0}}\n")  # fmt: skip
-    found = instruments(["mine", "gmi"], path)
-    assert found.channels[-1] == "36v"
-    assert [found.channels[at] for at in found.positions[0]] == ["36v", "89v"]
-    assert found.frequency_ghz[0, found.channels.index("36v")] == 36.0
+    both = instruments(["mine", "gmi"], path)
+    assert both.channels[-1] == "36v"
+    assert [both.channels[at] for at in both.positions[0]] == ["36v", "89v"]
+    assert both.frequency_ghz[0, both.channels.index("36v")] == 36.0
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,10 @@
-"""Observations of a known ice: the same in every layout, like the real ones in what is known."""
+"""Simulated observations: the same in every layout, and close to real ones."""
 
 import numpy as np
 import pytest
 import xarray as xr
 
-from seaice_lab.emissivity.observations import prepare
+from seaice_lab.emissivity.observations import ObservationsConfig, prepare
 from seaice_lab.emissivity.simulate import SimulateConfig, simulate
 from seaice_lab.errors import InputError
 
@@ -12,36 +12,43 @@ SMALL = {"size": 24, "days": 4, "sensors": ("amsr2",), "observations": (3000,)}
 
 
 def test_every_layout_holds_the_same_observations(tmp_path):
-    found = []
+    by_layout = []
     for layout in ("month", "year", "sensors"):
         folder = simulate(SimulateConfig(layout=layout, **SMALL), tmp_path / layout, show=False)
-        found.append(prepare(folder, ["amsr2"], tmp_path / f"{layout}-columns", show=False))
-    for other in found[1:]:
+        config = ObservationsConfig(data=str(folder))
+        by_layout.append(prepare(config, tmp_path / f"{layout}-columns", show=False))
+    for observations in by_layout[1:]:
         for name in ("index", "scalars", "channels", "julian_day", "sea_ice_first_guess"):
-            np.testing.assert_array_equal(getattr(found[0], name), getattr(other, name), name)
+            np.testing.assert_array_equal(
+                getattr(by_layout[0], name), getattr(observations, name), name
+            )
 
 
 def test_another_seed_is_another_ice(tmp_path):
-    one, two = (
-        xr.load_dataset(simulate(SimulateConfig(seed=seed, **SMALL), tmp_path / str(seed),
-                                 show=False) / "truth.nc").sic
-        for seed in (0, 1)
-    )  # fmt: skip
-    assert np.abs(one - two).max() > 0.5
-    assert one.min() == 0 and one.max() <= 1
+    concentrations = []
+    for seed in (0, 1):
+        config = SimulateConfig(seed=seed, **SMALL)
+        folder = simulate(config, tmp_path / str(seed), show=False)
+        concentrations.append(xr.load_dataset(folder / "truth.nc").sic)
+    first, second = concentrations
+    assert np.abs(first - second).max() > 0.5
+    assert first.min() == 0 and first.max() <= 1
 
 
 def test_brightness_temperatures_are_near_the_tie_points_of_the_nasa_team(tmp_path):
     """Open water and first-year ice as AMSR2 sees them in the north (as listed by NSIDC)."""
     config = SimulateConfig(**SMALL | {"observations": (20_000,)}, noise=0.0)
     folder = simulate(config, tmp_path / "ice", show=False)
-    seen = prepare(folder, ["amsr2"], tmp_path / "columns", show=False)
+    observations = prepare(ObservationsConfig(data=str(folder)), tmp_path / "columns", show=False)
     truth = xr.load_dataset(folder / "truth.nc")
     ice = truth.sic_at_obs_amsr2.values
-    old = truth.old_ice_share.values[seen.index[:, 0], seen.index[:, 1] + 1]
-    tb = {name: seen.channels[:, 0, place] for place, name in enumerate(seen.instruments.channels)}
-    known = {"19h": (109.6, 234.7), "19v": (190.6, 253.1), "37v": (211.2, 244.2)}
-    for channel, (water, first_year) in known.items():
+    old = truth.old_ice_share.values[observations.index[:, 0], observations.index[:, 1] + 1]
+    tb = {
+        name: observations.channels[:, 0, place]
+        for place, name in enumerate(observations.instruments.channels)
+    }
+    tie_points = {"19h": (109.6, 234.7), "19v": (190.6, 253.1), "37v": (211.2, 244.2)}
+    for channel, (water, first_year) in tie_points.items():
         assert tb[channel][ice == 0].mean() == pytest.approx(water, abs=15), channel
         young = (ice > 0.95) & (old < 0.2)
         # the simulated instrument has a bias of 5 K over ice
@@ -56,6 +63,6 @@ def test_brightness_temperatures_are_near_the_tie_points_of_the_nasa_team(tmp_pa
         ({"sensors": ("amsr9",)}, "unknown sensor 'amsr9'"),
     ],
 )  # fmt: skip
-def test_cases_that_cannot_be_made_are_refused(options, sentence, tmp_path):
+def test_cases_that_cannot_be_simulated_are_refused(options, sentence, tmp_path):
     with pytest.raises(InputError, match=sentence):
         simulate(SimulateConfig(**SMALL | options), tmp_path / "ice", show=False)

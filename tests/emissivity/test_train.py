@@ -78,9 +78,9 @@ def test_the_curvature_says_how_sure_the_concentration_is(ice, solved):
 def test_a_trained_network_finds_the_ice_of_days_it_never_saw(solved, tmp_path):
     other = SimulateConfig(**CASE, observations=(9000,), sensors=("amsr2",), seed=5)
     folder = simulate(other, tmp_path / "other", show=False)
-    from seaice_lab.emissivity.observations import prepare
+    from seaice_lab.emissivity.observations import ObservationsConfig, prepare
 
-    seen = prepare(folder, ["amsr2"], tmp_path / "columns", show=False)
+    seen = prepare(ObservationsConfig(data=str(folder)), tmp_path / "columns", show=False)
     trained, _ = load(solved)
     model = infer.infer(trained, seen, show=False)
     for one, two in zip(model.network.parameters(), trained.network.parameters(), strict=True):
@@ -365,9 +365,9 @@ def test_wrong_words_on_the_command_line(ice, tmp_path):
 def test_the_cost_of_a_little_ice_changes_with_the_epoch(ice, tmp_path):
     from seaice_lab.emissivity import penalty
     from seaice_lab.emissivity.model import ModelConfig
-    from seaice_lab.emissivity.observations import prepare
+    from seaice_lab.emissivity.observations import ObservationsConfig, prepare
 
-    seen = prepare(ice, ["amsr2"], tmp_path / "columns", show=False)
+    seen = prepare(ObservationsConfig(data=str(ice)), tmp_path / "columns", show=False)
     model = EmpiricalState(ModelConfig(version=2, false_ice_error=((0, 0.02), (3, 0.002))), seen)
     value = torch.tensor([0.15])
     peak = 0.15 * 0.025 / 0.02**2
