@@ -196,7 +196,7 @@ def season(of, truth, variable, start):
     values = forecast(of)[variable].isel(init_time=[start])
     values = values.mean("member", keep_attrs=True) if "member" in values.dims else values
     known = store(truth)
-    area = xr.DataArray(grid.cell_area(known.latitude, known.longitude), dims=("y", "x"))
+    area = grid.cell_area(known)
     attrs = names.attributes(variable)
     makers = {}
     if 366 * 4 * area.size <= CLIMATOLOGY_BYTES:

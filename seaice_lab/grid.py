@@ -57,26 +57,55 @@ def unproject(x_m, y_m):
     return latitude, longitude
 
 
-def cell_area(latitude, longitude):
-    """Area of grid cells from their centres, |dr/di x dr/dj| by central differences.
+def cell_area(dataset):
+    """Area of the cells of a grid, from the positions of their centres.
+
+    The area is |dr/di x dr/dj|, with r the position on a sphere of radius 6371 km and its
+    derivatives by central differences (one-sided on the edge of the domain).
 
     Parameters
     ----------
-    latitude, longitude : array_like (y, x)
-        Degrees. One-sided differences are used on the edge of the domain.
+    dataset : xarray.Dataset or xarray.DataArray
+        Has ``latitude`` and ``longitude`` (y, x) in degrees.
 
     Returns
     -------
-    ndarray (y, x), float64
-        Square metres on a sphere of radius 6371 km.
+    xarray.DataArray (y, x), float64
+        Square metres.
 
     Raises
     ------
     InputError
         If the coordinates are not two equal 2-D arrays of at least 2 x 2 finite values.
     """
-    along_y, along_x = _tangents(latitude, longitude)
-    return EARTH_RADIUS_M**2 * np.linalg.norm(np.cross(along_y, along_x), axis=-1)
+    along_y, along_x = _tangents(dataset["latitude"], dataset["longitude"])
+    area = EARTH_RADIUS_M**2 * np.linalg.norm(np.cross(along_y, along_x), axis=-1)
+    attrs = {"standard_name": "cell_area", "long_name": "Area of grid cells", "units": "m2"}
+    return xr.DataArray(area, dims=("y", "x"), attrs=attrs)
+
+
+def spacing_m(dataset, ocean=None):
+    """Distance between the centres of neighbouring cells: the square root of the mean cell area.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset or xarray.DataArray
+        Has ``latitude`` and ``longitude`` (y, x) in degrees.
+    ocean : xarray.DataArray of bool (y, x), optional
+        The mean is over the cells where this is true; over all cells without it.
+
+    Returns
+    -------
+    float
+        Metres.
+
+    Raises
+    ------
+    InputError
+        If the coordinates are not two equal 2-D arrays of at least 2 x 2 finite values.
+    """
+    area = cell_area(dataset)
+    return float(np.sqrt((area if ocean is None else area.where(ocean)).mean()))
 
 
 def coarsen_ocean(ocean, factor):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import xarray as xr
 from keras_weights import read
 
 from seaice_lab import grid
@@ -12,6 +13,12 @@ def polar_grid(size=20, dx_m=25e3, x0=0.0, y0=0.0):
     centre = (np.arange(size) - (size - 1) / 2) * dx_m
     x, y = np.meshgrid(centre + x0, centre + y0)
     return (*grid.unproject(x, y), x, y)
+
+
+def positions(latitude, longitude):
+    return xr.Dataset(
+        coords={"latitude": (("y", "x"), latitude), "longitude": (("y", "x"), longitude)}
+    )
 
 
 def test_the_pole_is_the_origin_and_forty_five_west_points_down():
@@ -26,16 +33,28 @@ def test_the_pole_is_the_origin_and_forty_five_west_points_down():
 
 def test_cells_of_25_km_have_625_square_km_at_seventy_north_where_the_map_is_true():
     latitude, longitude, *_ = polar_grid(x0=2187e3)
-    area = grid.cell_area(latitude, longitude)
+    area = grid.cell_area(positions(latitude, longitude))
+    assert area.dims == ("y", "x")
+    assert area.attrs["units"] == "m2"
     assert area[10, 10] == pytest.approx(625e6, rel=0.01)
     # At the pole the map enlarges: scale 1/0.9698.
     latitude, longitude, *_ = polar_grid()
-    assert grid.cell_area(latitude, longitude)[10, 10] == pytest.approx(625e6 * 1.0316**2, rel=0.02)
+    area = grid.cell_area(positions(latitude, longitude))
+    assert area[10, 10] == pytest.approx(625e6 * 1.0316**2, rel=0.02)
+
+
+def test_the_spacing_is_the_side_of_the_mean_cell_and_of_the_ocean_alone_with_a_mask():
+    latitude, longitude, *_ = polar_grid(x0=2187e3)
+    cells = positions(latitude, longitude)
+    assert grid.spacing_m(cells) == pytest.approx(25e3, rel=0.01)
+    ocean = xr.DataArray(np.eye(20, dtype=bool), dims=("y", "x"))
+    diagonal = np.diag(grid.cell_area(cells).values)
+    assert grid.spacing_m(cells, ocean) == pytest.approx(np.sqrt(diagonal.mean()), rel=1e-12)
 
 
 def test_areas_of_a_regular_band_add_up_to_the_band():
     latitude, longitude = np.meshgrid(np.arange(60.5, 80), np.arange(0.5, 360), indexing="ij")
-    inner = grid.cell_area(latitude, longitude)[1:-1].sum() * 360 / 360
+    inner = grid.cell_area(positions(latitude, longitude))[1:-1].sum()
     band = 2 * np.pi * grid.EARTH_RADIUS_M**2 * (np.sin(np.radians(79)) - np.sin(np.radians(61)))
     assert inner == pytest.approx(band, rel=1e-3)
 

@@ -159,11 +159,7 @@ def evaluate(run, references=None, variable=None, block_bytes=256e6, show=True):
         has_wind = {"u10", "v10"} <= set(store.data_vars)
         references = [name for name in REFERENCES if has_wind or name != "free_drift"]
     makers = make_references(references, store, forecast.name)
-    area = xr.DataArray(
-        grid.cell_area(forecast.latitude, forecast.longitude),
-        dims=("y", "x"),
-        attrs={"units": "m2"},
-    )
+    area = grid.cell_area(forecast)
     starts_per_block = int(max(block_bytes // (4 * forecast[0].size), 1))
     firsts = range(0, forecast.sizes["init_time"], starts_per_block)
     scores_of_blocks, power_of_blocks = [], []
@@ -172,7 +168,7 @@ def evaluate(run, references=None, variable=None, block_bytes=256e6, show=True):
             block = _load(forecast.isel(init_time=slice(first, first + starts_per_block)), run)
             truth = truth_for(_ensemble_mean(block), store)
             scores_of_blocks.append(_score_block(block, truth, makers, area))
-            power_of_blocks.append(_power_of_block(block, truth, area))
+            power_of_blocks.append(_power_of_block(block, truth))
             bar.update()
     table = _join_scores(scores_of_blocks)
     spectrum = _join_spectra(power_of_blocks)
@@ -229,12 +225,12 @@ def _score_block(forecast, truth, makers, area):
     return result
 
 
-def _power_of_block(forecast, truth, area):
+def _power_of_block(forecast, truth):
     """Power spectra of truth, forecast and error of each start in a block, mean over members."""
     fields = xr.concat(
         [truth, forecast, forecast - truth], dim="source", coords="minimal", compat="override"
     ).assign_coords(source=["truth", "forecast", "error"])
-    dx_m = float(np.sqrt(area.where(truth.ocean).mean()))
+    dx_m = grid.spacing_m(truth, truth.ocean)
     return _ensemble_mean(spectra.power_spectrum(fields, truth.ocean, dx_m))
 
 

@@ -155,14 +155,11 @@ def perturbed(surrogate, store, starts, members, size, seed):
     window, shape = surrogate.window, surrogate.ocean.shape
     result = np.zeros((len(starts), members, len(window.state), *shape), "float32")
     if members > 1:
-        side_km = (
-            np.sqrt(grid.cell_area(store.latitude.values, store.longitude.values).mean()) / 1e3
-        )
         for at, start in enumerate(starts):
             rng = np.random.default_rng([seed, int(start)])
             noise = rng.standard_normal((members - 1, len(window.variables), *shape))
             # smoothing white noise with s gives a correlation of exp(-(d / 2 s)^2)
-            width = PERTURBATION_KM / side_km / 2
+            width = PERTURBATION_KM / (grid.spacing_m(store) / 1e3) / 2
             smooth = ndimage.gaussian_filter(noise, (0, 0, width, width), mode="wrap")
             smooth /= smooth.std((-2, -1), keepdims=True)
             for channel, (name, _) in enumerate(window.state):

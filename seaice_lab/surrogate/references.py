@@ -163,7 +163,7 @@ def _drift_with_wind(store):
     """A function that moves fields (start, y, x) with the wind at records, for some seconds."""
     ocean = store.ocean.values
     latitude, longitude = store.latitude.values, store.longitude.values
-    area = grid.cell_area(latitude, longitude)
+    area = grid.cell_area(store).values
     width, height = grid.cell_sides(latitude, longitude)
     length_x, length_y = _at_faces(height, -1), _at_faces(width, -2)
     open_x, open_y = ocean[:, 1:] & ocean[:, :-1], ocean[1:] & ocean[:-1]

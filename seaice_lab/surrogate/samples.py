@@ -210,9 +210,8 @@ def derived(name, store):
                 "coast_distance_km: the grid has no land, so there is no coast; leave this input "
                 "out of the window"
             )
-        side_m = np.sqrt(grid.cell_area(store.latitude.values, store.longitude.values).mean())
         # The edge of the domain is no coast.
-        field = ndimage.distance_transform_edt(ocean)[None] * side_m / 1e3
+        field = ndimage.distance_transform_edt(ocean)[None] * grid.spacing_m(store) / 1e3
     else:
         year = store.time.values.astype("datetime64[Y]")
         angle = 2 * np.pi * (store.time.values - year) / np.timedelta64(31_556_952, "s")

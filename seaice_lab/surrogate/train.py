@@ -110,11 +110,11 @@ def train(config, run, show=True):
     if (run / "finished").exists():
         return run
     ocean = ocean.to(process.device)
-    area = grid.cell_area(store.latitude.values, store.longitude.values).astype("float32")
+    area = torch.from_numpy(grid.cell_area(store).values.astype("float32")).to(process.device)
     if config.loss == "published":
         loss = partial(published_loss, ocean=ocean)
     else:
-        loss = partial(ocean_loss, ocean=ocean, area=torch.from_numpy(area).to(process.device))
+        loss = partial(ocean_loss, ocean=ocean, area=area)
     share = {"rank": process.rank, "world": process.world, "workers": config.fit.workers}
     size = config.fit.batch_size
 

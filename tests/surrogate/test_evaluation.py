@@ -55,7 +55,7 @@ def test_scores_are_those_computed_by_hand_and_are_written(run, store):
     sit = open_forecast(run).sit.load()
     truth = truth_for(sit, open_store(store))
     ocean = sit.ocean.values
-    weight = grid.cell_area(sit.latitude, sit.longitude)[ocean]
+    weight = grid.cell_area(sit).values[ocean]
     error = (sit - truth).values[..., ocean].astype("f8")
     expected = np.sqrt((error**2 * weight).sum(-1).mean(0) / weight.sum())
     ours = table.sel(source="forecast")
@@ -101,8 +101,7 @@ def test_an_ensemble_is_scored_by_its_mean_its_crps_and_its_spread(run):
     ensemble = open_forecast(run).sit.load()
     single = ensemble.mean("member", keep_attrs=True)
     truth = truth_for(single, open_store(open_forecast(run).attrs["store"]))
-    area = grid.cell_area(single.latitude, single.longitude)
-    area = xr.DataArray(area, dims=("y", "x"))
+    area = grid.cell_area(single)
     ours = table.sel(source="forecast")
     expected = scores.rmse(single, truth, single.ocean, area)
     np.testing.assert_allclose(ours.rmse_by_start, expected)

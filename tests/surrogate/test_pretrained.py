@@ -36,7 +36,7 @@ def test_it_beats_persistence_on_the_test_run(tmp_path, monkeypatch):
     ).sit.load()
     truth, still = truth_for(found, store), reference_for("persistence", found, store)
     ocean = found.ocean.values
-    area = grid.cell_area(store.latitude.values, store.longitude.values)[ocean]
+    area = grid.cell_area(store).values[ocean]
 
     def error(made):
         square = (made - truth).values[..., ocean] ** 2

@@ -124,7 +124,7 @@ def test_free_drift_carries_a_bump_with_the_wind_and_to_its_right(upwards):
     if not upwards:  # rows that run towards decreasing y; v along growing row index
         store = store.isel(y=slice(None, None, -1))
     made = reference_for("free_drift", forecast_from(store, [0], [24, 48]), store)
-    area = grid.cell_area(store.latitude.values, store.longitude.values)
+    area = grid.cell_area(store).values
     ice = made.values[0, 1].astype("f8") * area
     before = store.sit.values[0] * area
     assert ice.sum() == pytest.approx(before.sum(), rel=1e-6)  # none made, none lost
