@@ -1,7 +1,8 @@
 """Geometry of polar grids: projection, cell area, coarsening, regridding, wind axes, coastlines.
 
-Grids are given by 2-D latitude and longitude of the cell centres, so any curvilinear grid works.
-Maps use EPSG:3413, the NSIDC north polar stereographic plane (WGS 84, true at 70 N, 45 W down).
+A grid is described by the 2-D latitude and longitude of its cell centres, so any curvilinear grid
+works. Maps use EPSG:3413, the NSIDC north polar stereographic plane (WGS 84, true scale at 70 N,
+45 W points down).
 """
 
 from functools import cache
@@ -46,7 +47,12 @@ def project(latitude, longitude):
 
 
 def unproject(x_m, y_m):
-    """Geographic positions of points in the EPSG:3413 plane; the inverse of `project`.
+    """Convert points of the EPSG:3413 plane to geographic positions; the inverse of `project`.
+
+    Parameters
+    ----------
+    x_m, y_m : array_like
+        Metres, any (equal) shape.
 
     Returns
     -------
@@ -113,71 +119,60 @@ def coarsen_ocean(ocean, factor):
 
     Parameters
     ----------
-    ocean : array_like of bool (y, x)
-        True where sea.
-    factor : int
-        Cells merged along each axis; must divide both sizes.
-
-    Raises
-    ------
-    InputError
-        If the grid cannot be divided.
-    """
-    return _blocks(np.asarray(ocean, dtype=bool), factor).any(axis=(-3, -1))
-
-
-def coarsen_mean(field, ocean, factor):
-    """Mean of the ocean children of each coarse cell, so that land does not dilute the coast.
-
-    Parameters
-    ----------
-    field : ndarray or dask array (..., y, x)
-        Values; anything (also NaN) on land.
-    ocean : array_like of bool (y, x)
+    ocean : xarray.DataArray of bool (y, x)
         True where sea.
     factor : int
         Cells merged along each axis; must divide both sizes.
 
     Returns
     -------
-    ndarray or dask array (..., y / factor, x / factor)
-        NaN where no child is ocean.
+    xarray.DataArray of bool (y / factor, x / factor)
 
     Raises
     ------
     InputError
-        If the grid cannot be divided, or field and mask differ in size.
+        If the grid cannot be divided.
     """
-    ocean = _matching_mask(field, ocean)
-    total = _blocks(np.where(ocean, field, 0), factor).sum(axis=(-3, -1))
-    children = _blocks(ocean, factor).sum(axis=(-3, -1)).astype(field.dtype)
-    return total / np.where(children > 0, children, np.nan).astype(field.dtype)
+    return _blocks(ocean, factor).reduce(np.any)
 
 
-def coarsen_published(field, ocean, factor):
-    """Plain block mean with land counted as zero, the rule of the published data preparation.
+def coarsen(field, factor, ocean=None):
+    """Mean over blocks of cells: over the ocean cells of each block, or over all of its cells.
 
-    It dilutes coastal cells by their land share; `coarsen_mean` does not. Pass an all-True mask
-    for a field that is defined everywhere (forcing). The mask that goes with it is
-    `coarsen_ocean` (land = block minimum of the land mask).
+    Parameters
+    ----------
+    field : xarray.DataArray (..., y, x)
+        Values, in memory or dask. NaN in a cell that counts makes the mean NaN.
+    factor : int
+        Cells merged along each axis; must divide both sizes.
+    ocean : xarray.DataArray of bool (y, x), optional
+        The cells that count, so that land does not dilute the coast. All cells count without it.
 
-    Parameters and errors as in `coarsen_mean`; zero where no child is ocean.
+    Returns
+    -------
+    xarray.DataArray (..., y / factor, x / factor)
+        NaN where no cell counts.
 
-    Notes
-    -----
-    Durand et al. (2024), doi:10.5194/tc-18-1791-2024, data preparation.
+    Raises
+    ------
+    InputError
+        If the grid cannot be divided.
     """
-    ocean = _matching_mask(field, ocean)
-    return _blocks(np.where(ocean, field, 0), factor).mean(axis=(-3, -1))
+    # np.sum and np.mean keep NaN; the methods .sum() and .mean() of xarray would skip it.
+    if ocean is None:
+        return _blocks(field, factor).reduce(np.mean)
+    total = _blocks(field.where(ocean, 0), factor).reduce(np.sum)
+    count = _blocks(ocean, factor).reduce(np.sum).astype(field.dtype)
+    return total / count.where(count > 0)
 
 
 def nearest_neighbour(source_latitude, source_longitude, latitude, longitude):
-    """Index of the source point nearest to each target point, through the Earth (3-D chord).
+    """Find the source point nearest to each target point, by the distance through the Earth.
 
     Parameters
     ----------
     source_latitude, source_longitude : array_like
-        Degrees, equal shapes; expand 1-D axes with ``numpy.meshgrid`` first.
+        Degrees, equal shapes. Expand 1-D axes with ``numpy.meshgrid`` first.
     latitude, longitude : array_like
         Degrees, equal shapes.
 
@@ -194,7 +189,7 @@ def nearest_neighbour(source_latitude, source_longitude, latitude, longitude):
 
     Notes
     -----
-    Positions on the WGS 84 ellipsoid, one neighbour: the published method (Durand et al. 2024).
+    Positions are on the WGS 84 ellipsoid and one neighbour is used, as Durand et al. (2024) do.
     """
     source = _positions_km(source_latitude, source_longitude, "source")
     target = _positions_km(latitude, longitude, "target")
@@ -203,7 +198,17 @@ def nearest_neighbour(source_latitude, source_longitude, latitude, longitude):
 
 
 def cell_sides(latitude, longitude):
-    """Distances between neighbouring cell centres along x and y, m, each (y, x).
+    """Distances between the centres of neighbouring cells.
+
+    Parameters
+    ----------
+    latitude, longitude : array_like (y, x)
+        Degrees.
+
+    Returns
+    -------
+    along_x, along_y : ndarray (y, x)
+        Metres.
 
     Raises
     ------
@@ -215,12 +220,22 @@ def cell_sides(latitude, longitude):
 
 
 def is_right_handed(latitude, longitude):
-    """Whether y lies to the left of x seen from above, (y, x) bool; not where rows run downwards.
+    """Whether the y axis points to the left of the x axis, seen from above.
+
+    Parameters
+    ----------
+    latitude, longitude : array_like (y, x)
+        Degrees.
+
+    Returns
+    -------
+    ndarray of bool (y, x)
+        False where rows run towards decreasing y.
 
     Raises
     ------
     InputError
-        As `cell_sides`.
+        If the coordinates are not two equal 2-D arrays of at least 2 x 2 finite values.
     """
     along_y, along_x = _tangents(latitude, longitude)
     up = _unit_vectors(np.radians(latitude), np.radians(longitude))
@@ -228,10 +243,10 @@ def is_right_handed(latitude, longitude):
 
 
 def rotate_to_grid(u_east, v_north, latitude, longitude):
-    """Turn east/north components into components along the axes of the grid.
+    """Convert east and north components to components along the axes of the grid.
 
-    The x axis is the direction of growing column index, found from the cell centres; the y axis
-    is perpendicular to it, on the side of growing row index. Speed is kept.
+    The x axis is the direction of growing column index at each cell; the y axis is perpendicular
+    to it, on the side of growing row index. The length of the vector does not change.
 
     Parameters
     ----------
@@ -243,6 +258,7 @@ def rotate_to_grid(u_east, v_north, latitude, longitude):
     Returns
     -------
     u_x, v_y : ndarray (..., y, x)
+        In the unit and precision of the input.
 
     Raises
     ------
@@ -251,6 +267,7 @@ def rotate_to_grid(u_east, v_north, latitude, longitude):
     """
     along_y, along_x = _tangents(latitude, longitude)
     phi, lam = np.radians(latitude), np.radians(longitude)
+    # Unit vectors towards east and north at each cell, in the frame of the 3-D positions.
     east = np.stack([-np.sin(lam), np.cos(lam), np.zeros_like(lam)], axis=-1)
     north = np.stack([-np.sin(phi) * np.cos(lam), -np.sin(phi) * np.sin(lam), np.cos(phi)], axis=-1)
     x_east, x_north = (along_x * east).sum(-1), (along_x * north).sum(-1)
@@ -259,7 +276,7 @@ def rotate_to_grid(u_east, v_north, latitude, longitude):
     # Rows that run towards decreasing y (as in NSIDC files) make the axes left-handed.
     side = np.sign(cosine * (along_y * north).sum(-1) - sine * (along_y * east).sum(-1))
     dtype = np.result_type(u_east, v_north)
-    cosine, sine, side = (part.astype(dtype) for part in (cosine, sine, side))
+    cosine, sine, side = cosine.astype(dtype), sine.astype(dtype), side.astype(dtype)
     return cosine * u_east + sine * v_north, side * (cosine * v_north - sine * u_east)
 
 
@@ -271,7 +288,7 @@ def coastline(ocean, x, y):
     ocean : array_like of bool (y, x)
         True where sea. The edge of the domain is not a coast.
     x, y : array_like (x,) and (y,), or both (y, x)
-        Cell centres in any plane, e.g. projected metres; at least two each way.
+        Cell centres in any plane, for example projected metres; at least two in each direction.
 
     Returns
     -------
@@ -281,7 +298,7 @@ def coastline(ocean, x, y):
     Raises
     ------
     InputError
-        If the centres do not fit the mask.
+        If the shape of the centres is not that of the mask.
     """
     ocean = np.asarray(ocean, dtype=bool)
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
@@ -293,11 +310,12 @@ def coastline(ocean, x, y):
             "pass the centres of the same grid, at least 2 x 2 cells"
         )
     corner = np.stack([_corners(x), _corners(y)], axis=-1)
+    # Where the mask changes from one column to the next, the side between the two cells is coast.
     row, column = np.nonzero(ocean[:, 1:] != ocean[:, :-1])
-    upright = np.stack([corner[row, column + 1], corner[row + 1, column + 1]], axis=1)
+    along_y = np.stack([corner[row, column + 1], corner[row + 1, column + 1]], axis=1)
     row, column = np.nonzero(ocean[1:] != ocean[:-1])
-    level = np.stack([corner[row + 1, column], corner[row + 1, column + 1]], axis=1)
-    return np.concatenate([upright, level])
+    along_x = np.stack([corner[row + 1, column], corner[row + 1, column + 1]], axis=1)
+    return np.concatenate([along_y, along_x])
 
 
 @cache
@@ -307,10 +325,11 @@ def land_polygons():
     Returns
     -------
     list of ndarray (n, 2), float64
-        Closed rings without holes, x and y in metres. Read once and shared: do not change them.
+        Closed rings without holes, x and y in metres. The list is read once and shared: do not
+        change it.
     """
-    with np.load(LAND_FILE) as stored:
-        points, starts = stored["points"].astype(np.float64), stored["starts"]
+    with np.load(LAND_FILE) as file:
+        points, starts = file["points"].astype(np.float64), file["starts"]
     return np.split(points, starts[1:])
 
 
@@ -326,7 +345,7 @@ def arctic_grid(size):
     -------
     xarray.Dataset
         ``x``, ``y`` (m, EPSG:3413), ``latitude``, ``longitude``, ``ocean`` (y, x). Only the largest
-        connected sea is ocean; the cells on the domain's edge are land.
+        connected sea is ocean; the cells on the edge of the domain are land.
 
     Raises
     ------
@@ -334,7 +353,7 @@ def arctic_grid(size):
         If the size is less than 16.
     """
     if size < 16:
-        raise InputError(f"size is {size}; expected at least 16 cells to hold the Arctic")
+        raise InputError(f"size is {size}; expected at least 16 cells along each side")
     centre = (np.arange(size) - (size - 1) / 2) * ARCTIC_WIDTH_M / size
     x, y = np.meshgrid(centre, centre)
     box = shapely.box(centre[0], centre[0], centre[-1], centre[-1])
@@ -352,13 +371,32 @@ def arctic_grid(size):
         coords={
             "x": ("x", centre, {"standard_name": "projection_x_coordinate", "units": "m"}),
             "y": ("y", centre, {"standard_name": "projection_y_coordinate", "units": "m"}),
-            "latitude": (("y", "x"), latitude,
-                         {"standard_name": "latitude", "units": "degrees_north"}),
-            "longitude": (("y", "x"), longitude,
-                          {"standard_name": "longitude", "units": "degrees_east"}),
-            "ocean": (("y", "x"), ocean, {"long_name": "ocean mask, true where sea"}),
+            **geographic_coordinates(latitude, longitude, ocean),
         }
-    )  # fmt: skip
+    )
+
+
+def geographic_coordinates(latitude, longitude, ocean):
+    """Coordinates of a grid with their CF attributes.
+
+    Parameters
+    ----------
+    latitude, longitude : ndarray (y, x)
+        Degrees north and east.
+    ocean : ndarray of bool (y, x)
+        True where sea.
+
+    Returns
+    -------
+    dict of str to tuple
+        ``latitude``, ``longitude`` and ``ocean``, for ``assign_coords``.
+    """
+    dims = ("y", "x")
+    return {
+        "latitude": (dims, latitude, {"standard_name": "latitude", "units": "degrees_north"}),
+        "longitude": (dims, longitude, {"standard_name": "longitude", "units": "degrees_east"}),
+        "ocean": (dims, ocean, {"long_name": "ocean mask, true where sea"}),
+    }
 
 
 def _unit_vectors(phi, lam):
@@ -366,8 +404,8 @@ def _unit_vectors(phi, lam):
 
 
 def _tangents(latitude, longitude):
-    """Derivatives of the unit position vector along rows and columns, each (y, x, 3)."""
-    phi, lam = (np.radians(np.asarray(part, dtype=float)) for part in (latitude, longitude))
+    """Derivatives of the unit position vector along y and x, each (y, x, 3)."""
+    phi, lam = _radians(latitude), _radians(longitude)
     if phi.ndim != 2 or phi.shape != lam.shape or min(phi.shape) < 2:
         raise InputError(
             f"latitude has shape {phi.shape} and longitude {lam.shape}, expected two equal "
@@ -375,46 +413,41 @@ def _tangents(latitude, longitude):
         )
     if not (np.isfinite(phi).all() and np.isfinite(lam).all()):
         raise InputError(
-            "latitude or longitude holds values that are not finite, so the grid has no "
-            "geometry; crop the grid to cells with known positions"
+            "latitude or longitude has values that are not finite; crop the grid to cells whose "
+            "positions are known"
         )
     return np.gradient(_unit_vectors(phi, lam), axis=(0, 1))
 
 
+def _radians(degrees):
+    return np.radians(np.asarray(degrees, dtype=float))
+
+
 def _positions_km(latitude, longitude, which):
-    phi, lam = (np.radians(np.asarray(part, dtype=float)) for part in (latitude, longitude))
+    """Positions on the WGS 84 ellipsoid, (..., 3), in an Earth-centred frame."""
+    phi, lam = _radians(latitude), _radians(longitude)
     if phi.shape != lam.shape or not (np.isfinite(phi).all() and np.isfinite(lam).all()):
         raise InputError(
             f"{which} latitude {phi.shape} and longitude {lam.shape} must have equal shapes and "
             "finite values; expand 1-D axes with numpy.meshgrid"
         )
+    # Radius of curvature in the prime vertical.
     radius = ELLIPSOID_A_KM / np.sqrt(1 - ELLIPSOID_E2 * np.sin(phi) ** 2)
     return radius[..., None] * _unit_vectors(phi, lam) * (1, 1, 1 - ELLIPSOID_E2)
 
 
 def _blocks(field, factor):
-    """View (..., y, x) as (..., y / factor, factor, x / factor, factor)."""
-    *lead, rows, columns = field.shape
+    rows, columns = field.sizes["y"], field.sizes["x"]
     if factor < 1 or rows % factor or columns % factor:
         raise InputError(
             f"a grid of {rows} x {columns} cells cannot be coarsened by {factor}; "
             "crop it to a multiple, or choose a factor that divides both sizes"
         )
-    return field.reshape(*lead, rows // factor, factor, columns // factor, factor)
-
-
-def _matching_mask(field, ocean):
-    ocean = np.asarray(ocean, dtype=bool)
-    if ocean.shape != field.shape[-2:]:
-        raise InputError(
-            f"the ocean mask is {ocean.shape} but the field's grid is {field.shape[-2:]}; "
-            "pass the mask of the same grid"
-        )
-    return ocean
+    return field.coarsen(y=factor, x=factor)
 
 
 def _corners(centre):
-    """Corners (y + 1, x + 1) halfway between centres, extrapolated on the domain's edge."""
+    """Corners (y + 1, x + 1) halfway between centres, extrapolated at the edge of the domain."""
     for axis in (0, 1):
         centre = np.moveaxis(centre, axis, 0)
         centre = np.concatenate(

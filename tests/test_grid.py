@@ -15,10 +15,12 @@ def polar_grid(size=20, dx_m=25e3, x0=0.0, y0=0.0):
     return (*grid.unproject(x, y), x, y)
 
 
+def on_grid(values):
+    return xr.DataArray(values, dims=("y", "x"))
+
+
 def positions(latitude, longitude):
-    return xr.Dataset(
-        coords={"latitude": (("y", "x"), latitude), "longitude": (("y", "x"), longitude)}
-    )
+    return xr.Dataset(coords={"latitude": on_grid(latitude), "longitude": on_grid(longitude)})
 
 
 def test_the_pole_is_the_origin_and_forty_five_west_points_down():
@@ -83,23 +85,35 @@ def test_coarsening_by_the_published_rule_gives_the_published_numbers(factor):
     data = read("masks")
     ocean = data["B/level0"] > 0.5
     field = data[f"B/field_x{factor}"].astype("float64")
-    found = grid.coarsen_published(field, ocean, factor)
-    np.testing.assert_allclose(found, data[f"B/field_blockmean_x{factor}"], rtol=1e-6, atol=1e-7)
+    land_as_zero = on_grid(field).where(on_grid(ocean), 0)
+    coarse = grid.coarsen(land_as_zero, factor)
+    np.testing.assert_allclose(coarse, data[f"B/field_blockmean_x{factor}"], rtol=1e-6, atol=1e-7)
     land = data[f"B/land_blockmin_x{factor}"].astype(bool)
-    np.testing.assert_array_equal(grid.coarsen_ocean(ocean, factor), ~land)
+    np.testing.assert_array_equal(grid.coarsen_ocean(on_grid(ocean), factor), ~land)
 
 
-def test_our_coarsening_averages_the_ocean_children_whatever_stands_on_land():
-    field = np.array([[1.0, 3.0, np.nan, 99.0], [5.0, np.nan, np.nan, 7.0]])
-    ocean = np.array([[True, True, False, False], [True, False, False, True]])
-    np.testing.assert_allclose(grid.coarsen_mean(field, ocean, 2), [[3.0, 7.0]])
-    none = np.zeros((2, 4), bool)
-    assert np.isnan(grid.coarsen_mean(field, none, 2)).all()
+@pytest.mark.parametrize("chunks", [None, {"y": 1, "x": 2}])
+def test_our_coarsening_averages_the_ocean_children_whatever_the_land_holds(chunks):
+    field = on_grid(np.array([[1.0, 3.0, np.nan, 99.0], [5.0, np.nan, np.nan, 7.0]]))
+    ocean = on_grid(np.array([[True, True, False, False], [True, False, False, True]]))
+    field = field if chunks is None else field.chunk(chunks)
+    coarse = grid.coarsen(field, 2, ocean)
+    assert (coarse.chunks is None) == (chunks is None)
+    np.testing.assert_allclose(coarse, [[3.0, 7.0]])
+    none = xr.zeros_like(ocean)
+    assert np.isnan(grid.coarsen(field, 2, none)).all()
+
+
+def test_nan_in_the_ocean_stays_nan_when_cells_are_merged():
+    field = on_grid(np.array([[1.0, np.nan, 2.0, 4.0], [5.0, 3.0, 6.0, 8.0]]))
+    ocean = on_grid(np.ones((2, 4), bool))
+    np.testing.assert_array_equal(grid.coarsen(field, 2, ocean), [[np.nan, 5.0]])
+    np.testing.assert_array_equal(grid.coarsen(field, 2), [[np.nan, 5.0]])
 
 
 def test_a_grid_that_does_not_divide_is_refused():
     with pytest.raises(InputError, match="6 x 7 cells cannot be coarsened by 2; crop"):
-        grid.coarsen_mean(np.ones((6, 7)), np.ones((6, 7), bool), 2)
+        grid.coarsen(on_grid(np.ones((6, 7))), 2)
 
 
 def test_the_nearest_point_is_that_of_a_search_through_all():

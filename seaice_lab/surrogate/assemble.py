@@ -234,48 +234,58 @@ def crop(dataset, config):
 
 
 def coarsen(field, ocean, config):
-    """Merge ``config.coarsen`` x ``config.coarsen`` cells by the configured rule."""
-    field = field.drop_vars(set(field.coords) - {"time"})
+    """Merge ``config.coarsen`` x ``config.coarsen`` cells by the configured rule.
+
+    Parameters
+    ----------
+    field : xarray.DataArray (time, y, x)
+        A field of the state or of the forcing, recognised by its name.
+    ocean : xarray.DataArray of bool (y, x)
+        True where sea.
+    config : PrepareConfig
+
+    Returns
+    -------
+    xarray.DataArray (time, y / coarsen, x / coarsen)
+        Without coordinates but time.
+    """
+    field, ocean = field.drop_vars(set(field.coords) - {"time"}), ocean.drop_vars(ocean.coords)
     if config.coarsen == 1:
         return field
-    rule = grid.coarsen_published if config.coarsen_rule == "published" else grid.coarsen_mean
-    sea = ocean.values if field.name in config.variables else np.ones(ocean.shape, bool)
-    return xr.DataArray(
-        rule(field.data, sea, config.coarsen), dims=field.dims, coords={"time": field.time}
-    )
+    if field.name not in config.variables:
+        return grid.coarsen(field, config.coarsen)
+    if config.coarsen_rule == "published":
+        return grid.coarsen(field.where(ocean, 0), config.coarsen)
+    return grid.coarsen(field, config.coarsen, ocean)
 
 
 def coarse_coordinates(state, factor):
-    """Coordinates of the coarse grid: centres of the merged cells, and the ocean mask."""
-    ocean = grid.coarsen_ocean(state.ocean.values, factor)
-    longitude, latitude = np.radians(state.longitude.values), np.radians(state.latitude.values)
-    everywhere = np.ones(longitude.shape, bool)
-    # Averaging unit vectors, not degrees: longitudes jump at the date line.
-    east, north, up = (
-        grid.coarsen_mean(part, everywhere, factor)
-        for part in (
-            np.cos(latitude) * np.cos(longitude),
-            np.cos(latitude) * np.sin(longitude),
-            np.sin(latitude),
-        )
-    )
-    coords = {
-        "latitude": (("y", "x"), np.degrees(np.arctan2(up, np.hypot(east, north)))),
-        "longitude": (("y", "x"), np.degrees(np.arctan2(north, east))),
-        "ocean": (("y", "x"), ocean),
-    }
-    for axis in ("y", "x"):
-        if axis in state.coords:
-            coords[axis] = (axis, state[axis].values.reshape(-1, factor).mean(1), state[axis].attrs)
-    attrs = {
-        "latitude": {"standard_name": "latitude", "units": "degrees_north"},
-        "longitude": {"standard_name": "longitude", "units": "degrees_east"},
-        "ocean": {"long_name": "ocean mask, true where sea"},
-    }
-    return {
-        name: (*value[:2], attrs[name]) if name in attrs else value
-        for name, value in coords.items()
-    }
+    """Coordinates of the coarse grid: centres of the merged cells, and the ocean mask.
+
+    Parameters
+    ----------
+    state : xarray.Dataset
+        Fields on the fine grid, in the convention of :mod:`seaice_lab.surrogate.sources`.
+    factor : int
+        Cells merged along each axis.
+
+    Returns
+    -------
+    dict of str to xarray.DataArray
+        ``latitude``, ``longitude`` and ``ocean`` (y, x); ``x`` and ``y`` if the fine grid has them.
+    """
+    longitude, latitude = np.radians(state.longitude), np.radians(state.latitude)
+    # The mean is over unit vectors, not degrees, because longitudes jump at the date line.
+    east = grid.coarsen(np.cos(latitude) * np.cos(longitude), factor)
+    north = grid.coarsen(np.cos(latitude) * np.sin(longitude), factor)
+    up = grid.coarsen(np.sin(latitude), factor)
+    latitude = np.degrees(np.arctan2(up, np.hypot(east, north))).values
+    longitude = np.degrees(np.arctan2(north, east)).values
+    ocean = grid.coarsen_ocean(state.ocean, factor).values
+    coords = grid.geographic_coordinates(latitude, longitude, ocean)
+    for axis in {"y", "x"} & set(state.coords):
+        coords[axis] = state[axis].coarsen({axis: factor}).mean()
+    return coords
 
 
 def stamp(time):
