@@ -1,4 +1,4 @@
-"""Geometry of polar grids: projection, cell area, coarsening, regridding, wind axes, coastlines.
+"""Geometry of polar grids: projection, cell area, regridding, wind axes, coastlines.
 
 A grid is described by the 2-D latitude and longitude of its cell centres, so any curvilinear grid
 works. Maps use EPSG:3413, the NSIDC north polar stereographic plane (WGS 84, true scale at 70 N,
@@ -112,58 +112,6 @@ def spacing_m(dataset, ocean=None):
     """
     area = cell_area(dataset)
     return float(np.sqrt((area if ocean is None else area.where(ocean)).mean()))
-
-
-def coarsen_ocean(ocean, factor):
-    """Ocean mask of a grid coarser by `factor`: a coarse cell is ocean if any child is.
-
-    Parameters
-    ----------
-    ocean : xarray.DataArray of bool (y, x)
-        True where sea.
-    factor : int
-        Cells merged along each axis; must divide both sizes.
-
-    Returns
-    -------
-    xarray.DataArray of bool (y / factor, x / factor)
-
-    Raises
-    ------
-    InputError
-        If the grid cannot be divided.
-    """
-    return _blocks(ocean, factor).reduce(np.any)
-
-
-def coarsen(field, factor, ocean=None):
-    """Mean over blocks of cells: over the ocean cells of each block, or over all of its cells.
-
-    Parameters
-    ----------
-    field : xarray.DataArray (..., y, x)
-        Values, in memory or dask. NaN in a cell that counts makes the mean NaN.
-    factor : int
-        Cells merged along each axis; must divide both sizes.
-    ocean : xarray.DataArray of bool (y, x), optional
-        The cells that count, so that land does not dilute the coast. All cells count without it.
-
-    Returns
-    -------
-    xarray.DataArray (..., y / factor, x / factor)
-        NaN where no cell counts.
-
-    Raises
-    ------
-    InputError
-        If the grid cannot be divided.
-    """
-    # np.sum and np.mean keep NaN; the methods .sum() and .mean() of xarray would skip it.
-    if ocean is None:
-        return _blocks(field, factor).reduce(np.mean)
-    total = _blocks(field.where(ocean, 0), factor).reduce(np.sum)
-    count = _blocks(ocean, factor).reduce(np.sum).astype(field.dtype)
-    return total / count.where(count > 0)
 
 
 def nearest_neighbour(source_latitude, source_longitude, latitude, longitude):
@@ -434,16 +382,6 @@ def _positions_km(latitude, longitude, which):
     # Radius of curvature in the prime vertical.
     radius = ELLIPSOID_A_KM / np.sqrt(1 - ELLIPSOID_E2 * np.sin(phi) ** 2)
     return radius[..., None] * _unit_vectors(phi, lam) * (1, 1, 1 - ELLIPSOID_E2)
-
-
-def _blocks(field, factor):
-    rows, columns = field.sizes["y"], field.sizes["x"]
-    if factor < 1 or rows % factor or columns % factor:
-        raise InputError(
-            f"a grid of {rows} x {columns} cells cannot be coarsened by {factor}; "
-            "crop it to a multiple, or choose a factor that divides both sizes"
-        )
-    return field.coarsen(y=factor, x=factor)
 
 
 def _corners(centre):

@@ -1,9 +1,8 @@
-"""Geometry: areas, axes, coarsening, nearest points and coastlines against known answers."""
+"""Geometry: areas, axes, nearest points and coastlines against known answers."""
 
 import numpy as np
 import pytest
 import xarray as xr
-from keras_weights import read
 
 from seaice_lab import grid
 from seaice_lab.errors import InputError
@@ -61,6 +60,13 @@ def test_areas_of_a_regular_band_add_up_to_the_band():
     assert inner == pytest.approx(band, rel=1e-3)
 
 
+def test_positions_that_are_not_finite_are_refused():
+    latitude, longitude, *_ = polar_grid()
+    latitude[3, 4] = np.nan
+    with pytest.raises(InputError, match="not finite; crop the grid"):
+        grid.cell_area(positions(latitude, longitude))
+
+
 def test_a_wind_along_the_grid_axis_becomes_the_x_component_and_speed_is_kept():
     latitude, longitude, x, y = polar_grid(x0=5e5, y0=-8e5)
     # East at longitude l makes the angle l + 45 degrees with the grid's x axis.
@@ -78,42 +84,6 @@ def test_rows_that_run_down_turn_the_second_component():
     down = grid.rotate_to_grid(1.0, 2.0, latitude[::-1], longitude[::-1])
     np.testing.assert_allclose(down[0][::-1], up[0], atol=1e-9)
     np.testing.assert_allclose(down[1][::-1], -up[1], atol=1e-9)
-
-
-@pytest.mark.parametrize("factor", [2, 4])
-def test_coarsening_by_the_published_rule_gives_the_published_numbers(factor):
-    data = read("masks")
-    ocean = data["B/level0"] > 0.5
-    field = data[f"B/field_x{factor}"].astype("float64")
-    land_as_zero = on_grid(field).where(on_grid(ocean), 0)
-    coarse = grid.coarsen(land_as_zero, factor)
-    np.testing.assert_allclose(coarse, data[f"B/field_blockmean_x{factor}"], rtol=1e-6, atol=1e-7)
-    land = data[f"B/land_blockmin_x{factor}"].astype(bool)
-    np.testing.assert_array_equal(grid.coarsen_ocean(on_grid(ocean), factor), ~land)
-
-
-@pytest.mark.parametrize("chunks", [None, {"y": 1, "x": 2}])
-def test_our_coarsening_averages_the_ocean_children_whatever_the_land_holds(chunks):
-    field = on_grid(np.array([[1.0, 3.0, np.nan, 99.0], [5.0, np.nan, np.nan, 7.0]]))
-    ocean = on_grid(np.array([[True, True, False, False], [True, False, False, True]]))
-    field = field if chunks is None else field.chunk(chunks)
-    coarse = grid.coarsen(field, 2, ocean)
-    assert (coarse.chunks is None) == (chunks is None)
-    np.testing.assert_allclose(coarse, [[3.0, 7.0]])
-    none = xr.zeros_like(ocean)
-    assert np.isnan(grid.coarsen(field, 2, none)).all()
-
-
-def test_nan_in_the_ocean_stays_nan_when_cells_are_merged():
-    field = on_grid(np.array([[1.0, np.nan, 2.0, 4.0], [5.0, 3.0, 6.0, 8.0]]))
-    ocean = on_grid(np.ones((2, 4), bool))
-    np.testing.assert_array_equal(grid.coarsen(field, 2, ocean), [[np.nan, 5.0]])
-    np.testing.assert_array_equal(grid.coarsen(field, 2), [[np.nan, 5.0]])
-
-
-def test_a_grid_that_does_not_divide_is_refused():
-    with pytest.raises(InputError, match="6 x 7 cells cannot be coarsened by 2; crop"):
-        grid.coarsen(on_grid(np.ones((6, 7))), 2)
 
 
 def test_the_nearest_point_is_that_of_a_search_through_all():

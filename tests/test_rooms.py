@@ -97,6 +97,7 @@ WITHOUT_TORCH = (
     "figures",
     "synthetic",
     "surrogate.sources",
+    "surrogate.coarsen",
     "surrogate.assemble",
     "surrogate.prepare",
     "surrogate.store",

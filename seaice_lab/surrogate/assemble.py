@@ -11,6 +11,7 @@ from seaice_lab import catalog, grid, names
 from seaice_lab.config import Config
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate import sources
+from seaice_lab.surrogate.coarsen import block_mean, coarse_coordinates
 
 SPLITS = ("train", "validation", "test")
 SPLIT_ATTRS = {
@@ -247,45 +248,21 @@ def coarsen(field, ocean, config):
     Returns
     -------
     xarray.DataArray (time, y / coarsen, x / coarsen)
-        Without coordinates but time.
+        Its only coordinate is time.
+
+    Raises
+    ------
+    InputError
+        If the grid cannot be divided.
     """
     field, ocean = field.drop_vars(set(field.coords) - {"time"}), ocean.drop_vars(ocean.coords)
     if config.coarsen == 1:
         return field
     if field.name not in config.variables:
-        return grid.coarsen(field, config.coarsen)
+        return block_mean(field, config.coarsen)
     if config.coarsen_rule == "published":
-        return grid.coarsen(field.where(ocean, 0), config.coarsen)
-    return grid.coarsen(field, config.coarsen, ocean)
-
-
-def coarse_coordinates(state, factor):
-    """Coordinates of the coarse grid: centres of the merged cells, and the ocean mask.
-
-    Parameters
-    ----------
-    state : xarray.Dataset
-        Fields on the fine grid, in the convention of :mod:`seaice_lab.surrogate.sources`.
-    factor : int
-        Cells merged along each axis.
-
-    Returns
-    -------
-    dict of str to xarray.DataArray
-        ``latitude``, ``longitude`` and ``ocean`` (y, x); ``x`` and ``y`` if the fine grid has them.
-    """
-    longitude, latitude = np.radians(state.longitude), np.radians(state.latitude)
-    # The mean is over unit vectors, not degrees, because longitudes jump at the date line.
-    east = grid.coarsen(np.cos(latitude) * np.cos(longitude), factor)
-    north = grid.coarsen(np.cos(latitude) * np.sin(longitude), factor)
-    up = grid.coarsen(np.sin(latitude), factor)
-    latitude = np.degrees(np.arctan2(up, np.hypot(east, north))).values
-    longitude = np.degrees(np.arctan2(north, east)).values
-    ocean = grid.coarsen_ocean(state.ocean, factor).values
-    coords = grid.geographic_coordinates(latitude, longitude, ocean)
-    for axis in {"y", "x"} & set(state.coords):
-        coords[axis] = state[axis].coarsen({axis: factor}).mean()
-    return coords
+        return block_mean(field.where(ocean, 0), config.coarsen)
+    return block_mean(field, config.coarsen, ocean)
 
 
 def stamp(time):
