@@ -291,7 +291,7 @@ class EmpiricalState(nn.Module):
         sensor = index[:, 2].long()
         skin, wind = scalars[:, :1], scalars[:, 1:2]
         ocean = channels[:, EMISSIVITY_WATER] + wind * self.wind_sensitivity
-        sea = skin.clip(physics.FREEZING_SEA_K) if self.config.freezing_sea else skin
+        sea = physics.water_temperature(skin, self.config.freezing_sea)
         tb = physics.brightness_temperature(
             ice_fraction, ice, ocean, skin, sea,
             channels[:, TRANSMITTANCE], channels[:, REFLECTED], channels[:, UPWELLING],

@@ -315,7 +315,7 @@ class Problem:
         with torch.no_grad():
             ice, by_property, of_network = model.network.linearised(*inputs, with_weights)
         skin, wind = scalars[:, :1], scalars[:, 1:2]
-        sea = skin.clip(physics.FREEZING_SEA_K) if model.config.freezing_sea else skin
+        sea = physics.water_temperature(skin, model.config.freezing_sea)
         transmittance, reflected = channels[:, TRANSMITTANCE], channels[:, REFLECTED]
         # brightness temperature is linear in the emissivity of each surface, with these slopes
         gain, gain_sea = transmittance * skin - reflected, transmittance * sea - reflected

@@ -6,6 +6,8 @@ transmittances between 0 and 1, angles in degrees.
 
 from math import radians, sin
 
+import numpy as np
+
 MELTING_K = 273.0
 COLD_SPAN_K = 30.0
 FREEZING_SEA_K = 271.35
@@ -18,6 +20,23 @@ def skin_temperature_index(skin_temperature):
     max(273 - T, 0) / 30.
     """
     return (MELTING_K - skin_temperature).clip(0) / COLD_SPAN_K
+
+
+def water_temperature(skin_temperature, freezing=True):
+    """Temperature of the open water in a footprint, from the skin temperature of the whole.
+
+    Parameters
+    ----------
+    skin_temperature : array
+        K.
+    freezing : bool
+        Whether the water is kept at its freezing point or above.
+
+    Returns
+    -------
+    array, K
+    """
+    return skin_temperature.clip(FREEZING_SEA_K) if freezing else skin_temperature
 
 
 def vertical_share(vertical, scan_angle):
@@ -37,8 +56,9 @@ def vertical_share(vertical, scan_angle):
     -------
     array (observation, channel)
     """
-    seen = scan_angle.deg2rad().cos() ** 2
-    return vertical * seen + (1 - vertical) * (1 - seen)
+    is_tensor = hasattr(scan_angle, "deg2rad")
+    cosine = scan_angle.deg2rad().cos() if is_tensor else np.cos(np.radians(scan_angle))
+    return vertical * cosine**2 + (1 - vertical) * (1 - cosine**2)
 
 
 def towards_nadir(vertical, horizontal, zenith):

@@ -219,8 +219,7 @@ def _simulate_sensor(config, truth, seen_by, row, sensor, count, folder, rng, ba
         vertical = np.broadcast_to(seen_by.vertical[places], (n, len(places)))
         slant, zenith = SLANT, np.full(n, 55.0)
         if seen_by.crosstrack[row]:
-            seen = np.cos(np.radians(angle))[:, None] ** 2
-            vertical = vertical * seen + (1 - vertical) * (1 - seen)
+            vertical = physics.vertical_share(vertical, angle[:, None])
             zenith = 1.1 * angle
             slant = 1 / np.cos(np.radians(zenith))[:, None]
         ice = ice_emissivity(truth, point, day, frequency, vertical)
@@ -230,7 +229,7 @@ def _simulate_sensor(config, truth, seen_by, row, sensor, count, folder, rng, ba
         clear, cloudy, cloud = _sky(channels, frequency, at, slant, rng)
         skin = at("tsfc")
         tb = physics.brightness_temperature(
-            sic, ice, calm + rise, skin, np.maximum(skin, physics.FREEZING_SEA_K),
+            sic, ice, calm + rise, skin, physics.water_temperature(skin),
             *physics.all_sky(clear, cloudy, cloud),
         )  # fmt: skip
         tb += sic * bias[ICE] + (1 - sic) * bias[OCEAN]
