@@ -109,3 +109,14 @@ def test_every_setting_that_the_documents_explain_exists():
             if group:
                 fields = fields[group].annotation.model_fields
             assert name in fields, setting
+
+
+def test_every_file_of_the_code_is_explained_in_contributing():
+    explained = set(quoted((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")))
+    modules = {
+        path.name
+        for folder in ("seaice_lab", "dashboards")
+        for path in (ROOT / folder).rglob("*.py")
+        if path.name != "__init__.py"
+    }
+    assert sorted(modules - explained) == []
