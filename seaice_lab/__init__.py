@@ -20,6 +20,7 @@ _MODULES = {
     "FitConfig": "training",
     "train": "surrogate.train",
     "load": "surrogate.model",
+    "ForecastConfig": "surrogate.forecast",
     "forecast": "surrogate.forecast",
     "rollout": "surrogate.forecast",
     "open_forecast": "surrogate.evaluation",

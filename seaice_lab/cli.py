@@ -132,9 +132,11 @@ def forecast(
     With --members above 1 an ensemble: the first member starts from the true state, the others
     from smoothly perturbed ones.
     """
-    from seaice_lab.surrogate.forecast import forecast
+    from seaice_lab.surrogate.forecast import ForecastConfig, forecast
 
-    made = forecast(run, steps, split, every, batch_size, members, perturbation, seed)
+    values = {"steps": steps, "split": split, "every": every, "batch_size": batch_size}
+    values |= {"members": members, "perturbation": perturbation, "seed": seed}
+    made = forecast(run, ForecastConfig.parse(values, "forecast"))
     print(f"made {made}")
 
 
@@ -276,7 +278,7 @@ def emissivity_train(
         known = chosen.model.model_copy(update={"lag_weights": lag_weights})
         observations = open_data(chosen.model_copy(update={"model": known}), output)
         model = state_files.read_state(output, modeltag or tag, observations)
-        made = {}
+        made = []
     else:
         history = train(chosen, output)
         model, observations = load(output)
@@ -284,15 +286,16 @@ def emissivity_train(
             model, observations, output, tag, history if chosen.method == "adam" else None
         )
     initial = fresh(chosen.model_copy(update={"model": model.config}), observations)
-    made |= products.write_simulations(
+    made += products.write_simulations(
         model, observations, output, tag, initial, departures_only=trainonly
     )
+    departures = made[-1]
     if not trainonly:
-        made["emissivity_grid"] = products.write_grid(model, observations, output, tag)
-    table = xr.load_dataset(made["departures"]).sel(stage="after")
+        made.append(products.write_grid(model, observations, output, tag))
+    table = xr.load_dataset(departures).sel(stage="after")
     print(evaluation.report(model, table, history))
     print("made")
-    for path in made.values():
+    for path in made:
         print(f"  {path}")
 
 
@@ -324,15 +327,15 @@ def emissivity_infer(
     chosen = _configuration(infer.InferConfig, config, parameter, values)
     model, initial, observations = infer.infer_run(chosen, output)
     made = state_files.write_state(model, observations, output, tag)
-    made |= products.write_simulations(
+    made += products.write_simulations(
         model, observations, output, tag, initial, departures_only=True
     )
-    table = xr.load_dataset(made["departures"]).sel(stage="after")
-    made["emissivity_grid"] = products.write_grid(model, observations, output, tag)
+    table = xr.load_dataset(made[-1]).sel(stage="after")
+    made.append(products.write_grid(model, observations, output, tag))
     (output / "finished").touch()
     print(evaluation.report(model, table))
     print("made")
-    for path in made.values():
+    for path in made:
         print(f"  {path}")
 
 

@@ -11,7 +11,7 @@ from seaice_lab.emissivity.model import EmpiricalState, ModelConfig
 from seaice_lab.emissivity.observations import ObservationsConfig, prepare
 from seaice_lab.emissivity.products import write_simulations
 from seaice_lab.surrogate.evaluation import evaluate
-from seaice_lab.surrogate.forecast import forecast
+from seaice_lab.surrogate.forecast import ForecastConfig, forecast
 from seaice_lab.surrogate.model import TrainConfig
 from seaice_lab.surrogate.train import train
 from seaice_lab.synthetic import arctic
@@ -39,7 +39,7 @@ def without_version(messages):
 def run(store, tmp_path):
     fit = FitConfig(epochs=1, batch_size=8, learning_rate=1e-3)
     run = train(TrainConfig(store=str(store), width=4, fit=fit), tmp_path / "run", show=False)
-    forecast(run, steps=2, show=False)
+    forecast(run, ForecastConfig(steps=2), show=False)
     evaluate(run, show=False)
     return run
 
@@ -59,7 +59,7 @@ def test_departures_of_the_emissivity_model_are_cf(tmp_path):
     config = ObservationsConfig(data=str(inputs), sensors=["amsr2", "gmi"])
     observations = prepare(config, tmp_path / "columns", show=False)
     first, after = (EmpiricalState(ModelConfig(version=2), observations).eval() for _ in range(2))
-    paths = write_simulations(
-        after, observations, tmp_path, "one", first, departures_only=True, show=False
+    (path,) = write_simulations(
+        after, observations, tmp_path, "one", first, show=False, departures_only=True
     )
-    assert without_version(errors(paths["departures"])) == []
+    assert without_version(errors(path)) == []

@@ -19,6 +19,7 @@ PACKAGE = ROOT / "seaice_lab"
 PENDING = {
     ("emissivity.model", "emissivity.lazy_adam"),
     ("emissivity.infer", "emissivity.train"),
+    ("surrogate.references", "synthetic.sea_ice"),
 }
 
 OPTIMISERS = ("optimiser", "emissivity.lazy_adam", "emissivity.gpu_adam")

@@ -1,24 +1,52 @@
-"""Forecasts: the surrogate applied again and again from many start dates at once."""
+"""Forecasts: repeated steps of the surrogate from many start dates at once.
+
+:func:`forecast` takes batches of start dates. :func:`forecast_blocks` steps one batch forward and
+yields blocks of lead times, which are written to the forecast store one by one, so that memory
+stays bounded. A killed forecast continues with the first batch that is not complete.
+"""
 
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import dask.array
 import numpy as np
 import torch
 import xarray as xr
+from pydantic import Field
 from scipy import ndimage
 
 from seaice_lab import files, grid, names, progress, runs
-from seaice_lab.compute import can_compile, prefetch
+from seaice_lab.compute import compiles, prefetch
+from seaice_lab.config import Config
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.layers import zero_on_land
 from seaice_lab.surrogate.model import bounds, compiled, load
 from seaice_lab.surrogate.samples import Fields
 from seaice_lab.surrogate.store import locate, open_store
 
-BUFFER_BYTES = 256e6  # forecast frames held before they are written
-COMPILE_PAYS = 5e7  # cells times steps: some minutes on a CPU, of which compiling takes half a one
-PERTURBATION_KM = 300.0  # distance at which the perturbations of an ensemble lose their likeness
+# Product of cells and steps above which the surrogate is compiled: a few minutes of work on a CPU,
+# compared with half a minute for compiling.
+COMPILE_ABOVE_CELL_STEPS = 5e7
+PERTURBATION_KM = 300.0  # distance at which the correlation of the perturbations has fallen to 1/e
+
+
+class ForecastConfig(Config):
+    """What to forecast.
+
+    ``perturbation`` is the standard deviation of the perturbations, in standard deviations of the
+    variable over the training ocean.
+    """
+
+    steps: int = Field(60, ge=1, description="Steps of the surrogate, 12 h each as published.")
+    split: str = Field("test", description="Split that contains the forecasts: train, ...")
+    every: int = Field(1, ge=1, description="Use every n-th start date.")
+    batch_size: int = Field(64, ge=1, description="Forecasts (starts times members) at once.")
+    members: int = Field(1, ge=1, description="Members of an ensemble; 1 is a single forecast.")
+    perturbation: float = Field(0.1, description="Size of the perturbations of the initial state.")
+    seed: int = Field(0, description="Seed of the perturbations.")
+    compile: Literal["auto", "always", "never"] = Field(
+        "auto", description="Whether to compile the network; auto compiles for long forecasts."
+    )
 
 
 def rollout(step, state, forcing):
@@ -27,12 +55,12 @@ def rollout(step, state, forcing):
     Parameters
     ----------
     step : callable
-        ``step(state, forcing)`` gives the state one step later, as
-        :meth:`~seaice_lab.surrogate.model.Surrogate.step` does.
+        ``step(state, forcing)`` returns the state one step later, such as
+        :meth:`~seaice_lab.surrogate.model.Surrogate.step`.
     state : torch.Tensor (batch, channel, y, x)
         Initial state.
     forcing : iterable of torch.Tensor (batch, channel, y, x)
-        One for each step, valid for the step that starts then.
+        One for each step, valid for the step that starts at its time.
 
     Yields
     ------
@@ -44,108 +72,205 @@ def rollout(step, state, forcing):
         yield state
 
 
-def forecast(run, steps, split="test", every=1, batch_size=64, members=1, perturbation=0.1,
-             seed=0, path=None, device=None, show=True):  # fmt: skip
+def forecast(run, config, path=None, device=None, block_bytes=256e6, show=True):
     """Forecast from every start date of a split and write ``forecast.zarr``.
+
+    Only start dates with the entire forecast in the split are used, so that it can be verified.
 
     Parameters
     ----------
     run : str or Path
         Run folder of a trained surrogate.
-    steps : int
-        Steps of the surrogate (12 h each as published); 60 are a month.
-    split : str
-        Starts whose whole forecast lies in this split are used, so that it can be verified.
-    every : int
-        Use every n-th start.
-    batch_size : int
-        Forecasts stepped together.
-    members : int
-        Above 1 an ensemble: the first member starts from the true state, the others from one that
-        is perturbed with a smooth random field (see :func:`perturbed`).
-    perturbation : float
-        Standard deviation of the perturbation, in standard deviations of the training ocean.
-    seed : int
-        Of the perturbations; those of a start date do not depend on the other ones.
+    config : ForecastConfig
+        With more than one member, the first member starts from the true state, the others from
+        states with random perturbations (see :func:`initial_perturbations`).
     path : str or Path, optional
-        Where to write; ``<run>/forecast.zarr`` by default.
+        Store to write; ``<run>/forecast.zarr`` by default.
     device : str, optional
-        Defaults to a GPU when there is one.
+        A GPU by default, if there is one.
+    block_bytes : float
+        Size of the fields that are kept in memory before they are written. The forecast does not
+        depend on it.
     show : bool
         Show progress.
 
     Returns
     -------
     Path
-        Store with ``<variable>(init_time, lead_time, y, x)``, in an ensemble ``(init_time, member,
-        lead_time, y, x)``, for each predicted variable; NaN on land, lead times from one step on.
-        A killed forecast goes on where it stopped.
+        Store with ``<variable>(init_time, lead_time, y, x)``, for an ensemble ``(init_time, member,
+        lead_time, y, x)``, for each predicted variable; NaN on land. The first lead time is one
+        step. An existing store of the same forecast is kept, and a killed forecast continues.
 
     Raises
     ------
     InputError
-        If the run is not trained, no start is long enough, the state stops being finite, or the
-        disk is full.
+        If the run is not trained, no start date has a complete forecast, the state is no longer
+        finite, or the disk is full.
     """
-    for name, value in (("steps", steps), ("members", members), ("batch_size", batch_size)):
-        if value < 1:
-            raise InputError(f"{name} is {value}; expected at least 1")
     surrogate = load(run, device)
     opened = runs.open_run(run)
-    store_path = opened.config["store"]
-    store = open_store(store_path)
-    step_h = surrogate.window.step_h
-    offsets = {step * step_h + lag for step in range(steps) for _, lag in surrogate.window.forcing}
-    offsets |= {step * step_h for step in range(steps + 1)}
-    offsets |= {lag for _, lag in surrogate.window.state}
-    positions = locate(store, offsets, split, every)
+    store = open_store(opened.config["store"])
+    offsets_h = _offsets_h(surrogate.window, config.steps)
+    positions = locate(store, offsets_h, config.split, config.every)
     path = Path(path or opened.path / "forecast.zarr")
-    identity = files.fingerprint(
-        opened.provenance, store.attrs["fingerprint"], steps, split, every, weights_stamp(opened),
-        *([members, perturbation, seed] if members > 1 else []),
-    )  # fmt: skip
+    identity = _fingerprint(opened, store, config)
     if path.exists() and xr.open_zarr(path, consolidated=False).attrs["fingerprint"] == identity:
         return path
-    journal = files.Journal(path, identity)
     starts = positions[0.0]
-    together = min(max(batch_size // members, 1), len(starts))
-    blocks = range(0, len(starts), together)
-    work = len(starts) * members * steps * surrogate.ocean.numel()
-    full = compiled(surrogate) if can_compile() and work > COMPILE_PAYS else surrogate
-    frame_bytes = 4 * surrogate.ocean.numel() * len(surrogate.window.variables)
-    piece = int(np.clip(BUFFER_BYTES // (together * members * frame_bytes), 1, steps))
-    fields = Fields(store_path, [name for name, _ in surrogate.window.inputs])
-    bar = progress.bar(
-        len(starts) * members * steps, f"forecast {opened.path.name}", "step", show=show
-    )
+    batch_starts = min(max(config.batch_size // config.members, 1), len(starts))
+    step_bytes = 4 * surrogate.ocean.numel() * len(surrogate.window.variables)
+    step_bytes *= batch_starts * config.members
+    block_steps = int(np.clip(block_bytes // step_bytes, 1, config.steps))
+    steps = len(starts) * config.members * config.steps
+    fast = surrogate
+    is_long = steps * surrogate.ocean.numel() > COMPILE_ABOVE_CELL_STEPS
+    if compiles(config.compile) and (is_long or config.compile == "always"):
+        fast = compiled(surrogate)
+    fields = Fields(opened.config["store"], [name for name, _ in surrogate.window.inputs])
+    journal = files.Journal(path, identity)
+    bar = progress.bar(steps, f"forecast {opened.path.name}", "step", show=show)
     with files.disk_errors(path), bar:
         if not journal.is_done("template"):
-            empty = template(store, surrogate, starts, steps, piece, members, opened)
+            empty = _template(store, surrogate.window, starts, config, block_steps, opened)
             empty.assign_attrs(fingerprint=identity).to_zarr(
                 journal.target, compute=False, zarr_format=3, consolidated=False, mode="w"
             )
             journal.mark("template")
-        for first in blocks:
-            block = slice(first, min(first + together, len(starts)))
-            done = f"{block.start}:{block.stop}"  # a resumed forecast may have other blocks
-            if not journal.is_done(done):
-                spread = perturbed(surrogate, store, starts[block], members, perturbation, seed)
-                # an incomplete block would be compiled for its own size
-                model = full if block.stop - first == together else surrogate
-                _forecast_block(model, fields, positions, block, steps, piece, members, spread,
-                                journal.target, bar)  # fmt: skip
-                journal.mark(done)
-            else:
-                bar.update((block.stop - block.start) * members * steps)
+        for first in range(0, len(starts), batch_starts):
+            batch = slice(first, min(first + batch_starts, len(starts)))
+            label = f"{batch.start}:{batch.stop}"  # a continued forecast may have other batches
+            if journal.is_done(label):
+                bar.update((batch.stop - batch.start) * config.members * config.steps)
+                continue
+            # An incomplete batch would be compiled again for its size.
+            model = fast if batch.stop - first == batch_starts else surrogate
+            perturbations = initial_perturbations(surrogate, store, starts[batch], config)
+            located = {offset: position[batch] for offset, position in positions.items()}
+            inputs = _inputs(surrogate, fields, located, perturbations, config)
+            for block in forecast_blocks(model, *inputs, block_steps, bar):
+                _write_block(block, journal.target, batch, surrogate, config.members)
+            journal.mark(label)
         journal.finish()
     return path
 
 
-def perturbed(surrogate, store, starts, members, size, seed):
-    """Differences of the initial states of an ensemble from the true one.
+class Block(NamedTuple):
+    """Predicted variables at successive steps, as yielded by :func:`forecast_blocks`.
 
-    Gaussian random fields, correlated over :data:`PERTURBATION_KM` and between the times of one
-    variable, independent between variables, members and starts; none for the first member.
+    ``steps`` are the positions on the axis of lead times; ``values`` has the shape (batch,
+    variable, step, y, x), physical units, and is zero on land.
+    """
+
+    steps: slice
+    values: np.ndarray
+
+
+@torch.inference_mode()
+def forecast_blocks(surrogate, initial, forcing, block_steps, bar):
+    """Step a batch of initial states forward and yield blocks of successive steps.
+
+    Parameters
+    ----------
+    surrogate : Surrogate
+    initial : torch.Tensor (batch, channel, y, x)
+        Initial states in physical units, zero on land.
+    forcing : iterable of torch.Tensor (batch, channel, y, x)
+        One for each step, on any device.
+    block_steps : int
+        Steps in a block; the last block may have fewer.
+    bar : tqdm.tqdm
+        Progress bar, advanced by the size of the batch after every step.
+
+    Yields
+    ------
+    Block
+
+    Raises
+    ------
+    InputError
+        If a state is not finite.
+    """
+    count = len(surrogate.window.variables)
+    # A background thread reads the next forcing while the network computes.
+    forcing = (batch.to(initial.device, non_blocking=True) for batch in prefetch(forcing))
+    first, states = 0, []
+    for state in rollout(surrogate.step, initial, forcing):
+        states.append(state[:, :count].cpu().numpy())
+        bar.update(len(state))
+        if len(states) == block_steps:
+            yield _block(first, states)
+            first, states = first + block_steps, []
+    if states:
+        yield _block(first, states)
+
+
+def _block(first, states):
+    values = np.stack(states, axis=2)
+    end = first + len(states)
+    if not np.isfinite(values).all():
+        raise InputError(
+            f"forecast: the state is no longer finite by step {end}; the run has not learnt a "
+            "stable step, train it longer or with a lower learning_rate"
+        )
+    return Block(slice(first, end), values)
+
+
+def _offsets_h(window, steps):
+    """Offsets from the start date, in hours, at which the store must have fields."""
+    starts_h = [step * window.step_h for step in range(steps)]
+    forcing = {start + lag for start in starts_h for _, lag in window.forcing}
+    return forcing | {lag for _, lag in window.state} | {*starts_h, steps * window.step_h}
+
+
+def _inputs(surrogate, fields, positions, perturbations, config):
+    """Initial states and forcing of a batch of start dates, each (start * member, ...).
+
+    Parameters
+    ----------
+    surrogate : Surrogate
+    fields : Fields
+    positions : dict of float to ndarray of int (start,)
+        Positions on the time axis of the store by offset from the start date, hours.
+    perturbations : torch.Tensor (start * member, channel, y, x)
+    config : ForecastConfig
+
+    Returns
+    -------
+    initial : torch.Tensor (start * member, channel, y, x)
+        On the device of the surrogate, within the physical bounds, zero on land.
+    forcing : iterator of torch.Tensor (start * member, channel, y, x)
+        One for each step, read when it is needed.
+    """
+    window, ocean = surrogate.window, surrogate.ocean
+
+    def read(channels, step):
+        values = np.empty((len(positions[0.0]), len(channels), *ocean.shape), "float32")
+        for channel, (name, lag) in enumerate(channels):
+            values[:, channel] = fields.read(name, positions[step * window.step_h + lag])
+        return torch.from_numpy(values).repeat_interleave(config.members, 0)
+
+    initial = zero_on_land((read(window.state, 0) + perturbations).to(ocean.device), ocean)
+    low, high = bounds([name for name, _ in window.state], initial)
+    initial = zero_on_land(torch.clamp(initial, low, high), ocean)
+    return initial, (read(window.forcing, step) for step in range(config.steps))
+
+
+def initial_perturbations(surrogate, store, starts, config):
+    """Perturbations of the initial states of an ensemble.
+
+    Gaussian random fields, correlated over :data:`PERTURBATION_KM` and identical for all times of
+    one variable, independent between variables, members and start dates; zero for the first
+    member. The perturbations of a start date do not depend on the other start dates.
+
+    Parameters
+    ----------
+    surrogate : Surrogate
+    store : xarray.Dataset
+        Prepared store.
+    starts : sequence of int
+        Positions of the start dates on the time axis of the store.
+    config : ForecastConfig
+        With ``members``, ``perturbation`` and ``seed``.
 
     Returns
     -------
@@ -153,91 +278,63 @@ def perturbed(surrogate, store, starts, members, size, seed):
         For the channels of ``window.state``, in physical units.
     """
     window, shape = surrogate.window, surrogate.ocean.shape
-    result = np.zeros((len(starts), members, len(window.state), *shape), "float32")
-    if members > 1:
-        for at, start in enumerate(starts):
-            rng = np.random.default_rng([seed, int(start)])
-            noise = rng.standard_normal((members - 1, len(window.variables), *shape))
-            # smoothing white noise with s gives a correlation of exp(-(d / 2 s)^2)
-            width = PERTURBATION_KM / (grid.spacing_m(store) / 1e3) / 2
+    result = np.zeros((len(starts), config.members, len(window.state), *shape), "float32")
+    if config.members > 1:
+        # Smoothing white noise with a Gaussian of standard deviation s gives the correlation
+        # exp(-(d / 2 s)^2) at distance d: it is 1/e at d = 2 s.
+        width = PERTURBATION_KM / (grid.spacing_m(store) / 1e3) / 2
+        for index, start in enumerate(starts):
+            rng = np.random.default_rng([config.seed, int(start)])
+            noise = rng.standard_normal((config.members - 1, len(window.variables), *shape))
             smooth = ndimage.gaussian_filter(noise, (0, 0, width, width), mode="wrap")
             smooth /= smooth.std((-2, -1), keepdims=True)
             for channel, (name, _) in enumerate(window.state):
-                scale = size * surrogate.normalisation[name]["std"]
-                result[at, 1:, channel] = scale * smooth[:, window.variables.index(name)]
+                scale = config.perturbation * surrogate.normalisation[name]["std"]
+                result[index, 1:, channel] = scale * smooth[:, window.variables.index(name)]
     return torch.from_numpy(result.reshape(-1, *result.shape[2:]))
 
 
-def _forecast_block(surrogate, fields, positions, block, steps, piece, members, spread, target,
-                    bar):  # fmt: skip
-    """Roll one block of start dates out, writing ``piece`` lead times at a time."""
-    device, window = surrogate.ocean.device, surrogate.window
-    land = ~fields.ocean
-    starts = block.stop - block.start
-    count = len(window.variables)
-
-    def read(inputs, ahead):
-        values = np.empty((starts, len(inputs), *land.shape), "float32")
-        for channel, (name, lag) in enumerate(inputs):
-            values[:, channel] = fields.read(name, positions[ahead + lag][block])
-        return torch.from_numpy(values).repeat_interleave(members, 0)
-
-    initial = zero_on_land((read(window.state, 0.0) + spread).to(device), surrogate.ocean)
-    low, high = bounds([name for name, _ in window.state], initial)
-    initial = zero_on_land(torch.clamp(initial, low, high), surrogate.ocean)
-    forcing = (read(window.forcing, step * window.step_h) for step in range(steps))
-    ahead = (batch.to(device, non_blocking=True) for batch in prefetch(forcing))
+def _write_block(block, target, batch, surrogate, members):
+    """Write a block for a batch (slice) of start dates into the forecast store."""
+    values = block.values
+    values[..., ~surrogate.ocean.cpu().numpy()] = np.nan
+    values = values.reshape(-1, members, *values.shape[1:])
     dims = ("init_time", "member", "lead_time", "y", "x")
-    frames, written = [], 0
-    with torch.inference_mode():
-        for step, state in enumerate(rollout(surrogate.step, initial, ahead), 1):
-            frames.append(state[:, :count].cpu().numpy())
-            bar.update(len(frames[-1]))
-            if len(frames) < piece and step < steps:
-                continue
-            values = np.stack(frames, axis=2)
-            if not np.isfinite(values).all():
-                raise InputError(
-                    f"forecast: the state is no longer finite by step {step}; the run has not "
-                    "learnt a stable step, train it longer or with a lower learning_rate"
-                )
-            values[..., land] = np.nan
-            values = values.reshape(starts, members, *values.shape[1:])
-            made = {name: (dims, values[:, :, i]) for i, name in enumerate(window.variables)}
-            region = {"init_time": block, "lead_time": slice(written, step)}
-            dataset = xr.Dataset(made)
-            if members == 1:
-                dataset = dataset.isel(member=0)
-            dataset.to_zarr(target, region=region, consolidated=False)
-            frames, written = [], step
+    variables = enumerate(surrogate.window.variables)
+    dataset = xr.Dataset({name: (dims, values[:, :, index]) for index, name in variables})
+    if members == 1:
+        dataset = dataset.isel(member=0)
+    region = {"init_time": batch, "lead_time": block.steps}
+    dataset.to_zarr(target, region=region, consolidated=False)
 
 
-def template(store, surrogate, starts, steps, piece, members, opened):
+def _template(store, window, starts, config, block_steps, opened):
     """The forecast as a lazy dataset of the right shape, coordinates and attributes."""
-    variables = surrogate.window.variables
-    rows, columns = surrogate.ocean.shape
-    step = np.timedelta64(round(surrogate.window.step_h * 3600), "s")
-    lead = (np.arange(1, steps + 1) * step).astype("timedelta64[ns]")
+    step = np.timedelta64(round(window.step_h * 3600), "s")
+    lead = (np.arange(1, config.steps + 1) * step).astype("timedelta64[ns]")
     init = store.time.values[starts].astype("datetime64[ns]")
-    ensemble = members > 1
-    dims = ("init_time", *["member"] * ensemble, "lead_time", "y", "x")
-    shape = (len(starts), *[members] * ensemble, steps, rows, columns)
-    chunks = (1, *[1] * ensemble, 1, rows, columns)
-    shards = (1, *[1] * ensemble, piece, rows, columns)
+    position = {"long_name": "position of init_time in the prepared store"}
+    coords = {
+        "init_time": ("init_time", init, {"standard_name": "forecast_reference_time"}),
+        "lead_time": ("lead_time", lead, {"standard_name": "forecast_period"}),
+        "valid_time": (("init_time", "lead_time"), init[:, None] + lead, {"standard_name": "time"}),
+        "segment": ("init_time", store.segment.values[starts]),
+        "position": ("init_time", starts.astype("int32"), position),
+    }
+    rows, columns = store.ocean.shape
+    dims = ["init_time", "member", "lead_time", "y", "x"]
+    shape = [len(starts), config.members, config.steps, rows, columns]
+    # One field is a chunk, the fields of a block are one file (shard).
+    chunks, shards = [1, 1, 1, rows, columns], [1, 1, block_steps, rows, columns]
+    if config.members > 1:
+        coords["member"] = ("member", np.arange(config.members), {"standard_name": "realization"})
+    else:
+        for sizes in (dims, shape, chunks, shards):
+            del sizes[1]
+    empty = dask.array.zeros(shape, chunks=shards, dtype="float32")
     dataset = xr.Dataset(
-        {name: (dims,
-                dask.array.zeros(shape, chunks=shards, dtype="float32"),
-                names.attributes(name))
-         for name in variables},
-        coords={
-            "init_time": ("init_time", init, {"standard_name": "forecast_reference_time"}),
-            "lead_time": ("lead_time", lead, {"standard_name": "forecast_period"}),
-            "valid_time": (("init_time", "lead_time"), init[:, None] + lead,
-                           {"standard_name": "time"}),
-            "segment": ("init_time", store.segment.values[starts]),
-            "position": ("init_time", starts.astype("int32"),
-                         {"long_name": "position of init_time in the prepared store"}),
-        },
+        {name: (dims, empty, names.attributes(name)) for name in window.variables},
+        coords=coords,
         attrs={
             "Conventions": names.CONVENTIONS,
             "title": f"Forecasts of run {opened.path.name}",
@@ -245,22 +342,26 @@ def template(store, surrogate, starts, steps, piece, members, opened):
             "history": f"{runs.now()} seaice-lab forecast",
             "store": opened.config["store"],
         },
-    )  # fmt: skip
-    if ensemble:
-        dataset["member"] = ("member", np.arange(members), {"standard_name": "realization"})
+    )
     for name in ("latitude", "longitude", "ocean", "y", "x"):
         if name in store.coords:
             dataset = dataset.assign_coords({name: store[name].load()})
             dataset[name].encoding = {}
-    hours = {"units": "hours since 1970-01-01", "dtype": "float64", "_FillValue": None}
-    dataset.init_time.encoding = dict(hours)
-    dataset.valid_time.encoding = dict(hours)
-    dataset.lead_time.encoding = {"units": "hours", "dtype": "float64", "_FillValue": None}
-    for name in variables:
-        dataset[name].encoding = {"chunks": chunks, "shards": shards}
+    units = {"init_time": " since 1970-01-01", "valid_time": " since 1970-01-01", "lead_time": ""}
+    for name, epoch in units.items():
+        encoding = {"units": f"hours{epoch}", "dtype": "float64", "_FillValue": None}
+        dataset[name].encoding = encoding
+    for name in window.variables:
+        dataset[name].encoding = {"chunks": tuple(chunks), "shards": tuple(shards)}
     return dataset
 
 
-def weights_stamp(opened):
-    """Time of change of the weights, so that a new training makes a new forecast."""
-    return (opened.path / "weights.safetensors").stat().st_mtime_ns
+def _fingerprint(opened, store, config):
+    """Digest of all that the forecast depends on."""
+    # A new training replaces the weights file; its new time stamp requires a new forecast.
+    weights_time = (opened.path / "weights.safetensors").stat().st_mtime_ns
+    facts = [opened.provenance, store.attrs["fingerprint"], config.steps, config.split]
+    facts += [config.every, weights_time]
+    if config.members > 1:
+        facts += [config.members, config.perturbation, config.seed]
+    return files.fingerprint(*facts)

@@ -1,4 +1,4 @@
-"""The surrogate as a job and as a thing: train one into a run folder, load one from it."""
+"""The surrogate: its configuration, its network, and loading a trained one from a run folder."""
 
 import json
 from typing import Literal, NamedTuple
@@ -19,26 +19,26 @@ from seaice_lab.surrogate.store import open_store
 from seaice_lab.surrogate.wrappers import PastChanges, Transport
 from seaice_lab.training import FitConfig
 
-CARRIED = ("sit", "sic", "snt")  # what moves with the ice
+ADVECTED = ("sit", "sic", "snt")  # variables that a drift of the ice transports
 
 
 class TrainConfig(Config):
     """What to train; the defaults are the published surrogate (Durand et al. 2024).
 
-    ``window`` is a named window or one written out. ``network_options`` are kernel_size,
-    compensation, squeeze_excitation and dropout, as far as the network has them.
-    ``published_network`` keeps the faults of the published one: land values reach coastal cells
-    through pooling and batch statistics, CNN and PCNN are linear. ``loss`` "ocean" averages over
-    the ocean, weighted by cell area, and holds the mean of each sample; "published" averages over
-    whole batches with land as zero. ``global_mean_weight`` is lambda of the loss,
-    ``spread_weight`` mu, ``tikhonov_weight`` nu. ``input_noise`` is the standard deviation of the
-    noise added to the normalised inputs while training (never in validation). ``symmetry``
+    ``window`` is the name of a window or a complete window. ``network_options`` are kernel_size,
+    compensation, squeeze_excitation and dropout, if the network has them. ``published_network``
+    repeats the faults of the published network: land values influence coastal cells through
+    pooling and batch statistics, CNN and PCNN are linear. ``loss`` "ocean" is an average over the
+    ocean, weighted by cell area, with a term for the mean error of each sample; "published" is an
+    average over the batch that includes land as zero. ``global_mean_weight``, ``spread_weight`` and
+    ``tikhonov_weight`` are lambda, mu and nu of the loss. ``input_noise`` is the standard deviation
+    of noise that is added to the normalised inputs in training (not in validation). ``symmetry``
     "quarter_turns" trains on the map turned by a random multiple of 90 degrees
-    (:mod:`seaice_lab.surrogate.augmentation`). ``rollout_steps`` above 1 trains on that many steps
-    in a row, with the gradient through the chain. ``transport`` lets the network predict a drift
-    that carries ice from cell to cell, beside the increments
+    (:mod:`seaice_lab.surrogate.augmentation`). ``rollout_steps`` above 1 trains on that many
+    successive steps, with the gradient through all of them. With ``transport`` the network also
+    predicts a drift, which transports the ice from cell to cell
     (:class:`~seaice_lab.surrogate.wrappers.Transport`). ``start_from`` is a trained run of the same
-    network and window, whose weights and normalisation the training begins with.
+    network and window; training starts with its weights and normalisation.
     """
 
     store: str
@@ -60,7 +60,11 @@ class TrainConfig(Config):
 
 
 class Surrogate(NamedTuple):
-    """A trained surrogate: network, window, normalisation and ocean mask on one device."""
+    """A trained surrogate: network, window, normalisation and ocean mask on one device.
+
+    ``normalisation`` has the mean and standard deviation ``{"mean", "std"}`` of each input by name
+    and, in the list "increments", of each target.
+    """
 
     network: torch.nn.Module
     window: Window
@@ -90,10 +94,20 @@ class Surrogate(NamedTuple):
         return (self.network(inputs)[:, :count] * std + mean) * self.ocean
 
     def step(self, state, forcing):
-        """The channels of ``window.state`` one step later, inside physical bounds.
+        """The state one step later, within the physical bounds.
 
         x(t + step) = min(max(x(t) + increment, minimum), maximum): the forecast step of Durand et
-        al. (2024), which has the smallest value of the initial image for a minimum.
+        al. (2024), which takes the smallest value of the initial image as the minimum.
+
+        Parameters
+        ----------
+        state, forcing : torch.Tensor (batch, channel, y, x)
+            As in :meth:`increment`.
+
+        Returns
+        -------
+        torch.Tensor (batch, channel, y, x)
+            The channels of ``window.state``.
         """
         count = len(self.window.variables)
         low, high = bounds(self.window.variables, state)
@@ -107,56 +121,96 @@ def compiled(surrogate):
 
 
 def scales(entries, like):
-    """Means and standard deviations as (channel, 1, 1) tensors of the kind of ``like``."""
+    """Means and standard deviations as tensors.
+
+    Parameters
+    ----------
+    entries : sequence of {"mean", "std"}
+        One for each channel.
+    like : torch.Tensor
+        Determines data type and device.
+
+    Returns
+    -------
+    torch.Tensor (2, channel, 1, 1)
+    """
     pairs = [[entry["mean"], entry["std"]] for entry in entries]
     return torch.tensor(pairs, dtype=like.dtype, device=like.device).T[..., None, None]
 
 
 def bounds(variables, like):
-    """Physical bounds of variables as (channel, 1, 1) tensors, infinite where there is none."""
-    known = [names.variable(name) for name in variables]
-    low = [-torch.inf if one.minimum is None else one.minimum for one in known]
-    high = [torch.inf if one.maximum is None else one.maximum for one in known]
-    return (
-        torch.tensor(values, dtype=like.dtype, device=like.device).view(-1, 1, 1)
-        for values in (low, high)
-    )
+    """Physical bounds of variables as tensors.
+
+    Parameters
+    ----------
+    variables : sequence of str
+    like : torch.Tensor
+        Determines data type and device.
+
+    Returns
+    -------
+    torch.Tensor (2, variable, 1, 1)
+        Minimum and maximum, infinite for variables without a bound.
+    """
+    limits = []
+    for name in variables:
+        entry = names.variable(name)
+        low = -torch.inf if entry.minimum is None else entry.minimum
+        limits.append([low, torch.inf if entry.maximum is None else entry.maximum])
+    return torch.tensor(limits, dtype=like.dtype, device=like.device).T[..., None, None]
 
 
-def named_window(config):
-    """The window of a configuration, whether named or written out."""
+def window_of(config):
+    """The window of a configuration, which is either a name or a complete window."""
     return window(config.window) if isinstance(config.window, str) else config.window
 
 
-def build(config, chosen, ocean, normalisation):
-    """The untrained network of a configuration."""
+def build(config, ocean, normalisation):
+    """The untrained network of a configuration, with wrappers for past states and transport.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    ocean : torch.Tensor of bool (y, x)
+    normalisation : dict
+        As in :class:`Surrogate`.
+
+    Returns
+    -------
+    torch.nn.Module
+        Maps normalised inputs (batch, channel, y, x) to normalised increments.
+    """
+    window = window_of(config)
     network = build_network(
         config.network,
         ocean,
-        in_channels=len(chosen.inputs),
-        out_channels=len(chosen.targets) + 2 * config.transport,
+        in_channels=len(window.inputs),
+        out_channels=len(window.targets) + 2 * config.transport,
         width=config.width,
         published=config.published_network,
         **config.network_options,
     )
-    gains = [normalisation[name]["std"] / change["std"] for (name, _), change in zip(
-        chosen.targets, normalisation["increments"], strict=True)]  # fmt: skip
-    if len(chosen.state) > len(chosen.variables) and not config.published_network:
+    # A normalised field times its gain has the units of the normalised increment.
+    gains = [
+        normalisation[name]["std"] / increment["std"]
+        for (name, _), increment in zip(window.targets, normalisation["increments"], strict=True)
+    ]
+    if len(window.state) > len(window.variables) and not config.published_network:
         past = []
-        for channel, (name, offset) in enumerate(chosen.state):
+        for channel, (name, offset) in enumerate(window.state):
             if offset < 0:
-                later = chosen.state.index((name, offset + chosen.step_h))
-                past.append((channel, later, gains[chosen.variables.index(name)]))
+                later = window.state.index((name, offset + window.step_h))
+                past.append((channel, later, gains[window.variables.index(name)]))
         network = PastChanges(network, past)
-    if not config.transport:
-        return network
-    carried = []
-    for target, (name, _) in enumerate(chosen.targets):
-        if name in CARRIED:
-            scale = normalisation[name]
-            channel = chosen.inputs.index((name, 0.0))
-            carried.append((channel, target, scale["mean"] / scale["std"], gains[target]))
-    return Transport(network, carried)
+    if config.transport:
+        advected = []
+        for target, (name, _) in enumerate(window.targets):
+            if name in ADVECTED:
+                scale = normalisation[name]
+                channel = window.inputs.index((name, 0.0))
+                advected.append((channel, target, scale["mean"] / scale["std"], gains[target]))
+        network = Transport(network, advected)
+    return network
 
 
 def load(run, device=None):
@@ -165,8 +219,9 @@ def load(run, device=None):
     Parameters
     ----------
     run : str or Path
+        Run folder.
     device : str or torch.device, optional
-        Defaults to a GPU when there is one.
+        A GPU by default, if there is one.
 
     Returns
     -------
@@ -176,7 +231,7 @@ def load(run, device=None):
     Raises
     ------
     InputError
-        If the folder is no complete surrogate run.
+        If the folder is not a complete run of a surrogate.
     """
     opened = runs.open_run(run)
     if opened.provenance["kind"] != "surrogate":
@@ -185,25 +240,28 @@ def load(run, device=None):
     if not weights.exists():
         raise InputError(f"{run}: has no weights yet; train it with `seaice-lab train`")
     config = TrainConfig.parse(opened.config, opened.path / "config.yaml")
-    device = torch.device(device or Process().device)
     ocean = torch.from_numpy(open_store(config.store).ocean.values)
-    chosen = named_window(config)
-    scale = json.loads((opened.path / "normalisation.json").read_text(encoding="utf-8"))
-    missing = {name for name, _ in chosen.inputs} - scale.keys()
-    if missing or len(scale.get("increments", ())) != len(chosen.targets):
-        raise InputError(
-            f"{opened.path}/normalisation.json: lacks "
-            f"{', '.join(sorted(missing)) or 'increments'}, as in a run of another version or "
-            "window; train it again"
-        )
-    network = build(config, chosen, ocean, scale)
+    normalisation = _read_normalisation(opened.path / "normalisation.json", window_of(config))
+    network = build(config, ocean, normalisation)
     try:
         network.load_state_dict(load_file(weights))
     except (RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0].rstrip(":")
         raise InputError(
             f"{weights}: does not hold the {config.network} of width {config.width} of config.yaml "
-            f"({reason}); put the weights of this run back or train it again"
+            f"({reason}); restore the weights of this run or train it again"
         ) from None
+    device = torch.device(device or Process().device)
     network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
-    return Surrogate(network, chosen, scale, ocean.to(device))
+    return Surrogate(network, window_of(config), normalisation, ocean.to(device))
+
+
+def _read_normalisation(path, window):
+    normalisation = json.loads(path.read_text(encoding="utf-8"))
+    missing = {name for name, _ in window.inputs} - normalisation.keys()
+    if missing or len(normalisation.get("increments", ())) != len(window.targets):
+        raise InputError(
+            f"{path}: lacks {', '.join(sorted(missing)) or 'increments'}; the run belongs to "
+            "another version or window, train it again"
+        )
+    return normalisation

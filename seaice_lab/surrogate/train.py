@@ -12,56 +12,22 @@ from seaice_lab.errors import InputError
 from seaice_lab.optimiser import adamw_step
 from seaice_lab.surrogate.augmentation import Turn, turned_kernels
 from seaice_lab.surrogate.losses import ocean_loss, published_loss
-from seaice_lab.surrogate.model import TrainConfig, bounds, build, load, named_window, scales
+from seaice_lab.surrogate.model import TrainConfig, bounds, build, load, scales, window_of
 from seaice_lab.surrogate.samples import DERIVED, Samples, batches
 from seaice_lab.surrogate.store import open_store
 from seaice_lab.training import TrainState, fit, validate
 
-TAKEN_UP = ("checkpoint.pt", "finished")  # either is in a run that has trained already
-
-
-def chain(predict, x, y, window, normalisation, ocean):
-    """Predictions of successive steps, each started from the state that the last one reached.
-
-    Parameters
-    ----------
-    predict : callable
-        Normalised inputs to normalised increments.
-    x, y : torch.Tensor (batch, step, channel, y, x)
-        Windows of true fields, normalised, and their increments; zero on land.
-    ocean : torch.Tensor of bool (y, x)
-
-    Yields
-    ------
-    prediction, target : torch.Tensor (batch, target, y, x)
-        Normalised increments, both counted from the true state at the start of the step, so that
-        their difference is the error of the state in units of the spread of the increment.
-    """
-    count = len(window.variables)
-    mean, std = scales([normalisation[name] for name, _ in window.state], x)
-    change_mean, change_std = scales(normalisation["increments"], x)
-    low, high = ((bound - mean[:count]) / std[:count] for bound in bounds(window.variables, x))
-    of = [window.variables.index(name) for name, _ in window.targets]
-    drift = torch.zeros_like(x[:, 0, : len(window.state)])
-    for step in range(x.shape[1]):
-        state = x[:, step, : len(window.state)] + drift
-        change = predict(torch.cat([state, x[:, step, len(window.state) :]], dim=1))
-        yield change + (drift[:, :count] * std[:count])[:, of] / change_std, y[:, step]
-        if step + 1 < x.shape[1]:
-            change = (change * change_std + change_mean)[:, :count] / std[:count]
-            present = torch.clamp(state[:, :count] + change, low, high)
-            past = drift[:, window.handed_on]
-            drift = torch.cat([present - x[:, step + 1, :count], past], dim=1) * ocean
+RESUME_FILES = ("checkpoint.pt", "finished")  # one of them exists if a run has been trained before
 
 
 def train(config, run, show=True):
-    """Train a surrogate into a run folder, or take up a killed training.
+    """Train a surrogate into a run folder, or continue a killed training.
 
     Parameters
     ----------
     config : TrainConfig
     run : str or Path
-        The folder ``runs/<run>`` to make.
+        Run folder to create, such as ``runs/demo``.
     show : bool
         Show progress.
 
@@ -73,120 +39,218 @@ def train(config, run, show=True):
     Raises
     ------
     InputError
-        If the store does not fit the window or the network, the run to start from is of another
-        network or window, the folder holds another run, or training breaks down.
+        If the store does not fit the window or the network, the run to start from has another
+        network or window, the folder contains another run, or the training diverges.
     """
-    process = Process()
-    store = open_store(config.store)
-    chosen = named_window(config)
-    torch.manual_seed(config.fit.seed)
-    begun = scale = None
-    kept = Path(run) / "normalisation.json"
-    going_on = any((Path(run) / name).exists() for name in TAKEN_UP)
-    if config.start_from and going_on and kept.exists():
-        scale = json.loads(kept.read_text(encoding="utf-8"))
-    elif config.start_from:
-        begun = trained_before(config, chosen)
-        scale = begun.normalisation
-    samples = Samples(config.store, chosen, "train", scale, config.rollout_steps)
-    validation = Samples(
-        config.store, chosen, "validation", samples.normalisation, config.rollout_steps
-    )
-    if config.symmetry != "none" and any(name in DERIVED for name, _ in chosen.inputs):
-        raise InputError(
-            f"symmetry {config.symmetry}: the window holds fields tied to a place or season "
-            f"({', '.join(name for name, _ in chosen.inputs if name in DERIVED)}), which do not "
-            "turn with the map; leave them out, or train with symmetry none"
-        )
+    run, process, store = Path(run), Process(), open_store(config.store)
+    window = window_of(config)
+    _check_symmetry(config, window)
+
+    # 1. The samples, normalised with the statistics of the training split or of the start run.
+    start_weights, normalisation = load_start_run(config, run)
+    samples = Samples(config.store, window, "train", normalisation, config.rollout_steps)
+    normalisation = samples.normalisation
+    validation = Samples(config.store, window, "validation", normalisation, config.rollout_steps)
+
+    # 2. The network.
     ocean = torch.from_numpy(store.ocean.values)
-    network = build(config, chosen, ocean, samples.normalisation)
-    if begun:
-        network.load_state_dict(begun.network.state_dict())
+    torch.manual_seed(config.fit.seed)
+    network = build(config, ocean, normalisation)
+    if start_weights is not None:
+        network.load_state_dict(start_weights)
+
+    # 3. The run folder.
     if process.leads:
-        run = runs.create(
-            run, config, "surrogate", seed=config.fit.seed, data=store.attrs["fingerprint"]
-        )
-        files.write_json(run / "normalisation.json", samples.normalisation)
+        data = store.attrs["fingerprint"]
+        runs.create(run, config, "surrogate", seed=config.fit.seed, data=data)
+        files.write_json(run / "normalisation.json", normalisation)
     if (run / "finished").exists():
         return run
-    ocean = ocean.to(process.device)
-    area = torch.from_numpy(grid.cell_area(store).values.astype("float32")).to(process.device)
-    if config.loss == "published":
-        loss = partial(published_loss, ocean=ocean)
-    else:
-        loss = partial(ocean_loss, ocean=ocean, area=area)
-    share = {"rank": process.rank, "world": process.world, "workers": config.fit.workers}
-    size = config.fit.batch_size
 
-    terms = {
+    # 4. The training loop.
+    area = torch.from_numpy(grid.cell_area(store).values.astype("float32"))
+    losses = batch_losses(config, normalisation, ocean.to(process.device), area.to(process.device))
+    _fit(config, network, (samples, validation), losses, run, process, show)
+    return run
+
+
+def load_start_run(config, run):
+    """Weights and normalisation with which training starts.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        With ``start_from``, the run folder to start from, or None.
+    run : Path
+        Run folder of this training.
+
+    Returns
+    -------
+    weights : dict of str to torch.Tensor, or None
+        None if the weights are random, or if this training continues from its own checkpoint.
+    normalisation : dict or None
+        None if it is to be computed.
+
+    Raises
+    ------
+    InputError
+        If the start run is not finished or has another network or window.
+    """
+    if config.start_from is None:
+        return None, None
+    normalisation = run / "normalisation.json"
+    if normalisation.exists() and any((run / name).exists() for name in RESUME_FILES):
+        return None, json.loads(normalisation.read_text(encoding="utf-8"))
+    start = load(config.start_from, "cpu")
+    opened = runs.open_run(config.start_from)
+    if not (opened.path / "finished").exists():
+        raise InputError(
+            f"start_from {config.start_from}: is not finished, expected a finished run; let its "
+            "training finish first"
+        )
+    start_config = TrainConfig.parse(opened.config, opened.path / "config.yaml")
+    for name in ("network", "width", "network_options", "transport", "published_network"):
+        value, expected = getattr(start_config, name), getattr(config, name)
+        if value != expected:
+            raise InputError(
+                f"start_from {config.start_from}: was trained with {name} {value}, expected "
+                f"{expected}; start from a run of the same network, or set {name} to {value}"
+            )
+    if start.window != window_of(config):
+        raise InputError(
+            f"start_from {config.start_from}: was trained on another window, "
+            f"{start_config.window}; set window to it, or start from another run"
+        )
+    return start.network.state_dict(), start.normalisation
+
+
+def batch_losses(config, normalisation, ocean, area):
+    """The training loss of a batch: the mean of the losses of all steps of a rollout.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    normalisation : dict
+        As in :class:`~seaice_lab.surrogate.model.Surrogate`.
+    ocean : torch.Tensor of bool (y, x)
+    area : torch.Tensor (y, x)
+        Cell areas.
+
+    Returns
+    -------
+    callable
+        ``losses(model, batch)`` returns a dict of scalar tensors: the total ``loss`` with gradient,
+        and its terms. A model in training mode receives noise and turned maps. A batch is a pair of
+        inputs and increments, (batch, channel, y, x) or, for a rollout, (batch, step, channel, y,
+        x), normalised and zero on land.
+    """
+    window = window_of(config)
+    published = config.loss == "published"
+    loss = partial(published_loss if published else partial(ocean_loss, area=area), ocean=ocean)
+    weights = {
         "global_mean_weight": config.global_mean_weight,
         "spread_weight": config.spread_weight,
         "tikhonov_weight": config.tikhonov_weight,
     }
-    scale = samples.normalisation
-    turn_inputs = Turn(chosen.inputs, [scale[name] for name, _ in chosen.inputs])
-    turn_targets = Turn(chosen.targets, scale["increments"])
+    turn_inputs = Turn(window.inputs, [normalisation[name] for name, _ in window.inputs])
+    turn_targets = Turn(window.targets, normalisation["increments"])
 
-    def batch_losses(model, batch):
-        batch = [part.to(process.device, non_blocking=True) for part in batch]
-        x, y = (part if part.ndim == 5 else part[:, None] for part in batch)
-        weights = {}
+    def losses(model, batch):
+        batch = [fields.to(ocean.device, non_blocking=True) for fields in batch]
+        x, y = (fields if fields.ndim == 5 else fields[:, None] for fields in batch)
+        parameters = {}  # the parameters of the model that are replaced
         if model.training and config.symmetry == "quarter_turns":
             turns = int(torch.randint(4, ()))
             x, y = turn_inputs(x, turns) * ocean, turn_targets(y, turns) * ocean
-            weights = turned_kernels(model, turns)
+            parameters = turned_kernels(model, turns)
 
         def predict(inputs):
             if model.training:
                 inputs = inputs + config.input_noise * torch.randn_like(inputs)
             inputs = inputs.contiguous(memory_format=torch.channels_last)
-            return torch.func.functional_call(model, weights, inputs).float()
+            return torch.func.functional_call(model, parameters, inputs).float()
 
-        with torch.autocast(process.device.type, torch.bfloat16, enabled=bfloat16):
-            pairs = chain(predict, x, y, chosen, scale, ocean)
-            totals, parts = zip(*(loss(*pair, **terms) for pair in pairs), strict=True)
-            means = {name: sum(part[name] for part in parts) / len(parts) for name in parts[0]}
+        bfloat16 = config.fit.precision == "bfloat16"
+        with torch.autocast(ocean.device.type, torch.bfloat16, enabled=bfloat16):
+            pairs = rollout_pairs(predict, x, y, window, normalisation, ocean)
+            totals, terms = zip(*(loss(*pair, **weights) for pair in pairs), strict=True)
+            means = {name: sum(step[name] for step in terms) / len(terms) for name in terms[0]}
             return {"loss": sum(totals) / len(totals)} | means
 
-    bfloat16 = config.fit.precision == "bfloat16"
-    steps = len(samples) // (size * process.world)
-    state = TrainState(network, config.fit, process, steps)
+    return losses
+
+
+def rollout_pairs(predict, x, y, window, normalisation, ocean):
+    """Predictions and targets of successive steps, each started from the predicted state.
+
+    Parameters
+    ----------
+    predict : callable
+        Maps normalised inputs (batch, channel, y, x) to normalised increments.
+    x, y : torch.Tensor (batch, step, channel, y, x)
+        Inputs and increments of the true fields, normalised, zero on land.
+    window : Window
+    normalisation : dict
+        As in :class:`~seaice_lab.surrogate.model.Surrogate`.
+    ocean : torch.Tensor of bool (y, x)
+
+    Yields
+    ------
+    prediction, target : torch.Tensor (batch, target, y, x)
+        Normalised changes from the true state at the start of the step to the predicted and to the
+        true state at its end. Their difference is the error of the predicted state, in units of the
+        standard deviation of the increment.
+    """
+    count = len(window.variables)
+    mean, std = scales([normalisation[name] for name, _ in window.state], x)
+    increment_mean, increment_std = scales(normalisation["increments"], x)
+    low, high = (bounds(window.variables, x) - mean[:count]) / std[:count]
+    target_variables = [window.variables.index(name) for name, _ in window.targets]
+    # Error of the predicted state, in units of the state; the first step starts from the truth.
+    error = torch.zeros_like(x[:, 0, : len(window.state)])
+    for step in range(x.shape[1]):
+        state = x[:, step, : len(window.state)] + error
+        increment = predict(torch.cat([state, x[:, step, len(window.state) :]], dim=1))
+        # Counted from the true state, the predicted state at the end of the step is error +
+        # increment. So the loss asks the network to correct the errors of earlier steps as well.
+        error_in_increments = (error[:, :count] * std[:count])[:, target_variables] / increment_std
+        yield increment + error_in_increments, y[:, step]
+        if step + 1 < x.shape[1]:
+            # The next step starts from the predicted state within the physical bounds, as in a
+            # forecast. The first target of each variable is the increment over one step.
+            change = (increment * increment_std + increment_mean)[:, :count] / std[:count]
+            present = torch.clamp(state[:, :count] + change, low, high)
+            past = error[:, window.handed_on]
+            error = torch.cat([present - x[:, step + 1, :count], past], dim=1) * ocean
+
+
+def _check_symmetry(config, window):
+    fixed = [name for name, _ in window.inputs if name in DERIVED]
+    if config.symmetry != "none" and fixed:
+        raise InputError(
+            f"symmetry {config.symmetry}: the window has fields that belong to a location or "
+            f"season ({', '.join(fixed)}), which do not turn with the map; leave them out, or "
+            "train with symmetry none"
+        )
+
+
+def _fit(config, network, samples, losses, run, process, show):
+    """Train the network on the training samples until the validation loss no longer decreases."""
+    training, validation = samples
+    size = config.fit.batch_size
+    share = {"rank": process.rank, "world": process.world, "workers": config.fit.workers}
+    steps_per_epoch = len(training) // (size * process.world)
+    state = TrainState(network, config.fit, process, steps_per_epoch)
     forward = training_form(network, config.fit, process)
 
     def step(batch):
-        return adamw_step(state, config.fit, batch_losses(forward, batch))
+        return adamw_step(state, config.fit, losses(forward, batch))
 
     def train_batches(epoch):
-        return prefetch(batches(samples, size, config.fit.seed, epoch, shuffle=True, **share))
+        return prefetch(batches(training, size, config.fit.seed, epoch, shuffle=True, **share))
 
     def end_epoch():
         held_out = prefetch(batches(validation, size, **share))
-        return validate(lambda batch: batch_losses(state.averaged, batch), held_out, process)
+        return validate(lambda batch: losses(state.averaged, batch), held_out, process)
 
     fit(step, train_batches, end_epoch, state, config.fit, run, show)
-    return run
-
-
-def trained_before(config, chosen):
-    """The surrogate that a training starts from."""
-    begun = load(config.start_from, "cpu")
-    opened = runs.open_run(config.start_from)
-    if not (opened.path / "finished").exists():
-        raise InputError(
-            f"start_from {config.start_from}: is not trained to its end, expected a finished run; "
-            "let it finish first"
-        )
-    other = TrainConfig.parse(opened.config, opened.path / "config.yaml")
-    for name in ("network", "width", "network_options", "transport", "published_network"):
-        found, expected = getattr(other, name), getattr(config, name)
-        if found != expected:
-            raise InputError(
-                f"start_from {config.start_from}: was trained with {name} {found}, expected "
-                f"{expected}; start from a run of the same network, or set {name} to {found}"
-            )
-    if begun.window != chosen:
-        raise InputError(
-            f"start_from {config.start_from}: was trained on another window, {other.window}; set "
-            "window to it, or start from another run"
-        )
-    return begun

@@ -17,7 +17,7 @@ from seaice_lab.emissivity import train as emissivity
 from seaice_lab.emissivity.simulate import SimulateConfig, simulate
 from seaice_lab.surrogate.assemble import PrepareConfig
 from seaice_lab.surrogate.evaluation import evaluate
-from seaice_lab.surrogate.forecast import forecast
+from seaice_lab.surrogate.forecast import ForecastConfig, forecast
 from seaice_lab.surrogate.model import TrainConfig
 from seaice_lab.surrogate.prepare import prepare
 from seaice_lab.surrogate.train import train
@@ -89,7 +89,8 @@ def forecast_of(name, store, seed):
     """A run with forecasts of `LEADS` steps."""
     fit = FitConfig(epochs=1, batch_size=8, learning_rate=1e-3, seed=seed)
     config = TrainConfig(store=f"stores/{store}.zarr", width=4, network="CNN", fit=fit)
-    forecast(train(config, f"runs/{name}", show=False), steps=LEADS, show=False)
+    run = train(config, f"runs/{name}", show=False)
+    forecast(run, ForecastConfig(steps=LEADS), show=False)
 
 
 def copied(name, target):

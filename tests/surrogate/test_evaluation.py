@@ -18,7 +18,7 @@ from seaice_lab.surrogate.evaluation import (
     report,
     truth_for,
 )
-from seaice_lab.surrogate.forecast import forecast
+from seaice_lab.surrogate.forecast import ForecastConfig, forecast
 from seaice_lab.surrogate.model import TrainConfig
 from seaice_lab.surrogate.prepare import prepare
 from seaice_lab.surrogate.references import REFERENCES
@@ -36,7 +36,7 @@ def run(store, tmp_path):
 def trained_and_forecast(store, run):
     fit = FitConfig(epochs=1, batch_size=8, learning_rate=1e-3)
     train(TrainConfig(store=str(store), width=4, fit=fit), run, show=False)
-    forecast(run, steps=4, show=False)
+    forecast(run, ForecastConfig(steps=4), show=False)
     return run
 
 
@@ -96,7 +96,7 @@ def test_the_report_has_a_line_a_lead_with_model_and_persistence(run):
 
 
 def test_an_ensemble_is_scored_by_its_mean_its_crps_and_its_spread(run):
-    forecast(run, steps=2, members=3, path=run / "forecast.zarr", show=False)
+    forecast(run, ForecastConfig(steps=2, members=3), show=False)
     table, spectrum = evaluate(run, references=["persistence"], show=False)
     ensemble = open_forecast(run).sit.load()
     single = ensemble.mean("member", keep_attrs=True)

@@ -1,17 +1,27 @@
 """Rollouts: exact against the published loop, bounded, resumable, and the same in any batch."""
 
+import signal
+import subprocess
+import sys
+import time
+
 import numpy as np
 import pytest
 import torch
 import xarray as xr
 from keras_weights import error, image, published_network, read
 from keras_weights import load as load_weights
+from safetensors.torch import load_file, save_file
 
 from seaice_lab import files, runs
 from seaice_lab.errors import InputError
-from seaice_lab.surrogate import forecast as forecast_module
 from seaice_lab.surrogate.evaluation import open_forecast
-from seaice_lab.surrogate.forecast import forecast, perturbed, rollout
+from seaice_lab.surrogate.forecast import (
+    ForecastConfig,
+    forecast,
+    initial_perturbations,
+    rollout,
+)
 from seaice_lab.surrogate.model import Surrogate, TrainConfig, load
 from seaice_lab.surrogate.networks import build_network
 from seaice_lab.surrogate.samples import WINDOWS, Window
@@ -25,15 +35,13 @@ OCEAN = torch.ones(2, 2, dtype=torch.bool)
 @pytest.fixture
 def run(store, tmp_path):
     """A surrogate trained for a few steps."""
-    config = TrainConfig(
-        store=str(store), width=4,
-        fit=FitConfig(epochs=2, batch_size=8, learning_rate=1e-2, schedule="cosine"),
-    )  # fmt: skip
+    fit = FitConfig(epochs=2, batch_size=8, learning_rate=1e-2, schedule="cosine")
+    config = TrainConfig(store=str(store), width=4, fit=fit)
     return train(config, tmp_path / "runs" / "small", show=False)
 
 
-# Largest difference over the largest value; the last case runs long enough for float32 rounding of
-# the published implementation to add up.
+# Largest difference divided by the largest value; the last case is long enough for the float32
+# rounding of the published implementation to accumulate.
 CASES = {
     "published_constants": ("model_UNet3", 1e-5),
     "strong": ("model_UNet3", 1e-5),
@@ -44,8 +52,11 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_the_rollout_repeats_the_published_forecast_loop(case):
     model, tolerance = CASES[case]
-    data = {key.removeprefix(f"{case}/"): value for key, value in read("rollout_UNet3").items()
-            if key.startswith(f"{case}/")}  # fmt: skip
+    data = {
+        key.removeprefix(f"{case}/"): value
+        for key, value in read("rollout_UNet3").items()
+        if key.startswith(f"{case}/")
+    }
     mean_in, std_in, mean_out, std_out = data["constants_meanin_stdin_meanout_stdout"].tolist()
     ocean = torch.from_numpy(data["mask"] > 0.5)
     network = build_network("UNet3", ocean, 10, width=4, published=True).double().eval()
@@ -105,9 +116,12 @@ def test_tangent_and_adjoint_agree_in_the_dot_product():
     assert left == pytest.approx(right, rel=1e-10)
 
 
+def make(run, path=None, block_bytes=256e6, **settings):
+    return forecast(run, ForecastConfig(**settings), path, block_bytes=block_bytes, show=False)
+
+
 def test_a_forecast_is_what_stepping_by_hand_gives(run, store):
-    path = forecast(run, steps=3, show=False)
-    found = open_forecast(path)
+    found = open_forecast(make(run, steps=3))
     surrogate = load(run, "cpu")
     fields = open_store(store)
     at = int(found.position[2])
@@ -115,9 +129,11 @@ def test_a_forecast_is_what_stepping_by_hand_gives(run, store):
     ocean = fields.ocean.values
     for step in range(3):
         forcing = np.stack(
-            [fields[name][at + 2 * step + int(lag // 6)].values
-             for name, lag in surrogate.window.forcing]
-        )  # fmt: skip
+            [
+                fields[name][at + 2 * step + int(lag // 6)].values
+                for name, lag in surrogate.window.forcing
+            ]
+        )
         state = (state + surrogate.increment(state, torch.from_numpy(forcing)[None])).clamp(min=0)
         expected = state[0, 0].numpy()
         np.testing.assert_allclose(found.sit[2, step].values[ocean], expected[ocean], atol=1e-5)
@@ -126,7 +142,7 @@ def test_a_forecast_is_what_stepping_by_hand_gives(run, store):
 
 
 def test_times_are_init_plus_lead_and_starts_are_complete(run, store):
-    found = open_forecast(forecast(run, steps=4, show=False))
+    found = open_forecast(make(run, steps=4))
     hours = found.lead_time.values / np.timedelta64(1, "h")
     np.testing.assert_array_equal(hours, [12, 24, 36, 48])
     np.testing.assert_array_equal(
@@ -139,14 +155,12 @@ def test_times_are_init_plus_lead_and_starts_are_complete(run, store):
         assert {raw[name].dtype.kind for name in ("init_time", "lead_time", "valid_time")} == {"f"}
 
 
-def test_the_result_does_not_depend_on_how_starts_are_batched_or_pieces_written(
-    run, tmp_path, monkeypatch
-):
-    together = open_forecast(forecast(run, 5, path=tmp_path / "a.zarr", show=False)).load()
-    monkeypatch.setattr(forecast_module, "BUFFER_BYTES", 4 * 32 * 32 * 3 * 2)
-    apart = open_forecast(
-        forecast(run, 5, batch_size=3, path=tmp_path / "b.zarr", show=False)
-    ).load()  # fmt: skip
+def test_the_result_does_not_depend_on_the_sizes_of_batches_and_blocks(run, tmp_path):
+    together = open_forecast(make(run, tmp_path / "a.zarr", steps=5)).load()
+    two_steps = 4 * 32 * 32 * 3 * 2
+    path = make(run, tmp_path / "b.zarr", two_steps, steps=5, batch_size=3)
+    apart = open_forecast(path)
+    assert apart.sit.encoding["shards"][1] == 2
     np.testing.assert_allclose(together.sit, apart.sit, atol=1e-5)
 
 
@@ -184,41 +198,50 @@ def test_past_states_are_handed_on_from_step_to_step():
 
 
 def test_a_forecast_with_past_states_place_and_season(store, tmp_path):
-    window = Window(
-        inputs=(("sit", 0.0), ("sit", -12.0), ("u10", 0.0), ("latitude", 0.0),
-                ("coast_distance_km", 0.0), ("season_sine", 6.0), ("season_cosine", 6.0)),
-        targets=(("sit", 12.0), ("sit", 24.0)),
-    )  # fmt: skip
-    config = TrainConfig(
-        store=str(store), window=window, width=4, rollout_steps=2,
-        fit=FitConfig(epochs=1, batch_size=8, learning_rate=1e-2, schedule="constant"),
-    )  # fmt: skip
+    state, place = (("sit", 0.0), ("sit", -12.0)), ("latitude", "coast_distance_km")
+    forcing = (("u10", 0.0), *((name, 0.0) for name in place))
+    season = (("season_sine", 6.0), ("season_cosine", 6.0))
+    window = Window(inputs=state + forcing + season, targets=(("sit", 12.0), ("sit", 24.0)))
+    fit = FitConfig(epochs=1, batch_size=8, learning_rate=1e-2, schedule="constant")
+    config = TrainConfig(store=str(store), window=window, width=4, rollout_steps=2, fit=fit)
     path = train(config, tmp_path / "runs" / "past", show=False)
-    found = open_forecast(forecast(path, steps=3, show=False))
+    found = open_forecast(make(path, steps=3))
     assert np.isfinite(found.sit.values[..., found.ocean.values]).all()
     surrogate = load(path, "cpu")
     assert surrogate.network.network.head.weight.shape[0] == 2
 
 
 def test_an_ensemble_starts_from_the_truth_and_from_smoothly_perturbed_states(run, tmp_path):
-    single = open_forecast(forecast(run, 3, path=tmp_path / "a.zarr", show=False)).sit.load()
-    path = forecast(run, 3, members=4, batch_size=8, path=tmp_path / "b.zarr", show=False)
-    ensemble = open_forecast(path).sit.load()
-    assert ensemble.dims == ("init_time", "member", "lead_time", "y", "x")
-    np.testing.assert_allclose(ensemble.isel(member=0, drop=True), single, atol=1e-5)
-    assert float(ensemble.std("member").where(ensemble.ocean).mean()) > 0.02
-    # however the starts are batched
-    again = open_forecast(
-        forecast(run, 3, members=4, batch_size=4, path=tmp_path / "c.zarr", show=False)
-    )
-    np.testing.assert_allclose(again.sit, ensemble, atol=1e-5)
-    other = open_forecast(forecast(run, 3, members=4, seed=1, path=tmp_path / "d.zarr", show=False))
-    assert float(abs(other.sit - ensemble).max()) > 0.05
+    single = open_forecast(make(run, tmp_path / "a.zarr", steps=3)).sit.load()
+    ensemble = {"steps": 3, "members": 4}
+    sit = open_forecast(make(run, tmp_path / "b.zarr", batch_size=8, **ensemble)).sit.load()
+    assert sit.dims == ("init_time", "member", "lead_time", "y", "x")
+    np.testing.assert_allclose(sit.isel(member=0, drop=True), single, atol=1e-5)
+    assert float(sit.std("member").where(sit.ocean).mean()) > 0.02
+    # the sizes of the batches have no influence
+    again = open_forecast(make(run, tmp_path / "c.zarr", batch_size=4, **ensemble))
+    np.testing.assert_allclose(again.sit, sit, atol=1e-5)
+    other_seed = open_forecast(make(run, tmp_path / "d.zarr", seed=1, **ensemble))
+    assert float(abs(other_seed.sit - sit).max()) > 0.05
+
+
+def test_the_spread_of_an_ensemble_follows_the_size_of_the_perturbations(run, tmp_path):
+    spread = {}
+    for size in (0.0, 0.02, 0.04):
+        path = make(run, tmp_path / f"{size}.zarr", steps=1, members=3, perturbation=size)
+        sit = open_forecast(path).sit.load()
+        # thick ice only, where the floor at zero cannot cut the perturbations off
+        spread[size] = float(sit.std("member").where(sit.min("member") > 0.5).mean())
+    assert spread[0.0] == pytest.approx(0, abs=1e-6)
+    scale = load(run, "cpu").normalisation["sit"]["std"]
+    assert 0.3 * 0.02 * scale < spread[0.02] < 2 * 0.02 * scale
+    assert spread[0.04] / spread[0.02] == pytest.approx(2, rel=0.1)
 
 
 def test_perturbations_have_the_size_asked_for_and_are_smooth(run, store):
     surrogate = load(run, "cpu")
-    fields = perturbed(surrogate, open_store(store), [3, 4], members=5, size=0.2, seed=0)
+    config = ForecastConfig(members=5, perturbation=0.2)
+    fields = initial_perturbations(surrogate, open_store(store), [3, 4], config)
     fields = fields.view(2, 5, 32, 32)
     assert torch.all(fields[:, 0] == 0)
     scale = surrogate.normalisation["sit"]["std"]
@@ -228,86 +251,60 @@ def test_perturbations_have_the_size_asked_for_and_are_smooth(run, store):
     assert step.item() == pytest.approx(2 * (1 - np.exp(-((25 / 300) ** 2))), rel=0.3)
 
 
-def test_long_forecasts_compile_full_blocks_and_give_the_same_numbers(run, tmp_path, monkeypatch):
-    eager = open_forecast(forecast(run, 3, batch_size=7, path=tmp_path / "a.zarr", show=False))
-    used = []
-
-    def traced(surrogate):
-        def network(inputs):
-            used.append(len(inputs))
-            return surrogate.network(inputs)
-
-        return surrogate._replace(network=network)
-
-    monkeypatch.setattr(forecast_module, "compiled", traced)
-    monkeypatch.setattr(forecast_module, "can_compile", lambda: True)
-    monkeypatch.setattr(forecast_module, "COMPILE_PAYS", 1)
-    path = forecast(run, 3, batch_size=7, path=tmp_path / "b.zarr", show=False)
-    np.testing.assert_array_equal(open_forecast(path).sit, eager.sit)
-    assert set(used) == {7}
-    assert eager.sizes["init_time"] % 7  # the last block is smaller
+def test_a_compiled_forecast_gives_the_same_numbers_and_compiles_full_batches_only(run, tmp_path):
+    starts = {"steps": 3, "batch_size": 7}
+    eager = open_forecast(make(run, tmp_path / "a.zarr", compile="never", **starts))
+    assert eager.sizes["init_time"] % 7  # the last batch is smaller
+    # A second batch size would compile the network again, which this setting refuses.
+    torch.compiler.reset()
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        path = make(run, tmp_path / "b.zarr", compile="always", **starts)
+    np.testing.assert_allclose(open_forecast(path).sit, eager.sit, atol=1e-5)
 
 
-def test_no_member_at_all_is_refused(run):
-    with pytest.raises(InputError, match="members is 0; expected at least 1"):
-        forecast(run, 2, members=0)
+def test_an_ensemble_without_members_is_refused():
+    with pytest.raises(InputError, match="members is 0, but: .* greater than or equal to 1"):
+        ForecastConfig.parse({"members": 0}, "forecast")
 
 
-def test_a_killed_forecast_goes_on_where_it_stopped(run, tmp_path, monkeypatch):
-    whole = open_forecast(forecast(run, 4, batch_size=4, path=tmp_path / "a.zarr", show=False))
-    original, done = forecast_module._forecast_block, []
+KILLED = """
+import sys
+from seaice_lab.surrogate.forecast import ForecastConfig, forecast
+forecast(sys.argv[1], ForecastConfig(steps=4, batch_size=1), sys.argv[2], block_bytes=1, show=False)
+"""
 
-    def dies_at_the_third(*args):
-        if len(done) == 2:
-            raise KeyboardInterrupt
-        done.append(original(*args))
 
-    monkeypatch.setattr(forecast_module, "_forecast_block", dies_at_the_third)
-    with pytest.raises(KeyboardInterrupt):
-        forecast(run, 4, batch_size=4, path=tmp_path / "b.zarr", show=False)
+@pytest.mark.parametrize("batch_size", [1, 8])
+def test_a_killed_forecast_continues_where_it_stopped(run, tmp_path, batch_size):
+    complete = open_forecast(make(run, tmp_path / "a.zarr", steps=4, batch_size=1))
+    path = tmp_path / "b.zarr"
+    partial = tmp_path / "b.zarr.partial"
+    process = subprocess.Popen([sys.executable, "-c", KILLED, run, path])
+    while not (partial / "done" / "1:2").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
     with pytest.raises(InputError, match="is incomplete"):
-        open_forecast(tmp_path / "b.zarr")
-    again = []
-    monkeypatch.setattr(
-        forecast_module, "_forecast_block", lambda *args: again.append(original(*args))
-    )
-    resumed = open_forecast(forecast(run, 4, batch_size=4, path=tmp_path / "b.zarr", show=False))
-    assert len(again) == 2
-    xr.testing.assert_identical(resumed.sit.load(), whole.sit.load())
+        open_forecast(path)
+    written = partial / "result" / "sit" / "c" / "0" / "0"
+    (before,) = (file.stat().st_mtime_ns for file in written.rglob("0") if file.is_file())
+    make(run, path, 1, steps=4, batch_size=batch_size)
+    np.testing.assert_allclose(open_forecast(path).sit, complete.sit, atol=1e-5)
+    if batch_size == 1:
+        np.testing.assert_array_equal(open_forecast(path).sit, complete.sit)
+        written = path / "sit" / "c" / "0" / "0"
+        (after,) = (file.stat().st_mtime_ns for file in written.rglob("0") if file.is_file())
+        assert after == before  # the first batch was not computed again
 
 
-def test_a_killed_forecast_may_go_on_with_another_batch_size(run, tmp_path, monkeypatch):
-    whole = open_forecast(forecast(run, 4, path=tmp_path / "a.zarr", show=False))
-    original, done = forecast_module._forecast_block, []
-
-    def dies_at_the_second(*args):
-        if done:
-            raise KeyboardInterrupt
-        done.append(original(*args))
-
-    monkeypatch.setattr(forecast_module, "_forecast_block", dies_at_the_second)
-    with pytest.raises(KeyboardInterrupt):
-        forecast(run, 4, batch_size=4, path=tmp_path / "b.zarr", show=False)
-    monkeypatch.setattr(forecast_module, "_forecast_block", original)
-    resumed = open_forecast(forecast(run, 4, batch_size=8, path=tmp_path / "b.zarr", show=False))
-    np.testing.assert_allclose(resumed.sit, whole.sit, atol=1e-5)
-
-
-def test_a_state_that_is_not_finite_stops_the_forecast(run, monkeypatch):
-    broken = lambda state, forcing: torch.full_like(state, float("nan"))  # noqa: E731
-    monkeypatch.setattr(forecast_module, "load", lambda *args: _Broken(load(*args), broken))
+def test_a_state_that_is_not_finite_stops_the_forecast(run):
+    weights = load_file(run / "weights.safetensors")
+    weights["head.bias"].fill_(float("nan"))
+    save_file(weights, run / "weights.safetensors")
     with pytest.raises(InputError, match="no longer finite by step 2"):
-        forecast(run, 2, show=False)
+        make(run, steps=2)
     assert not (run / "forecast.zarr").exists()
-
-
-class _Broken:
-    def __init__(self, surrogate, step):
-        self._surrogate = surrogate
-        self.step = step
-
-    def __getattr__(self, name):
-        return getattr(self._surrogate, name)
 
 
 def test_the_rollout_is_differentiable_with_respect_to_the_initial_state(run):
@@ -323,10 +320,10 @@ def test_the_rollout_is_differentiable_with_respect_to_the_initial_state(run):
 
 def test_a_forecast_needs_a_trained_surrogate(tmp_path, store, run):
     with pytest.raises(InputError, match="no such run"):
-        forecast(tmp_path / "none", 2)
+        make(tmp_path / "none", steps=2)
     (run / "weights.safetensors").unlink()
     with pytest.raises(InputError, match="has no weights yet; train it"):
-        forecast(run, 2)
+        make(run, steps=2)
 
 
 def test_a_run_trained_on_other_data_is_not_taken_up(run, store):

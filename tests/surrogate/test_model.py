@@ -13,7 +13,7 @@ from seaice_lab.errors import InputError
 from seaice_lab.surrogate.model import Surrogate, TrainConfig, load
 from seaice_lab.surrogate.networks import build_network
 from seaice_lab.surrogate.samples import Samples, Window
-from seaice_lab.surrogate.train import chain, train
+from seaice_lab.surrogate.train import rollout_pairs, train
 from seaice_lab.training import FitConfig
 
 WINDOW = Window(inputs=(("sit", 0.0), ("sit", -12.0), ("u10", 0.0), ("u10", 12.0)))
@@ -33,7 +33,7 @@ def test_the_chain_is_the_rollout_in_normalised_units(store):
     torch.nn.init.normal_(network.head.weight, std=0.3)
     surrogate = Surrogate(network, WINDOW, scale, ocean)
     x, y = samples.take([3, 30])
-    pairs = list(chain(network, x, y, WINDOW, scale, ocean))
+    pairs = list(rollout_pairs(network, x, y, WINDOW, scale, ocean))
 
     def physical(step):
         channels = [
@@ -48,7 +48,7 @@ def test_the_chain_is_the_rollout_in_normalised_units(store):
         truth = samples.fields.read("sit", samples.positions[12.0 + 12 * step][[3, 30]])
         expected = (state[:, 0] - torch.from_numpy(truth)) / scale["increments"][0]["std"]
         found = (prediction - target)[:, 0]
-        # the floor acts on the state that is handed on, not on what is compared
+        # the lower bound applies to the state that starts the next step, not to the compared one
         free = ocean & (state[:, 0] > 0)
         torch.testing.assert_close(found[free], expected[free], rtol=1e-3, atol=1e-3)
     assert step == 2
@@ -90,7 +90,7 @@ def test_training_goes_on_from_the_weights_and_normalisation_of_a_run(store, tmp
     with pytest.raises(InputError, match="ice: holds a run that differs in"):
         train(still, other, show=False)
     (first / "finished").unlink()
-    with pytest.raises(InputError, match="first: is not trained to its end"):
+    with pytest.raises(InputError, match="first: is not finished"):
         train(still, tmp_path / "runs" / "third", show=False)
     assert train(still, second, show=False) == second  # what has trained needs its start no more
     assert load(second, "cpu").normalisation == scale
@@ -103,7 +103,7 @@ def test_gradients_flow_through_the_whole_chain(store):
     torch.nn.init.normal_(network.head.weight, std=0.3)
     x, y = samples.take([0])
     x.requires_grad_()
-    _, (prediction, _) = chain(network, x, y, WINDOW, samples.normalisation, ocean)
+    _, (prediction, _) = rollout_pairs(network, x, y, WINDOW, samples.normalisation, ocean)
     (gradient,) = torch.autograd.grad(prediction.sum(), x)
     assert gradient[:, 0, 0].abs().max() > 0
 
@@ -143,7 +143,7 @@ def test_weights_and_scales_of_another_network_are_refused(store, tmp_path):
 def test_turning_a_map_with_fields_of_place_is_refused(store, tmp_path):
     window = Window(inputs=(("sit", 0.0), ("latitude", 0.0)))
     config = settings(store, window=window, symmetry="quarter_turns")
-    with pytest.raises(InputError, match=r"tied to a place or season \(latitude\)"):
+    with pytest.raises(InputError, match=r"belong to a location or season \(latitude\)"):
         train(config, tmp_path / "runs" / "x", show=False)
 
 

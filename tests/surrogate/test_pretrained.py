@@ -8,7 +8,7 @@ from seaice_lab import grid
 from seaice_lab.config import read_yaml
 from seaice_lab.surrogate.assemble import PrepareConfig
 from seaice_lab.surrogate.evaluation import open_forecast, truth_for
-from seaice_lab.surrogate.forecast import forecast
+from seaice_lab.surrogate.forecast import ForecastConfig, forecast
 from seaice_lab.surrogate.model import TrainConfig
 from seaice_lab.surrogate.prepare import prepare
 from seaice_lab.surrogate.references import reference_for
@@ -31,9 +31,8 @@ def test_it_beats_persistence_on_the_test_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SEAICE_DATA", raising=False)
     store = open_store(prepare(PrepareConfig(), "stores/sample.zarr", show=False))
-    found = open_forecast(
-        forecast(RUN, 4, every=15, path=tmp_path / "f.zarr", show=False)
-    ).sit.load()
+    config = ForecastConfig(steps=4, every=15)
+    found = open_forecast(forecast(RUN, config, tmp_path / "f.zarr", show=False)).sit.load()
     truth, still = truth_for(found, store), reference_for("persistence", found, store)
     ocean = found.ocean.values
     area = grid.cell_area(store).values[ocean]
