@@ -278,7 +278,7 @@ def emissivity_train(
         known = chosen.model.model_copy(update={"lag_weights": lag_weights})
         observations = open_data(chosen.model_copy(update={"model": known}), output)
         model = state_files.read_state(output, modeltag or tag, observations)
-        made = []
+        made = {}
     else:
         history = train(chosen, output)
         model, observations = load(output)
@@ -286,16 +286,15 @@ def emissivity_train(
             model, observations, output, tag, history if chosen.method == "adam" else None
         )
     initial = fresh(chosen.model_copy(update={"model": model.config}), observations)
-    made += products.write_simulations(
+    made |= products.write_simulations(
         model, observations, output, tag, initial, departures_only=trainonly
     )
-    departures = made[-1]
     if not trainonly:
-        made.append(products.write_grid(model, observations, output, tag))
-    table = xr.load_dataset(departures).sel(stage="after")
+        made["emissivity_grid"] = products.write_grid(model, observations, output, tag)
+    table = xr.load_dataset(made["departures"]).sel(stage="after")
     print(evaluation.report(model, table, history))
     print("made")
-    for path in made:
+    for path in made.values():
         print(f"  {path}")
 
 
@@ -327,15 +326,15 @@ def emissivity_infer(
     chosen = _configuration(infer.InferConfig, config, parameter, values)
     model, initial, observations = infer.infer_run(chosen, output)
     made = state_files.write_state(model, observations, output, tag)
-    made += products.write_simulations(
+    made |= products.write_simulations(
         model, observations, output, tag, initial, departures_only=True
     )
-    table = xr.load_dataset(made[-1]).sel(stage="after")
-    made.append(products.write_grid(model, observations, output, tag))
+    table = xr.load_dataset(made["departures"]).sel(stage="after")
+    made["emissivity_grid"] = products.write_grid(model, observations, output, tag)
     (output / "finished").touch()
     print(evaluation.report(model, table))
     print("made")
-    for path in made:
+    for path in made.values():
         print(f"  {path}")
 
 

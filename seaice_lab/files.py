@@ -78,6 +78,42 @@ def write_netcdf(path, dataset):
         dataset.to_netcdf(temporary, format="NETCDF4", engine="netcdf4", encoding=encoding)
 
 
+@contextmanager
+def create_netcdf(path, sizes, variables, attributes=None, **storage):
+    """Create a NetCDF file that is filled slice by slice, and appears when it is complete.
+
+    Parameters
+    ----------
+    path : str or Path
+    sizes : dict of str to int
+        Dimensions.
+    variables : dict of str to (dtype, dimensions, attributes)
+    attributes : dict, optional
+        Attributes of the file.
+    **storage
+        Options of ``netCDF4.Dataset.createVariable`` for all variables, such as ``zlib=True``.
+
+    Yields
+    ------
+    netCDF4.Dataset
+        Write with ``file[name][rows] = values``.
+    """
+    import netCDF4
+
+    with replacing(path) as temporary, netCDF4.Dataset(temporary, "w") as file:
+        file.setncatts(attributes or {})
+        for dimension, size in sizes.items():
+            file.createDimension(dimension, size)
+        for name, (dtype, dimensions, attrs) in variables.items():
+            attrs = dict(attrs)
+            fill_value = attrs.pop("_FillValue", None)
+            variable = file.createVariable(
+                name, dtype, dimensions, fill_value=fill_value, **storage
+            )
+            variable.setncatts(attrs)
+        yield file
+
+
 class Journal:
     """A long write in numbered blocks that a killed process can take up again.
 

@@ -59,7 +59,7 @@ def test_departures_of_the_emissivity_model_are_cf(tmp_path):
     config = ObservationsConfig(data=str(inputs), sensors=["amsr2", "gmi"])
     observations = prepare(config, tmp_path / "columns", show=False)
     first, after = (EmpiricalState(ModelConfig(version=2), observations).eval() for _ in range(2))
-    (path,) = write_simulations(
-        after, observations, tmp_path, "one", first, show=False, departures_only=True
+    paths = write_simulations(
+        after, observations, tmp_path, "one", first, departures_only=True, show=False
     )
-    assert without_version(errors(path)) == []
+    assert without_version(errors(paths["departures"])) == []

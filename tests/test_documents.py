@@ -7,12 +7,16 @@ import pytest
 import typer
 
 from seaice_lab import cli
+from seaice_lab.emissivity.train import EmissivityConfig
+from seaice_lab.surrogate.model import TrainConfig
+from seaice_lab.surrogate.networks import UNET_OPTIONS
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
     "README.md",
     "CONTRIBUTING.md",
     "docs/accuracy_and_speed.md",
+    "docs/settings.md",
     "benchmarks/README.md",
     "data/sample/README.md",
     "data/pretrained/README.md",
@@ -20,7 +24,12 @@ DOCUMENTS = [
 ]
 SUFFIXES = (".py", ".md", ".ipynb", ".yaml", ".yml", ".toml", ".csv", ".npz", ".png", ".cff")
 GENERATED = ("runs/", "stores/")
-EXAMPLES = {"mine.yaml", "history.csv", "out.ipynb"}  # files that a user writes or a job produces
+EXAMPLES = {
+    "mine.yaml",
+    "history.csv",
+    "out.ipynb",
+    "config.yaml",
+}  # files that a user writes or a job produces
 
 
 def quoted(text):
@@ -83,3 +92,31 @@ def test_every_notebook_is_listed_in_the_readme():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     notebooks = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
     assert [name for name in notebooks if f"(notebooks/{name})" not in readme] == []
+
+
+def test_every_setting_that_the_documents_explain_exists():
+    text = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    surrogate, emissivity = text.split("## Special settings of the emissivity model")
+    for config, section in ((TrainConfig, surrogate), (EmissivityConfig, emissivity)):
+        settings = re.findall(r"^\| `([a-z_.]+)` \|", section, flags=re.MULTILINE)
+        assert settings
+        for setting in settings:
+            group, _, name = setting.rpartition(".")
+            fields = config.model_fields
+            if group == "network_options":
+                assert name in UNET_OPTIONS, setting
+                continue
+            if group:
+                fields = fields[group].annotation.model_fields
+            assert name in fields, setting
+
+
+def test_every_file_of_the_code_is_explained_in_contributing():
+    explained = set(quoted((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")))
+    modules = {
+        path.name
+        for folder in ("seaice_lab", "dashboards")
+        for path in (ROOT / folder).rglob("*.py")
+        if path.name != "__init__.py"
+    }
+    assert sorted(modules - explained) == []

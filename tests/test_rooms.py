@@ -19,7 +19,6 @@ PACKAGE = ROOT / "seaice_lab"
 PENDING = {
     ("emissivity.model", "emissivity.lazy_adam"),
     ("emissivity.infer", "emissivity.train"),
-    ("surrogate.references", "synthetic.sea_ice"),
 }
 
 OPTIMISERS = ("optimiser", "emissivity.lazy_adam", "emissivity.gpu_adam")

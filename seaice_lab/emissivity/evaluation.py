@@ -1,16 +1,113 @@
-"""How good a trained state is: departures by channel, and concentration against a truth."""
+"""Quality of a trained state: departures by channel, and concentration against a truth."""
 
 import numpy as np
 import torch
 import xarray as xr
 
-from seaice_lab.emissivity.departures import Departures
 from seaice_lab.emissivity.observations import TB, read_batch
-from seaice_lab.emissivity.products import CHUNK
 from seaice_lab.names import ICE_EDGE_CONCENTRATION
 
+SIMULATION_CHUNK = 50_000  # observations that are simulated at once
+# Bins of the histogram of departures.
+BIN_WIDTH_K, HISTOGRAM_END_K = 0.5, 30.0
+BIN_EDGES_K = np.arange(-HISTOGRAM_END_K, HISTOGRAM_END_K + BIN_WIDTH_K, BIN_WIDTH_K)
+POLARISATIONS = {"v": "vertical", "h": "horizontal"}
 
-def departures(model, observations, positions=None):
+
+class DepartureStatistics:
+    """Statistics of observed minus simulated brightness temperature, accumulated by chunks.
+
+    Parameters
+    ----------
+    instruments : Instruments
+    """
+
+    def __init__(self, instruments):
+        self.instruments = instruments
+        shape = (len(instruments.sensors), len(instruments.channels))
+        self.count = np.zeros(shape, int)
+        self.histogram = np.zeros((*shape, len(BIN_EDGES_K) - 1), int)
+        self.sum, self.sum_of_squares = np.zeros(shape), np.zeros(shape)
+
+    def add(self, sensor, departures):
+        """Add some observations.
+
+        Parameters
+        ----------
+        sensor : ndarray of int (observation,)
+        departures : ndarray (observation, channel)
+            Observed minus simulated, K; NaN where missing.
+        """
+        bins = self.histogram.shape[2]
+        for row in np.unique(sensor):
+            values = departures[sensor == row].astype("float64")
+            valid = np.isfinite(values)
+            self.count[row] += valid.sum(0)
+            self.sum[row] += values.sum(0, where=valid)
+            self.sum_of_squares[row] += np.square(values).sum(0, where=valid)
+            # count in a one-dimensional array, in which the bins of one channel follow another's
+            channel = np.nonzero(valid)[1]
+            bin_number = np.floor((values[valid] + HISTOGRAM_END_K) / BIN_WIDTH_K)
+            inside = (bin_number >= 0) & (bin_number < bins)
+            index = channel[inside] * bins + bin_number[inside].astype(int)
+            counts = np.bincount(index, minlength=self.histogram[row].size)
+            self.histogram[row] += counts.reshape(-1, bins)
+
+    def table(self):
+        """Summarise the departures that were added.
+
+        Returns
+        -------
+        xarray.Dataset
+            ``bias``, ``std`` and ``rms`` (K) and ``count``, (sensor, channel), NaN and 0 where a
+            sensor lacks a channel; ``cost``, the mean squared departure in units of the assigned
+            error; ``histogram`` (sensor, channel, bin), counts in bins of 0.5 K from -30 to 30 K.
+            Coordinates: ``sensor``, ``channel``, ``polarisation`` (channel), ``frequency`` (sensor,
+            channel; GHz), ``bin`` (K, centre) and ``bin_bounds``.
+        """
+        instruments, dims = self.instruments, ("sensor", "channel")
+        count = np.where(self.count > 0, self.count, np.nan)
+        bias, rms = self.sum / count, np.sqrt(self.sum_of_squares / count)
+        std = np.sqrt(np.maximum(rms**2 - bias**2, 0))
+        statistics = {
+            "count": (self.count, "Number of observations", "1"),
+            "bias": (bias, "Mean departure", "K"),
+            "std": (std, "Standard deviation of departures", "K"),
+            "rms": (rms, "Root-mean-square departure", "K"),
+            "cost": ((rms / instruments.error_k) ** 2, "Squared departure over squared error", "1"),
+            "histogram": (self.histogram, "Number of departures in a bin", "1"),
+        }
+        lower, upper = BIN_EDGES_K[:-1], BIN_EDGES_K[1:]
+        bin_attributes = {
+            "long_name": "Observed minus simulated brightness temperature",
+            "units": "K",
+            "bounds": "bin_bounds",
+        }
+        return xr.Dataset(
+            {
+                name: ((*dims, "bin")[: values.ndim], values, {"long_name": label, "units": units})
+                for name, (values, label, units) in statistics.items()
+            },
+            coords={
+                "sensor": ("sensor", list(instruments.sensors), {"long_name": "Sensor"}),
+                "channel": ("channel", list(instruments.channels), {"long_name": "Channel"}),
+                "polarisation": (
+                    "channel",
+                    [POLARISATIONS[name[-1]] for name in instruments.channels],
+                    {"long_name": "Polarisation (cross-track: at nadir)"},
+                ),
+                "frequency": (
+                    dims,
+                    instruments.frequency_ghz,
+                    {"long_name": "Frequency of the channel", "units": "GHz"},
+                ),
+                "bin": ("bin", (lower + upper) / 2, bin_attributes),
+                "bin_bounds": (("bin", "bound"), np.stack([lower, upper], 1)),
+            },
+        )
+
+
+def departures(model, observations, positions=None, chunk=SIMULATION_CHUNK):
     """Observed minus simulated brightness temperature, by sensor and channel.
 
     Parameters
@@ -18,26 +115,39 @@ def departures(model, observations, positions=None):
     model : EmpiricalState
     observations : Observations
     positions : ndarray of int, optional
-        Of the observations to judge by, such as those held out; all by default.
+        Observations to use, such as those held out; all by default.
+    chunk : int
+        Number of observations that are simulated at once.
 
     Returns
     -------
     xarray.Dataset
-        As of :meth:`~seaice_lab.emissivity.departures.Departures.table`.
+        See :meth:`DepartureStatistics.table`.
     """
-    found = Departures(observations.instruments)
+    statistics = DepartureStatistics(observations.instruments)
     positions = np.arange(observations.size) if positions is None else positions
+    for batch, simulation in _simulate(model, observations, positions, chunk):
+        difference = batch.channels[:, TB] - simulation.brightness_temperature
+        statistics.add(batch.index[:, 2].numpy(), difference.numpy())
+    return statistics.table()
+
+
+def _simulate(model, observations, positions, chunk):
+    """Yield batches of some observations with their Simulation; the model's mode is restored."""
+    was_training = model.training
     model.eval()
-    for first in range(0, len(positions), CHUNK):
-        batch = read_batch(observations, positions[first : first + CHUNK])
-        with torch.no_grad():
-            simulated = model.simulate_batch(batch).brightness_temperature
-        found.add(batch.index[:, 2].numpy(), (batch.channels[:, TB] - simulated).numpy())
-    return found.table()
+    try:
+        for first in range(0, len(positions), chunk):
+            batch = read_batch(observations, positions[first : first + chunk])
+            with torch.no_grad():
+                simulation = model.simulate_batch(batch)
+            yield batch, simulation
+    finally:
+        model.train(was_training)
 
 
 def concentration_scores(sea_ice, truth):
-    """Scores of maps of concentration against a truth or any other product.
+    """Scores of concentration maps against a truth or any other product.
 
     Parameters
     ----------
@@ -63,8 +173,8 @@ def sea_ice_maps(model):
     return model.cells("sea_ice").detach().reshape(-1, model.points).T.numpy()
 
 
-def emissivity_errors(model, observations, truth, least_ice=0.9):
-    """Error of the ice's emissivity where a truth knows it, by sensor and channel.
+def emissivity_errors(model, observations, truth, minimum_ice=0.9):
+    """Error of the emissivity of the ice where the truth is known, by sensor and channel.
 
     Parameters
     ----------
@@ -72,50 +182,48 @@ def emissivity_errors(model, observations, truth, least_ice=0.9):
     observations : Observations
     truth : xarray.Dataset
         ``truth.nc`` of :func:`seaice_lab.emissivity.simulate.simulate`, all of its observations.
-    least_ice : float
-        Only observations with more true ice than this count.
+    minimum_ice : float
+        Observations with a smaller true concentration are ignored.
 
     Returns
     -------
     xarray.Dataset
         ``bias`` and ``rmse``, (sensor, channel).
     """
-    seen_by = observations.instruments
-    shape = (len(seen_by.sensors), len(seen_by.channels))
+    instruments = observations.instruments
+    shape = (len(instruments.sensors), len(instruments.channels))
     bias, rmse = np.full(shape, np.nan), np.full(shape, np.nan)
-    sensor_of = np.asarray(observations.index[:, 2])
-    for row, sensor in enumerate(seen_by.sensors):
-        at = np.flatnonzero(sensor_of == row)
-        ice = truth[f"sic_at_obs_{sensor}"].values > least_ice
+    for row, sensor in enumerate(instruments.sensors):
+        ice = truth[f"sic_at_obs_{sensor}"].values > minimum_ice
         if not ice.any():
             continue
-        known = truth[f"ice_emissivity_{sensor}"].values[ice]
-        made = []
-        for first in range(0, int(ice.sum()), CHUNK):
-            with torch.no_grad():
-                part = read_batch(observations, at[ice][first : first + CHUNK])
-                made.append(model.simulate_batch(part).ice_emissivity.numpy())
-        error = (
-            np.concatenate(made)[:, list(seen_by.positions[row])]
-            - known[:, -len(seen_by.positions[row]) :]
+        positions = np.flatnonzero(observations.index[:, 2] == row)[ice]
+        channels = list(instruments.positions[row])
+        expected = truth[f"ice_emissivity_{sensor}"].values[ice]
+        emissivity = np.concatenate(
+            [
+                simulation.ice_emissivity.numpy()
+                for _, simulation in _simulate(model, observations, positions, SIMULATION_CHUNK)
+            ]
         )
-        bias[row, list(seen_by.positions[row])] = error.mean(0)
-        rmse[row, list(seen_by.positions[row])] = np.sqrt((error**2).mean(0))
+        error = emissivity[:, channels] - expected[:, -len(channels) :]
+        bias[row, channels] = error.mean(0)
+        rmse[row, channels] = np.sqrt((error**2).mean(0))
+    dims = ("sensor", "channel")
     return xr.Dataset(
-        {"bias": (("sensor", "channel"), bias, {"units": "1"}),
-         "rmse": (("sensor", "channel"), rmse, {"units": "1"})},
-        coords={"sensor": list(seen_by.sensors), "channel": list(seen_by.channels)},
-    )  # fmt: skip
+        {"bias": (dims, bias, {"units": "1"}), "rmse": (dims, rmse, {"units": "1"})},
+        coords={"sensor": list(instruments.sensors), "channel": list(instruments.channels)},
+    )
 
 
 def report(model, table, history=None):
-    """A short text: fit by channel, range of concentration, terms of the cost.
+    """Summarise a trained state in a few lines: fit by channel, concentration, terms of the cost.
 
     Parameters
     ----------
     model : EmpiricalState
     table : xarray.Dataset
-        From :func:`departures`, or "after" in ``departures_<tag>.nc``.
+        From :func:`departures`, or stage "after" of ``departures_<tag>.nc``.
     history : pandas.DataFrame, optional
 
     Returns
@@ -135,6 +243,6 @@ def report(model, table, history=None):
     lines.append(f"concentration from {sea_ice.min():.3f} to {sea_ice.max():.3f}")
     if history is not None and len(history):
         last = history.iloc[-1]
-        known = {name: value for name, value in last.items() if isinstance(value, float)}
-        lines.append(", ".join(f"{name} {value:.4g}" for name, value in known.items()))
+        values = {name: value for name, value in last.items() if isinstance(value, float)}
+        lines.append(", ".join(f"{name} {value:.4g}" for name, value in values.items()))
     return "\n".join(lines)

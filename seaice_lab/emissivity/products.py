@@ -1,36 +1,37 @@
-"""What a state makes of the observations, as published files: simulations and gridded maps.
+"""Published files that are derived from a state: simulations, departures and gridded maps.
 
-The state itself stands in other files (:mod:`~seaice_lab.emissivity.state_files`).
+The state itself is in other files (:mod:`~seaice_lab.emissivity.state_files`).
 """
 
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import netCDF4
 import numpy as np
 import torch
 import xarray as xr
 
 from seaice_lab import files, progress
-from seaice_lab.emissivity.departures import Departures, write_departures
+from seaice_lab.emissivity.evaluation import SIMULATION_CHUNK, DepartureStatistics
+from seaice_lab.emissivity.export import CONICAL_ZENITH
 from seaice_lab.emissivity.observations import TB, read_batch
 from seaice_lab.emissivity.physics import skin_temperature_index
 from seaice_lab.emissivity.state_files import (
-    EPOCH,
+    CONCENTRATION,
+    DIMENSIONLESS,
+    JULIAN_DAY,
     LATITUDE,
     LONGITUDE,
-    ONE,
+    PROPERTIES,
     global_attributes,
     write_file,
 )
 
-CHUNK = 50_000  # observations simulated together
-KELVIN = {"standard_name": "brightness_temperature", "units": "K"}
-EMISSIVITY = {"long_name": "Emissivity of the ice", "units": "1"}
+BRIGHTNESS_TEMPERATURE = {"standard_name": "brightness_temperature", "units": "K"}
+ICE_EMISSIVITY = {"long_name": "Emissivity of the ice", "units": "1"}
 
 
 def write_simulations(
-    model, observations, folder, tag, initial=None, show=True, departures_only=False
+    model, observations, folder, tag, initial=None, departures_only=False, show=True
 ):
     """Write simulated brightness temperatures, the emissivity of the ice, and the departures.
 
@@ -42,101 +43,134 @@ def write_simulations(
     tag : str
     initial : EmpiricalState, optional
         The model before the training, for ``tbsim_initial_<tag>.nc`` and the departures before.
+    departures_only : bool
+        Whether to write the small file of departures only.
     show : bool
         Show progress.
-    departures_only : bool
-        Whether to write the small file of departures alone.
 
     Returns
     -------
-    list of Path
-        ``tbobs_``, ``tbsim_``, ``tbzero_`` (with no ice), ``ice_emis_`` and, with ``initial``,
-        ``tbsim_initial_``; all (iobs, channel), NaN where a sensor lacks the channel. Last
-        ``departures_`` (:mod:`~seaice_lab.emissivity.departures`).
+    dict of str to Path
+        ``tbobs``, ``tbsim``, ``tbzero`` (without ice), ``ice_emis`` and, with ``initial``,
+        ``tbsim_initial``: files ``<name>_<tag>.nc`` of (iobs, channel), NaN where a sensor lacks
+        the channel; and ``departures`` (:func:`write_departures`).
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    after = Departures(observations.instruments)
-    before = None if initial is None else Departures(observations.instruments)
-    wanted = {"tbobs": ("tb", KELVIN), "tbsim": ("tb", KELVIN), "tbzero": ("tb", KELVIN),
-              "ice_emis": ("ice_emis", EMISSIVITY)}  # fmt: skip
-    if initial is not None:
-        wanted["tbsim_initial"] = wanted["tbsim"]
-    wanted = {} if departures_only else wanted
-    paths = [folder / f"{name}_{tag}.nc" for name in wanted]
-    with progress.bar(model.size, f"simulate {tag}", "obs", show=show) as bar:
-        with ExitStack() as stack:
-            sinks = {}
-            for (name, (variable, attrs)), path in zip(wanted.items(), paths, strict=True):
-                temporary = stack.enter_context(files.replacing(path))
-                sinks[name] = stack.enter_context(
-                    _Table(temporary, path, variable, attrs, observations)
-                )
-            for first in range(0, model.size, CHUNK):
-                there = np.arange(first, min(first + CHUNK, model.size))
-                batch = read_batch(observations, there)
-                values, sensor = simulate_batch(model, batch), batch.index[:, 2].numpy()
-                after.add(sensor, values["tbobs"] - values["tbsim"])
-                if initial is not None:
-                    values["tbsim_initial"] = simulate_batch(initial, batch)["tbsim"]
-                    before.add(sensor, values["tbobs"] - values["tbsim_initial"])
-                for name, sink in sinks.items():
-                    sink[there[0] : there[-1] + 1] = values[name]
-                bar.update(len(there))
-    return [*paths, write_departures(folder, tag, after, before)]
+    names = ["tbobs", "tbsim", "tbzero", "ice_emis"] + ["tbsim_initial"] * (initial is not None)
+    paths = {} if departures_only else {name: folder / f"{name}_{tag}.nc" for name in names}
+    after = DepartureStatistics(observations.instruments)
+    before = None if initial is None else DepartureStatistics(observations.instruments)
+    with progress.bar(model.size, f"simulate {tag}", "obs", show=show) as bar, ExitStack() as stack:
+        variables = {
+            name: stack.enter_context(_observation_file(path, observations, name))
+            for name, path in paths.items()
+        }
+        for first in range(0, model.size, SIMULATION_CHUNK):
+            rows = slice(first, min(first + SIMULATION_CHUNK, model.size))
+            batch = read_batch(observations, np.arange(rows.start, rows.stop))
+            sensor, values = batch.index[:, 2].numpy(), simulate_batch(model, batch)
+            after.add(sensor, values["tbobs"] - values["tbsim"])
+            if initial is not None:
+                values["tbsim_initial"] = simulate_batch(initial, batch)["tbsim"]
+                before.add(sensor, values["tbobs"] - values["tbsim_initial"])
+            for name, variable in variables.items():
+                variable[rows] = values[name]
+            bar.update(rows.stop - rows.start)
+    return paths | {"departures": write_departures(folder, tag, after, before)}
 
 
 @torch.no_grad()
 def simulate_batch(model, batch):
-    """Arrays (observation, channel) of a Batch: tbobs, tbsim, tbzero, ice_emis, NaN if absent."""
+    """Simulate some observations.
+
+    Parameters
+    ----------
+    model : EmpiricalState
+    batch : Batch
+
+    Returns
+    -------
+    dict of str to ndarray (observation, channel)
+        ``tbobs``, ``tbsim``, ``tbzero`` and ``ice_emis`` as in :func:`write_simulations`.
+    """
     days, properties = model.look_up(batch)
     simulated = model.simulate(model.mixture(days), properties, *batch[1:])
-    zero = model.mix(0 * simulated.ice_fraction, simulated.ice_emissivity, *batch[1:])
-    absent = batch.channels[:, TB].isnan()
-    made = {
-        "tbobs": batch.channels[:, TB], "tbsim": simulated.brightness_temperature,
-        "tbzero": zero,
-    }  # fmt: skip
-    made = {name: value.masked_fill(absent, torch.nan).numpy() for name, value in made.items()}
-    return made | {"ice_emis": simulated.ice_emissivity.numpy()}
+    without_ice = model.mix(0 * simulated.ice_fraction, simulated.ice_emissivity, *batch[1:])
+    observed = batch.channels[:, TB]
+    missing = observed.isnan()
+    return {
+        "tbobs": observed.numpy(),
+        "tbsim": simulated.brightness_temperature.masked_fill(missing, torch.nan).numpy(),
+        "tbzero": without_ice.masked_fill(missing, torch.nan).numpy(),
+        "ice_emis": simulated.ice_emissivity.numpy(),
+    }
 
 
-class _Table:
-    """A file (iobs, channel), open for writing slice by slice."""
+@contextmanager
+def _observation_file(path, observations, name):
+    """Create a file of (iobs, channel) and the observations' coordinates; yields its variable."""
+    point, step, sensor = np.asarray(observations.index).T
+    coordinates = {
+        "lon": ("f4", observations.longitude[point], LONGITUDE),
+        "lat": ("f4", observations.latitude[point], LATITUDE),
+        "julian_day": ("f8", observations.julian_day, JULIAN_DAY),
+        "igrid": ("i4", point, {"long_name": "Grid point", **DIMENSIONLESS}),
+        "istep": ("i4", step, {"long_name": "Step", **DIMENSIONLESS}),
+        "isensor": ("i4", sensor, {"long_name": "Sensor", **DIMENSIONLESS}),
+    }
+    variable, attributes = (
+        ("ice_emis", ICE_EMISSIVITY) if name == "ice_emis" else ("tb", BRIGHTNESS_TEMPERATURE)
+    )
+    variables = {
+        variable: ("f4", ("iobs", "channel"), attributes | {"_FillValue": np.nan}),
+        "channel_name": (str, ("channel",), {}),
+    }
+    variables |= {key: (dtype, ("iobs",), attrs) for key, (dtype, _, attrs) in coordinates.items()}
+    channels = observations.instruments.channels
+    sizes = {"iobs": observations.size, "channel": len(channels)}
+    options = {"zlib": True, "complevel": 1}
+    with files.create_netcdf(
+        path, sizes, variables, global_attributes(path.stem), **options
+    ) as file:
+        file["channel_name"][:] = np.array(channels, object)
+        for key, (_, values, _) in coordinates.items():
+            file[key][:] = values
+        yield file[variable]
 
-    def __init__(self, path, final, variable, attrs, observations):
-        self.file = netCDF4.Dataset(path, "w")
-        self.file.setncatts(global_attributes(final.stem))
-        self.file.createDimension("iobs", observations.size)
-        self.file.createDimension("channel", len(observations.instruments.channels))
-        self.table = self.file.createVariable(
-            variable, "f4", ("iobs", "channel"), zlib=True, complevel=1, fill_value=np.nan
-        )
-        self.table.setncatts(attrs)
-        point = observations.index[:, 0]
-        for name, kind, values, about in (
-            ("lon", "f4", observations.longitude[point], LONGITUDE),
-            ("lat", "f4", observations.latitude[point], LATITUDE),
-            ("julian_day", "f8", observations.julian_day, EPOCH),
-            ("igrid", "i4", point, {"long_name": "Grid point", **ONE}),
-            ("istep", "i4", observations.index[:, 1], {"long_name": "Step", **ONE}),
-            ("isensor", "i4", observations.index[:, 2], {"long_name": "Sensor", **ONE}),
-        ):
-            column = self.file.createVariable(name, kind, ("iobs",), zlib=True, complevel=1)
-            column.setncatts(about)
-            column[:] = values
-        channel = self.file.createVariable("channel_name", str, ("channel",))
-        channel[:] = np.array(observations.instruments.channels, object)
 
-    def __enter__(self):
-        return self.table
+def write_departures(folder, tag, after, before=None):
+    """Write ``departures_<tag>.nc``.
 
-    def __exit__(self, *_):
-        self.file.close()
+    The file has the variables of :meth:`DepartureStatistics.table`, all but ``count`` with a first
+    dimension ``stage``: "before" (if given) and "after".
+
+    Parameters
+    ----------
+    folder : str or Path
+    tag : str
+    after, before : DepartureStatistics
+        Of the trained state, and of the state before the training.
+
+    Returns
+    -------
+    Path
+    """
+    tables = {} if before is None else {"before": before.table()}
+    tables["after"] = after.table()
+    attributes = {"long_name": "Before or after the training"}
+    stage = xr.DataArray(list(tables), dims="stage", name="stage", attrs=attributes)
+    dataset = xr.concat(
+        [table.drop_vars("count") for table in tables.values()],
+        stage,
+        data_vars="all",
+        coords="minimal",
+        compat="override",
+    )
+    return write_file(folder, "departures", tag, dataset.assign(count=tables["after"]["count"]))
 
 
 def emissivity_grid(model, observations):
-    """Daily maps of concentration, properties and the ice's emissivity.
+    """Daily maps of concentration, properties and emissivity of the ice.
 
     Parameters
     ----------
@@ -147,49 +181,71 @@ def emissivity_grid(model, observations):
     -------
     xarray.Dataset
         ``sea_ice_concentration``, ``sea_ice_first_guess`` and ``tsfc_norm`` (step, grid),
-        ``properties`` (step, grid, prop), ``sea_ice_emissivity`` (step, grid, channel) of the
-        first sensor's channels seen at 55 degrees, with no property of a single observation;
-        ``lon``, ``lat``, ``time_start``, ``time_end``, ``channel_name``, ``frequency``.
+        ``properties`` (step, grid, prop), ``sea_ice_emissivity`` (step, grid, channel) for the
+        frequencies of the first sensor at a zenith angle of 55 degrees, without the properties of
+        single observations; ``lon``, ``lat``, ``time_start``, ``time_end``, ``channel_name``,
+        ``frequency``.
     """
-    seen_by = observations.instruments
-    days, points, channels = model.days, model.points, len(seen_by.channels)
-    skin = torch.from_numpy(observations.skin_temperature_map)
-    vertical = torch.tensor(seen_by.vertical).float()[None]
-    frequency = torch.tensor(seen_by.frequency_ghz[0]).float()[None]
-    emissivity = np.empty((days, points, channels), "float32")
-    cold = skin_temperature_index(skin)
-    gridded = model.cells("properties").detach().unflatten(0, (-1, points))
-    own = torch.zeros(points, model.config.n_observation_properties)
+    instruments = observations.instruments
+    days, points = model.days, model.points
+    vertical = torch.tensor(instruments.vertical).float()[None]
+    frequency = torch.tensor(instruments.frequency_ghz[0]).float()[None]
+    skin_index = skin_temperature_index(torch.from_numpy(observations.skin_temperature_map))
+    properties = model.cells("properties").detach().unflatten(0, (-1, points))
+    of_observation = torch.zeros(points, model.config.n_observation_properties)
+    zenith = torch.full((points, 1), CONICAL_ZENITH)
+    emissivity = np.empty((days, points, len(instruments.channels)), "float32")
     with torch.no_grad():
         for day in range(days):
+            inputs = torch.cat([properties[day], of_observation], 1)
             emissivity[day] = model.network(
-                cold[:, day, None], torch.cat([gridded[day], own], 1), frequency, vertical,
-                torch.full((points, 1), 55.0),
-            )  # fmt: skip
+                skin_index[:, day, None], inputs, frequency, vertical, zenith
+            )
     sea_ice = model.cells("sea_ice").detach().reshape(-1, points)[model.lags :].numpy()
     first_guess = observations.sea_ice_first_guess[:, model.lags :].T
     start = observations.step_days - 0.125
-    return xr.Dataset({
-        "sea_ice_concentration": (("step", "grid"), sea_ice,
-                                  {"standard_name": "sea_ice_area_fraction", "units": "1"}),
-        "sea_ice_first_guess": (("step", "grid"), first_guess,
-                                {"standard_name": "sea_ice_area_fraction", "units": "1",
-                                 "long_name": "Concentration that the training began with"}),
-        "tsfc_norm": (("step", "grid"), cold.T.numpy(),
-                      {"long_name": "Skin-temperature index, max(273 K - T, 0) / 30 K", **ONE}),
-        "properties": (("step", "grid", "prop"), gridded.numpy(),
-                       {"long_name": "Empirical properties of the ice", "units": "1"}),
-        "sea_ice_emissivity": (("step", "grid", "channel"), emissivity, EMISSIVITY),
-        "lon": ("grid", observations.longitude, LONGITUDE),
-        "lat": ("grid", observations.latitude, LATITUDE),
-        "time_start": ("step", start, EPOCH), "time_end": ("step", start + 1, EPOCH),
-        "channel_name": ("channel", list(seen_by.channels)),
-        "frequency": ("channel", seen_by.frequency_ghz[0],
-                      {"long_name": "Frequency of the channel", "units": "GHz"}),
-    })  # fmt: skip
+    map_dims = ("step", "grid")
+    return xr.Dataset(
+        {
+            "sea_ice_concentration": (map_dims, sea_ice, CONCENTRATION),
+            "sea_ice_first_guess": (
+                map_dims,
+                first_guess,
+                {**CONCENTRATION, "long_name": "Concentration that the training began with"},
+            ),
+            "tsfc_norm": (
+                map_dims,
+                skin_index.T.numpy(),
+                {"long_name": "Skin-temperature index, max(273 K - T, 0) / 30 K", "units": "1"},
+            ),
+            "properties": ((*map_dims, "prop"), properties.numpy(), PROPERTIES),
+            "sea_ice_emissivity": ((*map_dims, "channel"), emissivity, ICE_EMISSIVITY),
+            "lon": ("grid", observations.longitude, LONGITUDE),
+            "lat": ("grid", observations.latitude, LATITUDE),
+            "time_start": ("step", start, JULIAN_DAY),
+            "time_end": ("step", start + 1, JULIAN_DAY),
+            "channel_name": ("channel", list(instruments.channels)),
+            "frequency": (
+                "channel",
+                instruments.frequency_ghz[0],
+                {"long_name": "Frequency of the channel", "units": "GHz"},
+            ),
+        }
+    )
 
 
 def write_grid(model, observations, folder, tag):
-    """Write :func:`emissivity_grid` to ``emissivity_grid_<tag>.nc``; returns the path."""
-    made = emissivity_grid(model, observations)
-    return write_file(Path(folder), "emissivity_grid", tag, made.variables)
+    """Write :func:`emissivity_grid` to ``emissivity_grid_<tag>.nc``.
+
+    Parameters
+    ----------
+    model : EmpiricalState
+    observations : Observations
+    folder : str or Path
+    tag : str
+
+    Returns
+    -------
+    Path
+    """
+    return write_file(folder, "emissivity_grid", tag, emissivity_grid(model, observations))

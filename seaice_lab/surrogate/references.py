@@ -13,9 +13,9 @@ which makes the reference for any block of a forecast.
 import numpy as np
 
 from seaice_lab import grid
+from seaice_lab.advection import advect
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.store import in_split, locate
-from seaice_lab.synthetic.sea_ice import advect
 
 DAYS = 366
 SMOOTHING_DAYS = 15.0  # standard deviation of the smoothing of the climatology
@@ -24,7 +24,7 @@ DAMPING_PAIRS = 64  # pairs of frames for the damping of anomalies, which varies
 
 # Ice drifts with about 2 % of the wind at 10 m, 25 degrees to its right in the northern hemisphere
 # (Lepparanta 2011, The Drift of Sea Ice, section 6.1).
-WIND_FACTOR = 0.02
+FREE_DRIFT_WIND_FACTOR = 0.02
 TURNING_DEG = 25.0
 
 
@@ -169,7 +169,10 @@ def _drift_with_wind(store):
     open_x, open_y = ocean[:, 1:] & ocean[:, :-1], ocean[1:] & ocean[:-1]
     clockwise = np.where(grid.is_right_handed(latitude, longitude), 1, -1) * np.sign(latitude)
     turning = np.radians(TURNING_DEG) * clockwise
-    cosine, sine = WIND_FACTOR * np.cos(turning), WIND_FACTOR * np.sin(turning)
+    cosine, sine = (
+        FREE_DRIFT_WIND_FACTOR * np.cos(turning),
+        FREE_DRIFT_WIND_FACTOR * np.sin(turning),
+    )
 
     def drift(state, record, seconds):
         u, v = (

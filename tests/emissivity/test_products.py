@@ -45,8 +45,8 @@ def test_what_is_written_is_read_back_whole(case, tmp_path):
     seen = observations(case, tmp_path)
     model = build(case, seen, "pert")
     paths = state_files.write_state(model, seen, tmp_path / "out", "mine")
-    paths += products.write_simulations(model, seen, tmp_path / "out", "mine", show=False)
-    paths.append(products.write_grid(model, seen, tmp_path / "out", "mine"))
+    paths |= products.write_simulations(model, seen, tmp_path / "out", "mine", show=False)
+    paths["emissivity_grid"] = products.write_grid(model, seen, tmp_path / "out", "mine")
     again = state_files.read_state(tmp_path / "out", "mine", seen)
     for (name, one), other in zip(
         model.named_parameters(), dict(again.named_parameters()).values(), strict=True
@@ -54,7 +54,7 @@ def test_what_is_written_is_read_back_whole(case, tmp_path):
         torch.testing.assert_close(one, other, rtol=0, atol=0, msg=name)
     for name in ("sea_ice", "properties", "observation_properties"):
         torch.testing.assert_close(model.cells(name), again.cells(name), rtol=0, atol=0)
-    for path in paths:
+    for path in paths.values():
         with xr.open_dataset(path) as file:  # times are decoded
             assert file.attrs["Conventions"] == "CF-1.11"
             for variable in file.data_vars.values():
@@ -95,12 +95,14 @@ def test_departures_before_and_after_by_channel_with_their_histogram(tmp_path):
     seen = observations("v2_imagers", tmp_path)
     first, model = build("v2_imagers", seen, "init").eval(), build("v2_imagers", seen, "pert")
     written = products.write_simulations(model, seen, tmp_path, "all", first, show=False)
-    (path,) = products.write_simulations(
-        model, seen, tmp_path, "few", first, show=False, departures_only=True
+    few = products.write_simulations(
+        model, seen, tmp_path, "few", first, departures_only=True, show=False
     )
+    path = few["departures"]
+    assert list(few) == ["departures"]
     assert path.name == "departures_few.nc" and not (tmp_path / "tbsim_few.nc").exists()
     table = xr.load_dataset(path)
-    xr.testing.assert_equal(table, xr.load_dataset(written[-1]))
+    xr.testing.assert_equal(table, xr.load_dataset(written["departures"]))
     assert table.stage.values.tolist() == ["before", "after"]
     for stage, one in (("before", first), ("after", model)):
         expected = evaluation.departures(one, seen)

@@ -9,8 +9,8 @@ from seaice_lab import grid
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.evaluation import truth_for
 from seaice_lab.surrogate.references import (
+    FREE_DRIFT_WIND_FACTOR,
     TURNING_DEG,
-    WIND_FACTOR,
     daily_climatology,
     damping,
     make_references,
@@ -133,7 +133,7 @@ def test_free_drift_carries_a_bump_with_the_wind_and_to_its_right(upwards):
     turn = np.radians(TURNING_DEG) * (1 if upwards else -1)
     # the map's scale at 84 to 90 degrees north: cells are a little wider than 25 km
     side_m = np.sqrt(area[20, 20])
-    distance = WIND_FACTOR * 10 * 48 * 3600 / side_m
+    distance = FREE_DRIFT_WIND_FACTOR * 10 * 48 * 3600 / side_m
     expected = [distance * np.cos(turn), -distance * np.sin(turn)]
     np.testing.assert_allclose(moved, expected, rtol=0.02)
 
