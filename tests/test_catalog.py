@@ -17,6 +17,15 @@ def test_the_bundled_catalogue_is_valid_and_every_entry_names_licence_and_source
     assert len(catalog.files(entries["sample"])) == 7
 
 
+def test_the_splits_of_nextsim_are_the_published_years():
+    splits = catalog.find("nextsim-moorings").splits
+    assert {name: rule.period for name, rule in splits.items()} == {
+        "train": ("2009", "2016"),
+        "validation": ("2017", "2017"),
+        "test": ("2018", "2018"),
+    }
+
+
 def test_a_wrong_key_is_refused_with_the_known_ones(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_catalogue(tmp_path, {"waves": ENTRY | {"license": "CC0"}})

@@ -13,6 +13,7 @@ from seaice_lab.errors import InputError
 from seaice_lab.surrogate import sources
 from seaice_lab.surrogate.coarsen import block_mean, coarse_coordinates
 
+HOUR = np.timedelta64(1, "h")
 SPLITS = ("train", "validation", "test")
 SPLIT_ATTRS = {
     "long_name": "split of the data",
@@ -22,12 +23,12 @@ SPLIT_ATTRS = {
 
 
 class PrepareConfig(Config):
-    """What to prepare and how; the defaults are the bundled sample as it is.
+    """What to prepare and how; the defaults prepare the bundled sample on its own grid.
 
     ``crop`` is (first row, end row, first column, end column), end excluded. ``coarsen`` averages
-    blocks of cells: over their ocean children ("ocean_mean"), or with land as zero and forcing
-    over all children ("published", Durand et al. 2024). Winds that come as east and north
-    components are turned to the grid axes unless ``rotate_winds`` is false (as published).
+    blocks of cells: over their ocean cells ("ocean_mean"), or with land as zero and forcing over
+    all cells ("published", Durand et al. 2024). Winds that come as east and north components are
+    turned to the grid axes unless ``rotate_winds`` is false (as published).
     """
 
     state: str = "sample"
@@ -42,21 +43,23 @@ class PrepareConfig(Config):
     splits: dict[Literal["train", "validation", "test"], catalog.SplitRule] | None = None
 
 
-def published_preparation(coarsen=2):
-    """The published preparation (Durand et al. 2024): crop, land as zero, winds not rotated."""
-    return PrepareConfig(
-        state="nextsim-moorings", forcing="era5-legacy", crop=(91, 603, 8, 520),
-        coarsen=coarsen, coarsen_rule="published", rotate_winds=False,
-    )  # fmt: skip
-
-
 def assemble(config):
     """The prepared fields as a lazy dataset: state, forcing, mask, segments and splits.
+
+    Parameters
+    ----------
+    config : PrepareConfig
+
+    Returns
+    -------
+    xarray.Dataset
+        ``<variable>(time, y, x)``, float32 and dask, with the coordinates ``ocean(y, x)``,
+        ``latitude(y, x)``, ``longitude(y, x)``, ``segment(time)`` and ``split(time)``.
 
     Raises
     ------
     InputError
-        See :func:`prepare`.
+        See :func:`seaice_lab.surrogate.prepare.prepare`.
     """
     state = sources.open_state(config.state, config.variables)
     forcing = sources.open_forcing(config.forcing or config.state, config.forcing_variables)
@@ -72,7 +75,7 @@ def assemble(config):
     fields = {name: coarsen(field, state.ocean, config) for name, field in fields.items()}
     result = xr.Dataset(fields).assign_coords(coarse_coordinates(state, config.coarsen))
     for name in fields:
-        # Taking nearest points of a large grid splits it; a chunk of the store is a whole frame.
+        # A selection of nearest points splits large grids, but a chunk of the store is a frame.
         field = result[name].astype("float32").chunk({"y": -1, "x": -1})
         result[name] = field.assign_attrs(names.attributes(name))
     return result.assign_coords(
@@ -83,7 +86,13 @@ def assemble(config):
 
 
 def segments(state, config):
-    """Number the uninterrupted pieces of the time axis.
+    """Number the uninterrupted series of the time axis.
+
+    Parameters
+    ----------
+    state : xarray.Dataset
+        Has ``time`` and ``run(time)``.
+    config : PrepareConfig
 
     Returns
     -------
@@ -93,7 +102,7 @@ def segments(state, config):
     Raises
     ------
     InputError
-        If times repeat or run backwards within a run, or leave a gap that is not allowed.
+        If times repeat or run backwards within a run, or there is a gap that is not allowed.
     """
     times, run = state.time.values, state.run.values
     new_run = run[1:] != run[:-1]
@@ -101,57 +110,69 @@ def segments(state, config):
     regular = pd.Series(step[~new_run]).mode()
     if regular.empty:
         raise InputError(f"{config.state}: holds a single time step per run; windows need several")
-    for wrong, what, mend in (
-        (~new_run & (step == np.timedelta64(0)), "repeats", "remove the doubled file or record"),
-        (~new_run & (step < np.timedelta64(0)), "runs backwards at", "sort the records by time"),
+    zero = np.timedelta64(0)
+    for is_wrong, fault, cure in (
+        (~new_run & (step == zero), "repeats", "remove the doubled file or record"),
+        (~new_run & (step < zero), "runs backwards at", "sort the records by time"),
     ):
-        if wrong.any():
-            at = int(np.argmax(wrong)) + 1
-            raise InputError(f"{config.state} ({run[at]}): time {what} {stamp(times[at])}; {mend}")
+        if is_wrong.any():
+            at = int(np.argmax(is_wrong)) + 1
+            raise InputError(
+                f"{config.state} ({run[at]}): time {fault} {time_text(times[at])}; {cure}"
+            )
     gap = ~new_run & (step != regular.iloc[0])
     if gap.any() and not config.allow_gaps:
         at = int(np.argmax(gap))
         raise InputError(
-            f"{config.state} ({run[at]}): a gap from {stamp(times[at])} to {stamp(times[at + 1])} "
-            f"where the step is {hours(regular.iloc[0]):g} h; supply the missing records, or set "
-            "allow_gaps to true so that windows never cross it"
+            f"{config.state} ({run[at]}): a gap from {time_text(times[at])} to "
+            f"{time_text(times[at + 1])} where the step is {regular.iloc[0] / HOUR:g} h; supply "
+            "the missing records, or set allow_gaps to true so that windows never cross it"
         )
     return np.concatenate([[0], np.cumsum(new_run | gap)]).astype("int32")
 
 
 def splits(state, config):
-    """The split of every time: its position in SPLITS, or -1 where no rule takes it.
+    """The split of every time: its position in SPLITS, or -1 if no rule takes the time.
+
+    Parameters
+    ----------
+    state : xarray.Dataset
+        Has ``time`` and ``run(time)``.
+    config : PrepareConfig
+
+    Returns
+    -------
+    ndarray of int8 (time,)
 
     Raises
     ------
     InputError
         If there are no rules, or a rule takes no time at all.
     """
-    rules = config.splits
-    if rules is None:
-        stored = catalog.find(config.state).splits
-        if not stored:
-            raise InputError(
-                f"splits: the catalogue entry {config.state} has none, so say which files or "
-                "period are train, validation and test"
-            )
-        rules = stored
+    rules = config.splits or catalog.find(config.state).splits
+    if not rules:
+        raise InputError(
+            f"splits: the catalogue entry {config.state} has none; give the files or the period of "
+            "train, validation and test"
+        )
     split = np.full(state.sizes["time"], -1, dtype="int8")
     for code, name in enumerate(SPLITS):
         if name not in rules:
             raise InputError(f"splits: {name} is missing; give it files or a period")
-        taken = _taken(rules[name], state)
-        if not taken.any():
+        in_rule = _in_rule(rules[name], state)
+        if not in_rule.any():
+            times = state.time.values
             raise InputError(
-                f"splits: {name} takes none of the {taken.size} times of {config.state} "
-                f"({stamp(state.time.values.min())} to {stamp(state.time.values.max())}, runs "
+                f"splits: {name} takes none of the {times.size} times of {config.state} "
+                f"({time_text(times.min())} to {time_text(times.max())}, runs "
                 f"{', '.join(np.unique(state.run.values)[:8])}); change its files or period"
             )
-        split[taken] = code
+        split[in_rule] = code
     return split
 
 
-def _taken(rule, state):
+def _in_rule(rule, state):
+    """Whether a split rule takes each time, ndarray of bool (time,)."""
     if rule.files:
         patterns = [pattern.removesuffix(".nc") for pattern in rule.files]
         return np.array(
@@ -165,18 +186,30 @@ def _taken(rule, state):
 def regrid(forcing, latitude, longitude):
     """Forcing at the nearest source point of every grid cell, on the sphere (Durand et al. 2024).
 
+    Parameters
+    ----------
+    forcing : xarray.Dataset
+        With 1-D or 2-D ``latitude`` and ``longitude``, degrees.
+    latitude, longitude : xarray.DataArray (y, x)
+        Degrees.
+
+    Returns
+    -------
+    xarray.Dataset
+        The fields (time, y, x); their only coordinate is time.
+
     Raises
     ------
     InputError
-        If the forcing does not reach the grid (nearest point over 5 source cells away).
+        If the forcing does not cover the grid (nearest point over 5 source cells away).
     """
     source_latitude, source_longitude = forcing.latitude.values, forcing.longitude.values
     if source_latitude.ndim == 1:
         source_longitude, source_latitude = np.meshgrid(source_longitude, source_latitude)
     index = grid.nearest_neighbour(source_latitude, source_longitude, latitude, longitude)
-    uncovered = np.abs(source_latitude.ravel()[index] - latitude.values).max()
+    distance = np.abs(source_latitude.ravel()[index] - latitude.values).max()
     spacing = np.abs(np.diff(np.unique(source_latitude))).max() if source_latitude.size > 1 else 0
-    if uncovered > 5 * spacing + 0.5:
+    if distance > 5 * spacing + 0.5:
         raise InputError(
             f"the forcing covers {source_latitude.min():.1f} to {source_latitude.max():.1f} N but "
             f"the grid reaches from {float(latitude.min()):.1f} to {float(latitude.max()):.1f} N; "
@@ -189,39 +222,77 @@ def regrid(forcing, latitude, longitude):
 
 
 def at_times(forcing, state, config):
-    """Forcing at exactly the times of the state; runs with their own times go by position.
+    """Forcing at exactly the times of the state.
+
+    Parameters
+    ----------
+    forcing, state : xarray.Dataset
+        If their time axes are equal (also where runs share dates), nothing is selected.
+    config : PrepareConfig
+
+    Returns
+    -------
+    xarray.Dataset
 
     Raises
     ------
     InputError
-        If the forcing lacks one of the times.
+        If the forcing lacks one of the times, or has a time twice.
     """
     if forcing.time.equals(state.time):
         return forcing
-    found = forcing.get_index("time")
-    if found.has_duplicates:
+    times = forcing.get_index("time")
+    if times.has_duplicates:
         raise InputError(
-            f"{config.forcing}: time {found[found.duplicated()][0]} stands twice; remove the "
+            f"{config.forcing}: has the time {times[times.duplicated()][0]} twice; remove the "
             "doubled file or record"
         )
-    index = found.get_indexer(state.get_index("time"))
+    index = times.get_indexer(state.get_index("time"))
     if (index < 0).any():
         missing = state.time.values[index < 0]
         raise InputError(
-            f"{config.forcing}: has no record at {stamp(missing[0])} ({len(missing)} times of "
-            f"{config.state} are missing); supply forcing at the stamps of the model output"
+            f"{config.forcing}: has no record at {time_text(missing[0])} ({len(missing)} times of "
+            f"{config.state} are missing); supply forcing at the times of the model output"
         )
     return forcing.isel(time=index)
 
 
 def rotate_winds(forcing, latitude, longitude):
-    """Turn east and north wind components to the axes of the grid."""
+    """Turn east and north wind components to the axes of the grid.
+
+    Parameters
+    ----------
+    forcing : xarray.Dataset
+        With ``u10`` and ``v10`` (time, y, x).
+    latitude, longitude : ndarray (y, x)
+        Degrees.
+
+    Returns
+    -------
+    xarray.Dataset
+    """
     u10, v10 = grid.rotate_to_grid(forcing.u10.data, forcing.v10.data, latitude, longitude)
     return forcing.assign(u10=forcing.u10.copy(data=u10), v10=forcing.v10.copy(data=v10))
 
 
 def crop(dataset, config):
-    """Cut the rows and columns of ``config.crop``."""
+    """Select the rows and columns of ``config.crop``.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        With the dimensions y and x.
+    config : PrepareConfig
+
+    Returns
+    -------
+    xarray.Dataset
+
+    Raises
+    ------
+    InputError
+        If the crop is not within the grid.
+    """
     if config.crop is None:
         return dataset
     first_row, end_row, first_column, end_column = config.crop
@@ -265,11 +336,6 @@ def coarsen(field, ocean, config):
     return block_mean(field, config.coarsen, ocean)
 
 
-def stamp(time):
+def time_text(time):
     """A time as text, to the minute."""
     return np.datetime_as_string(np.datetime64(time), unit="m")
-
-
-def hours(step):
-    """A time difference in hours, as float."""
-    return pd.Timedelta(step) / pd.Timedelta(hours=1)

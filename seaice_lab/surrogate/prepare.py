@@ -1,13 +1,13 @@
-"""Preparation: raw model output and forcing become one Zarr store of physical fields.
+"""Preparation: write model output and forcing as one Zarr store of physical fields.
 
-Every field is stored once, on one grid, in one unit, one time step a chunk, with the ocean mask,
-the segments, the split and the statistics of the training ocean. The work goes block by block in
-bounded memory, here or on a dask cluster, and a killed preparation is taken up again.
+Every field is stored once, on one grid and in one unit, one time step a chunk, with the ocean mask,
+the segments, the splits and the statistics of the training ocean. The fields are written block by
+block in bounded memory, in this process or on a dask cluster. A killed preparation continues where
+it stopped.
 """
 
 import json
 import shutil
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -16,27 +16,29 @@ import zarr
 
 from seaice_lab import catalog, files, names, progress, runs
 from seaice_lab.errors import InputError
-from seaice_lab.surrogate.assemble import PrepareConfig, assemble, stamp
+from seaice_lab.surrogate.assemble import assemble, time_text
 from seaice_lab.surrogate.store import in_split, open_store
 
 OPEN_FILES = 16
 BLOCK_BYTES = 32e6  # of one field in one block; about twenty times this is in memory at once
 
 
-def prepare(config, path, scheduler=None, show=True):
+def prepare(config, path, scheduler=None, show=True, block_bytes=BLOCK_BYTES):
     """Write the prepared store.
 
     Parameters
     ----------
     config : PrepareConfig
     path : str or Path
-        The store to make, ``*.zarr``. One that was made from the same configuration and files is
-        kept as it is; another one is replaced when the new one is complete.
+        The store to write, ``*.zarr``. A store that was made from the same configuration and files
+        is kept; another one is replaced when the new one is complete.
     scheduler : str, optional
-        Address of a dask.distributed scheduler; its workers, which must see the same files, then
-        make the blocks. Without it this process does.
+        Address of a dask.distributed scheduler whose workers write the blocks; they must reach the
+        same files. Without it this process writes them.
     show : bool
         Show progress.
+    block_bytes : float
+        Size of one field in a block.
 
     Returns
     -------
@@ -55,20 +57,20 @@ def prepare(config, path, scheduler=None, show=True):
     if path.exists() and open_store(path).attrs["fingerprint"] == identity:
         return path
     journal = files.Journal(path, identity)
-    # every open file holds some megabytes; without a limit more years would need more memory
+    # Every open file needs some megabytes; without a limit, more years would need more memory.
     with files.disk_errors(path), xr.set_options(file_cache_maxsize=OPEN_FILES):
         if not journal.is_done("template"):
             shutil.rmtree(journal.target, ignore_errors=True)
             write_template(source, config, journal.target, identity)
             journal.mark("template")
         frame_bytes = 4 * source.sizes["y"] * source.sizes["x"]
-        length = int(np.clip(BLOCK_BYTES // frame_bytes, 1, 128))
-        starts = range(0, source.sizes["time"], length)
-        todo = [start for start in starts if not journal.is_done(start)]
-        done = len(starts) - len(todo)
-        with progress.bar(len(starts), f"prepare {path.name}", "block", done, show) as bar:
-            for start in _make_blocks(todo, length, config, identity, journal.target, scheduler):
-                journal.mark(start)
+        length = int(np.clip(block_bytes // frame_bytes, 1, 128))
+        blocks = [slice(at, at + length) for at in range(0, source.sizes["time"], length)]
+        missing = [block for block in blocks if not journal.is_done(block.start)]
+        done = len(blocks) - len(missing)
+        with progress.bar(len(blocks), f"prepare {path.name}", "block", done, show) as bar:
+            for block in _write_blocks(missing, source, config, journal.target, scheduler):
+                journal.mark(block.start)
                 bar.update()
         write_statistics(journal.target, length)
         journal.finish()
@@ -76,7 +78,16 @@ def prepare(config, path, scheduler=None, show=True):
 
 
 def source_files(config):
-    """Name, size and time of change of every input file: what the store is made from."""
+    """Name, size and time of change of every input file, which identify the content of the store.
+
+    Parameters
+    ----------
+    config : PrepareConfig
+
+    Returns
+    -------
+    list of (str, int, int)
+    """
     entries = [catalog.find(config.state)]
     if config.forcing:
         entries.append(catalog.find(config.forcing))
@@ -85,93 +96,129 @@ def source_files(config):
 
 
 def write_template(source, config, target, identity):
-    """Write the metadata and coordinates of the store, without the fields."""
-    encoding = {"time": {"units": "hours since 1970-01-01", "dtype": "float64"}}
-    for name in ("time", "latitude", "longitude", "y", "x"):
-        if name in source.coords:
-            encoding.setdefault(name, {})["_FillValue"] = None
+    """Write the metadata and coordinates of the store, without the fields.
+
+    Parameters
+    ----------
+    source : xarray.Dataset
+        From :func:`~seaice_lab.surrogate.assemble.assemble`.
+    config : PrepareConfig
+    target : str or Path
+        The store to write.
+    identity : str
+        Fingerprint of the configuration and the input files.
+    """
+    coordinates = ("time", "latitude", "longitude", "y", "x")
+    encoding = {name: {"_FillValue": None} for name in coordinates if name in source.coords}
+    encoding["time"] |= {"units": "hours since 1970-01-01", "dtype": "float64"}
     for name in source.data_vars:
         encoding[name] = {"chunks": (1, source.sizes["y"], source.sizes["x"])}
     entry = catalog.find(config.state)
-    source.attrs = {
-        "Conventions": names.CONVENTIONS,
-        "title": f"Prepared store of {config.state}",
-        "source": entry.source,
-        "license": entry.licence,
-        "history": f"{runs.now()} seaice-lab prepare",
-        "configuration": config.to_yaml(),
-        "fingerprint": identity,
-        "files": json.dumps([name for name, *_ in source_files(config)]),
-    }
-    for variable in source.variables.values():
-        variable.encoding = {}
-    source.to_zarr(
+    template = source.drop_encoding().assign_attrs(
+        {
+            "Conventions": names.CONVENTIONS,
+            "title": f"Prepared store of {config.state}",
+            "source": entry.source,
+            "license": entry.licence,
+            "history": f"{runs.now()} seaice-lab prepare",
+            "configuration": config.to_yaml(),
+            "fingerprint": identity,
+            "files": json.dumps([name for name, *_ in source_files(config)]),
+        }
+    )
+    template.to_zarr(
         target, compute=False, zarr_format=3, consolidated=False, encoding=encoding, mode="w"
     )
 
 
-def _make_blocks(todo, length, config, identity, target, scheduler):
-    """Make the blocks, yielding the start of each one that is written."""
-    job = config.to_yaml()
+def _write_blocks(blocks, source, config, target, scheduler):
+    """Write blocks, which are slices of the time axis, and yield each one that is written."""
     if scheduler is None:
-        for start in todo:
-            yield make_block(start, length, job, identity, target)
-        _assembled.cache_clear()  # closes the input files
+        for block in blocks:
+            yield write_block(block, source, config, target)
         return
     from distributed import Client, as_completed
 
     with Client(scheduler) as client:
-        futures = [
-            client.submit(make_block, start, length, job, identity, target) for start in todo
-        ]
+        # Every worker receives the lazy dataset once, and reads the fields that it writes.
+        source = client.scatter(source, broadcast=True)
+        futures = [client.submit(write_block, block, source, config, target) for block in blocks]
         for future in as_completed(futures):
             yield future.result()
 
 
-@lru_cache(maxsize=1)
-def _assembled(job, identity):
-    return assemble(PrepareConfig.from_yaml(job))
+def write_block(block, source, config, target):
+    """Read, check and write the fields of one block; runs in any process.
 
+    Parameters
+    ----------
+    block : slice
+        Positions on the time axis.
+    source : xarray.Dataset
+        From :func:`~seaice_lab.surrogate.assemble.assemble`.
+    config : PrepareConfig
+    target : str or Path
+        The store with its template.
 
-def make_block(start, length, job, identity, target):
-    """Read, check and write the time steps from ``start`` on; runs in any process.
-
-    ``job`` is the configuration as YAML, ``identity`` the fingerprint of it and of the files.
+    Returns
+    -------
+    slice
+        The block.
 
     Raises
     ------
     InputError
         If an ocean cell holds NaN, or values that no field in the right unit takes.
     """
-    source = _assembled(job, identity)
-    config = PrepareConfig.from_yaml(job)
-    block = source.isel(time=slice(start, start + length)).load()
-    for name in block.data_vars:
-        check_field(block[name], block.ocean.values, config)
-    # Coordinates stand in the template already; a region write must not carry them.
-    block = block.drop_vars(block.coords)
-    block.to_zarr(target, region={"time": slice(start, start + block.sizes["time"])},
-                  consolidated=False)  # fmt: skip
-    return start
+    fields = source.isel(time=block).load()
+    for name in fields.data_vars:
+        check_field(fields[name], fields.ocean.values, config)
+    # The template holds the coordinates already; a write to a region must not contain them.
+    fields = fields.drop_vars(fields.coords)
+    region = {"time": slice(block.start, block.start + fields.sizes["time"])}
+    fields.to_zarr(target, region=region, consolidated=False)
+    return block
 
 
 def check_field(field, ocean, config):
-    """Refuse NaN in the ocean and implausible values."""
+    """Check that a field has no NaN in the ocean and plausible values.
+
+    Parameters
+    ----------
+    field : xarray.DataArray (time, y, x)
+    ocean : ndarray of bool (y, x)
+        True where sea.
+    config : PrepareConfig
+
+    Raises
+    ------
+    InputError
+        If an ocean cell holds NaN, or values that no field in the right unit takes.
+    """
     entry = config.state if field.name in config.variables else config.forcing or config.state
-    sea = field.values[:, ocean]
-    bad = np.isnan(sea).sum(axis=1)
-    if bad.any():
-        at = int(np.argmax(bad > 0))
+    values = field.values[:, ocean]
+    nan_count = np.isnan(values).sum(axis=1)
+    if nan_count.any():
+        first = int(np.argmax(nan_count > 0))
         raise InputError(
-            f"{entry}: {field.name} at {stamp(field.time.values[at])} has {bad[at]} NaN in ocean "
-            f"cells of the mask, expected none; fill them at the source or correct the mask"
+            f"{entry}: {field.name} at {time_text(field.time.values[first])} has "
+            f"{nan_count[first]} NaN in ocean cells of the mask, expected none; fill them at the "
+            "source or correct the mask"
         )
-    if sea.size:
-        names.check_range(field.name, sea.min(), sea.max(), entry)
+    if values.size:
+        names.check_range(field.name, values.min(), values.max(), entry)
 
 
 def write_statistics(target, length):
-    """Add mean, standard deviation and extremes over the training ocean to the attributes."""
+    """Add mean, standard deviation and extremes over the training ocean to the attributes.
+
+    Parameters
+    ----------
+    target : str or Path
+        The store with all its fields.
+    length : int
+        Time steps that are read at once.
+    """
     store = xr.open_zarr(target, consolidated=False, chunks=None)
     train, ocean = in_split(store, "train"), store.ocean.values
     result = {}
@@ -179,13 +226,14 @@ def write_statistics(target, length):
         count, total, squares, low, high = 0, 0.0, 0.0, np.inf, -np.inf
         for first in range(0, len(train), length):
             block = store[name].isel(time=train[first : first + length]).values
-            sea = block[:, ocean].astype("float64")
+            values = block[:, ocean].astype("float64")
             if count == 0:
-                shift = sea.mean()  # keeps the sum of squares free of cancellation
-            count += sea.size
-            total += (sea - shift).sum()
-            squares += ((sea - shift) ** 2).sum()
-            low, high = min(low, sea.min()), max(high, sea.max())
+                # Deviations from a value near the mean keep the sum of squares accurate.
+                shift = values.mean()
+            count += values.size
+            total += (values - shift).sum()
+            squares += ((values - shift) ** 2).sum()
+            low, high = min(low, values.min()), max(high, values.max())
         mean = total / count
         result[name] = {
             "mean": float(shift + mean),
@@ -193,5 +241,4 @@ def write_statistics(target, length):
             "minimum": float(low),
             "maximum": float(high),
         }
-
     zarr.open_group(target, mode="r+").attrs["statistics"] = json.dumps(result)

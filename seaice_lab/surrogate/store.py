@@ -1,9 +1,4 @@
-"""Preparation: raw model output and forcing become one Zarr store of physical fields.
-
-Every field is stored once, on one grid, in one unit, one time step a chunk, with the ocean mask,
-the segments, the split and the statistics of the training ocean. The work goes block by block in
-bounded memory, here or on a dask cluster, and a killed preparation is taken up again.
-"""
+"""The prepared store: open it, read its statistics, and find time steps by split and offset."""
 
 import json
 from pathlib import Path
@@ -16,23 +11,29 @@ from seaice_lab.surrogate.assemble import SPLITS
 
 
 def open_store(path, dask=True):
-    """Open a prepared store lazily, by default with dask, one time step a chunk.
+    """Open a prepared store lazily.
 
     Parameters
     ----------
     path : str or Path
     dask : bool
-        Without, single frames are read fastest.
+        Use dask, one time step a chunk. Without it, single frames are read fastest.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``<variable>(time, y, x)`` in physical units, with ``ocean(y, x)``, ``latitude(y, x)``,
+        ``longitude(y, x)``, ``segment(time)`` and ``split(time)``.
 
     Raises
     ------
     InputError
-        If it is missing, half-written, damaged or no prepared store.
+        If the store is missing, incomplete or damaged, or is not a prepared store.
     """
     path = Path(path)
     if path.with_name(path.name + ".partial").exists() and not path.exists():
         raise InputError(
-            f"{path}: is only half prepared; run `seaice-lab prepare` again, it goes on where it "
+            f"{path}: is only half prepared; run `seaice-lab prepare` again, it continues where it "
             "stopped"
         )
     if not path.exists():
@@ -58,24 +59,41 @@ def statistics(store):
 
 
 def in_split(store, split):
-    """Positions on the time axis that belong to a split, ndarray of int."""
+    """Positions on the time axis that belong to a split.
+
+    Parameters
+    ----------
+    store : xarray.Dataset
+        A prepared store.
+    split : str
+        "train", "validation" or "test".
+
+    Returns
+    -------
+    ndarray of int
+
+    Raises
+    ------
+    InputError
+        If the name of the split is unknown.
+    """
     if split not in SPLITS:
-        raise InputError(f"unknown split {split!r}; the known ones are {', '.join(SPLITS)}")
+        raise InputError(f"unknown split {split!r}; the splits are {', '.join(SPLITS)}")
     return np.flatnonzero(store.split.values == SPLITS.index(split))
 
 
 def locate(store, offsets_h, split=None, every=1):
-    """Positions on the time axis of every start whose offsets all exist.
+    """Find every start of which all offsets exist, as positions on the time axis.
 
     Parameters
     ----------
     store : xarray.Dataset
         A prepared store.
     offsets_h : iterable of float
-        Offsets from the start, hours. A start counts only when every one of them is a time of
-        the same segment (and split).
+        Offsets from the start, hours. A start counts only if each of them is a time of the same
+        segment (and split).
     split : str, optional
-        Take starts whose offsets all lie in this split; all starts without it.
+        Take the starts whose offsets are all in this split. Without it, take all starts.
     every : int
         Keep every n-th start.
 
@@ -87,26 +105,26 @@ def locate(store, offsets_h, split=None, every=1):
     Raises
     ------
     InputError
-        If no start is complete.
+        If no start has all offsets.
     """
     offsets_h = sorted({0.0, *offsets_h})
     hours = store.time.values.astype("datetime64[s]").astype("int64") / 3600
-    # One sorted number for (segment, hour): segments follow each other on the time axis.
+    # One sorted number for (segment, hour), since segments follow each other on the time axis.
     key = store.segment.values.astype("float64") * 1e8 + hours
-    allowed = np.arange(len(key)) if split is None else in_split(store, split)
+    starts = np.arange(len(key)) if split is None else in_split(store, split)
     is_allowed = np.zeros(len(key), bool)
-    is_allowed[allowed] = True
-    positions, complete = {}, np.ones(len(allowed), bool)
+    is_allowed[starts] = True
+    positions, complete = {}, np.ones(len(starts), bool)
     for offset in offsets_h:
-        wanted = key[allowed] + offset
+        wanted = key[starts] + offset
         nearest = np.searchsorted(key, wanted - 1e-3).clip(max=len(key) - 1)
         complete &= (np.abs(key[nearest] - wanted) < 1e-3) & is_allowed[nearest]
         positions[offset] = nearest
     if not complete.any():
+        where = f"the {split} split" if split else "the whole store"
         raise InputError(
-            f"no start has all of {offsets_h[0]:+g} to {offsets_h[-1]:+g} h in the "
-            f"{split or 'whole'} part of the store ({len(allowed)} times); prepare longer "
-            "uninterrupted pieces, ask for fewer steps, or choose offsets that are times of the "
-            "store"
+            f"no start has all of {offsets_h[0]:+g} to {offsets_h[-1]:+g} h in {where} "
+            f"({len(starts)} times); prepare longer uninterrupted series, ask for fewer steps, or "
+            "choose offsets that are times of the store"
         )
     return {offset: nearest[complete][::every] for offset, nearest in positions.items()}

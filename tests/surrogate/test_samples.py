@@ -68,7 +68,7 @@ def test_windows_never_cross_a_segment_or_leave_their_split(store):
 
 def test_a_window_with_offsets_between_records_is_refused(store):
     odd = Window(inputs=(("sit", 0.0), ("u10", 5.0)))
-    with pytest.raises(InputError, match=r"no start has all of \+0 to \+12 h in the train part"):
+    with pytest.raises(InputError, match=r"no start has all of \+0 to \+12 h in the train split"):
         Samples(store, odd, "train")
 
 

@@ -1,18 +1,20 @@
-"""Preparation: what the store holds, that it resumes, and what it refuses."""
+"""Preparation: what the store holds, that it resumes, and which input it refuses."""
 
-import errno
 import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
 from conftest import ENTRY, SIZE, change, wave_run, write_catalogue
 
-from seaice_lab import catalog
 from seaice_lab.catalog import SplitRule
 from seaice_lab.errors import InputError
-from seaice_lab.surrogate import prepare as prepare_module
-from seaice_lab.surrogate.assemble import PrepareConfig, published_preparation
+from seaice_lab.surrogate.assemble import PrepareConfig
 from seaice_lab.surrogate.prepare import prepare
 from seaice_lab.surrogate.store import in_split, open_store, statistics
 
@@ -51,37 +53,42 @@ def test_every_field_is_stored_once_with_mask_segments_and_splits(store, waves):
 def test_statistics_are_those_of_the_training_ocean(store, waves):
     train = [xr.load_dataset(waves / f"train_{n}.nc") for n in (1, 2)]
     values = np.concatenate([d.sit.values[:, d.mask.values == 1] for d in train]).astype("f8")
-    found = statistics(open_store(store))["sit"]
-    assert found["mean"] == pytest.approx(values.mean(), rel=1e-12)
-    assert found["std"] == pytest.approx(values.std(), rel=1e-12)
-    assert (found["minimum"], found["maximum"]) == (values.min(), values.max())
+    stored = statistics(open_store(store))["sit"]
+    assert stored["mean"] == pytest.approx(values.mean(), rel=1e-12)
+    assert stored["std"] == pytest.approx(values.std(), rel=1e-12)
+    assert (stored["minimum"], stored["maximum"]) == (values.min(), values.max())
 
 
-def test_a_killed_preparation_goes_on_and_ends_in_the_same_store(waves, tmp_path, monkeypatch):
-    monkeypatch.setattr(prepare_module, "BLOCK_BYTES", 4 * SIZE * SIZE * 10)
-    whole = prepared(tmp_path / "whole.zarr")
-    made = []
+PREPARE = """
+import sys
+from seaice_lab.surrogate.assemble import PrepareConfig
+from seaice_lab.surrogate.prepare import prepare
+prepare(PrepareConfig(state="waves"), sys.argv[1], show=False, block_bytes=float(sys.argv[2]))
+"""
 
-    def dies_at_the_fourth_block(*args):
-        if len(made) == 3:
-            raise KeyboardInterrupt
-        made.append(original(*args))
-        return made[-1]
 
-    original = prepare_module.make_block
-    monkeypatch.setattr(prepare_module, "make_block", dies_at_the_fourth_block)
-    with pytest.raises(KeyboardInterrupt):
-        prepared(tmp_path / "killed.zarr")
-    assert not (tmp_path / "killed.zarr").exists()
+def test_a_killed_preparation_continues_and_ends_in_the_same_store(waves, tmp_path):
+    whole, path = prepared(tmp_path / "whole.zarr"), tmp_path / "killed.zarr"
+    partial = tmp_path / "killed.zarr.partial"
+    four_frames = 4 * 4 * SIZE * SIZE
+    command = [sys.executable, "-c", PREPARE, path, str(four_frames)]
+    with subprocess.Popen(command) as process:
+        while len(list(partial.glob("done/*"))) < 5 and process.poll() is None:
+            time.sleep(0.01)
+        process.kill()
+    assert not path.exists()
     with pytest.raises(InputError, match="only half prepared"):
-        open_store(tmp_path / "killed.zarr")
-    again = []
-    monkeypatch.setattr(prepare_module, "make_block", lambda *a: again.append(original(*a)) or a[0])
-    killed = prepared(tmp_path / "killed.zarr")
-    assert len(again) == 10 - 3
-    assert contents(killed) == contents(whole)
-    assert statistics(open_store(killed)) == statistics(open_store(whole))
-    assert not (tmp_path / "killed.zarr.partial").exists()
+        open_store(path)
+    done = [marker.name for marker in (partial / "done").iterdir() if marker.name != "template"]
+    assert 0 < len(done) < 96 // 4
+    chunks = [Path("sit", "c", frame, "0", "0") for frame in done]
+    before = [(partial / "result" / chunk).stat().st_mtime_ns for chunk in chunks]
+    prepare(PrepareConfig(state="waves"), path, show=False, block_bytes=four_frames)
+    assert [(path / chunk).stat().st_mtime_ns for chunk in chunks] == before
+    assert contents(path) == contents(whole)
+    for name, expected in statistics(open_store(whole)).items():
+        assert statistics(open_store(path))[name] == pytest.approx(expected, rel=1e-12)
+    assert not partial.exists()
 
 
 def test_preparing_again_keeps_an_equal_store_and_replaces_another(store, waves):
@@ -237,14 +244,16 @@ def test_a_crop_that_does_not_fit_is_refused(waves, tmp_path):
     assert dict(fields.sizes) == {"time": 96, "y": 8, "x": 8}
 
 
-def test_a_full_disk_says_so_and_leaves_no_final_name(waves, tmp_path, monkeypatch):
-    def full(*args, **kwargs):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(prepare_module, "make_block", full)
-    with pytest.raises(InputError, match="disk is full .* run the same command again"):
-        prepared(tmp_path / "full.zarr")
+def test_a_full_disk_says_so_and_leaves_no_final_name(waves, tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(InputError, match="disk is full .* run the same command again"):
+            prepared(tmp_path / "full.zarr")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert not (tmp_path / "full.zarr").exists()
+    prepared(tmp_path / "full.zarr")
 
 
 def test_a_damaged_store_is_refused(store):
@@ -257,18 +266,6 @@ def test_a_zarr_store_that_was_not_prepared_is_refused(tmp_path):
     xr.Dataset({"sit": (("y", "x"), np.ones((2, 2)))}).to_zarr(tmp_path / "x.zarr")
     with pytest.raises(InputError, match="without the mask or the statistics"):
         open_store(tmp_path / "x.zarr")
-
-
-def test_the_published_preparation_has_the_published_crop_and_rules():
-    config = published_preparation(coarsen=2)
-    first_row, end_row, first_column, end_column = config.crop
-    assert (end_row - first_row, end_column - first_column) == (512, 512)
-    assert (first_row, first_column) == (91, 8)
-    assert (config.coarsen_rule, config.rotate_winds) == ("published", False)
-    rules = catalog.find(config.state).splits
-    assert {name: rule.period for name, rule in rules.items()} == {
-        "train": ("2009", "2016"), "validation": ("2017", "2017"), "test": ("2018", "2018"),
-    }  # fmt: skip
 
 
 def test_the_store_records_where_it_comes_from(store):
