@@ -42,7 +42,6 @@ PENDING = frozenset(
         "seaice_lab/emissivity/networks.py",
         "seaice_lab/emissivity/normal_equations.py",
         "seaice_lab/emissivity/physics.py",
-        "seaice_lab/emissivity/simulate.py",
         "seaice_lab/emissivity/train.py",
         "seaice_lab/figures/maps.py",
         "seaice_lab/figures/rasters.py",

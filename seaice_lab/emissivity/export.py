@@ -10,10 +10,10 @@ from torch import nn
 from seaice_lab import files, names, runs
 from seaice_lab.emissivity.networks import build_network
 from seaice_lab.emissivity.physics import skin_temperature_index
+from seaice_lab.emissivity.sensors import CONICAL_ZENITH_DEG
 from seaice_lab.errors import InputError
 
 SAME_GHZ = 0.5  # frequencies closer than this are the same channel of a linear model
-CONICAL_ZENITH = 55.0  # degrees, of a conical scanner
 
 
 class EmissivityModel(nn.Module):
@@ -153,7 +153,7 @@ class EmissivityModel(nn.Module):
         return made[:, [known.index(name) for name in channels]]
 
     def _of_network(self, tsfc, properties, frequency, vertical, zenith):
-        zenith = torch.full_like(tsfc, CONICAL_ZENITH) if zenith is None else zenith
+        zenith = torch.full_like(tsfc, CONICAL_ZENITH_DEG) if zenith is None else zenith
         return self.network(
             skin_temperature_index(tsfc)[:, None], properties, frequency[None], vertical[None],
             zenith[:, None],
@@ -203,7 +203,7 @@ class EmissivityModel(nn.Module):
         of_channel = {0: channels} if channels else {}
         shapes = ({0: points}, {0: points}, of_channel, of_channel)
         if self.about["zenith_input"] or self.about["nadir"]:
-            example = (*example, torch.tensor([0.0, 30.0, CONICAL_ZENITH]))
+            example = (*example, torch.tensor([0.0, 30.0, CONICAL_ZENITH_DEG]))
             shapes = (*shapes, {0: points})
         program = torch.export.export(self.eval(), example, dynamic_shapes=shapes)
         with files.replacing(path) as temporary:

@@ -12,9 +12,9 @@ import xarray as xr
 
 from seaice_lab import files, progress
 from seaice_lab.emissivity.evaluation import SIMULATION_CHUNK, DepartureStatistics
-from seaice_lab.emissivity.export import CONICAL_ZENITH
 from seaice_lab.emissivity.observations import TB, read_batch
 from seaice_lab.emissivity.physics import skin_temperature_index
+from seaice_lab.emissivity.sensors import CONICAL_ZENITH_DEG
 from seaice_lab.emissivity.state_files import (
     CONCENTRATION,
     DIMENSIONLESS,
@@ -193,7 +193,7 @@ def emissivity_grid(model, observations):
     skin_index = skin_temperature_index(torch.from_numpy(observations.skin_temperature_map))
     properties = model.cells("properties").detach().unflatten(0, (-1, points))
     of_observation = torch.zeros(points, model.config.n_observation_properties)
-    zenith = torch.full((points, 1), CONICAL_ZENITH)
+    zenith = torch.full((points, 1), CONICAL_ZENITH_DEG)
     emissivity = np.empty((days, points, len(instruments.channels)), "float32")
     with torch.no_grad():
         for day in range(days):

@@ -13,6 +13,7 @@ from seaice_lab.errors import InputError
 
 BUILT_IN = files("seaice_lab") / "data" / "sensors.yaml"
 ICE, OCEAN = 0, 1  # rows of the bias tables
+CONICAL_ZENITH_DEG = 55.0  # zenith angle of a conical scanner
 
 
 class Channel(Config):
