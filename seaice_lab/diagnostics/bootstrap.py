@@ -7,11 +7,11 @@ from seaice_lab.diagnostics.score_tables import SQUARED
 from seaice_lab.errors import InputError
 
 
-def confidence(by_start, level=0.95, draws=1000, block=1, seed=0):
-    """Bootstrap confidence intervals of the pooled scores over starts.
+def confidence_intervals(by_start, level=0.95, draws=1000, block=1, seed=0):
+    """Bootstrap confidence intervals of the scores pooled over starts.
 
-    Starts are drawn with replacement, the same ones for every score, lead time and source, so
-    that differences between sources keep their pairing.
+    Starts are drawn with replacement, the same ones for each score, lead time and source, so that
+    differences between sources keep their pairing.
 
     Parameters
     ----------
@@ -20,15 +20,17 @@ def confidence(by_start, level=0.95, draws=1000, block=1, seed=0):
     level : float
         Probability inside the interval.
     draws : int
+        Number of bootstrap samples.
     block : int
-        Starts drawn together: neighbours in time are alike, and intervals from single starts are
-        then too narrow. Take the number of starts over which errors stay correlated (Kunsch 1989).
+        Starts drawn together. Errors of neighbouring starts are similar, and intervals from
+        single starts are then too narrow: pass the number of starts over which errors stay
+        correlated (moving blocks, Kunsch 1989, doi:10.1214/aos/1176347265).
     seed : int
 
     Returns
     -------
     Dataset
-        ``<score>_low`` and ``<score>_high`` (lead_time).
+        ``<score>_low`` and ``<score>_high``, each (lead_time).
 
     Raises
     ------
@@ -41,25 +43,23 @@ def confidence(by_start, level=0.95, draws=1000, block=1, seed=0):
             f"{count} starts in blocks of {block}: expected at least two blocks to draw from; "
             "forecast from more starts or take a smaller block"
         )
+    # Draw the first start of each block; the series is closed to a circle, and the last block is
+    # cut, so that each sample has as many starts as the series.
     rng = np.random.default_rng(seed)
     firsts = rng.integers(0, count, (draws, -(-count // block)))
-    drawn = (firsts[..., None] + np.arange(block)).reshape(draws, -1)[:, :count] % count
+    starts = (firsts[..., None] + np.arange(block)).reshape(draws, -1)[:, :count] % count
+    # The mean of a sample is a weighted mean of all starts: one matrix product for all samples.
     weight = np.zeros((draws, count))
-    np.add.at(weight, (np.arange(draws)[:, None], drawn), 1 / count)
+    np.add.at(weight, (np.arange(draws)[:, None], starts), 1 / count)
     weight = xr.DataArray(weight, dims=("draw", "init_time"))
     limits = [(1 - level) / 2, (1 + level) / 2]
-    result = xr.Dataset()
+    comment = f"{level:.0%} bootstrap interval over starts, drawn in blocks of {block}"
+    intervals = xr.Dataset()
     for name, values in by_start.data_vars.items():
         power = 2 if name in SQUARED else 1
         pooled = xr.dot(values.drop_vars("init_time") ** power, weight, dim="init_time")
-        low, high = (
-            (pooled ** (1 / power))
-            .quantile(limits, "draw", skipna=False)
-            .transpose("quantile", ...)
-        )
-        for end, bound in (("low", low), ("high", high)):
-            comment = f"{level:.0%} bootstrap interval over starts, drawn in blocks of {block}"
-            result[f"{name}_{end}"] = bound.drop_vars("quantile").assign_attrs(
-                values.attrs, comment=comment
-            )
-    return result
+        bounds = (pooled ** (1 / power)).quantile(limits, "draw", skipna=False)
+        for position, end in enumerate(("low", "high")):
+            bound = bounds.isel(quantile=position, drop=True)
+            intervals[f"{name}_{end}"] = bound.assign_attrs(values.attrs, comment=comment)
+    return intervals

@@ -4,57 +4,8 @@ import xarray as xr
 
 from seaice_lab.diagnostics.scores import GRID, field_error
 
-
-def scores_by_region(forecast, truth, ocean, regions, area=None):
-    """RMSE and bias of every single start in each of several regions.
-
-    Parameters
-    ----------
-    regions : dict of str to DataArray of bool (y, x)
-        As from `arctic_regions`, each with some ocean.
-    forecast, truth, ocean, area
-        As in `score_table`.
-
-    Returns
-    -------
-    Dataset
-        ``rmse``, ``bias`` (region, init_time, lead_time), regions by name.
-    """
-    masks = xr.concat(regions.values(), xr.Variable("region", list(regions))) & ocean
-    weights = masks * (xr.ones_like(ocean, "float64") if area is None else area)
-    weights = weights / weights.sum(GRID)
-    # one matrix product for all regions; a NaN in the ocean spoils every region of its start
-    error = field_error(forecast, truth, ocean, area).where(ocean, 0.0)
-    return xr.Dataset(
-        {
-            "rmse": xr.dot(error**2, weights, dim=GRID) ** 0.5,
-            "bias": xr.dot(error, weights, dim=GRID),
-        }
-    )
-
-
-def arctic_regions(latitude, longitude):
-    """Named parts of the Arctic Ocean on any grid.
-
-    Parameters
-    ----------
-    latitude, longitude : DataArray (y, x)
-        Degrees.
-
-    Returns
-    -------
-    dict of str to DataArray of bool (y, x)
-        Boxes of latitude and longitude: simple, the same on every grid, and close to the regions
-        of Meier et al. (2007, doi:10.3189/172756407782871170). They may be empty on a small grid.
-    """
-    east = longitude % 360
-    return {
-        name: (latitude >= south) & (latitude <= north) & _between(east, west, to)
-        for name, (south, north, west, to) in REGIONS.items()
-    }
-
-
-REGIONS = {  # south, north, west, east
+# Boxes in degrees: south, north, west, east.
+REGIONS = {
     "central Arctic": (80, 90, 0, 360),
     "Beaufort Sea": (68, 80, 205, 236),
     "Chukchi Sea": (66, 80, 180, 205),
@@ -68,7 +19,58 @@ REGIONS = {  # south, north, west, east
 }
 
 
-def _between(east, west, to):
-    if to - west == 360:
-        return east >= 0
-    return (east >= west) & (east < to) if west < to else (east >= west) | (east < to)
+def scores_by_region(forecast, truth, ocean, regions, area=None):
+    """RMSE and bias of each start in each region.
+
+    Parameters
+    ----------
+    forecast, truth, ocean, area
+        As in `scores_by_start`.
+    regions : dict of str to DataArray of bool (y, x)
+        Masks by name, such as from `arctic_regions`; each must contain some ocean.
+
+    Returns
+    -------
+    Dataset
+        ``rmse`` and ``bias``, each (region, init_time, lead_time).
+    """
+    masks = xr.concat(regions.values(), xr.Variable("region", list(regions))) & ocean
+    weights = masks * (xr.ones_like(ocean, "float64") if area is None else area)
+    weights = weights / weights.sum(GRID)
+    # One matrix product for all regions. So a NaN in the ocean makes all regions of its start NaN.
+    error = field_error(forecast, truth, ocean, area).where(ocean, 0.0)
+    return xr.Dataset(
+        {
+            "rmse": xr.dot(error**2, weights, dim=GRID) ** 0.5,
+            "bias": xr.dot(error, weights, dim=GRID),
+        }
+    )
+
+
+def arctic_regions(latitude, longitude):
+    """Masks of the named regions of the Arctic Ocean, on any grid.
+
+    Parameters
+    ----------
+    latitude, longitude : DataArray (y, x)
+        Degrees.
+
+    Returns
+    -------
+    dict of str to DataArray of bool (y, x)
+        Boxes of latitude and longitude: simple, the same on all grids, and close to the regions of
+        Meier et al. (2007, doi:10.3189/172756407782871170). A region may be empty on a small grid.
+    """
+    longitude_east = longitude % 360
+    return {
+        name: (latitude >= south) & (latitude <= north) & _between(longitude_east, west, east)
+        for name, (south, north, west, east) in REGIONS.items()
+    }
+
+
+def _between(longitude_east, west, east):
+    if east - west == 360:
+        return longitude_east >= 0
+    if west < east:
+        return (longitude_east >= west) & (longitude_east < east)
+    return (longitude_east >= west) | (longitude_east < east)  # across the Greenwich meridian

@@ -1,9 +1,9 @@
-"""Tables of scores by start and lead time, pooled, by month and region, with confidence."""
+"""Tables of scores: by start and lead time, pooled over all starts or by month."""
 
 import xarray as xr
 
 from seaice_lab.diagnostics.scores import (
-    EDGE,
+    ICE_THRESHOLDS,
     anomaly_correlation,
     bias,
     common_units,
@@ -15,89 +15,6 @@ from seaice_lab.diagnostics.scores import (
     volume,
 )
 from seaice_lab.errors import InputError
-
-
-def score_table(forecast, truth, ocean, area=None, climatology=None):
-    """Scores of a forecast against lead time.
-
-    Parameters
-    ----------
-    forecast, truth : DataArray (init_time, lead_time, y, x)
-        With equal ``units`` attributes and coordinates; ``lead_time`` is a timedelta64.
-    ocean : DataArray of bool (y, x)
-        True where sea.
-    area : DataArray (y, x), optional
-        Cell area, m2, as weights.
-    climatology : DataArray (init_time, lead_time, y, x), optional
-        Of each valid time; adds the anomaly correlation.
-
-    Returns
-    -------
-    Dataset
-        See `pool_starts`.
-
-    Raises
-    ------
-    InputError
-        If units, dimensions, coordinates or mask do not fit.
-    """
-    return pool_starts(scores_by_start(forecast, truth, ocean, area, climatology))
-
-
-def scores_by_start(forecast, truth, ocean, area=None, climatology=None):
-    """The scores of every single start: what `score_table` pools, and what significance needs.
-
-    Parameters and errors as in `score_table`. Tables of different starts may be joined with
-    ``xarray.concat(..., dim="init_time")``, so that long series are scored piece by piece.
-
-    Returns
-    -------
-    Dataset
-        (init_time, lead_time) each: ``rmse``, ``bias``, ``mean_absolute_error``,
-        ``correlation``, with a climatology ``anomaly_correlation``; for thickness
-        ``volume_error``; for thickness and concentration with cell areas ``extent_error``,
-        ``edge_error`` and its parts ``edge_error_over``, ``edge_error_under``.
-    """
-    if not {"init_time", "lead_time"} <= set(forecast.dims):
-        raise InputError(
-            f"the forecast has dimensions {forecast.dims}, expected init_time and lead_time among "
-            "them; give a single forecast an init_time with expand_dims('init_time')"
-        )
-    units = common_units(forecast, truth)
-    pair, weights = (forecast, truth), (ocean, area)
-    kind = truth.attrs.get("standard_name")
-    found = {
-        "rmse": rmse(*pair, *weights),
-        "bias": bias(*pair, *weights),
-        "mean_absolute_error": mean_absolute_error(*pair, *weights),
-        "correlation": correlation(*pair, *weights),
-    }
-    if climatology is not None:
-        found["anomaly_correlation"] = anomaly_correlation(*pair, climatology, *weights)
-    if area is not None and kind == "sea_ice_thickness":
-        found["volume_error"] = volume(field_error(*pair, *weights), ocean, area)
-    if area is not None and kind in EDGE:
-        found["edge_error_over"], found["edge_error_under"] = ice_edge_error(*pair, *weights)
-        found["edge_error"] = found["edge_error_over"] + found["edge_error_under"]
-        found["extent_error"] = found["edge_error_over"] - found["edge_error_under"]
-    table = xr.Dataset()
-    for name, values in found.items():
-        long_name, unit, methods = SCORES[name]
-        # the field's own standard_name does not name a score of it
-        values = values.drop_attrs(deep=False)
-        table[name] = values.assign_attrs(long_name=long_name, units=unit or units)
-        if methods:
-            table[name].attrs["cell_methods"] = methods
-    table["lead_time"].attrs = {"standard_name": "forecast_period", "long_name": "Lead time"}
-    table["init_time"].attrs = {
-        "standard_name": "forecast_reference_time",
-        "long_name": "Start of the forecast",
-    }
-    table.attrs["weights"] = "equal for all ocean cells" if area is None else "cell area"
-    return table
-
-
-SQUARED = ("rmse", "spread")  # pooled as the root of the mean square
 
 # Long name, unit (None: that of the field), CF cell methods over the area.
 SCORES = {
@@ -114,18 +31,124 @@ SCORES = {
     "edge_error_over": ("Ice-edge error, ice in the forecast alone", "m2", "area: sum where sea"),
     "edge_error_under": ("Ice-edge error, ice in the truth alone", "m2", "area: sum where sea"),
 }
+SQUARED = ("rmse", "spread")  # pooled over starts as the root of the mean square
+
+
+def score_table(forecast, truth, ocean, area=None, climatology=None):
+    """Scores of a forecast against lead time.
+
+    Parameters
+    ----------
+    forecast, truth, ocean, area, climatology
+        As in `scores_by_start`.
+
+    Returns
+    -------
+    Dataset
+        As from `pool_starts`.
+    """
+    return pool_starts(scores_by_start(forecast, truth, ocean, area, climatology))
+
+
+def scores_by_start(forecast, truth, ocean, area=None, climatology=None):
+    """Scores of each start: what `score_table` pools, and what confidence intervals need.
+
+    Tables of different starts may be joined with ``xarray.concat(..., dim="init_time")``, so that
+    a long series can be scored in blocks.
+
+    Parameters
+    ----------
+    forecast, truth : DataArray (init_time, lead_time, y, x)
+        With equal ``units`` attributes and coordinates; ``lead_time`` is a timedelta64.
+    ocean : DataArray of bool (y, x)
+        True where sea.
+    area : DataArray (y, x), optional
+        Cell area, m2, as weights.
+    climatology : DataArray (init_time, lead_time, y, x), optional
+        Climatology of each valid time; adds the anomaly correlation.
+
+    Returns
+    -------
+    Dataset
+        ``rmse``, ``bias``, ``mean_absolute_error`` and ``correlation``, each (init_time,
+        lead_time); ``anomaly_correlation`` if there is a climatology. With cell areas, thickness
+        also has ``volume_error``, and thickness and concentration have ``extent_error``,
+        ``edge_error`` and its parts ``edge_error_over`` and ``edge_error_under``.
+
+    Raises
+    ------
+    InputError
+        If units, dimensions, coordinates or grids are different.
+    """
+    if not {"init_time", "lead_time"} <= set(forecast.dims):
+        raise InputError(
+            f"the forecast has dimensions {forecast.dims}, expected init_time and lead_time among "
+            "them; give a single forecast an init_time with expand_dims('init_time')"
+        )
+    units = common_units(forecast, truth)
+    arguments = (forecast, truth, ocean, area)
+    quantity = truth.attrs.get("standard_name")
+    scores = {
+        "rmse": rmse(*arguments),
+        "bias": bias(*arguments),
+        "mean_absolute_error": mean_absolute_error(*arguments),
+        "correlation": correlation(*arguments),
+    }
+    if climatology is not None:
+        scores["anomaly_correlation"] = anomaly_correlation(
+            forecast, truth, climatology, ocean, area
+        )
+    if area is not None and quantity == "sea_ice_thickness":
+        scores["volume_error"] = volume(field_error(*arguments), ocean, area)
+    if area is not None and quantity in ICE_THRESHOLDS:
+        over, under = ice_edge_error(*arguments)
+        scores |= {"edge_error_over": over, "edge_error_under": under}
+        scores |= {"edge_error": over + under, "extent_error": over - under}
+    table = describe_scores(scores, units)
+    table["lead_time"].attrs = {"standard_name": "forecast_period", "long_name": "Lead time"}
+    table["init_time"].attrs = {
+        "standard_name": "forecast_reference_time",
+        "long_name": "Start of the forecast",
+    }
+    table.attrs["weights"] = "equal for all ocean cells" if area is None else "cell area"
+    return table
+
+
+def describe_scores(scores, units):
+    """Scores as a table with names, units and CF cell methods.
+
+    Parameters
+    ----------
+    scores : dict of str to DataArray
+        By name, see ``SCORES``.
+    units : str
+        Unit of the field.
+
+    Returns
+    -------
+    Dataset
+    """
+    table = xr.Dataset()
+    for name, values in scores.items():
+        long_name, unit, cell_methods = SCORES[name]
+        # The standard_name of the field does not name its score.
+        values = values.drop_attrs(deep=False)
+        table[name] = values.assign_attrs(long_name=long_name, units=unit or units)
+        if cell_methods:
+            table[name].attrs["cell_methods"] = cell_methods
+    return table
 
 
 def pool_starts(by_start):
-    """Mean of the scores over starts, beside those of the single starts.
+    """Mean of the scores over starts, together with the scores of each start.
 
-    The mean pools the errors: RMSE is the root of the mean over starts of the squared RMSE (so it
-    is the error of all starts and cells together), the others plain means.
+    The mean pools the errors: RMSE is the root of the mean over starts of the squared RMSE, so it
+    is the error of all starts and cells together. The other scores are plain means.
 
     Parameters
     ----------
     by_start : Dataset
-        From `scores_by_start`; may have more dimensions, as a ``source`` or a region.
+        From `scores_by_start`; may have more dimensions, such as ``source`` or ``region``.
 
     Returns
     -------
@@ -138,25 +161,30 @@ def pool_starts(by_start):
         if "cell_methods" in attrs:
             over_starts = "root_mean_square" if name in SQUARED else "mean"
             attrs["cell_methods"] += f" init_time: {over_starts}"
-        table[name] = _pooled(name, values).assign_attrs(attrs)
+        table[name] = _mean_over_starts(values).assign_attrs(attrs)
     return table
 
 
 def pool_by_month(by_start):
-    """Mean of the scores over the starts of each month, as `pool_starts` does over all.
+    """Mean of the scores over the starts of each month, pooled as in `pool_starts`.
+
+    Parameters
+    ----------
+    by_start : Dataset
+        From `scores_by_start`.
 
     Returns
     -------
     Dataset
-        Each score (month, lead_time), months counted from 1.
+        Each score (month, lead_time), with months from 1 to 12.
     """
     pooled = {
-        month: part.map(lambda values: _pooled(values.name, values))
-        for month, part in by_start.groupby("init_time.month")
+        month: scores.map(_mean_over_starts)
+        for month, scores in by_start.groupby("init_time.month")
     }
     return xr.concat(pooled.values(), xr.Variable("month", list(pooled)))
 
 
-def _pooled(name, values):
-    power = 2 if name in SQUARED else 1
+def _mean_over_starts(values):
+    power = 2 if values.name in SQUARED else 1
     return (values**power).mean("init_time", skipna=False) ** (1 / power)

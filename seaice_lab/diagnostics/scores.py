@@ -1,11 +1,13 @@
-"""How far is a forecast from the truth? Scores over the ocean, lead time by lead time.
+"""How far is a forecast from the truth? Scores over the ocean, for each lead time.
 
-All functions take labelled arrays with dimensions ``y`` and ``x`` and any leading ones (a forecast
-has ``init_time, lead_time``), stay lazy when the arrays are lazy, and average over ocean cells
-only: values on land never count, even when they are NaN. A NaN in an ocean cell makes the score
-of that start and lead NaN, because leaving the cell out would quietly score an easier forecast.
+All functions take labelled arrays with the dimensions ``y`` and ``x`` and any others (a forecast
+has ``init_time, lead_time``), and stay lazy if the arrays are lazy. Averages run over ocean cells
+only: values on land never count, even if they are NaN. A NaN in an ocean cell makes the score of
+that start and lead time NaN, because without the cell the score would be that of an easier
+forecast.
 
-To score a part of the ocean pass ``ocean & region``, see
+In the formulas below, <...> is the mean over the ocean, weighted by cell area if it is given. To
+score a part of the ocean pass ``ocean & region``, see
 :func:`seaice_lab.diagnostics.regions.arctic_regions`.
 """
 
@@ -16,9 +18,9 @@ from seaice_lab.errors import InputError
 from seaice_lab.names import ICE_EDGE_CONCENTRATION
 
 GRID = ("y", "x")
-# An ice edge needs a threshold: the usual 15 % of concentration, and 10 cm of thickness where
-# thickness is all there is.
-EDGE = {"sea_ice_area_fraction": ICE_EDGE_CONCENTRATION, "sea_ice_thickness": 0.1}
+# Thresholds of the ice edge by standard_name. That of thickness, m, is for forecasts that have no
+# concentration.
+ICE_THRESHOLDS = {"sea_ice_area_fraction": ICE_EDGE_CONCENTRATION, "sea_ice_thickness": 0.1}
 
 
 def rmse(forecast, truth, ocean, area=None, land_counts_as_zero=False):
@@ -27,14 +29,14 @@ def rmse(forecast, truth, ocean, area=None, land_counts_as_zero=False):
     Parameters
     ----------
     forecast, truth : DataArray (..., y, x)
-        Same unit, same dimensions, equal coordinates.
+        With the same unit, the same dimensions and equal coordinates.
     ocean : DataArray of bool (y, x)
         True where sea.
     area : DataArray (y, x), optional
-        Cell area, any unit, as weights of the mean; every cell counts alike without it.
+        Cell area, any unit, as weights of the mean. By default all cells have the same weight.
     land_counts_as_zero : bool
-        The published rule: the mean runs over all cells, land contributing zero error. Only to
-        compare with published numbers, which are smaller by sqrt(N_ocean / N_all).
+        Use the published rule: the mean runs over all cells, and the error on land is zero. Its
+        numbers are smaller by sqrt(N_ocean / N_all); use it only to compare with published ones.
 
     Returns
     -------
@@ -44,112 +46,118 @@ def rmse(forecast, truth, ocean, area=None, land_counts_as_zero=False):
     Raises
     ------
     InputError
-        If the arrays do not lie on the same grid and times, or the mask is not one.
+        If the arrays have different grids or times, or the mask is not a mask.
 
     Notes
     -----
-    Durand et al. (2024), doi:10.5194/tc-18-1791-2024, for the published rule.
+    The published rule is that of Durand et al. (2024), doi:10.5194/tc-18-1791-2024.
     """
     error = field_error(forecast, truth, ocean, area)
     return ocean_mean(error**2, ocean, area, land_counts_as_zero) ** 0.5
 
 
 def bias(forecast, truth, ocean, area=None, land_counts_as_zero=False):
-    """Mean error over the ocean, <forecast - truth>; positive where the forecast is too large.
+    """Mean error over the ocean, <forecast - truth>; positive if the forecast is too large.
 
-    Parameters, returns and errors as in `rmse`; the published rule shrinks it by N_ocean / N_all.
+    Parameters
+    ----------
+    forecast, truth, ocean, area
+        As in `rmse`.
+    land_counts_as_zero : bool
+        Use the published rule, whose numbers are smaller by N_ocean / N_all.
+
+    Returns
+    -------
+    DataArray (...), float64
+        In the unit of the field.
     """
     error = field_error(forecast, truth, ocean, area)
     return ocean_mean(error, ocean, area, land_counts_as_zero)
 
 
 def mean_absolute_error(forecast, truth, ocean, area=None):
-    """Mean absolute error over the ocean, <|forecast - truth|>; parameters as in `rmse`."""
+    """Mean absolute error over the ocean, <|forecast - truth|>.
+
+    Parameters
+    ----------
+    forecast, truth, ocean, area
+        As in `rmse`.
+
+    Returns
+    -------
+    DataArray (...), float64
+        In the unit of the field.
+    """
     return ocean_mean(abs(field_error(forecast, truth, ocean, area)), ocean, area)
 
 
 def correlation(forecast, truth, ocean, area=None):
-    """Spatial correlation over the ocean, <f' t'> / sqrt(<f'^2> <t'^2>), f' = f - <f>.
-
-    Parameters and errors as in `rmse`. NaN where one of the fields is uniform.
-    """
-    field_error(forecast, truth, ocean, area)
-    f, t = (
-        field.astype("float64") - ocean_mean(field.astype("float64"), ocean, area)
-        for field in (forecast, truth)
-    )
-    product, ff, tt = (ocean_mean(pair, ocean, area) for pair in (f * t, f**2, t**2))
-    return product / np.sqrt(ff * tt).where(lambda norm: norm > 0)
-
-
-def anomaly_correlation(forecast, truth, climatology, ocean, area=None):
-    """Correlation of the departures from climatology, <f' t'> / sqrt(<f'^2> <t'^2>), f' = f - c.
-
-    The uncentred form: a departure that is the same everywhere counts (Wilks 2019, Statistical
-    Methods in the Atmospheric Sciences, section 9.8).
+    """Spatial correlation over the ocean, <f' t'> / sqrt(<f'^2> <t'^2>) with f' = f - <f>.
 
     Parameters
     ----------
-    climatology : DataArray (..., y, x)
-        Like the truth: the climatology of each valid time.
     forecast, truth, ocean, area
         As in `rmse`.
+
+    Returns
+    -------
+    DataArray (...), float64
+        NaN if one of the fields is uniform.
     """
-    f, t = (field_error(field, climatology, ocean, area) for field in (forecast, truth))
+    field_error(forecast, truth, ocean, area)  # only for its checks
+    fields = (field.astype("float64") for field in (forecast, truth))
+    return _product_ratio(
+        *(field - ocean_mean(field, ocean, area) for field in fields), ocean, area
+    )
+
+
+def anomaly_correlation(forecast, truth, climatology, ocean, area=None):
+    """Correlation of the anomalies, <f' t'> / sqrt(<f'^2> <t'^2>) with f' = f - climatology.
+
+    This is the uncentred form: an anomaly that is the same everywhere counts (Wilks 2019,
+    Statistical Methods in the Atmospheric Sciences, section 9.8).
+
+    Parameters
+    ----------
+    forecast, truth, ocean, area
+        As in `rmse`.
+    climatology : DataArray (..., y, x)
+        Climatology of each valid time, on the grid of the truth.
+
+    Returns
+    -------
+    DataArray (...), float64
+    """
+    anomalies = (field_error(field, climatology, ocean, area) for field in (forecast, truth))
+    return _product_ratio(*anomalies, ocean, area)
+
+
+def _product_ratio(f, t, ocean, area):
+    """<f t> / sqrt(<f^2> <t^2>), NaN if one of them is zero everywhere."""
     product, ff, tt = (ocean_mean(pair, ocean, area) for pair in (f * t, f**2, t**2))
     return product / np.sqrt(ff * tt).where(lambda norm: norm > 0)
 
 
 def skill(score, reference):
-    """Share of the reference's error that the forecast takes away, 1 - score / reference.
-
-    1 is perfect, 0 as good as the reference, negative worse; NaN where the reference is perfect.
+    """Skill score, 1 - score / reference.
 
     Parameters
     ----------
     score, reference : DataArray
-        The same error score (RMSE, mean absolute error, CRPS) of the forecast and of a reference.
+        The same error score (RMSE, mean absolute error, CRPS) of the forecast and of a reference
+        forecast.
+
+    Returns
+    -------
+    DataArray
+        1 for a perfect forecast, 0 if it is as good as the reference, negative if it is worse; NaN
+        if the reference is perfect.
     """
     return 1 - score / reference.where(reference > 0)
 
 
-def published_forecast_skill(forecast, truth, ocean, scale):
-    """The "forecast skill" of Durand et al. (2024): an RMSE in normalised units, land included.
-
-    sqrt(<((forecast - truth) / scale)^2>) over all cells, land counting as zero error, then the
-    plain mean over starts. Despite its name it is an error: 0 is perfect.
-
-    Parameters
-    ----------
-    scale : float
-        Standard deviation that the state was normalised with, in the unit of the field.
-    forecast, truth, ocean
-        As in `rmse`; ``init_time`` is averaged over.
-    """
-    by_start = rmse(forecast, truth, ocean, land_counts_as_zero=True) / scale
-    return by_start.mean("init_time") if "init_time" in by_start.dims else by_start
-
-
-def published_to_metres(score, ocean, scale, of="rmse"):
-    """Turn a published score into the unit of the field over the ocean.
-
-    RMSE = score x scale x sqrt(N_all / N_ocean), bias = score x scale x N_all / N_ocean.
-
-    Parameters
-    ----------
-    score : DataArray or float
-        In normalised units over all cells.
-    ocean : DataArray of bool (y, x)
-    scale : float
-        Standard deviation that the state was normalised with.
-    of : "rmse" or "bias"
-    """
-    dilution = ocean.size / int(ocean.sum())
-    return score * scale * (dilution**0.5 if of == "rmse" else dilution)
-
-
 def volume(thickness, ocean, area):
-    """Volume of the ice, sum of thickness times cell area over the ocean, m3.
+    """Volume of the ice: sum of thickness times cell area over the ocean.
 
     Parameters
     ----------
@@ -158,97 +166,97 @@ def volume(thickness, ocean, area):
     ocean : DataArray of bool (y, x)
     area : DataArray (y, x)
         m2.
+
+    Returns
+    -------
+    DataArray (...), m3
     """
     return xr.dot(thickness.where(ocean, 0.0), area.where(ocean, 0.0), dim=GRID)
 
 
 def extent(field, ocean, area, threshold=None):
-    """Area of the cells with ice, where the field is at or above the threshold, m2.
+    """Extent of the ice: area of the cells in which the field is at least the threshold.
 
     Parameters
     ----------
     field : DataArray (..., y, x)
-        Concentration or thickness, known by its ``standard_name``.
-    threshold : float, optional
-        0.15 for concentration, 0.1 m for thickness.
+        Concentration or thickness, recognised by its ``standard_name``.
     ocean, area
         As in `volume`.
+    threshold : float, optional
+        By default 0.15 for concentration and 0.1 m for thickness.
+
+    Returns
+    -------
+    DataArray (...), m2
 
     Raises
     ------
     InputError
-        If no threshold is given and the field is neither.
+        If no threshold is given and the field is neither concentration nor thickness.
     """
-    icy = _icy(field, threshold).astype("float64").where(field.notnull()).where(ocean, 0.0)
-    return xr.dot(icy, area.where(ocean, 0.0), dim=GRID)
+    has_ice = _has_ice(field, threshold).astype("float64")
+    # A missing value in the ocean makes the extent NaN.
+    return volume(has_ice.where(field.notnull()), ocean, area)
 
 
 def ice_edge_error(forecast, truth, ocean, area, threshold=None):
-    """Integrated ice-edge error: the area where forecast and truth disagree that there is ice.
+    """Integrated ice-edge error: the area where forecast and truth disagree whether there is ice.
 
-    over = area with ice in the forecast alone, under = area with ice in the truth alone; their sum
-    is the error, their difference the error of the extent (Goessling et al. 2016,
-    doi:10.1002/2015GL067232).
+    The sum of the two parts is the error, their difference is the error of the extent (Goessling
+    et al. 2016, doi:10.1002/2015GL067232).
 
     Parameters
     ----------
+    forecast, truth, ocean, area
+        As in `rmse`, with the area in m2.
     threshold : float, optional
         As in `extent`.
-    forecast, truth, ocean, area
-        As in `rmse`, area in m2.
 
     Returns
     -------
-    over, under : DataArray (...), m2
+    over : DataArray (...), m2
+        Area with ice in the forecast but not in the truth.
+    under : DataArray (...), m2
+        Area with ice in the truth but not in the forecast.
     """
-    spoilt = field_error(forecast, truth, ocean, area).where(ocean, 0.0).sum(GRID, skipna=False) * 0
-    f, t = _icy(forecast, threshold), _icy(truth, threshold)
-    weight = area.where(ocean, 0.0)
-    over, under = (xr.dot(part.astype("float64"), weight, dim=GRID) for part in (f & ~t, ~f & t))
-    return over + spoilt, under + spoilt
+    valid = field_error(forecast, truth, ocean, area).notnull()
+    f, t = _has_ice(forecast, threshold), _has_ice(truth, threshold)
+    # A missing value in the ocean makes the error NaN.
+    over, under = (part.astype("float64").where(valid) for part in (f & ~t, ~f & t))
+    return volume(over, ocean, area), volume(under, ocean, area)
 
 
-def error_maps(forecast, truth, ocean):
-    """RMSE and bias of every cell over starts.
-
-    Parameters
-    ----------
-    forecast, truth : DataArray (init_time, lead_time, y, x)
-    ocean : DataArray of bool (y, x)
-
-    Returns
-    -------
-    Dataset
-        ``rmse``, ``bias`` (lead_time, y, x) in the unit of the field, NaN on land.
-    """
-    error = field_error(forecast, truth, ocean, None).where(ocean)
-    units = {"units": common_units(forecast, truth)}
-    return xr.Dataset(
-        {
-            "rmse": ((error**2).mean("init_time", skipna=False) ** 0.5).assign_attrs(
-                units, long_name="Root-mean-square error", cell_methods="init_time: mean"
-            ),
-            "bias": error.mean("init_time", skipna=False).assign_attrs(
-                units, long_name="Mean error (forecast minus truth)", cell_methods="init_time: mean"
-            ),
-        }
-    )
-
-
-def _icy(field, threshold):
+def _has_ice(field, threshold):
     if threshold is None:
-        kind = field.attrs.get("standard_name")
-        if kind not in EDGE:
+        standard_name = field.attrs.get("standard_name")
+        if standard_name not in ICE_THRESHOLDS:
             raise InputError(
-                f"threshold: an ice edge of {kind!r} is not known (known: {', '.join(EDGE)}); "
-                "pass the threshold"
+                f"threshold: the ice edge of {standard_name!r} is not defined (defined for: "
+                f"{', '.join(ICE_THRESHOLDS)}); pass the threshold"
             )
-        threshold = EDGE[kind]
+        threshold = ICE_THRESHOLDS[standard_name]
     return field >= threshold
 
 
-def field_error(forecast, truth, ocean, area):
-    """Forecast minus truth in float64, after refusing what would broadcast or lose times."""
+def field_error(forecast, truth, ocean, area=None):
+    """Forecast minus truth, after checks that nothing is broadcast and no time is lost.
+
+    Parameters
+    ----------
+    forecast, truth, ocean, area
+        As in `rmse`.
+
+    Returns
+    -------
+    DataArray (..., y, x), float64
+        Without attributes: the ``standard_name`` of a field does not describe its error.
+
+    Raises
+    ------
+    InputError
+        If dimensions or coordinates are different, or the mask is not a mask.
+    """
     if set(forecast.dims) != set(truth.dims) or not set(GRID) <= set(truth.dims):
         raise InputError(
             f"the forecast has dimensions {forecast.dims} and the truth {truth.dims}, expected "
@@ -267,23 +275,50 @@ def field_error(forecast, truth, ocean, area):
             "forecast, truth, ocean and area must share their coordinates, but "
             f"{str(error).splitlines()[0]}; select the same times and cells before scoring"
         ) from error
-    # The field's attributes (its standard_name above all) do not describe an error of it.
     return (forecast.astype("float64") - truth.astype("float64")).drop_attrs(deep=False)
 
 
-def ocean_mean(values, ocean, area, land_counts_as_zero=False):
+def ocean_mean(values, ocean, area=None, land_counts_as_zero=False):
+    """Mean over the ocean, weighted by cell area if it is given.
+
+    Parameters
+    ----------
+    values : DataArray (..., y, x)
+    ocean, area, land_counts_as_zero
+        As in `rmse`.
+
+    Returns
+    -------
+    DataArray (...), float64
+    """
     weights = xr.ones_like(ocean, dtype="float64") if area is None else area.astype("float64")
-    over_ocean = weights.where(ocean, 0.0)
-    total = weights.sum() if land_counts_as_zero else over_ocean.sum()
-    # Land is emptied before weighting: a NaN there times a zero weight would still be NaN.
-    return xr.dot(values.where(ocean, 0.0), over_ocean, dim=GRID) / total
+    ocean_weights = weights.where(ocean, 0.0)
+    total = weights.sum() if land_counts_as_zero else ocean_weights.sum()
+    # Values on land are replaced before weighting: NaN times a weight of zero would still be NaN.
+    return xr.dot(values.where(ocean, 0.0), ocean_weights, dim=GRID) / total
 
 
 def common_units(forecast, truth):
-    units = forecast.attrs.get("units"), truth.attrs.get("units")
-    if units[0] is None or units[0] != units[1]:
+    """The unit that forecast and truth have in common.
+
+    Parameters
+    ----------
+    forecast, truth : DataArray
+        With the attribute ``units``.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    InputError
+        If the units are different or missing.
+    """
+    forecast_units, truth_units = forecast.attrs.get("units"), truth.attrs.get("units")
+    if forecast_units is None or forecast_units != truth_units:
         raise InputError(
-            f"the forecast has units {units[0]!r} and the truth {units[1]!r}, expected the same "
-            "stated unit; convert the values and set the units attribute"
+            f"the forecast has units {forecast_units!r} and the truth {truth_units!r}, expected "
+            "the same unit for both; convert the values and set the units attribute"
         )
-    return units[0]
+    return forecast_units

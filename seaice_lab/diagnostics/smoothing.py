@@ -1,91 +1,50 @@
-"""At which scales does a rollout lose detail, how far, and how fast? Read from its spectra.
+"""At which scales does a rollout lose detail, how much, and how fast?
 
-Spectra are those of :mod:`seaice_lab.diagnostics.spectra`, means over many starts.
+The spectra are those of :mod:`seaice_lab.diagnostics.spectra`, averaged over many starts.
 """
 
 import numpy as np
 import xarray as xr
 
-from seaice_lab.errors import InputError
-
 
 def effective_resolution(power, truth):
-    """Wavelength under which a forecast holds less than half of the truth's power.
+    """Wavelength below which a forecast has less than half of the truth's power.
 
     Parameters
     ----------
     power, truth : DataArray (..., wavenumber)
-        From `power_spectrum`, means over many starts: single spectra are too noisy.
+        From `power_spectrum`, averaged over many starts: single spectra are too noisy.
 
     Returns
     -------
     DataArray (...), km
-        From the longest wave on, the first wavelength at which the ratio of the powers falls below
-        one half and stays there up to the next wavenumber, so that one weak ring does not count;
-        interpolated in the logarithm of the wavelength. The shortest wavelength of the spectrum
-        (two cells) where the ratio never falls so far; NaN where the truth has no power.
+        Going from long to short waves, the wavelength at which the ratio of the powers falls below
+        one half and is still below it at the next wavenumber, so that a single weak wavenumber
+        does not count; interpolated in the logarithm of the wavelength. The shortest wavelength
+        (two cells) if the ratio never falls so far; NaN if the truth has no power.
     """
     ratio = (power / truth).transpose(..., "wavenumber")
-    low = (ratio < 0.5).values
-    fallen = low & np.concatenate([low[..., 1:], low[..., -1:]], axis=-1)
-    first = np.where(fallen.any(-1), fallen.argmax(-1), ratio.sizes["wavenumber"])
-    wavelength = np.log(ratio["wavelength"].values)
-    values, last = ratio.values, ratio.sizes["wavenumber"] - 1
-    at, before = np.minimum(first, last)[..., None], np.clip(first - 1, 0, last)[..., None]
-    above, below = (np.take_along_axis(values, i, -1)[..., 0] for i in (before, at))
+    values, log_wavelength = ratio.values, np.log(ratio["wavelength"].values)
+    last = ratio.sizes["wavenumber"] - 1
+    # The first wavenumber that is below one half together with the next one.
+    low = values < 0.5
+    low_twice = low & np.concatenate([low[..., 1:], low[..., -1:]], axis=-1)
+    first = low_twice.argmax(-1)
+    # Interpolate between it and the wavenumber before it.
+    before = np.maximum(first - 1, 0)
+    above, below = (np.take_along_axis(values, i[..., None], -1)[..., 0] for i in (before, first))
     with np.errstate(divide="ignore", invalid="ignore"):
-        part = np.where(above > below, (above - 0.5) / (above - below), 0.0)
-    long, short = wavelength[before[..., 0]], wavelength[at[..., 0]]
-    found = np.exp(long + np.clip(part, 0, 1) * (short - long))
-    found = np.where(first > last, np.exp(wavelength[-1]), found)
-    found = np.where(np.isnan(values).any(-1), np.nan, found)
-    return xr.DataArray(
-        found,
-        dims=ratio.dims[:-1],
-        coords={name: ratio[name] for name in ratio.dims[:-1] if name in ratio.coords},
-        attrs={"long_name": "Effective resolution", "units": "km"},
-    )
-
-
-def band_power(spectrum, edges_km):
-    """Variance in bands of wavelength: the integral of the density over each band.
-
-    Parameters
-    ----------
-    spectrum : DataArray (..., wavenumber)
-        From `power_spectrum`, for example of an error.
-    edges_km : sequence of float
-        Wavelengths that bound the bands, in any order.
-
-    Returns
-    -------
-    DataArray (band, ...)
-        Field units squared; ``band`` as text, such as "100 to 200 km", long waves first.
-
-    Raises
-    ------
-    InputError
-        If a band holds no wavenumber.
-    """
-    edges = sorted(edges_km, reverse=True)
-    step = float(spectrum["wavenumber"][1] - spectrum["wavenumber"][0])
-    wavelength = spectrum["wavelength"]
-    bands = {}
-    for longest, shortest in zip(edges, edges[1:], strict=False):
-        inside = (wavelength <= longest) & (wavelength > shortest)
-        if not inside.any():
-            raise InputError(
-                f"the band {shortest:g} to {longest:g} km holds no wavenumber of the spectrum, "
-                f"which goes from {float(wavelength.min()):.0f} to {float(wavelength.max()):.0f} "
-                "km; take wider bands"
-            )
-        power = spectrum.isel(wavenumber=inside.values).sum("wavenumber") * step
-        bands[f"{shortest:g} to {longest:g} km"] = power
-    return xr.concat(bands.values(), xr.Variable("band", list(bands)))
+        share = np.where(above > below, (above - 0.5) / (above - below), 0.0)
+    longer, shorter = log_wavelength[before], log_wavelength[first]
+    resolution = np.exp(longer + np.clip(share, 0, 1) * (shorter - longer))
+    resolution = np.where(low_twice.any(-1), resolution, np.exp(log_wavelength[last]))
+    resolution = np.where(np.isnan(values).any(-1), np.nan, resolution)
+    result = ratio.isel(wavenumber=0, drop=True).copy(data=resolution).drop_attrs()
+    return result.rename(None).assign_attrs(long_name="Effective resolution", units="km")
 
 
 def diffusion(slope, truth):
-    """How a rollout smooths, from its exponent against lead time: how far, and how fast.
+    """How much and how fast a rollout smooths, from the spectral exponent against lead time.
 
     Parameters
     ----------
@@ -96,19 +55,19 @@ def diffusion(slope, truth):
     -------
     Dataset
         ``plateau``: mean difference of the exponents over the last third of the lead times,
-        negative for a forecast that smooths; ``rise_time``: first lead time at which nine tenths
-        of it are reached. "Diffusion" as in Durand et al. (2024).
+        negative for a forecast that smooths. ``rise_time``: first lead time at which nine tenths
+        of the plateau are reached. "Diffusion" is the term of Durand et al. (2024),
+        doi:10.5194/tc-18-1791-2024.
     """
     difference = slope - truth
     leads = difference.sizes["lead_time"]
     plateau = difference.isel(lead_time=slice(leads - max(leads // 3, 1), None)).mean("lead_time")
-    reached = abs(difference) >= 0.9 * abs(plateau)
-    rise = difference["lead_time"].isel(lead_time=reached.argmax("lead_time"))
+    is_reached = abs(difference) >= 0.9 * abs(plateau)
+    rise_time = difference["lead_time"].isel(lead_time=is_reached.argmax("lead_time"))
+    long_name = "Lead time at which the plateau is reached"
     return xr.Dataset(
         {
             "plateau": plateau.assign_attrs(long_name="Exponent lost on the plateau", units="1"),
-            "rise_time": rise.drop_vars("lead_time").assign_attrs(
-                long_name="Lead time at which the plateau is reached"
-            ),
+            "rise_time": rise_time.drop_vars("lead_time").assign_attrs(long_name=long_name),
         }
     )

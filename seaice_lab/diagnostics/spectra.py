@@ -1,17 +1,18 @@
-"""How much does a rollout smooth? The power spectral density of a field and its exponent.
+"""How much does a forecast smooth? The power spectral density of a field and its exponent.
 
 A network trained on squared errors damps what it cannot predict, the short waves first, and every
-step of a rollout damps them again: its spectrum steepens with lead time while the truth's does not.
-The exponent p of S(k) ~ k^p, fitted over a range of wavelengths, says so in one number per field.
+step of a rollout damps them again. Its spectrum becomes steeper with lead time; that of the truth
+does not. The exponent p of S(k) ~ k^p, fitted over a range of wavelengths, measures this in one
+number for each field.
 
-Land is the difficulty: a coastline with zeros behind it is a sharp edge whose own spectrum hides
-that of the ice. So a spectrum is taken over the largest square of the grid that is all ocean
-(`power_spectrum`, `spectral_exponent`). The convention of Durand et al. (2024),
+Land is the difficulty: a coastline with zeros behind it is a sharp edge, and the spectrum of the
+edge hides that of the ice. So a spectrum is taken over the largest square of the grid that is all
+ocean (`power_spectrum`, `spectral_exponent`). The convention of Durand et al. (2024),
 doi:10.5194/tc-18-1791-2024, keeps the whole image with land as zero (`published_spectrum`,
-`published_exponent`); its numbers can only be compared with each other, under one mask.
+`published_exponent`). Compare its numbers only with each other, and only under the same mask.
 
-Both sum over directions, so white noise has the exponent +1 and S(k) ~ k^p stands for a
-two-dimensional density ~ k^(p-1).
+Both conventions sum the power over directions. White noise then has the exponent +1, and
+S(k) ~ k^p corresponds to a two-dimensional density ~ k^(p-1).
 """
 
 import os
@@ -24,18 +25,23 @@ from scipy import fft
 from seaice_lab.errors import InputError
 
 PUBLISHED_START = 5  # list position of the first wavenumber of the published fit, so j >= 6
-SHORTEST_FITTED = 2  # times the shortest wave of the spectrum (2 cells): 4 cells
-LONGEST_FITTED = 1 / 3  # of the longest wave of the spectrum, the side of the square
-CONVENTION = "of the power summed over directions; that of the density in 2-D is one less"
-FRAMES_AT_ONCE = 16  # transformed together, so that memory stays small
-FEWEST_FITTED = 4  # wavenumbers; fewer leave the slope to chance
+SHORTEST_FITTED = 2  # in units of the shortest wavelength of the spectrum (2 cells): 4 cells
+LONGEST_FITTED = 1 / 3  # of the longest wavelength of the spectrum, the side of the square
+FEWEST_FITTED = 4  # wavenumbers; a slope through fewer is mostly chance
+FRAMES_AT_ONCE = 16  # transformed in one call, so that memory stays small
+FIT_NAMES = {
+    "slope": "Exponent of the power law",
+    "slope_error": "Standard error of the exponent",
+    "intercept": "Natural logarithm of the power at unit wavenumber",
+    "r2": "Share of the variance explained by the power law",
+}
 
 
 def largest_ocean_square(ocean):
-    """Largest square of cells without land, the first in row order among equals.
+    """Find the largest square of ocean cells, the first in row order among equals.
 
-    Spectra of sea ice say little over open water: pass ``ocean & region`` (say, where the mean
-    concentration exceeds 0.8) to keep the square inside the pack.
+    Spectra of sea ice mean little over open water. To keep the square inside the pack, pass
+    ``ocean & region``, for example where the mean concentration exceeds 0.8.
 
     Parameters
     ----------
@@ -45,7 +51,7 @@ def largest_ocean_square(ocean):
     Returns
     -------
     dict
-        Slices of y and x, made for ``field.isel(square)``.
+        Slices of y and x, for ``field.isel(square)``.
 
     Raises
     ------
@@ -53,68 +59,90 @@ def largest_ocean_square(ocean):
         If no cell is True.
     """
     mask = ocean.transpose("y", "x").values.astype(bool)
-    # Sums over any rectangle from four corners of the running total.
+    # The sum over a rectangle is a difference of running totals at its four corners.
     total = np.pad(mask.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
 
-    def corners(side):
-        inside = total[side:, side:] - total[:-side, side:] - total[side:, :-side]
-        return np.argwhere(inside + total[:-side, :-side] == side**2)
+    def all_ocean_corners(side):
+        below = total[side:, side:] - total[:-side, side:]
+        above = total[side:, :-side] - total[:-side, :-side]
+        return np.argwhere(below - above == side**2)
 
-    # A square contains smaller ones, so the sides that fit end somewhere: bisect for the end.
+    # A square contains all smaller ones: bisect for the largest side that fits.
     fits, fails = 0, min(mask.shape) + 1
     while fails - fits > 1:
         middle = (fits + fails) // 2
-        fits, fails = (middle, fails) if len(corners(middle)) else (fits, middle)
+        if len(all_ocean_corners(middle)):
+            fits = middle
+        else:
+            fails = middle
     if not fits:
         raise InputError(
             "the mask has no ocean cell, expected True where sea; make it with e.g. mask == 1"
         )
-    row, column = (int(index) for index in corners(fits)[0])
+    row, column = (int(index) for index in all_ocean_corners(fits)[0])
     return {"y": slice(row, row + fits), "x": slice(column, column + fits)}
 
 
 def power_spectrum(field, ocean, dx_m):
     """Power spectral density over the largest all-ocean square, summed over directions.
 
-    The best-fitting plane is removed (it is no wave, and its jump across the edge looks like all
-    of them), a Hann window closes the edges, and the window's loss of energy is made good. The
-    density is such that its sum times the wavenumber step is the variance of the windowed field,
-    except for diagonal waves shorter than two cells, which belong to no full ring.
+    The best-fitting plane is removed and a Hann window is applied. The sum of the density times
+    the wavenumber step is the variance of the windowed field, corrected for the energy that the
+    window takes away. Diagonal waves shorter than two cells are left out, because they belong to
+    no complete ring of wavenumbers.
 
     Parameters
     ----------
     field : DataArray (..., y, x)
         Values, finite everywhere in the square. Lazy arrays stay lazy.
     ocean : DataArray of bool (y, x)
-        True where sea, or a part of it: see `largest_ocean_square`. Spectra that are to be
-        compared need the same mask.
+        True where sea, or in a part of the sea: see `largest_ocean_square`. Use the same mask for
+        spectra that are to be compared.
     dx_m : float
         Distance between cells, m, taken as equal in both directions over the square.
 
     Returns
     -------
     DataArray (..., wavenumber), float64
-        Density in field units squared times km, against ``wavenumber`` in cycles per km; the
+        Density in field units squared times km, against ``wavenumber`` in cycles per km. The
         coordinate ``wavelength`` is its inverse in km, from the side of the square to two cells.
 
     Raises
     ------
     InputError
-        If the mask does not fit, or a value inside the square is missing (for a lazy field when
-        it is computed).
+        If the mask has another grid than the field, or a value inside the square is missing (of a
+        lazy field, when it is computed).
 
     Notes
     -----
-    With w the window, n cells a side, F the discrete Fourier transform of w times the field less
-    its plane, and dk = 1 / (n dx): S(j dk) dk = sum of |F|^2 / (n^4 <w^2>) over the wavenumbers
-    within half a step of j.
+    With w the window, n cells a side, F the discrete Fourier transform of w times the field
+    without its plane, and dk = 1 / (n dx): S(j dk) dk = sum of |F|^2 / (n^4 <w^2>) over the
+    wavenumbers within half a step of j.
     """
+    # 1. The square without land.
     _check_mask(field, ocean)
-    side = field.isel(largest_ocean_square(ocean))
-    n_cells = side.sizes["x"]
+    square = field.isel(largest_ocean_square(ocean))
+    n_cells = square.sizes["x"]
+
+    # 2. Window. Periodic ("DFT-even") Hann, not the symmetric one: its transform has exactly three
+    #    terms, so a wave leaks into its two neighbours only.
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_cells) / n_cells)
+    window = np.outer(hann, hann)
+
+    def variance_in_rings(frames):
+        # 3. The plane is not a wave, but its jump from one edge to the opposite one would look
+        #    like waves of all lengths.
+        waves = _without_plane(frames) * window
+        # 4. Parseval: the sum of |F|^2 over all wavenumbers is n^4 times the mean square of the
+        #    waves. Dividing by <w^2> makes good what the window takes away.
+        return _ring_sums(waves) / (n_cells**4 * (window**2).mean())
+
+    # 5. Density: variance in a ring over the step from one ring to the next, in cycles per km.
     step = 1000 / (n_cells * dx_m)
     ring = np.arange(1, n_cells // 2 + 1)
-    density = _transform(_windowed_rings, side, len(ring)) / step
+    density = _by_frames(variance_in_rings, square, len(ring)) / step
+
+    # 6. Labels.
     units = field.attrs.get("units", "1")
     density = density.assign_coords(
         wavenumber=("wavenumber", ring * step, {"long_name": "Wavenumber", "units": "km-1"}),
@@ -128,24 +156,25 @@ def power_spectrum(field, ocean, dx_m):
 
 
 def spectral_exponent(spectrum, wavelength_km=None):
-    """Exponent p of S(k) ~ k^p: least squares of ln S on ln k over a range of wavelengths.
+    """Fit the exponent p of S(k) ~ k^p: least squares of ln S on ln k over some wavelengths.
 
     Parameters
     ----------
     spectrum : DataArray (..., wavenumber)
-        From `power_spectrum`, or a mean of such.
+        From `power_spectrum`, or a mean of such spectra.
     wavelength_km : (float, float), optional
-        Shortest and longest wavelength of the fit. By default from 4 cells, below which a model
-        hardly resolves a wave, to a third of the square, beyond which window and plane bend the
-        spectrum (synthetic fields of exponent -1 to -3 on 64 cells come back within 0.1).
+        Shortest and longest wavelength of the fit. By default from 4 cells, because a model hardly
+        resolves shorter waves, to a third of the side of the square, because window and plane
+        change the spectrum of longer waves. (The exponents -1 to -3 of synthetic fields on 64
+        cells are then recovered within 0.1.)
 
     Returns
     -------
     Dataset
         ``slope`` (the exponent), ``slope_error`` (its standard error), ``intercept`` (ln S at
-        1 cycle per km) and ``r2`` (share of the variance of ln S explained), each (...). NaN where
-        the field has no power, as an ice-free square. The attribute ``wavelength_km`` is the range
-        of the fit.
+        1 cycle per km) and ``r2`` (share of the variance of ln S explained), each (...). NaN if
+        the field has no power, for example in an ice-free square. The attribute ``wavelength_km``
+        is the range of the fit.
 
     Raises
     ------
@@ -159,39 +188,39 @@ def spectral_exponent(spectrum, wavelength_km=None):
             LONGEST_FITTED * float(wavelength.max()),
         )
     shortest, longest = sorted(wavelength_km)
-    # Rounding must not drop the wave that lies exactly on the limit.
-    chosen = (wavelength >= shortest * (1 - 1e-9)) & (wavelength <= longest * (1 + 1e-9))
-    if int(chosen.sum()) < FEWEST_FITTED:
+    # The tolerance keeps a wavelength that equals a limit in spite of rounding.
+    in_range = (wavelength >= shortest * (1 - 1e-9)) & (wavelength <= longest * (1 + 1e-9))
+    if int(in_range.sum()) < FEWEST_FITTED:
         raise InputError(
-            f"wavelengths of {shortest:.0f} to {longest:.0f} km hold {int(chosen.sum())} "
+            f"wavelengths of {shortest:.0f} to {longest:.0f} km hold {int(in_range.sum())} "
             f"wavenumbers of the spectrum, expected at least {FEWEST_FITTED}; widen the range "
             f"within {float(wavelength.min()):.0f} to {float(wavelength.max()):.0f} km or take "
             "a larger ocean square"
         )
-    fit = _power_law(spectrum.isel(wavenumber=chosen.values))
+    fit = _power_law(spectrum.isel(wavenumber=in_range.values))
     return fit.assign_attrs(wavelength_km=[shortest, longest])
 
 
 def published_spectrum(field, ocean):
-    """Spectrum by the published rule: whole square image, land as zero, no window, mean kept.
+    """Spectrum by the published rule: whole image, land as zero, no window, mean not removed.
 
     Parameters
     ----------
     field : DataArray (..., y, x)
-        On a square image; finite on ocean cells. Lazy arrays stay lazy.
+        Square image, finite on ocean cells. Lazy arrays stay lazy.
     ocean : DataArray of bool (y, x)
         True where sea.
 
     Returns
     -------
     DataArray (..., wavenumber), float64
-        Mean of the unnormalised |FFT|^2 over the ring [j - 1/2, j + 1/2) times the ring's area,
-        against ``wavenumber`` j = 1 ... n/2 in cycles per image.
+        Mean of the unnormalised |FFT|^2 over the ring [j - 1/2, j + 1/2), times the area of the
+        ring, against ``wavenumber`` j = 1 ... n/2 in cycles per image.
 
     Raises
     ------
     InputError
-        If the image is not square or an ocean cell is missing.
+        If the image is not square, the mask has another grid or an ocean cell is missing.
 
     Notes
     -----
@@ -201,11 +230,17 @@ def published_spectrum(field, ocean):
     if field.sizes["y"] != field.sizes["x"]:
         raise InputError(
             f"the image has {field.sizes['y']} x {field.sizes['x']} cells, expected a square one; "
-            "crop the field, or use power_spectrum, which finds a square itself"
+            "crop the field, or use power_spectrum, which looks for a square itself"
         )
     ring = np.arange(1, field.sizes["x"] // 2 + 1)
+    *_, count = _rings(field.sizes["x"])
+
+    def power_in_rings(frames):
+        area = np.pi * ((ring + 0.5) ** 2 - (ring - 0.5) ** 2)
+        return _ring_sums(frames) / count * area
+
+    power = _by_frames(power_in_rings, field.where(ocean, 0.0), len(ring))
     coordinate = ("wavenumber", ring.astype(float), {"long_name": "Wavenumber", "units": "1"})
-    power = _transform(_published_rings, field.where(ocean, 0.0), len(ring))
     return (
         power.assign_coords(wavenumber=coordinate)
         .rename("power")
@@ -217,7 +252,7 @@ def published_spectrum(field, ocean):
 
 
 def published_exponent(spectrum, start=PUBLISHED_START):
-    """Exponent by the published rule: ordinary least squares from list position `start` to the end.
+    """Exponent by the published rule: least squares over all wavenumbers from `start` to the end.
 
     Parameters
     ----------
@@ -236,124 +271,124 @@ def published_exponent(spectrum, start=PUBLISHED_START):
 
 
 def _check_mask(field, ocean):
-    found = {dim: field.sizes.get(dim) for dim in ("y", "x")}
-    if found != dict(ocean.sizes):
+    sizes = {dim: field.sizes.get(dim) for dim in ("y", "x")}
+    if sizes != dict(ocean.sizes):
         raise InputError(
             f"the ocean mask has sizes {dict(ocean.sizes)} and the field {dict(field.sizes)}, "
             "expected the same y and x; pass the mask of the field's grid"
         )
 
 
-def _transform(rings, field, n_rings):
-    def by_blocks(values):
+def _by_frames(function, field, n_rings):
+    """Apply a function (frame, y, x) -> (frame, ring) to a field (..., y, x), in small groups."""
+
+    def in_groups(values):
         frames = values.reshape(-1, *values.shape[-2:])
         firsts = range(0, len(frames), FRAMES_AT_ONCE)
-        done = [rings(frames[first : first + FRAMES_AT_ONCE]) for first in firsts]
-        return np.concatenate(done).reshape(*values.shape[:-2], n_rings)
+        groups = (_finite(frames[first : first + FRAMES_AT_ONCE]) for first in firsts)
+        results = np.concatenate([function(group) for group in groups])
+        return results.reshape(*values.shape[:-2], n_rings)
 
     return xr.apply_ufunc(
-        by_blocks,
+        in_groups,
         field,
         input_core_dims=[["y", "x"]],
         output_core_dims=[["wavenumber"]],
         dask="parallelized",
         output_dtypes=["float64"],
-        dask_gufunc_kwargs={
-            "output_sizes": {"wavenumber": n_rings},
-            "allow_rechunk": True,
-        },
+        dask_gufunc_kwargs={"output_sizes": {"wavenumber": n_rings}, "allow_rechunk": True},
         keep_attrs=False,
     )
 
 
-def _windowed_rings(field):
-    """Variance in each ring, (frame, y, x) -> (frame, n/2): plane removed, Hann window."""
-    n_cells = field.shape[-1]
-    field = _finite(field)
-    offset = np.arange(n_cells) - (n_cells - 1) / 2
-    # On centred offsets the three terms of the plane are orthogonal: one projection each.
-    scale = n_cells * (offset**2).sum()
-    mean = field.mean(axis=(-2, -1))[..., None, None]
-    along_x = ((field * offset).sum(axis=(-2, -1)) / scale)[..., None, None] * offset
-    along_y = ((field * offset[:, None]).sum(axis=(-2, -1)) / scale)[..., None, None]
-    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_cells) / n_cells)
-    window = np.outer(hann, hann)
-    windowed = (field - mean - along_x - along_y * offset[:, None]) * window
-    return _ring_sums(windowed) / (n_cells**4 * (window**2).mean())
-
-
-def _published_rings(field):
-    total, (*_, count) = _ring_sums(_finite(field)), _rings(field.shape[-1])
-    ring = np.arange(1, len(count) + 1)
-    return total / count * np.pi * ((ring + 0.5) ** 2 - (ring - 0.5) ** 2)
-
-
-def _finite(field):
-    if not np.isfinite(field).all():
+def _finite(frames):
+    if not np.isfinite(frames).all():
         raise InputError(
             "the field has missing values inside the area of the spectrum, where one of them "
             "would turn every wavenumber into NaN; pass a mask that leaves those cells out"
         )
-    return np.asarray(field, dtype="float64")
+    return np.asarray(frames, dtype="float64")
+
+
+def _without_plane(frames):
+    """Frames (frame, n, n) minus their best-fitting planes a + b x + c y."""
+    n_cells = frames.shape[-1]
+    offset = np.arange(n_cells) - (n_cells - 1) / 2
+    # On centred offsets the three terms of the plane are orthogonal, so least squares is one
+    # projection for each: <f>, <f x> / <x^2> and <f y> / <y^2>.
+    norm = n_cells * (offset**2).sum()
+    mean = frames.mean(axis=(-2, -1))[..., None, None]
+    slope_x = ((frames * offset).sum(axis=(-2, -1)) / norm)[..., None, None]
+    slope_y = ((frames * offset[:, None]).sum(axis=(-2, -1)) / norm)[..., None, None]
+    return frames - mean - slope_x * offset - slope_y * offset[:, None]
 
 
 def _ring_sums(frames):
-    """Sum of |FFT|^2 within half a step of j = 1 ... n/2, (frame, y, x) -> (frame, n/2)."""
-    ring, twice, count = _rings(frames.shape[-1])
-    wave = fft.rfft2(frames, workers=os.cpu_count())
-    power = (wave.real**2 + wave.imag**2) * twice
-    return np.array([np.bincount(ring, one.ravel())[1 : len(count) + 1] for one in power])
+    """Sum of |FFT|^2 over the wavenumbers in each ring, (frame, n, n) -> (frame, n/2)."""
+    ring, multiplicity, count = _rings(frames.shape[-1])
+    transform = fft.rfft2(frames, workers=os.cpu_count())
+    power = (transform.real**2 + transform.imag**2) * multiplicity
+    # Ring 0 is the mean of the field; the corners of the plane lie beyond the last full ring.
+    return np.array([np.bincount(ring, frame.ravel())[1 : len(count) + 1] for frame in power])
 
 
 @lru_cache(maxsize=4)
 def _rings(n_cells):
-    """Ring of each wavenumber of half the plane, how often it counts, and the size of each ring.
+    """Rings of wavenumbers of an n x n image in the half plane of a real transform.
 
-    A real field has the same power at k and -k, so half the plane is enough; what lies on the
-    axis of the symmetry is there once. No wavenumber lies on the edge of a ring: (j + 1/2)^2 is
-    never a sum of two squares.
+    Ring j holds the wavenumbers whose length rounds to j. None lies on the edge of a ring, because
+    (j + 1/2)^2 is never a sum of two squares of integers.
+
+    Returns
+    -------
+    ring : ndarray of int (n * (n // 2 + 1),)
+        Ring of each wavenumber.
+    multiplicity : ndarray (n // 2 + 1,)
+        How often a wavenumber counts, by kx. A real field has the same power at k and -k, and the
+        half plane holds only one of them: so 2, but 1 where k and -k are both in the half plane.
+    count : ndarray (n // 2,)
+        Number of wavenumbers of the full plane in each ring from 1 on.
     """
-    along_y, along_x = fft.fftfreq(n_cells, 1 / n_cells), fft.rfftfreq(n_cells, 1 / n_cells)
-    ring = np.floor(np.hypot(along_y[:, None], along_x) + 0.5).astype(int)
-    twice = np.where((along_x == 0) | (2 * along_x == n_cells), 1.0, 2.0) + 0 * ring
-    count = np.bincount(ring.ravel(), twice.ravel())[1 : n_cells // 2 + 1]
-    return ring.ravel(), twice, count
+    ky, kx = fft.fftfreq(n_cells, 1 / n_cells), fft.rfftfreq(n_cells, 1 / n_cells)
+    ring = np.floor(np.hypot(ky[:, None], kx) + 0.5).astype(int)
+    multiplicity = np.where((kx == 0) | (2 * kx == n_cells), 1.0, 2.0)
+    weights = np.broadcast_to(multiplicity, ring.shape)
+    count = np.bincount(ring.ravel(), weights.ravel())[1 : n_cells // 2 + 1]
+    return ring.ravel(), multiplicity, count
 
 
 def _power_law(spectrum):
-    slope, slope_error, intercept, r2 = xr.apply_ufunc(
+    """Fit of `_least_squares` along the wavenumbers, with labels."""
+    statistics = xr.apply_ufunc(
         _least_squares,
         spectrum,
         spectrum["wavenumber"],
         input_core_dims=[["wavenumber"], ["wavenumber"]],
-        output_core_dims=[[]] * 4,
+        output_core_dims=[[]] * len(FIT_NAMES),
         dask="parallelized",
-        output_dtypes=["float64"] * 4,
+        output_dtypes=["float64"] * len(FIT_NAMES),
         dask_gufunc_kwargs={"allow_rechunk": True},
         keep_attrs=False,
     )
-    long_names = {
-        "slope": "Exponent of the power law",
-        "slope_error": "Standard error of the exponent",
-        "intercept": "Natural logarithm of the power at unit wavenumber",
-        "r2": "Share of the variance explained by the power law",
-    }
-    fit = xr.Dataset({"slope": slope, "slope_error": slope_error, "intercept": intercept, "r2": r2})
-    for name, long_name in long_names.items():
+    fit = xr.Dataset(dict(zip(FIT_NAMES, statistics, strict=True)))
+    for name, long_name in FIT_NAMES.items():
         fit[name].attrs = {"long_name": long_name, "units": "1"}
-    fit["slope"].attrs["comment"] = CONVENTION
+    fit["slope"].attrs["comment"] = (
+        "of the power summed over directions; that of the density in 2-D is one less"
+    )
     return fit
 
 
 def _least_squares(power, wavenumber):
-    """Straight line through ln(power) against ln(wavenumber), along the last axis."""
-    with np.errstate(divide="ignore", invalid="ignore"):
+    """Straight line ln S = intercept + slope ln k, along the last axis."""
+    with np.errstate(divide="ignore", invalid="ignore"):  # no power: the logarithm is -inf
         log_k, log_s = np.log(wavenumber), np.log(power)
         from_mean = log_k - log_k.mean()
         slope = (from_mean * log_s).sum(axis=-1) / (from_mean**2).sum()
         intercept = log_s.mean(axis=-1) - slope * log_k.mean()
         line = intercept[..., None] + slope[..., None] * log_k
-        variance = ((log_s - log_s.mean(axis=-1, keepdims=True)) ** 2).sum(axis=-1)
-        rest = ((log_s - line) ** 2).sum(axis=-1)
-        error = np.sqrt(rest / (len(log_k) - 2) / (from_mean**2).sum())
-        return slope, error, intercept, 1 - rest / variance
+        total = ((log_s - log_s.mean(axis=-1, keepdims=True)) ** 2).sum(axis=-1)
+        residual = ((log_s - line) ** 2).sum(axis=-1)
+        # Two parameters are fitted, hence the degrees of freedom.
+        slope_error = np.sqrt(residual / (len(log_k) - 2) / (from_mean**2).sum())
+        return slope, slope_error, intercept, 1 - residual / total

@@ -11,7 +11,7 @@ import xarray as xr
 
 from seaice_lab import files, grid, names, progress, runs
 from seaice_lab.diagnostics import ensembles, score_tables, scores, spectra
-from seaice_lab.diagnostics.bootstrap import confidence
+from seaice_lab.diagnostics.bootstrap import confidence_intervals
 from seaice_lab.diagnostics.regions import arctic_regions, scores_by_region
 from seaice_lab.diagnostics.smoothing import effective_resolution
 from seaice_lab.errors import InputError
@@ -248,7 +248,7 @@ def _join_scores(blocks):
             table[f"{name}_by_region"] = by_region[name].assign_attrs(table[name].attrs)
     if by_start.sizes["init_time"] > 1:
         correlated = _starts_within_days(by_start.init_time)
-        table = table.merge(confidence(by_start, block=correlated))
+        table = table.merge(confidence_intervals(by_start, block=correlated))
     return table
 
 

@@ -7,20 +7,17 @@ import scores.continuous
 import scores.probability
 import xarray as xr
 
-from seaice_lab.diagnostics.bootstrap import confidence
-from seaice_lab.diagnostics.ensembles import crps, rank_histogram, spread
+from seaice_lab.diagnostics.bootstrap import confidence_intervals
+from seaice_lab.diagnostics.ensembles import crps, spread
 from seaice_lab.diagnostics.regions import arctic_regions, scores_by_region
 from seaice_lab.diagnostics.score_tables import pool_by_month, score_table, scores_by_start
 from seaice_lab.diagnostics.scores import (
     anomaly_correlation,
     bias,
     correlation,
-    error_maps,
     extent,
     ice_edge_error,
     mean_absolute_error,
-    published_forecast_skill,
-    published_to_metres,
     rmse,
     skill,
     volume,
@@ -239,19 +236,6 @@ def test_skill_is_the_share_of_the_reference_error_taken_away():
     np.testing.assert_allclose(skill(score, reference), [0.75, 0.0, -0.5, np.nan])
 
 
-def test_published_skill_is_a_normalised_error_and_converts_to_metres_over_the_ocean():
-    ocean = grid_like([[True, False], [False, False]])
-    truth = forecast_like(np.zeros((2, 1, 2, 2)))
-    forecast = truth + xr.DataArray(
-        [0.4, 0.8], dims="init_time", coords={"init_time": truth.init_time}
-    )
-    published = published_forecast_skill(forecast, truth, ocean, scale=2.0)
-    assert published.item() == pytest.approx((0.4 + 0.8) / 2 / 2.0 / 2)  # one of four cells is sea
-    assert published_to_metres(published, ocean, 2.0).item() == pytest.approx(0.6)
-    diluted = bias(forecast, truth, ocean, land_counts_as_zero=True).mean() / 2.0
-    assert published_to_metres(diluted, ocean, 2.0, of="bias").item() == pytest.approx(0.6)
-
-
 def test_volume_and_extent_count_the_area_of_the_ocean_cells():
     thickness = forecast_like([[[[2.0, 0.05, 0.5, np.nan]]]])
     ocean = grid_like([[True, True, True, False]])
@@ -303,37 +287,14 @@ def test_spread_of_two_members_is_known():
     assert spread(pair, grid_like([[True, True]])).item() == pytest.approx(np.sqrt(4.5))
 
 
-def test_the_rank_histogram_counts_where_the_truth_falls_and_shares_ties():
-    members = ensemble_like([[[[[1.0, 0.0, np.nan]]]], [[[[3.0, 0.0, np.nan]]]]])
-    truth = forecast_like([[[[2.0, 0.0, np.nan]]]])
-    histogram = rank_histogram(members, truth, grid_like([[True, True, False]]))
-    np.testing.assert_allclose(histogram, [1 / 6, 1 / 2 + 1 / 6, 1 / 6])
-    assert np.isnan(rank_histogram(members, truth, grid_like([[True, True, True]]))).all()
-
-
-def test_a_reliable_ensemble_has_a_flat_rank_histogram(rng):
-    members = ensemble_like(rng.normal(size=(4, 5, 2, 30, 30)))
-    truth = forecast_like(rng.normal(size=(5, 2, 30, 30)))
-    histogram = rank_histogram(members, truth, grid_like(np.ones((30, 30), bool)))
-    np.testing.assert_allclose(histogram, 0.2, atol=0.02)
-
-
 def test_an_ensemble_of_one_is_refused():
     truth = forecast_like(np.zeros((1, 1, 1, 1)))
-    for score in (lambda e: crps(e, truth, grid_like([[True]])),
-                  lambda e: spread(e, grid_like([[True]])),
-                  lambda e: rank_histogram(e, truth, grid_like([[True]]))):  # fmt: skip
+    for score in (
+        lambda e: crps(e, truth, grid_like([[True]])),
+        lambda e: spread(e, grid_like([[True]])),
+    ):
         with pytest.raises(InputError, match="1 members along 'member', expected at least 2"):
             score(ensemble_like([truth.values]))
-
-
-def test_error_maps_average_over_starts_cell_by_cell(case):
-    forecast, truth, ocean, _ = case
-    maps = error_maps(forecast, truth, ocean)
-    error = (forecast - truth).values
-    expected = np.where(ocean, np.sqrt((error**2).mean(0)), np.nan)
-    np.testing.assert_allclose(maps.rmse, expected)
-    np.testing.assert_allclose(maps.bias, np.where(ocean, error.mean(0), np.nan))
 
 
 def test_regions_hold_the_places_they_are_named_after():
@@ -384,20 +345,20 @@ def test_confidence_intervals_have_the_width_of_the_standard_error(rng):
         {"bias": (("init_time", "lead_time"), values, {"units": "m"})},
         coords={"init_time": pd.date_range("2018-01-01", periods=starts)},
     )
-    found = confidence(by_start, draws=2000)
+    found = confidence_intervals(by_start, draws=2000)
     half_width = 1.96 * values.std(ddof=1) / np.sqrt(starts)
     np.testing.assert_allclose(found.bias_low, values.mean() - half_width, atol=0.01)
     np.testing.assert_allclose(found.bias_high, values.mean() + half_width, atol=0.01)
-    again = confidence(by_start, draws=2000)
+    again = confidence_intervals(by_start, draws=2000)
     xr.testing.assert_identical(found, again)
     # ten equal starts in a row carry the information of one
     alike = by_start.isel(init_time=np.repeat(np.arange(40), 10))
     alike = alike.assign_coords(init_time=by_start.init_time)
-    single, blocks = confidence(alike), confidence(alike, block=10)
+    single, blocks = confidence_intervals(alike), confidence_intervals(alike, block=10)
     ratio = (blocks.bias_high - blocks.bias_low) / (single.bias_high - single.bias_low)
     assert ratio.item() == pytest.approx(np.sqrt(10), rel=0.3)
     with pytest.raises(InputError, match="at least two blocks"):
-        confidence(by_start.isel(init_time=slice(3)), block=2)
+        confidence_intervals(by_start.isel(init_time=slice(3)), block=2)
 
 
 def test_a_truth_at_other_times_is_refused_instead_of_scoring_the_overlap(case):

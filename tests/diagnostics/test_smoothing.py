@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from seaice_lab.diagnostics.smoothing import band_power, diffusion, effective_resolution
-from seaice_lab.errors import InputError
+from seaice_lab.diagnostics.smoothing import diffusion, effective_resolution
 
 
 def spectrum_like(values, n_cells=64, dx_km=25.0):
@@ -30,18 +29,6 @@ def test_one_weak_ring_is_no_resolution_limit():
     weak = truth.copy()
     weak[5] = 0.1
     assert effective_resolution(weak, truth).item() == pytest.approx(50)
-
-
-def test_bands_share_the_variance():
-    spectrum = spectrum_like(3.0)
-    bands = band_power(spectrum, [50, 100, 400, 1600.1])
-    assert list(bands.band.values)[0] == "400 to 1600.1 km"
-    bands = band_power(spectrum, [49, 100, 400, 1601])
-    step = 1 / 1600
-    assert bands.sum().item() == pytest.approx(32 * 3.0 * step)
-    assert bands.sel(band="400 to 1601 km").item() == pytest.approx(3 * 3.0 * step)
-    with pytest.raises(InputError, match="the band 10 to 20 km holds no wavenumber"):
-        band_power(spectrum, [10, 20])
 
 
 def test_diffusion_is_a_plateau_and_the_time_to_reach_it():
