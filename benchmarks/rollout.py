@@ -27,10 +27,14 @@ def main():
     network = build_network("UNet3", ocean, 10, width=options.width).to(device).eval()
     network = network.to(memory_format=torch.channels_last)
 
-    print(f"{options.size} x {options.size}, width {options.width}, {device}, "
-          f"{torch.get_num_threads()} threads")  # fmt: skip
-    print(f"{'':8s} {'starts':>6s} {'steps/s':>8s} {'start steps/s':>13s} {'ratio':>6s} "
-          f"{'over published loop':>19s}")  # fmt: skip
+    print(
+        f"{options.size} x {options.size}, width {options.width}, {device}, "
+        f"{torch.get_num_threads()} threads"
+    )
+    print(
+        f"{'':8s} {'starts':>6s} {'steps/s':>8s} {'start steps/s':>13s} {'ratio':>6s} "
+        f"{'over published loop':>19s}"
+    )
     first = None
     eager, compiled = network, torch.compile(network, dynamic=False)
     cases = [("eager", eager, 1), ("eager", eager, 8), ("eager", eager, 64)]
@@ -55,8 +59,11 @@ def main():
         rate = options.steps / (time.perf_counter() - began)
         first = first or rate
         ratio = over_published(rate * starts, peak, ROLLOUT, options.size)
-        print(f"{label:8s} {starts:6d} {rate:8.2f} {rate * starts:13.1f} "
-              f"{rate * starts / first:6.2f} {ratio:>19s}", flush=True)  # fmt: skip
+        print(
+            f"{label:8s} {starts:6d} {rate:8.2f} {rate * starts:13.1f} "
+            f"{rate * starts / first:6.2f} {ratio:>19s}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

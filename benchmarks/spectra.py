@@ -31,8 +31,10 @@ def main():
         return spectra.published_exponent(spectra.published_spectrum(fields, ocean))
 
     print(f"{options.frames} fields of {options.size} x {options.size}")
-    print(f"{'convention':>12s} {'one by one/s':>13s} {'together/s':>11s} {'ratio':>6s} "
-          f"{'over published':>14s}")  # fmt: skip
+    print(
+        f"{'convention':>12s} {'one by one/s':>13s} {'together/s':>11s} {'ratio':>6s} "
+        f"{'over published':>14s}"
+    )
     for label, compute in (("published", published), ("open ocean", ours)):
         few = min(options.frames, 50)
         compute(frames[:2])

@@ -5,8 +5,9 @@ yields blocks of lead times, which are written to the forecast store one by one,
 stays bounded. A killed forecast continues with the first batch that is not complete.
 """
 
+from itertools import islice
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import dask.array
 import numpy as np
@@ -122,10 +123,8 @@ def forecast(run, config, path=None, device=None, block_bytes=256e6, show=True):
     step_bytes *= batch_starts * config.members
     block_steps = int(np.clip(block_bytes // step_bytes, 1, config.steps))
     steps = len(starts) * config.members * config.steps
-    fast = surrogate
-    is_long = steps * surrogate.ocean.numel() > COMPILE_ABOVE_CELL_STEPS
-    if compiles(config.compile) and (is_long or config.compile == "always"):
-        fast = compiled(surrogate)
+    cell_steps = steps * surrogate.ocean.numel()
+    fast = compiled(surrogate) if _is_worth_compiling(config, cell_steps) else surrogate
     fields = Fields(opened.config["store"], [name for name, _ in surrogate.window.inputs])
     journal = files.Journal(path, identity)
     bar = progress.bar(steps, f"forecast {opened.path.name}", "step", show=show)
@@ -147,22 +146,13 @@ def forecast(run, config, path=None, device=None, block_bytes=256e6, show=True):
             perturbations = initial_perturbations(surrogate, store, starts[batch], config)
             located = {offset: position[batch] for offset, position in positions.items()}
             inputs = _inputs(surrogate, fields, located, perturbations, config)
-            for block in forecast_blocks(model, *inputs, block_steps, bar):
-                _write_block(block, journal.target, batch, surrogate, config.members)
+            for lead_steps, values in forecast_blocks(model, *inputs, block_steps, bar):
+                region = {"init_time": batch, "lead_time": lead_steps}
+                dataset = _as_dataset(values, surrogate, config.members)
+                dataset.to_zarr(journal.target, region=region, consolidated=False)
             journal.mark(label)
         journal.finish()
     return path
-
-
-class Block(NamedTuple):
-    """Predicted variables at successive steps, as yielded by :func:`forecast_blocks`.
-
-    ``steps`` are the positions on the axis of lead times; ``values`` has the shape (batch,
-    variable, step, y, x), physical units, and is zero on land.
-    """
-
-    steps: slice
-    values: np.ndarray
 
 
 @torch.inference_mode()
@@ -183,7 +173,10 @@ def forecast_blocks(surrogate, initial, forcing, block_steps, bar):
 
     Yields
     ------
-    Block
+    steps : slice
+        Positions of the steps on the axis of lead times.
+    values : ndarray (batch, variable, step, y, x)
+        Predicted variables in physical units, zero on land.
 
     Raises
     ------
@@ -193,26 +186,27 @@ def forecast_blocks(surrogate, initial, forcing, block_steps, bar):
     count = len(surrogate.window.variables)
     # A background thread reads the next forcing while the network computes.
     forcing = (batch.to(initial.device, non_blocking=True) for batch in prefetch(forcing))
-    first, states = 0, []
-    for state in rollout(surrogate.step, initial, forcing):
-        states.append(state[:, :count].cpu().numpy())
-        bar.update(len(state))
-        if len(states) == block_steps:
-            yield _block(first, states)
-            first, states = first + block_steps, []
-    if states:
-        yield _block(first, states)
+
+    def predictions():
+        for state in rollout(surrogate.step, initial, forcing):
+            yield state[:, :count].cpu().numpy()
+            bar.update(len(state))
+
+    successive, first = predictions(), 0
+    while fields := list(islice(successive, block_steps)):
+        values, end = np.stack(fields, axis=2), first + len(fields)
+        if not np.isfinite(values).all():
+            raise InputError(
+                f"forecast: the state is no longer finite by step {end}; the run has not learnt a "
+                "stable step, train it longer or with a lower learning_rate"
+            )
+        yield slice(first, end), values
+        first = end
 
 
-def _block(first, states):
-    values = np.stack(states, axis=2)
-    end = first + len(states)
-    if not np.isfinite(values).all():
-        raise InputError(
-            f"forecast: the state is no longer finite by step {end}; the run has not learnt a "
-            "stable step, train it longer or with a lower learning_rate"
-        )
-    return Block(slice(first, end), values)
+def _is_worth_compiling(config, cell_steps):
+    is_long = cell_steps > COMPILE_ABOVE_CELL_STEPS
+    return compiles(config.compile) and (is_long or config.compile == "always")
 
 
 def _offsets_h(window, steps):
@@ -294,18 +288,14 @@ def initial_perturbations(surrogate, store, starts, config):
     return torch.from_numpy(result.reshape(-1, *result.shape[2:]))
 
 
-def _write_block(block, target, batch, surrogate, members):
-    """Write a block for a batch (slice) of start dates into the forecast store."""
-    values = block.values
+def _as_dataset(values, surrogate, members):
+    """Predicted variables (start * member, variable, step, y, x) as a Dataset, NaN on land."""
     values[..., ~surrogate.ocean.cpu().numpy()] = np.nan
     values = values.reshape(-1, members, *values.shape[1:])
     dims = ("init_time", "member", "lead_time", "y", "x")
     variables = enumerate(surrogate.window.variables)
     dataset = xr.Dataset({name: (dims, values[:, :, index]) for index, name in variables})
-    if members == 1:
-        dataset = dataset.isel(member=0)
-    region = {"init_time": batch, "lead_time": block.steps}
-    dataset.to_zarr(target, region=region, consolidated=False)
+    return dataset.isel(member=0) if members == 1 else dataset
 
 
 def _template(store, window, starts, config, block_steps, opened):

@@ -25,7 +25,7 @@ from seaice_lab.errors import InputError
 _STD_OF_TRUNCATED_NORMAL = 0.8796256610342398
 
 
-def mish(x: torch.Tensor) -> torch.Tensor:
+def mish(x):
     """Activation x tanh(ln(1 + e^x)) (Misra 2019, arXiv 1908.08681).
 
     When compiled, it is computed as x n / (n + 2) with n = e^x (e^x + 2): the same function with
@@ -41,7 +41,7 @@ def mish(x: torch.Tensor) -> torch.Tensor:
     return x * (n / (n + 2.0))
 
 
-def zero_on_land(x: torch.Tensor, ocean: torch.Tensor) -> torch.Tensor:
+def zero_on_land(x, ocean):
     """Replace all values on land, NaN included, by zero.
 
     Parameters
@@ -56,7 +56,7 @@ def zero_on_land(x: torch.Tensor, ocean: torch.Tensor) -> torch.Tensor:
     return torch.where(ocean, x, 0.0)
 
 
-def upsample(x: torch.Tensor) -> torch.Tensor:
+def upsample(x):
     """Repeat each cell 2 x 2: (batch, channel, y, x) to (batch, channel, 2 y, 2 x).
 
     The result equals that of ``interpolate(x, scale_factor=2, mode="nearest")``, whose compiled
@@ -67,7 +67,7 @@ def upsample(x: torch.Tensor) -> torch.Tensor:
     return cells.reshape(batch, 2 * ny, 2 * nx, channels).permute(0, 3, 1, 2)
 
 
-def ocean_pyramid(ocean: torch.Tensor, poolings: int) -> list[torch.Tensor]:
+def ocean_pyramid(ocean, poolings):
     """Ocean masks of the full grid and of each coarser level.
 
     A coarse cell is ocean if any of its four children is.
@@ -110,7 +110,7 @@ def ocean_pyramid(ocean: torch.Tensor, poolings: int) -> list[torch.Tensor]:
     return masks
 
 
-def window_ratio(ocean: torch.Tensor, kernel_size: int, compensation: bool = True) -> torch.Tensor:
+def window_ratio(ocean, kernel_size, compensation=True):
     """Factor that compensates for the land cells in each convolution window.
 
     In the ocean it is k^2 / (n + 1e-8), where n is the number of ocean cells among the k^2 cells
@@ -200,7 +200,7 @@ class PartialConv2d(nn.Module):
         self.register_buffer("ocean", ocean.to(ratio.dtype), persistent=False)
         self.register_buffer("ratio", ratio, persistent=False)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x):
         """Map (batch, in_channels, y, x) to (batch, out_channels, y, x)."""
         if self.published:
             x = x * self.ocean
@@ -239,7 +239,7 @@ class OceanBatchNorm2d(nn.Module):
         self.register_buffer("running_var", torch.ones(channels))
         self.register_buffer("ocean", ocean.to(self.weight.dtype), persistent=False)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x):
         """Normalise (batch, channel, y, x)."""
         x = x.to(self.weight.dtype)
         if self.training:
@@ -289,7 +289,7 @@ class OceanMaxPool2d(nn.Module):
         self.register_buffer("land", ~ocean, persistent=False)
         self.register_buffer("coarse_land", ~ocean_pyramid(ocean, 1)[1], persistent=False)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x):
         """Map (batch, channel, y, x) to (batch, channel, y / 2, x / 2)."""
         # Land must not win against negative ocean values.
         x = torch.where(self.land, -torch.inf, x)
@@ -327,7 +327,7 @@ class SqueezeExcitation(nn.Module):
         self.fc2 = nn.Linear(hidden, channels)
         self.cells = ocean.numel() if published else int(ocean.sum())
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x):
         """Map (batch, channel, y, x) to the same shape."""
         means = x.sum((2, 3)) / self.cells
         scale = torch.sigmoid(self.fc2(torch.relu(self.fc1(means))))

@@ -4,6 +4,8 @@ Both compare normalised increments (batch, channel, y, x) and return the weighte
 terms before weighting.
 """
 
+from dataclasses import dataclass
+
 import torch
 
 from seaice_lab.errors import InputError
@@ -12,21 +14,31 @@ from seaice_lab.errors import InputError
 GLOBAL_MEAN_WEIGHT = 50.0
 
 
-def published_loss(
-    prediction: torch.Tensor,
-    target: torch.Tensor,
-    ocean: torch.Tensor,
-    global_mean_weight: float = 0.0,
-    spread_weight: float = 0.0,
-    tikhonov_weight: float = 0.0,
-) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of three terms of a loss, relative to the mean square error.
+
+    Parameters
+    ----------
+    global_mean : lambda, weight of the squared mean error
+    spread : mu, weight of the standard deviation of the squared error, which distributes the error
+        evenly over the cells
+    tikhonov : nu, weight of the mean square of the prediction, which shrinks uncertain predictions;
+        with little training data it improves predictions for unknown weather
+    """
+
+    global_mean: float = 0.0
+    spread: float = 0.0
+    tikhonov: float = 0.0
+
+
+def published_loss(prediction, target, ocean, weights=LossWeights()):
     """Loss of Durand et al. (2024, doi 10.5194/tc-18-1791-2024), which counts land as zero.
 
     With the target y and the prediction f, both set to zero on land, and with <.> the mean over
     batch, channels and all cells of the image (land included):
 
-    total = <(y - f)^2> + global_mean_weight (<y> - <f>)^2
-            + spread_weight std[(y - f)^2] + tikhonov_weight <f^2>
+    total = <(y - f)^2> + lambda (<y> - <f>)^2 + mu std[(y - f)^2] + nu <f^2>
 
     The global mean covers the whole batch, so that errors of opposite sign in two samples cancel.
 
@@ -34,7 +46,7 @@ def published_loss(
     ----------
     prediction, target : (batch, channel, y, x) normalised increments, finite on land
     ocean : (y, x) bool tensor, True where sea
-    global_mean_weight, spread_weight, tikhonov_weight : weights of the last three terms
+    weights : LossWeights
 
     Returns
     -------
@@ -55,31 +67,23 @@ def published_loss(
         "spread": squared_error.std(correction=0),
         "tikhonov": (prediction**2).mean(),
     }
-    return _weighted(terms, global_mean_weight, spread_weight, tikhonov_weight)
+    return _weighted(terms, weights)
 
 
-def ocean_loss(
-    prediction: torch.Tensor,
-    target: torch.Tensor,
-    ocean: torch.Tensor,
-    area: torch.Tensor | None = None,
-    global_mean_weight: float = GLOBAL_MEAN_WEIGHT,
-    spread_weight: float = 0.0,
-    tikhonov_weight: float = 0.0,
-) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+def ocean_loss(prediction, target, ocean, area=None, weights=LossWeights(GLOBAL_MEAN_WEIGHT)):
     """Mean square error over the ocean plus the squared error of each sample's ocean mean.
 
     With e = prediction - target and [.] the area-weighted mean over the ocean cells of one sample
     and channel, and with the final mean over samples and channels:
 
-    total = mean [e^2] + global_mean_weight mean [e]^2
-            + spread_weight mean sqrt([(e^2 - [e^2])^2]) + tikhonov_weight mean [prediction^2]
+    total = mean [e^2] + lambda mean [e]^2 + mu mean sqrt([(e^2 - [e^2])^2])
+            + nu mean [prediction^2]
 
     For increments of thickness, [e] is the error in the change of ice volume. It must be small
     because it accumulates during a forecast: after n steps a constant error has grown n times,
     independent errors only by the square root of n.
 
-    The default weight of 50 is the published 100 in these units. (The published code uses 0, 10
+    The default lambda of 50 is the published 100 in these units. (The published code uses 0, 10
     and 100.) The published means count land as zero: on a grid of which the fraction f is sea,
     and with statistics over all cells, a local term [e^2] corresponds to a global term f [e]^2,
     and f is one half on the published grid. The published mean also covers the batch, ours one
@@ -94,11 +98,7 @@ def ocean_loss(
         NaN included
     ocean : (y, x) bool tensor, True where sea
     area : (y, x) cell areas in any unit; None means equal cells
-    global_mean_weight : weight of the second term
-    spread_weight : weight of the third term, which spreads the error evenly over the cells of each
-        sample
-    tikhonov_weight : weight of the last term (nu of Durand et al. 2024), which shrinks uncertain
-        predictions; with little training data it improves predictions for unknown weather
+    weights : LossWeights
 
     Returns
     -------
@@ -135,16 +135,16 @@ def ocean_loss(
         "spread": torch.sqrt(variance.clamp(min=1e-12)).mean(),
         "tikhonov": ocean_mean(torch.where(ocean, prediction, 0.0) ** 2).mean(),
     }
-    return _weighted(terms, global_mean_weight, spread_weight, tikhonov_weight)
+    return _weighted(terms, weights)
 
 
-def _weighted(terms, global_mean_weight, spread_weight, tikhonov_weight):
+def _weighted(terms, weights):
     """The weighted sum of the terms, and the terms without gradient for the history."""
     total = (
         terms["local"]
-        + global_mean_weight * terms["global_mean"]
-        + spread_weight * terms["spread"]
-        + tikhonov_weight * terms["tikhonov"]
+        + weights.global_mean * terms["global_mean"]
+        + weights.spread * terms["spread"]
+        + weights.tikhonov * terms["tikhonov"]
     )
     return total, {name: term.detach() for name, term in terms.items()}
 

@@ -35,15 +35,7 @@ OPTIONS = {name: UNET_OPTIONS for name in POOLINGS} | {
 }
 
 
-def build_network(
-    name: str,
-    ocean: torch.Tensor,
-    in_channels: int,
-    out_channels: int = 1,
-    width: int = 16,
-    published: bool = False,
-    **options,
-) -> nn.Module:
+def build_network(name, ocean, in_channels, out_channels=1, width=16, published=False, **options):
     """Build a network by its name in a configuration.
 
     Parameters
@@ -233,7 +225,7 @@ class UNet(nn.Module):
         self.head = layers.convolution(channels, out_channels, masks[0], 1, activation=None)
         nn.init.zeros_(self.head.weight)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x):
         """Map (batch, in_channels, y, x) to (batch, out_channels, y, x), both normalised."""
         skips = [self.stem(_checked_input(self, x))]
         for level in self.levels:
@@ -308,7 +300,7 @@ class ResNet(nn.Module):
         self.head = conv(8, out_channels, kernel_size=1, activation=None)
         nn.init.zeros_(self.head.weight)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x):
         """Map (batch, in_channels, y, x) to (batch, out_channels, y, x), both normalised."""
         x = self.stem(_checked_input(self, x))
         for number in self.blocks:
@@ -349,7 +341,7 @@ class Chain(nn.Module):
         self.head = layers.convolution(channels, out_channels, mask, 1, activation=None)
         nn.init.zeros_(self.head.weight)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x):
         """Map (batch, in_channels, y, x) to (batch, out_channels, y, x), both normalised."""
         x = _checked_input(self, x)
         for number in self.convolutions:

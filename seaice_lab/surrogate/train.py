@@ -11,7 +11,7 @@ from seaice_lab.compute import Process, prefetch, training_form
 from seaice_lab.errors import InputError
 from seaice_lab.optimiser import adamw_step
 from seaice_lab.surrogate.augmentation import Turn, turned_kernels
-from seaice_lab.surrogate.losses import ocean_loss, published_loss
+from seaice_lab.surrogate.losses import LossWeights, ocean_loss, published_loss
 from seaice_lab.surrogate.model import TrainConfig, bounds, build, load, scales, window_of
 from seaice_lab.surrogate.samples import DERIVED, Samples, batches
 from seaice_lab.surrogate.store import open_store
@@ -145,13 +145,8 @@ def batch_losses(config, normalisation, ocean, area):
         x), normalised and zero on land.
     """
     window = window_of(config)
-    published = config.loss == "published"
-    loss = partial(published_loss if published else partial(ocean_loss, area=area), ocean=ocean)
-    weights = {
-        "global_mean_weight": config.global_mean_weight,
-        "spread_weight": config.spread_weight,
-        "tikhonov_weight": config.tikhonov_weight,
-    }
+    loss = published_loss if config.loss == "published" else partial(ocean_loss, area=area)
+    weights = LossWeights(config.global_mean_weight, config.spread_weight, config.tikhonov_weight)
     turn_inputs = Turn(window.inputs, [normalisation[name] for name, _ in window.inputs])
     turn_targets = Turn(window.targets, normalisation["increments"])
 
@@ -173,7 +168,9 @@ def batch_losses(config, normalisation, ocean, area):
         bfloat16 = config.fit.precision == "bfloat16"
         with torch.autocast(ocean.device.type, torch.bfloat16, enabled=bfloat16):
             pairs = rollout_pairs(predict, x, y, window, normalisation, ocean)
-            totals, terms = zip(*(loss(*pair, **weights) for pair in pairs), strict=True)
+            totals, terms = zip(
+                *(loss(*pair, ocean, weights=weights) for pair in pairs), strict=True
+            )
             means = {name: sum(step[name] for step in terms) / len(terms) for name in terms[0]}
             return {"loss": sum(totals) / len(totals)} | means
 

@@ -28,7 +28,7 @@ class PastChanges(nn.Module):
         self.network, self.past = network, past
         self.register_buffer("ocean", network.ocean, persistent=False)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x):
         """Map (batch, in_channels, y, x) to (batch, out_channels, y, x), both normalised."""
         channels = list(x.unbind(1))
         for channel, later, gain in self.past:
@@ -71,7 +71,7 @@ class Transport(nn.Module):
         self.register_buffer("open_x", ocean[:, 1:] & ocean[:, :-1], persistent=False)
         self.register_buffer("open_y", ocean[1:] & ocean[:-1], persistent=False)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x):
         """Map (batch, in_channels, y, x) to (batch, out_channels, y, x), both normalised."""
         output = self.network(x)
         increments, drift = list(output[:, :-2].unbind(1)), 0.1 * output[:, -2:]

@@ -6,7 +6,7 @@ from keras_weights import error, image, parameters, published_network, read
 
 from seaice_lab.errors import InputError
 from seaice_lab.optimiser import adamw, set_epsilon
-from seaice_lab.surrogate.losses import ocean_loss, published_loss
+from seaice_lab.surrogate.losses import LossWeights, ocean_loss, published_loss
 from seaice_lab.training import FitConfig
 
 OCEAN = torch.tensor([[1, 1, 0], [1, 1, 0]]).bool()
@@ -50,7 +50,7 @@ def test_published_loss_and_every_gradient_are_the_published_ones(arrays, case, 
     ocean = torch.from_numpy(arrays["mask"]) > 0
     network = published_network("UNet3", read("model_UNet3"), ocean)
     prediction = network(image(arrays["x"]))
-    total, _ = published_loss(prediction, image(arrays["y_true"]), ocean, *weights)
+    total, _ = published_loss(prediction, image(arrays["y_true"]), ocean, LossWeights(*weights))
     if case.endswith("sqmean"):
         # The published 4D-Var code squares the mean prediction, instead of taking the mean square.
         total = total + 0.3 * (prediction * ocean).mean() ** 2
@@ -75,7 +75,7 @@ def test_one_output_against_two_targets_costs_what_it_costs_the_published_networ
     ocean = torch.from_numpy(arrays["mask"]) > 0
     prediction = image(arrays["broadcast/y_pred_inference"])
     target = image(arrays["broadcast/y_true_2ch"])
-    total, _ = published_loss(prediction.expand_as(target), target, ocean, 100.0)
+    total, _ = published_loss(prediction.expand_as(target), target, ocean, LossWeights(100.0))
     assert total.item() == scalar(arrays, "broadcast/loss_lam100")
 
 
@@ -89,7 +89,7 @@ def test_five_steps_of_the_optimiser_are_the_published_ones(arrays, case):
     start = {name: value.clone() for name, value in network.state_dict().items()}
     for step in range(5):
         total, parts = published_loss(
-            network(image(arrays["x"])), image(arrays["y_true"]), ocean, 100.0
+            network(image(arrays["x"])), image(arrays["y_true"]), ocean, LossWeights(100.0)
         )
         reference = arrays[f"{case}/loss_history"][step]
         found = [total.item(), parts["local"].item(), parts["global_mean"].item()]
@@ -120,7 +120,7 @@ def test_published_mean_lets_opposite_errors_of_two_samples_cancel_and_ours_does
 
 def test_constant_error_costs_the_same_local_and_global_term():
     target = torch.randn(3, 2, 2, 3)
-    total, parts = ocean_loss(target + 0.2, target, OCEAN, global_mean_weight=7.0)
+    total, parts = ocean_loss(target + 0.2, target, OCEAN, weights=LossWeights(7.0))
     assert parts["local"].item() == pytest.approx(0.04, rel=1e-5)
     assert parts["global_mean"].item() == pytest.approx(0.04, rel=1e-5)
     assert total.item() == pytest.approx(0.04 * 8, rel=1e-5)
@@ -139,7 +139,7 @@ def test_default_weight_balances_the_terms_as_the_published_hundred_does_on_a_ha
     """Normalised over all cells of a grid that is half land, an error is sqrt(2) times ours."""
     ocean = torch.tensor([[1, 0], [1, 0]]).bool()
     target = torch.zeros(1, 1, 2, 2)
-    published, _ = published_loss(target + 0.2 * 2**0.5, target, ocean, 100.0)
+    published, _ = published_loss(target + 0.2 * 2**0.5, target, ocean, LossWeights(100.0))
     ours, _ = ocean_loss(target + 0.2, target, ocean)
     assert ours.item() == pytest.approx(published.item(), rel=1e-6)
 
@@ -197,7 +197,7 @@ def test_the_tikhonov_term_is_the_area_weighted_mean_square_of_the_prediction():
     area = torch.tensor([[1.0, 9.0], [2.0, 1.0]])
     prediction = torch.tensor([[[[1.0, float("nan")], [2.0, 3.0]]]])
     target = torch.where(ocean, prediction, 0.0)
-    total, parts = ocean_loss(prediction, target, ocean, area, tikhonov_weight=0.5)
+    total, parts = ocean_loss(prediction, target, ocean, area, LossWeights(50.0, tikhonov=0.5))
     assert parts["tikhonov"].item() == pytest.approx((1 + 2 * 4 + 9) / 4)
     assert total.item() == pytest.approx(0.5 * 18 / 4)
 
@@ -207,7 +207,7 @@ def test_the_spread_term_is_the_standard_deviation_of_the_square_error_of_each_s
     field = torch.tensor([[1.0, 2.0, 9.0], [-1.0, 0.0, 9.0]])
     prediction = torch.stack([field, 0 * field + 3.0])[:, None]
     area = torch.tensor([[3e8, 1e8, 5e8], [1e8, 5e8, 5e8]], dtype=torch.float64)
-    total, parts = ocean_loss(prediction, target, OCEAN, area, 0.0, spread_weight=2.0)
+    total, parts = ocean_loss(prediction, target, OCEAN, area, LossWeights(spread=2.0))
     mean = (3 + 4 + 1) / 10
     variance = (3 * (1 - mean) ** 2 + (4 - mean) ** 2 + (1 - mean) ** 2 + 5 * mean**2) / 10
     assert parts["spread"].item() == pytest.approx(variance**0.5 / 2, rel=1e-5)

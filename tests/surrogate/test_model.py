@@ -57,9 +57,13 @@ def test_the_chain_is_the_rollout_in_normalised_units(store):
 def test_training_through_a_rollout_and_with_turns_learns(store, tmp_path):
     fit = FitConfig(epochs=10, batch_size=4, learning_rate=1e-2, schedule="cosine")
     config = settings(
-        store, rollout_steps=2, symmetry="quarter_turns", input_noise=0.0,
-        global_mean_weight=1.0, fit=fit,
-    )  # fmt: skip
+        store,
+        rollout_steps=2,
+        symmetry="quarter_turns",
+        input_noise=0.0,
+        global_mean_weight=1.0,
+        fit=fit,
+    )
     path = train(config, tmp_path / "runs" / "long", show=False)
     history = pd.read_csv(path / "history.csv")
     assert history.train_loss.iloc[-1] < 0.9 * history.train_loss.iloc[0]
@@ -78,12 +82,17 @@ def test_training_goes_on_from_the_weights_and_normalisation_of_a_run(store, tmp
     before, after = load(first, "cpu"), load(second, "cpu")
     assert before.normalisation == after.normalisation == scale
     torch.testing.assert_close(after.network.head.weight, before.network.head.weight)
-    for changed, reason in (({"width": 6}, "width 4, expected 6"),
-                            ({"network": "CNN"}, "network UNet3, expected CNN"),
-                            ({"window": "past_state"}, "another window")):  # fmt: skip
+    for changed, reason in (
+        ({"width": 6}, "width 4, expected 6"),
+        ({"network": "CNN"}, "network UNet3, expected CNN"),
+        ({"window": "past_state"}, "another window"),
+    ):
         with pytest.raises(InputError, match=f"start_from .*first: was trained .*{reason}"):
-            train(settings(store, fit=fit, start_from=str(first)).model_copy(update=changed),
-                  tmp_path / "runs" / "third", show=False)  # fmt: skip
+            train(
+                settings(store, fit=fit, start_from=str(first)).model_copy(update=changed),
+                tmp_path / "runs" / "third",
+                show=False,
+            )
         assert not (tmp_path / "runs" / "third").exists()
     other = runs.create(tmp_path / "runs" / "ice", FitConfig(), "emissivity")
     (other / "finished").touch()
@@ -110,12 +119,32 @@ def test_gradients_flow_through_the_whole_chain(store):
 
 def test_two_processes_train_like_one_with_the_doubled_batch(store, tmp_path):
     """The global mean of the statistics, the loss and the gradient, to rounding."""
-    shared = ["-p", f"store={store}", "-p", "width=4", "-p", "input_noise=0", "-p", "fit.epochs=2",
-              "-p", "fit.learning_rate=0.001", "-p", "fit.schedule=constant"]  # fmt: skip
+    shared = [
+        "-p",
+        f"store={store}",
+        "-p",
+        "width=4",
+        "-p",
+        "input_noise=0",
+        "-p",
+        "fit.epochs=2",
+        "-p",
+        "fit.learning_rate=0.001",
+        "-p",
+        "fit.schedule=constant",
+    ]
     pair = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     for name, launcher, size in (("one", [sys.executable], 8), ("two", pair, 4)):
-        command = [*launcher, "-m", "seaice_lab.cli", "train", str(tmp_path / name), *shared,
-                   "-p", f"fit.batch_size={size}"]  # fmt: skip
+        command = [
+            *launcher,
+            "-m",
+            "seaice_lab.cli",
+            "train",
+            str(tmp_path / name),
+            *shared,
+            "-p",
+            f"fit.batch_size={size}",
+        ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
     one, two = (pd.read_csv(tmp_path / name / "history.csv") for name in ("one", "two"))

@@ -196,9 +196,16 @@ def test_new_network_predicts_zero_increments():
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("UNet2", {}), ("UNet3", {"squeeze_excitation": 2}), ("UNet4", {"compensation": False}),
-     ("UNet3", {"kernel_size": 5}), ("ResNet", {}), ("PCNN", {}), ("CNN", {})],
-)  # fmt: skip
+    [
+        ("UNet2", {}),
+        ("UNet3", {"squeeze_excitation": 2}),
+        ("UNet4", {"compensation": False}),
+        ("UNet3", {"kernel_size": 5}),
+        ("ResNet", {}),
+        ("PCNN", {}),
+        ("CNN", {}),
+    ],
+)
 def test_nothing_on_land_reaches_the_ocean(name, options, training):
     ocean = island(16, 24)
 

@@ -37,11 +37,13 @@ def make_store(sit, start="2001-01-01", hours=6, train=None, wind=(0.0, 0.0), oc
         },
         coords={
             "time": pd.date_range(start, periods=times, freq=f"{hours}h"),
-            "latitude": (("y", "x"), latitude), "longitude": (("y", "x"), longitude),
+            "latitude": (("y", "x"), latitude),
+            "longitude": (("y", "x"), longitude),
             "ocean": (("y", "x"), ocean),
-            "segment": ("time", np.zeros(times, "int32")), "split": ("time", split),
+            "segment": ("time", np.zeros(times, "int32")),
+            "split": ("time", split),
         },
-    )  # fmt: skip
+    )
 
 
 def forecast_from(store, positions, leads_h):
@@ -51,12 +53,16 @@ def forecast_from(store, positions, leads_h):
     init = store.time.values[positions]
     shape = (len(positions), len(lead), *store.ocean.shape)
     return xr.DataArray(
-        np.zeros(shape, "float32"), dims=("init_time", "lead_time", "y", "x"), name="sit",
+        np.zeros(shape, "float32"),
+        dims=("init_time", "lead_time", "y", "x"),
+        name="sit",
         coords={
-            "init_time": init, "lead_time": lead, "position": ("init_time", positions),
+            "init_time": init,
+            "lead_time": lead,
+            "position": ("init_time", positions),
             "valid_time": (("init_time", "lead_time"), init[:, None] + lead),
         },
-    )  # fmt: skip
+    )
 
 
 def test_persistence_holds_the_record_at_the_start_at_every_lead():
