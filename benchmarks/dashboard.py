@@ -45,7 +45,7 @@ MOVE = """async (lead) => {
 }"""
 
 
-class Nothing(Config):
+class EmptyConfig(Config):
     """An empty configuration."""
 
 
@@ -54,36 +54,51 @@ def make_run(folder, size):
     store, run = folder / f"store{size}.zarr", folder / "runs" / f"grid{size}"
     centre = (np.arange(size) - size / 2 + 0.5) * (3.2e6 / size)
     x, y = np.meshgrid(centre, centre)
-    latitude, longitude = (part.astype("float32") for part in grid.unproject(x, y))
+    latitude, longitude = (values.astype("float32") for values in grid.unproject(x, y))
     ocean = np.hypot(x, y) < 1.55e6
-    place = {"y": centre, "x": centre, "latitude": (("y", "x"), latitude),
-             "longitude": (("y", "x"), longitude), "ocean": (("y", "x"), ocean)}  # fmt: skip
+    coordinates = {
+        "y": centre,
+        "x": centre,
+        "latitude": (("y", "x"), latitude),
+        "longitude": (("y", "x"), longitude),
+        "ocean": (("y", "x"), ocean),
+    }
     rng = np.random.default_rng(0)
     times = np.datetime64("2020-01-01", "ns") + STEP * np.arange(LEADS + STARTS)
     truth = np.where(ocean, rng.random((len(times), size, size), "float32") * 4, np.nan)
     attrs = {"units": "m", "standard_name": "sea_ice_thickness"}
     truth = truth.astype("float32")
-    made = xr.Dataset({"sit": (("time", "y", "x"), truth, attrs)}, place | {"time": times})
-    made.attrs = {"statistics": "{}", "configuration": ""}
-    made.to_zarr(store, zarr_format=3, consolidated=False,
-                 encoding={"sit": {"chunks": (1, size, size)}})  # fmt: skip
+    prepared = xr.Dataset(
+        {"sit": (("time", "y", "x"), truth, attrs)}, coordinates | {"time": times}
+    )
+    prepared.attrs = {"statistics": "{}", "configuration": ""}
+    prepared.to_zarr(
+        store, zarr_format=3, consolidated=False, encoding={"sit": {"chunks": (1, size, size)}}
+    )
     valid = times[np.arange(STARTS)[:, None] + 1 + np.arange(LEADS)]
     values = np.stack([truth[s + 1 : s + 1 + LEADS] for s in range(STARTS)])
     values += 0.1 * rng.standard_normal(values.shape, "float32")
     forecast = xr.Dataset(
         {"sit": (("init_time", "lead_time", "y", "x"), values, attrs)},
-        place | {
-            "init_time": times[:STARTS], "lead_time": STEP * np.arange(1, LEADS + 1),
+        coordinates
+        | {
+            "init_time": times[:STARTS],
+            "lead_time": STEP * np.arange(1, LEADS + 1),
             "valid_time": (("init_time", "lead_time"), valid),
             "position": ("init_time", np.arange(STARTS, dtype="int32")),
         },
         {"store": str(store)},
-    )  # fmt: skip
-    runs.create(run, Nothing(), "surrogate")
-    forecast.to_zarr(run / "forecast.zarr", zarr_format=3, consolidated=False, encoding={
-        "sit": {"chunks": (1, 1, size, size), "shards": (1, LEADS, size, size)},
-        "lead_time": {"units": "hours", "dtype": "float64"},
-    })  # fmt: skip
+    )
+    runs.create(run, EmptyConfig(), "surrogate")
+    forecast.to_zarr(
+        run / "forecast.zarr",
+        zarr_format=3,
+        consolidated=False,
+        encoding={
+            "sit": {"chunks": (1, 1, size, size), "shards": (1, LEADS, size, size)},
+            "lead_time": {"units": "hours", "dtype": "float64"},
+        },
+    )
     return run.name
 
 
@@ -133,18 +148,23 @@ def main():
             args=["--no-sandbox", "--disable-background-networking"],
         )
         try:
-            print(f"{'grid':>5s} {'page cold':>9s} {'warm':>6s} {'new lead p50':>12s} "
-                  f"{'p95':>7s} {'max':>7s}")  # fmt: skip
+            print(
+                f"{'grid':>5s} {'page cold':>9s} {'warm':>6s} {'new lead p50':>12s} "
+                f"{'p95':>7s} {'max':>7s}"
+            )
             for size, name in names.items():
                 page, cold = usable(chromium, address, name)
                 page.close()
                 page, warm = usable(chromium, address, name)
                 leads = [int(k) for k in rng.permutation(np.resize(np.arange(1, LEADS), 1000))]
                 leads = [a for a, b in zip(leads, leads[1:], strict=False) if a != b]
-                spent = [page.evaluate(MOVE, lead) for lead in leads[: options.moves]]
-                middle, late = np.percentile(spent, (50, 95))
-                print(f"{size:5d} {cold:7.2f} s {warm:4.2f} s {middle:9.0f} ms {late:4.0f} ms "
-                      f"{max(spent):4.0f} ms", flush=True)  # fmt: skip
+                times_ms = [page.evaluate(MOVE, lead) for lead in leads[: options.moves]]
+                median, slow = np.percentile(times_ms, (50, 95))
+                print(
+                    f"{size:5d} {cold:7.2f} s {warm:4.2f} s {median:9.0f} ms {slow:4.0f} ms "
+                    f"{max(times_ms):4.0f} ms",
+                    flush=True,
+                )
                 page.close()
             name = names[min(options.sizes, key=lambda size: abs(size - 512))]
             page, _ = usable(chromium, address, name)
@@ -154,9 +174,12 @@ def main():
                 if (k + 1) % max(options.long // 5, 1) == 0:
                     memory.append(resident_mb(process))
             page.close()
-            print(f"server memory over {options.long} moves: "
-                  + ", ".join(f"{value:.0f}" for value in memory) + " MB")  # fmt: skip
-            before, pages, failed, spent = resident_mb(process), [], 0, []
+            print(
+                f"server memory over {options.long} moves: "
+                + ", ".join(f"{value:.0f}" for value in memory)
+                + " MB"
+            )
+            before, pages, failed, times_ms = resident_mb(process), [], 0, []
             for _ in range(options.sessions):
                 pages.append(usable(chromium, address, name)[0])
             each = (resident_mb(process) - before) / max(options.sessions, 1)
@@ -165,13 +188,15 @@ def main():
                     page.evaluate(f"() => {{ window.moved = ({MOVE})({k + 2}) }}")
                 for page in pages:
                     try:
-                        spent.append(page.evaluate("() => window.moved"))
+                        times_ms.append(page.evaluate("() => window.moved"))
                     except Exception as error:
                         failed += 1
                         print(error)
-            print(f"{options.sessions} sessions moving together: {failed} failed, new lead p50 "
-                  f"{np.percentile(spent, 50):.0f} ms, p95 {np.percentile(spent, 95):.0f} ms, "
-                  f"{each:.1f} MB per session")  # fmt: skip
+            print(
+                f"{options.sessions} sessions moving together: {failed} failed, new lead p50 "
+                f"{np.percentile(times_ms, 50):.0f} ms, p95 {np.percentile(times_ms, 95):.0f} ms, "
+                f"{each:.1f} MB per session"
+            )
         finally:
             chromium.close()
             process.terminate()

@@ -22,7 +22,7 @@ import yaml
 
 from seaice_lab import grid
 
-ENTRY = {"grid": "made", "step_h": 6, "licence": "none", "source": "benchmarks/preparation.py"}
+ENTRY = {"grid": "regular", "step_h": 6, "licence": "none", "source": "benchmarks/preparation.py"}
 
 
 def write_inputs(folder, size, days):
@@ -44,15 +44,24 @@ def write_inputs(folder, size, days):
         factor = rng.random((count, 1, 1)).astype("float32")
         xr.Dataset(
             {"sit": (("time", "y", "x"), frame * factor, {"units": "m"})},
-            coords={"time": times, "latitude": (("y", "x"), latitude),
-                    "longitude": (("y", "x"), longitude)},
-        ).to_netcdf(data / f"Moorings_{first:05d}.nc")  # fmt: skip
+            coords={
+                "time": times,
+                "latitude": (("y", "x"), latitude),
+                "longitude": (("y", "x"), longitude),
+            },
+        ).to_netcdf(data / f"Moorings_{first:05d}.nc")
         fields = {"t2m": ("K", 250), "u10": ("m s**-1", 0), "v10": ("m s**-1", 0)}
         xr.Dataset(
-            {name: (("time", "latitude", "longitude"), offset + weather * factor, {"units": units})
-             for name, (units, offset) in fields.items()},
+            {
+                name: (
+                    ("time", "latitude", "longitude"),
+                    offset + weather * factor,
+                    {"units": units},
+                )
+                for name, (units, offset) in fields.items()
+            },
             coords={"time": times, **axes},
-        ).to_netcdf(data / f"ERA5_{first:05d}.nc")  # fmt: skip
+        ).to_netcdf(data / f"ERA5_{first:05d}.nc")
     third = days // 3
     edges = [start + np.timedelta64(n * third, "D") for n in range(3)]
     periods = [
@@ -62,10 +71,19 @@ def write_inputs(folder, size, days):
     splits = dict(
         zip(("train", "validation", "test"), ({"period": p} for p in periods), strict=True)
     )
-    state = ENTRY | {"title": "state", "format": "nextsim", "paths": ["Moorings_*.nc"],
-                     "variables": {"sit": "sit"}, "splits": splits}  # fmt: skip
-    weather = ENTRY | {"title": "forcing", "format": "era5", "paths": ["ERA5_*.nc"],
-                       "variables": {name: name for name in fields}}  # fmt: skip
+    state = ENTRY | {
+        "title": "state",
+        "format": "nextsim",
+        "paths": ["Moorings_*.nc"],
+        "variables": {"sit": "sit"},
+        "splits": splits,
+    }
+    weather = ENTRY | {
+        "title": "forcing",
+        "format": "era5",
+        "paths": ["ERA5_*.nc"],
+        "variables": {name: name for name in fields},
+    }
     catalogue = folder / "data_catalog.yaml"
     catalogue.write_text(yaml.safe_dump({"state": state, "forcing": weather}))
 

@@ -58,25 +58,43 @@ def main():
     ocean = torch.rand(options.size, options.size) > 0.25
     macs = CELL_MACS[16] * (options.width / 16) ** 2 * options.size**2
     gflop = 3 * 2 * macs / 1e9  # forward, and backward at twice the cost
-    print(f"{options.size} x {options.size}, width {options.width}, batch {options.batch}, "
-          f"{torch.get_num_threads()} threads, {gflop:.1f} GFLOP per sample")  # fmt: skip
-    cases = [("published eager", False, False, False, True), ("eager", False, False, False, False),
-             ("channels-last", True, False, False, False),
-             ("compiled", True, True, False, False)]  # fmt: skip
+    print(
+        f"{options.size} x {options.size}, width {options.width}, batch {options.batch}, "
+        f"{torch.get_num_threads()} threads, {gflop:.1f} GFLOP per sample"
+    )
+    cases = [
+        ("published eager", False, False, False, True),
+        ("eager", False, False, False, False),
+        ("channels-last", True, False, False, False),
+        ("compiled", True, True, False, False),
+    ]
     if options.bfloat16:
         cases.append(("compiled bfloat16", True, True, True, False))
     first = None
-    print(f"{'':20s} {'samples/s':>9s} {'ratio':>6s} {'GFLOP/s':>8s} {'of matmul':>9s} "
-          f"{'over published':>14s}")  # fmt: skip
+    print(
+        f"{'':20s} {'samples/s':>9s} {'ratio':>6s} {'GFLOP/s':>8s} {'of matmul':>9s} "
+        f"{'over published':>14s}"
+    )
     for label, last, compiled, bfloat16, published in cases:
         peak = matmul_gflops()
-        step = seconds_per_step(ocean, options.width, options.batch, last, compiled, bfloat16,
-                                published, options.repeats)  # fmt: skip
+        step = seconds_per_step(
+            ocean,
+            options.width,
+            options.batch,
+            last,
+            compiled,
+            bfloat16,
+            published,
+            options.repeats,
+        )
         rate = options.batch / step
         first = first or rate
         ratio = over_published(rate, peak, TRAINING, options.size)
-        print(f"{label:20s} {rate:9.1f} {rate / first:6.2f} {rate * gflop:8.0f} "
-              f"{rate * gflop / peak:9.2f} {ratio:>14s}", flush=True)  # fmt: skip
+        print(
+            f"{label:20s} {rate:9.1f} {rate / first:6.2f} {rate * gflop:8.0f} "
+            f"{rate * gflop / peak:9.2f} {ratio:>14s}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -120,3 +120,15 @@ def test_every_file_of_the_code_is_explained_in_contributing():
         if path.name != "__init__.py"
     }
     assert sorted(modules - explained) == []
+
+
+def test_the_code_names_in_contributing_exist():
+    code = "\n".join(
+        path.read_text(encoding="utf-8")
+        for folder in ("seaice_lab", "dashboards")
+        for path in (ROOT / folder).rglob("*.py")
+    )
+    words = quoted((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
+    names = {word for word in words if re.fullmatch(r"[A-Z]\w+|[a-z]+(_[a-z]+)+", word)}
+    assert {"InputError", "OPTIONS", "build_network"} <= names
+    assert sorted(name for name in names if not re.search(rf"\b{name}\b", code)) == []
