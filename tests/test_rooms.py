@@ -100,6 +100,7 @@ WITHOUT_TORCH = (
     "surrogate.assemble",
     "surrogate.prepare",
     "surrogate.store",
+    "surrogate.windows",
     "surrogate.references",
     "surrogate.evaluation",
     "emissivity.physics",

@@ -43,17 +43,10 @@ PENDING = frozenset(
         "seaice_lab/figures/maps.py",
         "seaice_lab/figures/rasters.py",
         "seaice_lab/files.py",
-        "seaice_lab/grid.py",
         "seaice_lab/notebooks.py",
         "seaice_lab/optimiser.py",
         "seaice_lab/progress.py",
         "seaice_lab/runs.py",
-        "seaice_lab/surrogate/assemble.py",
-        "seaice_lab/surrogate/prepare.py",
-        "seaice_lab/surrogate/samples.py",
-        "seaice_lab/surrogate/store.py",
-        "seaice_lab/synthetic/arctic.py",
-        "seaice_lab/synthetic/sea_ice.py",
         "seaice_lab/training.py",
     )
 )

@@ -14,8 +14,8 @@ from seaice_lab.config import Config
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.losses import GLOBAL_MEAN_WEIGHT
 from seaice_lab.surrogate.networks import build_network
-from seaice_lab.surrogate.samples import Window, window
 from seaice_lab.surrogate.store import open_store
+from seaice_lab.surrogate.windows import Window, find_window
 from seaice_lab.surrogate.wrappers import PastChanges, Transport
 from seaice_lab.training import FitConfig
 
@@ -112,7 +112,7 @@ class Surrogate(NamedTuple):
         count = len(self.window.variables)
         low, high = bounds(self.window.variables, state)
         present = torch.clamp(state[:, :count] + self.increment(state, forcing), low, high)
-        return torch.cat([present, state[:, self.window.handed_on]], dim=1)
+        return torch.cat([present, state[:, self.window.past_channels]], dim=1)
 
 
 def compiled(surrogate):
@@ -162,7 +162,7 @@ def bounds(variables, like):
 
 def window_of(config):
     """The window of a configuration, which is either a name or a complete window."""
-    return window(config.window) if isinstance(config.window, str) else config.window
+    return find_window(config.window) if isinstance(config.window, str) else config.window
 
 
 def build(config, ocean, normalisation):

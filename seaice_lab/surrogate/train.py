@@ -13,8 +13,9 @@ from seaice_lab.optimiser import adamw_step
 from seaice_lab.surrogate.augmentation import Turn, turned_kernels
 from seaice_lab.surrogate.losses import LossWeights, ocean_loss, published_loss
 from seaice_lab.surrogate.model import TrainConfig, bounds, build, load, scales, window_of
-from seaice_lab.surrogate.samples import DERIVED, Samples, batches
+from seaice_lab.surrogate.samples import Samples, batches
 from seaice_lab.surrogate.store import open_store
+from seaice_lab.surrogate.windows import DERIVED
 from seaice_lab.training import TrainState, fit, validate
 
 RESUME_FILES = ("checkpoint.pt", "finished")  # one of them exists if a run has been trained before
@@ -217,7 +218,7 @@ def rollout_pairs(predict, x, y, window, normalisation, ocean):
             # forecast. The first target of each variable is the increment over one step.
             change = (increment * increment_std + increment_mean)[:, :count] / std[:count]
             present = torch.clamp(state[:, :count] + change, low, high)
-            past = error[:, window.handed_on]
+            past = error[:, window.past_channels]
             error = torch.cat([present - x[:, step + 1, :count], past], dim=1) * ocean
 
 
@@ -244,7 +245,7 @@ def _fit(config, network, samples, losses, run, process, show):
         return adamw_step(state, config.fit, losses(forward, batch))
 
     def train_batches(epoch):
-        return prefetch(batches(training, size, config.fit.seed, epoch, shuffle=True, **share))
+        return prefetch(batches(training, size, shuffle=(config.fit.seed, epoch), **share))
 
     def end_epoch():
         held_out = prefetch(batches(validation, size, **share))

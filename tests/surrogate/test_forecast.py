@@ -24,9 +24,9 @@ from seaice_lab.surrogate.forecast import (
 )
 from seaice_lab.surrogate.model import Surrogate, TrainConfig, load
 from seaice_lab.surrogate.networks import build_network
-from seaice_lab.surrogate.samples import WINDOWS, Window
 from seaice_lab.surrogate.store import open_store
 from seaice_lab.surrogate.train import train
+from seaice_lab.surrogate.windows import WINDOWS, Window
 from seaice_lab.training import FitConfig
 
 OCEAN = torch.ones(2, 2, dtype=torch.bool)

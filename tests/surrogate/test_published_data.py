@@ -12,8 +12,9 @@ from keras_weights import read
 
 from seaice_lab.surrogate.assemble import PrepareConfig
 from seaice_lab.surrogate.prepare import prepare
-from seaice_lab.surrogate.samples import WINDOWS, Samples
+from seaice_lab.surrogate.samples import Samples
 from seaice_lab.surrogate.store import open_store
+from seaice_lab.surrogate.windows import WINDOWS
 
 SPLITS = {"train": ("train", "2009"), "validation": ("val", "2017"), "test": ("test", "2018")}
 ROW_OF_START = {"pub": 2, "evo": 6}  # record at which the window of row 0 starts
