@@ -96,6 +96,8 @@ def test_every_notebook_is_listed_in_the_readme():
 
 def test_every_setting_that_the_documents_explain_exists():
     text = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    for name, file in re.findall(r"`(\w+Config)` in `([\w/.]+)`", text):
+        assert f"class {name}(" in (ROOT / file).read_text(encoding="utf-8"), f"{name} in {file}"
     surrogate, emissivity = text.split("## Special settings of the emissivity model")
     for config, section in ((TrainConfig, surrogate), (EmissivityConfig, emissivity)):
         settings = re.findall(r"^\| `([a-z_.]+)` \|", section, flags=re.MULTILINE)

@@ -3,7 +3,7 @@
     npm pack world-atlas@2.0.2 && tar xf world-atlas-2.0.2.tgz
     python tools/make_land.py package/land-50m.json seaice_lab/data/land_50m.npz
 
-A program of its own, run once; the result is package data.
+The script was run once. Its result is package data.
 """
 
 import json
@@ -19,23 +19,23 @@ SNAP_M = 10.0  # the 1:50 million lines are generalised to about a kilometre
 
 
 def decode_arcs(topology):
-    """Undo TopoJSON's delta coding and quantisation: list of (n, 2) longitude, latitude."""
+    """Decode the arcs of a TopoJSON file: list of arrays (n, 2) of longitude and latitude."""
     scale = topology["transform"]["scale"]
     translate = topology["transform"]["translate"]
     return [np.cumsum(arc, axis=0) * scale + translate for arc in topology["arcs"]]
 
 
 def ring(arc_numbers, arcs):
-    """Join the arcs of one ring; a negative number ~n means arc n backwards."""
+    """Join the arcs of one ring; a negative number ~n means arc n in reverse."""
     pieces = [arcs[n] if n >= 0 else arcs[~n][::-1] for n in arc_numbers]
     joined = np.concatenate([pieces[0], *(piece[1:] for piece in pieces[1:])])
-    # Eurasia crosses the date line: without the jump from 180 to -180 its ring stays one ring.
+    # Eurasia crosses the date line: remove the jump from 180 to -180 degrees.
     joined[:, 0] = np.unwrap(joined[:, 0], period=360)
     return joined
 
 
 def without_holes(polygon):
-    """Cut a polygon through its holes until no piece has one."""
+    """Cut a polygon through its holes into pieces without holes."""
     if not polygon.interiors:
         return [polygon]
     west, south, east, north = polygon.bounds
@@ -51,6 +51,7 @@ def without_holes(polygon):
 
 
 def main(topojson_path, npz_path):
+    """Read the TopoJSON file, project and clip the land, and write its rings."""
     with open(topojson_path) as stream:
         topology = json.load(stream)
     arcs = decode_arcs(topology)
@@ -60,7 +61,7 @@ def main(topojson_path, npz_path):
         for outer, *holes in geometry["arcs"]:
             shell = shapely.Polygon(ring(outer, arcs), [ring(hole, arcs) for hole in holes])
             clipped = shapely.make_valid(shell).intersection(north)
-            # The southern cut is a circle in the plane, not a chord.
+            # More points along the southern limit, which is a circle in the plane.
             clipped = shapely.segmentize(clipped, 1.0)
             for piece in shapely.get_parts(clipped):
                 if piece.geom_type == "Polygon":
@@ -69,7 +70,7 @@ def main(topojson_path, npz_path):
                             piece, lambda c: np.column_stack(project(c[:, 1], c[:, 0]))
                         )
                     )
-    # Natural Earth cuts some islands at the date line: the union heals it.
+    # Natural Earth cuts some islands at the date line: the union joins them.
     snapped = [shapely.make_valid(shapely.set_precision(piece, SNAP_M)) for piece in projected]
     land = shapely.union_all(snapped, grid_size=SNAP_M)
     rings = [
@@ -78,7 +79,7 @@ def main(topojson_path, npz_path):
         for piece in without_holes(polygon)
     ]
     rings.sort(key=len, reverse=True)
-    starts = np.cumsum([0, *(len(one) for one in rings)])[:-1].astype(np.int32)
+    starts = np.cumsum([0, *(len(points) for points in rings)])[:-1].astype(np.int32)
     points = np.concatenate(rings).astype(np.float32)
     np.savez_compressed(npz_path, points=points, starts=starts)
     print(f"{npz_path}: {len(rings)} rings, {len(points)} points")
