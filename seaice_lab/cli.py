@@ -213,142 +213,122 @@ def dashboard(
 
 @emissivity_app.command("simulate")
 def emissivity_simulate(
-    folder: Annotated[Path, typer.Argument(help="Folder to make, such as data/simulated.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to create, such as data/simulated.")],
     config: ConfigFile = None,
     parameter: Settings = None,
 ):
-    """Make observations of a sea ice that is known, in a published layout."""
+    """Simulate observations of a known sea ice, in a published layout."""
     from seaice_lab.emissivity.simulate import SimulateConfig, simulate
 
-    print(f"made {simulate(_configuration(SimulateConfig, config, parameter), folder)}")
+    print(f"wrote {simulate(_configuration(SimulateConfig, config, parameter), folder)}")
 
 
 @emissivity_app.command("train")
 def emissivity_train(
     data: Annotated[Path, typer.Option(help="Folder of observations, or the file of a month.")],
-    output: Annotated[Path, typer.Option(help="Run folder for all output; made.")],
+    output: Annotated[Path, typer.Option(help="Run folder for all output.")],
     sensors: Annotated[
         list[str], typer.Option(help="Sensors, in order; more may follow the first.")
     ] = ("amsr2",),
     more: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
-    version: Annotated[int, typer.Option(help="1 or 2 of the published model.")] = 2,
+    version: Annotated[int, typer.Option(help="Version of the published model, 1 or 2.")] = 2,
     tag: Annotated[str, typer.Option(help="Ending of the output files' names.")] = "final",
     modeltag: Annotated[
-        str | None, typer.Option(help="Saved model to load with --diagsonly; the tag without it.")
+        str | None, typer.Option(help="Tag of the model that --diagsonly loads; --tag by default.")
     ] = None,
-    batchsize: Annotated[int, typer.Option(help="Observations a step.")] = 1024,
-    stepstart: Annotated[int, typer.Option(help="First day.")] = 0,
-    nsteps: Annotated[int, typer.Option(help="Days; -1 takes all.")] = -1,
-    nepochs: Annotated[int, typer.Option(help="Epochs.")] = 8,
+    batchsize: Annotated[int, typer.Option(help="Observations in a training step.")] = 1024,
+    stepstart: Annotated[int, typer.Option(help="First day to use.")] = 0,
+    nsteps: Annotated[int, typer.Option(help="Number of days to use; -1 for all.")] = -1,
+    nepochs: Annotated[int, typer.Option(help="Number of epochs.")] = 8,
     diagsonly: Annotated[
-        bool, typer.Option("--diagsonly", help="Load a model instead of training.")
+        bool, typer.Option("--diagsonly", help="Load a saved model instead of training.")
     ] = False,
     trainonly: Annotated[
-        bool, typer.Option("--trainonly", help="Write no simulated brightness temperatures.")
+        bool, typer.Option("--trainonly", help="Write no simulations and no grid.")
     ] = False,
     reproducible: Annotated[
         bool,
-        typer.Option("--reproducible", help="Seed 409782; the same numbers on a processor."),
+        typer.Option("--reproducible", help="Use seed 409782; results on a CPU repeat exactly."),
     ] = False,
     config: ConfigFile = None,
     parameter: Settings = None,
 ):
-    """Train concentration, properties and emissivity, at once; write the published files.
+    """Train concentration, properties and emissivity together; write the published files.
 
     The options are those of the published command. Any value of the configuration can be set with
     -p, such as -p method=gauss_newton or -p model.bounded=true.
     """
-    import xarray as xr
-
-    from seaice_lab.emissivity import evaluation, products, state_files
-    from seaice_lab.emissivity.train import EmissivityConfig, fresh, load, open_data, train
+    from seaice_lab.emissivity.jobs import ProductsConfig, run_diagnostics, run_training
+    from seaice_lab.emissivity.train import EmissivityConfig
 
     if diagsonly and trainonly:
-        raise InputError("--diagsonly and --trainonly: leave nothing to do; give one of them")
+        raise InputError("--diagsonly and --trainonly exclude each other; give one of them")
+    fit = {"batch_size": batchsize, "epochs": nepochs, "compile": "auto"}
     values = {
-        "data": str(data), "sensors": [*sensors, *(more or [])], "step_start": stepstart,
-        "steps": None if nsteps < 0 else nsteps, "model": {"version": version},
-        "fit": {"batch_size": batchsize, "epochs": nepochs, "compile": "auto"}
-        | ({"seed": 409782} if reproducible else {}),
-    }  # fmt: skip
-    chosen = _configuration(EmissivityConfig, config, parameter, values)
-    history = None
+        "data": str(data),
+        "sensors": [*sensors, *(more or [])],
+        "step_start": stepstart,
+        "steps": None if nsteps < 0 else nsteps,
+        "model": {"version": version},
+        "fit": fit | ({"seed": 409782} if reproducible else {}),
+    }
+    job_config = _configuration(EmissivityConfig, config, parameter, values)
+    product_config = ProductsConfig(tag=tag, simulations=not trainonly, grid=not trainonly)
     if diagsonly:
-        lag_weights = state_files.read_lag_weights(output, modeltag or tag)
-        known = chosen.model.model_copy(update={"lag_weights": lag_weights})
-        observations = open_data(chosen.model_copy(update={"model": known}), output)
-        model = state_files.read_state(output, modeltag or tag, observations)
-        made = {}
+        _report(run_diagnostics(job_config, output, modeltag or tag, product_config))
     else:
-        history = train(chosen, output)
-        model, observations = load(output)
-        made = state_files.write_state(
-            model, observations, output, tag, history if chosen.method == "adam" else None
-        )
-    initial = fresh(chosen.model_copy(update={"model": model.config}), observations)
-    made |= products.write_simulations(
-        model, observations, output, tag, initial, departures_only=trainonly
-    )
-    if not trainonly:
-        made["emissivity_grid"] = products.write_grid(model, observations, output, tag)
-    table = xr.load_dataset(made["departures"]).sel(stage="after")
-    print(evaluation.report(model, table, history))
-    print("made")
-    for path in made.values():
-        print(f"  {path}")
+        _report(run_training(job_config, output, product_config))
 
 
 @emissivity_app.command("infer")
 def emissivity_infer(
     run: RunFolder,
     data: Annotated[Path, typer.Option(help="Observations of other days.")],
-    output: Annotated[Path, typer.Option(help="Run folder for all output; made.")],
+    output: Annotated[Path, typer.Option(help="Run folder for all output.")],
     sensors: Annotated[
-        list[str] | None, typer.Option(help="Sensors; those of the run without it.")
+        list[str] | None, typer.Option(help="Sensors; those of the trained run by default.")
     ] = None,
     more: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
     tag: Annotated[str, typer.Option(help="Ending of the output files' names.")] = "final",
     config: ConfigFile = None,
     parameter: Settings = None,
 ):
-    """Estimate concentration and properties of new days with the trained network held.
+    """Estimate concentration and properties of new days with the network of a trained run.
 
     Any other value of the configuration can be set with -p, such as -p sensor_tables=mine.yaml or
     -p solve.state_steps=8.
     """
-    import xarray as xr
-
-    from seaice_lab.emissivity import evaluation, infer, products, state_files
+    from seaice_lab.emissivity.infer import InferConfig
+    from seaice_lab.emissivity.jobs import ProductsConfig, run_inference
 
     values = {"trained": str(run), "data": str(data)}
     if sensors:
         values["sensors"] = [*sensors, *(more or [])]
-    chosen = _configuration(infer.InferConfig, config, parameter, values)
-    model, initial, observations = infer.infer_run(chosen, output)
-    made = state_files.write_state(model, observations, output, tag)
-    made |= products.write_simulations(
-        model, observations, output, tag, initial, departures_only=True
-    )
-    table = xr.load_dataset(made["departures"]).sel(stage="after")
-    made["emissivity_grid"] = products.write_grid(model, observations, output, tag)
-    (output / "finished").touch()
-    print(evaluation.report(model, table))
-    print("made")
-    for path in made.values():
+    job_config = _configuration(InferConfig, config, parameter, values)
+    _report(run_inference(job_config, output, ProductsConfig(tag=tag)))
+
+
+def _report(estimate):
+    """Print the fit of an estimated state and the paths of its files."""
+    from seaice_lab.emissivity.evaluation import report
+
+    print(report(estimate.model, estimate.departures.sel(stage="after"), estimate.history))
+    print("wrote")
+    for path in estimate.paths.values():
         print(f"  {path}")
 
 
 @emissivity_app.command("export")
 def emissivity_export(
     run: RunFolder,
-    path: Annotated[Path, typer.Argument(help="Coefficient file to make, such as model.nc.")],
+    path: Annotated[Path, typer.Argument(help="Coefficient file to write, such as model.nc.")],
 ):
-    """Write the emissivity model alone: a small NetCDF file, and one for torch.export."""
+    """Write the emissivity model only: a small NetCDF file, and one for torch.export."""
     from seaice_lab.emissivity.export import EmissivityModel
     from seaice_lab.emissivity.train import load
 
-    alone = EmissivityModel.of(*load(run))
-    print(f"made {alone.save(path)} and {alone.export(path.with_suffix('.pt2'))}")
+    model = EmissivityModel.of(*load(run))
+    print(f"wrote {model.save(path)} and {model.export(path.with_suffix('.pt2'))}")
 
 
 @runs_app.command("list")

@@ -65,7 +65,7 @@ RESERVED = {
     "emissivity.lazy_adam": ("emissivity.train",),
     "emissivity.gpu_adam": ("emissivity.train",),
     "surrogate.train": COMMANDS,
-    "emissivity.train": COMMANDS,
+    "emissivity.train": ("emissivity.jobs", *COMMANDS),
     "synthetic": ("surrogate.sources", "synthetic"),
     "figures": ("figures",),
 }

@@ -356,7 +356,7 @@ def test_a_network_that_takes_the_zenith_angle_needs_it(ice, tmp_path):
 def test_wrong_words_on_the_command_line(ice, tmp_path):
     words = ["train", "--data", ice, "--output", tmp_path / "out", "--sensors", "amsr2"]
     both = command(*words, "--diagsonly", "--trainonly")
-    assert isinstance(both.exception, InputError) and "give one of them" in str(both.exception)
+    assert isinstance(both.exception, InputError) and "exclude each other" in str(both.exception)
     missing = command(*words, "--diagsonly", "--modeltag", "nothing")
     assert "the tags in" in str(missing.exception)
     assert command(*words, "--optimiser", "sgd").exit_code == 2

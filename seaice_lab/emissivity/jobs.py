@@ -1,0 +1,138 @@
+"""The jobs of the emissivity model, from a configuration to all files of a run.
+
+The command line and notebook 10 call these functions.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+import xarray as xr
+from pydantic import Field
+
+from seaice_lab.config import Config
+from seaice_lab.emissivity import products, state_files
+from seaice_lab.emissivity.infer import infer_run
+from seaice_lab.emissivity.model import EmpiricalState
+from seaice_lab.emissivity.observations import Observations
+from seaice_lab.emissivity.train import fresh, load, open_data, train
+
+
+class ProductsConfig(Config):
+    """Which files to write in addition to those of the state."""
+
+    tag: str = Field("final", description="Ending of all file names.")
+    simulations: bool = Field(False, description="Write the simulation of every observation.")
+    grid: bool = Field(True, description="Write daily maps of the emissivity of the ice.")
+
+
+class Estimate(NamedTuple):
+    """An estimated state and its files.
+
+    ``initial`` is the state before the estimation. ``history`` is that of a training, else None.
+    ``paths`` has the written files by their published names without the tag.
+    """
+
+    model: EmpiricalState
+    initial: EmpiricalState
+    observations: Observations
+    history: pd.DataFrame | None
+    paths: dict[str, Path]
+
+    @property
+    def departures(self):
+        """Departures by sensor and channel for the stages "before" and "after", a Dataset."""
+        return xr.load_dataset(self.paths["departures"])
+
+
+def run_training(config, run, product_config=None, show=True):
+    """Train into a run folder and write all files.
+
+    Parameters
+    ----------
+    config : EmissivityConfig
+    run : str or Path
+        Run folder. A killed training is continued; a finished one is not repeated.
+    product_config : ProductsConfig, optional
+    show : bool
+        Show progress.
+
+    Returns
+    -------
+    Estimate
+    """
+    product_config = product_config or ProductsConfig()
+    history = train(config, run, show)
+    model, observations = load(run)
+    # the solver has no losses under published names
+    losses = history if config.method == "adam" else None
+    paths = state_files.write_state(model, observations, run, product_config.tag, losses)
+    estimate = Estimate(model, fresh(config, observations), observations, history, paths)
+    return _write_products(estimate, run, product_config, show)
+
+
+def run_diagnostics(config, run, model_tag, product_config=None, show=True):
+    """Write the files that are derived from a saved state, without training.
+
+    Parameters
+    ----------
+    config : EmissivityConfig
+        Its ``model`` is replaced by that of the saved state.
+    run : str or Path
+        Folder of the saved state and of the new files.
+    model_tag : str
+        Ending of the file names of the saved state.
+    product_config : ProductsConfig, optional
+    show : bool
+        Show progress.
+
+    Returns
+    -------
+    Estimate
+    """
+    product_config = product_config or ProductsConfig()
+    # the days before the first one have to be known before the whole model can be read
+    lag_weights = state_files.read_lag_weights(run, model_tag)
+    model_config = config.model.model_copy(update={"lag_weights": lag_weights})
+    observations = open_data(config.model_copy(update={"model": model_config}), run, show)
+    model = state_files.read_state(run, model_tag, observations)
+    initial = fresh(config.model_copy(update={"model": model.config}), observations)
+    estimate = Estimate(model, initial, observations, None, {})
+    return _write_products(estimate, run, product_config, show)
+
+
+def run_inference(config, run, product_config=None, show=True):
+    """Estimate the state of new days into a run folder and write all files.
+
+    Parameters
+    ----------
+    config : InferConfig
+    run : str or Path
+        Run folder.
+    product_config : ProductsConfig, optional
+    show : bool
+        Show progress.
+
+    Returns
+    -------
+    Estimate
+    """
+    product_config = product_config or ProductsConfig()
+    model, initial, observations = infer_run(config, run, show)
+    paths = state_files.write_state(model, observations, run, product_config.tag)
+    estimate = Estimate(model, initial, observations, None, paths)
+    estimate = _write_products(estimate, run, product_config, show)
+    (Path(run) / "finished").touch()
+    return estimate
+
+
+def _write_products(estimate, run, config, show):
+    """Write simulations, departures and grid of an Estimate; returns it with their paths."""
+    model, initial, observations, _, paths = estimate
+    departures_only = not config.simulations
+    paths = paths | products.write_simulations(
+        model, observations, run, config.tag, initial, departures_only, show
+    )
+    if config.grid:
+        paths["emissivity_grid"] = products.write_grid(model, observations, run, config.tag)
+    return estimate._replace(paths=paths)
