@@ -1,6 +1,6 @@
-"""The command line: ``seaice-lab``.
+"""The command line ``seaice-lab``.
 
-Heavy imports stay inside the commands, so that ``--help`` answers at once.
+Slow imports are inside the commands, so that ``--help`` answers at once.
 """
 
 import sys
@@ -36,7 +36,7 @@ ConfigFile = Annotated[
 
 
 def main():
-    """Run the command line; bad input ends with one sentence and exit status 2."""
+    """Run the command line. Wrong input ends with one sentence and exit status 2."""
     try:
         app()
     except InputError as error:
@@ -46,7 +46,7 @@ def main():
 
 @data_app.command("list")
 def data_list():
-    """List the datasets of the catalogue and whether their files are here."""
+    """List the datasets of the catalogue and whether their files exist."""
     from seaice_lab import catalog
 
     for name, entry in catalog.load().items():
@@ -60,7 +60,7 @@ def data_list():
 
 @data_app.command("show")
 def data_show(name: Annotated[str, typer.Argument(help="Entry of the catalogue.")]):
-    """Show an entry of the catalogue and, when its files are here, what they hold."""
+    """Show an entry of the catalogue and the content of its files."""
     import yaml
 
     from seaice_lab import catalog
@@ -77,7 +77,7 @@ def data_make(
     """Generate a dataset, such as the synthetic Arctic, into the data folder."""
     from seaice_lab.surrogate import sources
 
-    print(f"made {sources.make(name)}")
+    print(f"wrote {sources.make(name)}")
 
 
 @app.command()
@@ -91,27 +91,28 @@ def prepare(
 ):
     """Turn model output and forcing into a prepared store.
 
-    Values: state and forcing (catalogue entries), variables, crop, coarsen, splits and more; an
-    unknown one is refused with the list of all. Killed and started again, it goes on.
+    Values: state and forcing (catalogue entries), variables, crop, coarsen, splits and more. An
+    unknown value is refused with a list of all values. After an interruption, the same command
+    continues the work.
     """
     from seaice_lab.surrogate.assemble import PrepareConfig
     from seaice_lab.surrogate.prepare import prepare
 
-    made = prepare(_configuration(PrepareConfig, config, parameter), store, scheduler)
-    print(f"made {made}")
+    path = prepare(_configuration(PrepareConfig, config, parameter), store, scheduler)
+    print(f"wrote {path}")
 
 
 @app.command()
 def train(run: RunFolder, config: ConfigFile = None, parameter: Settings = None):
-    """Train a surrogate into a run folder; started again, it goes on where it was killed.
+    """Train a surrogate in a run folder. After an interruption, the same command continues.
 
     On several GPUs: torchrun --nproc-per-node=4 -m seaice_lab.cli train runs/demo -p store=...
     """
     from seaice_lab.surrogate.model import TrainConfig
     from seaice_lab.surrogate.train import train
 
-    made = train(_configuration(TrainConfig, config, parameter), run)
-    print(f"made {made}/weights.safetensors")
+    path = train(_configuration(TrainConfig, config, parameter), run)
+    print(f"wrote {path}/weights.safetensors")
 
 
 @app.command()
@@ -120,24 +121,24 @@ def forecast(
     steps: Annotated[int, typer.Option(help="Steps of the surrogate; 60 are 30 days.")] = 60,
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     every: Annotated[int, typer.Option(help="Use every n-th start date.")] = 1,
-    batch_size: Annotated[int, typer.Option(help="Forecasts stepped together.")] = 64,
+    batch_size: Annotated[int, typer.Option(help="Forecasts computed together.")] = 64,
     members: Annotated[int, typer.Option(help="Members of an ensemble.")] = 1,
     perturbation: Annotated[
-        float, typer.Option(help="Size of its perturbations, in standard deviations.")
+        float, typer.Option(help="Size of the perturbations, in standard deviations.")
     ] = 0.1,
-    seed: Annotated[int, typer.Option(help="Seed of its perturbations.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the perturbations.")] = 0,
 ):
-    """Forecast from every start date of a split into RUN/forecast.zarr.
+    """Forecast from every start date of a split and write RUN/forecast.zarr.
 
-    With --members above 1 an ensemble: the first member starts from the true state, the others
-    from smoothly perturbed ones.
+    With --members above 1 it is an ensemble: the first member starts from the true state, the
+    others from smoothly perturbed states.
     """
     from seaice_lab.surrogate.forecast import ForecastConfig, forecast
 
     values = {"steps": steps, "split": split, "every": every, "batch_size": batch_size}
     values |= {"members": members, "perturbation": perturbation, "seed": seed}
-    made = forecast(run, ForecastConfig.parse(values, "forecast"))
-    print(f"made {made}")
+    path = forecast(run, ForecastConfig.parse(values, "forecast"))
+    print(f"wrote {path}")
 
 
 @app.command()
@@ -146,20 +147,20 @@ def evaluate(
     reference: Annotated[
         list[str] | None,
         typer.Option(
-            help="Reference forecast, may be repeated: persistence, climatology, "
-            "damped_persistence, free_drift. All that the store allows without it."
+            help="Reference forecast; may be repeated: persistence, climatology, "
+            "damped_persistence, free_drift. By default all that the store allows."
         ),
     ] = None,
     variable: Annotated[
-        str | None, typer.Option(help="Variable to score; the first one without it.")
+        str | None, typer.Option(help="Variable to score; by default the first one.")
     ] = None,
 ):
-    """Score the forecast of a run and reference forecasts; write scores and spectra."""
+    """Score the forecast of a run and of reference forecasts; write scores and spectra."""
     from seaice_lab.surrogate.evaluation import evaluate, report
 
     table, spectrum = evaluate(run, reference, variable)
     print(report(table, spectrum))
-    print(f"made {run}/scores.nc and {run}/spectra.nc")
+    print(f"wrote {run}/scores.nc and {run}/spectra.nc")
 
 
 @app.command()
@@ -171,37 +172,36 @@ def pipeline(
 ):
     """Run the notebooks in order: explore, prepare, train, evaluate, spectra.
 
-    A value goes to every notebook that has a parameter of that name; a name that none has is
-    refused before anything starts. Executed copies go to RUN/notebooks.
+    A value is passed to every notebook that has a parameter of that name. A name that no notebook
+    has is refused before anything starts. The executed copies are in RUN/notebooks.
     """
     from seaice_lab import notebooks
     from seaice_lab.config import parse_parameters, read_yaml
-
-    values = {} if parameters is None else read_yaml(parameters)
-    values |= parse_parameters(parameter or [])
-    run, made = notebooks.pipeline(values)
     from seaice_lab.surrogate.evaluation import read_evaluation, report
 
+    values = {} if parameters is None else read_yaml(parameters)
+    run, executed = notebooks.pipeline(values | parse_parameters(parameter or []))
     print("\n" + report(*read_evaluation(run)))
-    print("made")
-    for path in (*made, *(run / name for name in ("forecast.zarr", "scores.nc", "spectra.nc"))):
+    print("wrote")
+    for path in (*executed, run / "forecast.zarr", run / "scores.nc", run / "spectra.nc"):
         print(f"  {path}")
     print("open the executed notebooks with\n  make lab")
 
 
 @app.command()
 def dashboard(
-    runs: Annotated[Path, typer.Option(help="Folder of runs to browse.")] = Path("runs"),
+    runs: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 5006,
     address: Annotated[
-        str, typer.Option(help="Network interface; 0.0.0.0 lets other machines in.")
+        str,
+        typer.Option(help="Network interface; 0.0.0.0 accepts connections from other machines."),
     ] = "localhost",
     allow_websocket_origin: Annotated[
         list[str] | None,
         typer.Option(metavar="HOST[:PORT]", help="Host in the browser's address; may be repeated."),
     ] = None,
     prefix: Annotated[
-        str, typer.Option(help="Path that a proxy leaves in front of every address.")
+        str, typer.Option(help="Path of the dashboard behind a proxy, such as /ice.")
     ] = "",
     show: Annotated[bool, typer.Option(help="Open a browser.")] = False,
 ):
@@ -344,23 +344,11 @@ def runs_list(folder: Annotated[Path, typer.Argument(help="Folder of runs.")] = 
 
 
 def _configuration(model, path, pairs, start=None):
-    """A configuration from a YAML file and single values; ``fit.epochs=3`` reaches inside.
+    """Configuration from the values ``start``, changed by a YAML file and by NAME=VALUE texts."""
+    from seaice_lab.config import merge, nested, parse_parameters, read_yaml
 
-    ``start`` gives values that both replace.
-    """
-    from seaice_lab.config import parse_parameters, read_yaml
-
-    values = dict(start or {})
-    for name, value in ({} if path is None else read_yaml(path)).items():
-        inner = values.get(name)
-        both = isinstance(inner, dict) and isinstance(value, dict)
-        values[name] = inner | value if both else value
-    for name, value in parse_parameters(pairs or []).items():
-        *outer, last = name.split(".")
-        place = values
-        for key in outer:
-            place = place.setdefault(key, {})
-        place[last] = value
+    values = merge(start or {}, {} if path is None else read_yaml(path))
+    values = merge(values, nested(parse_parameters(pairs or [])))
     return model.parse(values, path or "--parameter")
 
 

@@ -1,4 +1,4 @@
-"""Typed configuration: what every job accepts, checked before anything runs."""
+"""Typed configuration of the jobs, checked before a job starts."""
 
 from pathlib import Path
 from typing import Self
@@ -10,7 +10,7 @@ from seaice_lab.errors import InputError
 
 
 class Config(BaseModel):
-    """Base of every configuration: unknown keys are refused, values never change afterwards."""
+    """Base of all configurations: unknown keys are refused, and values cannot be changed later."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -25,10 +25,14 @@ class Config(BaseModel):
         where : str or Path
             File or argument to name in the message.
 
+        Returns
+        -------
+        Config
+
         Raises
         ------
         InputError
-            If a key is unknown (the known ones are listed) or a value has the wrong type.
+            If a key is unknown (the message lists the known ones) or a value has the wrong type.
         """
         if not isinstance(values, dict):
             raise InputError(
@@ -42,55 +46,84 @@ class Config(BaseModel):
 
     @classmethod
     def read(cls, path) -> Self:
-        """Read a YAML file and check it (see :meth:`parse`)."""
+        """Read a YAML file and check it as :meth:`parse` does."""
         return cls.parse(read_yaml(path), path)
 
     @classmethod
     def from_yaml(cls, text) -> Self:
-        """The inverse of :meth:`to_yaml`."""
+        """Configuration from the text that :meth:`to_yaml` writes."""
         return cls(**yaml.safe_load(text))
 
     def to_yaml(self) -> str:
-        """The configuration as YAML, complete: every default is written out."""
+        """The complete configuration as YAML, with all defaults."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
 def read_yaml(path):
-    """Read a YAML file of plain values.
+    """Read a YAML file of keys and values; an empty file gives an empty dict.
 
     Raises
     ------
     InputError
-        If the file is missing, unreadable or not YAML.
+        If the file is missing, unreadable, not YAML or has no keys.
     """
     try:
-        return yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         line = getattr(getattr(error, "problem_mark", None), "line", None)
-        place = "" if line is None else f" at line {line + 1}"
-        raise InputError(f"{path}: is not valid YAML{place}; mend the file") from None
+        position = "" if line is None else f" at line {line + 1}"
+        raise InputError(f"{path}: is not valid YAML{position}; correct the file") from None
+    if not isinstance(values, dict):
+        raise InputError(
+            f"{path}: found {type(values).__name__}, expected 'key: value' pairs; correct the file"
+        )
+    return values
 
 
 def explain(model, error):
-    """Turn the first problem of a pydantic ValidationError into half a sentence."""
+    """The first problem of a pydantic ValidationError in words.
+
+    Parameters
+    ----------
+    model : type of pydantic.BaseModel
+        The model that was validated.
+    error : pydantic.ValidationError
+
+    Returns
+    -------
+    str
+        Half a sentence, without the file or argument.
+    """
     problem = error.errors()[0]
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        fields = known_fields(model, problem["loc"][:-1])
-        known = f"; the known ones are {', '.join(fields)}" if fields else ""
-        return f"unknown key {key!r}{known}"
+        fields = field_names(model, problem["loc"][:-1])
+        listed = f"; the known ones are {', '.join(fields)}" if fields else ""
+        return f"unknown key {key!r}{listed}"
     if problem["type"] == "missing":
         return f"the key {key!r} is missing; add it"
     message = problem["msg"].removeprefix("Value error, ")
     return f"{key or 'configuration'} is {problem['input']!r}, but: {message}"
 
 
-def known_fields(model, location):
-    """Field names of the (nested) model at a pydantic error location; empty when not a model."""
-    for part in location:
-        field = model.model_fields.get(part) if isinstance(part, str) else None
+def field_names(model, location):
+    """Field names of the nested model at the location of a pydantic error.
+
+    Parameters
+    ----------
+    model : type of pydantic.BaseModel
+    location : tuple of str or int
+        Keys that lead to the nested model.
+
+    Returns
+    -------
+    tuple of str
+        Empty if there is no model at the location.
+    """
+    for key in location:
+        field = model.model_fields.get(key) if isinstance(key, str) else None
         annotation = getattr(field, "annotation", None)
         if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
             return ()
@@ -99,7 +132,7 @@ def known_fields(model, location):
 
 
 def parse_parameters(pairs):
-    """Turn texts like ``epochs=3`` into a dict; values are read as YAML.
+    """Dict of texts such as ``epochs=3``; values are read as YAML.
 
     Raises
     ------
@@ -113,3 +146,34 @@ def parse_parameters(pairs):
             raise InputError(f"parameter {pair!r}: expected name=value, such as epochs=3")
         parameters[name.strip()] = yaml.safe_load(value)
     return parameters
+
+
+def nested(parameters):
+    """Dict of dicts from names with dots: ``fit.epochs`` becomes the key ``epochs`` of ``fit``."""
+    values = {}
+    for name, value in parameters.items():
+        *outer, last = name.split(".")
+        inner = values
+        for key in outer:
+            inner = inner.setdefault(key, {})
+        inner[last] = value
+    return values
+
+
+def merge(values, changes):
+    """A copy of nested dicts with changes.
+
+    Parameters
+    ----------
+    values, changes : dict
+        A value of ``changes`` replaces that of ``values``, except that two dicts are merged.
+
+    Returns
+    -------
+    dict
+    """
+    merged = dict(values)
+    for name, value in changes.items():
+        both = isinstance(value, dict) and isinstance(merged.get(name), dict)
+        merged[name] = merge(merged[name], value) if both else value
+    return merged

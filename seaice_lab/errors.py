@@ -1,8 +1,8 @@
-"""The one exception that means "the input is wrong, and here is how to mend it"."""
+"""The exception for wrong input."""
 
 
 class InputError(ValueError):
-    """Bad input, told in one sentence: what was found, what was expected, how to mend it.
+    """Wrong input, explained in one sentence: what was found, what was expected, how to fix it.
 
-    The command line and the notebooks print the sentence alone, without a traceback.
+    The command line and the notebooks print only this sentence, without a traceback.
     """

@@ -1,4 +1,4 @@
-"""Safe writing: nothing half-written ever stands under a final name."""
+"""Safe writing: a file has its final name only when it is complete."""
 
 import errno
 import hashlib
@@ -15,7 +15,18 @@ DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 @contextmanager
 def disk_errors(path):
-    """Turn "no space left" under the block into one sentence that says how to go on."""
+    """Context in which a full disk raises an InputError that says how to continue.
+
+    Parameters
+    ----------
+    path : str or Path
+        File to name in the message.
+
+    Raises
+    ------
+    InputError
+        If the disk is full or a quota is reached.
+    """
     try:
         yield
     except OSError as error:
@@ -23,27 +34,27 @@ def disk_errors(path):
             raise
         raise InputError(
             f"{path}: the disk is full or a quota is reached ({error.strerror}); free some space "
-            "and run the same command again, nothing is left under the final name"
+            "and run the same command again; no incomplete file has the final name"
         ) from None
 
 
 @contextmanager
 def replacing(path):
-    """Yield a temporary path beside ``path`` that takes its name when the block succeeds.
+    """Write a file under a temporary name; it gets its final name when the block succeeds.
 
     Parameters
     ----------
     path : str or Path
-        Final file. An existing one stays as it was until the new one is complete.
+        Final file. An existing file is not changed until the new one is complete.
 
-    Raises
+    Yields
     ------
-    InputError
-        If the disk is full; the temporary file is removed.
+    Path
+        Temporary path in the same folder. It is removed if the block fails.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # the ending stays last: writers of pictures go by it
+    # The suffix stays at the end, because writers of pictures choose the format by it.
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
     try:
         with disk_errors(path):
@@ -54,18 +65,36 @@ def replacing(path):
 
 
 def write_text(path, text):
-    """Write a small text file atomically."""
+    """Write a small text file atomically.
+
+    Parameters
+    ----------
+    path : str or Path
+    text : str
+    """
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path, values):
-    """Write a JSON file atomically."""
+    """Write a JSON file atomically.
+
+    Parameters
+    ----------
+    path : str or Path
+    values : dict or list
+    """
     write_text(path, json.dumps(values, indent=2) + "\n")
 
 
 def write_netcdf(path, dataset):
-    """Write a small dataset as CF NetCDF atomically: compressed, no int64, no stray fill values."""
+    """Write a small dataset as CF NetCDF atomically: compressed, without int64.
+
+    Parameters
+    ----------
+    path : str or Path
+    dataset : Dataset
+    """
     encoding = {}
     for name, array in dataset.variables.items():
         if array.dtype.kind == "f":
@@ -80,7 +109,7 @@ def write_netcdf(path, dataset):
 
 @contextmanager
 def create_netcdf(path, sizes, variables, attributes=None, **storage):
-    """Create a NetCDF file that is filled slice by slice, and appears when it is complete.
+    """Create a NetCDF file to fill slice by slice; it gets its final name when it is complete.
 
     Parameters
     ----------
@@ -115,17 +144,19 @@ def create_netcdf(path, sizes, variables, attributes=None, **storage):
 
 
 class Journal:
-    """A long write in numbered blocks that a killed process can take up again.
+    """Record of a long write in numbered blocks, with which a killed process can be continued.
 
-    Blocks are written under ``<final>.partial/``; each finished block leaves a marker. When all
-    are there, :meth:`finish` gives the result its final name.
+    The result is written to ``target``, in the folder ``<final>.partial/``. The writer asks
+    :meth:`is_done` before each block, and calls :meth:`mark` after it, which leaves a marker file.
+    A process that is started again finds the markers and writes only the missing blocks. When all
+    blocks are written, :meth:`finish` moves the result to its final name.
 
     Parameters
     ----------
     final : str or Path
-        Where the result stands when it is complete.
+        Final file or folder.
     fingerprint : str
-        Identifies configuration and input; a partial result of another one is discarded.
+        Identifies configuration and input. A partial result with another fingerprint is deleted.
     """
 
     def __init__(self, final, fingerprint):
@@ -139,23 +170,22 @@ class Journal:
         write_text(stamp, fingerprint)
 
     def is_done(self, block):
-        """Whether the block was finished by this or an earlier process."""
+        """Whether this or an earlier process has written the block."""
         return (self.folder / "done" / str(block)).exists()
 
     def mark(self, block):
-        """Record that a block is completely written."""
+        """Record that a block is written completely."""
         (self.folder / "done" / str(block)).touch()
 
     def finish(self):
-        """Give the result its final name, replacing an older one, and remove the journal."""
+        """Move the result to its final name, replace an older one, and remove the journal."""
         if self.final.exists():
-            older = self.folder / "older"
-            os.replace(self.final, older)
+            os.replace(self.final, self.folder / "older")
         os.replace(self.target, self.final)
         shutil.rmtree(self.folder)
 
 
-def fingerprint(*parts):
-    """A short hexadecimal digest of JSON-like values (configurations, file sizes and times)."""
-    text = json.dumps(parts, sort_keys=True, default=str)
+def fingerprint(*values):
+    """Short hexadecimal digest of JSON-like values (configurations, file sizes and times)."""
+    text = json.dumps(values, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

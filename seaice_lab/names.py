@@ -14,11 +14,11 @@ ICE_EDGE_CONCENTRATION = 0.15  # the usual threshold of the ice edge and of the 
 
 @dataclass(frozen=True)
 class Variable:
-    """What a short name stands for.
+    """Description of a variable.
 
-    ``minimum`` and ``maximum`` are physical bounds (a forecast is held inside them);
-    ``plausible`` is the range that honest data in these units never leaves, used to catch
-    centimetres and degrees Celsius; ``colour_map`` and ``colour_range`` are for maps.
+    ``minimum`` and ``maximum`` are physical bounds; forecasts are clipped to them. ``plausible`` is
+    the range of real data in these units; it serves to detect centimetres and degrees Celsius.
+    ``colour_map`` and ``colour_range`` are for maps.
     """
 
     standard_name: str
@@ -70,10 +70,9 @@ VARIABLES = {
     ),
 }  # fmt: skip
 
-STATE = ("sit", "sic", "snt", "siu", "siv", "damage")
 FORCING = ("t2m", "u10", "v10")
 
-# Spellings of the same unit that real files use.
+# Spellings of each unit in real files.
 UNIT_ALIASES = {
     "m": {"m", "metre", "metres", "meter", "meters"},
     "1": {"1", "", "-", "none", "dimensionless", "fraction", "(0 - 1)", "0-1"},
@@ -83,12 +82,12 @@ UNIT_ALIASES = {
 
 
 def variable(name):
-    """Look a short name up.
+    """The description of a variable by its short name.
 
     Raises
     ------
     InputError
-        If the name is unknown; the sentence lists the known ones.
+        If the name is unknown; the message lists the known ones.
     """
     if name not in VARIABLES:
         raise InputError(
@@ -99,30 +98,30 @@ def variable(name):
 
 
 def attributes(name):
-    """CF attributes (``standard_name``, ``long_name``, ``units``) of a variable, as a dict."""
-    known = variable(name)
-    attrs = {"long_name": known.long_name, "units": known.units}
-    if known.standard_name:
-        attrs["standard_name"] = known.standard_name
+    """CF attributes of a variable as a dict: ``standard_name``, ``long_name`` and ``units``."""
+    description = variable(name)
+    attrs = {"long_name": description.long_name, "units": description.units}
+    if description.standard_name:
+        attrs["standard_name"] = description.standard_name
     return attrs
 
 
 def check_units(name, units, where):
-    """Refuse a unit other than the one the variable is kept in.
+    """Refuse any unit but that of the variable.
 
     Parameters
     ----------
     name : str
         Short name of the variable.
     units : str or None
-        The unit the file states; None when it states none (then only the values can tell).
+        Unit in the file; None if it has none, and then only its values can be checked.
     where : str
         File or argument to name in the message.
 
     Raises
     ------
     InputError
-        If the stated unit is not the expected one.
+        If the unit is not that of the variable.
     """
     expected = variable(name).units
     if units is not None and units.strip() not in UNIT_ALIASES[expected]:
@@ -133,21 +132,21 @@ def check_units(name, units, where):
 
 
 def check_range(name, smallest, largest, where):
-    """Refuse values that no field in the right unit takes (thickness in cm, Celsius).
+    """Refuse values that are implausible in the unit of the variable, such as thickness in cm.
 
     Parameters
     ----------
     name : str
         Short name of the variable.
     smallest, largest : float
-        Extremes of the values, in the unit the variable is kept in.
+        Extremes of the values, in the unit of the variable.
     where : str
         File or argument to name in the message.
 
     Raises
     ------
     InputError
-        If the extremes leave the plausible range of the variable.
+        If the extremes are outside the plausible range of the variable.
     """
     low, high = variable(name).plausible
     if smallest < low or largest > high:

@@ -1,4 +1,4 @@
-"""Running notebooks with papermill: parameters checked by name and type before anything starts."""
+"""Run notebooks with papermill; names and types of the parameters are checked first."""
 
 import ast
 import json
@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from unittest.mock import patch
 
 import nbformat
 import papermill
@@ -20,13 +21,13 @@ KERNEL = "python3"
 PIPELINE = ("01_explore", "02_prepare", "03_train", "04_evaluate", "05_spectra")
 
 
-def known_parameters(path):
-    """Names and default values of a notebook's ``parameters`` cell, in order.
+def default_parameters(path):
+    """Names and default values in the ``parameters`` cell of a notebook, in order.
 
     Raises
     ------
     InputError
-        If the file is no notebook or has no such cell.
+        If the file is not a notebook or does not have exactly one such cell.
     """
     try:
         notebook = nbformat.read(path, as_version=4)
@@ -40,7 +41,7 @@ def known_parameters(path):
             f"{path}: has {len(cells)} cells tagged 'parameters', expected one; tag the cell that "
             "assigns the defaults"
         )
-    # Read as syntax: papermill's own inspection stumbles over '=' within a default string.
+    # Parsed as Python, because papermill's own inspection fails if a default text contains "=".
     statements = ast.parse(cells[0].source).body
     return {
         statement.targets[0].id: ast.literal_eval(statement.value)
@@ -50,7 +51,7 @@ def known_parameters(path):
 
 
 def check_parameters(path, parameters):
-    """Refuse unknown names and values of another type than the default.
+    """Refuse unknown names, and values of another type than the default.
 
     Parameters
     ----------
@@ -61,22 +62,22 @@ def check_parameters(path, parameters):
     Returns
     -------
     dict
-        The parameters; whole numbers stand in for floats where the default is one.
+        The parameters; an integer becomes a float if the default is a float.
 
     Raises
     ------
     InputError
-        If a name is unknown (the known ones are listed with their defaults) or a type is wrong.
+        If a name is unknown (the message lists the known ones) or a type is wrong.
     """
-    known = known_parameters(path)
+    defaults = default_parameters(path)
     checked = {}
     for name, value in parameters.items():
-        if name not in known:
-            listed = ", ".join(f"{key} = {default!r}" for key, default in known.items())
+        if name not in defaults:
             raise InputError(
-                f"{Path(path).name}: unknown parameter {name!r}; the known ones are {listed}"
+                f"{Path(path).name}: unknown parameter {name!r}; the known ones are "
+                f"{_listed(defaults)}"
             )
-        default = known[name]
+        default = defaults[name]
         if isinstance(default, float) and type(value) is int:
             value = float(value)
         if default is not None and type(value) is not type(default):
@@ -88,45 +89,54 @@ def check_parameters(path, parameters):
     return checked
 
 
+def _listed(parameters):
+    return ", ".join(f"{name} = {value!r}" for name, value in parameters.items())
+
+
 def execute(path, output, parameters=None, folder=None):
-    """Execute a notebook and keep the executed copy, as notebook and as HTML page.
+    """Execute a notebook and keep the executed copy, as a notebook and as an HTML page.
 
     Parameters
     ----------
     path : str or Path
         The notebook.
     output : str or Path
-        Where the executed copy goes; it is written under a temporary name first.
+        The executed copy; until it is complete its name ends in ``.failed.ipynb``.
     parameters : dict, optional
         Values that replace the defaults of the ``parameters`` cell.
     folder : str or Path, optional
-        Working directory of the notebook; the present one by default.
+        Working directory of the notebook; the current one by default.
 
     Returns
     -------
     Path
-        The executed notebook; the page lies beside it with the ending ``.html``.
+        The executed notebook; the page has the same name with the ending ``.html``.
 
     Raises
     ------
     InputError
-        If a parameter is wrong (before anything runs) or a cell fails: the sentence of the
-        failing cell, and where the partly executed notebook is.
+        If a parameter is wrong (before anything runs) or a cell fails. The message has the error
+        of the cell and the path of the partly executed notebook.
     """
     path, output = Path(path), Path(output)
     parameters = check_parameters(path, parameters or {})
     output.parent.mkdir(parents=True, exist_ok=True)
     unfinished = output.with_name(f"{output.stem}.failed.ipynb")
-    # A kernel inherits both; with a backend for files (as clusters often set) no figure would show.
-    inherited = {progress.BATCH: "1", "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
-    before = {name: os.environ.get(name) for name in inherited}
-    os.environ.update(inherited)
+    # The kernel inherits these variables. Clusters often set a matplotlib backend for files, with
+    # which a notebook shows no figures.
+    inline = "module://matplotlib_inline.backend_inline"
     try:
-        papermill.execute_notebook(
-            str(path), str(unfinished), parameters=parameters, kernel_name=KERNEL,
-            cwd=str(folder or Path.cwd()), progress_bar=False, stdout_file=sys.stdout,
-            extra_arguments=["--log-level=ERROR"],
-        )  # fmt: skip
+        with patch.dict(os.environ, {progress.BATCH: "1", "MPLBACKEND": inline}):
+            papermill.execute_notebook(
+                str(path),
+                str(unfinished),
+                parameters=parameters,
+                kernel_name=KERNEL,
+                cwd=str(folder or Path.cwd()),
+                progress_bar=False,
+                stdout_file=sys.stdout,
+                extra_arguments=["--log-level=ERROR"],
+            )
     except PapermillExecutionError as error:
         cause = error.evalue if error.ename == "InputError" else f"{error.ename}: {error.evalue}"
         raise InputError(f"{path.name}: {cause} (executed so far: {unfinished})") from None
@@ -135,90 +145,91 @@ def execute(path, output, parameters=None, folder=None):
             f"{path.name}: the kernel died, most often for lack of memory (executed so far: "
             f"{unfinished}); use a smaller batch or grid, or a larger machine"
         ) from None
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
     with files.disk_errors(output):
         unfinished.replace(output)
-        page, _ = HTMLExporter(exclude_input_prompt=True, exclude_output_prompt=True).from_filename(
-            str(output)
-        )
+        exporter = HTMLExporter(exclude_input_prompt=True, exclude_output_prompt=True)
+        page, _ = exporter.from_filename(str(output))
         files.write_text(output.with_suffix(".html"), page)
     return output
 
 
 def was_executed(output, parameters):
-    """Whether this executed copy is there and was made with these parameters.
+    """Whether an executed copy exists and has these parameters.
 
     Parameters
     ----------
     output : str or Path
         From :func:`execute`.
     parameters : dict
-        Values that replaced defaults.
+        Values that replace defaults.
+
+    Returns
+    -------
+    bool
     """
     output = Path(output)
     if not output.exists():
         return False
     recorded = nbformat.read(output, as_version=4).metadata.get("papermill", {})
-    # as they come back from a file: tuples as lists
+    # Compared in the form in which they are read from a file: tuples are lists there.
     return recorded.get("parameters") == json.loads(json.dumps(parameters))
 
 
 def notebook_folder():
-    """The folder of the notebooks: ``notebooks/`` here, else the one beside the package.
+    """The folder ``notebooks/`` of the working directory, or else of the checkout.
 
     Raises
     ------
     InputError
-        If there is neither.
+        If both do not exist.
     """
     for folder in (Path("notebooks"), Path(__file__).parents[1] / "notebooks"):
         if (folder / f"{PIPELINE[0]}.ipynb").exists():
             return folder
     raise InputError(
-        "the notebooks are not here; run the command in the project's folder, where notebooks/ is"
+        "the notebooks are not here; run the command in the folder of the project, which contains "
+        "notebooks/"
     )
 
 
 def pipeline(values):
-    """Execute the notebooks of the surrogate in order, into ``<run>/notebooks``.
+    """Execute the notebooks of the surrogate in order; the copies are in ``<run>/notebooks``.
 
     Parameters
     ----------
     values : dict
-        Each goes to every notebook with a parameter of that name.
+        Parameters. Each notebook gets those that it has in its ``parameters`` cell.
 
     Returns
     -------
     run : Path
         The run folder.
     executed : list of Path
+        The executed notebooks.
 
     Raises
     ------
     InputError
-        If no notebook knows a name, a type is wrong (both before anything runs), or a cell fails.
+        If no notebook has a parameter of that name or a type is wrong (before anything runs), or
+        if a cell fails.
     """
     paths = [notebook_folder() / f"{name}.ipynb" for name in PIPELINE]
-    known = {path: known_parameters(path) for path in paths}
-    everything = {name: value for defaults in known.values() for name, value in defaults.items()}
+    defaults = {path: default_parameters(path) for path in paths}
+    all_defaults = {name: value for part in defaults.values() for name, value in part.items()}
     for name in values:
-        if name not in everything:
-            listed = ", ".join(f"{key} = {default!r}" for key, default in everything.items())
-            raise InputError(f"unknown parameter {name!r}; the notebooks know {listed}")
-    chosen = {
-        path: check_parameters(path, {name: values[name] for name in defaults if name in values})
-        for path, defaults in known.items()
+        if name not in all_defaults:
+            raise InputError(
+                f"unknown parameter {name!r}; the notebooks know {_listed(all_defaults)}"
+            )
+    parameters = {
+        path: check_parameters(path, {name: values[name] for name in names if name in values})
+        for path, names in defaults.items()
     }
-    run = Path(values.get("run", everything["run"]))
+    run = Path(values.get("run", all_defaults["run"]))
     executed = []
     for number, path in enumerate(paths, 1):
         began = time.perf_counter()
         print(f"[{number}/{len(paths)}] {path.stem}", flush=True)
-        executed.append(execute(path, run / "notebooks" / path.name, chosen[path]))
+        executed.append(execute(path, run / "notebooks" / path.name, parameters[path]))
         print(f"[{number}/{len(paths)}] {path.stem} took {time.perf_counter() - began:.0f} s")
     return run, executed

@@ -1,4 +1,4 @@
-"""Run folders and safe writing: nothing half-written ever stands under a final name."""
+"""Run folders: create, open, list."""
 
 import json
 import os
@@ -14,12 +14,12 @@ from seaice_lab.config import read_yaml
 from seaice_lab.errors import InputError
 from seaice_lab.files import write_json, write_text
 
-FORMAT = 1  # of a run folder; raised when an older reader would misread a newer run
+FORMAT = 1  # of a run folder; a higher number means that older versions would misread it
 PACKAGES = ("seaice_lab", "torch", "numpy", "xarray", "zarr", "dask", "netCDF4")
 
 
 class Run(NamedTuple):
-    """A run folder that has been opened: its path, configuration and provenance."""
+    """An open run folder: path, configuration and provenance."""
 
     path: Path
     config: dict
@@ -27,7 +27,7 @@ class Run(NamedTuple):
 
 
 class RunState(NamedTuple):
-    """One line of a listing of runs: name, kind of run, state and when it was made."""
+    """One line of a list of runs: name, kind of run, state and time of creation."""
 
     name: str
     kind: str
@@ -36,12 +36,25 @@ class RunState(NamedTuple):
 
 
 def now():
-    """The present time (UTC) as ISO text, to the second."""
+    """The current time (UTC) as ISO text, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def provenance(kind, **facts):
-    """What made a result: format, kind, time, command, versions, machine, and the given facts."""
+    """Record of how a result was produced.
+
+    Parameters
+    ----------
+    kind : str
+        Kind of run, such as "surrogate".
+    **facts
+        More entries.
+
+    Returns
+    -------
+    dict
+        Format, kind, time, command, versions of packages, machine, and the given facts.
+    """
     versions = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -60,18 +73,18 @@ def provenance(kind, **facts):
 
 
 def create(path, config, kind, **facts):
-    """Make a run folder with its configuration and provenance, or take an equal one up again.
+    """Create a run folder with configuration and provenance, or continue an equal one.
 
     Parameters
     ----------
     path : str or Path
         The folder ``runs/<run>``.
     config : Config
-        The configuration, written as ``config.yaml``.
+        Written as ``config.yaml``.
     kind : str
-        What the run is, such as "surrogate".
+        Kind of run, such as "surrogate".
     **facts
-        Recorded in ``provenance.json`` (seed, data fingerprint).
+        More entries of ``provenance.json``, such as the seed and a fingerprint of the data.
 
     Returns
     -------
@@ -84,16 +97,16 @@ def create(path, config, kind, **facts):
     """
     path = Path(path)
     if (path / "config.yaml").exists():
-        found = open_run(path)
-        wanted, recorded = config.model_dump(mode="json"), found.config
-        with suppress(InputError):  # a run made before a setting was there has its default
-            recorded = type(config).parse(found.config, path).model_dump(mode="json")
-        changed = sorted(key for key in wanted if recorded.get(key) != wanted[key])
-        changed += [key for key, value in facts.items() if found.provenance.get(key) != value]
+        existing = open_run(path)
+        new, old = config.model_dump(mode="json"), existing.config
+        with suppress(InputError):  # a run older than a setting has the default of the setting
+            old = type(config).parse(existing.config, path).model_dump(mode="json")
+        changed = sorted(key for key in new if old.get(key) != new[key])
+        changed += [key for key, value in facts.items() if existing.provenance.get(key) != value]
         if changed:
             raise InputError(
                 f"{path}: holds a run that differs in {', '.join(changed)}; choose another name "
-                "for the new run, or remove the folder to start over"
+                "for the new run, or remove the folder to start again"
             )
         return path
     write_json(path / "provenance.json", provenance(kind, **facts))
@@ -102,18 +115,26 @@ def create(path, config, kind, **facts):
 
 
 def open_run(path):
-    """Open a run folder: configuration and provenance, checked.
+    """Open a run folder and check its configuration and provenance.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    Run
 
     Raises
     ------
     InputError
-        If it is no run folder, is half-written, or was made by another format version.
+        If it is not a run folder, is incomplete, or has another format.
     """
     path = Path(path)
     if path.is_dir() and not os.access(path, os.R_OK | os.X_OK):
         raise InputError(f"{path}: cannot be read; change its permissions")
     if not path.is_dir():
-        raise InputError(f"{path}: no such run; `seaice-lab runs list` shows those there are")
+        raise InputError(f"{path}: no such run; `seaice-lab runs list` shows the existing ones")
     facts = path / "provenance.json"
     if not facts.exists() or not (path / "config.yaml").exists():
         raise InputError(
@@ -127,29 +148,26 @@ def open_run(path):
     except OSError as error:
         raise InputError(f"{facts}: cannot be read ({error.strerror})") from None
     if not isinstance(recorded, dict):
-        raise InputError(f"{facts}: holds no record of a run; remove the run and train again")
+        raise InputError(f"{facts}: is not the record of a run; remove the run and train again")
     if recorded.get("format") != FORMAT:
         raise InputError(
-            f"{path}: was made in run format {recorded.get('format')}, this version reads format "
-            f"{FORMAT}; use the seaice_lab version {recorded.get('versions', {}).get('seaice_lab')}"
-            " that made it, or train again"
+            f"{path}: has run format {recorded.get('format')}, this version reads format {FORMAT}; "
+            f"use seaice_lab {recorded.get('versions', {}).get('seaice_lab')}, with which it was "
+            "made, or train again"
         )
     if not all(isinstance(recorded.get(name), str) for name in ("kind", "created")):
-        raise InputError(
-            f"{facts}: does not say of which kind the run is and when it was made; remove the run "
-            "and train again"
-        )
+        raise InputError(f"{facts}: lacks 'kind' or 'created'; remove the run and train again")
     return Run(path, read_yaml(path / "config.yaml"), recorded)
 
 
 def state_of(path):
-    """How far a run has come.
+    """The state of a run, from the files in its folder.
 
     Returns
     -------
     str
-        "created", "training", "trained", "forecast" or "evaluated"; "inferred" where a finished run
-        has no weights of its own.
+        "created", "training", "trained", "forecast" or "evaluated"; "inferred" for a finished run
+        without weights.
     """
     path = Path(path)
     for name, state in (
@@ -163,7 +181,7 @@ def state_of(path):
 
 
 def list_runs(folder):
-    """All runs in a folder, oldest first; broken ones are listed with what is wrong.
+    """List all runs in a folder, oldest first; the state of a broken run says what is wrong.
 
     Parameters
     ----------
@@ -187,10 +205,10 @@ def list_runs(folder):
 
 
 def run_folders(folder):
-    """The folders in a folder, with those of a sweep (a folder of runs) in place of the sweep."""
-    found = []
+    """Run folders in a folder; a folder that is not a run is replaced by the runs inside it."""
+    folders = []
     for path in sorted(item for item in Path(folder).glob("[!.]*") if item.is_dir()):
         readable = os.access(path, os.R_OK | os.X_OK)
         inner = sorted(item.parent for item in path.glob("[!.]*/config.yaml")) if readable else []
-        found += inner if inner and not (path / "config.yaml").exists() else [path]
-    return found
+        folders += inner if inner and not (path / "config.yaml").exists() else [path]
+    return folders

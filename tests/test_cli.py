@@ -32,7 +32,7 @@ def test_prepare_train_forecast_and_evaluate_from_the_command_line(waves, tmp_pa
         done = seaice_lab(*words)
         assert done.returncode == 0, done.stderr
         outputs.append(done.stdout)
-    assert "made stores/w.zarr" in outputs[0]
+    assert "wrote stores/w.zarr" in outputs[0]
     assert "persistence" in outputs[3]
     assert "evaluated" in outputs[4]
     assert (tmp_path / "runs" / "w" / "spectra.nc").exists()

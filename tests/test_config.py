@@ -2,7 +2,7 @@
 
 import pytest
 
-from seaice_lab.config import Config, parse_parameters, read_yaml
+from seaice_lab.config import Config, merge, nested, parse_parameters, read_yaml
 from seaice_lab.errors import InputError
 
 
@@ -46,6 +46,9 @@ def test_broken_and_missing_yaml_files_are_refused(tmp_path):
     (tmp_path / "c.yaml").write_text("a: [1,\nb: 2")
     with pytest.raises(InputError, match="c.yaml: is not valid YAML at line 2"):
         read_yaml(tmp_path / "c.yaml")
+    (tmp_path / "l.yaml").write_text("- a\n- b")
+    with pytest.raises(InputError, match="l.yaml: found list, expected 'key: value' pairs"):
+        read_yaml(tmp_path / "l.yaml")
     with pytest.raises(InputError, match="d.yaml: cannot be read .*check the path"):
         read_yaml(tmp_path / "d.yaml")
 
@@ -55,3 +58,14 @@ def test_parameters_on_the_command_line_are_read_as_yaml():
     assert parsed == {"epochs": 3, "run": "runs/x", "compile": True, "note": "a=b"}
     with pytest.raises(InputError, match="'epochs': expected name=value"):
         parse_parameters(["epochs"])
+
+
+def test_settings_with_dots_change_values_inside_and_keep_their_neighbours():
+    defaults = {"fit": {"epochs": 8, "seed": 1}, "width": 4}
+    changes = nested({"fit.epochs": 3, "model.depth": 2, "width": 8})
+    assert merge(defaults, changes) == {
+        "fit": {"epochs": 3, "seed": 1},
+        "width": 8,
+        "model": {"depth": 2},
+    }
+    assert defaults == {"fit": {"epochs": 8, "seed": 1}, "width": 4}

@@ -19,9 +19,9 @@ def write(path, *sources, parameters=PARAMETERS):
     return path
 
 
-def test_known_parameters_are_read_with_their_defaults(tmp_path):
+def test_default_parameters_are_read_with_their_defaults(tmp_path):
     path = write(tmp_path / "n.ipynb")
-    assert notebooks.known_parameters(path) == {
+    assert notebooks.default_parameters(path) == {
         "run": "runs/a=b", "steps": 3, "rate": 0.5, "flag": False, "limit": None,
     }  # fmt: skip
 
@@ -83,10 +83,10 @@ def test_a_kernel_that_dies_is_told_and_the_finished_cells_are_kept(tmp_path):
 def test_files_that_are_no_notebooks_or_have_no_parameters_are_refused(tmp_path):
     (tmp_path / "n.ipynb").write_text("not json")
     with pytest.raises(InputError, match="n.ipynb: cannot be read as a notebook"):
-        notebooks.known_parameters(tmp_path / "n.ipynb")
+        notebooks.default_parameters(tmp_path / "n.ipynb")
     nbformat.write(nbformat.v4.new_notebook(), tmp_path / "m.ipynb")
     with pytest.raises(InputError, match="m.ipynb: has 0 cells tagged 'parameters', expected one"):
-        notebooks.known_parameters(tmp_path / "m.ipynb")
+        notebooks.default_parameters(tmp_path / "m.ipynb")
 
 
 def test_the_pipeline_refuses_a_value_that_no_notebook_knows():

@@ -28,7 +28,6 @@ PENDING = frozenset(
         "dashboards/season.py",
         "dashboards/spectra.py",
         "seaice_lab/catalog.py",
-        "seaice_lab/config.py",
         "seaice_lab/emissivity/export.py",
         "seaice_lab/emissivity/gauss_newton.py",
         "seaice_lab/emissivity/gpu_adam.py",
@@ -42,11 +41,7 @@ PENDING = frozenset(
         "seaice_lab/emissivity/train.py",
         "seaice_lab/figures/maps.py",
         "seaice_lab/figures/rasters.py",
-        "seaice_lab/files.py",
-        "seaice_lab/notebooks.py",
         "seaice_lab/optimiser.py",
-        "seaice_lab/progress.py",
-        "seaice_lab/runs.py",
         "seaice_lab/training.py",
     )
 )

@@ -165,5 +165,5 @@ def test_notebooks_are_committed_without_output_and_with_one_parameters_cell(pat
         if cell.cell_type == "code":
             assert cell.outputs == []
             assert cell.execution_count is None
-    assert notebooks.known_parameters(path)
+    assert notebooks.default_parameters(path)
     assert notebook.metadata.kernelspec.name == "python3"
