@@ -5,15 +5,11 @@ from pathlib import Path
 import torch
 
 from seaice_lab import runs
-from seaice_lab.emissivity.gauss_newton import (
-    COLUMNS,
-    PRIOR_CURVATURE,
-    SolveConfig,
-    check_model,
-    solve,
-)
+from seaice_lab.emissivity.gauss_newton import SolveConfig, check_model, solve
+from seaice_lab.emissivity.gauss_newton_step import PRIOR_CURVATURE, tridiagonal
+from seaice_lab.emissivity.least_squares import FIRST_GUESS_ERROR, build_problem, get_state
 from seaice_lab.emissivity.model import EmpiricalState
-from seaice_lab.emissivity.normal_equations import FIRST_GUESS_ERROR, Problem, State
+from seaice_lab.emissivity.normal_equations import normal_equations
 from seaice_lab.emissivity.observations import ObservationsConfig, prepare, read_sensor_tables
 from seaice_lab.emissivity.sensors import read_tables
 from seaice_lab.emissivity.train import check_zenith, load
@@ -156,37 +152,32 @@ def uncertainty(model, observations, config=None):
     """
     check_model(model.config, "uncertainty")
     config = config or SolveConfig()
-    problem = Problem(model, *(torch.from_numpy(getattr(observations, name)) for name in COLUMNS),
-                      model.points, config.property_error)  # fmt: skip
-    state = State(model.cells("sea_ice").reshape(-1, model.points), model.cells("properties"),
-                  model.cells("observation_properties"), problem.get_weights())  # fmt: skip
-    normal = problem.normal(state, False)
+    problem = build_problem(model, observations, config.property_error, False)
+    normal = normal_equations(problem, get_state(model))
     days, points = model.days, model.points
-    whole = normal.curvature.double()
-    side, inner = whole[:, 0, 1:], torch.linalg.inv(whole[:, 1:, 1:])
-    of_ice = whole[:, 0, 0] - ((side[:, None] @ inner)[:, 0] * side).sum(1)
+    curvature = normal.curvature.double()
+    # Concentration of a cell-day with its properties free: the Schur complement of their block.
+    coupling, inverse = curvature[:, 0, 1:], torch.linalg.inv(curvature[:, 1:, 1:])
+    of_ice = curvature[:, 0, 0] - ((coupling[:, None] @ inverse)[:, 0] * coupling).sum(1)
     of_ice = of_ice.clip(0).reshape(days, points)
-    # curvature of all days of a point: tridiagonal, with the background that the solver holds
-    hold = FIRST_GUESS_ERROR**-2.0 if config.hold_first_guess else PRIOR_CURVATURE
-    own = torch.full((days + model.lags, points), hold, dtype=torch.float64)
-    weights = model.lag_weights.double()
-    for lag in range(model.lags + 1):
-        own[model.lags - lag : model.lags - lag + days] += weights[lag] ** 2 * of_ice
-    beside = weights[0] * weights[1] * of_ice if model.lags else None
-    variance = _inverse_diagonal(own, beside)
-    full = torch.linalg.inv(whole + 1e-6 * torch.eye(whole.shape[1]))
-    spread = full.diagonal(dim1=1, dim2=2)[:, 1:].sqrt().reshape(days, points, -1)
-    return variance.sqrt().float(), spread.float()
+    # The same with the other days free: the diagonal of the inverse of a tridiagonal matrix.
+    prior = 1 / FIRST_GUESS_ERROR**2 if config.hold_first_guess else PRIOR_CURVATURE
+    variance = _inverse_diagonal(*tridiagonal(model.lag_weights.tolist(), of_ice, prior))
+    identity = torch.eye(curvature.shape[1], dtype=torch.float64)
+    covariance = torch.linalg.inv(curvature + 1e-6 * identity)
+    properties = covariance.diagonal(dim1=1, dim2=2)[:, 1:].sqrt().reshape(days, points, -1)
+    return variance.sqrt().float(), properties.float()
 
 
-def _inverse_diagonal(diagonal, beside):
-    """Diagonal of the inverse of symmetric tridiagonal matrices, (row, matrix)."""
-    if beside is None:
-        return 1 / diagonal
-    rows = len(diagonal)
+def _inverse_diagonal(diagonal, off_diagonal):
+    """Diagonal of the inverse of symmetric tridiagonal matrices, (row, matrix).
+
+    Elimination from the first row down and from the last row up; what both leave of a row, less its
+    own entry, is the reciprocal (Meurant 1992).
+    """
     forward, backward = diagonal.clone(), diagonal.clone()
-    for row in range(1, rows):
-        forward[row] -= beside[row - 1] ** 2 / forward[row - 1]
-    for row in range(rows - 2, -1, -1):
-        backward[row] -= beside[row] ** 2 / backward[row + 1]
+    for row in range(1, len(diagonal)):
+        forward[row] -= off_diagonal[row - 1] ** 2 / forward[row - 1]
+    for row in range(len(diagonal) - 2, -1, -1):
+        backward[row] -= off_diagonal[row] ** 2 / backward[row + 1]
     return 1 / (forward + backward - diagonal)

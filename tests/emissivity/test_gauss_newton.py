@@ -1,15 +1,22 @@
 """The Gauss-Newton solver: exact derivatives, the same cost, and a lower one than Adam reaches."""
 
-import numpy as np
 import pytest
 import torch
 from published import batch, build, observations
 
-from seaice_lab.emissivity import infer, normal_equations
-from seaice_lab.emissivity.gauss_newton import COLUMNS, SolveConfig, solve, solve_concentration
+from seaice_lab.emissivity import infer, least_squares
+from seaice_lab.emissivity.gauss_newton import SolveConfig, solve
+from seaice_lab.emissivity.gauss_newton_step import solve_concentration
+from seaice_lab.emissivity.least_squares import State, get_state, linearise, network_of
 from seaice_lab.emissivity.model import EmpiricalState
 from seaice_lab.emissivity.networks import FrequencyEmissivity, LinearEmissivity
-from seaice_lab.emissivity.normal_equations import Problem, State
+from seaice_lab.emissivity.normal_equations import (
+    assemble,
+    assemble_from_squares,
+    is_bilinear,
+    normal_equations,
+    sums_of_squares,
+)
 from seaice_lab.errors import InputError
 
 
@@ -51,20 +58,20 @@ def make_problem(case, folder):
     """A published case around its perturbed state, in double precision."""
     seen = observations(case, folder)
     model = build(case, seen, "pert").double()
-    columns = [torch.from_numpy(np.array(part)) for part in (seen.index, seen.scalars,
-                                                             seen.channels)]  # fmt: skip
-    problem = Problem(model, columns[0], columns[1].double(), columns[2].double(), model.points,
-                      1.0, floor_error=1e-9)  # fmt: skip
-    state = State(model.cells("sea_ice").reshape(-1, model.points).clone(),
-                  model.cells("properties").clone(), model.cells("observation_properties").clone(),
-                  problem.get_weights())  # fmt: skip
-    return seen, model, problem, state
+    problem = least_squares.build_problem(model, seen, 1.0, hold_first_guess=False)
+    problem = problem._replace(
+        index=problem.index.clone(),
+        scalars=problem.scalars.double(),
+        channels=problem.channels.double(),
+        emissivity_limit_weight=least_squares.emissivity_limit_weight(model),
+    )
+    return seen, model, problem, get_state(model)
 
 
 @pytest.mark.parametrize("case", ["v1_linear", "v2_imagers", "v2_crosstrack"])
 def test_its_cost_is_that_of_the_training(case, tmp_path):
     seen, model, problem, state = make_problem(case, tmp_path)
-    ours = problem.normal(state, False).cost.sum() / seen.size
+    ours = normal_equations(problem, state).cost.sum() / seen.size
     part = batch(seen)
     part = part._replace(scalars=part.scalars.double(), channels=part.channels.double())
     model.config = model.config.model_copy(update={"batch_independent": True})
@@ -73,43 +80,53 @@ def test_its_cost_is_that_of_the_training(case, tmp_path):
         expected = terms["observation"] + model.map_costs()["sea_ice"]
         if model.anchor is not None:
             expected += terms["emissivity"]
-        expected += (state.properties**2).sum() / seen.size + (state.own**2).sum() / seen.size
+        expected += (state.properties**2).sum() / seen.size
+        expected += (state.observation_properties**2).sum() / seen.size
     assert ours.item() == pytest.approx(expected.item(), rel=1e-9)
 
 
 @pytest.mark.parametrize("case", ["v1_linear", "v2_imagers", "v2_crosstrack"])
 def test_derivatives_of_the_departures(case, tmp_path):
-    _, _, problem, state = make_problem(case, tmp_path)
-    there = slice(0, 40)
-    cell, residual, by_state, by_weight = problem.linearise(there, state, True)
+    _, model, problem, state = make_problem(case, tmp_path)
+    rows = slice(0, 40)
+    network = network_of(model, state.weights)
+    cell, jacobian = linearise(problem, state, network, rows, with_weights=True)
     moved, step = torch.randn(3, generator=torch.Generator().manual_seed(0)), 1e-6
     properties = torch.randn_like(state.properties)
-    own = torch.randn_like(state.own)
+    own = torch.randn_like(state.observation_properties)
     weights = torch.randn_like(state.weights)
 
     def at(size):
-        problem.set_weights(state.weights + size * weights)
-        trial = State(state.sea_ice + size * moved[0], state.properties + size * properties,
-                      state.own + size * own, state.weights + size * weights)  # fmt: skip
-        return problem.linearise(there, trial, False)[1]
+        trial = State(
+            state.sea_ice + size * moved[0],
+            state.properties + size * properties,
+            state.observation_properties + size * own,
+            state.weights + size * weights,
+        )
+        network = network_of(model, trial.weights)
+        return linearise(problem, trial, network, rows, with_weights=False)[1][..., -1]
 
     numeric = (at(step) - at(-step)) / (2 * step)
-    change = torch.cat([moved[0].expand(40, 1), properties[cell], own[there]], 1)
-    analytic = -(by_state @ change[..., None])[..., 0] - by_weight @ weights
+    change = [own[rows], moved[0].expand(40, 1), properties[cell], weights.expand(40, -1)]
+    analytic = -(jacobian[..., :-1] @ torch.cat(change, 1)[..., None])[..., 0]
     torch.testing.assert_close(numeric, analytic, rtol=1e-5, atol=1e-4)
 
 
 def test_squares_of_a_cell_stand_for_its_observations(tmp_path):
     _, _, problem, state = make_problem("v1_linear", tmp_path)
-    assert problem.bilinear
+    assert is_bilinear(problem.model)
+    squares = sums_of_squares(problem, state)
     for one in (state, state._replace(sea_ice=0.5 - state.sea_ice)):
-        of_squares, of_all = problem.sum_up_squares(one), problem.sum_up(one, False)
-        for name in ("cost", "curvature", "slope"):
+        of_squares, of_all = (
+            assemble_from_squares(problem, one, squares),
+            assemble(problem, one, False),
+        )
+        for name in ("cost", "curvature", "rhs"):
             torch.testing.assert_close(getattr(of_squares, name), getattr(of_all, name), msg=name)
     moved = state._replace(weights=1.1 * state.weights)
-    problem.set_weights(moved.weights)
+    squares = sums_of_squares(problem, moved)
     torch.testing.assert_close(
-        problem.sum_up_squares(moved).cost, problem.sum_up(moved, False).cost
+        assemble_from_squares(problem, moved, squares).cost, assemble(problem, moved, False).cost
     )
 
 
@@ -119,26 +136,27 @@ def test_squares_of_a_cell_stand_for_its_observations(tmp_path):
 def test_limits_and_properties_of_observations_are_not_bilinear(change, tmp_path):
     seen = observations("v1_linear", tmp_path)
     config = build("v1_linear", seen).config.model_copy(update=change)
-    model = EmpiricalState(config, seen)
-    columns = (torch.from_numpy(getattr(seen, name)) for name in COLUMNS)
-    assert not Problem(model, *columns, model.points, 1.0).bilinear
+    assert not is_bilinear(EmpiricalState(config, seen))
 
 
 @pytest.mark.parametrize("case", ["v1_linear", "v2_imagers"])
 @pytest.mark.parametrize("month", [2, 3, 31])
-def test_months_hold_what_their_observations_see(case, month, tmp_path, monkeypatch):
-    monkeypatch.setattr(normal_equations, "MONTH", month)
-    _, _, whole, state = make_problem(case, tmp_path)
+def test_months_hold_what_their_observations_see(case, month, tmp_path):
+    _, model, whole, state = make_problem(case, tmp_path)
     state = state._replace(sea_ice=torch.rand_like(state.sea_ice))
     index = whole.index.clone()
-    part, start = whole.some_months(state, 1.1, torch.Generator().manual_seed(0))
-    part.floor, everything = whole.floor, slice(0, len(index))
-    _, expected, *_ = whole.linearise(everything, state, False)
-    _, found, *_ = part.linearise(everything, start, False)
+    part, start = least_squares.subsample_months(
+        whole, state, 1.1, torch.Generator().manual_seed(0), month
+    )
+    network, everything = network_of(model, state.weights), slice(0, len(index))
+    expected = linearise(whole, state, network, everything, False)[1][..., -1]
+    found = linearise(part, start, network, everything, False)[1][..., -1]
     torch.testing.assert_close(found, expected)
     assert torch.equal(whole.index, index) and len(start.sea_ice) <= month + 1
-    few, start = whole.some_months(state, 0.0, torch.Generator().manual_seed(0))
-    assert few.points == 1 and 0 < len(few.index) == len(start.own) < len(index)
+    few, start = least_squares.subsample_months(
+        whole, state, 0.0, torch.Generator().manual_seed(0), month
+    )
+    assert few.points == 1 and 0 < len(few.index) == len(start.observation_properties) < len(index)
 
 
 def test_days_tied_by_the_mixture_are_solved_as_a_dense_system(tmp_path):
@@ -179,11 +197,11 @@ def test_it_ends_lower_than_the_published_epochs(case, tmp_path):
 def test_what_it_does_not_know_is_refused(tmp_path):
     seen = observations("v1_deep", tmp_path)
     model = build("v1_deep", seen)
-    with pytest.raises(InputError, match="solver: knows the networks linear and frequency"):
+    with pytest.raises(InputError, match="solver: supports only the networks linear and frequency"):
         solve(model, seen, SolveConfig())
     with pytest.raises(InputError, match="infer: .* found sigmoid and 2; train such a run first"):
         infer.infer(model, seen)
-    with pytest.raises(InputError, match="uncertainty: knows the networks linear"):
+    with pytest.raises(InputError, match="uncertainty: supports only the networks linear"):
         infer.uncertainty(model, seen)
 
 

@@ -1,0 +1,176 @@
+"""A Gauss-Newton step: solve the normal equations for weights, concentrations and properties.
+
+The unknowns are eliminated from the inside out. The properties of an observation are gone already
+(:mod:`~seaice_lab.emissivity.normal_equations`); the cells are eliminated from the equations of the
+weights, then the properties of each cell from that of its concentration. Back-substitution gives
+all of them in the opposite order.
+"""
+
+import torch
+
+from seaice_lab.emissivity import penalty
+from seaice_lab.emissivity.least_squares import State, weight_background
+from seaice_lab.emissivity.normal_equations import ice_fraction
+
+LARGEST_CHANGE = 0.4  # of a concentration in one step
+PRIOR_CURVATURE = 1e-4  # of what nothing determines: it keeps its value
+DAMPING_FLOOR = 1e-3  # share of the mean curvature that damps weights of small curvature
+SWEEPS = 12  # over even and odd days
+
+
+def step(problem, state, normal, damping):
+    """The state after a Gauss-Newton step, of the weights as well if ``normal`` has them.
+
+    Parameters
+    ----------
+    problem : Problem
+    state : State
+    normal : NormalEquations
+    damping : Tensor (point,)
+        Share of each curvature that is added to it (Levenberg damping).
+
+    Returns
+    -------
+    State
+    """
+    days = len(state.properties) // problem.points
+    added = damping.repeat(days)[:, None] * normal.curvature.diagonal(dim1=1, dim2=2)
+    curvature, rhs = normal.curvature + torch.diag_embed(added + PRIOR_CURVATURE), normal.rhs
+    weights, weight_change = state.weights, None
+    if normal.cross is not None:
+        weight_change = solve_weights(problem, weights, normal, curvature, damping[0])
+        weights = weights + weight_change
+        rhs = rhs - normal.cross @ weight_change  # of the cells, with the weights known
+
+    # The properties of a cell follow its concentration: change = alone - by_ice * change of ice.
+    # Their elimination leaves a scalar Schur complement for the concentration at the observation.
+    coupling = curvature[:, 1:, 0]
+    inverse = torch.linalg.inv(curvature[:, 1:, 1:])
+    by_ice, alone = (inverse @ torch.stack([coupling, rhs[:, 1:]], 2)).unbind(2)
+    ice_curvature = curvature[:, 0, 0] - (coupling * by_ice).sum(1)
+    ice_rhs = rhs[:, 0] - (coupling * alone).sum(1)
+    shape = (days, problem.points)
+    sea_ice = solve_concentration(
+        problem, state.sea_ice, ice_curvature.reshape(shape), ice_rhs.reshape(shape)
+    )
+
+    # back-substitution: properties of the cell, then those of each observation
+    ice_change = ice_fraction(problem, sea_ice - state.sea_ice)
+    change = alone - ice_change * by_ice
+    if weight_change is None:  # such a step is taken even if the cost rises, and is therefore short
+        change = change.clip(-1, 1)
+    own = state.observation_properties
+    if own.shape[1]:
+        cell = problem.index[:, 1].long() * problem.points + problem.index[:, 0].long()
+        cell_change = torch.cat([ice_change, change], 1)[cell]
+        by_cell, by_weight = normal.back_substitution[..., :-1].split(
+            [cell_change.shape[1], normal.back_substitution.shape[2] - cell_change.shape[1] - 1], 2
+        )
+        own_change = normal.back_substitution[..., -1] - (by_cell @ cell_change[..., None])[..., 0]
+        if weight_change is not None:
+            own_change = own_change - by_weight @ weight_change
+        own = own + own_change.clip(-1, 1)
+    return State(sea_ice, state.properties + change, own, weights)
+
+
+def solve_weights(problem, weights, normal, curvature, damping):
+    """Change of the weights in a joint step, with the cells eliminated.
+
+    The normal equations are an arrow: blocks A of the cells on the diagonal, their coupling C with
+    the weights, and the block W of the weights. With A x + C w = b and C^T x + W w = c, the Schur
+    complement gives (W - C^T A^-1 C) w = c - C^T A^-1 b: this is variable projection.
+
+    Parameters
+    ----------
+    problem : Problem
+    weights : Tensor (weight,)
+    normal : NormalEquations
+    curvature : Tensor (cell, n, n)
+        The damped blocks A.
+    damping : float
+
+    Returns
+    -------
+    Tensor (weight,)
+    """
+    background_curvature, background_rhs, _ = weight_background(problem, weights)
+    solved = torch.linalg.inv(curvature) @ torch.cat([normal.cross, normal.rhs[..., None]], 2)
+    cross = normal.cross.flatten(0, 1).double()
+    block = normal.weight_curvature + torch.diag(background_curvature.double())
+    diagonal = block.diagonal()
+    block = block + torch.diag(damping * (diagonal + DAMPING_FLOOR * diagonal.mean()))
+    block = block - cross.T @ solved[..., :-1].flatten(0, 1).double()
+    rhs = normal.weight_rhs + background_rhs - cross.T @ solved[..., -1].flatten().double()
+    return torch.linalg.solve(block, rhs).to(weights.dtype)
+
+
+def solve_concentration(problem, sea_ice, curvature, rhs):
+    """Concentrations that minimise the quadratic cost of the observations plus the penalty.
+
+    An observation sees a mixture of two days, so that the normal equations over the days of a grid
+    point are tridiagonal. The penalty has several minima; hence even and odd days are minimised
+    exactly in turns, each with its neighbours held (red-black Gauss-Seidel).
+
+    Parameters
+    ----------
+    problem : Problem
+    sea_ice : Tensor (lag + step, point)
+    curvature, rhs : Tensor (step, point)
+        Of the change of the concentration at the observation.
+
+    Returns
+    -------
+    Tensor (lag + step, point)
+    """
+    lag_weights, lags = problem.model.lag_weights.tolist(), problem.model.lags
+    diagonal, off_diagonal = tridiagonal(lag_weights, curvature.clip(0), PRIOR_CURVATURE)
+
+    def neighbours(x):
+        """The matrix without its diagonal, times concentrations."""
+        product = torch.zeros_like(x)
+        product[1:] += off_diagonal * x[:-1]
+        product[:-1] += off_diagonal * x[1:]
+        return product
+
+    # the equations of the new concentrations instead of their change
+    total = diagonal * sea_ice + neighbours(sea_ice)
+    for lag, weight in enumerate(lag_weights):
+        total[lags - lag : lags - lag + len(rhs)] += weight * rhs
+    if problem.prior_weight:
+        diagonal = diagonal + problem.prior_weight
+        total = total + problem.prior_weight * problem.first_guess
+    new = sea_ice.clone()
+    for _ in range(SWEEPS if lags else 1):
+        for first in range(1 + lags):
+            days = slice(first, None, 1 + lags)
+            right = (total - neighbours(new))[days]
+            best = penalty.minimise(diagonal[days], right, problem.strengths)
+            new[days] += (best - new[days]).clip(-LARGEST_CHANGE, LARGEST_CHANGE)
+    return new
+
+
+def tridiagonal(lag_weights, curvature, prior):
+    """Curvature of the concentrations of all days of a point, from that at the observations.
+
+    With the mixture M of the days, M^T diag(curvature) M + prior. It is tridiagonal for two lag
+    weights and diagonal for one.
+
+    Parameters
+    ----------
+    lag_weights : list of float
+        Shares of today and of the day before.
+    curvature : Tensor (step, point)
+    prior : float
+
+    Returns
+    -------
+    diagonal : Tensor (lag + step, point)
+    off_diagonal : Tensor (lag + step - 1, point)
+    """
+    days, lags = len(curvature), len(lag_weights) - 1
+    diagonal = curvature.new_full((lags + days, *curvature.shape[1:]), prior)
+    for lag, weight in enumerate(lag_weights):
+        diagonal[lags - lag : lags - lag + days] += weight**2 * curvature
+    if not lags:
+        return diagonal, torch.zeros_like(curvature[1:])
+    return diagonal, lag_weights[0] * lag_weights[1] * curvature

@@ -1,0 +1,362 @@
+"""The cost of observations as a least-squares problem: unknowns, residuals and derivatives.
+
+The unknowns are of three kinds. A cell (a grid point on a day) has a concentration and a few
+properties; an observation may have properties of its own; all share the weights, which are those of
+the emissivity network, the wind dependence of the sea and the instrument biases. The cost is that
+of Geer (2024), section 3, times the number of observations, with backgrounds for what it leaves
+undetermined.
+"""
+
+import copy
+import math
+from typing import NamedTuple
+
+import torch
+
+from seaice_lab.emissivity import penalty, physics
+from seaice_lab.emissivity.model import PUBLISHED_BATCH, EmpiricalState
+from seaice_lab.emissivity.networks import FIRST_CONSTANT
+from seaice_lab.emissivity.observations import (
+    EMISSIVITY_WATER,
+    REFLECTED,
+    TB,
+    TRANSMITTANCE,
+    UPWELLING,
+)
+from seaice_lab.emissivity.sensors import ICE, OCEAN
+
+MONTH_DAYS = 31
+# The published lower limit of the emissivity has an error near 0.0003. Steps jump back and forth
+# across so stiff a limit; with this error they come close to its minimum first.
+SOFT_LIMIT_ERROR = 0.003
+# Nothing against what a channel says of ice or water, and enough to keep noise from making ice.
+FIRST_GUESS_ERROR = 0.15
+# More ice that is less bright costs a linear network nearly the same. While it is fitted, only the
+# mean of the first guess distinguishes the two.
+FIRST_GUESS_ERROR_OF_LINEAR = 0.05
+WEIGHT_ERROR = 5.0  # background error of the network's weights, for undetermined directions
+EMISSIVITY_SPREAD = 0.05  # effect of a property of 1 in a linear network, root sum of squares
+
+
+class State(NamedTuple):
+    """The unknowns.
+
+    Attributes
+    ----------
+    sea_ice : Tensor (lag + step, point)
+    properties : Tensor (cell, property)
+        The cells are steps and points, the points varying fastest.
+    observation_properties : Tensor (observation, property)
+    weights : Tensor (weight,)
+        Network, wind dependence and biases.
+    """
+
+    sea_ice: torch.Tensor
+    properties: torch.Tensor
+    observation_properties: torch.Tensor
+    weights: torch.Tensor
+
+
+class Problem(NamedTuple):
+    """Observations to be fitted, and the weights of all other terms of the cost.
+
+    Attributes
+    ----------
+    model : EmpiricalState
+        Gives the physics and its constants. Its own state is not used.
+    index, scalars, channels : Tensor
+        As in Observations; the grid points in ``index`` count from 0 to ``points``.
+    points : int
+    strengths : Strengths
+        Of the penalty of a concentration.
+    property_weight, prior_weight, emissivity_limit_weight : float
+        Inverse squared errors of the properties' background 0 and of the first guess (0 without
+        one), and the inverse error of the lower limit of the emissivity.
+    first_guess : Tensor (lag + step, point) or None
+        Background of the concentration.
+    share : float
+        Of all observations that these are. Costs that belong to no observation are divided alike.
+    """
+
+    model: EmpiricalState
+    index: torch.Tensor
+    scalars: torch.Tensor
+    channels: torch.Tensor
+    points: int
+    strengths: penalty.Strengths
+    property_weight: float
+    prior_weight: float
+    emissivity_limit_weight: float
+    first_guess: torch.Tensor | None = None
+    share: float = 1.0
+
+
+def build_problem(model, observations, property_error, hold_first_guess):
+    """The Problem of all observations, with a soft lower limit of the emissivity.
+
+    Parameters
+    ----------
+    model : EmpiricalState
+    observations : Observations
+    property_error : float
+    hold_first_guess : bool
+        Whether the first guess of the concentration is a background of it.
+
+    Returns
+    -------
+    Problem
+    """
+    first_guess = torch.from_numpy(observations.sea_ice_first_guess).T.contiguous()
+    return Problem(
+        model,
+        torch.from_numpy(observations.index),
+        torch.from_numpy(observations.scalars),
+        torch.from_numpy(observations.channels),
+        model.points,
+        # the last of the errors that change with the epochs of a training
+        penalty.strengths(model.config, epoch=math.inf),
+        property_weight=1 / property_error**2,
+        prior_weight=1 / FIRST_GUESS_ERROR**2 if hold_first_guess else 0.0,
+        emissivity_limit_weight=min(emissivity_limit_weight(model), 1 / SOFT_LIMIT_ERROR),
+        first_guess=first_guess if hold_first_guess else None,
+    )
+
+
+def emissivity_limit_weight(model):
+    """Inverse error of the lower limit of the emissivity as published, in a batch of 1024."""
+    return (PUBLISHED_BATCH / model.size) ** 0.5 / model.config.emissivity_error
+
+
+def subsample_months(problem, state, share, generator, month_days=MONTH_DAYS):
+    """Some grid points in some months, chosen at random: enough to fit a network.
+
+    Parameters
+    ----------
+    problem : Problem
+    state : State
+    share : float
+        Of the months of grid points that are chosen, at least one.
+    generator : torch.Generator
+    month_days : int
+        Length of a month.
+
+    Returns
+    -------
+    problem : Problem
+        Each of these months is a grid point. A linear network is held closer to the first guess.
+    state : State
+    """
+    lags, points = problem.model.lags, problem.points
+    days = len(state.sea_ice) - lags
+    length = min(month_days, days)
+    month = problem.index[:, 1].long() // length * points + problem.index[:, 0]
+    selected = torch.rand(-(-days // length) * points, generator=generator) < share
+    selected[month[torch.randint(len(month), (1,), generator=generator)]] = True
+    rows = torch.nonzero(selected[month])[:, 0]
+    index = problem.index[rows]
+    index[:, 0] = (torch.cumsum(selected, 0) - 1)[month[rows]].to(index.dtype)
+    index[:, 1] %= length
+    months = torch.nonzero(selected)[:, 0]
+    first_day, point = months // points * length, months % points
+    # the last month may be shorter: its last day is repeated, without observations
+    day = (first_day + torch.arange(lags + length)[:, None]).clip(max=lags + days - 1)
+    subset = problem._replace(
+        index=index,
+        scalars=problem.scalars[rows],
+        channels=problem.channels[rows],
+        points=len(months),
+        share=len(rows) / len(problem.index),
+    )
+    if problem.first_guess is not None:
+        linear = problem.model.config.network == "linear"
+        error = FIRST_GUESS_ERROR_OF_LINEAR if linear else FIRST_GUESS_ERROR
+        first_guess = problem.first_guess[day, point]
+        subset = subset._replace(first_guess=first_guess, prior_weight=1 / error**2)
+    cell = (day[lags:] - lags) * points + point
+    properties = state.properties[cell.flatten()]
+    own = state.observation_properties[rows]
+    return subset, State(state.sea_ice[day, point], properties, own, state.weights)
+
+
+def get_state(model):
+    """The State of a model, as a copy."""
+    weights = torch.nn.utils.parameters_to_vector(_parameters(model)).detach()
+    sea_ice = model.cells("sea_ice").reshape(-1, model.points)
+    properties, own = model.cells("properties"), model.cells("observation_properties")
+    return State(*(values.detach().clone() for values in (sea_ice, properties, own, weights)))
+
+
+@torch.no_grad()
+def set_state(model, state):
+    """Copy a state into a model.
+
+    Parameters
+    ----------
+    model : EmpiricalState
+    state : State
+    """
+    model.cells("sea_ice").copy_(state.sea_ice.reshape(-1, 1))
+    model.cells("properties").copy_(state.properties)
+    model.cells("observation_properties").copy_(state.observation_properties)
+    # the parameters share the memory of the vector that they are given
+    torch.nn.utils.vector_to_parameters(state.weights.clone(), _parameters(model))
+
+
+def split_weights(model, weights):
+    """Views of the three kinds of weights.
+
+    Parameters
+    ----------
+    model : EmpiricalState
+    weights : Tensor (..., weight)
+
+    Returns
+    -------
+    network : Tensor (..., weight)
+    wind_sensitivity : Tensor (..., channel)
+    biases : Tensor (..., surface, sensor, channel)
+    """
+    wind, biases = model.wind_sensitivity.numel(), model.bias_k.numel()
+    sizes = [weights.shape[-1] - wind - biases, wind, biases]
+    network, wind, biases = weights.split(sizes, -1)
+    return network, wind, biases.unflatten(-1, model.bias_k.shape)
+
+
+def network_of(model, weights):
+    """A copy of a model's emissivity network with other weights.
+
+    Parameters
+    ----------
+    model : EmpiricalState
+    weights : Tensor (weight,)
+        Those of the network, the wind dependence and the biases.
+
+    Returns
+    -------
+    Module
+    """
+    network = copy.deepcopy(model.network).requires_grad_(False)
+    torch.nn.utils.vector_to_parameters(split_weights(model, weights)[0], network.parameters())
+    return network
+
+
+def weight_background(problem, weights):
+    """Background of the weights: it holds biases and anchors the scale of the properties.
+
+    Parameters
+    ----------
+    problem : Problem
+    weights : Tensor (weight,)
+
+    Returns
+    -------
+    curvature, rhs : Tensor (weight,)
+        The curvature is diagonal.
+    cost : scalar Tensor
+    """
+    model, config = problem.model, problem.model.config
+    curvature, centre = torch.zeros_like(weights), torch.zeros_like(weights)
+    network, _, biases = split_weights(model, curvature)
+    network_centre, _, biases_centre = split_weights(model, centre)
+    network[:] = 1 / WEIGHT_ERROR**2
+    biases[:] = problem.share / model.bias_error.expand_as(biases) ** 2
+    biases_centre[:] = model.bias_background
+    if config.network == "linear":
+        # Properties and their weights appear as products. Each property has one background term in
+        # every observed cell; its weights get as many, or large weights would make them free.
+        size, channels = model.network.weight.numel(), model.network.weight.shape[1]
+        cell = problem.index[:, 1].long() * problem.points + problem.index[:, 0]
+        counts = [cell.unique().numel()] * config.n_properties
+        counts += [len(cell)] * config.n_observation_properties
+        counts = torch.tensor(counts).repeat_interleave(channels).to(weights.dtype)
+        network[channels:size] = counts / problem.property_weight / EMISSIVITY_SPREAD**2
+        if model.anchor is None:
+            network[size] = problem.share / config.emissivity_error**2
+            network_centre[size] = FIRST_CONSTANT
+    away = centre - weights
+    return curvature, curvature * away, (curvature * away**2).sum()
+
+
+def linearise(problem, state, network, rows, with_weights):
+    """Residuals of some observations and the derivatives of what is simulated.
+
+    Parameters
+    ----------
+    problem : Problem
+    state : State
+    network : Module
+        Emissivity network with the weights of the state (:func:`network_of`).
+    rows : slice
+        Of the observations.
+    with_weights : bool
+        Whether the columns of the weights are wanted.
+
+    Returns
+    -------
+    cell : Tensor of int64 (observation,)
+    jacobian : Tensor (observation, channel, Q + 1 + K + p + 1)
+        In units of the error. Columns: the observation's properties, concentration, properties of
+        the cell, weights (p = 0 without them), and the residual, which is 0 where nothing was
+        observed. The lower limit of the emissivity, where there is one, is the last channel.
+    """
+    model, scalars, channels = problem.model, problem.scalars[rows], problem.channels[rows]
+    cell, sensor, fraction, inputs = _look_up(problem, state, rows)
+    ice, by_property, by_weight = network.linearised(*inputs, with_weights)
+
+    # The brightness temperature is linear in the emissivity of each surface, with these gains, and
+    # linear in the ice fraction: open water + fraction contrast (Geer 2024, equations 2 to 8).
+    skin, wind = scalars[:, :1], scalars[:, 1:2]
+    transmittance, reflected = channels[:, TRANSMITTANCE], channels[:, REFLECTED]
+    water_k = physics.water_temperature(skin, model.config.freezing_sea)
+    ice_gain, water_gain = transmittance * skin - reflected, transmittance * water_k - reflected
+    _, wind_sensitivity, biases = split_weights(model, state.weights)
+    water, bias = channels[:, EMISSIVITY_WATER] + wind * wind_sensitivity, biases[:, sensor]
+    open_water = reflected + channels[:, UPWELLING] + water * water_gain + bias[OCEAN]
+    contrast = ice * ice_gain - water * water_gain + bias[ICE] - bias[OCEAN]
+
+    inverse_error = model.inverse_error[sensor] * channels[:, TB].isfinite()
+    residual = channels[:, TB].nan_to_num(0.0) - open_water - fraction * contrast
+    residual, by_emissivity = residual * inverse_error, fraction * ice_gain * inverse_error
+    if model.anchor is not None:
+        # one-sided: linear below the limit, without a residual or a derivative above
+        below = model.lowest - ice[:, model.anchor, None]
+        limit = (below > 0) * problem.emissivity_limit_weight
+        residual = torch.cat([residual, below * limit], 1)
+        by_emissivity = torch.cat([by_emissivity, limit], 1)
+        by_property = torch.cat([by_property, by_property[:, model.anchor, None]], 1)
+
+    q, n = state.observation_properties.shape[1], 1 + state.properties.shape[1]
+    p = len(state.weights) if with_weights else 0
+    jacobian = residual.new_zeros(*residual.shape, q + n + p + 1)
+    every = slice(0, len(model.wind_sensitivity))  # the channels without the limit
+    jacobian[..., :q] = by_emissivity[..., None] * by_property[..., n - 1 :]
+    jacobian[:, every, q] = contrast * inverse_error
+    jacobian[..., q + 1 : q + n] = by_emissivity[..., None] * by_property[..., : n - 1]
+    jacobian[..., -1] = residual
+    if with_weights:
+        of_network, of_wind, of_bias = split_weights(model, jacobian[..., q + n : -1])
+        of_network[:, every] = by_emissivity[:, every, None] * by_weight
+        if model.anchor is not None:
+            of_network[:, -1] = limit * by_weight[:, model.anchor]
+        # wind dependence and biases belong to one channel each
+        channel, observation = torch.arange(every.stop), torch.arange(len(cell))[:, None]
+        of_wind[:, channel, channel] = (1 - fraction) * wind * water_gain * inverse_error
+        for surface, share in ((ICE, fraction), (OCEAN, 1 - fraction)):
+            at = (observation, channel, surface, sensor[:, None], channel)
+            of_bias[at] = share * inverse_error
+    return cell, jacobian
+
+
+def _look_up(problem, state, rows):
+    """Cell, sensor, ice fraction and network inputs of some observations."""
+    model = problem.model
+    point, step, sensor = problem.index[rows].long().unbind(1)
+    cell, lags = step * problem.points + point, torch.arange(model.lags + 1)
+    fraction = model.mixture(state.sea_ice[step[:, None] + model.lags - lags, point[:, None]])
+    properties = torch.cat([state.properties[cell], state.observation_properties[rows]], 1)
+    inputs = model.network_inputs(properties, sensor, problem.scalars[rows])
+    return cell, sensor, fraction, inputs
+
+
+def _parameters(model):
+    return [*model.network.parameters(), model.wind_sensitivity, model.bias_k]
