@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -22,70 +23,62 @@ import yaml
 
 from seaice_lab import grid
 
-ENTRY = {"grid": "regular", "step_h": 6, "licence": "none", "source": "benchmarks/preparation.py"}
+ENTRY = {"grid": "benchmark", "step_h": 6, "licence": "none", "source": "benchmarks/preparation.py"}
+FORCING = {"t2m": ("K", 250), "u10": ("m s**-1", 0), "v10": ("m s**-1", 0)}  # units and offset
+START = np.datetime64("2001-01-01T00", "ns")
 
 
 def write_inputs(folder, size, days):
-    """Write files of 10 days each: thickness on the grid, forcing on a 1-degree grid."""
+    """Write a catalogue and files of 10 days each: thickness on the grid, forcing on 1 degree."""
     rng = np.random.default_rng(0)
     centre = (np.arange(size) - size / 2 + 0.5) * 6.4e6 / size
-    x, y = np.meshgrid(centre, centre)
-    latitude, longitude = grid.unproject(x, y)
+    latitude, longitude = grid.unproject(*np.meshgrid(centre, centre))
+    positions = {"latitude": (("y", "x"), latitude), "longitude": (("y", "x"), longitude)}
     land = rng.random((size, size)) < 0.2
-    frame = np.where(land, np.nan, 1 + rng.random((size, size))).astype("float32")
+    thickness = np.where(land, np.nan, 1 + rng.random((size, size))).astype("float32")
     axes = {"latitude": np.arange(90.0, 29.0, -1.0), "longitude": np.arange(0.0, 360.0, 1.0)}
     weather = rng.random((61, 360)).astype("float32")
     data = folder / "data"
     data.mkdir()
-    start = np.datetime64("2001-01-01T00", "ns")
     for first in range(0, days * 4, 40):
         count = min(40, days * 4 - first)
-        times = start + (first + np.arange(count)) * np.timedelta64(6, "h")
+        times = START + (first + np.arange(count)) * np.timedelta64(6, "h")
         factor = rng.random((count, 1, 1)).astype("float32")
-        xr.Dataset(
-            {"sit": (("time", "y", "x"), frame * factor, {"units": "m"})},
-            coords={
-                "time": times,
-                "latitude": (("y", "x"), latitude),
-                "longitude": (("y", "x"), longitude),
-            },
-        ).to_netcdf(data / f"Moorings_{first:05d}.nc")
-        fields = {"t2m": ("K", 250), "u10": ("m s**-1", 0), "v10": ("m s**-1", 0)}
-        xr.Dataset(
-            {
-                name: (
-                    ("time", "latitude", "longitude"),
-                    offset + weather * factor,
-                    {"units": units},
-                )
-                for name, (units, offset) in fields.items()
-            },
-            coords={"time": times, **axes},
-        ).to_netcdf(data / f"ERA5_{first:05d}.nc")
-    third = days // 3
-    edges = [start + np.timedelta64(n * third, "D") for n in range(3)]
+        state = {"sit": (("time", "y", "x"), thickness * factor, {"units": "m"})}
+        state = xr.Dataset(state, coords={"time": times, **positions})
+        state.to_netcdf(data / f"Moorings_{first:05d}.nc")
+        dims = ("time", "latitude", "longitude")
+        forcing = {
+            name: (dims, offset + weather * factor, {"units": units})
+            for name, (units, offset) in FORCING.items()
+        }
+        forcing = xr.Dataset(forcing, coords={"time": times, **axes})
+        forcing.to_netcdf(data / f"ERA5_{first:05d}.nc")
+    write_catalogue(folder, days)
+
+
+def write_catalogue(folder, days):
+    """Write the catalogue: a third of the days for each split."""
+    edges = [START + np.timedelta64(days * n // 3, "D") for n in range(4)]
     periods = [
-        [str(a)[:10], str(b - np.timedelta64(1, "D"))[:10]]
-        for a, b in zip(edges, [*edges[1:], start + np.timedelta64(days + 1, "D")], strict=True)
+        {"period": [str(start)[:10], str(end - np.timedelta64(1, "D"))[:10]]}
+        for start, end in pairwise(edges)
     ]
-    splits = dict(
-        zip(("train", "validation", "test"), ({"period": p} for p in periods), strict=True)
-    )
     state = ENTRY | {
         "title": "state",
         "format": "nextsim",
         "paths": ["Moorings_*.nc"],
         "variables": {"sit": "sit"},
-        "splits": splits,
+        "splits": dict(zip(("train", "validation", "test"), periods, strict=True)),
     }
-    weather = ENTRY | {
+    forcing = ENTRY | {
         "title": "forcing",
         "format": "era5",
         "paths": ["ERA5_*.nc"],
-        "variables": {name: name for name in fields},
+        "variables": {name: name for name in FORCING},
     }
-    catalogue = folder / "data_catalog.yaml"
-    catalogue.write_text(yaml.safe_dump({"state": state, "forcing": weather}))
+    catalogue = yaml.safe_dump({"state": state, "forcing": forcing})
+    (folder / "data_catalog.yaml").write_text(catalogue)
 
 
 def measure(size, days, parent):
@@ -94,9 +87,9 @@ def measure(size, days, parent):
         folder = Path(folder)
         write_inputs(folder, size, days)
         command = [sys.executable, __file__, "--child"]
-        began = time.perf_counter()
+        start = time.perf_counter()
         child = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, text=True, check=True)
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - start
         megabytes = 4 * 4 * size**2 * days * 4 / 1e6
         shutil.rmtree(folder / "store.zarr")
     return megabytes / seconds, float(child.stdout)

@@ -1,7 +1,7 @@
-"""The data catalogue: which datasets exist, where their files are, and a check of what they hold.
+"""The data catalogue: which datasets exist, where their files are, and what they must contain.
 
-``data_catalog.yaml`` lists them. Files are looked for under the folder that the environment
-variable SEAICE_DATA names, then under ``data/`` beside the catalogue.
+``data_catalog.yaml`` lists them. Files are searched in the folder of the environment variable
+SEAICE_DATA, then in ``data/`` next to the catalogue.
 """
 
 import os
@@ -19,14 +19,14 @@ FORMATS = Literal["nextsim", "nextsimdg", "era5", "nsidc0051"]
 
 
 class SplitRule(Config):
-    """Which part of a dataset a split takes: whole runs by file name, or a period of time."""
+    """Which times of a dataset belong to a split: those of whole runs by file name, or a period."""
 
     files: tuple[str, ...] = ()
     period: tuple[str, str] | None = None
 
 
 class Generator(Config):
-    """Parameters of the synthetic Arctic that makes a dataset's files."""
+    """Parameters of the synthetic Arctic that generates the files of a dataset."""
 
     size: int = 128
     days: int = 365
@@ -36,10 +36,11 @@ class Generator(Config):
 
 
 class Entry(Config):
-    """One dataset: its files, what they hold, where they come from and under which licence.
+    """One dataset: its files, their variables, their origin and their licence.
 
-    ``paths`` are globs relative to the data folder. ``variables`` maps our short names to the
-    names in the files. With ``separate_runs`` each file is a run of its own, with its own times.
+    ``paths`` are globs relative to the data folder. ``variables`` maps the short names of the
+    project to the names in the files. With ``separate_runs`` each file is a run of its own, with
+    its own times.
     """
 
     title: str
@@ -60,7 +61,7 @@ class Entry(Config):
 
 
 def catalogue_path():
-    """The catalogue in the working folder, else the one beside the package.
+    """Path of the catalogue in the working folder, else of the one of the project.
 
     Raises
     ------
@@ -88,27 +89,25 @@ def load(path=None):
     Raises
     ------
     InputError
-        If the file is not valid, or an entry has a wrong key (the known ones are listed).
+        If the file is not valid, or an entry has an unknown key (the message lists the keys).
     """
     path = Path(path or catalogue_path())
     entries = read_yaml(path)
     if not isinstance(entries, dict):
         raise InputError(f"{path}: expected 'name: entry' pairs; see the bundled catalogue")
     return {
-        name: Entry.parse({**values, "name": name}, f"{path}, entry {name}")
-        if isinstance(values, dict)
-        else Entry.parse(values, f"{path}, entry {name}")
+        name: Entry.parse(values, f"{path}, entry {name}").model_copy(update={"name": name})
         for name, values in entries.items()
     }
 
 
 def find(name):
-    """An entry of the catalogue.
+    """Find an entry of the catalogue.
 
     Raises
     ------
     InputError
-        If there is none of this name; the sentence lists those there are.
+        If there is no entry of this name; the message lists the entries.
     """
     entries = load()
     if name not in entries:
@@ -120,38 +119,47 @@ def find(name):
 
 
 def data_folders():
-    """Folders in which files are looked for, in this order."""
-    chosen = os.environ.get("SEAICE_DATA")
-    folders = [Path(chosen)] if chosen else []
+    """Folders in which files are searched, in this order."""
+    folder = os.environ.get("SEAICE_DATA")
+    folders = [Path(folder)] if folder else []
     return [*folders, catalogue_path().parent / "data"]
 
 
 def files(entry):
-    """The files of an entry, sorted.
+    """Find the files of an entry.
+
+    Parameters
+    ----------
+    entry : Entry
+
+    Returns
+    -------
+    list of Path
+        Sorted.
 
     Raises
     ------
     InputError
-        If there are none; the sentence says where they were looked for and how to get them.
+        If there are none; the message names the folders and says how to get the files.
     """
     folders = data_folders()
     for folder in folders:
-        found = sorted({path for pattern in entry.paths for path in folder.glob(pattern)})
-        if found:
-            return found
+        paths = sorted({path for pattern in entry.paths for path in folder.glob(pattern)})
+        if paths:
+            return paths
     if entry.generator is not None:
-        mend = f"make them with `seaice-lab data make {entry.name}`"
+        advice = f"make them with `seaice-lab data make {entry.name}`"
     else:
-        origin = f"{entry.source}" + (f" (doi {entry.doi})" if entry.doi else "")
-        mend = f"get them from {origin} and set SEAICE_DATA to their folder"
+        origin = f"{entry.source} (doi {entry.doi})" if entry.doi else entry.source
+        advice = f"get them from {origin} and set SEAICE_DATA to their folder"
     raise InputError(
         f"{entry.name}: no file matches {', '.join(entry.paths)} in "
-        f"{' or '.join(map(str, folders))}; {mend}"
+        f"{' or '.join(map(str, folders))}; {advice}"
     )
 
 
-def open(name):  # noqa: A001  (catalog.open reads as what it is)
-    """Open a dataset lazily, as it is in its files, after checking them against the entry.
+def open(name):
+    """Open a dataset lazily, with the names of its files, after a check against its entry.
 
     Parameters
     ----------
@@ -161,23 +169,23 @@ def open(name):  # noqa: A001  (catalog.open reads as what it is)
     Returns
     -------
     xarray.Dataset
-        All files along ``time`` (dask), with the coordinate ``run(time)``: the file's stem for
-        separate runs, else the entry's name.
+        All files along ``time`` (dask), with the coordinate ``run(time)``: the stem of the file
+        name for separate runs, else the name of the entry.
 
     Raises
     ------
     InputError
-        If a file is unreadable, lacks a variable, has another unit or another grid.
+        If a file is unreadable, lacks a variable, or has another unit or another grid.
     """
     entry = find(name)
-    pieces = [open_file(path, entry) for path in files(entry)]
+    datasets = [open_file(path, entry) for path in files(entry)]
+    minimal = {"data_vars": "minimal", "coords": "minimal", "compat": "override"}
     try:
         if entry.separate_runs:
-            return xr.concat(pieces, dim="time", data_vars="minimal", coords="minimal",
-                             compat="override", join="exact", combine_attrs="override")  # fmt: skip
-        return xr.combine_by_coords(pieces, data_vars="minimal", coords="minimal",
-                                    compat="override", join="outer",
-                                    combine_attrs="override")  # fmt: skip
+            return xr.concat(
+                datasets, dim="time", join="exact", combine_attrs="override", **minimal
+            )
+        return xr.combine_by_coords(datasets, join="outer", combine_attrs="override", **minimal)
     except ValueError as error:
         raise InputError(
             f"{name}: its files do not fit together ({str(error).splitlines()[0]}); check that "
@@ -186,12 +194,24 @@ def open(name):  # noqa: A001  (catalog.open reads as what it is)
 
 
 def open_file(path, entry):
-    """Open and check one file lazily.
+    """Open one file lazily and check it against its entry.
+
+    Parameters
+    ----------
+    path : Path
+        NetCDF file.
+    entry : Entry
+
+    Returns
+    -------
+    xarray.Dataset
+        With the dimension ``time`` and the coordinate ``run(time)``.
 
     Raises
     ------
     InputError
-        See :func:`open`.
+        If the file is unreadable, lacks a variable or the time, or has another unit or another
+        grid.
     """
     try:
         dataset = xr.open_dataset(path, chunks={}, engine="netcdf4")
@@ -202,28 +222,35 @@ def open_file(path, entry):
         ) from None
     if "valid_time" in dataset.dims:
         dataset = dataset.rename(valid_time="time")
-    wanted = [own for own in entry.variables.values() if own in dataset]
-    # A set of files may hold one variable each; only a file with none of them is wrong by itself.
-    missing = [own for own in entry.variables.values() if own not in dataset]
-    if missing and (entry.separate_runs or entry.format != "era5" or not wanted):
+    present = _check_variables(dataset, path, entry)
+    if "time" not in dataset.dims:
+        if "time" not in dataset.coords:
+            raise InputError(f"{path}: has no time; add a time coordinate to the file")
+        dataset = dataset.map(
+            lambda field: field.expand_dims("time") if field.name in present else field
+        )
+    run = path.stem if entry.separate_runs else entry.name
+    return dataset.assign_coords(run=("time", [run] * dataset.sizes["time"]))
+
+
+def _check_variables(dataset, path, entry):
+    """Check the variables of a file, their units and their grid; return their names in the file."""
+    present = [name for name in entry.variables.values() if name in dataset]
+    missing = [name for name in entry.variables.values() if name not in dataset]
+    # Each file of ERA5 may hold one variable; any other file must hold all of them.
+    one_is_enough = entry.format == "era5" and not entry.separate_runs
+    if missing and not (one_is_enough and present):
         raise InputError(
             f"{path}: lacks {', '.join(missing)} (it has {', '.join(dataset.data_vars)}), expected "
             f"by the entry {entry.name}; correct 'variables' in {CATALOGUE} or use other files"
         )
-    for short, own in entry.variables.items():
-        if own in wanted:
-            names.check_units(short, dataset[own].attrs.get("units"), str(path))
-    shape = dataset[wanted[0]].shape[-2:]
+    for short, name in entry.variables.items():
+        if name in present:
+            names.check_units(short, dataset[name].attrs.get("units"), str(path))
+    shape = dataset[present[0]].shape[-2:]
     if entry.shape is not None and shape != entry.shape:
         raise InputError(
             f"{path}: its grid is {shape[0]} x {shape[1]}, but the entry {entry.name} says "
             f"{entry.shape[0]} x {entry.shape[1]}; correct the entry or use other files"
         )
-    if "time" not in dataset.dims:
-        if "time" not in dataset.coords:
-            raise InputError(f"{path}: has no time; add a time coordinate to the file")
-        dataset = dataset.map(
-            lambda field: field.expand_dims("time") if field.name in wanted else field
-        )
-    run = path.stem if entry.separate_runs else entry.name
-    return dataset.assign_coords(run=("time", [run] * dataset.sizes["time"]))
+    return present

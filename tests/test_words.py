@@ -27,7 +27,6 @@ PENDING = frozenset(
         "dashboards/scores.py",
         "dashboards/season.py",
         "dashboards/spectra.py",
-        "seaice_lab/catalog.py",
         "seaice_lab/emissivity/export.py",
         "seaice_lab/emissivity/gpu_adam.py",
         "seaice_lab/emissivity/gradients.py",

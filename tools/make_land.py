@@ -47,7 +47,12 @@ def without_holes(polygon):
         for piece in shapely.get_parts(polygon.intersection(half))
         if piece.geom_type == "Polygon"
     ]
-    return [final for piece in pieces for final in without_holes(piece)]
+    return [simple for piece in pieces for simple in without_holes(piece)]
+
+
+def to_plane(positions):
+    """Project (n, 2) longitude, latitude to (n, 2) x, y."""
+    return np.column_stack(project(positions[:, 1], positions[:, 0]))
 
 
 def main(topojson_path, npz_path):
@@ -63,14 +68,12 @@ def main(topojson_path, npz_path):
             clipped = shapely.make_valid(shell).intersection(north)
             # More points along the southern limit, which is a circle in the plane.
             clipped = shapely.segmentize(clipped, 1.0)
-            for piece in shapely.get_parts(clipped):
-                if piece.geom_type == "Polygon":
-                    projected.append(
-                        shapely.transform(
-                            piece, lambda c: np.column_stack(project(c[:, 1], c[:, 0]))
-                        )
-                    )
-    # Natural Earth cuts some islands at the date line: the union joins them.
+            projected += [
+                shapely.transform(piece, to_plane)
+                for piece in shapely.get_parts(clipped)
+                if piece.geom_type == "Polygon"
+            ]
+    # Natural Earth cuts some islands at the date line; the union joins them.
     snapped = [shapely.make_valid(shapely.set_precision(piece, SNAP_M)) for piece in projected]
     land = shapely.union_all(snapped, grid_size=SNAP_M)
     rings = [

@@ -1,9 +1,10 @@
-"""Readers: every format of model output and forcing in one convention.
+"""Readers: model output and forcing of every format in one convention.
 
-The convention: lazy fields ``(time, y, x)`` under our short names with CF attributes, coordinates
-``time``, ``run(time)``, ``latitude(y, x)``, ``longitude(y, x)`` (1-D for regular forcing),
-``x`` and ``y`` in metres where known, and ``ocean(y, x)``, true where there is sea. Forcing says in
-the attribute ``wind_axes`` whether winds are along the grid axes ("grid") or "east_north".
+The convention: lazy fields ``(time, y, x)`` with the short names of the project and CF attributes;
+the coordinates ``time``, ``run(time)``, ``latitude(y, x)``, ``longitude(y, x)`` (1-D for regular
+forcing), ``x`` and ``y`` in metres if the file has them, and ``ocean(y, x)``, true where there is
+sea. The attribute ``wind_axes`` of forcing says whether winds are along the grid axes ("grid") or
+east and north ("east_north").
 """
 
 import json
@@ -18,11 +19,10 @@ from seaice_lab.synthetic import arctic
 
 NSIDC_LAND = (253, 254)  # coastline, land; 251 is the pole hole, 255 missing
 NSIDC_SCALE = 0.004
-FINAL, PRELIMINARY = "0001", "0005"  # ERA5's expver
 
 
 def open_state(name, variables=("sit",)):
-    """The sea-ice state of a dataset.
+    """Open the sea-ice state of a dataset.
 
     Parameters
     ----------
@@ -39,31 +39,22 @@ def open_state(name, variables=("sit",)):
     Raises
     ------
     InputError
-        If the dataset holds no sea ice, lacks a variable, or its files are not as expected.
+        If the dataset has no sea ice, lacks a variable, or its files are not as expected.
     """
     entry, raw = _open(name, variables)
     if entry.format == "era5":
         raise InputError(f"{name}: is forcing, not sea ice; use it as forcing")
     ocean = _ocean(entry, raw)
-    fields = _fields(entry, raw, variables)
-    if entry.format == "nsidc0051":
-        # Flags are bytes above 250, decoded to more than 1: no concentrations.
-        fields = {
-            short: field.where(field <= 1.0 + NSIDC_SCALE / 2) for short, field in fields.items()
-        }
-        fields = {
-            short: field.assign_attrs(names.attributes(short)) for short, field in fields.items()
-        }
-    return _assemble(raw, fields, {"ocean": (("y", "x"), ocean)})
+    return _in_convention(raw, entry, variables).assign_coords(ocean=(("y", "x"), ocean))
 
 
 def open_forcing(name, variables=names.FORCING):
-    """The atmospheric forcing of a dataset.
+    """Open the atmospheric forcing of a dataset.
 
     Parameters
     ----------
     name : str
-        Entry of the catalogue: ERA5, or model output that holds its own forcing.
+        Entry of the catalogue: ERA5, or model output that contains its own forcing.
     variables : sequence of str
         Short names, such as "t2m".
 
@@ -76,14 +67,13 @@ def open_forcing(name, variables=names.FORCING):
     Raises
     ------
     InputError
-        If the dataset holds no such forcing, or its files are not as expected.
+        If the dataset lacks a variable, or its files are not as expected.
     """
     entry, raw = _open(name, variables)
     if entry.format == "era5":
         raw = _era5(raw)
-    fields = _fields(entry, raw, variables)
     axes = "east_north" if entry.format in ("era5", "nextsim") else "grid"
-    return _assemble(raw, fields, {}).assign_attrs(wind_axes=axes)
+    return _in_convention(raw, entry, variables).assign_attrs(wind_axes=axes)
 
 
 def _open(name, variables):
@@ -98,30 +88,30 @@ def _open(name, variables):
     return entry, catalog.open(name)
 
 
-def _fields(entry, raw, variables):
-    return {
-        short: raw[entry.variables[short]].assign_attrs(names.attributes(short))
-        for short in variables
-    }
+def _in_convention(raw, entry, variables):
+    fields = {}
+    for short in variables:
+        field = raw[entry.variables[short]]
+        if entry.format == "nsidc0051":
+            # Flags are bytes above 250, which are decoded to more than 1.
+            field = field.where(field <= 1.0 + NSIDC_SCALE / 2)
+        field = field.drop_vars(list(field.coords)).transpose("time", ...)
+        fields[short] = field.assign_attrs(names.attributes(short))
+    coordinates = [
+        axis
+        for axis in ("time", "run", "latitude", "longitude", "x", "y")
+        if axis in raw.variables and not _is_cell_number(raw, axis)
+    ]
+    return xr.Dataset(fields, coords={axis: raw[axis].variable.load() for axis in coordinates})
 
 
-def _assemble(raw, fields, coords):
-    keep = [c for c in ("time", "run", "latitude", "longitude", "x", "y") if c in raw.variables]
-    extra = {c: raw[c].variable.load() for c in keep if not _is_counter(raw, c)}
-    bare = {
-        short: field.drop_vars(list(field.coords)).transpose("time", ...)
-        for short, field in fields.items()
-    }
-    return xr.Dataset(bare, coords=extra | coords)
-
-
-def _is_counter(raw, axis):
-    """Whether an axis only numbers the cells: no position in metres."""
+def _is_cell_number(raw, axis):
+    """Whether an axis only numbers the cells, so that it is not a position in metres."""
     return axis in ("x", "y") and np.issubdtype(raw[axis].dtype, np.integer)
 
 
 def _ocean(entry, raw):
-    """Ocean mask: the file's own, else the flags, else where the first record has a value."""
+    """Ocean mask (y, x): of the file, else from flags, else where the first record is finite."""
     if "mask" in raw:
         return raw["mask"].values > 0.5
     first = raw[next(iter(entry.variables.values()))].isel(time=0)
@@ -133,19 +123,18 @@ def _ocean(entry, raw):
 def _era5(raw):
     """Both layouts of the Copernicus store as one: ascending axes, one version of each time."""
     if "expver" in raw.dims:
-        versions = raw.expver.values.astype(str)
-        final = [v.zfill(4) for v in versions].index(FINAL)
-        combined = raw.isel(expver=final)
-        for version in range(len(versions)):
-            combined = combined.combine_first(raw.isel(expver=version))
-        raw = combined
+        # Version 1 is final, version 5 preliminary: the final value is used where both exist.
+        versions = raw.sortby("expver")
+        raw = versions.isel(expver=0)
+        for number in range(1, versions.sizes["expver"]):
+            raw = raw.combine_first(versions.isel(expver=number))
     raw = raw.drop_vars(["expver", "number"], errors="ignore")
     longitude = (raw.longitude + 180) % 360 - 180
     return raw.assign_coords(longitude=longitude).sortby(["latitude", "longitude"])
 
 
 def make(name, show=True):
-    """Generate a dataset of the catalogue, such as the synthetic Arctic, where it is missing.
+    """Generate a dataset of the catalogue, such as the synthetic Arctic, if it is missing.
 
     Parameters
     ----------
@@ -162,16 +151,16 @@ def make(name, show=True):
     Raises
     ------
     InputError
-        If the entry is unknown or is not generated.
+        If the entry is unknown or has no generator.
     """
     entry = catalog.find(name)
     if entry.generator is None:
         raise InputError(f"{name}: is not generated; get it from {entry.source}")
     folder = catalog.data_folders()[0] / Path(entry.paths[0]).parent
-    config = entry.generator.model_dump()
-    done = folder / "made.json"
-    # Half a dataset, or one made with other settings, is made anew.
-    if not done.exists() or json.loads(done.read_text(encoding="utf-8")) != config:
-        arctic.write(folder, **config, show=show)
-        files.write_json(done, config)
+    settings = entry.generator.model_dump()
+    record = folder / "generator.json"
+    # The record is written last: without it, or with other settings, the files are written again.
+    if not record.exists() or json.loads(record.read_text(encoding="utf-8")) != settings:
+        arctic.write(folder, **settings, show=show)
+        files.write_json(record, settings)
     return folder
