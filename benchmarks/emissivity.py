@@ -23,8 +23,9 @@ from seaice_lab.emissivity import evaluation
 from seaice_lab.emissivity.gauss_newton import SolveConfig, solve
 from seaice_lab.emissivity.model import MAPS, PUBLISHED_BATCH, EmpiricalState
 from seaice_lab.emissivity.observations import Batch, prepare
+from seaice_lab.emissivity.run import EmissivityConfig, initial_state, load
 from seaice_lab.emissivity.simulate import SimulateConfig, simulate
-from seaice_lab.emissivity.train import EmissivityConfig, fresh, load, read_batches, train
+from seaice_lab.emissivity.train import read_batches, train
 
 # Published code: observations/s by version and days (10 000 cells, batch 1024, two idle cores at
 # 200 GFLOP/s), epochs of a training, and peak memory in GB for a million observations.
@@ -108,14 +109,14 @@ def main():
             show_truth(data, seen, load(Path(run) / "run", seen)[0])
         rate = seen.size / history.seconds[1:].median()  # the first compiles
         if torch.cuda.is_available():
-            show_gpu(rate, PUBLISHED[options.version, days], config, fresh(config, seen))
+            show_gpu(rate, PUBLISHED[options.version, days], config, initial_state(config, seen))
         else:
             theirs = published(options.version, days, speeds + [yardstick()])
             print(f"exact Adam: {rate:,.0f} observations/s, {rate / theirs:.1f} times the "
                   f"published code, peak {peak:.2f} GB (published code: "
                   f"{PEAK_GB[options.version]} GB for a million observations)")  # fmt: skip
     if options.solve:
-        model = fresh(config, seen)
+        model = initial_state(config, seen)
         speeds, began = [yardstick()], time.perf_counter()
         history = solve(model, seen, SolveConfig(), show=False)
         took = time.perf_counter() - began
@@ -127,14 +128,14 @@ def main():
         show_truth(data, seen, model)
     # The first guess comes last, because it would raise the peak memory of the measurements above.
     print("first guess: ", end="")
-    show_truth(data, seen, fresh(config, seen))
+    show_truth(data, seen, initial_state(config, seen))
 
 
 def show_gpu(rate, theirs, config, model):
     """Print the speed on a GPU, and the share of its memory bandwidth in use."""
     peak = torch.cuda.max_memory_allocated() / 1e9
     step, copy = config.fit.batch_size / rate, copy_gb_per_second()
-    maps = sum(model.cells(name).numel() for name in MAPS)
+    maps = sum(getattr(model, name).numel() for name in MAPS)
     moved = 2 * 4 * 4 * maps / 1e9 / step  # values, gradient and two moments, read and written
     print(f"exact Adam on {torch.cuda.get_device_name()}: {rate:,.0f} observations/s, "
           f"{rate / theirs:.0f} times the published code on two cores with {PUBLISHED_GFLOPS} "
@@ -147,10 +148,10 @@ def show_gpu(rate, theirs, config, model):
 def show_truth(data, seen, model: EmpiricalState):
     """Print the cost of a state and the errors of its concentration."""
     firsts = range(0, seen.size, 8 * PUBLISHED_BATCH)
-    total = model.map_costs()["sea_ice"]
-    for batch in read_batches(seen, model, np.arange(seen.size), firsts, 8 * PUBLISHED_BATCH):
+    total = model.map_costs(epoch=0)["sea_ice"]
+    for batch in read_batches(model, seen, np.arange(seen.size), firsts, 8 * PUBLISHED_BATCH):
         part = Batch(*batch[:4])
-        cost = model(*model.look_up(part, batch[4:]), *part[1:])
+        cost = model(*model.map_values(part, batch[4:]), *part[1:])
         total = total + len(part.number) / seen.size * sum(cost.values())
     truth = xr.load_dataset(data / "truth.nc").sic.values
     scores = evaluation.concentration_scores(evaluation.sea_ice_maps(model), truth)

@@ -17,7 +17,7 @@ _MODULES = {
     "prepare": "surrogate.prepare",
     "open_store": "surrogate.store",
     "TrainConfig": "surrogate.model",
-    "FitConfig": "training",
+    "FitConfig": "config",
     "train": "surrogate.train",
     "load": "surrogate.model",
     "ForecastConfig": "surrogate.forecast",

@@ -259,7 +259,7 @@ def emissivity_train(
     -p, such as -p method=gauss_newton or -p model.bounded=true.
     """
     from seaice_lab.emissivity.jobs import ProductsConfig, run_diagnostics, run_training
-    from seaice_lab.emissivity.train import EmissivityConfig
+    from seaice_lab.emissivity.run import EmissivityConfig
 
     if diagsonly and trainonly:
         raise InputError("--diagsonly and --trainonly exclude each other; give one of them")
@@ -325,7 +325,7 @@ def emissivity_export(
 ):
     """Write the emissivity model only: a small NetCDF file, and one for torch.export."""
     from seaice_lab.emissivity.export import EmissivityModel
-    from seaice_lab.emissivity.train import load
+    from seaice_lab.emissivity.run import load
 
     model = EmissivityModel.of(*load(run))
     print(f"wrote {model.save(path)} and {model.export(path.with_suffix('.pt2'))}")

@@ -1,7 +1,7 @@
 """Typed configuration of the jobs, checked before a job starts."""
 
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -57,6 +57,37 @@ class Config(BaseModel):
     def to_yaml(self) -> str:
         """The complete configuration as YAML, with all defaults."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+class FitConfig(Config):
+    """How to train; the defaults are the published settings (Durand et al. 2024, train script).
+
+    ``weight_decay`` is the share of each weight removed at every step (as published, not
+    multiplied by the learning rate; a schedule scales both). ``schedule`` "piecewise" multiplies
+    the learning rate by 0.1 at each of ``boundaries`` (steps), "cosine" warms up over
+    ``warmup_steps`` and falls to zero at the last epoch. ``patience`` is the number of epochs
+    without a better validation loss after which training stops. ``workers`` processes load the
+    batches; with 0 a thread does. ``compile`` "auto" uses torch.compile where it can work (see
+    :func:`seaice_lab.compute.can_compile`), which takes half a minute at the start and makes every
+    step faster.
+    ``averaging`` is the decay of an exponential moving average of the weights (0.99: over the last
+    hundred steps), which is validated and kept instead of the weights; 0 switches it off.
+    """
+
+    epochs: int = 500
+    batch_size: int = 32
+    learning_rate: float = 5e-5
+    weight_decay: float = 1e-6
+    schedule: Literal["constant", "piecewise", "cosine"] = "piecewise"
+    boundaries: tuple[int, ...] = (10_000, 20_000)
+    warmup_steps: int = 0
+    patience: int = 30
+    max_gradient_norm: float | None = None
+    precision: Literal["float32", "bfloat16"] = "float32"
+    compile: Literal["auto", "always", "never"] = "never"
+    averaging: float = 0.0
+    workers: int = 0
+    seed: int = 0
 
 
 def read_yaml(path):

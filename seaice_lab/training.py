@@ -11,50 +11,17 @@ import copy
 import math
 import time
 from pathlib import Path
-from typing import Literal
 
 import pandas as pd
 import torch
 from safetensors.torch import load_file, save
 
 from seaice_lab import files, progress, torch_private
-from seaice_lab.config import Config
 from seaice_lab.errors import InputError
 from seaice_lab.optimiser import adamw, learning_rate, update_average
 
 GRADIENT_CHECK_EVERY = 100  # batches; on a GPU each check waits for the device
 COUNTERS = ("epoch", "step", "best", "since_best", "history")
-
-
-class FitConfig(Config):
-    """How to train; the defaults are the published settings (Durand et al. 2024, train script).
-
-    ``weight_decay`` is the share of each weight removed at every step (as published, not
-    multiplied by the learning rate; a schedule scales both). ``schedule`` "piecewise" multiplies
-    the learning rate by 0.1 at each of ``boundaries`` (steps), "cosine" warms up over
-    ``warmup_steps`` and falls to zero at the last epoch. ``patience`` is the number of epochs
-    without a better validation loss after which training stops. ``workers`` processes load the
-    batches; with 0 a thread does. ``compile`` "auto" uses torch.compile where it can work (see
-    :func:`seaice_lab.compute.can_compile`), which takes half a minute at the start and makes every
-    step faster.
-    ``averaging`` is the decay of an exponential moving average of the weights (0.99: over the last
-    hundred steps), which is validated and kept instead of the weights; 0 switches it off.
-    """
-
-    epochs: int = 500
-    batch_size: int = 32
-    learning_rate: float = 5e-5
-    weight_decay: float = 1e-6
-    schedule: Literal["constant", "piecewise", "cosine"] = "piecewise"
-    boundaries: tuple[int, ...] = (10_000, 20_000)
-    warmup_steps: int = 0
-    patience: int = 30
-    max_gradient_norm: float | None = None
-    precision: Literal["float32", "bfloat16"] = "float32"
-    compile: Literal["auto", "always", "never"] = "never"
-    averaging: float = 0.0
-    workers: int = 0
-    seed: int = 0
 
 
 class TrainState:

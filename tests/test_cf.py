@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from seaice_lab.config import FitConfig
 from seaice_lab.emissivity.model import EmpiricalState, ModelConfig
 from seaice_lab.emissivity.observations import ObservationsConfig, prepare
 from seaice_lab.emissivity.products import write_simulations
@@ -15,7 +16,6 @@ from seaice_lab.surrogate.forecast import ForecastConfig, forecast
 from seaice_lab.surrogate.model import TrainConfig
 from seaice_lab.surrogate.train import train
 from seaice_lab.synthetic import arctic
-from seaice_lab.training import FitConfig
 
 
 def errors(path):

@@ -7,7 +7,7 @@ import pytest
 import typer
 
 from seaice_lab import cli
-from seaice_lab.emissivity.train import EmissivityConfig
+from seaice_lab.emissivity.run import EmissivityConfig
 from seaice_lab.surrogate.model import TrainConfig
 from seaice_lab.surrogate.networks import UNET_OPTIONS
 

@@ -16,12 +16,14 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "seaice_lab"
 
 # Arrows that still have to go. Each is ignored, together with everything that it leads to.
-PENDING = {
-    ("emissivity.model", "emissivity.lazy_adam"),
-    ("emissivity.infer", "emissivity.train"),
-}
+PENDING = set()
 
-OPTIMISERS = ("optimiser", "emissivity.lazy_adam", "emissivity.gpu_adam")
+OPTIMISERS = (
+    "optimiser",
+    "emissivity.lazy_adam",
+    "emissivity.lazy_kernels",
+    "emissivity.gpu_adam",
+)
 TRAINERS = ("training", "surrogate.train", "emissivity.train", *OPTIMISERS)
 COMMANDS = ("cli", "notebooks")
 SCIENCE = ("surrogate", "emissivity", "diagnostics", "synthetic", "figures")
@@ -63,6 +65,7 @@ FORBIDDEN = {
 RESERVED = {
     "optimiser": ("training", "surrogate.train", "emissivity.train", *OPTIMISERS),
     "emissivity.lazy_adam": ("emissivity.train",),
+    "emissivity.lazy_kernels": ("emissivity.lazy_adam",),
     "emissivity.gpu_adam": ("emissivity.train",),
     "surrogate.train": COMMANDS,
     "emissivity.train": ("emissivity.jobs", *COMMANDS),

@@ -10,9 +10,10 @@ import torch
 from safetensors.torch import load_file
 
 from seaice_lab.compute import Process, can_compile, prefetch, training_form
+from seaice_lab.config import FitConfig
 from seaice_lab.errors import InputError
 from seaice_lab.optimiser import adamw_step, gradient_norm, learning_rate_factor, update_average
-from seaice_lab.training import FitConfig, TrainState, check_finite, fit, validate
+from seaice_lab.training import TrainState, check_finite, fit, validate
 
 TRUTH = torch.tensor([[1.0, -2.0, 0.5]])
 

@@ -170,7 +170,7 @@ def concentration_scores(sea_ice, truth):
 
 def sea_ice_maps(model):
     """Concentration (grid, lag + step) as an ndarray."""
-    return model.cells("sea_ice").detach().reshape(-1, model.points).T.numpy()
+    return model.sea_ice.detach().reshape(-1, model.points).T.numpy()
 
 
 def emissivity_errors(model, observations, truth, minimum_ice=0.9):

@@ -1,8 +1,9 @@
-"""Training on a GPU: observations and maps live in its memory, and steps are graphs captured once.
+"""Adam on a GPU: observations and maps are in its memory, and steps are captured as graphs.
 
-The memory of a GPU is fast enough to move every cell of a year at every step, as published. What
-would take longer is to start the many small pieces of a step one by one from the processor: some
-steps together are recorded once, and then run whole.
+The memory of a GPU is fast enough to update every cell of a year at every step, as published. But a
+step consists of many small kernels, and to launch them one by one from the CPU takes longer than to
+run them. Therefore STEPS_PER_GRAPH steps are captured once as a CUDA graph, which is then launched
+as a whole (:func:`capture`).
 """
 
 from functools import partial
@@ -11,144 +12,212 @@ import torch
 
 from seaice_lab.compute import compiles
 from seaice_lab.emissivity import penalty
-from seaice_lab.emissivity.model import MAPS
+from seaice_lab.emissivity.model import COST_TERMS, MAPS
 from seaice_lab.emissivity.observations import Batch
 from seaice_lab.errors import InputError
 from seaice_lab.optimiser import BETA1, BETA2, EPSILON
 from seaice_lab.torch_private import compile_graph
 
-TOGETHER = 8  # steps in one graph
-COPIES = 12  # of a map: values, gradient, two moments, the same put by while capturing, arithmetic
+STEPS_PER_GRAPH = 8
+# Memory of a training divided by that of its maps: values, gradient and two moments, the copies of
+# these while a graph is captured, and intermediate results.
+MEMORY_FACTOR = 12
 
 
-class Resident:
-    """The observations on a device, and the cost of some of them with its gradient.
+class GpuAdam:
+    """Adam as published, of all cells of the maps and of the other parameters of a model.
 
     Parameters
     ----------
-    state : EmpiricalState
-        On the device, its maps plain parameters.
-    vector : torch.nn.Parameter
-        What is trained beside the maps (:func:`~seaice_lab.emissivity.gradients.one_vector`).
-    differentiated : callable
-        From :func:`~seaice_lab.emissivity.gradients.differentiate`.
+    model : EmpiricalState
+        On the device.
+    vector : Tensor (weight,)
+        All parameters but the maps (:func:`seaice_lab.emissivity.gradients.pack_parameters`).
+    evaluate : callable
+        From :func:`seaice_lab.emissivity.gradients.cost_with_gradient`.
     observations : Observations
+        They are copied to the device.
+    config : FitConfig
 
     Attributes
     ----------
-    gradients : dict of Tensor
-        Of the maps by name, and of the ``vector``.
+    values, gradients, moments : dict of Tensor
+        Of the maps by name, and of the ``vector``. A captured graph reads and writes this memory,
+        so that it is only changed in place.
     """
 
-    def __init__(self, state, vector, differentiated, observations):
-        self.state, self.vector, self.differentiated = state, vector, differentiated
+    def __init__(self, model, vector, evaluate, observations, config):
+        device = vector.device
+        self.model, self.evaluate, self.config = model, evaluate, config
         columns = (observations.index, observations.scalars, observations.channels)
-        maps = {name: getattr(state, name) for name in MAPS}
-        self.columns = [torch.from_numpy(column).to(vector.device) for column in columns]
-        self.gradients = {name: torch.zeros_like(part) for name, part in maps.items()}
-        self.gradients["vector"] = vector.grad = torch.zeros_like(vector)
+        self.columns = [torch.from_numpy(column).to(device) for column in columns]
+        self.values = {name: getattr(model, name).detach() for name in MAPS} | {"vector": vector}
+        self.gradients = {name: torch.zeros_like(part) for name, part in self.values.items()}
+        self.moments = {
+            name: torch.zeros(2, *part.shape, device=device) for name, part in self.values.items()
+        }
+        self.steps = torch.zeros((), device=device)
+        self.updates = {}  # by name, one for each shape, so that each can be compiled
+        self.strengths = self.graph = self.positions = None
+
+    def state_dict(self):
+        """Steps and moments."""
+        return {"steps": self.steps, "moments": self.moments}
+
+    def load_state_dict(self, state):
+        """Continue from :meth:`state_dict`."""
+        self.steps.copy_(state["steps"])
+        for name, moments in self.moments.items():
+            moments.copy_(state["moments"][name])
 
     def batch(self, positions):
         """The Batch of observations at some positions, a Tensor of int64."""
         return Batch(positions, *(column.index_select(0, positions) for column in self.columns))
 
-    def costs(self, positions):
-        """Total cost of some observations and its terms, Tensor (term,); leaves the gradients."""
-        part = self.batch(positions)
-        days, cell = self.state.rows(part.index)
-        seen = self.state.look_up(part, (days, cell))
-        total, terms, (by_days, by_properties) = self.differentiated(*seen, *part[1:])
-        # a graph writes to memory of its own: who looks at the gradient must find it there
-        self.gradients["vector"].copy_(self.vector.grad)
-        self.vector.grad = self.gradients["vector"]
-        of_cells = by_properties[:, : self.state.config.n_properties]
-        alone = by_properties[:, self.state.config.n_properties :]
-        self.gradients["sea_ice"].index_add_(0, days.flatten(), by_days.reshape(-1, 1))
-        self.gradients["properties"].index_add_(0, cell, of_cells)
-        self.gradients["observation_properties"].index_add_(0, positions, alone)
-        return torch.stack([total, *terms.values()])
-
-
-class ResidentAdam(torch.optim.Optimizer):
-    """Adam as published of the maps and the vector of a Resident.
-
-    Parameters
-    ----------
-    resident : Resident
-    learning_rate : float
-    batch : int
-        Observations a step.
-    compiled : "auto", "always" or "never"
-        As in FitConfig: whether the arithmetic of each is made one piece.
-    """
-
-    def __init__(self, resident, learning_rate, batch, compiled):
-        vector, state = resident.vector, resident.state
-        super().__init__([vector], {"lr": learning_rate})
-        self.resident, self.batch = resident, batch
-        self.strengths, self.captured, self.positions = None, None, None
-        self.parts = {name: getattr(state, name).detach() for name in MAPS}
-        self.parts = {name: part for name, part in self.parts.items() if part.numel()}
-        self.parts["vector"] = vector.detach()
-        self.state[vector] = {"steps": torch.zeros((), device=vector.device)}
-        for name, part in self.parts.items():
-            self.state[vector][name] = torch.zeros(2, *part.shape, device=vector.device)
-        self.compile_it, self.moves = compiles(compiled), {}
-
-    def _take_step(self):
-        """Take one step with the gradients of the Resident; those of the maps are zero after it."""
-        moments = self.state[self.resident.vector]
-        taken = moments["steps"].add_(1).double()
-        alpha = (1 - BETA2**taken).sqrt() / (1 - BETA1**taken) * self.defaults["lr"]
-        for name, values in self.parts.items():
-            arguments = (values, *moments[name], self.resident.gradients[name], alpha.float())
-            if name not in self.moves:
-                strengths = self.strengths if name == "sea_ice" else None
-                self.moves[name] = partial(move, strengths=strengths, summed=name != "vector")
-                if self.compile_it:
-                    self.moves[name] = compile_graph(self.moves[name], arguments, "fake")
-            self.moves[name](*arguments)
-
     @torch.no_grad()
-    def several(self, positions):
+    def run_steps(self, positions, strengths):
         """Take a step for each batch of observations.
 
         Parameters
         ----------
         positions : Tensor of int64 (observation,)
-            Whole batches, of which only the last may be shorter; TOGETHER of them are one graph.
+            Whole batches, or one that may be smaller. STEPS_PER_GRAPH whole batches on a GPU are
+            one captured graph.
+        strengths : Strengths
+            Of the penalty in this epoch.
 
         Returns
         -------
-        Tensor (term,)
-            Means over the observations of the cost before each step, and of its terms.
+        dict of scalar Tensor
+            Means over the observations of the costs before each step.
         """
-        strengths = self.resident.state.penalty_strengths()
-        if self.strengths != strengths:  # they may change from epoch to epoch
-            self.moves.pop("sea_ice", None)
-            self.captured, self.strengths = None, strengths
-        if not positions.is_cuda or len(positions) != TOGETHER * self.batch:
-            return self._several(positions)
-        if self.captured is None:
-            self.positions = positions.clone()
-            kept = [*self.parts.values(), *self.state[self.resident.vector].values(),
-                    *self.resident.gradients.values()]  # fmt: skip
-            self.captured = capture(lambda: self._several(self.positions), kept)
-        self.positions.copy_(positions)
-        again, costs = self.captured
-        again()
-        return costs.clone()
+        if self.strengths != strengths:  # they are constants in what has been captured
+            self.updates.pop("sea_ice", None)
+            self.strengths, self.graph = strengths, None
+        if not positions.is_cuda or len(positions) != STEPS_PER_GRAPH * self.config.batch_size:
+            costs = self._run_steps(positions)
+        else:
+            costs = self._replay(positions).clone()  # the next replay overwrites it
+        return dict(zip(("loss", *COST_TERMS), costs, strict=True))
 
-    def _several(self, positions):
+    def _replay(self, positions):
+        """Run the captured graph for other positions."""
+        if self.graph is None:
+            self.positions = positions.clone()
+            changed = [self.steps, *self.values.values(), *self.gradients.values()]
+            changed += self.moments.values()
+            self.graph = capture(lambda: self._run_steps(self.positions), changed)
+        self.positions.copy_(positions)
+        replay, costs = self.graph
+        replay()
+        return costs
+
+    def _run_steps(self, positions):
         total = 0
-        for part in positions.split(self.batch):
-            total = total + len(part) * self.resident.costs(part)
-            self._take_step()
+        for batch_positions in positions.split(self.config.batch_size):
+            total = total + len(batch_positions) * self._add_gradients(batch_positions)
+            self._update()
         return total / len(positions)
 
+    def _add_gradients(self, positions):
+        """Costs of one batch, Tensor (term,); its gradients are added to those of the cells."""
+        batch = self.batch(positions)
+        days, cell = self.model.map_rows(batch.index)
+        at_batch = self.model.map_values(batch, (days, cell))
+        costs, (by_vector, by_days, by_properties) = self.evaluate(*at_batch, *batch[1:])
+        n_gridded = self.model.config.n_properties
+        self.gradients["vector"].copy_(by_vector)
+        self.gradients["sea_ice"].index_add_(0, days.flatten(), by_days.reshape(-1, 1))
+        self.gradients["properties"].index_add_(0, cell, by_properties[:, :n_gridded])
+        self.gradients["observation_properties"].index_add_(
+            0, positions, by_properties[:, n_gridded:]
+        )
+        return torch.stack(list(costs.values()))
 
-def grouped(order, firsts, size, together=TOGETHER):
-    """Batches for a ResidentAdam: some together in one, as far as they are whole.
+    def _update(self):
+        """Take one step with the gradients, and set those of the maps to zero."""
+        # counted on the device, so that the graph counts too
+        step = self.steps.add_(1).double()
+        length = (1 - BETA2**step).sqrt() / (1 - BETA1**step) * self.config.learning_rate
+        for name, values in self.values.items():
+            if not values.numel():
+                continue
+            arguments = (values, *self.moments[name], self.gradients[name], length.float())
+            if name not in self.updates:
+                strengths = self.strengths if name == "sea_ice" else None
+                self.updates[name] = partial(update, strengths=strengths, reset=name != "vector")
+                if compiles(self.config.compile):
+                    self.updates[name] = compile_graph(self.updates[name], arguments, "fake")
+            self.updates[name](*arguments)
+
+
+def update(w, m, v, gradient, length, strengths=None, reset=True):
+    """Take a step of Adam in place.
+
+    Parameters
+    ----------
+    w, m, v, gradient : Tensor
+        Of the same shape.
+    length : scalar Tensor
+        Learning rate, corrected for the bias of m and v.
+    strengths : Strengths, optional
+        Of the penalty, if ``w`` are concentrations.
+    reset : bool
+        Set the gradient to zero afterwards, as gradients that are summed up need it.
+    """
+    g = gradient
+    if strengths is not None:
+        g = g + torch.func.grad(lambda values: penalty.cost(values, strengths).sum())(w)
+    m.lerp_(g, 1 - BETA1)
+    v.lerp_(g * g, 1 - BETA2)
+    # as published, epsilon is added to the root of v before its bias is corrected
+    w.sub_(length * m / (v.sqrt() + EPSILON))
+    if strengths is not None and strengths.bounded:
+        w.clamp_(0, 1)
+    if reset:
+        gradient.zero_()
+
+
+def capture(function, changed):
+    """Capture what a function without arguments does on a GPU as a CUDA graph.
+
+    A graph holds the kernels that the function launches, with the addresses of the memory that they
+    read and write, but no Python code and no numbers from the CPU. It is valid for as long as this
+    memory stays where it is: inputs must be copied into the same tensors, and results are written
+    to the same ones at every replay.
+
+    Parameters
+    ----------
+    function : callable
+        It runs twice before it is captured, because first calls allocate and compile.
+    changed : list of Tensor
+        What it changes. They have their old values afterwards.
+
+    Returns
+    -------
+    replay : callable
+        Runs the graph.
+    result
+        Of ``function``; every replay overwrites it.
+    """
+    before = [tensor.clone() for tensor in changed]
+    # capturing needs a stream of its own, on which no earlier work is waiting
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        function()
+        function()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        result = function()
+    for tensor, value in zip(changed, before, strict=True):
+        tensor.copy_(value)
+    return graph.replay, result
+
+
+def group_batches(order, firsts, size, group=STEPS_PER_GRAPH):
+    """Positions of batches, several whole batches together where there are enough.
 
     Parameters
     ----------
@@ -157,88 +226,52 @@ def grouped(order, firsts, size, together=TOGETHER):
     firsts : sequence of int
         Where the batches begin in ``order``.
     size : int
-    together : int
+        Observations in a batch.
+    group : int
+        Batches in a group.
 
     Yields
     ------
-    tuple of one Tensor
+    tuple of one Tensor of int64
     """
-    for at in range(0, len(firsts), together):
-        parts = [order[first : first + size] for first in firsts[at : at + together]]
-        one = torch.cat(parts)
-        yield from [(one,)] if len(one) == together * size else ((part,) for part in parts)
+    for at in range(0, len(firsts), group):
+        batches = [order[first : first + size] for first in firsts[at : at + group]]
+        together = torch.cat(batches)
+        if len(together) == group * size:
+            batches = [together]
+        yield from ((positions,) for positions in batches)
 
 
-def move(w, m, v, gradient, alpha, strengths=None, summed=True):
-    """Take a step of Adam in place, and set a gradient that is ``summed`` up to zero.
-
-    ``strengths`` are those of the penalty, if ``w`` are concentrations.
-    """
-    g = gradient
-    if strengths is not None:
-        g = g + torch.func.grad(lambda values: penalty.cost(values, strengths).sum())(w)
-    m.lerp_(g, 1 - BETA1)
-    v.lerp_(g * g, 1 - BETA2)
-    w.sub_(alpha * m / (v.sqrt() + EPSILON))
-    if strengths is not None and strengths.bounded:
-        w.clamp_(0, 1)
-    if summed:
-        gradient.zero_()
-
-
-def capture(function, kept):
-    """Record what a function without arguments does on a GPU.
+def check_memory(free, observations, model):
+    """Check that observations and maps fit into the free memory of a GPU.
 
     Parameters
     ----------
-    function : callable
-        Runs twice before it is recorded, so that everything it needs is there.
-    kept : iterable of Tensor
-        What it changes; they come out as they were.
-
-    Returns
-    -------
-    again : callable
-        Does it again, on the same memory.
-    result
-        Of ``function``; written anew each time.
-    """
-    before = [(one, one.clone()) for one in kept]
-    beside = torch.cuda.Stream()
-    beside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(beside):
-        function()
-        function()
-    torch.cuda.current_stream().wait_stream(beside)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        result = function()
-    for one, value in before:
-        one.copy_(value)
-    return graph.replay, result
-
-
-def check_memory(device, observations, state):
-    """Refuse observations and maps that the free memory of a GPU does not hold.
-
-    Parameters
-    ----------
-    device : torch.device
+    free : float
+        Bytes, from :func:`free_memory`.
     observations : Observations
-    state : EmpiricalState
-        Not yet on the device.
+    model : EmpiricalState
+
+    Raises
+    ------
+    InputError
+        If they do not fit.
     """
-    if device.type != "cuda":
-        return
     columns = (observations.index, observations.scalars, observations.channels)
     columns = sum(column.nbytes for column in columns)
-    maps = COPIES * sum(getattr(state, name).nbytes for name in MAPS)
-    free, _ = torch.cuda.mem_get_info(device)
-    # what torch keeps of an earlier training is free for this one
-    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    maps = MEMORY_FACTOR * sum(getattr(model, name).nbytes for name in MAPS)
     if columns + maps > free:
         raise InputError(
             f"emissivity: the observations take {columns / 1e9:.2f} GB and their maps "
             f"{maps / 1e9:.2f} GB, the GPU has {free / 1e9:.2f} GB free; train fewer days, or on "
             "the processor (CUDA_VISIBLE_DEVICES= hides the GPU)"
         )
+
+
+def free_memory(device):
+    """Bytes that a training can use on a device; infinite where it is no GPU."""
+    if device.type != "cuda":
+        return float("inf")
+    free, _ = torch.cuda.mem_get_info(device)
+    # memory that torch keeps from an earlier training is free for this one
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

@@ -11,8 +11,8 @@ from seaice_lab.emissivity.least_squares import FIRST_GUESS_ERROR, build_problem
 from seaice_lab.emissivity.model import EmpiricalState
 from seaice_lab.emissivity.normal_equations import normal_equations
 from seaice_lab.emissivity.observations import ObservationsConfig, prepare, read_sensor_tables
+from seaice_lab.emissivity.run import check_zenith, load
 from seaice_lab.emissivity.sensors import read_tables
-from seaice_lab.emissivity.train import check_zenith, load
 from seaice_lab.errors import InputError
 
 

@@ -15,7 +15,8 @@ from seaice_lab.emissivity import products, state_files
 from seaice_lab.emissivity.infer import infer_run
 from seaice_lab.emissivity.model import EmpiricalState
 from seaice_lab.emissivity.observations import Observations
-from seaice_lab.emissivity.train import fresh, load, open_data, train
+from seaice_lab.emissivity.run import initial_state, load, open_data
+from seaice_lab.emissivity.train import train
 
 
 class ProductsConfig(Config):
@@ -67,7 +68,7 @@ def run_training(config, run, product_config=None, show=True):
     # the solver has no losses under published names
     losses = history if config.method == "adam" else None
     paths = state_files.write_state(model, observations, run, product_config.tag, losses)
-    estimate = Estimate(model, fresh(config, observations), observations, history, paths)
+    estimate = Estimate(model, initial_state(config, observations), observations, history, paths)
     return _write_products(estimate, run, product_config, show)
 
 
@@ -96,7 +97,7 @@ def run_diagnostics(config, run, model_tag, product_config=None, show=True):
     model_config = config.model.model_copy(update={"lag_weights": lag_weights})
     observations = open_data(config.model_copy(update={"model": model_config}), run, show)
     model = state_files.read_state(run, model_tag, observations)
-    initial = fresh(config.model_copy(update={"model": model.config}), observations)
+    initial = initial_state(config.model_copy(update={"model": model.config}), observations)
     estimate = Estimate(model, initial, observations, None, {})
     return _write_products(estimate, run, product_config, show)
 

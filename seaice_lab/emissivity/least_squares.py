@@ -181,8 +181,8 @@ def subsample_months(problem, state, share, generator, month_days=MONTH_DAYS):
 def get_state(model):
     """The State of a model, as a copy."""
     weights = torch.nn.utils.parameters_to_vector(_parameters(model)).detach()
-    sea_ice = model.cells("sea_ice").reshape(-1, model.points)
-    properties, own = model.cells("properties"), model.cells("observation_properties")
+    sea_ice = model.sea_ice.reshape(-1, model.points)
+    properties, own = model.properties, model.observation_properties
     return State(*(values.detach().clone() for values in (sea_ice, properties, own, weights)))
 
 
@@ -195,9 +195,9 @@ def set_state(model, state):
     model : EmpiricalState
     state : State
     """
-    model.cells("sea_ice").copy_(state.sea_ice.reshape(-1, 1))
-    model.cells("properties").copy_(state.properties)
-    model.cells("observation_properties").copy_(state.observation_properties)
+    model.sea_ice.copy_(state.sea_ice.reshape(-1, 1))
+    model.properties.copy_(state.properties)
+    model.observation_properties.copy_(state.observation_properties)
     # the parameters share the memory of the vector that they are given
     torch.nn.utils.vector_to_parameters(state.weights.clone(), _parameters(model))
 

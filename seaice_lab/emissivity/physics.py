@@ -101,9 +101,7 @@ def all_sky(clear, cloudy, cloud_fraction):
     return transmittance, reflected, upwelling
 
 
-def brightness_temperature(
-    ice_fraction, ice, ocean, ice_k, ocean_k, transmittance, reflected, upwelling
-):
+def brightness_temperature(ice_fraction, ice, ocean, ice_k, ocean_k, sky):
     """Brightness temperature over a mixture of ice and open water, specular reflection.
 
     With emissivity e = c e_ice + (1 - c) e_ocean:
@@ -116,13 +114,14 @@ def brightness_temperature(
         Emissivities.
     ice_k, ocean_k : array (observation, 1)
         Temperatures of the two surfaces.
-    transmittance, reflected, upwelling : array (observation, channel)
-        From :func:`all_sky`.
+    sky : tuple of array (observation, channel)
+        Transmittance, reflected and upwelling radiation, from :func:`all_sky`.
 
     Returns
     -------
     array (observation, channel), K
     """
+    transmittance, reflected, upwelling = sky
     from_ice = ice_fraction * ice
     from_ocean = (1 - ice_fraction) * ocean
     emitted = from_ice * ice_k + from_ocean * ocean_k

@@ -93,7 +93,7 @@ def simulate_batch(model, batch):
     dict of str to ndarray (observation, channel)
         ``tbobs``, ``tbsim``, ``tbzero`` and ``ice_emis`` as in :func:`write_simulations`.
     """
-    days, properties = model.look_up(batch)
+    days, properties = model.map_values(batch)
     simulated = model.simulate(model.mixture(days), properties, *batch[1:])
     without_ice = model.mix(0 * simulated.ice_fraction, simulated.ice_emissivity, *batch[1:])
     observed = batch.channels[:, TB]
@@ -191,7 +191,7 @@ def emissivity_grid(model, observations):
     vertical = torch.tensor(instruments.vertical).float()[None]
     frequency = torch.tensor(instruments.frequency_ghz[0]).float()[None]
     skin_index = skin_temperature_index(torch.from_numpy(observations.skin_temperature_map))
-    properties = model.cells("properties").detach().unflatten(0, (-1, points))
+    properties = model.properties.detach().unflatten(0, (-1, points))
     of_observation = torch.zeros(points, model.config.n_observation_properties)
     zenith = torch.full((points, 1), CONICAL_ZENITH_DEG)
     emissivity = np.empty((days, points, len(instruments.channels)), "float32")
@@ -201,7 +201,7 @@ def emissivity_grid(model, observations):
             emissivity[day] = model.network(
                 skin_index[:, day, None], inputs, frequency, vertical, zenith
             )
-    sea_ice = model.cells("sea_ice").detach().reshape(-1, points)[model.lags :].numpy()
+    sea_ice = model.sea_ice.detach().reshape(-1, points)[model.lags :].numpy()
     first_guess = observations.sea_ice_first_guess[:, model.lags :].T
     start = observations.step_days - 0.125
     map_dims = ("step", "grid")

@@ -310,7 +310,7 @@ def _observe(config, truth, unified, row, times, rng):
         calm_sea + by_wind,
         skin,
         physics.water_temperature(skin),
-        *physics.all_sky(clear, cloudy, cloud),
+        physics.all_sky(clear, cloudy, cloud),
     )
     tb += ice_fraction * unified.bias_k[ICE, row] + (1 - ice_fraction) * unified.bias_k[OCEAN, row]
     tb += config.noise * error * rng.standard_normal(tb.shape)

@@ -59,8 +59,8 @@ def write_state(model, observations, folder, tag, history=None):
         observations have their own properties, and ``models``; the files are ``<name>_<tag>.nc``.
     """
     lagstep = np.arange(-model.lags, model.days)
-    sea_ice = model.cells("sea_ice").detach().reshape(-1, model.points).T.numpy()
-    properties = model.cells("properties").detach().unflatten(0, (-1, model.points))
+    sea_ice = model.sea_ice.detach().reshape(-1, model.points).T.numpy()
+    properties = model.properties.detach().unflatten(0, (-1, model.points))
     positions = {
         "lon": ("grid", observations.longitude, LONGITUDE),
         "lat": ("grid", observations.latitude, LATITUDE),
@@ -86,7 +86,7 @@ def write_state(model, observations, folder, tag, history=None):
         }
         | positions,
     }
-    of_observations = model.cells("observation_properties").detach()
+    of_observations = model.observation_properties.detach()
     if of_observations.shape[1]:
         values = of_observations.numpy()
         datasets["properties_obs"] = {"properties": (("iobs", "prop"), values, PROPERTIES)}
@@ -227,14 +227,14 @@ def read_state(folder, tag, observations):
     content = {
         "ocean_emis_bias": (model.wind_sensitivity, saved.ocean_emis_bias.values),
         "tb_bias": (model.bias_k, bias),
-        "seaice": (model.cells("sea_ice")[first_row:], sea_ice.values.T.reshape(-1, 1)),
-        properties_name: (model.cells("properties"), cells),
+        "seaice": (model.sea_ice[first_row:], sea_ice.values.T.reshape(-1, 1)),
+        properties_name: (model.properties, cells),
     }
     for name, (_, parameter) in _network_parameters(model.network).items():
         content[name] = (parameter, saved[name].values)
     if model.config.n_observation_properties:
         values = _read(folder, "properties_obs", tag).properties.values
-        content["properties_obs"] = (model.cells("observation_properties"), values)
+        content["properties_obs"] = (model.observation_properties, values)
     with torch.no_grad():
         for name, (parameter, values) in content.items():
             _fill(parameter, values, name, folder)

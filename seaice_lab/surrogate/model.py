@@ -10,14 +10,13 @@ from safetensors.torch import load_file
 
 from seaice_lab import names, runs
 from seaice_lab.compute import Process
-from seaice_lab.config import Config
+from seaice_lab.config import Config, FitConfig
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.losses import GLOBAL_MEAN_WEIGHT
 from seaice_lab.surrogate.networks import build_network
 from seaice_lab.surrogate.store import open_store
 from seaice_lab.surrogate.windows import Window, find_window
 from seaice_lab.surrogate.wrappers import PastChanges, Transport
-from seaice_lab.training import FitConfig
 
 ADVECTED = ("sit", "sic", "snt")  # variables that a drift of the ice transports
 

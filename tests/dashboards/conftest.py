@@ -12,16 +12,17 @@ from conftest import ENTRY, wave_run, write_catalogue
 from playwright.sync_api import sync_playwright
 
 from seaice_lab import files
+from seaice_lab.config import FitConfig
 from seaice_lab.emissivity import products
-from seaice_lab.emissivity import train as emissivity
+from seaice_lab.emissivity.run import EmissivityConfig, load
 from seaice_lab.emissivity.simulate import SimulateConfig, simulate
+from seaice_lab.emissivity.train import train as emissivity_train
 from seaice_lab.surrogate.assemble import PrepareConfig
 from seaice_lab.surrogate.evaluation import evaluate
 from seaice_lab.surrogate.forecast import ForecastConfig, forecast
 from seaice_lab.surrogate.model import TrainConfig
 from seaice_lab.surrogate.prepare import prepare
 from seaice_lab.surrogate.train import train
-from seaice_lab.training import FitConfig
 
 LEADS = 8
 # A browser that leaves while it is being answered is no fault.
@@ -63,8 +64,8 @@ def make_runs(folder):
     short = {"starts": 1, "network_steps": 2, "state_steps": 1}
     config = {"data": "simulated", "method": "gauss_newton", "model": {"version": 2},
               "solve": short, "fit": {"epochs": 1}}  # fmt: skip
-    emissivity.train(emissivity.EmissivityConfig(**config), "runs/ice", show=False)
-    products.write_grid(*emissivity.load("runs/ice"), "runs/ice", "final")
+    emissivity_train(EmissivityConfig(**config), "runs/ice", show=False)
+    products.write_grid(*load("runs/ice"), "runs/ice", "final")
     for name, seed in (("b", 1), ("a", 0)):
         forecast_of(name, "waves", seed)
         evaluate(f"runs/{name}", references=["persistence", "climatology"], show=False)

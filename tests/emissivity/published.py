@@ -7,13 +7,12 @@ import numpy as np
 import torch
 import xarray as xr
 
-from seaice_lab.emissivity.gpu_adam import Resident, ResidentAdam
-from seaice_lab.emissivity.gradients import differentiate, one_vector
-from seaice_lab.emissivity.lazy_adam import Clock, ReplayedAdam
+from seaice_lab.config import FitConfig
+from seaice_lab.emissivity import penalty
 from seaice_lab.emissivity.model import COST_TERMS, EmpiricalState, ModelConfig
 from seaice_lab.emissivity.observations import Batch, ObservationsConfig, prepare
+from seaice_lab.emissivity.train import gpu_training, lazy_cpu_training
 from seaice_lab.optimiser import adamw, set_epsilon
-from seaice_lab.training import FitConfig
 
 DATA = Path(__file__).parents[1] / "data" / "emissivity"
 CASES = {
@@ -42,13 +41,13 @@ def observations(case, folder):
     return prepare(config_of(case), Path(folder) / case, show=False)
 
 
-def build(case, seen, state=None, replayed=True):
+def build(case, seen, state=None):
     """Our model of a case, with the published weights of a state."""
     version = int(case[1])
     options = {"network": "sigmoid"} if case == "v1_deep" else {}
     config = ModelConfig(version=version, batch_independent=False, **options)
     torch.manual_seed(0)
-    model = EmpiricalState(config, seen, replayed)
+    model = EmpiricalState(config, seen)
     if state is not None:
         with torch.no_grad():
             for (name, ours), theirs in zip(
@@ -63,13 +62,13 @@ def weights(model):
     """All that is trained, as views in the published shapes and order."""
     shape = (model.points, -1)
     found = {
-        "seaice": model.cells("sea_ice").reshape(-1, model.points).T,
-        "properties": model.cells("properties").unflatten(0, (-1, shape[0])).transpose(0, 1),
+        "seaice": model.sea_ice.reshape(-1, model.points).T,
+        "properties": model.properties.unflatten(0, (-1, shape[0])).transpose(0, 1),
         "wind": model.wind_sensitivity,
         "bias": model.bias_k,
     }
     if model.config.version == 2:
-        found["properties_obs"] = model.cells("observation_properties")
+        found["properties_obs"] = model.observation_properties
     network = model.network
     if model.config.network == "linear":
         found |= {"kernel": network.weight, "constant": network.constant}
@@ -111,55 +110,44 @@ def batch(seen, first=0, last=None):
 
 
 def cost(model, part):
-    """Terms of the cost of a batch; of plain maps with that of the maps."""
-    parts = model(*model.look_up(part), *part[1:])
-    if not model.replayed_maps():
-        parts = parts | {"sea_ice": model.map_costs()["sea_ice"]}
-    return parts
+    """Terms of the cost of a batch, with the penalty of all concentrations."""
+    penalty_of_maps = model.map_costs(epoch=0)["sea_ice"]
+    return model(*model.map_values(part), *part[1:]) | {"sea_ice": penalty_of_maps}
 
 
-def run_steps(
-    model, seen, steps, rate=1e-3, resident=False, compiled="never", size=BATCH, together=1
-):
+def run_steps(model, seen, steps, way, size=BATCH, grouped=False):
     """Train on contiguous batches in file order; yields the terms before every step.
 
-    ``resident`` is the way of a GPU, on the GPU where there is one; there some batches can be
-    taken ``together``, each a step.
+    The way is "lazy" or "gpu" (on the GPU where there is one), as in our training, or "dense", by
+    plain automatic differentiation. On a GPU some batches can be ``grouped`` in one graph.
     """
-    model.train()
-    if resident:
+    order, firsts = np.arange(seen.size), np.arange(0, seen.size, size)
+    firsts = np.resize(firsts, steps)  # one epoch after another
+    config = FitConfig(learning_rate=1e-3, batch_size=size, weight_decay=0.0)
+    if way == "dense":
+        yield from dense_steps(
+            model, [batch(seen, first, first + size) for first in firsts], config
+        )
+        return
+    strengths = penalty.strengths(model.config, 0, seen.size)
+    if way == "gpu":
         model.to("cuda" if torch.cuda.is_available() else "cpu")
-    if resident or model.replayed_maps():
-        vector = one_vector(model)
-        differentiated = differentiate(model, vector, compiled, size)
-    if resident:
-        data = Resident(model, vector, differentiated, seen)
-        optimiser = ResidentAdam(data, rate, size, compiled)
-    elif model.replayed_maps():
-        model.clock = Clock(rate)
-        optimiser = ReplayedAdam(vector, model.replayed_maps(), model.clock)
-    else:
-        config = FitConfig(learning_rate=rate, weight_decay=0.0)
-        optimiser = adamw(model.parameters(), config)
-    firsts = range(0, seen.size, size * together)
-    for step in range(steps):
-        first = firsts[step % len(firsts)]
-        part = batch(seen, first, first + size * together)
-        if resident:
-            costs = optimiser.several(part.number.to(vector.device))
-            parts = dict(zip(COST_TERMS, costs[1:], strict=True))
-        elif model.replayed_maps():
-            looked_up = model.look_up(part)
-            _, parts, gradients = differentiated(*looked_up, *part[1:])
-            model.lead_back(gradients)
-            optimiser.step()
-        else:
-            parts = cost(model, part)
-            optimiser.zero_grad()
-            sum(parts.values()).backward()
-            set_epsilon(optimiser, step)
-            optimiser.step()
-        yield {name: value.item() for name, value in parts.items()}
+    setup = (gpu_training if way == "gpu" else lazy_cpu_training)(config, model, seen)
+    batches = setup.train_batches if grouped else setup.validation_batches
+    for part in batches(order, firsts):
+        costs = setup.step(part, strengths)
+        yield {name: costs[name].item() for name in COST_TERMS}
     model.cpu()
-    for part in model.replayed_maps():
-        part.catch_up_all(model.clock)
+    if way == "lazy":
+        setup.optimiser.catch_up(strengths)
+
+
+def dense_steps(model, batches, config):
+    optimiser = adamw(model.parameters(), config)
+    for step, part in enumerate(batches):
+        parts = cost(model, part)
+        optimiser.zero_grad()
+        sum(parts.values()).backward()
+        set_epsilon(optimiser, step)
+        optimiser.step()
+        yield {name: value.item() for name, value in parts.items()}

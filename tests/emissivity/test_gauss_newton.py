@@ -76,8 +76,8 @@ def test_its_cost_is_that_of_the_training(case, tmp_path):
     part = part._replace(scalars=part.scalars.double(), channels=part.channels.double())
     model.config = model.config.model_copy(update={"batch_independent": True})
     with torch.no_grad():
-        terms = model.eval()(*model.look_up(part), *part[1:])
-        expected = terms["observation"] + model.map_costs()["sea_ice"]
+        terms = model.eval()(*model.map_values(part), *part[1:])
+        expected = terms["observation"] + model.map_costs(epoch=0)["sea_ice"]
         if model.anchor is not None:
             expected += terms["emissivity"]
         expected += (state.properties**2).sum() / seen.size
@@ -187,7 +187,7 @@ def test_it_ends_lower_than_the_published_epochs(case, tmp_path):
     history = solve(model, seen, SolveConfig(sample=3000, starts=2), show=False)
     part = batch(seen)
     with torch.no_grad():
-        terms = model.eval()(*model.look_up(part), *part[1:]) | model.map_costs()
+        terms = model.eval()(*model.map_values(part), *part[1:]) | model.map_costs(epoch=0)
     total = sum(term.item() for term in terms.values())
     assert total < 0.1 * numbers(case).epochs_loss.values[-1]
     costs = [step["cost"] for step in history if step["stage"] == "state"]

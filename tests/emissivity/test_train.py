@@ -1,7 +1,11 @@
-"""Training end to end: known ice is found, killed runs go on, the command line, new days."""
+"""Training end to end: known ice is found, killed runs continue, the command line, new days."""
 
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pandas as pd
@@ -13,12 +17,18 @@ from typer.testing import CliRunner
 
 from seaice_lab import cli, files, runs
 from seaice_lab.compute import can_compile
-from seaice_lab.emissivity import evaluation, infer, sensors, train
+from seaice_lab.emissivity import evaluation, infer, penalty, sensors
 from seaice_lab.emissivity.model import EmpiricalState
+from seaice_lab.emissivity.run import (
+    EmissivityConfig,
+    check_zenith,
+    hold_out,
+    load,
+    open_data,
+)
 from seaice_lab.emissivity.simulate import SimulateConfig, simulate
-from seaice_lab.emissivity.train import EmissivityConfig, load
+from seaice_lab.emissivity.train import train
 from seaice_lab.errors import InputError
-from seaice_lab.training import TrainState
 
 CASE = {"size": 24, "days": 5}
 
@@ -44,7 +54,7 @@ def solved(ice, tmp_path_factory):
         model={"version": 2}, solve={"starts": 1, "sample": 2000, "network_steps": 8},
     )  # fmt: skip
     run = tmp_path_factory.mktemp("runs") / "ice"
-    train.train(config, run, show=False)
+    train(config, run, show=False)
     return run
 
 
@@ -96,37 +106,43 @@ def adam(month, epochs, **options):
     return EmissivityConfig(data=str(month), fit={"epochs": epochs, "batch_size": 128}, **options)
 
 
-def train_by(way, monkeypatch):
-    """Have a training replay, on the processor; or go the way of a GPU, on one if there is one."""
-    if way == "replayed":
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    else:
-        monkeypatch.setattr(train, "replays", lambda config, device: False)
+KILLED = """
+import sys
+from seaice_lab.emissivity.run import EmissivityConfig
+from seaice_lab.emissivity.train import train
+
+train(EmissivityConfig.read(sys.argv[1]), sys.argv[2], show=False, lazy=sys.argv[3] == "lazy")
+"""
 
 
-@pytest.mark.parametrize("way", ["replayed", "resident"])
-def test_a_killed_training_ends_with_the_same_numbers(way, month, tmp_path, monkeypatch):
-    train_by(way, monkeypatch)
-    whole = train.train(adam(month, 3), tmp_path / "whole", show=False)
-    plain, calls = TrainState.save, []
+def kill_after_epochs(count, config, run, way):
+    """Train in a process, and kill it when the history has some epochs."""
+    path = run.with_suffix(".yaml")
+    path.write_text(config.to_yaml())
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", KILLED, str(path), str(run), way]
+    with subprocess.Popen(command, env=environment) as process:
+        while process.poll() is None:
+            history = run / "history.csv"
+            if history.exists() and len(history.read_text().splitlines()) > count:
+                process.kill()
+            time.sleep(0.01)
+    assert process.returncode == -signal.SIGKILL
 
-    def dies(*arguments):
-        plain(*arguments)
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
 
-    monkeypatch.setattr(TrainState, "save", dies)
-    with pytest.raises(KeyboardInterrupt):
-        train.train(adam(month, 3), tmp_path / "parts", show=False)
-    parts = train.train(adam(month, 3), tmp_path / "parts", show=False)
+@pytest.mark.parametrize("way", ["lazy", "gpu"])
+def test_a_killed_training_ends_with_the_same_numbers(way, month, tmp_path):
+    config = adam(month, 8)
+    uninterrupted = train(config, tmp_path / "uninterrupted", show=False, lazy=way == "lazy")
+    kill_after_epochs(2, config, tmp_path / "killed", way)
+    killed = train(config, tmp_path / "killed", show=False, lazy=way == "lazy")
     # a GPU adds the gradients of a cell in any order
-    limit = 1e-5 if torch.cuda.is_available() else 0
+    limit = 1e-5 if torch.cuda.is_available() and way == "gpu" else 0
     for name in ("train_loss", "sea_ice"):
-        np.testing.assert_allclose(parts[name], whole[name], rtol=limit)
-    one, two = (load(tmp_path / name)[0].cells("sea_ice") for name in ("whole", "parts"))
-    np.testing.assert_allclose(two, one, rtol=0, atol=limit)
-    assert whole.train_loss.is_monotonic_decreasing
+        np.testing.assert_allclose(killed[name], uninterrupted[name], rtol=limit)
+    maps = [load(tmp_path / name)[0].sea_ice.detach() for name in ("uninterrupted", "killed")]
+    np.testing.assert_allclose(*maps, rtol=0, atol=limit)
+    assert uninterrupted.train_loss[:3].is_monotonic_decreasing
 
 
 ANNEALED = {"version": 2, "false_ice_error": [(0, 0.02), (1, 0.002)]}
@@ -141,20 +157,18 @@ ANNEALED = {"version": 2, "false_ice_error": [(0, 0.02), (1, 0.002)]}
         ({"n_properties": 0, "freeze_network": True}, "never"),
     ],
 )
-def test_every_way_of_training_finds_the_same(model, compiled, month, tmp_path, monkeypatch):
+def test_both_ways_of_training_give_the_same(model, compiled, month, tmp_path):
     if compiled == "always" and not can_compile():
         pytest.skip("needs g++ and Python's headers, or a GPU")
     config = EmissivityConfig(
         data=str(month), model=model, hold_out_share=0.1,
         fit={"epochs": 2, "compile": compiled, "batch_size": 128},
     )  # fmt: skip
-    found = []
-    for way in ("replayed", "resident"):
-        with monkeypatch.context() as patch:
-            train_by(way, patch)
-            history = train.train(config, tmp_path / way, show=False)
-        found.append((history, evaluation.sea_ice_maps(load(tmp_path / way)[0])))
-    (one, ice), (two, same) = found
+    results = []
+    for way in ("lazy", "gpu"):
+        history = train(config, tmp_path / way, show=False, lazy=way == "lazy")
+        results.append((history, evaluation.sea_ice_maps(load(tmp_path / way)[0])))
+    (one, ice), (two, same) = results
     assert list(one) == list(two)
     columns = [name for name in one if name != "seconds"]
     np.testing.assert_allclose(two[columns], one[columns], rtol=2e-4)
@@ -162,51 +176,53 @@ def test_every_way_of_training_finds_the_same(model, compiled, month, tmp_path, 
 
 
 def test_a_run_of_an_older_form_is_read_and_its_checkpoint_refused(month, tmp_path):
-    train.train(adam(month, 1), tmp_path / "run", show=False)
+    train(adam(month, 1), tmp_path / "run", show=False)
     maps = evaluation.sea_ice_maps(load(tmp_path / "run")[0])
     weights = load_file(tmp_path / "run" / "weights.safetensors")
-    weights["sea_ice.state"] = torch.nn.functional.pad(weights["sea_ice.state"], (0, 1))
+    for name in ("sea_ice", "properties", "observation_properties"):
+        values = weights.pop(name)  # the values were followed by m, v and the last step
+        weights[f"{name}.state"] = torch.nn.functional.pad(values, (0, 2 * values.shape[1] + 1))
     save_file(weights, tmp_path / "run" / "weights.safetensors")
     np.testing.assert_array_equal(evaluation.sea_ice_maps(load(tmp_path / "run")[0]), maps)
     (tmp_path / "run" / "finished").unlink()
     state = {"epoch": 1, "best": 1.0, "since_best": 0, "history": []}
     torch.save({"model": weights, "state": state}, tmp_path / "run" / "checkpoint.pt")
     with pytest.raises(InputError, match="does not fit this training .* remove it to start this"):
-        train.train(adam(month, 1), tmp_path / "run", show=False)
+        train(adam(month, 1), tmp_path / "run", show=False)
 
 
 def test_another_configuration_leaves_the_observations_of_a_run_alone(month, tmp_path):
-    train.train(adam(month, 1), tmp_path / "run", show=False)
+    train(adam(month, 1), tmp_path / "run", show=False)
     kept = (tmp_path / "run" / "observations" / "observations.json").read_text()
     with pytest.raises(InputError, match="holds a run that differs in"):
-        train.train(adam(month, 1, steps=2), tmp_path / "run", show=False)
+        train(adam(month, 1, steps=2), tmp_path / "run", show=False)
     with pytest.raises(InputError, match="holds the observations of a run"):
-        train.open_data(adam(month, 1, steps=2), tmp_path / "run", show=False)
+        open_data(adam(month, 1, steps=2), tmp_path / "run", show=False)
     assert (tmp_path / "run" / "observations" / "observations.json").read_text() == kept
 
 
 def test_a_finished_run_stays_when_its_files_have_changed(month, tmp_path):
     data = shutil.copytree(month, tmp_path / "data")
     config = adam(data, 2)
-    history = train.train(config, tmp_path / "run", show=False)
+    history = train(config, tmp_path / "run", show=False)
     weights = (tmp_path / "run" / "weights.safetensors").read_bytes()
     kept = load(tmp_path / "run")[1].fingerprint
     os.utime(next(data.glob("amsr2_v2_*.nc")), (1, 1))
-    again = train.train(config, tmp_path / "run", show=False)
+    again = train(config, tmp_path / "run", show=False)
     pd.testing.assert_frame_equal(again, history, rtol=1e-12)
     assert (tmp_path / "run" / "weights.safetensors").read_bytes() == weights
     assert load(tmp_path / "run")[1].fingerprint == kept
     (tmp_path / "run" / "finished").unlink()
     with pytest.raises(InputError, match="files that changed since"):
-        train.train(config, tmp_path / "run", show=False)
+        train(config, tmp_path / "run", show=False)
     assert load(tmp_path / "run")[1].fingerprint == kept
 
 
 def test_held_out_observations_are_only_validated_with(month, tmp_path):
     config = adam(month, 2, hold_out_share=0.2)
-    history = train.train(config, tmp_path / "run", show=False)
+    history = train(config, tmp_path / "run", show=False)
     _, seen = load(tmp_path / "run")
-    trained, held = train.hold_out(config, seen)
+    trained, held = hold_out(config, seen)
     assert len(held) == pytest.approx(0.2 * seen.size, rel=0.1)
     assert not set(trained) & set(held) and len(trained) + len(held) == seen.size
     assert history.validation_observation.iloc[-1] < history.validation_observation.iloc[0]
@@ -219,55 +235,65 @@ def test_days_that_are_held_out_are_only_validated_with(month, tmp_path):
     assert done.exit_code == 0, done.output
     config = EmissivityConfig.parse(runs.open_run(run).config, run)
     model, seen = load(run)
-    trained, held = train.hold_out(config, seen)
+    trained, held = hold_out(config, seen)
     assert config.hold_out_days == (4,) and (seen.index[held, 1] == 4).all()
     assert (seen.index[trained, 1] != 4).all() and len(trained) + len(held) == seen.size
     moved = evaluation.sea_ice_maps(model) != seen.sea_ice_first_guess
     assert moved[:, :-1].any() and not moved[:, -1].any()  # the last day
-    assert not model.cells("properties").reshape(5, model.points, -1)[4].any()
+    assert not model.properties.reshape(5, model.points, -1)[4].any()
 
 
-def test_a_bounded_concentration_stays_between_zero_and_one(month, tmp_path, monkeypatch):
-    with monkeypatch.context() as patch:
-        train_by("replayed", patch)
-        train.train(adam(month, 2, model={"bounded": True}), tmp_path / "run", show=False)
-    maps = evaluation.sea_ice_maps(load(tmp_path / "run")[0])
-    assert maps.min() == 0 and maps.max() == 1
-    with monkeypatch.context() as patch:
-        train_by("resident", patch)
-        train.train(adam(month, 2, model={"bounded": True}), tmp_path / "plain", show=False)
-    model, _ = load(tmp_path / "plain")
-    same = evaluation.sea_ice_maps(model)
-    assert same.min() == 0 and same.max() == 1
-    np.testing.assert_allclose(same, maps, atol=1e-5)
+def test_a_bounded_concentration_stays_between_zero_and_one(month, tmp_path):
+    config = adam(month, 2, model={"bounded": True})
+    maps = []
+    for way in ("lazy", "gpu"):
+        train(config, tmp_path / way, show=False, lazy=way == "lazy")
+        model, _ = load(tmp_path / way)
+        maps.append(evaluation.sea_ice_maps(model))
+        assert maps[-1].min() == 0 and maps[-1].max() == 1
+    np.testing.assert_allclose(*maps, atol=1e-5)
     weights = model.state_dict()
-    weights["sea_ice.state"] = weights["sea_ice.state"] + 0.5
+    weights["sea_ice"] = weights["sea_ice"] + 0.5
     model.load_state_dict(weights)
     assert evaluation.sea_ice_maps(model).max() == 1
 
 
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        ({"sensors": ("ssmisf17",), "model": {"version": 2, "emissivity_background": {"10v": 0.8}}},
-         "none has a channel that anchors"),
-        ({"sensors": ("amsr2", "gmi"), "hold_out_sensors": ("mine",)}, "not among the sensors"),
-        ({"sensors": ("amsr2",), "hold_out_sensors": ("amsr2",)}, "no observation is left"),
-        ({"sensors": ("amsr2",), "model": {"zenith_input": True}}, "takes no zenith angle"),
-        ({"sensors": ("amsr2",), "method": "gauss_newton", "hold_out_share": 0.1}, "hold_out"),
-        ({"sensors": ("amsr2",), "method": "gauss_newton", "hold_out_days": (1,)}, "hold_out"),
-        ({"sensors": ("amsr2",), "hold_out_days": (5,)}, "5 is not among the days .*, 0 to 4"),
-        ({"sensors": ("amsr2",), "hold_out_days": (-1,)}, "hold_out_days: -1 is not among"),
-        ({"sensors": ("amsr2",), "method": "gauss_newton", "model": {"network": "sigmoid"}},
-         "found sigmoid and 2; train with method adam"),
-        *(({"sensors": ("amsr2",), "fit": {name: value}}, f"fit: {name} would reach the network")
-          for name, value in (("averaging", 0.99), ("schedule", "cosine"),
-                              ("weight_decay", 1e-6), ("max_gradient_norm", 1.0))),
-    ],
-)  # fmt: skip
+REFUSED = [
+    ({"model": {"zenith_input": True}}, "takes no zenith angle"),
+    ({"sensors": ("amsr2", "gmi"), "hold_out_sensors": ("mine",)}, "not among the sensors"),
+    ({"hold_out_sensors": ("amsr2",)}, "no observation is left"),
+    ({"hold_out_days": (5,)}, "5 is not among the days .*, 0 to 4"),
+    ({"hold_out_days": (-1,)}, "hold_out_days: -1 is not among"),
+    ({"method": "gauss_newton", "hold_out_share": 0.1}, "hold_out: the solver takes all"),
+    ({"method": "gauss_newton", "hold_out_days": (1,)}, "hold_out: the solver takes all"),
+    (
+        {"method": "gauss_newton", "model": {"network": "sigmoid"}},
+        "found sigmoid and 2; train with method adam",
+    ),
+    (
+        {
+            "sensors": ("ssmisf17",),
+            "model": {"version": 2, "emissivity_background": {"10v": 0.8}},
+        },
+        "none has a channel that anchors",
+    ),
+]
+FIXED = {
+    "averaging": (0.99, "0.0"),
+    "schedule": ("cosine", "constant"),
+    "weight_decay": (1e-6, "0.0"),
+    "max_gradient_norm": (1.0, "None"),
+}
+REFUSED += [
+    ({"fit": {name: value}}, f"fit: {name} would change the network .*; set {name}={allowed}")
+    for name, (value, allowed) in FIXED.items()
+]
+
+
+@pytest.mark.parametrize(("options", "sentence"), REFUSED)
 def test_settings_that_cannot_work_are_refused(options, sentence, ice, tmp_path):
     with pytest.raises(InputError, match=sentence):
-        train.train(EmissivityConfig(data=str(ice), **options), tmp_path / "run", show=False)
+        train(EmissivityConfig(data=str(ice), **options), tmp_path / "run", show=False)
     assert not (tmp_path / "run" / "config.yaml").exists()
 
 
@@ -323,7 +349,7 @@ def test_infer_knows_the_sensors_of_a_run_and_new_ones(ice, tmp_path):
     own = table("mine.yaml", 1.5)
     run = tmp_path / "run"
     config = EmissivityConfig(data=str(ice), sensor_tables=str(own), fit={"epochs": 1})
-    train.train(config, run, show=False)
+    train(config, run, show=False)
     own.unlink()
     words = {"trained": str(run), "data": str(ice), "steps": 2}
     _, _, seen = infer.infer_run(infer.InferConfig(**words), tmp_path / "new", show=False)
@@ -346,11 +372,11 @@ def test_a_model_of_any_configuration_is_rebuilt_from_its_files(ice, tmp_path):
 
 def test_a_network_that_takes_the_zenith_angle_needs_it(ice, tmp_path):
     config = EmissivityConfig(data=str(ice), model={"version": 2, "zenith_input": True})
-    seen = train.open_data(config, tmp_path, show=False)
-    train.check_zenith(config.model, seen)
+    seen = open_data(config, tmp_path, show=False)
+    check_zenith(config.model, seen)
     seen.scalars[7, 4] = np.nan  # in memory alone
     with pytest.raises(InputError, match="amsr2 has observations without a zenith angle"):
-        train.check_zenith(config.model, seen)
+        check_zenith(config.model, seen)
 
 
 def test_wrong_words_on_the_command_line(ice, tmp_path):
@@ -362,20 +388,15 @@ def test_wrong_words_on_the_command_line(ice, tmp_path):
     assert command(*words, "--optimiser", "sgd").exit_code == 2
 
 
-def test_the_cost_of_a_little_ice_changes_with_the_epoch(ice, tmp_path):
-    from seaice_lab.emissivity import penalty
-    from seaice_lab.emissivity.model import ModelConfig
-    from seaice_lab.emissivity.observations import ObservationsConfig, prepare
-
-    seen = prepare(ObservationsConfig(data=str(ice)), tmp_path / "columns", show=False)
-    model = EmpiricalState(ModelConfig(version=2, false_ice_error=((0, 0.02), (3, 0.002))), seen)
-    value = torch.tensor([0.15])
+def test_the_penalty_of_a_little_ice_changes_with_the_epoch(ice, tmp_path):
+    config = EmissivityConfig(data=str(ice), model=ANNEALED)
+    model = EmpiricalState(config.model, open_data(config, tmp_path, show=False))
     peak = 0.15 * 0.025 / 0.02**2
-    assert penalty.cost(
-        value, penalty.strengths(model.config, model.epoch)
-    ).item() == pytest.approx(peak)
-    model.epoch = 3
-    assert penalty.cost(
-        value, penalty.strengths(model.config, model.epoch)
-    ).item() == pytest.approx(100 * peak)
-    assert model.penalty_strengths().hump == pytest.approx(2 / 0.002**2 / seen.size)
+    torch.nn.init.constant_(model.sea_ice, 0.15)
+    per_observation = len(model.sea_ice) / model.size
+    for epoch, factor in ((0, 1), (1, 100), (5, 100)):
+        strengths = penalty.strengths(config.model, epoch)
+        value = penalty.cost(torch.tensor([0.15]), strengths).item()
+        assert value == pytest.approx(factor * peak)
+        cost = model.map_costs(epoch)["sea_ice"].item()
+        assert cost == pytest.approx(factor * peak * per_observation, rel=1e-4)

@@ -8,6 +8,7 @@ import xarray as xr
 from conftest import change
 
 from seaice_lab import grid, runs
+from seaice_lab.config import FitConfig
 from seaice_lab.diagnostics import ensembles, scores
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.assemble import PrepareConfig
@@ -24,7 +25,6 @@ from seaice_lab.surrogate.prepare import prepare
 from seaice_lab.surrogate.references import REFERENCES
 from seaice_lab.surrogate.store import open_store
 from seaice_lab.surrogate.train import train
-from seaice_lab.training import FitConfig
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from keras_weights import load as load_weights
 from safetensors.torch import load_file, save_file
 
 from seaice_lab import files, runs
+from seaice_lab.config import FitConfig
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.evaluation import open_forecast
 from seaice_lab.surrogate.forecast import (
@@ -27,7 +28,6 @@ from seaice_lab.surrogate.networks import build_network
 from seaice_lab.surrogate.store import open_store
 from seaice_lab.surrogate.train import train
 from seaice_lab.surrogate.windows import WINDOWS, Window
-from seaice_lab.training import FitConfig
 
 OCEAN = torch.ones(2, 2, dtype=torch.bool)
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from keras_weights import error, image, parameters, published_network, read
 
+from seaice_lab.config import FitConfig
 from seaice_lab.errors import InputError
 from seaice_lab.optimiser import adamw, set_epsilon
 from seaice_lab.surrogate.losses import LossWeights, ocean_loss, published_loss
-from seaice_lab.training import FitConfig
 
 OCEAN = torch.tensor([[1, 1, 0], [1, 1, 0]]).bool()
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from seaice_lab import runs
+from seaice_lab.config import FitConfig
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.model import Surrogate, TrainConfig, load
 from seaice_lab.surrogate.networks import build_network
 from seaice_lab.surrogate.samples import Samples
 from seaice_lab.surrogate.train import rollout_pairs, train
 from seaice_lab.surrogate.windows import Window
-from seaice_lab.training import FitConfig
 
 WINDOW = Window(inputs=(("sit", 0.0), ("sit", -12.0), ("u10", 0.0), ("u10", 12.0)))
 
