@@ -154,7 +154,12 @@ def evaluate(run, references=None, variable=None, block_bytes=256e6, show=True):
     run = Path(run)
     dataset = open_forecast(run)
     store = open_store(dataset.attrs["store"])
-    forecast = _choose_variable(dataset, variable, run)
+    variable = variable or next(iter(dataset.data_vars))
+    if variable not in dataset.data_vars:
+        raise InputError(
+            f"{run}: forecasts {', '.join(dataset.data_vars)}, not {variable!r}; choose one of them"
+        )
+    forecast = dataset[variable]
     if references is None:
         has_wind = {"u10", "v10"} <= set(store.data_vars)
         references = [name for name in REFERENCES if has_wind or name != "free_drift"]
@@ -175,16 +180,6 @@ def evaluate(run, references=None, variable=None, block_bytes=256e6, show=True):
     _write(table, run, "scores", dataset)
     _write(spectrum, run, "spectra", dataset)
     return table, spectrum
-
-
-def _choose_variable(dataset, variable, run):
-    """The forecast of a variable (the first one if None)."""
-    variable = variable or next(iter(dataset.data_vars))
-    if variable not in dataset.data_vars:
-        raise InputError(
-            f"{run}: forecasts {', '.join(dataset.data_vars)}, not {variable!r}; choose one of them"
-        )
-    return dataset[variable]
 
 
 def _ensemble_mean(forecast):

@@ -108,6 +108,7 @@ def forecast(run, config, path=None, device=None, block_bytes=256e6, show=True):
         If the run is not trained, no start date has a complete forecast, the state is no longer
         finite, or the disk is full.
     """
+    # Which start dates: those with all fields that the forecast needs.
     surrogate = load(run, device)
     opened = runs.open_run(run)
     store = open_store(opened.config["store"])
@@ -117,6 +118,8 @@ def forecast(run, config, path=None, device=None, block_bytes=256e6, show=True):
     identity = _fingerprint(opened, store, config)
     if path.exists() and xr.open_zarr(path, consolidated=False).attrs["fingerprint"] == identity:
         return path
+
+    # How much at once: batches of start dates on the device, blocks of steps in memory.
     starts = positions[0.0]
     batch_starts = min(max(config.batch_size // config.members, 1), len(starts))
     step_bytes = 4 * surrogate.ocean.numel() * len(surrogate.window.variables)
@@ -125,6 +128,7 @@ def forecast(run, config, path=None, device=None, block_bytes=256e6, show=True):
     steps = len(starts) * config.members * config.steps
     cell_steps = steps * surrogate.ocean.numel()
     fast = compiled(surrogate) if _is_worth_compiling(config, cell_steps) else surrogate
+
     fields = Fields(opened.config["store"], [name for name, _ in surrogate.window.inputs])
     journal = files.Journal(path, identity)
     bar = progress.bar(steps, f"forecast {opened.path.name}", "step", show=show)
@@ -311,6 +315,9 @@ def _template(store, window, starts, config, block_steps, opened):
         "segment": ("init_time", store.segment.values[starts]),
         "position": ("init_time", starts.astype("int32"), position),
     }
+    for name in ("latitude", "longitude", "ocean", "y", "x"):
+        if name in store.coords:
+            coords[name] = store[name].variable.load().drop_encoding()
     rows, columns = store.ocean.shape
     dims = ["init_time", "member", "lead_time", "y", "x"]
     shape = [len(starts), config.members, config.steps, rows, columns]
@@ -333,14 +340,10 @@ def _template(store, window, starts, config, block_steps, opened):
             "store": opened.config["store"],
         },
     )
-    for name in ("latitude", "longitude", "ocean", "y", "x"):
-        if name in store.coords:
-            dataset = dataset.assign_coords({name: store[name].load()})
-            dataset[name].encoding = {}
     units = {"init_time": " since 1970-01-01", "valid_time": " since 1970-01-01", "lead_time": ""}
     for name, epoch in units.items():
-        encoding = {"units": f"hours{epoch}", "dtype": "float64", "_FillValue": None}
-        dataset[name].encoding = encoding
+        hours = {"units": f"hours{epoch}", "dtype": "float64", "_FillValue": None}
+        dataset[name].encoding = hours
     for name in window.variables:
         dataset[name].encoding = {"chunks": tuple(chunks), "shards": tuple(shards)}
     return dataset

@@ -308,7 +308,7 @@ class ResNet(nn.Module):
         return self.head(self.final(x))
 
 
-class Chain(nn.Module):
+class Chain(nn.Sequential):
     """Eight convolutions in a row with ``width`` times 1, 2, 4, 8, 16, 8, 4 and 2 channels.
 
     The simplest network to compare with. With ``masked`` the convolutions are partial ("PCNN"),
@@ -332,9 +332,8 @@ class Chain(nn.Module):
         self.published = layers.published
         self.masked = masked
         self.register_buffer("ocean", ocean, persistent=False)
-        self.convolutions = range(1, 9)
         channels = in_channels
-        for number, factor in zip(self.convolutions, (1, 2, 4, 8, 16, 8, 4, 2), strict=True):
+        for number, factor in enumerate((1, 2, 4, 8, 16, 8, 4, 2), 1):
             layer = layers.convolution(channels, width * factor, mask, activation=activation)
             self.add_module(f"conv{number}", layer)
             channels = width * factor
@@ -343,10 +342,7 @@ class Chain(nn.Module):
 
     def forward(self, x):
         """Map (batch, in_channels, y, x) to (batch, out_channels, y, x), both normalised."""
-        x = _checked_input(self, x)
-        for number in self.convolutions:
-            x = self.get_submodule(f"conv{number}")(x)
-        y = self.head(x)
+        y = super().forward(_checked_input(self, x))
         return y if self.published or self.masked else zero_on_land(y, self.ocean)
 
 
