@@ -327,7 +327,7 @@ def emissivity_export(
     from seaice_lab.emissivity.export import EmissivityModel
     from seaice_lab.emissivity.run import load
 
-    model = EmissivityModel.of(*load(run))
+    model = EmissivityModel.from_state(*load(run))
     print(f"wrote {model.save(path)} and {model.export(path.with_suffix('.pt2'))}")
 
 

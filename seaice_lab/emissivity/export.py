@@ -1,4 +1,4 @@
-"""The trained emissivity model alone: a small coefficient file that needs no observations."""
+"""The trained emissivity model only: a small coefficient file that needs no observations."""
 
 from pathlib import Path
 
@@ -13,7 +13,10 @@ from seaice_lab.emissivity.physics import skin_temperature_index
 from seaice_lab.emissivity.sensors import CONICAL_ZENITH_DEG
 from seaice_lab.errors import InputError
 
-SAME_GHZ = 0.5  # frequencies closer than this are the same channel of a linear model
+# Frequencies that differ by less are the same channel of a linear or sigmoid model.
+FREQUENCY_TOLERANCE_GHZ = 0.5
+# Arguments of build_network, which are attributes of the coefficient file.
+NETWORK_SETTINGS = ("network", "n_properties", "layers", "width", "zenith_input", "nadir")
 
 
 class EmissivityModel(nn.Module):
@@ -22,29 +25,42 @@ class EmissivityModel(nn.Module):
     Parameters
     ----------
     network : Module
-        One of :mod:`seaice_lab.emissivity.networks`, trained.
-    about : dict
-        ``network`` (its name), ``n_properties``, ``layers``, ``width``, ``zenith_input``,
-        ``nadir``, ``channels``, ``frequency_ghz`` and ``vertical`` of the channels.
+        A trained network of :mod:`seaice_lab.emissivity.networks`.
+    settings : dict
+        ``network`` (its name), ``n_properties``, ``layers``, ``width``, ``zenith_input`` and
+        ``nadir``; ``channels``, and ``frequency_ghz`` and ``vertical`` of the channels.
     """
 
-    def __init__(self, network, about):
+    def __init__(self, network, settings):
         super().__init__()
-        self.network, self.about = network.eval(), about
+        self.network, self.settings = network.eval(), settings
 
     @classmethod
-    def of(cls, model, observations):
-        """The emissivity model inside a trained EmpiricalState."""
-        config, seen_by = model.config, observations.instruments
-        about = {
-            "network": config.network, "n_properties": model.network_properties,
-            "layers": config.layers, "width": config.width,
-            "zenith_input": int(config.zenith_input), "nadir": int(config.nadir),
-            "channels": list(seen_by.channels),
-            "frequency_ghz": seen_by.frequency_ghz[0].tolist(),
-            "vertical": seen_by.vertical.tolist(),
-        }  # fmt: skip
-        return cls(model.network, about)
+    def from_state(cls, model, observations):
+        """Take the emissivity model out of a trained state.
+
+        Parameters
+        ----------
+        model : EmpiricalState
+        observations : Observations
+
+        Returns
+        -------
+        EmissivityModel
+        """
+        config, instruments = model.config, observations.instruments
+        settings = {
+            "network": config.network,
+            "n_properties": model.network_properties,
+            "layers": config.layers,
+            "width": config.width,
+            "zenith_input": int(config.zenith_input),
+            "nadir": int(config.nadir),
+            "channels": list(instruments.channels),
+            "frequency_ghz": instruments.frequency_ghz[0].tolist(),
+            "vertical": instruments.vertical.tolist(),
+        }
+        return cls(model.network, settings)
 
     @classmethod
     def load(cls, path):
@@ -53,57 +69,59 @@ class EmissivityModel(nn.Module):
         Raises
         ------
         InputError
-            If it cannot be read or is no such file.
+            If the file cannot be read or is not a coefficient file.
         """
         try:
-            with xr.open_dataset(path) as dataset:
-                file = dataset.load()
-            about = {
-                name: file.attrs[name]
-                for name in ("network", "n_properties", "layers", "width", "zenith_input", "nadir")
-            }
+            dataset = xr.load_dataset(path)
+            settings = {name: dataset.attrs[name] for name in NETWORK_SETTINGS}
         except (OSError, ValueError, KeyError) as error:
             raise InputError(
-                f"{path}: is no readable coefficient file ({error}); make one with `seaice-lab "
+                f"{path}: is no readable coefficient file ({error}); write one with `seaice-lab "
                 "emissivity export`"
             ) from None
-        about |= {"channels": file.channel_name.values.tolist(),
-                  "frequency_ghz": file.frequency.values.tolist(),
-                  "vertical": file.vertical.values.tolist()}  # fmt: skip
+        settings |= {
+            "channels": dataset.channel_name.values.tolist(),
+            "frequency_ghz": dataset.frequency.values.tolist(),
+            "vertical": dataset.vertical.values.tolist(),
+        }
+        name, *options = (settings[name] for name in NETWORK_SETTINGS)
+        n_properties, layers, width, zenith_input, nadir = map(int, options)
+        channels = len(settings["channels"])
         network = build_network(
-            about["network"], int(about["n_properties"]), len(about["channels"]),
-            int(about["layers"]), int(about["width"]), bool(about["zenith_input"]),
-            bool(about["nadir"]),
-        )  # fmt: skip
-        network.load_state_dict(
-            {name: torch.from_numpy(file[name.replace(".", "_")].values)
-             for name in network.state_dict()}
-        )  # fmt: skip
-        return cls(network, about)
+            name, n_properties, channels, layers, width, bool(zenith_input), bool(nadir)
+        )
+        weights = {
+            key: torch.from_numpy(dataset[_variable(key)].values) for key in network.state_dict()
+        }
+        network.load_state_dict(weights)
+        return cls(network, settings)
 
     def save(self, path):
         """Write the coefficient file; returns its path."""
-        content = {
-            "channel_name": ("channel", self.about["channels"]),
-            "frequency": ("channel", self.about["frequency_ghz"], {"units": "GHz"}),
-            "vertical": ("channel", self.about["vertical"],
-                         {"units": "1", "long_name": "1 for vertical polarisation"}),
-        }  # fmt: skip
-        for name, value in self.network.state_dict().items():
-            name = name.replace(".", "_")
-            dims = [f"{name}_{axis}" for axis in range(value.ndim)]
-            content[name] = (dims, value.numpy(), {"units": "1"})
-        attrs = {key: self.about[key] for key in self.about if np.isscalar(self.about[key])}
-        attrs |= {
-            "Conventions": names.CONVENTIONS, "title": "Emissivity model of sea ice",
+        variables = {
+            "channel_name": ("channel", self.settings["channels"]),
+            "frequency": ("channel", self.settings["frequency_ghz"], {"units": "GHz"}),
+            "vertical": (
+                "channel",
+                self.settings["vertical"],
+                {"units": "1", "long_name": "1 for vertical polarisation"},
+            ),
+        }
+        for key, value in self.network.state_dict().items():
+            name = _variable(key)
+            dimensions = [f"{name}_{axis}" for axis in range(value.ndim)]
+            variables[name] = (dimensions, value.numpy(), {"units": "1"})
+        attributes = {name: self.settings[name] for name in NETWORK_SETTINGS} | {
+            "Conventions": names.CONVENTIONS,
+            "title": "Emissivity model of sea ice",
             "source": "seaice_lab; method of Geer (2024), doi 10.1029/2023MS004080",
             "history": f"{runs.now()} seaice-lab emissivity export",
-        }  # fmt: skip
-        files.write_netcdf(path, xr.Dataset(content, attrs=attrs))
+        }
+        files.write_netcdf(path, xr.Dataset(variables, attrs=attributes))
         return Path(path)
 
     def forward(self, tsfc, properties, frequency, vertical, zenith=None):
-        """Emissivity.
+        """Compute the emissivity.
 
         Parameters
         ----------
@@ -111,101 +129,115 @@ class EmissivityModel(nn.Module):
             Skin temperature, K.
         properties : Tensor (n, property)
         frequency : Tensor (channel,)
-            GHz. The linear and the sigmoid model know those of their own channels only; channels
-            that share a frequency and a polarisation are told apart by :meth:`of_channels`.
+            GHz. A linear or sigmoid model has its own channels only; use :meth:`for_channels` for
+            channels that share a frequency and a polarisation.
         vertical : Tensor (channel,)
             Share of vertical polarisation: 1 for a vertical, 0 for a horizontal channel.
         zenith : Tensor (n,), optional
-            Degrees; 55 without it.
+            Degrees; 55 by default.
 
         Returns
         -------
         Tensor (n, channel)
         """
-        made = self._of_network(tsfc, properties, frequency, vertical, zenith)
-        if self.about["network"] == "frequency" or torch.compiler.is_exporting():
-            return made
-        return made[:, [self.channel_at(f, v) for f, v in
-                        zip(frequency.tolist(), vertical.tolist(), strict=True)]]  # fmt: skip
+        emissivity = self._apply_network(tsfc, properties, frequency, vertical, zenith)
+        if self.settings["network"] == "frequency" or torch.compiler.is_exporting():
+            return emissivity
+        channels = zip(frequency.tolist(), vertical.tolist(), strict=True)
+        return emissivity[:, [self._find_channel(*channel) for channel in channels]]
 
-    def of_channels(self, tsfc, properties, channels, zenith=None):
-        """Emissivity of channels of the model, by name.
+    def for_channels(self, tsfc, properties, channels, zenith=None):
+        """Compute the emissivity for channels of the model, given by name.
 
         Parameters
         ----------
         tsfc, properties, zenith : Tensor
             As in :meth:`forward`.
         channels : sequence of str
-            Such as "183pm3h", out of ``about["channels"]``.
+            Such as "183pm3h", out of ``settings["channels"]``.
 
         Returns
         -------
         Tensor (n, channel)
+
+        Raises
+        ------
+        InputError
+            If the model has no such channel.
         """
-        known = self.about["channels"]
+        available = self.settings["channels"]
         for name in channels:
-            if name not in known:
+            if name not in available:
                 raise InputError(
-                    f"unknown channel {name!r}; the emissivity model knows {', '.join(known)}"
+                    f"unknown channel {name!r}; the emissivity model has {', '.join(available)}"
                 )
-        frequency, vertical = self._own_channels()
-        made = self._of_network(tsfc, properties, frequency, vertical, zenith)
-        return made[:, [known.index(name) for name in channels]]
-
-    def _of_network(self, tsfc, properties, frequency, vertical, zenith):
-        zenith = torch.full_like(tsfc, CONICAL_ZENITH_DEG) if zenith is None else zenith
-        return self.network(
-            skin_temperature_index(tsfc)[:, None], properties, frequency[None], vertical[None],
-            zenith[:, None],
-        )  # fmt: skip
-
-    def _own_channels(self):
-        return (torch.tensor(self.about[name]).float() for name in ("frequency_ghz", "vertical"))
-
-    def channel_at(self, frequency_ghz, vertical):
-        """Place of a channel, by frequency and polarisation."""
-        own = zip(self.about["frequency_ghz"], self.about["vertical"], strict=True)
-        places = [place for place, (f, v) in enumerate(own)
-                  if abs(f - frequency_ghz) < SAME_GHZ and v == vertical]  # fmt: skip
-        if len(places) == 1:
-            return places[0]
-        known = self.about["channels"]
-        where = f"{frequency_ghz:g} GHz, {'vertical' if vertical else 'horizontal'}"
-        if places:
-            raise InputError(
-                f"{where}: is {' and '.join(known[place] for place in places)}; choose by name "
-                "with of_channels"
-            )
-        raise InputError(
-            f"{where}: a {self.about['network']} emissivity model knows its own channels only "
-            f"({', '.join(known)}); train network frequency for others"
-        )
+        emissivity = self._apply_network(tsfc, properties, *self._channel_tensors(), zenith)
+        return emissivity[:, [available.index(name) for name in channels]]
 
     def export(self, path):
         """Write the model for ``torch.export.load``: any number of points and channels.
 
-        An exported linear or sigmoid model gives all its channels, in their order. The program
-        takes ``tsfc, properties, frequency, vertical`` and, where the network uses it (zenith_input
-        or nadir), ``zenith``.
+        An exported linear or sigmoid model computes all its channels, in their order. The program
+        takes ``tsfc, properties, frequency, vertical`` and, if the network uses it (zenith_input or
+        nadir), ``zenith``.
 
         Returns
         -------
         Path
         """
-        points, channels = torch.export.Dim("point", min=2), torch.export.Dim("channel", min=2)
-        example = (
-            torch.full((3,), 260.0), torch.zeros(3, int(self.about["n_properties"])),
-            torch.tensor([19.0, 37.0, 89.0]), torch.tensor([1.0, 0.0, 1.0]),
-        )  # fmt: skip
-        if self.about["network"] != "frequency":
-            channels = None
-            example = (*example[:2], *self._own_channels())
-        of_channel = {0: channels} if channels else {}
-        shapes = ({0: points}, {0: points}, of_channel, of_channel)
-        if self.about["zenith_input"] or self.about["nadir"]:
-            example = (*example, torch.tensor([0.0, 30.0, CONICAL_ZENITH_DEG]))
+        tsfc, properties = (
+            torch.full((3,), 260.0),
+            torch.zeros(3, int(self.settings["n_properties"])),
+        )
+        points, per_channel = torch.export.Dim("point", min=2), {}
+        channels = self._channel_tensors()
+        if self.settings["network"] == "frequency":
+            channels = torch.tensor([19.0, 37.0, 89.0]), torch.tensor([1.0, 0.0, 1.0])
+            per_channel = {0: torch.export.Dim("channel", min=2)}
+        arguments = (tsfc, properties, *channels)
+        shapes = ({0: points}, {0: points}, per_channel, per_channel)
+        if self.settings["zenith_input"] or self.settings["nadir"]:
+            arguments = (*arguments, torch.tensor([0.0, 30.0, CONICAL_ZENITH_DEG]))
             shapes = (*shapes, {0: points})
-        program = torch.export.export(self.eval(), example, dynamic_shapes=shapes)
+        program = torch.export.export(self.eval(), arguments, dynamic_shapes=shapes)
         with files.replacing(path) as temporary:
             torch.export.save(program, temporary)
         return Path(path)
+
+    def _apply_network(self, tsfc, properties, frequency, vertical, zenith):
+        zenith = torch.full_like(tsfc, CONICAL_ZENITH_DEG) if zenith is None else zenith
+        skin_index = skin_temperature_index(tsfc)[:, None]
+        return self.network(
+            skin_index, properties, frequency[None], vertical[None], zenith[:, None]
+        )
+
+    def _channel_tensors(self):
+        """Frequency and share of vertical polarisation of all channels."""
+        return [torch.tensor(self.settings[name]).float() for name in ("frequency_ghz", "vertical")]
+
+    def _find_channel(self, frequency_ghz, vertical):
+        """Position of the channel with a frequency and polarisation."""
+        channels = self.settings["channels"]
+        same = (
+            np.abs(np.array(self.settings["frequency_ghz"]) - frequency_ghz)
+            < FREQUENCY_TOLERANCE_GHZ
+        )
+        same &= np.array(self.settings["vertical"]) == vertical
+        positions = np.flatnonzero(same)
+        if len(positions) == 1:
+            return positions[0]
+        wanted = f"{frequency_ghz:g} GHz, {'vertical' if vertical else 'horizontal'}"
+        if len(positions):
+            raise InputError(
+                f"{wanted}: is {' and '.join(channels[position] for position in positions)}; "
+                "choose by name with for_channels"
+            )
+        raise InputError(
+            f"{wanted}: a {self.settings['network']} emissivity model has its own channels only "
+            f"({', '.join(channels)}); train network frequency for others"
+        )
+
+
+def _variable(key):
+    """Name in a coefficient file of a weight of the network."""
+    return key.replace(".", "_")

@@ -147,7 +147,7 @@ def test_the_gridded_emissivity_is_that_of_the_network(tmp_path):
 def test_the_emissivity_model_needs_no_observations(case, tmp_path):
     seen = observations(case, tmp_path)
     model = build(case, seen, "pert")
-    path = EmissivityModel.of(model, seen).save(tmp_path / "model.nc")
+    path = EmissivityModel.from_state(model, seen).save(tmp_path / "model.nc")
     assert path.stat().st_size < 100_000
     alone = EmissivityModel.load(path)
     skin, properties = torch.tensor([250.0, 271.0]), torch.randn(2, model.network_properties)
@@ -169,7 +169,7 @@ def test_the_emissivity_model_needs_no_observations(case, tmp_path):
                 1,
             )
         else:
-            with pytest.raises(InputError, match="knows its own channels only"):
+            with pytest.raises(InputError, match="has its own channels only"):
                 alone(skin, properties, torch.tensor([50.0]), torch.tensor([1.0]))
 
 
@@ -178,7 +178,9 @@ def test_channels_of_one_frequency_are_told_apart_by_name(network, tmp_path):
     seen = observations("v2_imagers", tmp_path)
     torch.manual_seed(0)
     model = EmpiricalState(ModelConfig(version=1, network=network), seen)
-    alone = EmissivityModel.load(EmissivityModel.of(model, seen).save(tmp_path / "model.nc"))
+    alone = EmissivityModel.load(
+        EmissivityModel.from_state(model, seen).save(tmp_path / "model.nc")
+    )
     skin, properties = torch.tensor([250.0, 271.0]), torch.randn(2, 3)
     of_sensor = (torch.tensor(seen.instruments.frequency_ghz[0]).float(), model.vertical)
     names = ["183pm1h", "19v", "183pm7h", "183pm3h"]
@@ -186,10 +188,10 @@ def test_channels_of_one_frequency_are_told_apart_by_name(network, tmp_path):
     with torch.no_grad():
         cold = (273 - skin[:, None]).clip(0) / 30
         whole = model.network(cold, properties, *(part[None] for part in of_sensor), None)
-        found = alone.of_channels(skin, properties, names)
+        found = alone.for_channels(skin, properties, names)
     torch.testing.assert_close(found, whole[:, at])
     with pytest.raises(InputError, match="unknown channel '183pm5h'"):
-        alone.of_channels(skin, properties, ["183pm5h"])
+        alone.for_channels(skin, properties, ["183pm5h"])
     if network != "frequency":
         assert not torch.equal(found[:, 0], found[:, 2])
         with pytest.raises(InputError, match="183pm7h and 183pm3h and 183pm1h; choose by name"):
@@ -201,7 +203,7 @@ def test_an_exported_program_takes_the_zenith_angle(option, tmp_path):
     seen = observations("v2_imagers", tmp_path)
     torch.manual_seed(0)
     model = EmpiricalState(ModelConfig(version=2, **{option: True}), seen)
-    alone = EmissivityModel.of(model, seen)
+    alone = EmissivityModel.from_state(model, seen)
     known = (torch.tensor([250.0, 260.0]), torch.randn(2, 3), torch.tensor([19.0, 50.0, 89.0]),
              torch.tensor([1.0, 0.5, 0.0]))  # fmt: skip
     program = torch.export.load(alone.export(tmp_path / "model.pt2")).module()
