@@ -173,6 +173,11 @@ def sea_ice_maps(model):
     return model.sea_ice.detach().reshape(-1, model.points).T.numpy()
 
 
+def property_maps(model):
+    """Empirical properties of the ice (step, grid, property) as an ndarray."""
+    return model.properties.detach().unflatten(0, (-1, model.points)).numpy()
+
+
 def emissivity_errors(model, observations, truth, minimum_ice=0.9):
     """Error of the emissivity of the ice where the truth is known, by sensor and channel.
 

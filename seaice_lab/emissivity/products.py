@@ -11,7 +11,12 @@ import torch
 import xarray as xr
 
 from seaice_lab import files, progress
-from seaice_lab.emissivity.evaluation import SIMULATION_CHUNK, DepartureStatistics
+from seaice_lab.emissivity.evaluation import (
+    SIMULATION_CHUNK,
+    DepartureStatistics,
+    property_maps,
+    sea_ice_maps,
+)
 from seaice_lab.emissivity.observations import TB, read_batch
 from seaice_lab.emissivity.physics import skin_temperature_index
 from seaice_lab.emissivity.sensors import CONICAL_ZENITH_DEG
@@ -191,17 +196,17 @@ def emissivity_grid(model, observations):
     vertical = torch.tensor(instruments.vertical).float()[None]
     frequency = torch.tensor(instruments.frequency_ghz[0]).float()[None]
     skin_index = skin_temperature_index(torch.from_numpy(observations.skin_temperature_map))
-    properties = model.properties.detach().unflatten(0, (-1, points))
+    properties = property_maps(model)
     of_observation = torch.zeros(points, model.config.n_observation_properties)
     zenith = torch.full((points, 1), CONICAL_ZENITH_DEG)
     emissivity = np.empty((days, points, len(instruments.channels)), "float32")
     with torch.no_grad():
         for day in range(days):
-            inputs = torch.cat([properties[day], of_observation], 1)
+            inputs = torch.cat([torch.from_numpy(properties[day]), of_observation], 1)
             emissivity[day] = model.network(
                 skin_index[:, day, None], inputs, frequency, vertical, zenith
             )
-    sea_ice = model.sea_ice.detach().reshape(-1, points)[model.lags :].numpy()
+    sea_ice = sea_ice_maps(model)[:, model.lags :].T
     first_guess = observations.sea_ice_first_guess[:, model.lags :].T
     start = observations.step_days - 0.125
     map_dims = ("step", "grid")
@@ -218,7 +223,7 @@ def emissivity_grid(model, observations):
                 skin_index.T.numpy(),
                 {"long_name": "Skin-temperature index, max(273 K - T, 0) / 30 K", "units": "1"},
             ),
-            "properties": ((*map_dims, "prop"), properties.numpy(), PROPERTIES),
+            "properties": ((*map_dims, "prop"), properties, PROPERTIES),
             "sea_ice_emissivity": ((*map_dims, "channel"), emissivity, ICE_EMISSIVITY),
             "lon": ("grid", observations.longitude, LONGITUDE),
             "lat": ("grid", observations.latitude, LATITUDE),

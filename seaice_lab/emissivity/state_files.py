@@ -14,6 +14,7 @@ import torch
 import xarray as xr
 
 from seaice_lab import files, names, runs
+from seaice_lab.emissivity.evaluation import property_maps, sea_ice_maps
 from seaice_lab.emissivity.model import EmpiricalState, ModelConfig
 from seaice_lab.emissivity.sensors import ICE, OCEAN
 from seaice_lab.errors import InputError
@@ -59,15 +60,13 @@ def write_state(model, observations, folder, tag, history=None):
         observations have their own properties, and ``models``; the files are ``<name>_<tag>.nc``.
     """
     lagstep = np.arange(-model.lags, model.days)
-    sea_ice = model.sea_ice.detach().reshape(-1, model.points).T.numpy()
-    properties = model.properties.detach().unflatten(0, (-1, model.points))
     positions = {
         "lon": ("grid", observations.longitude, LONGITUDE),
         "lat": ("grid", observations.latitude, LATITUDE),
     }
     datasets = {
         "seaice": {
-            "seaice": (("grid", "lagstep"), sea_ice, CONCENTRATION),
+            "seaice": (("grid", "lagstep"), sea_ice_maps(model), CONCENTRATION),
             "julian_day": ("lagstep", observations.first_julian_day + lagstep, JULIAN_DAY),
             "lagstep": (
                 "lagstep",
@@ -79,7 +78,7 @@ def write_state(model, observations, folder, tag, history=None):
         _properties_name(model.config): {
             "properties": (
                 ("grid", "step", "prop"),
-                properties.transpose(0, 1).numpy(),
+                property_maps(model).transpose(1, 0, 2),
                 PROPERTIES,
             ),
             "julian_day": ("step", observations.step_days, JULIAN_DAY),

@@ -1,4 +1,4 @@
-"""Pictures of the emissivity model: daily maps of points, spectra, departures, costs.
+"""Figures of the emissivity model: daily maps of points, spectra, departures, costs.
 
 Every function returns the matplotlib Figure, as in :mod:`seaice_lab.figures.curves`.
 """
@@ -14,20 +14,21 @@ from seaice_lab.figures.maps import COAST, FONT, LAND, OUTSIDE, styled
 from seaice_lab.grid import land_polygons, project
 
 PANEL_INCHES = 3.1
+POINTS_PER_INCH = 72
 
 
 @styled(FONT)
 def plot_points(panels, latitude, longitude, label, colour_map="cmo.ice", colour_range=(0, 1)):
-    """Maps of values at grid points, side by side, in the EPSG:3413 plane.
+    """Draw maps of values at grid points in a row, in the EPSG:3413 plane.
 
     Parameters
     ----------
     panels : dict of str to ndarray (grid,)
-        By title.
+        Values by title.
     latitude, longitude : ndarray (grid,)
         Degrees.
     label : str
-        Quantity and unit, beside the colour bar.
+        Quantity and unit, at the colour bar.
     colour_map : str
     colour_range : (float, float)
 
@@ -35,36 +36,38 @@ def plot_points(panels, latitude, longitude, label, colour_map="cmo.ice", colour
     -------
     Figure
     """
-    x, y = (part / 1e3 for part in project(latitude, longitude))
-    spacing = np.median(cKDTree(np.stack([x, y], 1)).query(np.stack([x, y], 1), 2)[0][:, 1])
-    middle = (x.min() + x.max()) / 2, (y.min() + y.max()) / 2
+    x, y = (coordinate / 1e3 for coordinate in project(latitude, longitude))
+    points = np.stack([x, y], 1)
+    distance, _ = cKDTree(points).query(points, 2)  # to the point itself and to the nearest other
+    spacing = np.median(distance[:, 1])
+    centre_x, centre_y = (x.min() + x.max()) / 2, (y.min() + y.max()) / 2
     half = max(np.ptp(x), np.ptp(y)) / 2 + 2 * spacing
-    extent = (middle[0] - half, middle[0] + half, middle[1] - half, middle[1] + half)
-    n = len(panels)
-    fig, axes = plt.subplots(1, n, figsize=(PANEL_INCHES * n + 0.9, PANEL_INCHES + 0.25),
-                             squeeze=False, layout="constrained")  # fmt: skip
-    side = 72 * PANEL_INCHES / (2 * half) * spacing
+    fig, axes = plt.subplots(
+        1,
+        len(panels),
+        figsize=(PANEL_INCHES * len(panels) + 0.9, PANEL_INCHES + 0.25),
+        squeeze=False,
+        layout="constrained",
+    )
+    marker = {"marker": "s", "s": (POINTS_PER_INCH * PANEL_INCHES / (2 * half) * spacing) ** 2}
+    low, high = colour_range
+    rings = [ring / 1e3 for ring in land_polygons()]
     for ax, (title, values) in zip(axes[0], panels.items(), strict=True):
-        ax.set_facecolor(OUTSIDE)
-        rings = [ring / 1e3 for ring in land_polygons()]
+        ax.set(facecolor=OUTSIDE, title=title, xticks=[], yticks=[], aspect="equal")
+        ax.set(xlim=(centre_x - half, centre_x + half), ylim=(centre_y - half, centre_y + half))
         ax.add_collection(PolyCollection(rings, facecolors=LAND, edgecolors=COAST, linewidths=0.3))
-        shown = ax.scatter(x, y, c=values, s=side**2, marker="s", linewidths=0, cmap=colour_map,
-                           vmin=colour_range[0], vmax=colour_range[1], zorder=2)  # fmt: skip
-        ax.set(xlim=extent[:2], ylim=extent[2:], xticks=[], yticks=[], aspect="equal", title=title)
-    fig.colorbar(shown, ax=axes[0], label=label, shrink=0.85, extend=_ends(panels, colour_range))
+        colours = {"c": values, "cmap": colour_map, "vmin": low, "vmax": high}
+        markers = ax.scatter(x, y, linewidths=0, zorder=2, **marker, **colours)
+    below = any(np.nanmin(values) < low - 1e-3 for values in panels.values())
+    above = any(np.nanmax(values) > high + 1e-3 for values in panels.values())
+    extend = [["neither", "max"], ["min", "both"]][below][above]
+    fig.colorbar(markers, ax=axes[0], label=label, shrink=0.85, extend=extend)
     return fig
-
-
-def _ends(panels, colour_range):
-    low = any(np.nanmin(values) < colour_range[0] - 1e-3 for values in panels.values())
-    high = any(np.nanmax(values) > colour_range[1] + 1e-3 for values in panels.values())
-    return {(False, False): "neither", (True, False): "min", (False, True): "max",
-            (True, True): "both"}[low, high]  # fmt: skip
 
 
 @styled(STYLE)
 def plot_emissivity(learnt, frequency_ghz):
-    """Emissivity by frequency and polarisation beside published types of ice.
+    """Draw emissivity by frequency and polarisation, with those of published types of ice.
 
     Parameters
     ----------
@@ -79,18 +82,17 @@ def plot_emissivity(learnt, frequency_ghz):
     """
     fig, axes = plt.subplots(1, 2, figsize=(9.6, 3.7), sharey=True, layout="constrained")
     published = ice_types()
-    kinds = zip(axes, ("V", "H"), ("Vertical", "Horizontal"), strict=True)
-    for which, (ax, letter, title) in enumerate(kinds):
-        for colour, (label, pair) in zip(COLOURS[1:], learnt.items(), strict=False):
-            low, middle, high = np.nanquantile(pair[which], (0.1, 0.5, 0.9), axis=0)
+    ticks = [tick for tick in (10, 20, 40, 90, 160) if tick <= max(frequency_ghz)]
+    for index, (ax, polarisation) in enumerate(zip(axes, ("Vertical", "Horizontal"), strict=True)):
+        for colour, (label, emissivities) in zip(COLOURS[1:], learnt.items(), strict=False):
+            low, median, high = np.nanquantile(emissivities[index], (0.1, 0.5, 0.9), axis=0)
             ax.fill_between(frequency_ghz, low, high, color=colour, alpha=0.2, lw=0)
-            ax.plot(frequency_ghz, middle, color=colour, label=label)
-        for style, (kind, name) in zip((":", "--", "-."), ICE_TYPE_LABELS.items(), strict=True):
-            emissivity = published.sel(type=kind, polarisation=letter)
-            ax.plot(emissivity.frequency, emissivity, color="0.25", ls=style, lw=1.3, label=name)
-        ax.set(title=f"{title} polarisation", xlabel="Frequency [GHz]", xscale="log",
-               xlim=(min(frequency_ghz), max(frequency_ghz)))  # fmt: skip
-        ticks = [tick for tick in (10, 20, 40, 90, 160) if tick <= max(frequency_ghz)]
+            ax.plot(frequency_ghz, median, color=colour, label=label)
+        for style, (name, label) in zip((":", "--", "-."), ICE_TYPE_LABELS.items(), strict=True):
+            emissivity = published.sel(type=name, polarisation=polarisation[0])
+            ax.plot(emissivity.frequency, emissivity, color="0.25", ls=style, lw=1.3, label=label)
+        ax.set(title=f"{polarisation} polarisation", xlabel="Frequency [GHz]", xscale="log")
+        ax.set_xlim(min(frequency_ghz), max(frequency_ghz))
         ax.set_xticks(ticks, [str(tick) for tick in ticks])
         ax.minorticks_off()
     axes[0].set_ylabel("Emissivity of the ice")
@@ -100,7 +102,7 @@ def plot_emissivity(learnt, frequency_ghz):
 
 @styled(STYLE)
 def plot_departures(before, after, sensor):
-    """Mean and standard deviation of observation minus simulation, by channel.
+    """Draw mean and standard deviation of observed minus simulated, by channel.
 
     Parameters
     ----------
@@ -113,14 +115,13 @@ def plot_departures(before, after, sensor):
     Figure
     """
     fig, axes = plt.subplots(1, 2, figsize=(9.6, 3.2), layout="constrained")
+    stages = (("before", before, -0.2, COLOURS[2]), ("after", after, 0.2, COLOURS[1]))
     for ax, score, title in zip(axes, ("bias", "std"), ("Mean", "Standard deviation"), strict=True):
-        for offset, (label, table) in zip((-0.2, 0.2), (("before", before), ("after", after)),
-                                          strict=True):  # fmt: skip
+        for stage, table, offset, colour in stages:
             rows = table.sel(sensor=sensor).dropna("channel", subset=["bias"])
-            place = np.arange(rows.sizes["channel"]) + offset
-            ax.bar(place, rows[score], 0.38, label=f"{label} training",
-                   color=COLOURS[2 if offset < 0 else 1])  # fmt: skip
-        ax.set_xticks(np.arange(rows.sizes["channel"]), rows.channel.values)
+            position = np.arange(rows.sizes["channel"])
+            ax.bar(position + offset, rows[score], 0.38, label=f"{stage} training", color=colour)
+        ax.set_xticks(position, rows.channel.values)
         ax.tick_params(axis="x", rotation=60)
         ax.axhline(0, color="0.3", lw=0.8)
         ax.set_axisbelow(True)
@@ -134,7 +135,7 @@ def plot_departures(before, after, sensor):
 
 @styled(STYLE)
 def plot_cost(history):
-    """Terms of the cost by epoch, or the cost by step of the solver.
+    """Draw the terms of the cost by epoch, or the cost by step of the solver.
 
     Parameters
     ----------
@@ -147,21 +148,26 @@ def plot_cost(history):
     """
     fig, ax = plt.subplots(figsize=(6.4, 3.3), layout="constrained")
     if "stage" in history:
-        titles = {"start": "random networks", "network": "best network", "state": "state"}
-        colour = dict(zip(titles, COLOURS[1:], strict=False))
-        piece = (history.stage != history.stage.shift()).cumsum()
-        for _, rows in history.groupby(piece):
-            kind = rows.stage.iloc[0].split()[0]
-            ax.plot(rows.index + 1, rows.cost, "o-", ms=3, color=colour[kind],
-                    label=titles.pop(kind, None))  # fmt: skip
-        ax.set(xlabel="Step of the solver", ylabel="Cost an observation")
+        labels = {"start": "random networks", "network": "best network", "state": "state"}
+        colours = dict(zip(labels, COLOURS[1:], strict=False))
+        # one line for each uninterrupted sequence of steps in one stage
+        sequence = (history.stage != history.stage.shift()).cumsum()
+        for _, rows in history.groupby(sequence):
+            stage = rows.stage.iloc[0].split()[0]
+            style = {"color": colours[stage], "label": labels.pop(stage, None)}
+            ax.plot(rows.index + 1, rows.cost, "o-", ms=3, **style)
+        ax.set(xlabel="Step of the solver", ylabel="Cost of an observation")
     else:
-        titles = {"train_observation": "observations", "train_emissivity": "emissivity",
-                  "sea_ice": "concentration", "train_bias": "bias"}  # fmt: skip
-        for colour, (name, title) in zip(COLOURS[1:], titles.items(), strict=False):
+        labels = {
+            "train_observation": "observations",
+            "train_emissivity": "emissivity",
+            "sea_ice": "concentration",
+            "train_bias": "bias",
+        }
+        for colour, (name, label) in zip(COLOURS[1:], labels.items(), strict=False):
             values = history[name].where(history[name] > 0)
             if values.notna().any():
-                ax.plot(history.epoch, values, "o-", ms=3, color=colour, label=title)
+                ax.plot(history.epoch, values, "o-", ms=3, color=colour, label=label)
         ax.set(xlabel="Epoch", ylabel="Term of the cost")
     ax.set_yscale("log")
     ax.legend()
