@@ -386,10 +386,5 @@ def _positions_km(latitude, longitude, which):
 
 def _corners(centre):
     """Corners (y + 1, x + 1) halfway between centres, extrapolated at the edge of the domain."""
-    for axis in (0, 1):
-        centre = np.moveaxis(centre, axis, 0)
-        centre = np.concatenate(
-            [[2 * centre[0] - centre[1]], centre, [2 * centre[-1] - centre[-2]]]
-        )
-        centre = np.moveaxis((centre[1:] + centre[:-1]) / 2, 0, axis)
-    return centre
+    padded = np.pad(centre, 1, mode="reflect", reflect_type="odd")
+    return (padded[1:, 1:] + padded[1:, :-1] + padded[:-1, 1:] + padded[:-1, :-1]) / 4

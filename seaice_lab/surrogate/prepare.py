@@ -17,7 +17,7 @@ import zarr
 from seaice_lab import catalog, files, names, progress, runs
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.assemble import assemble, time_text
-from seaice_lab.surrogate.store import in_split, open_store
+from seaice_lab.surrogate.store import in_split, moments, open_store
 
 OPEN_FILES = 16
 BLOCK_BYTES = 32e6  # of one field in one block; about twenty times this is in memory at once
@@ -223,22 +223,6 @@ def write_statistics(target, length):
     train, ocean = in_split(store, "train"), store.ocean.values
     result = {}
     for name in store.data_vars:
-        count, total, squares, low, high = 0, 0.0, 0.0, np.inf, -np.inf
-        for first in range(0, len(train), length):
-            block = store[name].isel(time=train[first : first + length]).values
-            values = block[:, ocean].astype("float64")
-            if count == 0:
-                # Deviations from a value near the mean keep the sum of squares accurate.
-                shift = values.mean()
-            count += values.size
-            total += (values - shift).sum()
-            squares += ((values - shift) ** 2).sum()
-            low, high = min(low, values.min()), max(high, values.max())
-        mean = total / count
-        result[name] = {
-            "mean": float(shift + mean),
-            "std": float(np.sqrt(max(squares / count - mean**2, 0))),
-            "minimum": float(low),
-            "maximum": float(high),
-        }
+        steps = (train[first : first + length] for first in range(0, len(train), length))
+        result[name] = moments(store[name].isel(time=block).values[:, ocean] for block in steps)
     zarr.open_group(target, mode="r+").attrs["statistics"] = json.dumps(result)

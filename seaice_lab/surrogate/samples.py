@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from seaice_lab import grid
 from seaice_lab.errors import InputError
-from seaice_lab.surrogate.store import locate, open_store, statistics
+from seaice_lab.surrogate.store import locate, moments, open_store, statistics
 from seaice_lab.surrogate.windows import DERIVED
 
 MEMORY_BYTES = 4e9
@@ -205,25 +205,25 @@ class Samples(torch.utils.data.Dataset):
         x = np.empty((len(indices), self.steps, len(self.window.inputs), *ocean.shape), "float32")
         y = np.empty((len(indices), self.steps, len(self.window.targets), *ocean.shape), "float32")
         for step in range(self.steps):
-            shift_h = step * self.window.step_h
             for channel, (name, offset) in enumerate(self.window.inputs):
-                values = self.fields.read(name, self.positions[offset + shift_h][indices])
+                values = self._read(name, offset, indices, step)
                 x[:, step, channel] = normalise(values, self.normalisation[name], ocean)
             for channel, target in enumerate(self.window.targets):
                 scale = self.normalisation["increments"][channel]
-                increment = self._increment(target, indices, shift_h)
-                y[:, step, channel] = normalise(increment, scale, ocean)
+                y[:, step, channel] = normalise(
+                    self._increment(target, indices, step), scale, ocean
+                )
         if self.steps == 1:
             x, y = x[:, 0], y[:, 0]
         return torch.from_numpy(x), torch.from_numpy(y)
 
-    def _increment(self, target, indices, shift_h=0.0):
+    def _read(self, name, offset_h, indices, step=0):
+        return self.fields.read(name, self.positions[offset_h + step * self.window.step_h][indices])
+
+    def _increment(self, target, indices, step=0):
         name, end_h = target
-        start, end = (
-            self.fields.read(name, self.positions[offset + shift_h][indices])
-            for offset in (self.window.start_h, end_h)
-        )
-        return end - start
+        start = self._read(name, self.window.start_h, indices, step)
+        return self._read(name, end_h, indices, step) - start
 
     def _compute_normalisation(self, stored):
         """Scales of the inputs and targets, from the statistics of the store and the increments."""
@@ -243,15 +243,12 @@ class Samples(torch.utils.data.Dataset):
         return inputs | fixed | {"increments": increments}
 
     def _increment_scale(self, target):
-        count = total = squares = 0
-        for first in range(0, len(self), 64):
-            block = self._increment(target, np.arange(first, min(first + 64, len(self))))
-            values = block[:, self.fields.ocean].astype("float64")
-            count += values.size
-            total += values.sum()
-            squares += (values**2).sum()
-        mean = total / count
-        return {"mean": mean, "std": float(np.sqrt(squares / count - mean**2))}
+        blocks = (
+            self._increment(target, np.arange(first, min(first + 64, len(self))))
+            for first in range(0, len(self), 64)
+        )
+        result = moments(block[:, self.fields.ocean] for block in blocks)
+        return {"mean": result["mean"], "std": result["std"]}
 
 
 def normalise(values, scale, ocean):

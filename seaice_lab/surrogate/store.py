@@ -58,6 +58,34 @@ def statistics(store):
     return json.loads(store.attrs["statistics"])
 
 
+def moments(blocks):
+    """Mean, standard deviation and extremes of values that come in blocks.
+
+    Parameters
+    ----------
+    blocks : iterable of ndarray
+
+    Returns
+    -------
+    dict of str to float
+        "mean", "std", "minimum" and "maximum".
+    """
+    count, total, squares, low, high = 0, 0.0, 0.0, np.inf, -np.inf
+    for block in blocks:
+        values = block.astype("float64")
+        if count == 0:
+            # Deviations from a value near the mean keep the sum of squares accurate.
+            shift = values.mean()
+        count += values.size
+        total += (values - shift).sum()
+        squares += ((values - shift) ** 2).sum()
+        low, high = min(low, values.min()), max(high, values.max())
+    mean = total / count
+    std = np.sqrt(max(squares / count - mean**2, 0))
+    result = {"mean": shift + mean, "std": std, "minimum": low, "maximum": high}
+    return {name: float(value) for name, value in result.items()}
+
+
 def in_split(store, split):
     """Positions on the time axis that belong to a split.
 
@@ -112,14 +140,10 @@ def locate(store, offsets_h, split=None, every=1):
     # One sorted number for (segment, hour), since segments follow each other on the time axis.
     key = store.segment.values.astype("float64") * 1e8 + hours
     starts = np.arange(len(key)) if split is None else in_split(store, split)
-    is_allowed = np.zeros(len(key), bool)
-    is_allowed[starts] = True
-    positions, complete = {}, np.ones(len(starts), bool)
-    for offset in offsets_h:
-        wanted = key[starts] + offset
-        nearest = np.searchsorted(key, wanted - 1e-3).clip(max=len(key) - 1)
-        complete &= (np.abs(key[nearest] - wanted) < 1e-3) & is_allowed[nearest]
-        positions[offset] = nearest
+    is_allowed = np.isin(np.arange(len(key)), starts)
+    wanted = key[starts] + np.array(offsets_h)[:, None]
+    nearest = np.searchsorted(key, wanted - 1e-3).clip(max=len(key) - 1)
+    complete = ((np.abs(key[nearest] - wanted) < 1e-3) & is_allowed[nearest]).all(axis=0)
     if not complete.any():
         where = f"the {split} split" if split else "the whole store"
         raise InputError(
@@ -127,4 +151,4 @@ def locate(store, offsets_h, split=None, every=1):
             f"({len(starts)} times); prepare longer uninterrupted series, ask for fewer steps, or "
             "choose offsets that are times of the store"
         )
-    return {offset: nearest[complete][::every] for offset, nearest in positions.items()}
+    return dict(zip(offsets_h, nearest[:, complete][:, ::every], strict=True))

@@ -14,16 +14,8 @@ from scipy import ndimage
 
 from seaice_lab import files, grid, names, progress, runs
 from seaice_lab.errors import InputError
-from seaice_lab.synthetic.sea_ice import (
-    DAY_S,
-    FREEZING_C,
-    State,
-    Weather,
-    drift,
-    freeze_and_melt,
-    to_centres,
-    transport,
-)
+from seaice_lab.synthetic import sea_ice
+from seaice_lab.synthetic.sea_ice import DAY_S, FREEZING_C, State, Weather
 
 CORIOLIS, AIR_DENSITY = 1.43e-4, 1.3  # s-1, kg m-3
 ICE_VARIABLES = ("sit", "sic", "snt", "siu", "siv", "damage")
@@ -75,19 +67,19 @@ def simulate(size=128, days=365, step_h=6, start="2001-01-01", seed=0, growth=Tr
     weather = storms.at(time, state)
     # Two days bring the drift into balance and break the first leads.
     for _ in range(2 * int(DAY_S // step_s)):
-        state = drift(state, weather, ocean, dx, step_s, cohesion)
+        state = sea_ice.drift(state, weather, ocean, dx, step_s, cohesion)
     for _ in range(days * 24 // step_h):
         yield time, output_fields(state, weather, ocean)
         for _ in range(substeps):
             time = time + np.timedelta64(round(step_s), "s")
             weather = storms.at(time, state)
-            state = drift(state, weather, ocean, dx, step_s, cohesion)
-            state = transport(state, dx, step_s)
+            state = sea_ice.drift(state, weather, ocean, dx, step_s, cohesion)
+            state = sea_ice.transport(state, dx, step_s)
             if growth:
                 day = day_of_year(time)
                 sun = max(np.sin(2 * np.pi * (day - 81) / 365), 0.0)
                 climate_c = climatology_c(domain, day)
-                state = freeze_and_melt(state, weather, ocean, climate_c, sun, step_s)
+                state = sea_ice.freeze_and_melt(state, weather, ocean, climate_c, sun, step_s)
 
 
 def day_of_year(time):
@@ -110,7 +102,7 @@ def output_fields(state, weather, ocean):
     dict of str to ndarray (y, x), float32
         Ice is NaN on land.
     """
-    velocity = to_centres(state.velocity) * (state.concentration > 0.01)
+    velocity = sea_ice.to_centres(state.velocity) * (state.concentration > 0.01)
     fields = {
         "sit": state.thickness,
         "sic": state.concentration,
