@@ -1,32 +1,39 @@
-"""Moving maps, for a slide: fields side by side, one frame a time."""
+"""Animated maps for a slide: fields side by side, one frame for each time."""
 
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 from matplotlib import animation
 
 from seaice_lab import files, progress
 from seaice_lab.errors import InputError
-from seaice_lab.figures.maps import FONT, colours_of, draw, ends_of, scene_of, styled
+from seaice_lab.figures.maps import (
+    FONT,
+    colours_and_label,
+    draw,
+    exceeded_ends,
+    grid_on_plane,
+    styled,
+    visible_values,
+)
 
 
 @styled(FONT)
-def animate(fields, ocean, path, name=None, colour_range=None, frames_per_second=12):
-    """Fields side by side, moving through time, for a slide.
+def animate(fields, ocean, path, colour_range=None, frames_per_second=12):
+    """Animate fields side by side through time.
 
     Parameters
     ----------
     fields : dict of str to DataArray (time, y, x)
-        By label, on the same grid and times; the first dimension is time, its coordinate of the
-        same name the date. Positions as in `plot_map`.
+        By label, on the same grid and times. The first dimension is time, its coordinate of the
+        same name has the dates. Name and positions as in `plot_map`.
     ocean : DataArray of bool (y, x)
         True where sea.
     path : str or Path
-        ``.gif``, or ``.mp4`` where ffmpeg is installed.
-    name, colour_range : optional
-        As in `plot_map`.
+        ``.gif``, or ``.mp4`` if ffmpeg is installed.
+    colour_range : (float, float), optional
+        By default that of the variable.
     frames_per_second : int
 
     Returns
@@ -36,7 +43,7 @@ def animate(fields, ocean, path, name=None, colour_range=None, frames_per_second
     Raises
     ------
     InputError
-        As `plot_map`, and if the ending is another one or ffmpeg is missing.
+        As `plot_map`, and if the ending is different or ffmpeg is missing.
     """
     path = Path(path)
     writers = {".gif": "pillow", ".mp4": "ffmpeg"}
@@ -44,32 +51,29 @@ def animate(fields, ocean, path, name=None, colour_range=None, frames_per_second
         usable = [end for end, writer in writers.items() if animation.writers.is_available(writer)]
         raise InputError(f"{path}: cannot be written here; use the ending {' or '.join(usable)}")
     first = next(iter(fields.values()))
-    scene = scene_of(first, ocean)
-    colour_map, colour_range, label = colours_of(first, name, colour_range)
+    map_grid = grid_on_plane(first, ocean)
+    colour_map, colour_range, label = colours_and_label(first, colour_range)
     dates = pd.to_datetime(first[first.dims[0]].values)
     fig, axes = plt.subplots(
         1, len(fields), figsize=(4.6 * len(fields), 5.0), squeeze=False, layout="constrained"
     )
     meshes = []
     for ax, (title, field) in zip(axes[0], fields.items(), strict=True):
-        meshes.append(draw(ax, scene, field[0], colour_map, colour_range))
+        meshes.append(draw(ax, map_grid, field[0], colour_map, colour_range))
         ax.set_title(title)
-    beyond = ends_of(fields.values(), scene, colour_range)
-    fig.colorbar(meshes[0], ax=axes[0], label=label, extend=beyond, shrink=0.8)
+    extend = exceeded_ends(fields.values(), map_grid, colour_range)
+    fig.colorbar(meshes[0], ax=axes[0], label=label, extend=extend, shrink=0.8)
     date = fig.suptitle(f"{dates[0]:%Y-%m-%d}")
 
     def show(frame):
         for mesh, field in zip(meshes, fields.values(), strict=True):
-            values = field[frame].transpose("y", "x").values
-            mesh.set_array(np.ma.masked_invalid(np.ma.masked_where(~scene.ocean, values)))
+            mesh.set_array(visible_values(map_grid, field[frame]))
         date.set_text(f"{dates[frame]:%Y-%m-%d}")
 
-    moving = animation.FuncAnimation(fig, show, frames=len(dates))
+    movie = animation.FuncAnimation(fig, show, frames=len(dates))
     bar = progress.bar(len(dates), f"animate {path.name}", "frame")
     with bar, files.replacing(path) as temporary:
-        moving.save(
-            temporary, writers[path.suffix], frames_per_second, dpi=90,
-            progress_callback=lambda frame, total: bar.update(),
-        )  # fmt: skip
+        writer, update = writers[path.suffix], lambda frame, total: bar.update()
+        movie.save(temporary, writer, frames_per_second, dpi=90, progress_callback=update)
     plt.close(fig)
     return path

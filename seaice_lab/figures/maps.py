@@ -1,9 +1,8 @@
 """Static maps in the EPSG:3413 plane: one field, or truth, forecasts and differences in panels.
 
-Plain matplotlib axes in kilometres with equal scales: the plane is already the projection, so no
-map library is needed and nothing is ever downloaded. Land on the grid and its coastline are traced
-from the ocean mask, hence right for that grid; land beyond it is Natural Earth's.
-Figures are made by pyplot: close them with ``plt.close`` when many are written to files.
+The axes are plain matplotlib axes in kilometres of the plane, so nothing is downloaded. On the
+grid, land and coastline follow from the ocean mask; outside the grid, land is that of Natural
+Earth. Figures are made by pyplot: close them with ``plt.close`` if you write many of them.
 """
 
 from functools import wraps
@@ -23,16 +22,21 @@ from seaice_lab.grid import coastline, land_polygons, project
 
 LAND, MISSING, OUTSIDE, COAST, LINES = "#cfcbc4", "#ffffff", "#eef3f6", "#3c3a37", "#7d8a93"
 DIFFERENCE_MAP = "cmo.balance"
-DIFFERENCE_QUANTILE = 0.99  # of |difference|: a few ridged cells must not bleach the panels
-MARGIN = 0.03  # of the larger extent of the ocean, shown around it
+DIFFERENCE_QUANTILE = 0.99  # of |difference|; with the maximum, a few cells would pale all others
+MARGIN = 0.03  # around the ocean, as a share of its larger side
 PARALLELS, MERIDIANS = np.arange(40, 90, 10), np.arange(-180, 180, 45)
-LABELLED_MERIDIAN = 157.5  # latitudes stand beside it, between two drawn meridians
+LABELLED_MERIDIAN = 157.5  # latitudes are written along it, between two drawn meridians
 PANELS_WIDTH = 11.0  # inches, a notebook page
 FONT = {"font.size": 10, "axes.titlesize": 10}
 
 
-class Scene(NamedTuple):
-    """What all panels of one grid share; lengths in km of the EPSG:3413 plane."""
+class MapGrid(NamedTuple):
+    """A grid in the EPSG:3413 plane, lengths in km.
+
+    ``x`` and ``y`` are the cell centres: axes (x,) and (y,) if the grid follows the plane, else
+    (y, x) each. ``coast`` are the segments of the coastline (n, 2, 2); ``extent`` is what a map
+    shows: west, east, south, north.
+    """
 
     x: np.ndarray
     y: np.ndarray
@@ -42,13 +46,13 @@ class Scene(NamedTuple):
 
 
 def styled(style):
-    """Decorator: run a plotting function with these matplotlib settings."""
+    """Decorator that runs a plotting function with these matplotlib settings."""
 
     def decorate(plot):
         @wraps(plot)
         def in_style(*args, **kwargs):
-            # Loads the backend first: JupyterLab's turns the interactive mode on while it loads,
-            # which the context would undo, and no later figure would be shown.
+            # Load the backend first. That of JupyterLab turns the interactive mode on while it
+            # loads; inside the context this would be undone, and no later figure would be shown.
             plt.draw_if_interactive()
             with plt.rc_context(style):
                 return plot(*args, **kwargs)
@@ -59,25 +63,22 @@ def styled(style):
 
 
 @styled(FONT)
-def plot_map(
-    field, ocean, ax=None, name=None, colour_range=None, colour_map=None, label=None, title=""
-):
+def plot_map(field, ocean, ax=None, colour_range=None, colour_map=None, label=None, title=""):
     """Map of one field.
 
     Parameters
     ----------
     field : DataArray (y, x)
-        With coordinates latitude and longitude (y, x), or x and y in metres of EPSG:3413.
+        With coordinates latitude and longitude (y, x), or x and y in metres of EPSG:3413. Its name
+        is a short name of `seaice_lab.names`.
     ocean : DataArray of bool (y, x)
-        True where sea; values on land are not shown, missing values on the ocean are white.
+        True where sea. Values on land are not shown, missing values in the ocean are white.
     ax : Axes, optional
-        Where to draw; a new figure by default.
-    name : str, optional
-        Short name that decides colours and label, by default the name of the field.
+        By default the axes of a new figure.
     colour_range : (float, float), optional
-        By default that of `seaice_lab.names`.
+        By default that of the variable.
     colour_map, label : str, optional
-        Likewise; give both for a difference or an increment.
+        By default those of the variable; give both for a difference or an increment.
     title : str
 
     Returns
@@ -87,51 +88,46 @@ def plot_map(
     Raises
     ------
     InputError
-        If the field has no usable coordinates, its name is unknown or its unit is another one.
+        If the field has no usable coordinates, its name is unknown or its unit is not that of the
+        variable.
     """
-    scene = scene_of(field, ocean)
-    known_map, colour_range, known_label = colours_of(field, name, colour_range)
-    colour_map, label = colour_map or known_map, label or known_label
+    map_grid = grid_on_plane(field, ocean)
+    default_map, colour_range, default_label = colours_and_label(field, colour_range)
     if ax is None:
-        west, east, south, north = scene.extent
+        west, east, south, north = map_grid.extent
         width = 5.6
-        _, ax = plt.subplots(
-            figsize=(width + 1.2, width * (north - south) / (east - west) + 0.6),
-            layout="constrained",
-        )
-    mesh = draw(ax, scene, field, colour_map, colour_range)
-    _label_graticule(ax, scene.extent)
+        size = (width + 1.2, width * (north - south) / (east - west) + 0.6)
+        _, ax = plt.subplots(figsize=size, layout="constrained")
+    mesh = draw(ax, map_grid, field, colour_map or default_map, colour_range)
+    _label_graticule(ax, map_grid.extent)
     ax.set_title(title)
-    extend = ends_of([field], scene, colour_range)
+    extend = exceeded_ends([field], map_grid, colour_range)
+    label = label or default_label
     ax.figure.colorbar(mesh, ax=ax, label=label, extend=extend, shrink=0.8, pad=0.02)
     return ax.figure
 
 
 @styled(FONT)
-def field_panels(
-    truth, forecasts, lead_times, ocean, name=None, colour_range=None, widest=None,
-    truth_label="Truth",
-):  # fmt: skip
-    """Truth, forecasts and their differences from the truth, one column a lead time.
+def field_panels(truth, forecasts, lead_times, ocean, colour_range=None, widest=None):
+    """Truth, forecasts and their differences from the truth, one column for each lead time.
 
-    All fields share one colour range; all differences share another, symmetric about zero.
+    All fields have the same colour range. All differences have another one, symmetric about zero.
 
     Parameters
     ----------
     truth : DataArray (lead_time, y, x)
-        One start, told by a scalar ``init_time`` coordinate; positions as in `plot_map`.
+        One start with a scalar coordinate ``init_time``; name and positions as in `plot_map`.
     forecasts : dict of str to DataArray (lead_time, y, x)
         Forecasts by label, on the same grid and lead times.
     lead_times : sequence of timedelta or str
-        Columns, e.g. ``["12h", "5D", "10D"]``.
+        Columns, such as ``["12h", "5D", "10D"]``.
     ocean : DataArray of bool (y, x)
         True where sea.
-    name, colour_range : optional
-        As in `plot_map`.
+    colour_range : (float, float), optional
+        By default that of the variable.
     widest : float, optional
-        End of the colours of differences; by default, what 99 % of the ocean cells need.
-    truth_label : str
-        Label of the first row.
+        Largest difference of the colour range; by default a round number that is exceeded in 1 %
+        of the ocean cells at most.
 
     Returns
     -------
@@ -142,41 +138,34 @@ def field_panels(
     InputError
         As `plot_map`, and if a lead time or ``init_time`` is missing.
     """
-    scene = scene_of(truth, ocean)
-    colour_map, colour_range, label = colours_of(truth, name, colour_range)
+    map_grid = grid_on_plane(truth, ocean)
+    colour_map, colour_range, label = colours_and_label(truth, colour_range)
     lead_times = [pd.Timedelta(lead) for lead in lead_times]
     fields = {
-        key: _at_leads(field, lead_times, key)
-        for key, field in {truth_label: truth, **forecasts}.items()
+        title: _at_lead_times(field, lead_times, title)
+        for title, field in {"Truth": truth, **forecasts}.items()
     }
     differences = {
-        f"{key} \N{MINUS SIGN} {truth_label.lower()}": fields[key] - fields[truth_label]
-        for key in forecasts
+        f"{title} \N{MINUS SIGN} truth": fields[title] - fields["Truth"] for title in forecasts
     }
-    widest = widest or round_up(
-        max(
-            float(abs(each).where(ocean).quantile(DIFFERENCE_QUANTILE))
-            for each in differences.values()
-        )
-    )
-    kinds = [
+    if not widest:
+        sizes = (abs(field).where(ocean) for field in differences.values())
+        widest = round_up(max(float(size.quantile(DIFFERENCE_QUANTILE)) for size in sizes))
+    difference_label = f"Difference{label[label.rindex(' (') :]}"
+    groups = [
         (fields, colour_map, colour_range, label),
-        (
-            differences,
-            DIFFERENCE_MAP,
-            (-widest, widest),
-            f"Difference{label[label.rindex(' (') :]}",
-        ),
+        (differences, DIFFERENCE_MAP, (-widest, widest), difference_label),
     ]
-    fig, axes, bars = _panel_axes(scene.extent, [len(fields), len(differences)], len(lead_times))
-    row = 0
-    for (rows, colours, limits, bar_label), bar in zip(kinds, bars, strict=True):
-        for row_label, values in rows.items():
-            for column, ax in enumerate(axes[row]):
-                mesh = draw(ax, scene, values.isel(lead_time=column), colours, limits)
-            axes[row][0].set_ylabel(row_label)
-            row += 1
-        extend = ends_of(rows.values(), scene, limits)
+    row_counts = [len(fields), len(differences)]
+    fig, axes, bars = _panel_axes(map_grid.extent, row_counts, len(lead_times))
+    rows = iter(axes)
+    for (panels, colours, limits, bar_label), bar in zip(groups, bars, strict=True):
+        for title, field in panels.items():
+            row = next(rows)
+            for column, ax in enumerate(row):
+                mesh = draw(ax, map_grid, field.isel(lead_time=column), colours, limits)
+            row[0].set_ylabel(title)
+        extend = exceeded_ends(panels.values(), map_grid, limits)
         fig.colorbar(mesh, cax=bar, label=bar_label, extend=extend)
     for ax, lead in zip(axes[0], lead_times, strict=True):
         valid = pd.Timestamp(truth["init_time"].values) + lead
@@ -184,21 +173,32 @@ def field_panels(
     return fig
 
 
-def scene_of(field, ocean):
-    x_m, y_m = _positions(field)
+def grid_on_plane(field, ocean):
+    """The grid of a field in the EPSG:3413 plane.
+
+    Parameters
+    ----------
+    field : DataArray (..., y, x)
+        Positions as in `plot_map`.
+    ocean : DataArray of bool (y, x)
+        True where sea.
+
+    Returns
+    -------
+    MapGrid
+    """
+    x, y = (np.asarray(position, dtype=float) / 1000 for position in _positions(field))
     ocean = ocean.transpose("y", "x").values
-    x, y = np.asarray(x_m, dtype=float) / 1000, np.asarray(y_m, dtype=float) / 1000
-    coast = coastline(ocean, x, y)
-    sea_x, sea_y = (part[ocean] for part in (np.meshgrid(x, y) if x.ndim == 1 else (x, y)))
+    cell_x, cell_y = np.meshgrid(x, y) if x.ndim == 1 else (x, y)
+    sea_x, sea_y = cell_x[ocean], cell_y[ocean]
     margin = MARGIN * max(np.ptp(sea_x), np.ptp(sea_y))
-    extent = (
-        sea_x.min() - margin, sea_x.max() + margin, sea_y.min() - margin, sea_y.max() + margin
-    )  # fmt: skip
-    return Scene(x, y, ocean, coast, extent)
+    west, east = sea_x.min() - margin, sea_x.max() + margin
+    south, north = sea_y.min() - margin, sea_y.max() + margin
+    return MapGrid(x, y, ocean, coastline(ocean, x, y), (west, east, south, north))
 
 
 def _positions(field):
-    """Cell centres in metres of EPSG:3413: x and y as axes where the grid follows the plane."""
+    """Cell centres in metres of EPSG:3413; axes (x,) and (y,) if the grid follows the plane."""
     coords = field.coords
     axes = None
     if {"x", "y"} <= set(coords) and coords["x"].attrs.get("units") in names.UNIT_ALIASES["m"]:
@@ -213,65 +213,103 @@ def _positions(field):
         return axes
     x_m, y_m = project(coords["latitude"].values, coords["longitude"].values)
     if axes is not None:
-        # x and y of another projection must not be taken for ours.
-        off = np.hypot(x_m - axes[0], y_m - axes[1][:, None]).max()
-        if off < 0.1 * np.abs(np.diff(axes[0])).min():
+        # The axes may belong to another projection: compare them with latitude and longitude.
+        distance = np.hypot(x_m - axes[0], y_m - axes[1][:, None]).max()
+        if distance < 0.1 * np.abs(np.diff(axes[0])).min():
             return axes
     return x_m, y_m
 
 
-def colours_of(field, name, colour_range):
-    name = name or field.name
-    known = names.variable(name)
-    names.check_units(name, field.attrs.get("units"), "the field to map")
-    if colour_range is None:
-        colour_range = known.colour_range
-    label = f"{known.long_name.partition(' (')[0]} ({known.units})"
-    return known.colour_map, colour_range, label
+def colours_and_label(field, colour_range=None):
+    """Colours of a field and the label of its colour bar, from its name.
+
+    Parameters
+    ----------
+    field : DataArray
+    colour_range : (float, float), optional
+        By default that of the variable.
+
+    Returns
+    -------
+    colour_map : str
+    colour_range : (float, float)
+    label : str
+    """
+    variable = names.variable(field.name)
+    names.check_units(field.name, field.attrs.get("units"), "the field to map")
+    label = f"{variable.long_name.partition(' (')[0]} ({variable.units})"
+    colour_range = variable.colour_range if colour_range is None else colour_range
+    return variable.colour_map, colour_range, label
 
 
-def _at_leads(field, lead_times, label):
-    known = field["lead_time"].values
-    missing = [lead for lead in lead_times if lead.to_timedelta64() not in known]
+def _at_lead_times(field, lead_times, label):
+    available = field["lead_time"].values
+    missing = [lead for lead in lead_times if lead.to_timedelta64() not in available]
     if missing or "init_time" not in field.coords or field["init_time"].ndim:
         raise InputError(
             f"{label!r} lacks the lead times {[str(lead) for lead in missing]} or a single "
-            f"init_time, expected one start with leads out of {pd.Timedelta(known.min())} to "
-            f"{pd.Timedelta(known.max())}; select it with isel(init_time=...)"
+            f"init_time, expected one start with leads out of {pd.Timedelta(available.min())} "
+            f"to {pd.Timedelta(available.max())}; select it with isel(init_time=...)"
         )
     return field.sel(lead_time=lead_times).transpose("lead_time", "y", "x")
 
 
-def draw(ax, scene, field, colour_map, limits):
-    """Land, field, coastline and graticule on one axes; returns the mesh for the colour bar."""
-    west, east, south, north = scene.extent
+def draw(ax, map_grid, field, colour_map, limits):
+    """Draw land, field, coastline and graticule.
+
+    Parameters
+    ----------
+    ax : Axes
+    map_grid : MapGrid
+    field : DataArray (y, x)
+    colour_map : str
+    limits : (float, float)
+        Colour range.
+
+    Returns
+    -------
+    QuadMesh
+        For the colour bar.
+    """
+    west, east, south, north = map_grid.extent
     ax.set(xlim=(west, east), ylim=(south, north), xticks=[], yticks=[], facecolor=OUTSIDE)
     ax.set_aspect("equal")
     rings = [ring / 1000 for ring in land_polygons()]
-    seen = [ring for ring in rings if overlaps(ring, scene.extent)]
-    ax.add_collection(PolyCollection(seen, facecolor=LAND, zorder=0), autolim=False)
-    on_grid = {"shading": "nearest", "rasterized": True}
-    ax.pcolormesh(
-        scene.x, scene.y, ~scene.ocean, cmap=ListedColormap([MISSING, LAND]), zorder=1, **on_grid
-    )
-    values = np.ma.masked_where(~scene.ocean, field.transpose("y", "x").values)
-    mesh = ax.pcolormesh(
-        scene.x, scene.y, np.ma.masked_invalid(values), cmap=colour_map,
-        vmin=limits[0], vmax=limits[1], zorder=2, **on_grid,
-    )  # fmt: skip
-    ax.add_collection(
+    land = [ring for ring in rings if overlaps(ring, map_grid.extent)]
+    centres = (map_grid.x, map_grid.y)
+    options = {"shading": "nearest", "rasterized": True}
+    land_colours = ListedColormap([MISSING, LAND])
+    ax.pcolormesh(*centres, ~map_grid.ocean, cmap=land_colours, zorder=1, **options)
+    options |= {"vmin": limits[0], "vmax": limits[1]}
+    values = visible_values(map_grid, field)
+    mesh = ax.pcolormesh(*centres, values, cmap=colour_map, zorder=2, **options)
+    for collection in (
+        PolyCollection(land, facecolor=LAND, zorder=0),
         LineCollection(graticule(), colors=LINES, linewidths=0.4, zorder=3, label="graticule"),
-        autolim=False,
-    )
-    ax.add_collection(
-        LineCollection(scene.coast, colors=COAST, linewidths=0.6, zorder=4, label="coastline"),
-        autolim=False,
-    )
+        LineCollection(map_grid.coast, colors=COAST, linewidths=0.6, zorder=4, label="coastline"),
+    ):
+        ax.add_collection(collection, autolim=False)
     return mesh
 
 
+def visible_values(map_grid, field):
+    """Values of a field (y, x) as a masked array: without land and missing values.
+
+    Parameters
+    ----------
+    map_grid : MapGrid
+    field : DataArray (y, x)
+
+    Returns
+    -------
+    numpy.ma.MaskedArray (y, x)
+    """
+    values = np.ma.masked_where(~map_grid.ocean, field.transpose("y", "x").values)
+    return np.ma.masked_invalid(values)
+
+
 def graticule():
-    """Parallels and meridians as lines (n, 2) in km."""
+    """Parallels and meridians as lines (point, 2) in km."""
     around, along = np.arange(0, 361, 2.0), np.linspace(PARALLELS[0], 90, 2)
     lines = [project(np.full_like(around, latitude), around) for latitude in PARALLELS]
     lines += [project(along, np.full_like(along, longitude)) for longitude in MERIDIANS]
@@ -279,11 +317,11 @@ def graticule():
 
 
 def _label_graticule(ax, extent):
-    """Longitudes as ticks where meridians leave the frame, latitudes beside one meridian."""
+    """Write longitudes as ticks where meridians leave the frame, latitudes along one meridian."""
     west, east, south, north = extent
     at_bottom, at_left = {}, {}
     for longitude in MERIDIANS:
-        # In this plane a meridian is a straight ray from the pole, the origin.
+        # In this plane a meridian is a straight line from the pole, which is the origin.
         x, y = np.divide(project(60, longitude), 1000)
         if y < 0 and west < x * south / y < east:
             at_bottom[x * south / y] = _longitude_text(longitude)
@@ -304,21 +342,45 @@ def _longitude_text(longitude):
 
 
 def overlaps(ring, extent):
+    """Whether the bounding box of a ring overlaps an extent.
+
+    Parameters
+    ----------
+    ring : ndarray (point, 2)
+    extent : (float, float, float, float)
+        West, east, south, north, in the units of the ring.
+
+    Returns
+    -------
+    bool
+    """
     west, east, south, north = extent
     low, high = ring.min(axis=0), ring.max(axis=0)
     return low[0] < east and high[0] > west and low[1] < north and high[1] > south
 
 
-def ends_of(fields, scene, limits):
-    """Which ends of the colour bar hide larger values: an arrow there says so."""
-    values = [field.transpose(..., "y", "x").values[..., scene.ocean] for field in fields]
-    low = min(np.nanmin(part) for part in values) < limits[0]
-    high = max(np.nanmax(part) for part in values) > limits[1]
+def exceeded_ends(fields, map_grid, limits):
+    """Which limits of a colour bar the values exceed; the bar has an arrow there.
+
+    Parameters
+    ----------
+    fields : iterable of DataArray (..., y, x)
+    map_grid : MapGrid
+    limits : (float, float)
+
+    Returns
+    -------
+    str
+        "neither", "min", "max" or "both", the argument ``extend`` of a matplotlib colour bar.
+    """
+    values = [field.transpose(..., "y", "x").values[..., map_grid.ocean] for field in fields]
+    low = min(np.nanmin(ocean_values) for ocean_values in values) < limits[0]
+    high = max(np.nanmax(ocean_values) for ocean_values in values) > limits[1]
     return ("both" if high else "min") if low else ("max" if high else "neither")
 
 
 def round_up(value):
-    """The next 1, 2 or 5 times a power of ten; 1 for differences that are zero everywhere."""
+    """The smallest 1, 2 or 5 times a power of ten that is not less than the value; 1 for zero."""
     if value == 0:
         return 1.0
     power = 10.0 ** np.floor(np.log10(value))
@@ -330,33 +392,29 @@ def _lead_text(lead):
     return f"+{hours / 24:g} d" if hours % 24 == 0 or hours > 120 else f"+{hours:g} h"
 
 
-def _panel_axes(extent, row_kinds, n_columns):
-    """Axes of the panels, [row][column], and a colour bar axes for each kind of row.
+def _panel_axes(extent, row_counts, n_columns):
+    """Figure, axes of the panels [row][column], and axes of a colour bar for each group of rows.
 
-    Placed by hand in inches: panels of a fixed shape leave gaps under every automatic layout.
+    The axes are placed by hand, in inches: panels with a fixed aspect have gaps between them in all
+    automatic layouts.
     """
     west, east, south, north = extent
     gap, left, right, top, bottom = 0.08, 0.35, 1.0, 0.5, 0.08
     width = min(2.6, (PANELS_WIDTH - left - right) / n_columns - gap)
     height = width * (north - south) / (east - west)
-    n_rows = sum(row_kinds)
-    total = (
-        left + n_columns * (width + gap) + right,
-        bottom + n_rows * (height + gap) + top,
-    )
-    fig = plt.figure(figsize=total)
+    n_rows = sum(row_counts)
+    total_width = left + n_columns * (width + gap) + right
+    total_height = bottom + n_rows * (height + gap) + top
+    fig = plt.figure(figsize=(total_width, total_height))
 
-    def place(x, y, wide, high):
-        return fig.add_axes((x / total[0], y / total[1], wide / total[0], high / total[1]))
+    def add_axes(x, y, w, h):
+        return fig.add_axes((x / total_width, y / total_height, w / total_width, h / total_height))
 
-    rows = [bottom + (n_rows - 1 - row) * (height + gap) for row in range(n_rows)]
-    axes = [
-        [place(left + column * (width + gap), y, width, height) for column in range(n_columns)]
-        for y in rows
-    ]
-    bars, first = [], 0
-    for count in row_kinds:
-        y, high = rows[first + count - 1], count * (height + gap) - gap
-        bars.append(place(total[0] - right + 0.05, y + 0.05 * high, 0.14, 0.9 * high))
-        first += count
+    columns = [left + column * (width + gap) for column in range(n_columns)]
+    rows = [bottom + row * (height + gap) for row in range(n_rows)][::-1]  # from top to bottom
+    axes = [[add_axes(x, y, width, height) for x in columns] for y in rows]
+    bars = []
+    for last_row, count in zip(np.cumsum(row_counts) - 1, row_counts, strict=True):
+        y, h = rows[last_row], count * (height + gap) - gap
+        bars.append(add_axes(total_width - right + 0.05, y + 0.05 * h, 0.14, 0.9 * h))
     return fig, axes, bars

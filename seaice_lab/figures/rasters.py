@@ -1,4 +1,4 @@
-"""Fields of a grid as pictures in the EPSG:3413 plane, no finer than a screen can show."""
+"""Fields of a grid as pictures in the EPSG:3413 plane, as fine as a screen can show."""
 
 from typing import NamedTuple
 
@@ -8,16 +8,16 @@ from scipy.spatial import cKDTree
 from seaice_lab import grid
 from seaice_lab.figures import maps
 
-ALONE_KM = 25.0  # size of a grid point without neighbours
-PIXELS = 400  # along each side of a picture that is sent: about what a map covers of a screen
+SINGLE_POINT_KM = 25.0  # size of a grid point without neighbours
+PIXELS = 400  # along each side of a picture, about the size of a map on a screen
 
 
 class Raster(NamedTuple):
     """A grid as a picture in the EPSG:3413 plane; lengths in km.
 
-    ``x`` and ``y`` are the centres of the picture's cells, both rising; ``source`` (y, x) says
-    which cell of the grid each shows, -1 for none; ``coast`` holds the coast's segments and
-    ``extent`` west, east, south, north of what is worth seeing.
+    ``x`` and ``y`` are the centres of the cells of the picture, both increasing. ``source`` (y, x)
+    is the index of the grid cell that each shows, -1 for none. ``coast`` are the segments of the
+    coastline (n, 2, 2), ``extent`` is the part with data: west, east, south, north.
     """
 
     x: np.ndarray
@@ -28,7 +28,7 @@ class Raster(NamedTuple):
 
 
 def raster_of(field, ocean):
-    """How to show the fields of a grid as pictures.
+    """The picture of a grid.
 
     Parameters
     ----------
@@ -40,26 +40,36 @@ def raster_of(field, ocean):
     Returns
     -------
     Raster
-        A grid that does not follow the plane is shown by its nearest cells.
+        If the grid does not follow the plane, each cell of the picture shows the nearest cell of
+        the grid.
 
     Raises
     ------
     InputError
         If the field has no usable coordinates.
     """
-    scene = maps.scene_of(field, ocean)
-    cells = np.where(scene.ocean, np.arange(scene.ocean.size).reshape(scene.ocean.shape), -1)
-    if scene.x.ndim == 1:
-        flip_y, flip_x = scene.y[0] > scene.y[-1], scene.x[0] > scene.x[-1]
-        cells = cells[:: -1 if flip_y else 1, :: -1 if flip_x else 1]
-        return Raster(np.sort(scene.x), np.sort(scene.y), cells, scene.coast, scene.extent)
-    x, y, cells = nearest_cells(scene.x, scene.y, cells)
-    return Raster(x, y, cells, scene.coast, scene.extent)
+    x, y, is_ocean, coast, extent = maps.grid_on_plane(field, ocean)
+    cells = np.where(is_ocean, np.arange(is_ocean.size).reshape(is_ocean.shape), -1)
+    if x.ndim == 2:
+        return Raster(*nearest_cells(x, y, cells), coast, extent)
+    cells = cells[:: -1 if y[0] > y[-1] else 1, :: -1 if x[0] > x[-1] else 1]
+    return Raster(np.sort(x), np.sort(y), cells, coast, extent)
 
 
 def raster_of_points(latitude, longitude):
-    """As :func:`raster_of`, for values at single grid points, (point,) degrees each."""
-    x, y = (part / 1e3 for part in grid.project(np.asarray(latitude), np.asarray(longitude)))
+    """The picture of values at single grid points.
+
+    Parameters
+    ----------
+    latitude, longitude : array (point,)
+        Degrees.
+
+    Returns
+    -------
+    Raster
+        As from :func:`raster_of`, without a coast.
+    """
+    x, y = np.divide(grid.project(np.asarray(latitude), np.asarray(longitude)), 1e3)
     columns, rows, cells = nearest_cells(x, y, np.arange(len(x)))
     side = columns[1] - columns[0]
     extent = (columns[0] - side, columns[-1] + side, rows[0] - side, rows[-1] + side)
@@ -67,36 +77,54 @@ def raster_of_points(latitude, longitude):
 
 
 def nearest_cells(x, y, cells):
-    """Columns, rows and the nearest of ``cells`` on axes that follow the plane."""
+    """Axes that follow the plane, and the nearest grid cell at each position.
+
+    Parameters
+    ----------
+    x, y : ndarray
+        Positions of the grid cells in km, any shape.
+    cells : ndarray of int
+        Index of each grid cell, same shape.
+
+    Returns
+    -------
+    columns : ndarray (column,)
+        Centres of the cells of the picture in km; their side is the median distance of neighbours.
+    rows : ndarray (row,)
+    nearest : ndarray of int (row, column)
+        Index of the nearest grid cell, -1 if it is too far.
+    """
     points = np.stack([x.ravel(), y.ravel()], 1)
     tree = cKDTree(points)
-    some = points[:: max(len(points) // 2000, 1)]
-    side = float(np.median(tree.query(some, 2)[0][:, 1])) if len(points) > 1 else ALONE_KM
+    sample = points[:: max(len(points) // 2000, 1)]
+    side = float(np.median(tree.query(sample, 2)[0][:, 1])) if len(points) > 1 else SINGLE_POINT_KM
     columns, rows = (_axis(points[:, axis], side) for axis in (0, 1))
-    wanted = np.stack(np.meshgrid(columns, rows), -1).reshape(-1, 2)
-    distance, index = tree.query(wanted, distance_upper_bound=0.8 * side)
-    found = np.where(np.isfinite(distance), cells.ravel()[np.minimum(index, cells.size - 1)], -1)
-    return columns, rows, found.reshape(len(rows), len(columns))
+    positions = np.stack(np.meshgrid(columns, rows), -1).reshape(-1, 2)
+    # The tree gives an infinite distance and an index past the end where no cell is near.
+    distance, index = tree.query(positions, distance_upper_bound=0.8 * side)
+    nearest = np.where(np.isfinite(distance), cells.ravel()[np.minimum(index, cells.size - 1)], -1)
+    return columns, rows, nearest.reshape(len(rows), len(columns))
 
 
-def _axis(places, side):
-    """Cells that cover some places, two at least."""
-    axis = np.arange(places.min(), places.max() + side / 2, side)
+def _axis(positions, side):
+    """Centres of cells that cover the positions, at least two."""
+    axis = np.arange(positions.min(), positions.max() + side / 2, side)
     return axis if len(axis) > 1 else axis[0] + side * np.arange(2)
 
 
 def picture(raster, values, window=None, pixels=PIXELS):
-    """The part of a field that a window shows, no finer than a screen can.
+    """The part of a field inside a window, as fine as a screen can show.
 
     Parameters
     ----------
     raster : Raster
     values : ndarray
-        Of the grid, any shape with as many cells.
+        Values of the grid cells, any shape.
     window : (float, float, float, float), optional
         West, east, south, north in km; the extent of the raster by default.
     pixels : int
-        The picture has at most so many along each side; cells beyond are averaged over the sea.
+        Largest number along each side. If the window has more cells, blocks of cells are averaged
+        over the sea.
 
     Returns
     -------
@@ -107,37 +135,38 @@ def picture(raster, values, window=None, pixels=PIXELS):
     columns, west, width, column_block = _visible(raster.x, window and window[:2], pixels)
     rows, south, height, row_block = _visible(raster.y, window and window[2:], pixels)
     cells = raster.source[rows, columns]
-    image = np.append(values.astype("float32", copy=False), np.float32(np.nan))[cells]  # -1: last
+    # Index -1 (no cell) takes the NaN at the end.
+    image = np.append(values.astype("float32", copy=False), np.float32(np.nan))[cells]
     if row_block > 1 or column_block > 1:
         image = _block_mean(image, row_block, column_block)
     return {"image": [image], "x": [west], "y": [south], "dw": [width], "dh": [height]}
 
 
 def _visible(centres, limits, pixels):
-    """Slice, start and length of the centres within limits, and how many share a pixel."""
+    """Slice, start and length of the centres within limits, and how many of them are averaged."""
     side, first, last = centres[1] - centres[0], 0, len(centres)
-    if limits is not None and last > pixels:  # a small grid is sent whole, wherever one looks
+    if limits is not None and last > pixels:  # a small grid is always sent completely
         first = int(np.clip((limits[0] - centres[0]) // side - 1, 0, last - 1))
         last = int(np.clip((limits[1] - centres[0]) // side + 3, first + 1, last))
     block = -(-(last - first) // pixels)
-    first -= first % block  # blocks stay where they are while the map is dragged
+    first -= first % block  # so that the blocks are the same while the user drags the map
     last = min(-(-last // block) * block, len(centres))
-    width = -(-(last - first) // block) * block * side  # the last block may reach over the edge
+    width = -(-(last - first) // block) * block * side  # the last block may extend past the edge
     return slice(first, last), centres[first] - side / 2, width, block
 
 
 def _block_mean(image, rows, columns):
-    """Means of the values there are in each block; the last ones may be cut."""
+    """Mean of each block without its missing values; blocks at the edge may be incomplete."""
     cut = (-image.shape[0] % rows, -image.shape[1] % columns)
     if any(cut):
         image = np.pad(image, ((0, cut[0]), (0, cut[1])), constant_values=np.nan)
-    there = ~np.isnan(image)
-    total = _block_sum(np.where(there, image, np.float32(0)), rows, columns)
+    is_valid = ~np.isnan(image)
+    total = _block_sum(np.where(is_valid, image, np.float32(0)), rows, columns)
     with np.errstate(invalid="ignore"):
-        return total / _block_sum(there, rows, columns)
+        return total / _block_sum(is_valid, rows, columns)
 
 
 def _block_sum(values, rows, columns):
-    """Sums over blocks; slices of the whole are added, which is much faster than an axis each."""
+    """Sums over blocks. Adding slices is much faster than summing over two axes of a block."""
     values = sum((values[k::rows] for k in range(1, rows)), values[::rows].astype("float32"))
     return sum((values[:, k::columns] for k in range(1, columns)), values[:, ::columns])
