@@ -13,10 +13,10 @@ from seaice_lab.figures.maps import (
     colours_and_label,
     draw,
     exceeded_ends,
-    grid_on_plane,
     styled,
     visible_values,
 )
+from seaice_lab.figures.plane import grid_on_plane
 
 
 @styled(FONT)

@@ -28,6 +28,7 @@ from matplotlib.colors import to_hex
 from seaice_lab import grid
 from seaice_lab.figures import maps
 from seaice_lab.figures.charts import FONT_SIZE
+from seaice_lab.figures.plane import graticule, overlaps
 from seaice_lab.figures.rasters import PIXELS, Raster, picture
 
 # Latitude and longitude of the pointer: inverse polar stereographic projection of Snyder (1987, Map
@@ -99,7 +100,7 @@ def scene(raster, window=None):
         y_range=Range1d(south, north, name="north", reset_start=extent[2], reset_end=extent[3]),
         land=_one_source(_land(extent, covered)),
         mask=ColumnDataSource(mask),
-        graticule=_one_source(maps.graticule()),
+        graticule=_one_source(graticule()),
         coast=_one_source(_coast(raster.coast)),
         selected=ColumnDataSource({"x": [], "y": []}),
         pointer=(Span(dimension="width", **style), Span(dimension="height", **style)),
@@ -117,7 +118,7 @@ def _land(extent, covered):
     west, east, south, north = extent
     pixel, inside = (east - west) / PIXELS, shapely.box(west, south, east, north)
     rings = [ring / 1e3 for ring in grid.land_polygons()]
-    land = np.array([shapely.Polygon(ring) for ring in rings if maps.overlaps(ring, extent)])
+    land = np.array([shapely.Polygon(ring) for ring in rings if overlaps(ring, extent)])
     # A buffer of width 0 makes the simplified polygons valid again.
     fine, coarse = (shapely.buffer(shapely.simplify(land, size * pixel), 0) for size in (1, 8))
     shapes = [*shapely.intersection(fine, inside), *shapely.difference(coarse, inside)]

@@ -6,7 +6,6 @@ Earth. Figures are made by pyplot: close them with ``plt.close`` if you write ma
 """
 
 from functools import wraps
-from typing import NamedTuple
 
 import cmocean  # noqa: F401  (registers its colour maps as "cmo.<name>")
 import matplotlib.pyplot as plt
@@ -18,31 +17,15 @@ from matplotlib.patheffects import withStroke
 
 from seaice_lab import names
 from seaice_lab.errors import InputError
-from seaice_lab.grid import coastline, land_polygons, project
+from seaice_lab.figures.plane import MERIDIANS, PARALLELS, graticule, grid_on_plane, overlaps
+from seaice_lab.grid import land_polygons, project
 
 LAND, MISSING, OUTSIDE, COAST, LINES = "#cfcbc4", "#ffffff", "#eef3f6", "#3c3a37", "#7d8a93"
 DIFFERENCE_MAP = "cmo.balance"
 DIFFERENCE_QUANTILE = 0.99  # of |difference|; with the maximum, a few cells would pale all others
-MARGIN = 0.03  # around the ocean, as a share of its larger side
-PARALLELS, MERIDIANS = np.arange(40, 90, 10), np.arange(-180, 180, 45)
 LABELLED_MERIDIAN = 157.5  # latitudes are written along it, between two drawn meridians
 PANELS_WIDTH = 11.0  # inches, a notebook page
 FONT = {"font.size": 10, "axes.titlesize": 10}
-
-
-class MapGrid(NamedTuple):
-    """A grid in the EPSG:3413 plane, lengths in km.
-
-    ``x`` and ``y`` are the cell centres: axes (x,) and (y,) if the grid follows the plane, else
-    (y, x) each. ``coast`` are the segments of the coastline (n, 2, 2); ``extent`` is what a map
-    shows: west, east, south, north.
-    """
-
-    x: np.ndarray
-    y: np.ndarray
-    ocean: np.ndarray
-    coast: np.ndarray
-    extent: tuple[float, float, float, float]
 
 
 def styled(style):
@@ -173,53 +156,6 @@ def field_panels(truth, forecasts, lead_times, ocean, colour_range=None, widest=
     return fig
 
 
-def grid_on_plane(field, ocean):
-    """The grid of a field in the EPSG:3413 plane.
-
-    Parameters
-    ----------
-    field : DataArray (..., y, x)
-        Positions as in `plot_map`.
-    ocean : DataArray of bool (y, x)
-        True where sea.
-
-    Returns
-    -------
-    MapGrid
-    """
-    x, y = (np.asarray(position, dtype=float) / 1000 for position in _positions(field))
-    ocean = ocean.transpose("y", "x").values
-    cell_x, cell_y = np.meshgrid(x, y) if x.ndim == 1 else (x, y)
-    sea_x, sea_y = cell_x[ocean], cell_y[ocean]
-    margin = MARGIN * max(np.ptp(sea_x), np.ptp(sea_y))
-    west, east = sea_x.min() - margin, sea_x.max() + margin
-    south, north = sea_y.min() - margin, sea_y.max() + margin
-    return MapGrid(x, y, ocean, coastline(ocean, x, y), (west, east, south, north))
-
-
-def _positions(field):
-    """Cell centres in metres of EPSG:3413; axes (x,) and (y,) if the grid follows the plane."""
-    coords = field.coords
-    axes = None
-    if {"x", "y"} <= set(coords) and coords["x"].attrs.get("units") in names.UNIT_ALIASES["m"]:
-        axes = coords["x"].values, coords["y"].values
-    if not {"latitude", "longitude"} <= set(coords):
-        if axes is None:
-            raise InputError(
-                f"the field has the coordinates {', '.join(map(str, coords)) or 'none'}, expected "
-                "latitude and longitude (y, x), or x and y with units m in the EPSG:3413 plane; "
-                "assign them from the prepared store"
-            )
-        return axes
-    x_m, y_m = project(coords["latitude"].values, coords["longitude"].values)
-    if axes is not None:
-        # The axes may belong to another projection: compare them with latitude and longitude.
-        distance = np.hypot(x_m - axes[0], y_m - axes[1][:, None]).max()
-        if distance < 0.1 * np.abs(np.diff(axes[0])).min():
-            return axes
-    return x_m, y_m
-
-
 def colours_and_label(field, colour_range=None):
     """Colours of a field and the label of its colour bar, from its name.
 
@@ -308,14 +244,6 @@ def visible_values(map_grid, field):
     return np.ma.masked_invalid(values)
 
 
-def graticule():
-    """Parallels and meridians as lines (point, 2) in km."""
-    around, along = np.arange(0, 361, 2.0), np.linspace(PARALLELS[0], 90, 2)
-    lines = [project(np.full_like(around, latitude), around) for latitude in PARALLELS]
-    lines += [project(along, np.full_like(along, longitude)) for longitude in MERIDIANS]
-    return [np.stack(line, axis=-1) / 1000 for line in lines]
-
-
 def _label_graticule(ax, extent):
     """Write longitudes as ticks where meridians leave the frame, latitudes along one meridian."""
     west, east, south, north = extent
@@ -339,24 +267,6 @@ def _label_graticule(ax, extent):
 def _longitude_text(longitude):
     side = "" if longitude in (0, -180) else "E" if longitude > 0 else "W"
     return f"{abs(longitude)}°{side}"
-
-
-def overlaps(ring, extent):
-    """Whether the bounding box of a ring overlaps an extent.
-
-    Parameters
-    ----------
-    ring : ndarray (point, 2)
-    extent : (float, float, float, float)
-        West, east, south, north, in the units of the ring.
-
-    Returns
-    -------
-    bool
-    """
-    west, east, south, north = extent
-    low, high = ring.min(axis=0), ring.max(axis=0)
-    return low[0] < east and high[0] > west and low[1] < north and high[1] > south
 
 
 def exceeded_ends(fields, map_grid, limits):

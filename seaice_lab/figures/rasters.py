@@ -6,7 +6,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from seaice_lab import grid
-from seaice_lab.figures import maps
+from seaice_lab.figures.plane import grid_on_plane
 
 SINGLE_POINT_KM = 25.0  # size of a grid point without neighbours
 PIXELS = 400  # along each side of a picture, about the size of a map on a screen
@@ -48,7 +48,7 @@ def raster_of(field, ocean):
     InputError
         If the field has no usable coordinates.
     """
-    x, y, is_ocean, coast, extent = maps.grid_on_plane(field, ocean)
+    x, y, is_ocean, coast, extent = grid_on_plane(field, ocean)
     cells = np.where(is_ocean, np.arange(is_ocean.size).reshape(is_ocean.shape), -1)
     if x.ndim == 2:
         return Raster(*nearest_cells(x, y, cells), coast, extent)
