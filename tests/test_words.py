@@ -27,7 +27,6 @@ PENDING = frozenset(
         "dashboards/scores.py",
         "dashboards/season.py",
         "dashboards/spectra.py",
-        "seaice_lab/emissivity/infer.py",
         "seaice_lab/emissivity/networks.py",
         "seaice_lab/emissivity/physics.py",
     )

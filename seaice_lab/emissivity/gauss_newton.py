@@ -14,23 +14,11 @@ from pydantic import Field
 
 from seaice_lab import progress
 from seaice_lab.config import Config
+from seaice_lab.emissivity import least_squares
 from seaice_lab.emissivity.gauss_newton_step import step
-from seaice_lab.emissivity.least_squares import (
-    State,
-    build_problem,
-    emissivity_limit_weight,
-    get_state,
-    set_state,
-    split_weights,
-    subsample_months,
-    weight_background,
-)
+from seaice_lab.emissivity.least_squares import State
 from seaice_lab.emissivity.networks import build_network
-from seaice_lab.emissivity.normal_equations import (
-    is_bilinear,
-    normal_equations,
-    sums_of_squares,
-)
+from seaice_lab.emissivity.normal_equations import assemble, is_bilinear, sums_of_squares
 from seaice_lab.errors import InputError
 
 FIRST_SAMPLE = 8_000  # observations on which the first networks are compared
@@ -123,16 +111,18 @@ def solve(model, observations, config, show=True):
         If the solver does not support the network, or more than two days are mixed.
     """
     check_model(model.config)
-    problem = build_problem(model, observations, config.property_error, config.hold_first_guess)
-    state = get_state(model)
+    problem = least_squares.build_problem(
+        model, observations, config.property_error, config.hold_first_guess
+    )
+    state = least_squares.get_state(model)
     history = []
     if config.network_steps and not model.config.freeze_network:
         generator = torch.Generator().manual_seed(config.seed)
         share = FIRST_SAMPLE / model.size
-        sample, start = subsample_months(problem, state, share, generator)
+        sample, start = least_squares.subsample_months(problem, state, share, generator)
         weights, history = first_weights(sample, start, config, show)
         share = config.sample / model.size
-        sample, start = subsample_months(problem, state, share, generator)
+        sample, start = least_squares.subsample_months(problem, state, share, generator)
         start = start._replace(weights=weights)
         start, _ = fit_state(sample, start, config.state_steps, config.tolerance)
         start, costs = fit_network(sample, start, config.network_steps, config.tolerance, show)
@@ -140,11 +130,11 @@ def solve(model, observations, config, show=True):
         state = state._replace(weights=start.weights)
     state, costs = fit_state(problem, state, config.state_steps, config.tolerance, show)
     if model.anchor is not None:
-        weight = max(problem.emissivity_limit_weight, emissivity_limit_weight(model))
+        weight = max(problem.emissivity_limit_weight, least_squares.emissivity_limit_weight(model))
         problem = problem._replace(emissivity_limit_weight=weight)
-        state, more = fit_state(problem, state, LIMIT_STEPS, config.tolerance, show)
-        costs += more
-    set_state(model, state)
+        state, last_costs = fit_state(problem, state, LIMIT_STEPS, config.tolerance, show)
+        costs += last_costs
+    least_squares.set_state(model, state)
     return history + _rows("state", costs)
 
 
@@ -168,7 +158,9 @@ def first_weights(problem, state, config, show):
     best, lowest_cost = state.weights, float("inf")
     for start in range(config.starts):
         weights = state.weights.clone()
-        split_weights(model, weights)[0][:] = random_network(model, config.seed + start)
+        least_squares.split_weights(model, weights)[0][:] = random_network(
+            model, config.seed + start
+        )
         fitted, costs = fit_network(
             problem, state._replace(weights=weights), FIRST_STEPS, config.tolerance, show
         )
@@ -227,28 +219,28 @@ def fit_network(problem, state, steps, tolerance, show=False):
         After each step, divided by the number of observations.
     """
     size, costs = len(problem.index), []
-    normal = normal_equations(problem, state, with_weights=True)
+    normal = assemble(problem, state, with_weights=True)
     cost = _total(problem, normal.cost, state.weights)
-    damping, small, rejected = 0.01, 0, 0
+    damping, small_steps, rejected = 0.01, 0, 0
     with progress.bar(steps, "fit the network", "step", show=show) as bar:
         for _ in range(steps):
             trial = step(problem, state, normal, torch.full((problem.points,), damping))
             if is_bilinear(problem.model):
                 trial, _ = fit_state(problem, trial, STATE_STEPS_PER_NETWORK_STEP, tolerance)
-            trial_cost = _total(problem, normal_equations(problem, trial).cost, trial.weights)
+            trial_cost = _total(problem, assemble(problem, trial).cost, trial.weights)
             # Levenberg: less damping after a step that decreases the cost, more after another
             if trial_cost < cost:
-                small = small + 1 if cost - trial_cost < tolerance * cost else 0
+                small_steps = small_steps + 1 if cost - trial_cost < tolerance * cost else 0
                 damping = damping if rejected else damping / 4
                 state, cost, rejected = trial, trial_cost, 0
-                normal = normal_equations(problem, state, with_weights=True)
+                normal = assemble(problem, state, with_weights=True)
             else:
                 damping *= 6
                 rejected += 1
             costs.append(cost / size)
             bar.update()
             bar.set_postfix_str(f"cost {costs[-1]:.4f}")
-            if small == PATIENCE or rejected == MAX_REJECTED:
+            if small_steps == PATIENCE or rejected == MAX_REJECTED:
                 break
     return state, costs
 
@@ -277,14 +269,14 @@ def fit_state(problem, state, steps, tolerance, show=False):
     """
     size, costs = len(problem.index), []
     squares = sums_of_squares(problem, state) if is_bilinear(problem.model) else None
-    normal = normal_equations(problem, state, squares=squares)
+    normal = assemble(problem, state, squares=squares)
     best, best_cost = state, normal.cost
     damping = torch.full((problem.points,), 1e-3)
     before = float(best_cost.sum()) / size
     with progress.bar(steps, "fit the state", "step", show=show) as bar:
         for _ in range(steps):
             last_cost, state = normal.cost, step(problem, state, normal, damping)
-            normal = normal_equations(problem, state, squares=squares)
+            normal = assemble(problem, state, squares=squares)
             best = _choose(problem, normal.cost < best_cost, state, best)
             best_cost = torch.minimum(normal.cost, best_cost)
             damping = torch.where(normal.cost < last_cost, damping / 2, damping * 6)
@@ -300,7 +292,7 @@ def fit_state(problem, state, steps, tolerance, show=False):
 
 def _total(problem, cost, weights):
     """Cost of the points and of the weights."""
-    return float(cost.sum() + weight_background(problem, weights)[2])
+    return float(cost.sum() + least_squares.weight_background(problem, weights)[2])
 
 
 def _choose(problem, at, state, other):

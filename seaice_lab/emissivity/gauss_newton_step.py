@@ -42,13 +42,13 @@ def step(problem, state, normal, damping):
         weights = weights + weight_change
         rhs = rhs - normal.cross @ weight_change  # of the cells, with the weights known
 
-    # The properties of a cell follow its concentration: change = alone - by_ice * change of ice.
+    # The properties of a cell follow its concentration: change = held_ice - by_ice * ice change.
     # Their elimination leaves a scalar Schur complement for the concentration at the observation.
     coupling = curvature[:, 1:, 0]
     inverse = torch.linalg.inv(curvature[:, 1:, 1:])
-    by_ice, alone = (inverse @ torch.stack([coupling, rhs[:, 1:]], 2)).unbind(2)
+    by_ice, held_ice = (inverse @ torch.stack([coupling, rhs[:, 1:]], 2)).unbind(2)
     ice_curvature = curvature[:, 0, 0] - (coupling * by_ice).sum(1)
-    ice_rhs = rhs[:, 0] - (coupling * alone).sum(1)
+    ice_rhs = rhs[:, 0] - (coupling * held_ice).sum(1)
     shape = (days, problem.points)
     sea_ice = solve_concentration(
         problem, state.sea_ice, ice_curvature.reshape(shape), ice_rhs.reshape(shape)
@@ -56,21 +56,21 @@ def step(problem, state, normal, damping):
 
     # back-substitution: properties of the cell, then those of each observation
     ice_change = ice_fraction(problem, sea_ice - state.sea_ice)
-    change = alone - ice_change * by_ice
+    change = held_ice - ice_change * by_ice
     if weight_change is None:  # such a step is taken even if the cost rises, and is therefore short
         change = change.clip(-1, 1)
-    own = state.observation_properties
-    if own.shape[1]:
+    observation_properties = state.observation_properties
+    if observation_properties.shape[1]:
+        n, solution = 1 + change.shape[1], normal.back_substitution
         cell = problem.index[:, 1].long() * problem.points + problem.index[:, 0].long()
         cell_change = torch.cat([ice_change, change], 1)[cell]
-        by_cell, by_weight = normal.back_substitution[..., :-1].split(
-            [cell_change.shape[1], normal.back_substitution.shape[2] - cell_change.shape[1] - 1], 2
+        observation_change = (
+            solution[..., -1] - (solution[..., :n] @ cell_change[..., None])[..., 0]
         )
-        own_change = normal.back_substitution[..., -1] - (by_cell @ cell_change[..., None])[..., 0]
         if weight_change is not None:
-            own_change = own_change - by_weight @ weight_change
-        own = own + own_change.clip(-1, 1)
-    return State(sea_ice, state.properties + change, own, weights)
+            observation_change = observation_change - solution[..., n:-1] @ weight_change
+        observation_properties = observation_properties + observation_change.clip(-1, 1)
+    return State(sea_ice, state.properties + change, observation_properties, weights)
 
 
 def solve_weights(problem, weights, normal, curvature, damping):

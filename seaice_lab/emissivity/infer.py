@@ -1,15 +1,16 @@
-"""State of new days with a trained network: concentration and properties, and how sure they are."""
+"""State of new days with a trained network: concentration, properties and their uncertainty."""
 
 from pathlib import Path
 
 import torch
+from pydantic import Field
 
 from seaice_lab import runs
 from seaice_lab.emissivity.gauss_newton import SolveConfig, check_model, solve
 from seaice_lab.emissivity.gauss_newton_step import PRIOR_CURVATURE, tridiagonal
 from seaice_lab.emissivity.least_squares import FIRST_GUESS_ERROR, build_problem, get_state
 from seaice_lab.emissivity.model import EmpiricalState
-from seaice_lab.emissivity.normal_equations import normal_equations
+from seaice_lab.emissivity.normal_equations import assemble
 from seaice_lab.emissivity.observations import ObservationsConfig, prepare, read_sensor_tables
 from seaice_lab.emissivity.run import check_zenith, load
 from seaice_lab.emissivity.sensors import read_tables
@@ -17,33 +18,36 @@ from seaice_lab.errors import InputError
 
 
 class InferConfig(ObservationsConfig):
-    """Which trained run to use, and on what.
+    """Which trained run to use, and on which observations."""
 
-    ``sensors`` are those of the run ``trained`` where none are named; it also brings its own sensor
-    tables, to which ``sensor_tables`` adds. ``step_start``, ``steps`` and ``solve`` are as in
-    EmissivityConfig.
-    """
-
-    trained: str
-    sensors: tuple[str, ...] | None = None
-    solve: SolveConfig = SolveConfig()
+    trained: str = Field(description="Run folder of a training.")
+    sensors: tuple[str, ...] | None = Field(
+        None, description="Sensors; by default those of the trained run."
+    )
+    sensor_tables: str | dict | None = Field(
+        None, description="YAML file that adds channels and sensors to those of the trained run."
+    )
+    solve: SolveConfig = Field(SolveConfig(), description="Settings of the solver.")
 
 
 def infer_run(config, run, show=True):
-    """Estimate the state of new days into a run folder, which is listed like a trained one.
+    """Estimate the state of new days and prepare the run folder for it.
 
     Parameters
     ----------
     config : InferConfig
     run : str or Path
-        Run folder; receives ``config.yaml``, ``provenance.json`` and ``observations/``.
+        Run folder. This function writes ``config.yaml``, ``provenance.json`` and
+        ``observations/``.
     show : bool
         Show progress.
 
     Returns
     -------
-    model, initial : EmpiricalState
-        With the state of the new days, and with their first guess.
+    model : EmpiricalState
+        With the state of the new days.
+    initial : EmpiricalState
+        With their first guess.
     observations : Observations
 
     Raises
@@ -57,12 +61,12 @@ def infer_run(config, run, show=True):
     trained, _ = load(config.trained)
     check_model(trained.config, "infer")
     tables = read_sensor_tables(Path(config.trained) / "observations") or {}
-    for part, entries in (read_tables(config.sensor_tables) or {}).items():
-        tables = tables | {part: tables.get(part, {}) | entries}
+    for section, entries in (read_tables(config.sensor_tables) or {}).items():
+        tables = tables | {section: tables.get(section, {}) | entries}
     sensors = config.sensors or trained.sensors
-    wanted = config.model_copy(update={"sensors": sensors, "sensor_tables": tables or None})
+    complete = config.model_copy(update={"sensors": sensors, "sensor_tables": tables or None})
     keep = (run / "config.yaml").exists()
-    observations = prepare(wanted, run / "observations", trained.lags, keep, show)
+    observations = prepare(complete, run / "observations", trained.lags, keep, show)
     initial = transfer(trained, observations)
     runs.create(run, config, "emissivity", data=observations.fingerprint)
     model = infer(trained, observations, config.solve, show)
@@ -75,9 +79,9 @@ def infer(trained, observations, config=None, show=True):
     Parameters
     ----------
     trained : EmpiricalState
-        Gives network, wind dependence and, for sensors it knows, biases.
+        Gives the network and, for its channels and sensors, wind dependence and biases.
     observations : Observations
-        Of the same channels.
+        With a linear network, of the same channels.
     config : SolveConfig, optional
     show : bool
         Show progress.
@@ -90,8 +94,8 @@ def infer(trained, observations, config=None, show=True):
     Raises
     ------
     InputError
-        If the solver does not know the model, or the channels are others than those of a linear
-        network.
+        If the solver does not support the model, a linear network was trained on other channels,
+        or the zenith angle is missing that the network needs.
     """
     check_model(trained.config, "infer")
     model, config = transfer(trained, observations), config or SolveConfig()
@@ -99,27 +103,43 @@ def infer(trained, observations, config=None, show=True):
     return model
 
 
+@torch.no_grad()
 def transfer(trained, observations):
-    """The first guess of other observations, with the network and biases of a trained model."""
-    seen_by = observations.instruments
-    if trained.config.network == "linear" and seen_by.channels != trained.channels:
+    """The first guess of other observations, with the weights of a trained model.
+
+    Parameters
+    ----------
+    trained : EmpiricalState
+    observations : Observations
+
+    Returns
+    -------
+    EmpiricalState
+        Channels and sensors that ``trained`` lacks keep their first guess.
+
+    Raises
+    ------
+    InputError
+        If a linear network was trained on other channels, or the zenith angle is missing that the
+        network needs.
+    """
+    instruments = observations.instruments
+    if trained.config.network == "linear" and instruments.channels != trained.channels:
         raise InputError(
-            f"infer: the network knows the channels {', '.join(trained.channels)}, found "
-            f"{', '.join(seen_by.channels)}; use the sensors it was trained with, or train network "
-            "frequency"
+            f"infer: the network has the channels {', '.join(trained.channels)}, found "
+            f"{', '.join(instruments.channels)}; use the sensors it was trained with, or train "
+            "network frequency"
         )
     check_zenith(trained.config, observations)
     model = EmpiricalState(trained.config, observations).eval()
     model.network.load_state_dict(trained.network.state_dict())
-    with torch.no_grad():
-        for place, name in enumerate(seen_by.channels):
-            if name in trained.channels:
-                at = trained.channels.index(name)
-                model.wind_sensitivity[place] = trained.wind_sensitivity[at]
-                for row, sensor in enumerate(seen_by.sensors):
-                    if sensor in trained.sensors:
-                        known = trained.bias_k[:, trained.sensors.index(sensor), at]
-                        model.bias_k[:, row, place] = known
+    common = [name for name in instruments.channels if name in trained.channels]
+    new = [instruments.channels.index(name) for name in common]
+    old = [trained.channels.index(name) for name in common]
+    model.wind_sensitivity[new] = trained.wind_sensitivity[old]
+    for row, sensor in enumerate(instruments.sensors):
+        if sensor in trained.sensors:
+            model.bias_k[:, row, new] = trained.bias_k[:, trained.sensors.index(sensor), old]
     return model
 
 
@@ -127,33 +147,34 @@ def transfer(trained, observations):
 def uncertainty(model, observations, config=None):
     """Standard deviations of concentration and properties, from the curvature of the cost.
 
-    The network is taken as known. In a cell-day the concentration at the observation and the
-    properties are estimated together; concentrations of successive days are tied by their mixture,
-    and the standard deviation of each is that with the days beside it free too.
+    The covariance is the inverse of the curvature of half the cost, with the weights held. All
+    other unknowns are free: the properties of the cell and of its observations, and the
+    concentrations of the other days, which the mixture of days couples.
 
     Parameters
     ----------
     model : EmpiricalState
     observations : Observations
     config : SolveConfig, optional
-        Its ``property_error`` and ``hold_first_guess`` are the backgrounds that are counted.
+        Its backgrounds of properties (``property_error``) and of the concentration
+        (``hold_first_guess``) are included.
 
     Returns
     -------
     sea_ice : Tensor (lag + step, point)
-        0.15, the error of the first guess, where nothing was observed; without
-        ``hold_first_guess`` wide also where days are known by their mixture alone.
+        Where nothing was observed it is 0.15, the error of the first guess. Without
+        ``hold_first_guess`` it is large there, and where only a mixture of days was observed.
     properties : Tensor (step, point, property)
 
     Raises
     ------
     InputError
-        If the solver does not know the model.
+        If the solver does not support the model.
     """
     check_model(model.config, "uncertainty")
     config = config or SolveConfig()
     problem = build_problem(model, observations, config.property_error, False)
-    normal = normal_equations(problem, get_state(model))
+    normal = assemble(problem, get_state(model))
     days, points = model.days, model.points
     curvature = normal.curvature.double()
     # Concentration of a cell-day with its properties free: the Schur complement of their block.

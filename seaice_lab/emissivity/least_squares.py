@@ -16,13 +16,6 @@ import torch
 from seaice_lab.emissivity import penalty, physics
 from seaice_lab.emissivity.model import PUBLISHED_BATCH, EmpiricalState
 from seaice_lab.emissivity.networks import FIRST_CONSTANT
-from seaice_lab.emissivity.observations import (
-    EMISSIVITY_WATER,
-    REFLECTED,
-    TB,
-    TRANSMITTANCE,
-    UPWELLING,
-)
 from seaice_lab.emissivity.sensors import ICE, OCEAN
 
 MONTH_DAYS = 31
@@ -173,17 +166,20 @@ def subsample_months(problem, state, share, generator, month_days=MONTH_DAYS):
         first_guess = problem.first_guess[day, point]
         subset = subset._replace(first_guess=first_guess, prior_weight=1 / error**2)
     cell = (day[lags:] - lags) * points + point
-    properties = state.properties[cell.flatten()]
-    own = state.observation_properties[rows]
-    return subset, State(state.sea_ice[day, point], properties, own, state.weights)
+    return subset, State(
+        state.sea_ice[day, point],
+        state.properties[cell.flatten()],
+        state.observation_properties[rows],
+        state.weights,
+    )
 
 
 def get_state(model):
     """The State of a model, as a copy."""
-    weights = torch.nn.utils.parameters_to_vector(_parameters(model)).detach()
+    weights = torch.nn.utils.parameters_to_vector(_parameters(model))
     sea_ice = model.sea_ice.reshape(-1, model.points)
-    properties, own = model.properties, model.observation_properties
-    return State(*(values.detach().clone() for values in (sea_ice, properties, own, weights)))
+    unknowns = (sea_ice, model.properties, model.observation_properties, weights)
+    return State(*(values.detach().clone() for values in unknowns))
 
 
 @torch.no_grad()
@@ -299,23 +295,23 @@ def linearise(problem, state, network, rows, with_weights):
         the cell, weights (p = 0 without them), and the residual, which is 0 where nothing was
         observed. The lower limit of the emissivity, where there is one, is the last channel.
     """
-    model, scalars, channels = problem.model, problem.scalars[rows], problem.channels[rows]
+    model = problem.model
     cell, sensor, fraction, inputs = _look_up(problem, state, rows)
     ice, by_property, by_weight = network.linearised(*inputs, with_weights)
 
     # The brightness temperature is linear in the emissivity of each surface, with these gains, and
     # linear in the ice fraction: open water + fraction contrast (Geer 2024, equations 2 to 8).
-    skin, wind = scalars[:, :1], scalars[:, 1:2]
-    transmittance, reflected = channels[:, TRANSMITTANCE], channels[:, REFLECTED]
+    skin, wind = problem.scalars[rows, :2].split(1, 1)
+    tb, water, transmittance, reflected, upwelling = problem.channels[rows].unbind(1)
     water_k = physics.water_temperature(skin, model.config.freezing_sea)
     ice_gain, water_gain = transmittance * skin - reflected, transmittance * water_k - reflected
     _, wind_sensitivity, biases = split_weights(model, state.weights)
-    water, bias = channels[:, EMISSIVITY_WATER] + wind * wind_sensitivity, biases[:, sensor]
-    open_water = reflected + channels[:, UPWELLING] + water * water_gain + bias[OCEAN]
+    water, bias = water + wind * wind_sensitivity, biases[:, sensor]
+    open_water = reflected + upwelling + water * water_gain + bias[OCEAN]
     contrast = ice * ice_gain - water * water_gain + bias[ICE] - bias[OCEAN]
 
-    inverse_error = model.inverse_error[sensor] * channels[:, TB].isfinite()
-    residual = channels[:, TB].nan_to_num(0.0) - open_water - fraction * contrast
+    inverse_error = model.inverse_error[sensor] * tb.isfinite()
+    residual = tb.nan_to_num(0.0) - open_water - fraction * contrast
     residual, by_emissivity = residual * inverse_error, fraction * ice_gain * inverse_error
     if model.anchor is not None:
         # one-sided: linear below the limit, without a residual or a derivative above

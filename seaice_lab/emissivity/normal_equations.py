@@ -13,7 +13,7 @@ import torch
 from seaice_lab.emissivity import penalty
 from seaice_lab.emissivity.least_squares import linearise, network_of
 
-CHUNK = 5_000  # observations whose Jacobian is in memory at the same time
+OBSERVATIONS_AT_ONCE = 5_000  # observations whose Jacobian is in memory at the same time
 
 
 class NormalEquations(NamedTuple):
@@ -44,7 +44,7 @@ class NormalEquations(NamedTuple):
     back_substitution: torch.Tensor | None = None
 
 
-def normal_equations(problem, state, with_weights=False, squares=None):
+def assemble(problem, state, with_weights=False, squares=None):
     """Cost and normal equations at a state.
 
     Parameters
@@ -62,9 +62,9 @@ def normal_equations(problem, state, with_weights=False, squares=None):
     NormalEquations
     """
     if squares is None:
-        normal = assemble(problem, state, with_weights)
+        normal = _from_observations(problem, state, with_weights)
     else:
-        normal = assemble_from_squares(problem, state, squares)
+        normal = _from_squares(problem, state, squares)
     normal.curvature.diagonal(dim1=1, dim2=2)[:, 1:] += problem.property_weight
     normal.rhs[:, 1:] -= problem.property_weight * state.properties
     cost = problem.property_weight * (state.properties**2).sum(1)
@@ -75,19 +75,8 @@ def normal_equations(problem, state, with_weights=False, squares=None):
     return normal._replace(cost=cost)
 
 
-def assemble(problem, state, with_weights):
-    """What the observations contribute to the NormalEquations.
-
-    Parameters
-    ----------
-    problem : Problem
-    state : State
-    with_weights : bool
-
-    Returns
-    -------
-    NormalEquations
-    """
+def _from_observations(problem, state, with_weights):
+    """Normal equations without the terms of the state alone, one chunk after another."""
     n, q = 1 + state.properties.shape[1], state.observation_properties.shape[1]
     p = len(state.weights) if with_weights else 0
     cost = torch.zeros(problem.points)
@@ -104,12 +93,12 @@ def assemble(problem, state, with_weights):
         by_weight = jacobian[..., q + n :].flatten(0, 1)
         weights += by_weight[:, :-1].T @ by_weight
         if q:
-            # An observation's own properties z appear in no other observation. With the blocks
+            # The properties z of an observation appear in no other observation. With the blocks
             # D = J_z^T J_z + background and B = J_z^T J_other, z = D^-1 (rhs - B other) is
             # eliminated at once; the Schur complement B^T D^-1 B is subtracted from the others.
-            own = state.observation_properties[rows]
-            squared += problem.property_weight * (own**2).sum(1)
-            product[:, :q, -1] -= problem.property_weight * own
+            properties = state.observation_properties[rows]
+            squared += problem.property_weight * (properties**2).sum(1)
+            product[:, :q, -1] -= problem.property_weight * properties
             block = product[:, :q, :q] + problem.property_weight * torch.eye(q)
             solution = torch.linalg.inv(block) @ product[:, :q, q:]
             back_substitution[rows] = solution
@@ -167,20 +156,8 @@ def sums_of_squares(problem, state):
     return squares
 
 
-def assemble_from_squares(problem, state, squares):
-    """As :func:`assemble`, of a bilinear problem with held weights.
-
-    Parameters
-    ----------
-    problem : Problem
-    state : State
-    squares : Tensor (cell, K + 2, K + 2)
-        From :func:`sums_of_squares`.
-
-    Returns
-    -------
-    NormalEquations
-    """
+def _from_squares(problem, state, squares):
+    """The same of a bilinear problem with held weights."""
     fraction = ice_fraction(problem, state.sea_ice)
     cells, n = len(fraction), 1 + state.properties.shape[1]
     v = torch.cat([torch.ones_like(fraction), fraction, fraction * state.properties], 1)
@@ -217,4 +194,7 @@ def ice_fraction(problem, sea_ice):
 def _chunks(problem):
     """Slices of the observations whose Jacobian is in memory at the same time."""
     size = len(problem.index)
-    return [slice(first, min(first + CHUNK, size)) for first in range(0, size, CHUNK)]
+    return [
+        slice(first, min(first + OBSERVATIONS_AT_ONCE, size))
+        for first in range(0, size, OBSERVATIONS_AT_ONCE)
+    ]

@@ -12,9 +12,7 @@ from seaice_lab.emissivity.model import EmpiricalState
 from seaice_lab.emissivity.networks import FrequencyEmissivity, LinearEmissivity
 from seaice_lab.emissivity.normal_equations import (
     assemble,
-    assemble_from_squares,
     is_bilinear,
-    normal_equations,
     sums_of_squares,
 )
 from seaice_lab.errors import InputError
@@ -71,7 +69,7 @@ def make_problem(case, folder):
 @pytest.mark.parametrize("case", ["v1_linear", "v2_imagers", "v2_crosstrack"])
 def test_its_cost_is_that_of_the_training(case, tmp_path):
     seen, model, problem, state = make_problem(case, tmp_path)
-    ours = normal_equations(problem, state).cost.sum() / seen.size
+    ours = assemble(problem, state).cost.sum() / seen.size
     part = batch(seen)
     part = part._replace(scalars=part.scalars.double(), channels=part.channels.double())
     model.config = model.config.model_copy(update={"batch_independent": True})
@@ -118,15 +116,15 @@ def test_squares_of_a_cell_stand_for_its_observations(tmp_path):
     squares = sums_of_squares(problem, state)
     for one in (state, state._replace(sea_ice=0.5 - state.sea_ice)):
         of_squares, of_all = (
-            assemble_from_squares(problem, one, squares),
-            assemble(problem, one, False),
+            assemble(problem, one, squares=squares),
+            assemble(problem, one),
         )
         for name in ("cost", "curvature", "rhs"):
             torch.testing.assert_close(getattr(of_squares, name), getattr(of_all, name), msg=name)
     moved = state._replace(weights=1.1 * state.weights)
     squares = sums_of_squares(problem, moved)
     torch.testing.assert_close(
-        assemble_from_squares(problem, moved, squares).cost, assemble(problem, moved, False).cost
+        assemble(problem, moved, squares=squares).cost, assemble(problem, moved).cost
     )
 
 
