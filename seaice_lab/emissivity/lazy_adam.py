@@ -87,7 +87,7 @@ def decay_table(length):
 class LazyMap:
     """A map whose cells may be some steps behind.
 
-    The values, m, v and the last step of a cell are a row of one table, so that reading a cell
+    The values, m, v and the last step of a cell are one row of ``table``, so that reading a cell
     touches one place of the memory. The map of the model becomes a view of the table's first
     columns.
 
@@ -95,18 +95,22 @@ class LazyMap:
     ----------
     parameter : Parameter (cell, value)
         The map of the model.
-    bounded : bool
-        Whether values are kept between 0 and 1 at every step.
+    is_concentration : bool
+        Whether the penalty acts on the map, or keeps it between 0 and 1.
     """
 
-    def __init__(self, parameter, bounded=False):
-        self.width, self.bounded = parameter.shape[1], bounded
+    def __init__(self, parameter, is_concentration=False):
+        self.width, self.is_concentration = parameter.shape[1], is_concentration
+        values = parameter.detach().numpy()
         # NumPy puts large arrays on large pages of memory, which makes random access faster
-        self.table = np.zeros(
-            (len(parameter), 3 * self.width + 1), parameter.detach().numpy().dtype
-        )
-        self.table[:, : self.width] = parameter.detach()
+        self.table = np.zeros((len(values), 3 * self.width + 1), values.dtype)
+        self.table[:, : self.width] = values
         parameter.data = torch.from_numpy(self.table)[:, : self.width]
+
+    @property
+    def moments(self):
+        """m, v and the last step of all cells, ndarray (cell, 2 * value + 1)."""
+        return self.table[:, self.width :]
 
     def read(self, rows, steps, strengths=NO_PENALTY):
         """Apply the skipped steps of some cells and give their values.
@@ -116,7 +120,7 @@ class LazyMap:
         rows : ndarray of int64 (row,)
         steps : Steps
         strengths : Strengths
-            Of the penalty.
+            Of the penalty of concentrations.
 
         Returns
         -------
@@ -126,10 +130,10 @@ class LazyMap:
         """
         if not self.width:
             return np.empty((len(rows), 0), self.table.dtype), None
-        return read_cells(rows, self.table, steps, strengths, self.bounded)
+        return read_cells(rows, self.table, steps, *self._constraints(strengths))
 
     def take_step(self, gradient, reading, steps, strengths=NO_PENALTY):
-        """Take the last step of the counter with the cells that have just been read.
+        """Take the last step with the cells that have just been read.
 
         Parameters
         ----------
@@ -141,7 +145,7 @@ class LazyMap:
         strengths : Strengths
         """
         if self.width:
-            step_cells(gradient, reading, self.table, steps, strengths, self.bounded)
+            step_cells(gradient, reading, self.table, steps, *self._constraints(strengths))
 
     def catch_up(self, steps, strengths=NO_PENALTY):
         """Apply the skipped steps of all cells.
@@ -155,6 +159,10 @@ class LazyMap:
             rows = np.arange(first, min(first + CELLS_AT_ONCE, len(self.table)))
             self.read(rows, steps, strengths)
 
+    def _constraints(self, strengths):
+        """Strengths of the penalty of this map, and whether it is bounded."""
+        return (strengths, strengths.bounded) if self.is_concentration else (NO_PENALTY, False)
+
 
 class LazyAdam:
     """Adam on a CPU: lazy for the maps of a model, dense for its other parameters.
@@ -166,20 +174,19 @@ class LazyAdam:
     ----------
     model : EmpiricalState
     vector : Tensor (weight,)
-        All parameters besides the maps (:func:`seaice_lab.emissivity.gradients.pack_parameters`).
+        All parameters but the maps (:func:`seaice_lab.emissivity.gradients.pack_parameters`).
     learning_rate : float
     """
 
     def __init__(self, model, vector, learning_rate):
-        self.sea_ice = LazyMap(model.sea_ice, model.config.bounded)
-        self.properties = LazyMap(model.properties)
-        self.observation_properties = LazyMap(model.observation_properties)
+        sea_ice = LazyMap(model.sea_ice, is_concentration=True)
+        self.maps = [sea_ice, LazyMap(model.properties), LazyMap(model.observation_properties)]
         self.vector = vector.numpy()
         self.moments = np.zeros((2, len(vector)), self.vector.dtype)
         self.counter = StepCounter(learning_rate)
 
     def read(self, batch, rows, strengths):
-        """Values of the maps for a batch, after its cells' skipped steps.
+        """Values of the maps for a batch, after the skipped steps of its cells.
 
         Parameters
         ----------
@@ -197,13 +204,14 @@ class LazyAdam:
             For :meth:`take_step`.
         """
         days, cell = (index.numpy() for index in rows)
-        steps = self.counter.steps
-        sea_ice, days_reading = self.sea_ice.read(days.ravel(), steps, strengths)
-        gridded, cell_reading = self.properties.read(cell, steps)
-        single, single_reading = self.observation_properties.read(batch.number.numpy(), steps)
-        properties = np.concatenate([gridded, single], 1)
-        readings = [days_reading, cell_reading, single_reading]
-        return torch.from_numpy(sea_ice.reshape(days.shape)), torch.from_numpy(properties), readings
+        values, readings = [], []
+        map_rows = days.ravel(), cell, batch.number.numpy()
+        for lazy_map, rows_of_map in zip(self.maps, map_rows, strict=True):
+            value, reading = lazy_map.read(rows_of_map, self.counter.steps, strengths)
+            values.append(value)
+            readings.append(reading)
+        sea_ice = torch.from_numpy(values[0].reshape(days.shape))
+        return sea_ice, torch.from_numpy(np.concatenate(values[1:], 1)), readings
 
     def take_step(self, gradients, readings, strengths):
         """Take a step of Adam.
@@ -217,38 +225,27 @@ class LazyAdam:
         """
         by_vector, by_sea_ice, by_properties = (gradient.numpy() for gradient in gradients)
         self.counter.advance()
-        steps, width = self.counter.steps, self.properties.width
-        days_reading, cell_reading, single_reading = readings
-        self.sea_ice.take_step(by_sea_ice.reshape(-1, 1), days_reading, steps, strengths)
-        self.properties.take_step(by_properties[:, :width], cell_reading, steps)
-        self.observation_properties.take_step(by_properties[:, width:], single_reading, steps)
+        steps, width = self.counter.steps, self.maps[1].width
+        by_maps = by_sea_ice.reshape(-1, 1), by_properties[:, :width], by_properties[:, width:]
+        for lazy_map, gradient, reading in zip(self.maps, by_maps, readings, strict=True):
+            lazy_map.take_step(gradient, reading, steps, strengths)
         length = steps.lengths[steps.count]
         update(self.vector, *self.moments, by_vector, length, NO_PENALTY, False)
 
     def catch_up(self, strengths):
-        """Apply the skipped steps of all cells, as validation and checkpoints need it.
-
-        Parameters
-        ----------
-        strengths : Strengths
-        """
-        steps = self.counter.steps
-        self.sea_ice.catch_up(steps, strengths)
-        self.properties.catch_up(steps)
-        self.observation_properties.catch_up(steps)
+        """Apply the skipped steps of all cells, as validation and checkpoints need it."""
+        for lazy_map in self.maps:
+            lazy_map.catch_up(self.counter.steps, strengths)
 
     def state_dict(self):
         """Steps and moments; all cells must be up to date."""
-        maps = (self.sea_ice, self.properties, self.observation_properties)
-        tables = [torch.from_numpy(part.table[:, part.width :]).clone() for part in maps]
-        vector = torch.from_numpy(self.moments)
-        return {"steps": self.counter.steps.count, "vector": vector, "maps": tables}
+        moments = [self.moments, *(lazy_map.moments.copy() for lazy_map in self.maps)]
+        return {"steps": self.counter.steps.count, "moments": [*map(torch.from_numpy, moments)]}
 
     def load_state_dict(self, state):
         """Continue from :meth:`state_dict`."""
-        maps = (self.sea_ice, self.properties, self.observation_properties)
-        self.moments[:] = state["vector"]
-        for part, table in zip(maps, state["maps"], strict=True):
-            part.table[:, part.width :] = table
+        moments = [self.moments, *(lazy_map.moments for lazy_map in self.maps)]
+        for mine, saved in zip(moments, state["moments"], strict=True):
+            mine[:] = saved
         while self.counter.steps.count < state["steps"]:
             self.counter.advance()

@@ -1,10 +1,15 @@
-"""Emissivity of sea ice from what is known of it and what is learnt of it.
+"""Emissivity of sea ice as a function of skin temperature and empirical properties.
 
-All networks take ``cold`` (observation, 1), the skin-temperature index; ``properties``
-(observation, property); ``frequency`` (observation or 1, channel), GHz; ``vertical`` (observation
-or 1, channel), the share of vertical polarisation; ``zenith`` (observation, 1), degrees; and give
-the emissivity (observation, channel). Those of version 1 have one output a channel and ignore the
-last three.
+All networks take
+
+- ``cold`` (observation, 1), the skin-temperature index;
+- ``properties`` (observation, property);
+- ``frequency`` (observation or 1, channel), GHz;
+- ``vertical`` (observation or 1, channel), the share of vertical polarisation;
+- ``zenith`` (observation, 1), degrees;
+
+and return the emissivity (observation, channel). The networks of version 1 have one output a
+channel and ignore the last three inputs.
 """
 
 import torch
@@ -13,11 +18,17 @@ from torch import nn
 from seaice_lab.emissivity.physics import towards_nadir
 from seaice_lab.errors import InputError
 
-FIRST_CONSTANT = 0.93  # where the linear emissivities start, and the first channel is held
+# Initial emissivity of the linear network; the cost keeps that of the first channel there.
+FIRST_CONSTANT = 0.93
 
 
 class LinearEmissivity(nn.Module):
-    """Version 1: e = constant + weights . (cold, properties), one row a channel, not bounded."""
+    """Version 1: e = constant + weights . (cold, properties), for each channel; not bounded.
+
+    Parameters
+    ----------
+    n_properties, n_channels : int
+    """
 
     def __init__(self, n_properties, n_channels):
         super().__init__()
@@ -26,32 +37,60 @@ class LinearEmissivity(nn.Module):
         nn.init.xavier_uniform_(self.weight)
 
     def forward(self, cold, properties, frequency, vertical, zenith):
+        """Emissivity (observation, channel).
+
+        Parameters
+        ----------
+        cold, properties, frequency, vertical, zenith : Tensor
+            As in the description of the module.
+
+        Returns
+        -------
+        Tensor (observation, channel)
+        """
         return torch.cat([cold, properties], 1) @ self.weight + self.constant
 
     def linearised(self, cold, properties, frequency, vertical, zenith, with_weights=True):
-        """Emissivity and its derivatives: by property, and by weight in order of parameters.
+        """Emissivity and its derivatives.
+
+        Parameters
+        ----------
+        cold, properties, frequency, vertical, zenith : Tensor
+            As in the description of the module.
+        with_weights : bool
+            Also give the derivatives by the weights.
 
         Returns
         -------
         emissivity : Tensor (observation, channel)
         by_property : Tensor (observation, channel, property)
-        by_weight : Tensor (observation, channel, weight)
-            None unless ``with_weights``.
+        by_weight : Tensor (observation, channel, weight) or None
+            In the order of ``parameters()``.
         """
-        known = torch.cat([cold, properties, torch.ones_like(cold)], 1)
-        n, channels = len(known), self.weight.shape[1]
-        by_property = self.weight[1:].T.expand(n, -1, -1)
+        inputs = torch.cat([cold, properties, torch.ones_like(cold)], 1)
+        count, channels = len(inputs), self.weight.shape[1]
+        by_property = self.weight[1:].T.expand(count, -1, -1)
         emissivity = self(cold, properties, frequency, vertical, zenith)
         if not with_weights:
             return emissivity, by_property, None
-        by_weight = known.new_zeros(n, channels, known.shape[1], channels)
-        every = torch.arange(channels)
-        by_weight[:, every, :, every] = known.expand(channels, -1, -1)
+        # a weight acts on its own channel only, where its derivative is the input
+        by_weight = inputs.new_zeros(count, channels, inputs.shape[1], channels)
+        channel = torch.arange(channels)
+        by_weight[:, channel, :, channel] = inputs.expand(channels, -1, -1)
         return emissivity, by_property, by_weight.flatten(2)
 
 
 class SigmoidEmissivity(nn.Module):
-    """Version 1's deep variant: hidden sigmoid layers of one width, a sigmoid output a channel."""
+    """Version 1, deep variant: sigmoid layers of one width, and a sigmoid output a channel.
+
+    Parameters
+    ----------
+    n_properties, n_channels : int
+    layers : int
+        Number of layers with the output.
+    width : int
+        Units in each hidden layer.
+    """
 
     def __init__(self, n_properties, n_channels, layers=2, width=10):
         super().__init__()
@@ -64,6 +103,17 @@ class SigmoidEmissivity(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, cold, properties, frequency, vertical, zenith):
+        """Emissivity (observation, channel).
+
+        Parameters
+        ----------
+        cold, properties, frequency, vertical, zenith : Tensor
+            As in the description of the module.
+
+        Returns
+        -------
+        Tensor (observation, channel)
+        """
         x = torch.cat([cold, properties], 1)
         for layer in self.layers:
             x = torch.sigmoid(layer(x))
@@ -74,19 +124,19 @@ class FrequencyEmissivity(nn.Module):
     """Version 2: one network for all channels; frequency is an input, polarisation the output.
 
     (cold, properties, [(zenith - 30) / 30], frequency / 100) -> sigmoid units -> emissivity at
-    vertical and horizontal polarisation, mixed by the share of each that the channel sees.
+    vertical and horizontal polarisation, mixed by their shares in the channel.
 
     Parameters
     ----------
     n_properties : int
     width : int
-        Of the hidden layer.
+        Units in the hidden layer.
     zenith_input : bool
         Whether the zenith angle is an input.
     nadir : bool
-        Whether the difference of polarisations is made to vanish towards nadir
-        (:func:`~seaice_lab.emissivity.physics.towards_nadir`), for a network that was trained with
-        conical scanners and is used for others.
+        Whether the difference of polarisations vanishes towards nadir
+        (:func:`~seaice_lab.emissivity.physics.towards_nadir`). This is for a network that was
+        trained with conical scanners and is used for others.
     """
 
     def __init__(self, n_properties, width=7, zenith_input=False, nadir=False):
@@ -99,61 +149,100 @@ class FrequencyEmissivity(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, cold, properties, frequency, vertical, zenith):
-        _, _, seen = self._layers(cold, properties, frequency, zenith)
+        """Emissivity (observation, channel).
+
+        Parameters
+        ----------
+        cold, properties, frequency, vertical, zenith : Tensor
+            As in the description of the module.
+
+        Returns
+        -------
+        Tensor (observation, channel)
+        """
+        _, _, polarised = self._layers(cold, properties, frequency, zenith)
         share_v, share_h = self._shares(vertical, zenith)
-        return share_v * seen[0] + share_h * seen[1]
+        return share_v * polarised[0] + share_h * polarised[1]
 
     def linearised(self, cold, properties, frequency, vertical, zenith, with_weights=True):
-        """As in LinearEmissivity."""
-        known, hidden, seen = self._layers(cold, properties, frequency, zenith)
-        shares = torch.stack(self._shares(vertical.expand_as(seen[0]), zenith))
-        by_output = shares * seen * (1 - seen)
-        by_hidden = (self.output.weight.T @ by_output.flatten(1)).unflatten(1, seen.shape[1:])
+        """Emissivity and its derivatives, by backpropagation written out.
+
+        Parameters
+        ----------
+        cold, properties, frequency, vertical, zenith : Tensor
+            As in the description of the module.
+        with_weights : bool
+            Also give the derivatives by the weights.
+
+        Returns
+        -------
+        emissivity, by_property, by_weight : Tensor
+            As in :meth:`LinearEmissivity.linearised`.
+        """
+        inputs, hidden, polarised = self._layers(cold, properties, frequency, zenith)
+        shape = polarised.shape[1:]
+        shares = torch.stack(self._shares(vertical.expand(shape), zenith))
+        # derivatives by what enters the sigmoids, of which s (1 - s) is the derivative
+        by_output = shares * polarised * (1 - polarised)
+        by_hidden = (self.output.weight.T @ by_output.flatten(1)).unflatten(1, shape)
         by_hidden = by_hidden * hidden * (1 - hidden)
-        first = self.hidden.weight[:, 1 : 1 + properties.shape[1]]
-        by_property = (first.T @ by_hidden.flatten(1)).unflatten(1, seen.shape[1:]).permute(1, 2, 0)
-        emissivity = (shares * seen).sum(0)
+        property_weights = self.hidden.weight[:, 1 : 1 + properties.shape[1]]
+        by_property = (property_weights.T @ by_hidden.flatten(1)).unflatten(1, shape)
+        emissivity, by_property = (shares * polarised).sum(0), by_property.permute(1, 2, 0)
         if not with_weights:
             return emissivity, by_property, None
-        inputs = [one[:, None].expand_as(seen[0]) for one in known.T]
-        inputs.append((frequency / 100).expand_as(seen[0]))
-        by_weight = [unit * one for unit in by_hidden for one in inputs] + list(by_hidden)
-        by_weight += [one * unit for one in by_output for unit in hidden] + list(by_output)
+        # the derivative by a weight is that by its output times its input; by a bias, times 1
+        layer_inputs = [column[:, None].expand(shape) for column in inputs.T]
+        layer_inputs.append((frequency / 100).expand(shape))
+        by_weight = [unit * value for unit in by_hidden for value in layer_inputs]
+        by_weight += [*by_hidden, *(out * unit for out in by_output for unit in hidden), *by_output]
         return emissivity, by_property, torch.stack(by_weight).permute(1, 2, 0)
 
     def _layers(self, cold, properties, frequency, zenith):
-        """Inputs (observation, n), hidden units and (V, H) outputs, (unit, observation, channel).
+        """Inputs (observation, n), hidden units and (V, H) outputs (unit, observation, channel).
 
-        Units first, channels last: the loops of the processor are long, and what is the same for
-        all channels is computed once.
+        With units first and channels last, the innermost loops of the CPU are long. What is the
+        same for all channels is computed once.
         """
-        known = [cold, properties]
+        inputs = [cold, properties]
         if self.zenith_input:
-            known.append((zenith - 30) / 30)
-        known = torch.cat(known, 1)
+            inputs.append((zenith - 30) / 30)
+        inputs = torch.cat(inputs, 1)
         weight, bias = self.hidden.weight, self.hidden.bias
-        of_state = weight[:, :-1] @ known.T + bias[:, None]
-        of_frequency = (frequency / 100) * weight[:, -1, None, None]
-        hidden = torch.sigmoid(of_state[:, :, None] + of_frequency)
+        by_state = weight[:, :-1] @ inputs.T + bias[:, None]
+        by_frequency = (frequency / 100) * weight[:, -1, None, None]
+        hidden = torch.sigmoid(by_state[:, :, None] + by_frequency)
         output = self.output.weight @ hidden.flatten(1) + self.output.bias[:, None]
-        return known, hidden, torch.sigmoid(output).unflatten(1, hidden.shape[1:])
+        return inputs, hidden, torch.sigmoid(output).unflatten(1, hidden.shape[1:])
 
     def _shares(self, vertical, zenith):
-        """Shares of the vertical and the horizontal output in what a channel sees."""
+        """Shares of the vertical and the horizontal output in the emissivity of a channel."""
         if not self.nadir:
             return vertical, 1 - vertical
-        own, other = towards_nadir(1.0, 0.0, zenith)
-        return (vertical * own + (1 - vertical) * other,
-                vertical * other + (1 - vertical) * own)  # fmt: skip
+        # towards_nadir is linear: a of one polarisation and b of the other for each of the two
+        same, opposite = towards_nadir(1.0, 0.0, zenith)
+        horizontal = 1 - vertical
+        return vertical * same + horizontal * opposite, vertical * opposite + horizontal * same
 
 
 def build_network(name, n_properties, n_channels, layers, width, zenith_input=False, nadir=False):
-    """A network by name: "linear", "sigmoid" or "frequency".
+    """Make a network with random weights.
+
+    Parameters
+    ----------
+    name : "linear", "sigmoid" or "frequency"
+    n_properties, n_channels, layers, width : int
+    zenith_input, nadir : bool
+        As in FrequencyEmissivity.
+
+    Returns
+    -------
+    torch.nn.Module
 
     Raises
     ------
     InputError
-        If the name is unknown, or the zenith angle is asked of a network that has no use for it.
+        If the name is unknown, or the network cannot use the zenith angle.
     """
     if name != "frequency" and (zenith_input or nadir):
         raise InputError(f"network {name}: takes no zenith angle; use network frequency")

@@ -1,6 +1,6 @@
 """The known physics between a surface and a radiometer (Geer 2024, section 2).
 
-Plain formulas for NumPy arrays and torch tensors alike. Temperatures in K, emissivities and
+The formulas are for NumPy arrays and torch tensors. Temperatures are in K, emissivities and
 transmittances between 0 and 1, angles in degrees.
 """
 
@@ -9,15 +9,15 @@ from math import radians, sin
 import numpy as np
 
 MELTING_K = 273.0
-COLD_SPAN_K = 30.0
+COLD_SPAN_K = 30.0  # the skin-temperature index is 1 when the skin is colder than melting by this
 FREEZING_SEA_K = 271.35
-NADIR_FREE_DEG = 53.0  # zenith angle of the conical scanners a frozen network was trained with
+CONICAL_ZENITH_DEG = 53.0  # of the conical scanners with which networks are trained
 
 
 def skin_temperature_index(skin_temperature):
-    """How cold the surface is: 0 when melting, 1 at 243 K (the one known predictor of emissivity).
+    """Index of a cold surface, max(273 - T, 0) / 30: 0 when melting, 1 at 243 K.
 
-    max(273 - T, 0) / 30.
+    It is the one known predictor of the emissivity of ice.
     """
     return (MELTING_K - skin_temperature).clip(0) / COLD_SPAN_K
 
@@ -40,10 +40,11 @@ def water_temperature(skin_temperature, freezing=True):
 
 
 def vertical_share(vertical, scan_angle):
-    """Share of quasi-vertical polarisation that a cross-track channel sees.
+    """Share of vertical polarisation in what a channel receives.
 
-    cos^2 for a channel that is vertical at nadir, sin^2 for a horizontal one; a conical scanner is
-    at angle 0 here: its channels keep their polarisation.
+    The polarisation of a cross-track scanner rotates with the scan angle: the share is cos^2 of the
+    angle for a channel that is vertical at nadir, and sin^2 for a horizontal one. Channels of a
+    conical scanner keep their polarisation.
 
     Parameters
     ----------
@@ -62,15 +63,23 @@ def vertical_share(vertical, scan_angle):
 
 
 def towards_nadir(vertical, horizontal, zenith):
-    """Emissivities of a network trained at 53 degrees, brought to another zenith angle.
+    """Emissivities at another zenith angle than the 53 degrees at which a network was trained.
 
-    Their mean stays; their difference goes with sin^2 of the angle and vanishes at nadir.
+    The mean of both polarisations is kept. Their difference is proportional to sin^2 of the angle,
+    so that it vanishes at nadir.
+
+    Parameters
+    ----------
+    vertical, horizontal : array or float
+        Emissivities at 53 degrees.
+    zenith : Tensor
+        Degrees.
 
     Returns
     -------
-    (vertical, horizontal)
+    vertical, horizontal : Tensor
     """
-    ratio = (zenith.deg2rad().sin() / sin(radians(NADIR_FREE_DEG))) ** 2
+    ratio = (zenith.deg2rad().sin() / sin(radians(CONICAL_ZENITH_DEG))) ** 2
     mean, half = (vertical + horizontal) / 2, (vertical - horizontal) / 2
     return mean + ratio * half, mean - ratio * half
 
@@ -79,8 +88,8 @@ def all_sky(clear, cloudy, cloud_fraction):
     """Radiative properties of a partly cloudy sky.
 
     The brightness temperature of a partly cloudy scene is the mean of those of the clear and the
-    cloudy sky, and each is linear in the three quantities returned here, so that their means say
-    the same with less than half of the numbers.
+    cloudy sky, weighted by the cloud fraction. Both are linear in the three quantities returned
+    here, so that the means of these are exact and need less than half of the numbers.
 
     Parameters
     ----------
@@ -92,7 +101,7 @@ def all_sky(clear, cloudy, cloud_fraction):
     Returns
     -------
     transmittance, reflected, upwelling : array
-        ``reflected`` is what a perfect mirror at the surface would send to the top (K).
+        ``reflected`` is the sky's radiation at the top after reflection at a perfect mirror (K).
     """
     transmittance, reflected, upwelling = (
         (1 - cloud_fraction) * of_clear + cloud_fraction * of_cloudy
@@ -129,4 +138,5 @@ def brightness_temperature(ice_fraction, ice, ocean, ice_k, ocean_k, sky):
 
 
 def _paths(transmittance, downwelling, upwelling):
+    # downwelling radiation that is reflected at the surface crosses the atmosphere once more
     return transmittance, transmittance * downwelling, upwelling

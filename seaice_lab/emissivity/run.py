@@ -16,20 +16,12 @@ from seaice_lab.emissivity.observations import ObservationsConfig, open_observat
 from seaice_lab.errors import InputError
 
 # The published settings of ``fit``, and the number of epochs by version.
-PUBLISHED_FIT = {
-    "batch_size": 1024,
-    "learning_rate": 1e-3,
-    "weight_decay": 0.0,
-    "schedule": "constant",
-}
+PUBLISHED_FIT = dict(batch_size=1024, learning_rate=1e-3, weight_decay=0.0, schedule="constant")
 PUBLISHED_EPOCHS = {1: 8, 2: 25}
 # Settings of ``fit`` that the optimisers of maps ignore, with the only value allowed.
-FIXED_FIT_SETTINGS = {
-    "schedule": "constant",
-    "weight_decay": 0.0,
-    "averaging": 0.0,
-    "max_gradient_norm": None,
-}
+FIXED_FIT_SETTINGS = dict(
+    schedule="constant", weight_decay=0.0, averaging=0.0, max_gradient_norm=None
+)
 
 
 class EmissivityConfig(ObservationsConfig):
@@ -83,11 +75,8 @@ def check(config):
                 "sensors and days out of the data"
             )
         return
-    ignored = {
-        name: value
-        for name, value in FIXED_FIT_SETTINGS.items()
-        if getattr(config.fit, name) != value
-    }
+    fixed = FIXED_FIT_SETTINGS.items()
+    ignored = {name: value for name, value in fixed if getattr(config.fit, name) != value}
     if ignored:
         raise InputError(
             f"fit: {', '.join(ignored)} would change the network and the biases, but not the maps; "

@@ -26,9 +26,9 @@ def dense_adam(values, steps, rate, strengths, bounded=False):
     return w
 
 
-def lazy_adam(values, steps, rate, strengths, bounded=False):
+def lazy_adam(values, steps, rate, strengths, is_concentration=True):
     parameter = torch.nn.Parameter(torch.from_numpy(values.copy()))
-    lazy_map, counter = LazyMap(parameter, bounded), StepCounter(rate)
+    lazy_map, counter = LazyMap(parameter, is_concentration), StepCounter(rate)
     for number, (rows, gradient) in enumerate(steps):
         if number % 7 == 0:  # reading without a step changes nothing
             lazy_map.read((rows + 1) % CELLS, counter.steps, strengths)
@@ -54,7 +54,7 @@ def test_cells_without_a_penalty_are_right_to_double_precision(size):
     steps = make_steps(900, 3, size)
     values = np.random.default_rng(1).standard_normal((CELLS, 3))
     expected = dense_adam(values, steps, 1e-3, NO_PENALTY)
-    result = lazy_adam(values, steps, 1e-3, NO_PENALTY)
+    result = lazy_adam(values, steps, 1e-3, NO_PENALTY, is_concentration=False)
     np.testing.assert_allclose(result, expected, rtol=0, atol=2e-12)
     assert np.abs(expected - values).max() > 1e-5
 
@@ -74,7 +74,7 @@ def test_cells_with_a_penalty_are_right_to_double_precision(hump):
 def test_bounded_cells_stay_between_zero_and_one(hump, rate):
     steps, strengths = make_steps(400, 1), Strengths(0.0, hump)
     values = np.random.default_rng(1).uniform(0, 1, (CELLS, 1))
-    result = lazy_adam(values, steps, rate, strengths, bounded=True)
+    result = lazy_adam(values, steps, rate, strengths)
     assert result.min() == 0 and result.max() == 1
     expected = dense_adam(values, steps, rate, strengths, bounded=True)
     np.testing.assert_allclose(result, expected, atol=1e-10)

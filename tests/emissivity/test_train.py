@@ -19,13 +19,7 @@ from seaice_lab import cli, files, runs
 from seaice_lab.compute import can_compile
 from seaice_lab.emissivity import evaluation, infer, penalty, sensors
 from seaice_lab.emissivity.model import EmpiricalState
-from seaice_lab.emissivity.run import (
-    EmissivityConfig,
-    check_zenith,
-    hold_out,
-    load,
-    open_data,
-)
+from seaice_lab.emissivity.run import EmissivityConfig, check_zenith, hold_out, load, open_data
 from seaice_lab.emissivity.simulate import SimulateConfig, simulate
 from seaice_lab.emissivity.train import train
 from seaice_lab.errors import InputError
@@ -271,10 +265,7 @@ REFUSED = [
         "found sigmoid and 2; train with method adam",
     ),
     (
-        {
-            "sensors": ("ssmisf17",),
-            "model": {"version": 2, "emissivity_background": {"10v": 0.8}},
-        },
+        {"sensors": ("ssmisf17",), "model": {"version": 2, "emissivity_background": {"10v": 0.8}}},
         "none has a channel that anchors",
     ),
 ]
