@@ -23,7 +23,7 @@ def normalise(physical):
 
 
 def turned_map(physical, turns):
-    """The whole physical map turned: cells move, and vectors turn with them."""
+    """The physical map turned: cells move, and vectors turn with them."""
     for _ in range(turns):
         physical = torch.rot90(physical, -1, (2, 3))
         sit, u, v, t, u6, v6 = physical.unbind(1)
@@ -52,9 +52,11 @@ def test_turned_kernels_see_the_map_as_the_network_sees_the_turned_map(turns, tr
     there.load_state_dict(network.state_dict())
     expected = there(normalise(turned_map(physical, turns)))
     x = Turn(CHANNELS, SCALES)(normalise(physical), turns)
-    found = torch.func.functional_call(network, turned_kernels(network, turns), x)
-    torch.testing.assert_close(torch.rot90(found, -turns, (2, 3)), expected, rtol=1e-10, atol=1e-12)
-    gradients = torch.autograd.grad(found.sum(), list(network.parameters()))
+    output = torch.func.functional_call(network, turned_kernels(network, turns), x)
+    torch.testing.assert_close(
+        torch.rot90(output, -turns, (2, 3)), expected, rtol=1e-10, atol=1e-12
+    )
+    gradients = torch.autograd.grad(output.sum(), list(network.parameters()))
     assert all(torch.isfinite(gradient).all() for gradient in gradients)
 
 

@@ -69,10 +69,10 @@ def test_scores_are_those_computed_by_hand_and_are_written(run, store):
     np.testing.assert_allclose(ours.skill, 1 - ours.rmse / persistence.rmse)
     np.testing.assert_allclose(persistence.skill, 0)
     assert (ours.rmse_low <= ours.rmse).all() and (ours.rmse <= ours.rmse_high).all()
-    again, spectrum_again = read_evaluation(run)
-    np.testing.assert_allclose(again.rmse, table.rmse)
-    np.testing.assert_array_equal(again.lead_time, table.lead_time)
-    np.testing.assert_allclose(spectrum_again.slope, spectrum.slope)
+    read_table, read_spectrum = read_evaluation(run)
+    np.testing.assert_allclose(read_table.rmse, table.rmse)
+    np.testing.assert_array_equal(read_table.lead_time, table.lead_time)
+    np.testing.assert_allclose(read_spectrum.slope, spectrum.slope)
     assert runs.state_of(run) == "evaluated"
 
 

@@ -72,8 +72,8 @@ def test_the_rollout_repeats_the_published_forecast_loop(case):
     initial = rows[:1, :1] * std_in + mean_in
     with torch.no_grad():
         states = torch.cat(list(rollout(step, initial, rows[:-1, None, 1:])))
-    found = (states[:, 0] - mean_in) / std_in
-    assert error(found, torch.from_numpy(data["x_pred"][1:])) < tolerance
+    normalised = (states[:, 0] - mean_in) / std_in
+    assert error(normalised, torch.from_numpy(data["x_pred"][1:])) < tolerance
 
 
 def adjoint_case():
@@ -121,36 +121,36 @@ def make(run, path=None, block_bytes=256e6, **settings):
 
 
 def test_a_forecast_is_what_stepping_by_hand_gives(run, store):
-    found = open_forecast(make(run, steps=3))
+    dataset = open_forecast(make(run, steps=3))
     surrogate = load(run, "cpu")
     fields = open_store(store)
-    at = int(found.position[2])
-    state = torch.from_numpy(fields.sit[at].fillna(0).values)[None, None]
+    position = int(dataset.position[2])
+    state = torch.from_numpy(fields.sit[position].fillna(0).values)[None, None]
     ocean = fields.ocean.values
     for step in range(3):
         forcing = np.stack(
             [
-                fields[name][at + 2 * step + int(lag // 6)].values
+                fields[name][position + 2 * step + int(lag // 6)].values
                 for name, lag in surrogate.window.forcing
             ]
         )
         state = (state + surrogate.increment(state, torch.from_numpy(forcing)[None])).clamp(min=0)
         expected = state[0, 0].numpy()
-        np.testing.assert_allclose(found.sit[2, step].values[ocean], expected[ocean], atol=1e-5)
-        assert np.isnan(found.sit[2, step].values[~ocean]).all()
+        np.testing.assert_allclose(dataset.sit[2, step].values[ocean], expected[ocean], atol=1e-5)
+        assert np.isnan(dataset.sit[2, step].values[~ocean]).all()
         assert np.all(expected[~ocean] == 0)
 
 
 def test_times_are_init_plus_lead_and_starts_are_complete(run, store):
-    found = open_forecast(make(run, steps=4))
-    hours = found.lead_time.values / np.timedelta64(1, "h")
+    dataset = open_forecast(make(run, steps=4))
+    hours = dataset.lead_time.values / np.timedelta64(1, "h")
     np.testing.assert_array_equal(hours, [12, 24, 36, 48])
     np.testing.assert_array_equal(
-        found.valid_time.values, (found.init_time + found.lead_time).values
+        dataset.valid_time.values, (dataset.init_time + dataset.lead_time).values
     )
     # 24 records of 6 h hold 24 - 8 starts whose four steps are all inside
-    assert found.sizes["init_time"] == 16
-    assert found.sit.attrs["standard_name"] == "sea_ice_thickness"
+    assert dataset.sizes["init_time"] == 16
+    assert dataset.sit.attrs["standard_name"] == "sea_ice_thickness"
     with xr.open_zarr(run / "forecast.zarr", consolidated=False, decode_times=False) as raw:
         assert {raw[name].dtype.kind for name in ("init_time", "lead_time", "valid_time")} == {"f"}
 
@@ -198,15 +198,15 @@ def test_past_states_are_handed_on_from_step_to_step():
 
 
 def test_a_forecast_with_past_states_place_and_season(store, tmp_path):
-    state, place = (("sit", 0.0), ("sit", -12.0)), ("latitude", "coast_distance_km")
-    forcing = (("u10", 0.0), *((name, 0.0) for name in place))
+    state, location = (("sit", 0.0), ("sit", -12.0)), ("latitude", "coast_distance_km")
+    forcing = (("u10", 0.0), *((name, 0.0) for name in location))
     season = (("season_sine", 6.0), ("season_cosine", 6.0))
     window = Window(inputs=state + forcing + season, targets=(("sit", 12.0), ("sit", 24.0)))
     fit = FitConfig(epochs=1, batch_size=8, learning_rate=1e-2, schedule="constant")
     config = TrainConfig(store=str(store), window=window, width=4, rollout_steps=2, fit=fit)
     path = train(config, tmp_path / "runs" / "past", show=False)
-    found = open_forecast(make(path, steps=3))
-    assert np.isfinite(found.sit.values[..., found.ocean.values]).all()
+    dataset = open_forecast(make(path, steps=3))
+    assert np.isfinite(dataset.sit.values[..., dataset.ocean.values]).all()
     surrogate = load(path, "cpu")
     assert surrogate.network.network.head.weight.shape[0] == 2
 

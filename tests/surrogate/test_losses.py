@@ -24,15 +24,15 @@ def scalar(arrays, key):
 def test_terms_of_the_published_loss_are_the_published_numbers(arrays):
     ocean = torch.from_numpy(arrays["mask"]) > 0
     prediction, target = image(arrays["y_pred_training"]), image(arrays["y_true"])
-    _, parts = published_loss(prediction, target, ocean)
-    assert parts["local"].item() == scalar(arrays, "parts/local")
-    assert parts["global_mean"].item() == scalar(arrays, "parts/global_mean")
-    assert parts["spread"].item() == scalar(arrays, "parts/error_square_std")
-    assert parts["tikhonov"].item() == scalar(arrays, "parts/mean_of_square")
+    _, terms = published_loss(prediction, target, ocean)
+    assert terms["local"].item() == scalar(arrays, "parts/local")
+    assert terms["global_mean"].item() == scalar(arrays, "parts/global_mean")
+    assert terms["spread"].item() == scalar(arrays, "parts/error_square_std")
+    assert terms["tikhonov"].item() == scalar(arrays, "parts/mean_of_square")
     for i in range(3):
-        _, parts = published_loss(prediction[i : i + 1], target[i : i + 1], ocean)
-        assert parts["local"].item() == scalar(arrays, f"parts/local_sample{i}")
-        assert parts["global_mean"].item() == scalar(arrays, f"parts/global_mean_sample{i}")
+        _, terms = published_loss(prediction[i : i + 1], target[i : i + 1], ocean)
+        assert terms["local"].item() == scalar(arrays, f"parts/local_sample{i}")
+        assert terms["global_mean"].item() == scalar(arrays, f"parts/global_mean_sample{i}")
 
 
 @pytest.mark.parametrize(
@@ -60,10 +60,10 @@ def test_published_loss_and_every_gradient_are_the_published_ones(arrays, case, 
     if case.endswith("sqmean"):
         return  # the published run kept no gradients of this one
     total.backward()
-    found = {name: weight.grad for name, weight in network.named_parameters()}
+    gradients = {name: weight.grad for name, weight in network.named_parameters()}
     reference = parameters(arrays, f"{case}/grad")
-    assert reference.keys() == found.keys()
-    for name, gradient in found.items():
+    assert reference.keys() == gradients.keys()
+    for name, gradient in gradients.items():
         # The published run is in float32; these are its distances from double precision. In
         # dec1.conv3.bias the rounding errors of all land cells, which are alike, add up.
         limit = 1e-3 if name == "dec1.conv3.bias" else 3e-4
@@ -88,12 +88,12 @@ def test_five_steps_of_the_optimiser_are_the_published_ones(arrays, case):
     optimiser = adamw(network.parameters(), config)
     start = {name: value.clone() for name, value in network.state_dict().items()}
     for step in range(5):
-        total, parts = published_loss(
+        total, terms = published_loss(
             network(image(arrays["x"])), image(arrays["y_true"]), ocean, LossWeights(100.0)
         )
         reference = arrays[f"{case}/loss_history"][step]
-        found = [total.item(), parts["local"].item(), parts["global_mean"].item()]
-        assert found == pytest.approx(reference[:3].tolist(), rel=2e-4)
+        losses = [total.item(), terms["local"].item(), terms["global_mean"].item()]
+        assert losses == pytest.approx(reference[:3].tolist(), rel=2e-4)
         optimiser.zero_grad()
         total.backward()
         optimiser.step()
@@ -120,9 +120,9 @@ def test_published_mean_lets_opposite_errors_of_two_samples_cancel_and_ours_does
 
 def test_constant_error_costs_the_same_local_and_global_term():
     target = torch.randn(3, 2, 2, 3)
-    total, parts = ocean_loss(target + 0.2, target, OCEAN, weights=LossWeights(7.0))
-    assert parts["local"].item() == pytest.approx(0.04, rel=1e-5)
-    assert parts["global_mean"].item() == pytest.approx(0.04, rel=1e-5)
+    total, terms = ocean_loss(target + 0.2, target, OCEAN, weights=LossWeights(7.0))
+    assert terms["local"].item() == pytest.approx(0.04, rel=1e-5)
+    assert terms["global_mean"].item() == pytest.approx(0.04, rel=1e-5)
     assert total.item() == pytest.approx(0.04 * 8, rel=1e-5)
 
 
@@ -148,9 +148,9 @@ def test_cells_count_by_their_area():
     target = torch.zeros(1, 1, 2, 3)
     error_field = torch.tensor([[1.0, 2.0, 9.0], [-1.0, 0.0, 9.0]])
     area = torch.tensor([[3e8, 1e8, 5e8], [1e8, 5e8, 5e8]], dtype=torch.float64)
-    _, parts = ocean_loss(error_field[None, None], target, OCEAN, area)
-    assert parts["local"].item() == pytest.approx((3 + 4 + 1) / 10)
-    assert parts["global_mean"].item() == pytest.approx(((3 + 2 - 1) / 10) ** 2)
+    _, terms = ocean_loss(error_field[None, None], target, OCEAN, area)
+    assert terms["local"].item() == pytest.approx((3 + 4 + 1) / 10)
+    assert terms["global_mean"].item() == pytest.approx(((3 + 2 - 1) / 10) ** 2)
 
 
 def test_ocean_loss_and_its_gradient_ignore_whatever_stands_on_land():
@@ -197,8 +197,8 @@ def test_the_tikhonov_term_is_the_area_weighted_mean_square_of_the_prediction():
     area = torch.tensor([[1.0, 9.0], [2.0, 1.0]])
     prediction = torch.tensor([[[[1.0, float("nan")], [2.0, 3.0]]]])
     target = torch.where(ocean, prediction, 0.0)
-    total, parts = ocean_loss(prediction, target, ocean, area, LossWeights(50.0, tikhonov=0.5))
-    assert parts["tikhonov"].item() == pytest.approx((1 + 2 * 4 + 9) / 4)
+    total, terms = ocean_loss(prediction, target, ocean, area, LossWeights(50.0, tikhonov=0.5))
+    assert terms["tikhonov"].item() == pytest.approx((1 + 2 * 4 + 9) / 4)
     assert total.item() == pytest.approx(0.5 * 18 / 4)
 
 
@@ -207,8 +207,8 @@ def test_the_spread_term_is_the_standard_deviation_of_the_square_error_of_each_s
     field = torch.tensor([[1.0, 2.0, 9.0], [-1.0, 0.0, 9.0]])
     prediction = torch.stack([field, 0 * field + 3.0])[:, None]
     area = torch.tensor([[3e8, 1e8, 5e8], [1e8, 5e8, 5e8]], dtype=torch.float64)
-    total, parts = ocean_loss(prediction, target, OCEAN, area, LossWeights(spread=2.0))
+    total, terms = ocean_loss(prediction, target, OCEAN, area, LossWeights(spread=2.0))
     mean = (3 + 4 + 1) / 10
     variance = (3 * (1 - mean) ** 2 + (4 - mean) ** 2 + (1 - mean) ** 2 + 5 * mean**2) / 10
-    assert parts["spread"].item() == pytest.approx(variance**0.5 / 2, rel=1e-5)
+    assert terms["spread"].item() == pytest.approx(variance**0.5 / 2, rel=1e-5)
     assert total.item() == pytest.approx((mean + 9) / 2 + variance**0.5, rel=1e-5)

@@ -48,10 +48,10 @@ def test_the_chain_is_the_rollout_in_normalised_units(store):
         state = surrogate.step(torch.where(ocean, state, 0.0), physical(step)[:, 2:])
         truth = samples.fields.read("sit", samples.positions[12.0 + 12 * step][[3, 30]])
         expected = (state[:, 0] - torch.from_numpy(truth)) / scale["increments"][0]["std"]
-        found = (prediction - target)[:, 0]
+        state_error = (prediction - target)[:, 0]
         # the lower bound applies to the state that starts the next step, not to the compared one
         free = ocean & (state[:, 0] > 0)
-        torch.testing.assert_close(found[free], expected[free], rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(state_error[free], expected[free], rtol=1e-3, atol=1e-3)
     assert step == 2
 
 
@@ -78,8 +78,8 @@ def test_training_goes_on_from_the_weights_and_normalisation_of_a_run(store, tmp
     scale["sit"]["std"] *= 2
     (first / "normalisation.json").write_text(json.dumps(scale))
     fit_little = FitConfig(epochs=1, batch_size=4, learning_rate=1e-12, seed=5)
-    still = settings(store, start_from=str(first), fit=fit_little)
-    second = train(still, tmp_path / "runs" / "second", show=False)
+    continued = settings(store, start_from=str(first), fit=fit_little)
+    second = train(continued, tmp_path / "runs" / "second", show=False)
     before, after = load(first, "cpu"), load(second, "cpu")
     assert before.normalisation == after.normalisation == scale
     torch.testing.assert_close(after.network.head.weight, before.network.head.weight)
@@ -95,14 +95,15 @@ def test_training_goes_on_from_the_weights_and_normalisation_of_a_run(store, tmp
                 show=False,
             )
         assert not (tmp_path / "runs" / "third").exists()
-    other = runs.create(tmp_path / "runs" / "ice", FitConfig(), "emissivity")
-    (other / "finished").touch()
+    emissivity_run = runs.create(tmp_path / "runs" / "ice", FitConfig(), "emissivity")
+    (emissivity_run / "finished").touch()
     with pytest.raises(InputError, match="ice: holds a run that differs in"):
-        train(still, other, show=False)
+        train(continued, emissivity_run, show=False)
     (first / "finished").unlink()
     with pytest.raises(InputError, match="first: is not finished"):
-        train(still, tmp_path / "runs" / "third", show=False)
-    assert train(still, second, show=False) == second  # what has trained needs its start no more
+        train(continued, tmp_path / "runs" / "third", show=False)
+    # a trained run no longer needs its start run
+    assert train(continued, second, show=False) == second
     assert load(second, "cpu").normalisation == scale
 
 
@@ -155,13 +156,16 @@ def test_two_processes_train_like_one_with_the_doubled_batch(store, tmp_path):
 
 def test_weights_and_scales_of_another_network_are_refused(store, tmp_path):
     path = train(settings(store), tmp_path / "runs" / "a", show=False)
-    other = train(settings(store, network="UNet2"), tmp_path / "runs" / "b", show=False)
-    whole = (path / "weights.safetensors").read_bytes()
-    for wrong in ((other / "weights.safetensors").read_bytes(), whole[: len(whole) // 2]):
+    other_network = train(settings(store, network="UNet2"), tmp_path / "runs" / "b", show=False)
+    complete = (path / "weights.safetensors").read_bytes()
+    for wrong in (
+        (other_network / "weights.safetensors").read_bytes(),
+        complete[: len(complete) // 2],
+    ):
         (path / "weights.safetensors").write_bytes(wrong)
         with pytest.raises(InputError, match="does not hold the UNet3 of width 4 .*again"):
             load(path, "cpu")
-    (path / "weights.safetensors").write_bytes(whole)
+    (path / "weights.safetensors").write_bytes(complete)
     scale = json.loads((path / "normalisation.json").read_text())
     for name in ("increments", "t2m"):
         lacking = {key: value for key, value in scale.items() if key != name}

@@ -44,30 +44,30 @@ def test_every_published_network_in_inference_and_training(model):
     if "y_inference_float64" in arrays:
         assert error(network(x), image(arrays["y_inference_float64"])) < 1e-13
     assert error(network.float()(x.float()), image(arrays["y_inference"])) < 1e-5
-    known = manifest(model)
-    assert sum(p.numel() for p in network.parameters()) == known["n_trainable"]
+    counts = manifest(model)
+    assert sum(p.numel() for p in network.parameters()) == counts["n_trainable"]
     if "y_training" in arrays:
         network = network.double().train()
         # float32 limit of the published training mode, with statistics of a batch of two
         assert error(network(x), image(arrays["y_training"])) < 2e-5
         statistics = parameters(arrays, "after_training_forward")
-        assert sum(value.numel() for value in statistics.values()) == known["n_non_trainable"]
+        assert sum(value.numel() for value in statistics.values()) == counts["n_non_trainable"]
         for name, reference in statistics.items():
             assert error(network.state_dict()[name], reference) < 1e-5, name
 
 
 def test_every_layer_gives_what_the_published_layer_gives(arrays):
     network = published("UNet3", arrays).eval()
-    found = {}
+    outputs = {}
     roles = [layer["role"] for layer in manifest("UNet3")["layers"]]
     for role in roles:
         network.get_submodule(role).register_forward_hook(
-            lambda module, x, y, role=role: found.update({role: y})
+            lambda module, x, y, role=role: outputs.update({role: y})
         )
     network(image(arrays["x"]))
-    assert list(found) == roles
+    assert list(outputs) == roles
     for role in roles:
-        assert error(found[role], image(arrays[f"act/{role}"])) < 3e-6, role
+        assert error(outputs[role], image(arrays[f"act/{role}"])) < 3e-6, role
 
 
 @pytest.mark.parametrize(
@@ -324,14 +324,14 @@ def test_a_network_with_drift_starts_as_persistence():
 
 
 def test_past_states_reach_a_network_as_changes_and_nothing_reaches_it_from_land():
-    ocean, seen = island(16, 16), []
+    ocean, inputs_of_network = island(16, 16), []
     inner = build_network("UNet3", ocean, 4, width=4).eval()
     torch.nn.init.normal_(inner.head.weight, std=0.3)
-    inner.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    inner.register_forward_pre_hook(lambda _, inputs: inputs_of_network.append(inputs[0]))
     network = PastChanges(inner, [(1, 0, 40.0), (2, 1, 40.0)])
     x = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(1))
     y = network(x)
     changes = 40 * (x[:, 0] - x[:, 1]), 40 * (x[:, 1] - x[:, 2])
-    torch.testing.assert_close(seen[0], torch.stack([x[:, 0], *changes, x[:, 3]], 1))
+    torch.testing.assert_close(inputs_of_network[0], torch.stack([x[:, 0], *changes, x[:, 3]], 1))
     elsewhere = network(torch.where(ocean, x, torch.nan))
     assert torch.equal(elsewhere[..., ocean], y[..., ocean])

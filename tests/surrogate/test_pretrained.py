@@ -19,11 +19,11 @@ RUN = ROOT / "data" / "pretrained" / "sample"
 
 
 def test_it_was_made_from_the_configuration_beside_it_and_is_small():
-    made, meant = (
+    used, published = (
         TrainConfig.parse(read_yaml(path), path)
         for path in (RUN / "config.yaml", RUN.with_suffix(".yaml"))
     )
-    assert made == meant
+    assert used == published
     assert (RUN / "weights.safetensors").stat().st_size < 3e6
 
 
@@ -32,14 +32,14 @@ def test_it_beats_persistence_on_the_test_run(tmp_path, monkeypatch):
     monkeypatch.delenv("SEAICE_DATA", raising=False)
     store = open_store(prepare(PrepareConfig(), "stores/sample.zarr", show=False))
     config = ForecastConfig(steps=4, every=15)
-    found = open_forecast(forecast(RUN, config, tmp_path / "f.zarr", show=False)).sit.load()
-    truth, still = truth_for(found, store), reference_for("persistence", found, store)
-    ocean = found.ocean.values
+    sit = open_forecast(forecast(RUN, config, tmp_path / "f.zarr", show=False)).sit.load()
+    truth, persistence = truth_for(sit, store), reference_for("persistence", sit, store)
+    ocean = sit.ocean.values
     area = grid.cell_area(store).values[ocean]
 
-    def error(made):
-        square = (made - truth).values[..., ocean] ** 2
+    def error(values):
+        square = (values - truth).values[..., ocean] ** 2
         return np.sqrt((square * area).sum(-1).mean(0) / area.sum())
 
-    ratio = error(found) / error(still)
+    ratio = error(sit) / error(persistence)
     assert ratio[0] < 0.86 and ratio[-1] < 0.82

@@ -67,9 +67,9 @@ def forecast_from(store, positions, leads_h):
 
 def test_persistence_holds_the_record_at_the_start_at_every_lead():
     store = make_store(np.arange(8.0)[:, None, None] + np.zeros((8, 4, 5)), train=4)
-    made = reference_for("persistence", forecast_from(store, [1, 5], [12, 18]), store)
-    np.testing.assert_array_equal(made.values[0], 1)
-    np.testing.assert_array_equal(made.values[1], 5)
+    result = reference_for("persistence", forecast_from(store, [1, 5], [12, 18]), store)
+    np.testing.assert_array_equal(result.values[0], 1)
+    np.testing.assert_array_equal(result.values[1], 5)
 
 
 def test_climatology_of_a_seasonal_cycle_is_the_cycle_damped_by_the_smoothing():
@@ -78,18 +78,18 @@ def test_climatology_of_a_seasonal_cycle_is_the_cycle_damped_by_the_smoothing():
     season = np.cos(2 * np.pi * (days.dayofyear.values - 1) / 365.25)
     sit = (2 + season)[:, None, None] + np.zeros((len(days), 2, 3))
     store = make_store(sit, hours=24, train=len(days))
-    found = daily_climatology(store, "sit")
+    daily_mean = daily_climatology(store, "sit")
     damped = np.exp(-((2 * np.pi * 15 / 365.25) ** 2) / 2)
     expected = 2 + damped * np.cos(2 * np.pi * np.arange(366) / 365.25)
-    np.testing.assert_allclose(found[:, 1, 2], expected, atol=0.005)
-    made = reference_for("climatology", forecast_from(store, [3], [24, 48]), store)
-    np.testing.assert_allclose(made.values[0, 1], found[5])
+    np.testing.assert_allclose(daily_mean[:, 1, 2], expected, atol=0.005)
+    result = reference_for("climatology", forecast_from(store, [3], [24, 48]), store)
+    np.testing.assert_allclose(result.values[0, 1], daily_mean[5])
 
 
 def test_climatology_of_a_short_training_period_is_that_of_the_nearest_days():
     sit = np.full((20, 2, 2), 3.0)
-    found = daily_climatology(make_store(sit, train=20), "sit")
-    np.testing.assert_allclose(found, 3.0, rtol=1e-6)
+    daily_mean = daily_climatology(make_store(sit, train=20), "sit")
+    np.testing.assert_allclose(daily_mean, 3.0, rtol=1e-6)
 
 
 def test_an_empty_training_split_is_refused():
@@ -105,21 +105,21 @@ def test_damping_of_a_first_order_process_is_its_correlation():
         anomaly = 0.8 * anomaly + 0.6 * rng.standard_normal(anomaly.shape)
     store = make_store(np.array(records), train=60)
     mean = np.zeros((366, 60, 60), "float32")
-    found = damping(store, "sit", mean, (6.0, 12.0, 24.0, 24000.0))
-    np.testing.assert_allclose(found[:3], [0.8, 0.64, 0.8**4], atol=0.02)
-    assert np.isnan(found[3])
+    regression = damping(store, "sit", mean, (6.0, 12.0, 24.0, 24000.0))
+    np.testing.assert_allclose(regression[:3], [0.8, 0.64, 0.8**4], atol=0.02)
+    assert np.isnan(regression[3])
 
 
 def test_damped_persistence_goes_from_the_anomaly_to_the_climatology():
     rng = np.random.default_rng(1)
     sit = 2 + 0.5 * rng.standard_normal((40, 30, 30))  # no memory at all
     store = make_store(sit, train=40)
-    made = reference_for("damped_persistence", forecast_from(store, [3], [6, 12]), store)
+    result = reference_for("damped_persistence", forecast_from(store, [3], [6, 12]), store)
     climatology = reference_for("climatology", forecast_from(store, [3], [6, 12]), store)
-    assert float(abs(made - climatology).max()) < 0.1
-    still = make_store(np.repeat(sit[:1], 40, 0), train=40)
-    made = reference_for("damped_persistence", forecast_from(still, [3], [6, 12]), still)
-    np.testing.assert_allclose(made.values[0, 1], sit[0], rtol=1e-5)
+    assert float(abs(result - climatology).max()) < 0.1
+    constant = make_store(np.repeat(sit[:1], 40, 0), train=40)
+    result = reference_for("damped_persistence", forecast_from(constant, [3], [6, 12]), constant)
+    np.testing.assert_allclose(result.values[0, 1], sit[0], rtol=1e-5)
 
 
 @pytest.mark.parametrize("upwards", [True, False])
@@ -129,12 +129,12 @@ def test_free_drift_carries_a_bump_with_the_wind_and_to_its_right(upwards):
     store = make_store(np.repeat(bump[None], 9, 0), wind=(10.0, 0.0))
     if not upwards:  # rows that run towards decreasing y; v along growing row index
         store = store.isel(y=slice(None, None, -1))
-    made = reference_for("free_drift", forecast_from(store, [0], [24, 48]), store)
+    result = reference_for("free_drift", forecast_from(store, [0], [24, 48]), store)
     area = grid.cell_area(store).values
-    ice = made.values[0, 1].astype("f8") * area
+    ice = result.values[0, 1].astype("f8") * area
     before = store.sit.values[0] * area
-    assert ice.sum() == pytest.approx(before.sum(), rel=1e-6)  # none made, none lost
-    assert made.values.min() >= 0
+    assert ice.sum() == pytest.approx(before.sum(), rel=1e-6)  # ice is conserved
+    assert result.values.min() >= 0
     moved = [(ice * axis).sum() / ice.sum() - 20 for axis in (columns, rows)]
     turn = np.radians(TURNING_DEG) * (1 if upwards else -1)
     # the map's scale at 84 to 90 degrees north: cells are a little wider than 25 km
@@ -149,19 +149,19 @@ def test_free_drift_takes_no_ice_through_a_coast():
     ocean[:, 6] = False
     sit = np.where(np.arange(12) < 6, 1.0, 0.0) + np.zeros((9, 12, 12))
     store = make_store(sit, wind=(15.0, 0.0), ocean=ocean)
-    for name in ("u10", "v10"):  # as of forcing that is known at sea only
+    for name in ("u10", "v10"):  # like forcing that is defined at sea only
         store[name] = store[name].where(store.ocean)
-    made = reference_for("free_drift", forecast_from(store, [0], [48]), store).values[0, 0]
-    assert np.nanmax(made[:, 7:]) == 0
-    assert np.isnan(made[:, 6]).all()
-    assert made[6, 5] > 1.5  # piled up
+    result = reference_for("free_drift", forecast_from(store, [0], [48]), store).values[0, 0]
+    assert np.nanmax(result[:, 7:]) == 0
+    assert np.isnan(result[:, 6]).all()
+    assert result[6, 5] > 1.5  # piled up
 
 
 def test_free_drift_without_wind_is_persistence_and_needs_a_wind():
     store = make_store(np.random.default_rng(0).random((5, 6, 6)))
     empty = forecast_from(store, [0], [12])
-    made = reference_for("free_drift", empty, store)
-    np.testing.assert_allclose(made, reference_for("persistence", empty, store), rtol=1e-6)
+    result = reference_for("free_drift", empty, store)
+    np.testing.assert_allclose(result, reference_for("persistence", empty, store), rtol=1e-6)
     with pytest.raises(InputError, match="free drift needs the wind u10"):
         make_references(["free_drift"], store.drop_vars("u10"), "sit")
 
