@@ -49,11 +49,6 @@ class Config(BaseModel):
         """Read a YAML file and check it as :meth:`parse` does."""
         return cls.parse(read_yaml(path), path)
 
-    @classmethod
-    def from_yaml(cls, text) -> Self:
-        """Configuration from the text that :meth:`to_yaml` writes."""
-        return cls(**yaml.safe_load(text))
-
     def to_yaml(self) -> str:
         """The complete configuration as YAML, with all defaults."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

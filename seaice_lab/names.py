@@ -31,43 +31,26 @@ class Variable:
     colour_range: tuple[float, float] | None = None
 
 
+# standard_name, long_name, units; then plausible, minimum, maximum, colour_map, colour_range.
 VARIABLES = {
-    "sit": Variable(
-        "sea_ice_thickness", "Sea-ice thickness (ice volume per cell area)", "m",
-        (0, 50), minimum=0.0, colour_map="cmo.ice", colour_range=(0, 4),
-    ),
-    "sic": Variable(
-        "sea_ice_area_fraction", "Sea-ice concentration", "1",
-        (0, 1.02), minimum=0.0, maximum=1.0, colour_map="cmo.ice", colour_range=(0, 1),
-    ),
-    "snt": Variable(
-        "surface_snow_thickness", "Snow thickness on sea ice", "m",
-        (0, 10), minimum=0.0, colour_map="cmo.ice", colour_range=(0, 0.5),
-    ),
-    "siu": Variable(
-        "sea_ice_x_velocity", "Sea-ice velocity along grid x", "m s-1",
-        (-3, 3), colour_map="cmo.balance", colour_range=(-0.4, 0.4),
-    ),
-    "siv": Variable(
-        "sea_ice_y_velocity", "Sea-ice velocity along grid y", "m s-1",
-        (-3, 3), colour_map="cmo.balance", colour_range=(-0.4, 0.4),
-    ),
-    "damage": Variable(
-        "", "Sea-ice damage (0 intact, 1 fully damaged)", "1",
-        (0, 1.02), minimum=0.0, maximum=1.0, colour_map="cmo.amp", colour_range=(0.5, 1),
-    ),
-    "t2m": Variable(
-        "air_temperature", "Air temperature at 2 m", "K",
-        (180, 340), colour_map="cmo.thermal", colour_range=(233, 283),
-    ),
-    "u10": Variable(
-        "x_wind", "Wind at 10 m along grid x", "m s-1",
-        (-70, 70), colour_map="cmo.balance", colour_range=(-15, 15),
-    ),
-    "v10": Variable(
-        "y_wind", "Wind at 10 m along grid y", "m s-1",
-        (-70, 70), colour_map="cmo.balance", colour_range=(-15, 15),
-    ),
+    "sit":    Variable("sea_ice_thickness", "Sea-ice thickness (ice volume per cell area)", "m",
+                       (0, 50),    0.0,  None, "cmo.ice",     (0, 4)),
+    "sic":    Variable("sea_ice_area_fraction", "Sea-ice concentration", "1",
+                       (0, 1.02),  0.0,  1.0,  "cmo.ice",     (0, 1)),
+    "snt":    Variable("surface_snow_thickness", "Snow thickness on sea ice", "m",
+                       (0, 10),    0.0,  None, "cmo.ice",     (0, 0.5)),
+    "siu":    Variable("sea_ice_x_velocity", "Sea-ice velocity along grid x", "m s-1",
+                       (-3, 3),    None, None, "cmo.balance", (-0.4, 0.4)),
+    "siv":    Variable("sea_ice_y_velocity", "Sea-ice velocity along grid y", "m s-1",
+                       (-3, 3),    None, None, "cmo.balance", (-0.4, 0.4)),
+    "damage": Variable("", "Sea-ice damage (0 intact, 1 fully damaged)", "1",
+                       (0, 1.02),  0.0,  1.0,  "cmo.amp",     (0.5, 1)),
+    "t2m":    Variable("air_temperature", "Air temperature at 2 m", "K",
+                       (180, 340), None, None, "cmo.thermal", (233, 283)),
+    "u10":    Variable("x_wind", "Wind at 10 m along grid x", "m s-1",
+                       (-70, 70),  None, None, "cmo.balance", (-15, 15)),
+    "v10":    Variable("y_wind", "Wind at 10 m along grid y", "m s-1",
+                       (-70, 70),  None, None, "cmo.balance", (-15, 15)),
 }  # fmt: skip
 
 FORCING = ("t2m", "u10", "v10")

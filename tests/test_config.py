@@ -39,7 +39,7 @@ def test_a_list_where_keys_are_expected_is_refused():
 def test_what_is_written_reads_back_the_same(tmp_path):
     config = Outer(width=8, fit=Inner(epochs=9))
     (tmp_path / "c.yaml").write_text(config.to_yaml())
-    assert Outer.read(tmp_path / "c.yaml") == config == Outer.from_yaml(config.to_yaml())
+    assert Outer.read(tmp_path / "c.yaml") == config
 
 
 def test_broken_and_missing_yaml_files_are_refused(tmp_path):

@@ -43,6 +43,34 @@ class Curve(NamedTuple):
     listed: bool = True
 
 
+def new_figure(title, x_label, y_label, tools="pan,box_zoom,reset,save", **options):
+    """An empty figure in the common style.
+
+    Parameters
+    ----------
+    title, x_label, y_label : str
+        With units.
+    tools : str
+        Tools of the toolbar.
+    **options
+        More options of ``bokeh.plotting.figure``.
+
+    Returns
+    -------
+    bokeh.plotting.figure
+    """
+    options = {"sizing_mode": "stretch_width", "min_border": 8} | options
+    plot = figure(title=title, tools=tools, toolbar_location="right", **options)
+    plot.toolbar.update(logo=None, autohide=True)
+    plot.title.text_font_size = "13px"
+    plot.axis.axis_label_text_font_style = "normal"
+    plot.axis.axis_label_text_font_size = FONT_SIZE
+    plot.xaxis.axis_label, plot.yaxis.axis_label = x_label, y_label
+    plot.outline_line_color = None
+    plot.grid.grid_line_color = "#e8e8e8"
+    return plot
+
+
 def curves(series, x_label, y_label, title="", logarithmic="", height=300, columns=4):
     """Figure of curves. A click in the legend hides a curve; the pointer shows its values.
 
@@ -67,16 +95,7 @@ def curves(series, x_label, y_label, title="", logarithmic="", height=300, colum
     axis_types = {f"{axis}_axis_type": "log" for axis in logarithmic}
     if has_dates:
         axis_types["x_axis_type"] = "datetime"
-    plot = figure(
-        title=title,
-        height=height,
-        sizing_mode="stretch_width",
-        min_border=8,
-        tools="pan,box_zoom,reset,save",
-        toolbar_location="right",
-        **axis_types,
-    )
-    apply_style(plot, x_label, y_label)
+    plot = new_figure(title, x_label, y_label, height=height, **axis_types)
     legend = []
     for (label, curve), default in zip(series.items(), cycle(COLOURS), strict=False):
         glyphs = _draw_curve(plot, label, curve, curve.colour or default)
@@ -125,16 +144,8 @@ def category_points(series, categories, x_label, title, colours):
     -------
     bokeh.plotting.figure
     """
-    plot = figure(
-        title=title,
-        height=300,
-        sizing_mode="stretch_width",
-        min_border=8,
-        tools="save",
-        y_range=FactorRange(*categories[::-1]),
-        toolbar_location="right",
-    )
-    apply_style(plot, x_label, "")
+    rows = FactorRange(*categories[::-1])
+    plot = new_figure(title, x_label, "", height=300, tools="save", y_range=rows)
     legend = []
     for label, values in series.items():
         source = ColumnDataSource({"x": np.asarray(values, float), "y": list(categories)})
@@ -144,25 +155,6 @@ def category_points(series, categories, x_label, title, colours):
         legend.append((label, [points]))
     add_legend(plot, legend)
     return plot
-
-
-def apply_style(plot, x_label, y_label):
-    """Apply the common style of all figures.
-
-    Parameters
-    ----------
-    plot : bokeh.plotting.figure
-    x_label, y_label : str
-        With units.
-    """
-    plot.toolbar.logo = None
-    plot.toolbar.autohide = True
-    plot.title.text_font_size = "13px"
-    plot.axis.axis_label_text_font_style = "normal"
-    plot.axis.axis_label_text_font_size = FONT_SIZE
-    plot.xaxis.axis_label, plot.yaxis.axis_label = x_label, y_label
-    plot.outline_line_color = None
-    plot.grid.grid_line_color = "#e8e8e8"
 
 
 def add_legend(plot, entries, columns=4):

@@ -1,7 +1,7 @@
 """Static curves: scores against lead time, spectra and their exponents, training histories.
 
-Colours are those of Okabe and Ito, told apart by colour-blind readers too. Every function returns
-the matplotlib Figure (made by pyplot: close it with ``plt.close`` when many are written to files).
+The colours are those of Okabe and Ito, which colour-blind readers can distinguish. Each function
+returns a matplotlib Figure, made by pyplot: close it with ``plt.close`` if you write many of them.
 """
 
 import re
@@ -26,20 +26,19 @@ STYLE = {
     "lines.linewidth": 1.8,
 }
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9")
-FORECAST, REFERENCE = COLOURS[1], COLOURS[2]
 
 
 @styled(STYLE)
 def plot_scores(table, against="persistence", label="Forecast"):
-    """RMSE, bias and skill of a forecast and its references with lead time.
+    """RMSE and bias of a forecast and reference forecasts, and the ratio of RMSEs, by lead time.
 
     Parameters
     ----------
     table : Dataset
-        From `seaice_lab.surrogate.evaluation.evaluate`: scores by ``source`` and lead time. The
-        band is the bootstrap interval over starts, where the table has one.
+        From `seaice_lab.surrogate.evaluation.evaluate`: scores by ``source`` and lead time. If it
+        has bootstrap intervals over starts, they are drawn as bands.
     against : str
-        Source that the third panel measures the others against, as the ratio of RMSEs.
+        Source whose RMSE divides the others in the third panel.
     label : str
         Name of the source "forecast" in the legend.
 
@@ -57,34 +56,28 @@ def plot_scores(table, against="persistence", label="Forecast"):
         raise InputError(f"the scores have the sources {', '.join(sources)}, not {against!r}")
     days = _days(table["lead_time"])
     units = _typeset(table["rmse"].attrs["units"])
-    colour = dict(zip(sources, COLOURS[1:], strict=False))
-    name = {source: source.replace("_", " ").capitalize() for source in sources}
-    name["forecast"] = label
     fig, axes = plt.subplots(1, 3, figsize=(10.8, 3.4), layout="constrained")
-    # A reference that is far off must not hide the forecast.
-    best = float(table.rmse.sel(source=["forecast", against]).max())
-    for source in sources:
-        if float(table.rmse.sel(source=source).min()) > 1.6 * best:
-            name[source] += " (beyond the axes)"
-    for source in sources[::-1]:  # the forecast on top
+    # The axes are those of the forecast and its reference: a much worse one must not hide them.
+    compared = table.sel(source=["forecast", against])
+    largest_rmse = 1.6 * float(compared.rmse.max())
+    largest_bias = max(1.5 * float(abs(compared.bias).max()), 0.1 * float(compared.rmse.max()))
+    for source, colour in [*zip(sources, COLOURS[1:], strict=False)][::-1]:  # the forecast on top
         row = table.sel(source=source)
+        name = label if source == "forecast" else source.replace("_", " ").capitalize()
+        if float(row.rmse.min()) > largest_rmse:
+            name += " (beyond the axes)"
         width = 2.2 if source == "forecast" else 1.4
         for ax, score in zip(axes, ("rmse", "bias"), strict=False):
-            ax.plot(days, row[score], color=colour[source], lw=width, label=name[source])
+            ax.plot(days, row[score], color=colour, lw=width, label=name)
             if f"{score}_low" in row:
                 low, high = row[f"{score}_low"], row[f"{score}_high"]
-                ax.fill_between(days, low, high, color=colour[source], alpha=0.15, linewidth=0)
+                ax.fill_between(days, low, high, color=colour, alpha=0.15, linewidth=0)
         ratio = row.rmse / table.rmse.sel(source=against)
-        axes[2].plot(days, ratio, color=colour[source], lw=width)
-    shown = table.bias.sel(source=["forecast", against])
-    reach = max(1.5 * float(abs(shown).max()), 0.1 * best)
-    axes[0].set_ylim(0, 1.6 * best)
-    axes[1].set_ylim(-reach, reach)
-    axes[2].set_ylim(0, 1.6)
-    axes[0].set(title="Root-mean-square error", ylabel=f"RMSE ({units})")
-    axes[1].set(title="Mean error", ylabel=f"Bias ({units})")
-    axes[1].axhline(0, color="0.5", linewidth=0.8, zorder=1)
-    axes[2].set(title=f"RMSE over that of {against.replace('_', ' ')}", ylabel="Ratio (1)")
+        axes[2].plot(days, ratio, color=colour, lw=width)
+    axes[0].set(title="Root-mean-square error", ylabel=f"RMSE ({units})", ylim=(0, largest_rmse))
+    axes[1].set(title="Mean error", ylabel=f"Bias ({units})", ylim=(-largest_bias, largest_bias))
+    _grey_line(axes[1], 0)
+    axes[2].set(title=_ratio_title(against), ylabel="Ratio (1)", ylim=(0, 1.6))
     handles, labels = axes[0].get_legend_handles_labels()
     fig.legend(handles[::-1], labels[::-1], loc="outside lower center", ncols=len(sources))
     for ax in axes:
@@ -94,38 +87,37 @@ def plot_scores(table, against="persistence", label="Forecast"):
 
 @styled(STYLE)
 def plot_runs(results, against="persistence"):
-    """Several runs side by side: error, bias and lost detail with lead time.
+    """Error, bias and loss of detail of several runs, by lead time.
 
     Parameters
     ----------
     results : dict of str to (Dataset, Dataset)
         Scores and spectra of each run, from `seaice_lab.surrogate.evaluation.read_evaluation`.
     against : str
-        Source that errors are measured against.
+        Source whose RMSE divides that of the forecasts.
 
     Returns
     -------
     Figure
-        RMSE over that of the reference, bias, and the exponent of the forecast's spectrum minus
-        the truth's (below zero: smoothed).
+        RMSE divided by that of the reference, bias, and the exponent of the forecast's spectrum
+        minus that of the truth (negative for a forecast that smooths).
     """
     fig, axes = plt.subplots(1, 3, figsize=(11.4, 4.0), layout="constrained")
     shades = plt.get_cmap("tab20" if len(results) > 10 else "tab10").colors
     for (name, (table, spectrum)), colour in zip(results.items(), cycle(shades), strict=False):
         days = _days(table["lead_time"])
-        ours = table.sel(source="forecast")
+        forecast = table.sel(source="forecast")
         lost = spectrum.slope.sel(source="forecast") - spectrum.slope.sel(source="truth")
-        axes[0].plot(days, ours.rmse / table.rmse.sel(source=against), color=colour, label=name)
-        axes[1].plot(days, ours.bias, color=colour)
+        ratio = forecast.rmse / table.rmse.sel(source=against)
+        axes[0].plot(days, ratio, color=colour, label=name)
+        axes[1].plot(days, forecast.bias, color=colour)
         axes[2].plot(days, lost, color=colour)
     units = _typeset(table["rmse"].attrs["units"])
-    axes[0].set(title=f"RMSE over that of {against.replace('_', ' ')}", ylabel="Ratio (1)")
+    axes[0].set(title=_ratio_title(against), ylabel="Ratio (1)")
     axes[1].set(title="Mean error", ylabel=f"Bias ({units})")
     axes[2].set(title="Exponent minus the truth's", ylabel="Difference (1)")
-    axes[0].axhline(1, color="0.5", linewidth=0.8, zorder=1)
-    for ax in axes[1:]:
-        ax.axhline(0, color="0.5", linewidth=0.8, zorder=1)
-    for ax in axes:
+    for ax, value in zip(axes, (1, 0, 0), strict=True):
+        _grey_line(ax, value)
         ax.set_xlabel("Lead time (days)")
         ax.margins(x=0)
     fig.legend(loc="outside lower center", ncols=min(len(results), 5))
@@ -139,7 +131,7 @@ def plot_season(volume, extent):
     Parameters
     ----------
     volume, extent : dict of str to DataArray (valid_time)
-        m3 and m2, under the same labels; the first is drawn in black, so let it be the truth.
+        m3 and m2, under the same labels. The first one is black and should be the truth.
 
     Returns
     -------
@@ -164,8 +156,8 @@ def plot_spectra(spectra, fits):
     Parameters
     ----------
     spectra : dict of str to DataArray (wavenumber)
-        From `seaice_lab.diagnostics.spectra.power_spectrum`, one field or mean each; the first
-        is drawn in black, so let it be the truth.
+        From `seaice_lab.diagnostics.spectra.power_spectrum`, of one field or a mean. The first one
+        is black and should be the truth.
     fits : dict of str to Dataset
         From `seaice_lab.diagnostics.spectra.spectral_exponent`, under the same labels.
 
@@ -176,7 +168,7 @@ def plot_spectra(spectra, fits):
     Raises
     ------
     InputError
-        If a spectrum still has other dimensions than wavenumber.
+        If a spectrum has other dimensions than wavenumber.
     """
     fig, ax = plt.subplots(figsize=(6.4, 4.6), layout="constrained")
     for (label, spectrum), colour in zip(spectra.items(), COLOURS, strict=False):
@@ -201,13 +193,13 @@ def plot_spectra(spectra, fits):
 
 @styled(STYLE)
 def plot_exponent(exponents):
-    """Spectral exponent against lead time: a falling curve is a forecast that smooths.
+    """Spectral exponent against lead time; the curve of a forecast that smooths falls.
 
     Parameters
     ----------
     exponents : dict of str to DataArray (lead_time)
-        Slopes from `seaice_lab.diagnostics.spectra.spectral_exponent`; the first is drawn in
-        black, so let it be the truth.
+        Slopes from `seaice_lab.diagnostics.spectra.spectral_exponent`. The first one is black and
+        should be the truth.
 
     Returns
     -------
@@ -224,20 +216,20 @@ def plot_exponent(exponents):
 
 @styled(STYLE)
 def plot_power_ratio(spectrum, leads=4):
-    """Power of the forecast and of its error over that of the truth, against wavelength.
+    """Power of the forecast and of its error, divided by that of the truth, by wavelength.
 
     Parameters
     ----------
     spectrum : Dataset
         From `seaice_lab.surrogate.evaluation.evaluate`.
     leads : int
-        Lead times to draw, from the first to the last.
+        Number of lead times, from the first to the last.
 
     Returns
     -------
     Figure
-        Left the forecast: where it crosses one half, its effective resolution ends. Right the
-        error: above one, a wave is predicted worse than not at all.
+        Left: the forecast, which crosses one half at its effective resolution. Right: the error;
+        above one, the prediction of a wave is worse than no prediction.
     """
     steps = np.unique(np.linspace(0, spectrum.sizes["lead_time"] - 1, leads).round().astype(int))
     days = _days(spectrum["lead_time"])
@@ -251,8 +243,8 @@ def plot_power_ratio(spectrum, leads=4):
         ax.set(xlabel="Wavelength (km)", title=f"{source.capitalize()} over truth")
         ax.invert_xaxis()
         ax.xaxis.set_major_formatter("{x:g}")
-    axes[0].axhline(0.5, color="0.4", linewidth=1, linestyle="--")
-    axes[1].axhline(1, color="0.4", linewidth=1, linestyle="--")
+    for ax, value in zip(axes, (0.5, 1), strict=True):
+        ax.axhline(value, color="0.4", linewidth=1, linestyle="--")
     axes[0].set_ylabel("Ratio of power (1)")
     axes[0].legend(title="Lead time")
     return fig
@@ -275,24 +267,26 @@ def plot_history(history):
     fig, (losses, rate) = plt.subplots(
         2, 1, figsize=(6.4, 4.4), height_ratios=(3, 1), sharex=True, layout="constrained"
     )
-    epoch = history["epoch"]
-    best = history["validation_loss"].idxmin()
-    losses.semilogy(epoch, history["train_loss"], color=FORECAST, label="Training")
-    losses.semilogy(epoch, history["validation_loss"], color=REFERENCE, label="Validation")
-    losses.plot(
-        epoch[best],
-        history["validation_loss"][best],
-        "o",
-        color=REFERENCE,
-        label=f"Lowest validation loss: {history['validation_loss'][best]:.3g}, "
-        f"epoch {epoch[best]}",
-    )
+    epoch, validation = history["epoch"], history["validation_loss"]
+    best = validation.idxmin()
+    lowest = f"Lowest validation loss: {validation[best]:.3g}, epoch {epoch[best]}"
+    losses.semilogy(epoch, history["train_loss"], color=COLOURS[1], label="Training")
+    losses.semilogy(epoch, validation, color=COLOURS[2], label="Validation")
+    losses.plot(epoch[best], validation[best], "o", color=COLOURS[2], label=lowest)
     losses.set_ylabel("Loss (normalised units)")
     losses.legend()
     rate.semilogy(epoch, history["learning_rate"], color=COLOURS[0])
     rate.set(xlabel="Epoch", ylabel="Learning\nrate")
     rate.margins(x=0.02)
     return fig
+
+
+def _ratio_title(against):
+    return f"RMSE over that of {against.replace('_', ' ')}"
+
+
+def _grey_line(ax, value):
+    ax.axhline(value, color="0.5", linewidth=0.8, zorder=1)
 
 
 def _days(lead_time):
@@ -305,5 +299,5 @@ def _inverse(value):
 
 
 def _typeset(units):
-    """CF units with raised exponents: ``m2 km`` becomes m^2 km in matplotlib's notation."""
+    """CF units with superscripts in matplotlib's notation, such as m^2 km for ``m2 km``."""
     return re.sub(r"(?<=[A-Za-z)])(-?\d+)", r"$^{\1}$", units)

@@ -218,11 +218,8 @@ def _empty_map(scene, title):
     )
     wheel = WheelZoomTool()
     plot.add_tools(wheel)
-    plot.toolbar.active_scroll = wheel
-    plot.toolbar.logo = None
-    plot.toolbar.autohide = True
-    plot.axis.visible = False
-    plot.grid.visible = False
+    plot.toolbar.update(active_scroll=wheel, logo=None, autohide=True)
+    plot.axis.visible = plot.grid.visible = False
     plot.title.text_font_size = "13px"
     return plot
 
@@ -246,17 +243,10 @@ def colour_bar(scale, label):
     bar_scale = scale.clone()
     for end in ("low", "high"):
         scale.js_link(end, bar_scale, end)
-    plot = figure(
-        height=58,
-        sizing_mode="stretch_width",
-        toolbar_location=None,
-        min_border=0,
-        min_border_left=24,
-        min_border_right=24,
-        outline_line_color=None,
-        x_range=(0, 1),
-        y_range=(0, 1),
-    )
+    borders = {"min_border": 0, "min_border_left": 24, "min_border_right": 24}
+    size = {"height": 58, "sizing_mode": "stretch_width"}
+    plot = figure(x_range=(0, 1), y_range=(0, 1), toolbar_location=None, **size, **borders)
+    plot.outline_line_color = None
     plot.axis.visible = plot.grid.visible = False
     plot.scatter([], [])  # without a glyph Bokeh prints a warning
     bar = ColorBar(
