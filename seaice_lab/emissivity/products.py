@@ -11,28 +11,12 @@ import torch
 import xarray as xr
 
 from seaice_lab import files, progress
-from seaice_lab.emissivity.evaluation import (
-    SIMULATION_CHUNK,
-    DepartureStatistics,
-    property_maps,
-    sea_ice_maps,
-)
+from seaice_lab.emissivity import evaluation, state_files
+from seaice_lab.emissivity.evaluation import SIMULATION_CHUNK, DepartureStatistics
 from seaice_lab.emissivity.observations import TB, read_batch
 from seaice_lab.emissivity.physics import skin_temperature_index
 from seaice_lab.emissivity.sensors import CONICAL_ZENITH_DEG
-from seaice_lab.emissivity.state_files import (
-    CONCENTRATION,
-    DIMENSIONLESS,
-    JULIAN_DAY,
-    LATITUDE,
-    LONGITUDE,
-    PROPERTIES,
-    global_attributes,
-    write_file,
-)
-
-BRIGHTNESS_TEMPERATURE = {"standard_name": "brightness_temperature", "units": "K"}
-ICE_EMISSIVITY = {"long_name": "Emissivity of the ice", "units": "1"}
+from seaice_lab.emissivity.state_files import ATTRIBUTES, write_file
 
 
 def write_simulations(
@@ -116,29 +100,26 @@ def _observation_file(path, observations, name):
     """Create a file of (iobs, channel) and the observations' coordinates; yields its variable."""
     point, step, sensor = np.asarray(observations.index).T
     coordinates = {
-        "lon": ("f4", observations.longitude[point], LONGITUDE),
-        "lat": ("f4", observations.latitude[point], LATITUDE),
-        "julian_day": ("f8", observations.julian_day, JULIAN_DAY),
-        "igrid": ("i4", point, {"long_name": "Grid point", **DIMENSIONLESS}),
-        "istep": ("i4", step, {"long_name": "Step", **DIMENSIONLESS}),
-        "isensor": ("i4", sensor, {"long_name": "Sensor", **DIMENSIONLESS}),
+        "lon": ("f4", observations.longitude[point]),
+        "lat": ("f4", observations.latitude[point]),
+        "julian_day": ("f8", observations.julian_day),
+        "igrid": ("i4", point),
+        "istep": ("i4", step),
+        "isensor": ("i4", sensor),
     }
-    variable, attributes = (
-        ("ice_emis", ICE_EMISSIVITY) if name == "ice_emis" else ("tb", BRIGHTNESS_TEMPERATURE)
-    )
+    variable = "ice_emis" if name == "ice_emis" else "tb"
+    attributes = ATTRIBUTES[variable] | {"_FillValue": np.nan}
     variables = {
-        variable: ("f4", ("iobs", "channel"), attributes | {"_FillValue": np.nan}),
-        "channel_name": (str, ("channel",), {}),
+        key: (dtype, ("iobs",), ATTRIBUTES[key]) for key, (dtype, _) in coordinates.items()
     }
-    variables |= {key: (dtype, ("iobs",), attrs) for key, (dtype, _, attrs) in coordinates.items()}
-    channels = observations.instruments.channels
+    variables["channel_name"] = (str, ("channel",), {})
+    variables[variable] = ("f4", ("iobs", "channel"), attributes)
+    channels = np.array(observations.instruments.channels, object)
     sizes = {"iobs": observations.size, "channel": len(channels)}
-    options = {"zlib": True, "complevel": 1}
-    with files.create_netcdf(
-        path, sizes, variables, global_attributes(path.stem), **options
-    ) as file:
-        file["channel_name"][:] = np.array(channels, object)
-        for key, (_, values, _) in coordinates.items():
+    options = {"attributes": state_files.global_attributes(path.stem), "zlib": True, "complevel": 1}
+    with files.create_netcdf(path, sizes, variables, **options) as file:
+        file["channel_name"][:] = channels
+        for key, (_, values) in coordinates.items():
             file[key][:] = values
         yield file[variable]
 
@@ -192,51 +173,33 @@ def emissivity_grid(model, observations):
         ``frequency``.
     """
     instruments = observations.instruments
-    days, points = model.days, model.points
-    vertical = torch.tensor(instruments.vertical).float()[None]
-    frequency = torch.tensor(instruments.frequency_ghz[0]).float()[None]
+    frequency = instruments.frequency_ghz[0]
+    channels = [torch.tensor(values).float()[None] for values in (frequency, instruments.vertical)]
     skin_index = skin_temperature_index(torch.from_numpy(observations.skin_temperature_map))
-    properties = property_maps(model)
-    of_observation = torch.zeros(points, model.config.n_observation_properties)
-    zenith = torch.full((points, 1), CONICAL_ZENITH_DEG)
-    emissivity = np.empty((days, points, len(instruments.channels)), "float32")
+    properties = evaluation.property_maps(model)
+    of_observation = torch.zeros(model.points, model.config.n_observation_properties)
+    zenith = torch.full((model.points, 1), CONICAL_ZENITH_DEG)
+    emissivity = np.empty((model.days, model.points, len(frequency)), "float32")
     with torch.no_grad():
-        for day in range(days):
+        for day in range(model.days):
             inputs = torch.cat([torch.from_numpy(properties[day]), of_observation], 1)
-            emissivity[day] = model.network(
-                skin_index[:, day, None], inputs, frequency, vertical, zenith
-            )
-    sea_ice = sea_ice_maps(model)[:, model.lags :].T
-    first_guess = observations.sea_ice_first_guess[:, model.lags :].T
+            emissivity[day] = model.network(skin_index[:, day, None], inputs, *channels, zenith)
+    dims = ("step", "grid")
     start = observations.step_days - 0.125
-    map_dims = ("step", "grid")
-    return xr.Dataset(
-        {
-            "sea_ice_concentration": (map_dims, sea_ice, CONCENTRATION),
-            "sea_ice_first_guess": (
-                map_dims,
-                first_guess,
-                {**CONCENTRATION, "long_name": "Concentration that the training began with"},
-            ),
-            "tsfc_norm": (
-                map_dims,
-                skin_index.T.numpy(),
-                {"long_name": "Skin-temperature index, max(273 K - T, 0) / 30 K", "units": "1"},
-            ),
-            "properties": ((*map_dims, "prop"), properties, PROPERTIES),
-            "sea_ice_emissivity": ((*map_dims, "channel"), emissivity, ICE_EMISSIVITY),
-            "lon": ("grid", observations.longitude, LONGITUDE),
-            "lat": ("grid", observations.latitude, LATITUDE),
-            "time_start": ("step", start, JULIAN_DAY),
-            "time_end": ("step", start + 1, JULIAN_DAY),
-            "channel_name": ("channel", list(instruments.channels)),
-            "frequency": (
-                "channel",
-                instruments.frequency_ghz[0],
-                {"long_name": "Frequency of the channel", "units": "GHz"},
-            ),
-        }
-    )
+    variables = {
+        "sea_ice_concentration": (dims, evaluation.sea_ice_maps(model)[:, model.lags :].T),
+        "sea_ice_first_guess": (dims, observations.sea_ice_first_guess[:, model.lags :].T),
+        "tsfc_norm": (dims, skin_index.T.numpy()),
+        "properties": ((*dims, "prop"), properties),
+        "sea_ice_emissivity": ((*dims, "channel"), emissivity),
+        "lon": ("grid", observations.longitude),
+        "lat": ("grid", observations.latitude),
+        "time_start": ("step", start),
+        "time_end": ("step", start + 1),
+        "channel_name": ("channel", list(instruments.channels)),
+        "frequency": ("channel", frequency),
+    }
+    return state_files.published_dataset(variables)
 
 
 def write_grid(model, observations, folder, tag):

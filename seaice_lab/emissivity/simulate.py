@@ -18,7 +18,7 @@ from seaice_lab import files, grid, names, progress, runs
 from seaice_lab.config import Config
 from seaice_lab.emissivity import physics
 from seaice_lab.emissivity.ice_types import FIRST_YEAR, MELTING, OLD, ice_types
-from seaice_lab.emissivity.layouts import CHANNELS, DAY_START, FIELDS
+from seaice_lab.emissivity.layouts import CHANNELS, DAY_START, FIELDS, SCALARS
 from seaice_lab.emissivity.sensors import CONICAL_ZENITH_DEG, ICE, OCEAN, instruments
 from seaice_lab.errors import InputError
 
@@ -294,39 +294,27 @@ def _observe(config, truth, unified, row, times, rng):
         vertical = physics.vertical_share(vertical, angle[:, None])
         zenith = 1.1 * angle
     ice = ice_emissivity(truth, point, day, frequency, vertical)
-    calm_sea = _mix(vertical, *_interpolate(frequency, SEA_GHZ, SEA_V, SEA_H))
     wind = at_observations("wind_speed")
-    by_wind = _mix(vertical, WIND_V, WIND_H) * wind
+    calm_sea = _mix(vertical, *_interpolate(frequency, SEA_GHZ, SEA_V, SEA_H))
+    wind_effect = _mix(vertical, WIND_V, WIND_H) * wind
     cloud = at_observations("cloud_fraction") + 0.15 * rng.standard_normal((count, 1))
     cloud = np.clip(cloud, 0, 1)
     slant = 1 / np.cos(np.radians(zenith))[:, None]
     clear, cloudy = (
         _sky(channels, frequency, slant, at_observations, water) for water in (0.0, CLOUD_WATER)
     )
-    skin = at_observations("tsfc")
-    tb = physics.brightness_temperature(
-        ice_fraction,
-        ice,
-        calm_sea + by_wind,
-        skin,
-        physics.water_temperature(skin),
-        physics.all_sky(clear, cloudy, cloud),
-    )
+    sky = physics.all_sky(clear, cloudy, cloud)
+    skin, sea = at_observations("tsfc"), calm_sea + wind_effect
+    water_k = physics.water_temperature(skin)
+    tb = physics.brightness_temperature(ice_fraction, ice, sea, skin, water_k, sky)
     tb += ice_fraction * unified.bias_k[ICE, row] + (1 - ice_fraction) * unified.bias_k[OCEAN, row]
     tb += config.noise * error * rng.standard_normal(tb.shape)
-    fields = {
-        "JULIAN_DAY": times,
-        "IGRID": point,
-        "TSFC": skin[:, 0],
-        "WINDSPEED10M": wind[:, 0],
-        "CLOUD_FRACTION": cloud[:, 0],
-        "SCANPOS": scan_position,
-        "ZENITH": zenith,
-        "OBSVALUE": tb,
-        "EMIS_WATER": calm_sea + WIND_SHARE * by_wind,
-    }
-    fields |= dict(zip(("TAUSFC", "TDOWN", "TUP"), clear, strict=True))
-    fields |= dict(zip(("TAUSFC_CLD", "TDOWN_CLD", "TUP_CLD"), cloudy, strict=True))
+    scalars = (skin, wind, cloud, scan_position[:, None], zenith[:, None])
+    fields = {"JULIAN_DAY": times, "IGRID": point}
+    fields |= {name: values[:, 0] for name, values in zip(SCALARS, scalars, strict=True)}
+    # the model is given a part of the effect of wind; the rest is what it has to learn
+    by_channel = (tb, calm_sea + WIND_SHARE * wind_effect, *clear, *cloudy)
+    fields |= dict(zip(CHANNELS, by_channel, strict=True))
     return fields, ice_fraction[:, 0], ice
 
 

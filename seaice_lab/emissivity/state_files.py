@@ -25,12 +25,34 @@ JULIAN_DAY = {
     "standard_name": "time",
     "long_name": "Astronomical Julian day",
 }
-LATITUDE = {"standard_name": "latitude", "units": "degrees_north"}
-LONGITUDE = {"standard_name": "longitude", "units": "degrees_east"}
 CONCENTRATION = {"standard_name": "sea_ice_area_fraction", "units": "1"}
-PROPERTIES = {"long_name": "Empirical properties of the ice", "units": "1"}
-DIMENSIONLESS = {"units": "1"}
+EMISSIVITY = {"long_name": "Emissivity of the ice", "units": "1"}
 KELVIN = {"units": "K"}
+# Attributes of the published variables; the others have units "1".
+ATTRIBUTES = {
+    "lat": {"standard_name": "latitude", "units": "degrees_north"},
+    "lon": {"standard_name": "longitude", "units": "degrees_east"},
+    "julian_day": JULIAN_DAY,
+    "time_start": JULIAN_DAY,
+    "time_end": JULIAN_DAY,
+    "lagstep": {"long_name": "Day from step 0", "units": "1"},
+    "igrid": {"long_name": "Grid point", "units": "1"},
+    "istep": {"long_name": "Step", "units": "1"},
+    "isensor": {"long_name": "Sensor", "units": "1"},
+    "seaice": CONCENTRATION,
+    "sea_ice_concentration": CONCENTRATION,
+    "sea_ice_first_guess": CONCENTRATION | {"long_name": "First guess of concentration"},
+    "properties": {"long_name": "Empirical properties of the ice", "units": "1"},
+    "tb": {"standard_name": "brightness_temperature", "units": "K"},
+    "ice_emis": EMISSIVITY,
+    "sea_ice_emissivity": EMISSIVITY,
+    "tsfc_norm": {"long_name": "Skin-temperature index, max(273 K - T, 0) / 30 K", "units": "1"},
+    "frequency": {"long_name": "Frequency of the channel", "units": "GHz"},
+    "ocean_emis_bias": {"units": "s m-1"},
+    "bg_error_bias": KELVIN,
+    "background_bias": KELVIN,
+    "tb_bias": KELVIN,
+}
 # Columns of the history and their published names.
 PUBLISHED_LOSSES = {
     "train_loss": "loss",
@@ -60,58 +82,34 @@ def write_state(model, observations, folder, tag, history=None):
         observations have their own properties, and ``models``; the files are ``<name>_<tag>.nc``.
     """
     lagstep = np.arange(-model.lags, model.days)
-    positions = {
-        "lon": ("grid", observations.longitude, LONGITUDE),
-        "lat": ("grid", observations.latitude, LATITUDE),
+    positions = {"lon": ("grid", observations.longitude), "lat": ("grid", observations.latitude)}
+    sea_ice = {
+        "seaice": (("grid", "lagstep"), sea_ice_maps(model)),
+        "julian_day": ("lagstep", observations.first_julian_day + lagstep),
+        "lagstep": ("lagstep", lagstep.astype("int32")),
+    }
+    properties = {
+        "properties": (("grid", "step", "prop"), property_maps(model).transpose(1, 0, 2)),
+        "julian_day": ("step", observations.step_days),
     }
     datasets = {
-        "seaice": {
-            "seaice": (("grid", "lagstep"), sea_ice_maps(model), CONCENTRATION),
-            "julian_day": ("lagstep", observations.first_julian_day + lagstep, JULIAN_DAY),
-            "lagstep": (
-                "lagstep",
-                lagstep.astype("int32"),
-                {"long_name": "Day from step 0", **DIMENSIONLESS},
-            ),
-        }
-        | positions,
-        _properties_name(model.config): {
-            "properties": (
-                ("grid", "step", "prop"),
-                property_maps(model).transpose(1, 0, 2),
-                PROPERTIES,
-            ),
-            "julian_day": ("step", observations.step_days, JULIAN_DAY),
-        }
-        | positions,
+        "seaice": sea_ice | positions,
+        _properties_name(model.config): properties | positions,
     }
-    of_observations = model.observation_properties.detach()
-    if of_observations.shape[1]:
-        values = of_observations.numpy()
-        datasets["properties_obs"] = {"properties": (("iobs", "prop"), values, PROPERTIES)}
-    paths = {
-        name: write_file(folder, name, tag, xr.Dataset(variables))
-        for name, variables in datasets.items()
-    }
-    parameters = xr.Dataset(
-        _describe(model, observations) | _losses(history),
-        attrs={"model_config": model.config.model_dump_json()},
-    )
-    return paths | {"models": write_file(folder, "models", tag, parameters)}
+    if model.config.n_observation_properties:
+        values = _array(model.observation_properties)
+        datasets["properties_obs"] = {"properties": (("iobs", "prop"), values)}
+    datasets["models"] = _describe(model, observations)
+    if history is not None:
+        for name, published in PUBLISHED_LOSSES.items():
+            datasets["models"][published] = ("epoch", history[name].to_numpy("float64"))
+    datasets = {name: published_dataset(variables) for name, variables in datasets.items()}
+    datasets["models"].attrs["model_config"] = model.config.model_dump_json()
+    return {name: write_file(folder, name, tag, dataset) for name, dataset in datasets.items()}
 
 
 def _properties_name(config):
     return "properties" if config.version == 1 else "properties_grid"
-
-
-def _losses(history):
-    """Columns of a history under their published names."""
-    if history is None:
-        return {}
-    return {
-        published: ("epoch", history[name].to_numpy("float64"), DIMENSIONLESS)
-        for name, published in PUBLISHED_LOSSES.items()
-    }
 
 
 def _describe(model, observations):
@@ -127,41 +125,36 @@ def _describe(model, observations):
         "bg_error_seaice": config.sea_ice_error,
         "bg_error_emis": config.emissivity_error,
     }
+    bias = _array(model.bias_k)
     variables = {
-        "alpha": ("alphas", list(config.lag_weights), DIMENSIONLESS),
-        "bg_error_bias": ("sensor", _array(model.bias_error)[:, 0], KELVIN),
+        "alpha": ("alphas", list(config.lag_weights)),
+        "bg_error_bias": ("sensor", _array(model.bias_error)[:, 0]),
         "channel_name": ("channel", list(instruments.channels)),
         "sensor_name": ("sensor", list(instruments.sensors)),
-        "frequency": (("sensor", "channel"), instruments.frequency_ghz, {"units": "GHz"}),
-        "ocean_emis_bias": ("channel", _array(model.wind_sensitivity), {"units": "s m-1"}),
+        "frequency": (("sensor", "channel"), instruments.frequency_ghz),
+        "ocean_emis_bias": ("channel", _array(model.wind_sensitivity)),
+        "tb_bias": (("biases", "sensors", "channel"), bias, {"comment": "row 0 ice, row 1 ocean"}),
     }
-    bias = _array(model.bias_k)
-    rows = {**KELVIN, "comment": "row 0 ice, row 1 ocean"}
-    variables["tb_bias"] = (("biases", "sensors", "channel"), bias, rows)
     if config.version == 2:
-        numbers |= {
-            "nprop_grid": config.n_properties,
-            "nprop_obs": config.n_observation_properties,
-            "width_nn": config.width,
-            "npol": 2,
-        }
-        background = _array(model.bias_background)[..., 0]
-        variables["background_bias"] = (("area", "sensor"), background, KELVIN)
+        numbers |= {"nprop_grid": config.n_properties, "width_nn": config.width, "npol": 2}
+        numbers["nprop_obs"] = config.n_observation_properties
+        variables["background_bias"] = (("area", "sensor"), _array(model.bias_background)[..., 0])
         if model.anchor is not None:
             numbers |= {"background_emis": model.lowest, "loss_channel_emis": model.anchor}
     else:
-        numbers |= {
-            "nprop": config.n_properties,
-            "use_nn": int(config.network != "linear"),
-            "nlayers_nn": config.layers,
-        }
+        numbers |= {"nprop": config.n_properties, "nlayers_nn": config.layers}
+        numbers["use_nn"] = int(config.network != "linear")
         if len(instruments.sensors) == 1:  # the published version 1 has one sensor, ocean first
-            ocean_first = np.stack([bias[OCEAN, 0], bias[ICE, 0]], 1)
-            rows = {**KELVIN, "comment": "row 0 ocean, row 1 ice"}
-            variables["tb_bias"] = (("channel", "biases"), ocean_first, rows)
+            rows = np.stack([bias[OCEAN, 0], bias[ICE, 0]], 1)
+            variables["tb_bias"] = (
+                ("channel", "biases"),
+                rows,
+                {"comment": "row 0 ocean, row 1 ice"},
+            )
     for name, (dimensions, parameter) in _network_parameters(model.network).items():
-        variables[name] = (dimensions, _array(parameter), DIMENSIONLESS)
-    return variables | {name: ("one", [value], DIMENSIONLESS) for name, value in numbers.items()}
+        attributes = {"long_name": "Weights of the emissivity network"}
+        variables[name] = (dimensions, _array(parameter), attributes)
+    return variables | {name: ("one", [value]) for name, value in numbers.items()}
 
 
 def _array(tensor):
@@ -296,6 +289,21 @@ def global_attributes(title):
         "source": "seaice_lab",
         "history": f"{runs.now()} seaice-lab emissivity",
     }
+
+
+def published_dataset(variables):
+    """Make a dataset of published variables, with their attributes.
+
+    Parameters
+    ----------
+    variables : dict of str to tuple
+        Dimensions, values and perhaps more attributes, by published name.
+    """
+    dataset = xr.Dataset(variables)
+    for name, variable in dataset.variables.items():
+        if variable.dtype.kind in "fiu":
+            dataset[name].attrs = ATTRIBUTES.get(name, {"units": "1"}) | variable.attrs
+    return dataset
 
 
 def write_file(folder, name, tag, dataset):

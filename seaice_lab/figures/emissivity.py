@@ -42,13 +42,9 @@ def plot_points(panels, latitude, longitude, label, colour_map="cmo.ice", colour
     spacing = np.median(distance[:, 1])
     centre_x, centre_y = (x.min() + x.max()) / 2, (y.min() + y.max()) / 2
     half = max(np.ptp(x), np.ptp(y)) / 2 + 2 * spacing
-    fig, axes = plt.subplots(
-        1,
-        len(panels),
-        figsize=(PANEL_INCHES * len(panels) + 0.9, PANEL_INCHES + 0.25),
-        squeeze=False,
-        layout="constrained",
-    )
+    inches = (PANEL_INCHES * len(panels) + 0.9, PANEL_INCHES + 0.25)
+    options = {"squeeze": False, "layout": "constrained"}
+    fig, axes = plt.subplots(1, len(panels), figsize=inches, **options)
     marker = {"marker": "s", "s": (POINTS_PER_INCH * PANEL_INCHES / (2 * half) * spacing) ** 2}
     low, high = colour_range
     rings = [ring / 1e3 for ring in land_polygons()]
