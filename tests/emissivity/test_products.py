@@ -21,14 +21,14 @@ def published_file(case, name):
 
 @pytest.mark.parametrize("case", TAGS)
 def test_files_of_the_published_systems_give_back_their_simulations(case, tmp_path):
-    seen = observations(case, tmp_path)
-    model = state_files.read_state(DATA / case / "outputs", TAGS[case], seen)
+    columns = observations(case, tmp_path)
+    model = state_files.read_state(DATA / case / "outputs", TAGS[case], columns)
     runs = []
     model.network.register_forward_hook(lambda *_: runs.append(1))
-    made = products.simulate_batch(model, batch(seen))
+    made = products.simulate_batch(model, batch(columns))
     assert len(runs) == 1
     # version 1 does not keep the day before the first, on which the first step depends
-    known = seen.index[:, 1] >= (1 if case == "v1_linear" else 0)
+    known = columns.index[:, 1] >= (1 if case == "v1_linear" else 0)
     there = known[:, None] & np.isfinite(made["tbsim"])
     simulated = published_file(case, "tbsim").tb.values
     np.testing.assert_allclose(made["tbsim"][there], simulated[there], atol=3e-4)
@@ -42,12 +42,12 @@ def test_files_of_the_published_systems_give_back_their_simulations(case, tmp_pa
 
 @pytest.mark.parametrize("case", ["v1_linear", "v1_deep", "v2_imagers"])
 def test_what_is_written_is_read_back_whole(case, tmp_path):
-    seen = observations(case, tmp_path)
-    model = build(case, seen, "pert")
-    paths = state_files.write_state(model, seen, tmp_path / "out", "mine")
-    paths |= products.write_simulations(model, seen, tmp_path / "out", "mine", show=False)
-    paths["emissivity_grid"] = products.write_grid(model, seen, tmp_path / "out", "mine")
-    again = state_files.read_state(tmp_path / "out", "mine", seen)
+    columns = observations(case, tmp_path)
+    model = build(case, columns, "pert")
+    paths = state_files.write_state(model, columns, tmp_path / "out", "mine")
+    paths |= products.write_simulations(model, columns, tmp_path / "out", "mine", show=False)
+    paths["emissivity_grid"] = products.write_grid(model, columns, tmp_path / "out", "mine")
+    again = state_files.read_state(tmp_path / "out", "mine", columns)
     for (name, one), other in zip(
         model.named_parameters(), dict(again.named_parameters()).values(), strict=True
     ):
@@ -75,15 +75,15 @@ def test_what_is_written_is_read_back_whole(case, tmp_path):
     ids=["zenith", "nadir", "width", "frequency"],
 )
 def test_every_configuration_of_several_sensors_is_rebuilt(options, tmp_path):
-    seen = observations("v2_imagers", tmp_path)
-    model = EmpiricalState(ModelConfig(**options), seen).eval()
+    columns = observations("v2_imagers", tmp_path)
+    model = EmpiricalState(ModelConfig(**options), columns).eval()
     with torch.no_grad():
         for value in model.parameters():
             value.add_(torch.randn_like(value) / 10)
-    state_files.write_state(model, seen, tmp_path / "out", "mine")
-    again = state_files.read_state(tmp_path / "out", "mine", seen)
+    state_files.write_state(model, columns, tmp_path / "out", "mine")
+    again = state_files.read_state(tmp_path / "out", "mine", columns)
     assert again.config == model.config
-    part = batch(seen)
+    part = batch(columns)
     with torch.no_grad():
         one, other = model.simulate_batch(part), again.simulate_batch(part)
     for ours, theirs in zip(one, other, strict=True):
@@ -92,11 +92,11 @@ def test_every_configuration_of_several_sensors_is_rebuilt(options, tmp_path):
 
 
 def test_departures_before_and_after_by_channel_with_their_histogram(tmp_path):
-    seen = observations("v2_imagers", tmp_path)
-    first, model = build("v2_imagers", seen, "init").eval(), build("v2_imagers", seen, "pert")
-    written = products.write_simulations(model, seen, tmp_path, "all", first, show=False)
+    columns = observations("v2_imagers", tmp_path)
+    first, model = build("v2_imagers", columns, "init").eval(), build("v2_imagers", columns, "pert")
+    written = products.write_simulations(model, columns, tmp_path, "all", first, show=False)
     few = products.write_simulations(
-        model, seen, tmp_path, "few", first, departures_only=True, show=False
+        model, columns, tmp_path, "few", first, departures_only=True, show=False
     )
     path = few["departures"]
     assert list(few) == ["departures"]
@@ -105,14 +105,14 @@ def test_departures_before_and_after_by_channel_with_their_histogram(tmp_path):
     xr.testing.assert_equal(table, xr.load_dataset(written["departures"]))
     assert table.stage.values.tolist() == ["before", "after"]
     for stage, one in (("before", first), ("after", model)):
-        expected = evaluation.departures(one, seen)
+        expected = evaluation.departures(one, columns)
         for name in ("count", "bias", "std", "rms", "cost", "histogram"):
             found = table[name].sel(stage=stage) if name != "count" else table[name]
             np.testing.assert_allclose(found, expected[name], rtol=1e-6)
     with torch.no_grad():
-        simulated = model.eval().simulate_batch(batch(seen)).brightness_temperature.numpy()
+        simulated = model.eval().simulate_batch(batch(columns)).brightness_temperature.numpy()
     at = table.channel.values.tolist().index("37h")
-    of_gmi = (seen.channels[:, 0] - simulated)[seen.index[:, 2] == 1, at]
+    of_gmi = (columns.channels[:, 0] - simulated)[columns.index[:, 2] == 1, at]
     here = table.sel(stage="after", sensor="gmi", channel="37h")
     assert here["count"] == np.isfinite(of_gmi).sum() > 0
     assert float(here.bias) == pytest.approx(np.nanmean(of_gmi), rel=1e-5)
@@ -128,97 +128,99 @@ def test_departures_before_and_after_by_channel_with_their_histogram(tmp_path):
 
 
 def test_the_gridded_emissivity_is_that_of_the_network(tmp_path):
-    seen = observations("v2_imagers", tmp_path)
-    model = build("v2_imagers", seen, "pert")
-    made = products.emissivity_grid(model, seen)
+    columns = observations("v2_imagers", tmp_path)
+    model = build("v2_imagers", columns, "pert")
+    made = products.emissivity_grid(model, columns)
     with torch.no_grad():
         model.observation_properties.zero_()
-        whole = batch(seen, 0, 1300)  # of the first sensor
+        whole = batch(columns, 0, 1300)  # of the first sensor
         simulated = model.eval().simulate_batch(whole)
     at = whole.index.long()
     ours = made.sea_ice_emissivity.values[at[:, 1], at[:, 0]]
     skin = made.tsfc_norm.values[at[:, 1], at[:, 0]]
-    same = np.abs(skin - np.maximum(273 - seen.scalars[:1300, 0], 0) / 30) < 1e-6
+    same = np.abs(skin - np.maximum(273 - columns.scalars[:1300, 0], 0) / 30) < 1e-6
     assert same.any()
     np.testing.assert_allclose(ours[same], simulated.ice_emissivity.numpy()[same], atol=1e-5)
 
 
 @pytest.mark.parametrize("case", ["v1_linear", "v1_deep", "v2_imagers"])
 def test_the_emissivity_model_needs_no_observations(case, tmp_path):
-    seen = observations(case, tmp_path)
-    model = build(case, seen, "pert")
-    path = EmissivityModel.from_state(model, seen).save(tmp_path / "model.nc")
+    columns = observations(case, tmp_path)
+    model = build(case, columns, "pert")
+    path = EmissivityModel.from_state(model, columns).save(tmp_path / "model.nc")
     assert path.stat().st_size < 100_000
-    alone = EmissivityModel.load(path)
+    emissivity_model = EmissivityModel.load(path)
     skin, properties = torch.tensor([250.0, 271.0]), torch.randn(2, model.network_properties)
-    frequency = torch.tensor(seen.instruments.frequency_ghz[0]).float()
-    vertical = torch.tensor(seen.instruments.vertical).float()
+    frequency = torch.tensor(columns.instruments.frequency_ghz[0]).float()
+    vertical = torch.tensor(columns.instruments.vertical).float()
     with torch.no_grad():
-        made = alone(skin, properties, frequency, vertical)
+        made = emissivity_model(skin, properties, frequency, vertical)
         cold = (273 - skin[:, None]).clip(0) / 30
         expected = model.network(cold, properties, frequency[None], vertical[None], None)
         torch.testing.assert_close(made, expected)
-        one = alone(skin, properties, frequency[3:4], vertical[3:4])
+        one = emissivity_model(skin, properties, frequency[3:4], vertical[3:4])
         torch.testing.assert_close(one, made[:, 3:4])
-        program = torch.export.load(alone.export(tmp_path / "model.pt2"))
+        program = torch.export.load(emissivity_model.export(tmp_path / "model.pt2"))
         again = program.module()(skin, properties, frequency, vertical)
         torch.testing.assert_close(again, made)
         if case == "v2_imagers":  # any frequency
-            assert alone(skin, properties, torch.tensor([50.0]), torch.tensor([0.5])).shape == (
+            assert emissivity_model(
+                skin, properties, torch.tensor([50.0]), torch.tensor([0.5])
+            ).shape == (
                 2,
                 1,
             )
         else:
             with pytest.raises(InputError, match="has its own channels only"):
-                alone(skin, properties, torch.tensor([50.0]), torch.tensor([1.0]))
+                emissivity_model(skin, properties, torch.tensor([50.0]), torch.tensor([1.0]))
 
 
 @pytest.mark.parametrize("network", ["linear", "sigmoid", "frequency"])
 def test_channels_of_one_frequency_are_told_apart_by_name(network, tmp_path):
-    seen = observations("v2_imagers", tmp_path)
+    columns = observations("v2_imagers", tmp_path)
     torch.manual_seed(0)
-    model = EmpiricalState(ModelConfig(version=1, network=network), seen)
-    alone = EmissivityModel.load(
-        EmissivityModel.from_state(model, seen).save(tmp_path / "model.nc")
+    model = EmpiricalState(ModelConfig(version=1, network=network), columns)
+    emissivity_model = EmissivityModel.load(
+        EmissivityModel.from_state(model, columns).save(tmp_path / "model.nc")
     )
     skin, properties = torch.tensor([250.0, 271.0]), torch.randn(2, 3)
-    of_sensor = (torch.tensor(seen.instruments.frequency_ghz[0]).float(), model.vertical)
+    of_sensor = (torch.tensor(columns.instruments.frequency_ghz[0]).float(), model.vertical)
     names = ["183pm1h", "19v", "183pm7h", "183pm3h"]
-    at = [seen.instruments.channels.index(name) for name in names]
+    at = [columns.instruments.channels.index(name) for name in names]
     with torch.no_grad():
         cold = (273 - skin[:, None]).clip(0) / 30
         whole = model.network(cold, properties, *(part[None] for part in of_sensor), None)
-        found = alone.for_channels(skin, properties, names)
+        found = emissivity_model.for_channels(skin, properties, names)
     torch.testing.assert_close(found, whole[:, at])
     with pytest.raises(InputError, match="unknown channel '183pm5h'"):
-        alone.for_channels(skin, properties, ["183pm5h"])
+        emissivity_model.for_channels(skin, properties, ["183pm5h"])
     if network != "frequency":
         assert not torch.equal(found[:, 0], found[:, 2])
         with pytest.raises(InputError, match="183pm7h and 183pm3h and 183pm1h; choose by name"):
-            alone(skin, properties, torch.tensor([183.31]), torch.tensor([0.0]))
+            emissivity_model(skin, properties, torch.tensor([183.31]), torch.tensor([0.0]))
 
 
 @pytest.mark.parametrize("option", ["zenith_input", "nadir"])
 def test_an_exported_program_takes_the_zenith_angle(option, tmp_path):
-    seen = observations("v2_imagers", tmp_path)
+    columns = observations("v2_imagers", tmp_path)
     torch.manual_seed(0)
-    model = EmpiricalState(ModelConfig(version=2, **{option: True}), seen)
-    alone = EmissivityModel.from_state(model, seen)
+    model = EmpiricalState(ModelConfig(version=2, **{option: True}), columns)
+    emissivity_model = EmissivityModel.from_state(model, columns)
     known = (torch.tensor([250.0, 260.0]), torch.randn(2, 3), torch.tensor([19.0, 50.0, 89.0]),
              torch.tensor([1.0, 0.5, 0.0]))  # fmt: skip
-    program = torch.export.load(alone.export(tmp_path / "model.pt2")).module()
+    program = torch.export.load(emissivity_model.export(tmp_path / "model.pt2")).module()
     with torch.no_grad():
         nadir, aslant = (program(*known, torch.tensor([angle, angle])) for angle in (0.0, 55.0))
-        torch.testing.assert_close(nadir, alone(*known, torch.tensor([0.0, 0.0])))
-        torch.testing.assert_close(aslant, alone(*known))
+        torch.testing.assert_close(nadir, emissivity_model(*known, torch.tensor([0.0, 0.0])))
+        torch.testing.assert_close(aslant, emissivity_model(*known))
     assert (nadir - aslant).abs().max() > 1e-3
 
 
 def test_files_that_do_not_fit_are_refused(tmp_path):
-    seen = observations("v1_linear", tmp_path)
+    columns = observations("v1_linear", tmp_path)
     outputs = DATA / "v1_linear" / "outputs"
     with pytest.raises(InputError, match="the tags in .* are 202008_parity"):
-        state_files.read_state(outputs, "other", seen)
+        state_files.read_state(outputs, "other", columns)
     other = observations("v1_year", tmp_path)
     with pytest.raises(InputError, match="use the observations that it was trained on"):
         state_files.read_state(outputs, TAGS["v1_linear"], other)
