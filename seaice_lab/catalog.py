@@ -19,7 +19,7 @@ FORMATS = Literal["nextsim", "nextsimdg", "era5", "nsidc0051"]
 
 
 class SplitRule(Config):
-    """Which times of a dataset belong to a split: those of whole runs by file name, or a period."""
+    """Which times of a dataset belong to a split: those of runs by file name, or a period."""
 
     files: tuple[str, ...] = ()
     period: tuple[str, str] | None = None
@@ -39,7 +39,7 @@ class Entry(Config):
     """One dataset: its files, their variables, their origin and their licence.
 
     ``paths`` are globs relative to the data folder. ``variables`` maps the short names of the
-    project to the names in the files. With ``separate_runs`` each file is a run of its own, with
+    project to the names in the files. With ``separate_runs`` each file is a separate run with
     its own times.
     """
 

@@ -96,12 +96,12 @@ def test_the_nearest_point_is_that_of_a_search_through_all():
         return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], -1)
 
     nearness = vector(*to) @ vector(latitude, longitude).T
-    found = grid.nearest_neighbour(latitude, longitude, *to)
+    index = grid.nearest_neighbour(latitude, longitude, *to)
     # The search is on the ellipsoid: where two points are nearly as near, either may win.
     best = nearness.max(axis=1)
-    chosen = nearness[np.arange(50), found]
-    np.testing.assert_allclose(np.arccos(chosen), np.arccos(best), atol=2e-4)
-    assert (found == nearness.argmax(axis=1)).mean() > 0.9
+    nearest = nearness[np.arange(50), index]
+    np.testing.assert_allclose(np.arccos(nearest), np.arccos(best), atol=2e-4)
+    assert (index == nearness.argmax(axis=1)).mean() > 0.9
 
 
 def test_the_coast_of_one_land_cell_is_its_four_sides():

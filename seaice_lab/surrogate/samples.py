@@ -205,25 +205,24 @@ class Samples(torch.utils.data.Dataset):
         x = np.empty((len(indices), self.steps, len(self.window.inputs), *ocean.shape), "float32")
         y = np.empty((len(indices), self.steps, len(self.window.targets), *ocean.shape), "float32")
         for step in range(self.steps):
-            for channel, (name, offset) in enumerate(self.window.inputs):
-                values = self._read(name, offset, indices, step)
+            shift_h = step * self.window.step_h
+            for channel, (name, offset_h) in enumerate(self.window.inputs):
+                values = self._read(name, offset_h + shift_h, indices)
                 x[:, step, channel] = normalise(values, self.normalisation[name], ocean)
-            for channel, target in enumerate(self.window.targets):
+            for channel, (name, end_h) in enumerate(self.window.targets):
                 scale = self.normalisation["increments"][channel]
-                y[:, step, channel] = normalise(
-                    self._increment(target, indices, step), scale, ocean
-                )
+                increment = self._increment(name, end_h, indices, shift_h)
+                y[:, step, channel] = normalise(increment, scale, ocean)
         if self.steps == 1:
             x, y = x[:, 0], y[:, 0]
         return torch.from_numpy(x), torch.from_numpy(y)
 
-    def _read(self, name, offset_h, indices, step=0):
-        return self.fields.read(name, self.positions[offset_h + step * self.window.step_h][indices])
+    def _read(self, name, offset_h, indices):
+        return self.fields.read(name, self.positions[offset_h][indices])
 
-    def _increment(self, target, indices, step=0):
-        name, end_h = target
-        start = self._read(name, self.window.start_h, indices, step)
-        return self._read(name, end_h, indices, step) - start
+    def _increment(self, name, end_h, indices, shift_h=0.0):
+        start = self._read(name, self.window.start_h + shift_h, indices)
+        return self._read(name, end_h + shift_h, indices) - start
 
     def _compute_normalisation(self, stored):
         """Scales of the inputs and targets, from the statistics of the store and the increments."""
@@ -231,7 +230,7 @@ class Samples(torch.utils.data.Dataset):
             name: {key: stored[name][key] for key in ("mean", "std")}
             for name in self.fields.variables
         }
-        increments = [self._increment_scale(target) for target in self.window.targets]
+        increments = [self._increment_scale(*target) for target in self.window.targets]
         labels = [f"the change of {name}" for name, _ in self.window.targets]
         for name, scale in (*inputs.items(), *zip(labels, increments, strict=True)):
             if not scale["std"] > 0:
@@ -242,9 +241,9 @@ class Samples(torch.utils.data.Dataset):
         fixed = {name: DERIVED[name] for name, _ in self.window.inputs if name in DERIVED}
         return inputs | fixed | {"increments": increments}
 
-    def _increment_scale(self, target):
+    def _increment_scale(self, name, end_h):
         blocks = (
-            self._increment(target, np.arange(first, min(first + 64, len(self))))
+            self._increment(name, end_h, np.arange(first, min(first + 64, len(self))))
             for first in range(0, len(self), 64)
         )
         result = moments(block[:, self.fields.ocean] for block in blocks)

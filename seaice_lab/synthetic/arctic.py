@@ -262,8 +262,7 @@ class Storms:
         season = -np.cos(2 * np.pi * (day - 20) / 365)
         inland = -12.5 + 16.5 * season + (90 - latitude) * (0.28 + 0.12 * season)
         air = inland + warmth + (1 + 2.5 * winter) * self.noise[1]
-        # Melting ice keeps the air above it near zero; open water pulls it towards its own
-        # temperature.
+        # Melting ice keeps the air near zero; open water pulls it to the sea temperature.
         ice = ndimage.uniform_filter(state.concentration, 3)
         over_ice = np.where(air > 0, 0.25 * air, air)
         over_sea = 0.45 * air + 0.55 * state.ocean_c

@@ -14,12 +14,12 @@ from seaice_lab.surrogate.windows import WINDOWS, Window, find_window
 
 
 def test_the_self_consistent_window_is_state_now_forcing_three_times_and_twelve_hours_on():
-    chosen = find_window("self_consistent")
-    assert chosen.inputs == (
+    window = find_window("self_consistent")
+    assert window.inputs == (
         ("sit", 0), ("u10", 0), ("v10", 0), ("t2m", 0), ("u10", 6), ("u10", 12),
         ("v10", 6), ("v10", 12), ("t2m", 6), ("t2m", 12),
     )  # fmt: skip
-    assert (chosen.start_h, chosen.targets, chosen.step_h) == (0, (("sit", 12),), 12)
+    assert (window.start_h, window.targets, window.step_h) == (0, (("sit", 12),), 12)
 
 
 def test_the_published_windows_have_the_offsets_of_the_published_index_sets():
@@ -110,10 +110,10 @@ def test_processes_share_an_epoch_without_overlap(store):
         torch.cat([y for _, y in batches(train, 4, shuffle=(0, 0), rank=rank, world=2)])
         for rank in (0, 1)
     ]
-    whole = torch.cat([y for _, y in batches(train, 8, shuffle=(0, 0))])
-    together = torch.cat(shares)
-    assert len(together) == len(whole) == 40
-    assert sorted(together.sum((1, 2, 3)).tolist()) == sorted(whole.sum((1, 2, 3)).tolist())
+    one_process = torch.cat([y for _, y in batches(train, 8, shuffle=(0, 0))])
+    two_processes = torch.cat(shares)
+    assert len(two_processes) == len(one_process) == 40
+    assert sorted(two_processes.sum((1, 2, 3))) == sorted(one_process.sum((1, 2, 3)))
 
 
 def test_a_batch_larger_than_the_split_is_refused(store):
@@ -133,8 +133,8 @@ def test_a_store_without_a_needed_variable_is_refused(waves, tmp_path):
 def test_a_damaged_store_is_refused_when_it_is_read(store, memory_bytes):
     train = Samples(store, WINDOWS["self_consistent"], "train", memory_bytes=memory_bytes)
     chunk = store / "u10" / "c" / str(train.positions[6.0][3]) / "0" / "0"
-    whole = chunk.read_bytes()
-    chunk.write_bytes(whole[: len(whole) // 2])
+    content = chunk.read_bytes()
+    chunk.write_bytes(content[: len(content) // 2])
     with pytest.raises(InputError, match=r"waves.zarr: u10 cannot be read .*prepare. again"):
         train.take([3])
     chunk.unlink()
@@ -165,9 +165,9 @@ def test_a_window_that_cannot_be_stepped_is_refused(changes, message):
 
 
 def test_steps_of_a_rollout_are_windows_one_step_apart(store):
-    chosen = WINDOWS["self_consistent"]
-    single = Samples(store, chosen, "train")
-    double = Samples(store, chosen, "train", single.normalisation, steps=2)
+    window = WINDOWS["self_consistent"]
+    single = Samples(store, window, "train")
+    double = Samples(store, window, "train", single.normalisation, steps=2)
     x, y = double.take([0, 5])
     assert x.shape == (2, 2, 10, 32, 32)
     assert y.shape == (2, 2, 1, 32, 32)

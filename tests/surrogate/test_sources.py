@@ -26,7 +26,7 @@ ENTRIES = {
 
 @pytest.fixture
 def real(tmp_path, monkeypatch):
-    """A catalogue of the excerpts, found through SEAICE_DATA."""
+    """A catalogue of the excerpts, which are in the folder SEAICE_DATA."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SEAICE_DATA", str(REAL))
     write_catalogue(tmp_path, {name: PLAIN | entry for name, entry in ENTRIES.items()})
@@ -95,11 +95,11 @@ def test_final_era5_values_win_over_preliminary_ones(real, tmp_path, monkeypatch
     both.to_netcdf(tmp_path / "mixed.nc")
     monkeypatch.setenv("SEAICE_DATA", str(tmp_path))
     write_catalogue(tmp_path, {"new": PLAIN | ENTRIES["new"] | {"paths": ["mixed.nc"]}})
-    found = open_forcing("new", ("u10",)).u10.values
+    winds = open_forcing("new", ("u10",)).u10.values
     order = np.argsort(original.latitude.values)
     expected = original.u10.values[:, order]
-    np.testing.assert_allclose(found[:2], expected[:2])
-    np.testing.assert_allclose(found[2:], expected[2:] + 100, rtol=1e-6)
+    np.testing.assert_allclose(winds[:2], expected[:2])
+    np.testing.assert_allclose(winds[2:], expected[2:] + 100, rtol=1e-6)
 
 
 def test_nsidc_flags_are_no_concentrations(real):
@@ -117,7 +117,7 @@ def test_opening_is_lazy(real):
     assert open_forcing("legacy", ("u10",)).u10.chunks is not None
 
 
-def test_forcing_is_no_sea_ice_and_a_variable_that_is_not_there_is_named(real):
+def test_forcing_is_not_taken_as_sea_ice_and_a_missing_variable_is_named(real):
     with pytest.raises(InputError, match="legacy: is forcing, not sea ice"):
         open_state("legacy", ("u10",))
     with pytest.raises(InputError, match=r"frame: holds no sic \(it has sit\)"):
@@ -138,11 +138,11 @@ def test_files_in_the_bundled_sample_are_complete_runs():
             assert run.attrs["license"].startswith("CC BY 4.0")
 
 
-def test_a_file_cut_short_is_told_from_a_whole_one(real, tmp_path, monkeypatch):
-    whole = REAL / "nextsimdg_train_r01.nc"
-    shutil.copy(whole, tmp_path / "nextsimdg_cut.nc")
+def test_a_file_cut_short_is_refused(real, tmp_path, monkeypatch):
+    complete = REAL / "nextsimdg_train_r01.nc"
+    shutil.copy(complete, tmp_path / "nextsimdg_cut.nc")
     with open(tmp_path / "nextsimdg_cut.nc", "r+b") as file:
-        file.truncate(whole.stat().st_size // 2)
+        file.truncate(complete.stat().st_size // 2)
     monkeypatch.setenv("SEAICE_DATA", str(tmp_path))
     with pytest.raises(InputError, match=r"nextsimdg_cut.nc: cannot be read .* cut short"):
         open_state("dg")

@@ -24,7 +24,7 @@ def prepared(path, **settings):
 
 
 def contents(path):
-    """Every file of a store but the attributes with the time of making."""
+    """Every file of a store except the attributes, which contain the time of writing."""
     return {
         file.relative_to(path): file.read_bytes()
         for file in sorted(path.rglob("*"))
@@ -68,7 +68,7 @@ prepare(PrepareConfig(state="waves"), sys.argv[1], show=False, block_bytes=float
 
 
 def test_a_killed_preparation_continues_and_ends_in_the_same_store(waves, tmp_path):
-    whole, path = prepared(tmp_path / "whole.zarr"), tmp_path / "killed.zarr"
+    uninterrupted, path = prepared(tmp_path / "whole.zarr"), tmp_path / "killed.zarr"
     partial = tmp_path / "killed.zarr.partial"
     four_frames = 4 * 4 * SIZE * SIZE
     command = [sys.executable, "-c", PREPARE, path, str(four_frames)]
@@ -85,8 +85,8 @@ def test_a_killed_preparation_continues_and_ends_in_the_same_store(waves, tmp_pa
     before = [(partial / "result" / chunk).stat().st_mtime_ns for chunk in chunks]
     prepare(PrepareConfig(state="waves"), path, show=False, block_bytes=four_frames)
     assert [(path / chunk).stat().st_mtime_ns for chunk in chunks] == before
-    assert contents(path) == contents(whole)
-    for name, expected in statistics(open_store(whole)).items():
+    assert contents(path) == contents(uninterrupted)
+    for name, expected in statistics(open_store(uninterrupted)).items():
         assert statistics(open_store(path))[name] == pytest.approx(expected, rel=1e-12)
     assert not partial.exists()
 
