@@ -118,19 +118,20 @@ def solve(model, observations, config, show=True):
     history = []
     if config.network_steps and not model.config.freeze_network:
         generator = torch.Generator().manual_seed(config.seed)
-        share = FIRST_SAMPLE / model.size
-        sample, start = least_squares.subsample_months(problem, state, share, generator)
+        sample, start = least_squares.subsample_months(
+            problem, state, FIRST_SAMPLE / model.size, generator
+        )
         weights, history = first_weights(sample, start, config, show)
-        share = config.sample / model.size
-        sample, start = least_squares.subsample_months(problem, state, share, generator)
-        start = start._replace(weights=weights)
+        sample, start = least_squares.subsample_months(
+            problem, state._replace(weights=weights), config.sample / model.size, generator
+        )
         start, _ = fit_state(sample, start, config.state_steps, config.tolerance)
         start, costs = fit_network(sample, start, config.network_steps, config.tolerance, show)
         history += _rows("network", costs)
         state = state._replace(weights=start.weights)
     state, costs = fit_state(problem, state, config.state_steps, config.tolerance, show)
     if model.anchor is not None:
-        weight = max(problem.emissivity_limit_weight, least_squares.emissivity_limit_weight(model))
+        weight = least_squares.emissivity_limit_weight(model)
         problem = problem._replace(emissivity_limit_weight=weight)
         state, last_costs = fit_state(problem, state, LIMIT_STEPS, config.tolerance, show)
         costs += last_costs
@@ -157,13 +158,10 @@ def first_weights(problem, state, config, show):
     model, history = problem.model, []
     best, lowest_cost = state.weights, float("inf")
     for start in range(config.starts):
-        weights = state.weights.clone()
-        least_squares.split_weights(model, weights)[0][:] = random_network(
-            model, config.seed + start
-        )
-        fitted, costs = fit_network(
-            problem, state._replace(weights=weights), FIRST_STEPS, config.tolerance, show
-        )
+        trial = state._replace(weights=state.weights.clone())
+        network_weights, *_ = least_squares.split_weights(model, trial.weights)
+        network_weights[:] = random_network(model, config.seed + start)
+        fitted, costs = fit_network(problem, trial, FIRST_STEPS, config.tolerance, show)
         history += _rows(f"start {start + 1}", costs)
         if costs[-1] < lowest_cost:
             best, lowest_cost = fitted.weights, costs[-1]
@@ -220,15 +218,18 @@ def fit_network(problem, state, steps, tolerance, show=False):
     """
     size, costs = len(problem.index), []
     normal = assemble(problem, state, with_weights=True)
-    cost = _total(problem, normal.cost, state.weights)
+    cost = _with_background(problem, state, normal.cost.sum())
     damping, small_steps, rejected = 0.01, 0, 0
     with progress.bar(steps, "fit the network", "step", show=show) as bar:
         for _ in range(steps):
             trial = step(problem, state, normal, torch.full((problem.points,), damping))
             if is_bilinear(problem.model):
-                trial, _ = fit_state(problem, trial, STATE_STEPS_PER_NETWORK_STEP, tolerance)
-            trial_cost = _total(problem, assemble(problem, trial).cost, trial.weights)
-            # Levenberg: less damping after a step that decreases the cost, more after another
+                trial, means = fit_state(problem, trial, STATE_STEPS_PER_NETWORK_STEP, tolerance)
+                trial_cost = means[-1] * size
+            else:
+                trial_cost = assemble(problem, trial).cost.sum()
+            trial_cost = _with_background(problem, trial, trial_cost)
+            # Levenberg: a step that decreases the cost is accepted and the next one is damped less
             if trial_cost < cost:
                 small_steps = small_steps + 1 if cost - trial_cost < tolerance * cost else 0
                 damping = damping if rejected else damping / 4
@@ -290,9 +291,9 @@ def fit_state(problem, state, steps, tolerance, show=False):
     return best, costs
 
 
-def _total(problem, cost, weights):
-    """Cost of the points and of the weights."""
-    return float(cost.sum() + least_squares.weight_background(problem, weights)[2])
+def _with_background(problem, state, cost):
+    """The cost of all points plus that of the weights."""
+    return float(cost + least_squares.weight_background(problem, state.weights)[2])
 
 
 def _choose(problem, at, state, other):

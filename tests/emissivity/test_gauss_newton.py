@@ -182,7 +182,9 @@ def test_it_ends_lower_than_the_published_epochs(case, tmp_path):
     torch.set_default_dtype(torch.float32)
     seen = observations(case, tmp_path)
     model = build(case, seen, "init")
+    random_state = torch.random.get_rng_state()
     history = solve(model, seen, SolveConfig(sample=3000, starts=2), show=False)
+    assert torch.equal(torch.random.get_rng_state(), random_state)
     part = batch(seen)
     with torch.no_grad():
         terms = model.eval()(*model.map_values(part), *part[1:]) | model.map_costs(epoch=0)
@@ -192,7 +194,7 @@ def test_it_ends_lower_than_the_published_epochs(case, tmp_path):
     assert costs[-1] <= costs[0]
 
 
-def test_what_it_does_not_know_is_refused(tmp_path):
+def test_models_that_it_does_not_support_are_refused(tmp_path):
     seen = observations("v1_deep", tmp_path)
     model = build("v1_deep", seen)
     with pytest.raises(InputError, match="solver: supports only the networks linear and frequency"):
