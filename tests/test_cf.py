@@ -24,8 +24,9 @@ def errors(path):
     checker = Path(sys.executable).with_name("compliance-checker")
     subprocess.run(
         [str(checker), "--test=cf:1.8", "--format=json_new", f"--output={report}", str(path)],
-        capture_output=True, timeout=120,
-    )  # fmt: skip
+        capture_output=True,
+        timeout=120,
+    )
     found = json.loads(report.read_text())[str(path)]["cf:1.8"]["high_priorities"]
     return [message for check in found for message in check["msgs"]]
 

@@ -7,26 +7,47 @@ from pathlib import Path
 import pytest
 from conftest import ENTRY, write_catalogue
 
-COMMANDS = ["data list", "data show", "data make", "prepare", "train", "forecast", "evaluate",
-            "pipeline", "runs list"]  # fmt: skip
+COMMANDS = [
+    "data list",
+    "data show",
+    "data make",
+    "prepare",
+    "train",
+    "forecast",
+    "evaluate",
+    "pipeline",
+    "runs list",
+]
 
 
 def seaice_lab(*words):
     return subprocess.run(
         [str(Path(sys.executable).with_name("seaice-lab")), *map(str, words)],
-        capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
 
 
 def test_prepare_train_forecast_and_evaluate_from_the_command_line(waves, tmp_path):
     steps = [
         ("prepare", "stores/w.zarr", "-p", "state=waves"),
-        ("train", "runs/w", "-p", "store=stores/w.zarr", "-p", "width=4", "-p", "fit.epochs=1",
-         "-p", "fit.batch_size=8"),
+        (
+            "train",
+            "runs/w",
+            "-p",
+            "store=stores/w.zarr",
+            "-p",
+            "width=4",
+            "-p",
+            "fit.epochs=1",
+            "-p",
+            "fit.batch_size=8",
+        ),
         ("forecast", "runs/w", "--steps", "2"),
         ("evaluate", "runs/w"),
         ("runs", "list"),
-    ]  # fmt: skip
+    ]
     outputs = []
     for words in steps:
         done = seaice_lab(*words)
@@ -70,16 +91,18 @@ def test_the_synthetic_arctic_is_made_and_can_be_prepared(tmp_path, monkeypatch)
 
 BAD = {
     "an unknown key": (
-        ("prepare", "x.zarr", "-p", "coarse=2"), "unknown key 'coarse'; the known ones are state",
+        ("prepare", "x.zarr", "-p", "coarse=2"),
+        "unknown key 'coarse'; the known ones are state",
     ),
     "an unknown dataset": (("prepare", "x.zarr", "-p", "state=wave"), "waves"),
     "a missing store": (
-        ("train", "runs/a", "-p", "store=none.zarr"), "none.zarr: no such store; make it with",
+        ("train", "runs/a", "-p", "store=none.zarr"),
+        "none.zarr: no such store; make it with",
     ),
     "a missing run": (("forecast", "runs/none"), "no such run"),
     "a missing forecast": (("evaluate", "runs/none"), "run `seaice-lab forecast"),
     "an unknown notebook parameter": (("pipeline", "-p", "epoch=2"), "unknown parameter 'epoch'"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", BAD)

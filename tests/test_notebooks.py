@@ -22,8 +22,12 @@ def write(path, *sources, parameters=PARAMETERS):
 def test_default_parameters_are_read_with_their_defaults(tmp_path):
     path = write(tmp_path / "n.ipynb")
     assert notebooks.default_parameters(path) == {
-        "run": "runs/a=b", "steps": 3, "rate": 0.5, "flag": False, "limit": None,
-    }  # fmt: skip
+        "run": "runs/a=b",
+        "steps": 3,
+        "rate": 0.5,
+        "flag": False,
+        "limit": None,
+    }
 
 
 def test_an_unknown_parameter_is_refused_before_anything_runs_with_the_known_ones(tmp_path):
@@ -36,9 +40,14 @@ def test_an_unknown_parameter_is_refused_before_anything_runs_with_the_known_one
 
 @pytest.mark.parametrize(
     ("value", "kind"),
-    [({"steps": "many"}, "str"), ({"steps": 1.5}, "float"), ({"flag": 1}, "int"),
-     ({"rate": "0.5"}, "str"), ({"steps": True}, "bool")],
-)  # fmt: skip
+    [
+        ({"steps": "many"}, "str"),
+        ({"steps": 1.5}, "float"),
+        ({"flag": 1}, "int"),
+        ({"rate": "0.5"}, "str"),
+        ({"steps": True}, "bool"),
+    ],
+)
 def test_a_value_of_another_type_is_refused(tmp_path, value, kind):
     path = write(tmp_path / "n.ipynb")
     with pytest.raises(InputError, match=rf"\({kind}\), expected (int|bool|float), such as"):

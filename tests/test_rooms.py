@@ -228,8 +228,10 @@ def test_networks_and_losses_know_no_files_and_no_labelled_arrays(module):
 
 def test_modules_that_need_no_torch_do_not_load_it():
     modules = [f"seaice_lab.{module}" for module in members(WITHOUT_TORCH)]
-    modules += [f"dashboards.{dotted(path, ROOT / 'dashboards')}"
-                for path in sorted((ROOT / "dashboards").glob("[!_]*.py"))]  # fmt: skip
+    modules += [
+        f"dashboards.{dotted(path, ROOT / 'dashboards')}"
+        for path in sorted((ROOT / "dashboards").glob("[!_]*.py"))
+    ]
     # One process for all of them; it stops at the first module after which torch is loaded.
     code = (
         "import importlib, sys\n"

@@ -274,9 +274,12 @@ def test_crps_of_two_members_is_known_and_agrees_with_the_scores_package(rng):
     truth = forecast_like(rng.normal(size=(2, 3, 4, 5)))
     ocean = grid_like(rng.random((4, 5)) > 0.3)
     theirs = scores.probability.crps_for_ensemble(
-        members.where(ocean), truth.where(ocean), "member", method="fair",
+        members.where(ocean),
+        truth.where(ocean),
+        "member",
+        method="fair",
         preserve_dims=["init_time", "lead_time"],
-    )  # fmt: skip
+    )
     np.testing.assert_allclose(crps(members, truth, ocean), theirs, rtol=1e-10)
     lazy = crps(members.chunk({"init_time": 1}), truth.chunk({"init_time": 1}), ocean)
     np.testing.assert_allclose(lazy.compute(), theirs, rtol=1e-10)
@@ -299,11 +302,17 @@ def test_an_ensemble_of_one_is_refused():
 
 def test_regions_hold_the_places_they_are_named_after():
     places = {
-        "central Arctic": (88, -150), "Beaufort Sea": (73, -140), "Chukchi Sea": (70, -170),
-        "East Siberian Sea": (72, 160), "Laptev Sea": (76, 125), "Kara Sea": (75, 70),
-        "Barents Sea": (75, 40), "Greenland Sea": (75, -5), "Baffin Bay": (72, -65),
+        "central Arctic": (88, -150),
+        "Beaufort Sea": (73, -140),
+        "Chukchi Sea": (70, -170),
+        "East Siberian Sea": (72, 160),
+        "Laptev Sea": (76, 125),
+        "Kara Sea": (75, 70),
+        "Barents Sea": (75, 40),
+        "Greenland Sea": (75, -5),
+        "Baffin Bay": (72, -65),
         "Canadian Archipelago": (73, -100),
-    }  # fmt: skip
+    }
     latitude, longitude = (grid_like([values]) for values in zip(*places.values(), strict=True))
     regions = arctic_regions(latitude, longitude)
     assert list(regions) == list(places)
@@ -327,8 +336,12 @@ def test_every_region_is_scored_alone(case):
 def test_a_region_and_a_month_are_scored_alone(case):
     forecast, truth, ocean, area = case
     half = grid_like(np.arange(5)[:, None] + np.zeros(6) < 2)
-    part = rmse(forecast.isel(y=slice(0, 2)), truth.isel(y=slice(0, 2)),
-                ocean.isel(y=slice(0, 2)), area.isel(y=slice(0, 2)))  # fmt: skip
+    part = rmse(
+        forecast.isel(y=slice(0, 2)),
+        truth.isel(y=slice(0, 2)),
+        ocean.isel(y=slice(0, 2)),
+        area.isel(y=slice(0, 2)),
+    )
     np.testing.assert_allclose(rmse(forecast, truth, ocean & half, area), part)
     dates = pd.to_datetime(["2018-01-30", "2018-01-31", "2018-02-01"])
     forecast, truth = (field.assign_coords(init_time=dates) for field in (forecast, truth))

@@ -10,9 +10,11 @@ from seaice_lab.diagnostics.smoothing import diffusion, effective_resolution
 def spectrum_like(values, n_cells=64, dx_km=25.0):
     k = np.arange(1, n_cells // 2 + 1) / (n_cells * dx_km)
     return xr.DataArray(
-        np.asarray(values, float) * np.ones_like(k), dims="wavenumber",
-        coords={"wavenumber": k, "wavelength": ("wavenumber", 1 / k)}, attrs={"units": "m2 km"},
-    )  # fmt: skip
+        np.asarray(values, float) * np.ones_like(k),
+        dims="wavenumber",
+        coords={"wavenumber": k, "wavelength": ("wavenumber", 1 / k)},
+        attrs={"units": "m2 km"},
+    )
 
 
 def test_the_effective_resolution_is_where_half_of_the_power_is_left():

@@ -242,9 +242,11 @@ def test_the_standard_error_of_the_exponent_is_that_of_a_straight_line():
     rng = np.random.default_rng(0)
     k = np.arange(1, 33) / (64 * 25.0)
     power_law = xr.DataArray(
-        k**-2.0, dims="wavenumber", attrs={"units": "m2 km"},
+        k**-2.0,
+        dims="wavenumber",
+        attrs={"units": "m2 km"},
         coords={"wavenumber": k, "wavelength": ("wavenumber", 1 / k)},
-    )  # fmt: skip
+    )
     noise = xr.DataArray(np.exp(rng.normal(0, 0.1, (2000, 32))), dims=("field", "wavenumber"))
     noisy = (power_law * noise).transpose("field", "wavenumber")
     fit = spectral_exponent(noisy)

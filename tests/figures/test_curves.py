@@ -27,9 +27,11 @@ def test_scores_are_drawn_against_lead_time_in_days_with_units():
     rng = np.random.default_rng(0)
     init = pd.date_range("2010-01-01", periods=3)
     truth = xr.DataArray(
-        rng.random((3, 5, 4, 4)), dims=("init_time", "lead_time", "y", "x"),
-        coords={"init_time": init, "lead_time": LEADS}, attrs={"units": "m"},
-    )  # fmt: skip
+        rng.random((3, 5, 4, 4)),
+        dims=("init_time", "lead_time", "y", "x"),
+        coords={"init_time": init, "lead_time": LEADS},
+        attrs={"units": "m"},
+    )
     ocean = xr.DataArray(np.ones((4, 4), bool), dims=("y", "x"))
     both = [score_tables.scores_by_start(truth + error, truth, ocean) for error in (0.1, 0.2)]
     sources = xr.Variable("source", ["forecast", "persistence"])
@@ -50,9 +52,11 @@ def test_scores_are_drawn_against_lead_time_in_days_with_units():
 def test_spectra_have_the_fitted_exponent_in_the_legend():
     k = np.arange(1, 33) / 1000
     spectrum = xr.DataArray(
-        k**-2.25, dims="wavenumber", attrs={"units": "m2 km"},
+        k**-2.25,
+        dims="wavenumber",
+        attrs={"units": "m2 km"},
         coords={"wavenumber": k, "wavelength": ("wavenumber", 1 / k)},
-    )  # fmt: skip
+    )
     fit = spectra.spectral_exponent(spectrum)
     figure = curves.plot_spectra({"Truth": spectrum}, {"Truth": fit})
     assert "\N{MINUS SIGN}2.25" in texts(figure)
@@ -72,9 +76,13 @@ def test_the_exponent_is_drawn_for_every_source():
 
 def test_the_history_shows_both_losses_and_the_learning_rate():
     history = pd.DataFrame(
-        {"epoch": [1, 2, 3], "train_loss": [1, 0.5, 0.3], "validation_loss": [1.1, 0.7, 0.6],
-         "learning_rate": [1e-3, 1e-3, 1e-4]}
-    )  # fmt: skip
+        {
+            "epoch": [1, 2, 3],
+            "train_loss": [1, 0.5, 0.3],
+            "validation_loss": [1.1, 0.7, 0.6],
+            "learning_rate": [1e-3, 1e-3, 1e-4],
+        }
+    )
     figure = curves.plot_history(history)
     drawn = [list(line.get_ydata()) for ax in figure.axes for line in ax.lines]
     assert [1, 0.5, 0.3] in drawn

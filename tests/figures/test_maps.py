@@ -47,8 +47,9 @@ def test_the_coast_on_the_map_is_the_masks_own(waves):
     sit, ocean = waves
     ax = maps.plot_map(sit[0], ocean).axes[0]
     expected = grid.coastline(ocean.values, sit.x.values, sit.y.values)
-    drawn = [len(item.get_segments()) for item in ax.collections
-             if isinstance(item, LineCollection)]  # fmt: skip
+    drawn = [
+        len(item.get_segments()) for item in ax.collections if isinstance(item, LineCollection)
+    ]
     assert len(expected) in drawn
 
 
@@ -88,8 +89,9 @@ def test_an_animation_has_a_frame_a_time_and_another_ending_is_refused(waves, tm
     dated = sit.rename(lead_time="time").assign_coords(
         time=np.datetime64("2010-01-01", "ns") + np.arange(6) * np.timedelta64(12, "h")
     )
-    made = animate({"Truth": dated, "Twice": 2 * dated.assign_attrs(units="m")}, ocean,
-                        tmp_path / "season.gif")  # fmt: skip
+    made = animate(
+        {"Truth": dated, "Twice": 2 * dated.assign_attrs(units="m")}, ocean, tmp_path / "season.gif"
+    )
     with Image.open(made) as moving:
         assert moving.n_frames == 6
     assert [path.name for path in tmp_path.iterdir()] == ["season.gif"]

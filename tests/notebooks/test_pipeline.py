@@ -30,13 +30,17 @@ def made(tmp_path_factory):
 def networks(tmp_path_factory):
     """The comparison of networks, executed with two small cases."""
     folder = tmp_path_factory.mktemp("networks")
-    cases = {
-        "small": {"width": 4}, "no forcing": {"width": 4, "window": "no_forcing"}
-    }  # fmt: skip
+    cases = {"small": {"width": 4}, "no forcing": {"width": 4, "window": "no_forcing"}}
     settings = {
-        "folder": str(folder / "runs"), "store": str(folder / "coarse.zarr"), "cases": cases,
-        "coarsen": 4, "epochs": 1, "steps": 3, "every": 8, "compile": "never",
-    }  # fmt: skip
+        "folder": str(folder / "runs"),
+        "store": str(folder / "coarse.zarr"),
+        "cases": cases,
+        "coarsen": 4,
+        "epochs": 1,
+        "steps": 3,
+        "every": 8,
+        "compile": "never",
+    }
     output = folder / "06_networks.ipynb"
     return notebooks.execute(ROOT / "notebooks" / "06_networks.ipynb", output, settings)
 
@@ -52,9 +56,13 @@ def season(tmp_path_factory):
     (folder / "data_catalog.yaml").write_text(yaml.safe_dump({"synthetic-seasons": entry}))
     (folder / "data").mkdir()
     settings = {
-        "store": str(folder / "season.zarr"), "run": str(folder / "runs" / "season"),
-        "steps": 20, "width": 4, "epochs": 1, "compile": "never",
-    }  # fmt: skip
+        "store": str(folder / "season.zarr"),
+        "run": str(folder / "runs" / "season"),
+        "steps": 20,
+        "width": 4,
+        "epochs": 1,
+        "compile": "never",
+    }
     output = folder / "07_season.ipynb"
     path = ROOT / "notebooks" / "07_season.ipynb"
     return notebooks.execute(path, output, settings, folder=folder)
@@ -100,9 +108,14 @@ def sensitivity(tmp_path_factory):
     """The sensitivity tests, two cases of two settings."""
     folder = tmp_path_factory.mktemp("sensitivity")
     settings = {
-        "data": str(folder / "data"), "folder": str(folder / "runs"), "size": 24, "days": 4,
-        "observations": 3000, "epochs": 2, "cases": {"properties": [1, 3], "layers": [0, 1]},
-    }  # fmt: skip
+        "data": str(folder / "data"),
+        "folder": str(folder / "runs"),
+        "size": 24,
+        "days": 4,
+        "observations": 3000,
+        "epochs": 2,
+        "cases": {"properties": [1, 3], "layers": [0, 1]},
+    }
     path = ROOT / "notebooks" / "12_emissivity_sensitivity.ipynb"
     return notebooks.execute(path, folder / path.name, settings)
 
@@ -111,11 +124,14 @@ def sensitivity(tmp_path_factory):
 def executed(request):
     """Every notebook of the project, executed."""
     others = {
-        "06_networks": "networks", "07_season": "season", "08_compare_runs": "comparison",
+        "06_networks": "networks",
+        "07_season": "season",
+        "08_compare_runs": "comparison",
         "09_dashboard": "dashboard",
-        "10_emissivity_train": "emissivity", "11_emissivity_maps": "emissivity_maps",
+        "10_emissivity_train": "emissivity",
+        "11_emissivity_maps": "emissivity_maps",
         "12_emissivity_sensitivity": "sensitivity",
-    }  # fmt: skip
+    }
     if request.param in others:
         return request.getfixturevalue(others[request.param])
     _, paths = request.getfixturevalue("made")
