@@ -59,7 +59,7 @@ def test_prepare_train_forecast_and_evaluate_from_the_command_line(waves, tmp_pa
     assert (tmp_path / "runs" / "w" / "spectra.nc").exists()
 
 
-def test_data_list_and_show_tell_what_is_here(waves):
+def test_data_list_and_show_report_the_existing_files(waves):
     listed = seaice_lab("data", "list").stdout
     assert "waves" in listed
     assert "4 files" in listed

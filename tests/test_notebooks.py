@@ -54,7 +54,7 @@ def test_a_value_of_another_type_is_refused(tmp_path, value, kind):
         notebooks.check_parameters(path, value)
 
 
-def test_whole_numbers_stand_in_for_floats_and_none_takes_anything(tmp_path):
+def test_integers_become_floats_and_a_default_of_none_takes_any_value(tmp_path):
     path = write(tmp_path / "n.ipynb")
     checked = notebooks.check_parameters(path, {"rate": 2, "limit": [1, 2]})
     assert checked == {"rate": 2.0, "limit": [1, 2]}
@@ -73,7 +73,7 @@ def test_execution_replaces_the_defaults_and_keeps_notebook_and_page(tmp_path, c
     assert sorted(p.name for p in (tmp_path / "deep").iterdir()) == ["out.html", "out.ipynb"]
 
 
-def test_bad_input_inside_a_notebook_is_told_in_its_own_sentence(tmp_path):
+def test_wrong_input_inside_a_notebook_is_reported_in_one_sentence(tmp_path):
     raises = "from seaice_lab.errors import InputError\nraise InputError('the store is missing')"
     path = write(tmp_path / "n.ipynb", raises)
     with pytest.raises(InputError, match=r"n.ipynb: the store is missing \(executed so"):
@@ -82,7 +82,7 @@ def test_bad_input_inside_a_notebook_is_told_in_its_own_sentence(tmp_path):
     assert (tmp_path / "out.failed.ipynb").exists()
 
 
-def test_a_kernel_that_dies_is_told_and_the_finished_cells_are_kept(tmp_path):
+def test_a_kernel_that_dies_is_reported_and_the_finished_cells_are_kept(tmp_path):
     path = write(tmp_path / "n.ipynb", "print('first')", "import os; os._exit(1)")
     with pytest.raises(InputError, match="n.ipynb: the kernel died"):
         notebooks.execute(path, tmp_path / "out.ipynb")

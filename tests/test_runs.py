@@ -42,7 +42,7 @@ except InputError as error:
 """
 
 
-def test_a_disk_that_takes_no_more_is_one_sentence_and_leaves_nothing(tmp_path):
+def test_a_full_disk_is_reported_in_one_sentence_and_leaves_no_file(tmp_path):
     # A real limit of the operating system, which makes the write fail half-way.
     done = subprocess.run(
         [sys.executable, "-c", FULL, str(tmp_path / "big.txt")], capture_output=True, text=True
@@ -65,7 +65,7 @@ def test_netcdf_files_have_float_times_and_no_int64(tmp_path):
     xr.testing.assert_equal(xr.load_dataset(tmp_path / "x.nc"), dataset)
 
 
-def test_a_run_records_what_made_it_and_can_be_taken_up_again(tmp_path):
+def test_a_run_has_its_provenance_and_can_be_continued(tmp_path):
     path = runs.create(tmp_path / "a", Settings(), "surrogate", seed=3, data="abc")
     opened = runs.open_run(path)
     assert opened.config == {"width": 4}
@@ -78,7 +78,7 @@ def test_a_run_records_what_made_it_and_can_be_taken_up_again(tmp_path):
         runs.create(tmp_path / "a", Settings(), "surrogate", seed=3, data="other")
 
 
-def test_a_run_made_before_a_setting_was_there_has_its_default(tmp_path):
+def test_a_run_older_than_a_setting_has_its_default(tmp_path):
     class Grown(Settings):
         depth: int = 2
 

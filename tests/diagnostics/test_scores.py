@@ -167,7 +167,7 @@ def test_table_pools_the_squared_errors_of_the_starts_and_keeps_each_start(case)
     )
 
 
-def test_table_tells_its_units_and_methods(case):
+def test_a_table_has_units_and_cell_methods(case):
     forecast, truth, ocean, area = case
     table = score_table(forecast, truth, ocean, area)
     assert table["rmse"].attrs == {
@@ -265,7 +265,7 @@ def ensemble_like(members):
     return xr.concat([forecast_like(m) for m in members], "member")
 
 
-def test_crps_of_two_members_is_known_and_agrees_with_the_scores_package(rng):
+def test_crps_of_two_members_has_its_closed_form_and_agrees_with_the_scores_package(rng):
     truth = forecast_like(np.zeros((1, 1, 1, 1)))
     ocean = grid_like([[True]])
     pair = ensemble_like([np.full((1, 1, 1, 1), 1.0), np.full((1, 1, 1, 1), 4.0)])
@@ -285,7 +285,7 @@ def test_crps_of_two_members_is_known_and_agrees_with_the_scores_package(rng):
     np.testing.assert_allclose(lazy.compute(), theirs, rtol=1e-10)
 
 
-def test_spread_of_two_members_is_known():
+def test_spread_of_two_members_has_its_closed_form():
     pair = ensemble_like([np.full((1, 1, 1, 2), 1.0), np.full((1, 1, 1, 2), 4.0)])
     assert spread(pair, grid_like([[True, True]])).item() == pytest.approx(np.sqrt(4.5))
 

@@ -173,7 +173,7 @@ def test_missing_values_are_refused_in_the_square_and_ignored_outside():
         power_spectrum(field_like(values), ocean, 25e3)
 
 
-def test_what_lies_on_land_does_not_matter():
+def test_values_on_land_do_not_matter():
     values = power_law_fields(-2.0, 32, 1).values[0]
     ocean = all_ocean(32)
     ocean[:, 20:] = ocean[25:] = False
