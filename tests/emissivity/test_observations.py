@@ -209,8 +209,8 @@ def test_maps_that_do_not_fit_are_refused(data, tmp_path):
 )
 def test_a_first_guess_of_any_length_stands_on_its_days(columns, start, steps, expected):
     field = np.arange(columns, dtype="float32")[None].repeat(2, 0)
-    found = fit_first_guess(field, start, steps, 1, 10)
-    np.testing.assert_array_equal(found, [list(expected)] * 2)
+    fitted = fit_first_guess(field, start, steps, 1, 10)
+    np.testing.assert_array_equal(fitted, [list(expected)] * 2)
 
 
 @pytest.mark.parametrize(

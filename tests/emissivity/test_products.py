@@ -25,33 +25,33 @@ def test_files_of_the_published_systems_give_back_their_simulations(case, tmp_pa
     model = state_files.read_state(DATA / case / "outputs", TAGS[case], columns)
     runs = []
     model.network.register_forward_hook(lambda *_: runs.append(1))
-    made = products.simulate_batch(model, batch(columns))
+    written = products.simulate_batch(model, batch(columns))
     assert len(runs) == 1
     # version 1 does not keep the day before the first, on which the first step depends
-    known = columns.index[:, 1] >= (1 if case == "v1_linear" else 0)
-    there = known[:, None] & np.isfinite(made["tbsim"])
+    comparable = columns.index[:, 1] >= (1 if case == "v1_linear" else 0)
+    there = comparable[:, None] & np.isfinite(written["tbsim"])
     simulated = published_file(case, "tbsim").tb.values
-    np.testing.assert_allclose(made["tbsim"][there], simulated[there], atol=3e-4)
+    np.testing.assert_allclose(written["tbsim"][there], simulated[there], atol=3e-4)
     if case != "v1_linear":
         zero = published_file(case, "tbzero").tb.values
-        np.testing.assert_array_equal(np.isnan(made["tbzero"]), np.isnan(zero))
-        np.testing.assert_allclose(made["tbzero"], zero, atol=3e-4)
+        np.testing.assert_array_equal(np.isnan(written["tbzero"]), np.isnan(zero))
+        np.testing.assert_allclose(written["tbzero"], zero, atol=3e-4)
     emissivity = published_file(case, "ice_emis").ice_emis.values
-    np.testing.assert_allclose(made["ice_emis"][known], emissivity[known], atol=1e-6)
+    np.testing.assert_allclose(written["ice_emis"][comparable], emissivity[comparable], atol=1e-6)
 
 
 @pytest.mark.parametrize("case", ["v1_linear", "v1_deep", "v2_imagers"])
-def test_what_is_written_is_read_back_whole(case, tmp_path):
+def test_what_is_written_is_read_back_completely(case, tmp_path):
     columns = observations(case, tmp_path)
     model = build(case, columns, "pert")
     paths = state_files.write_state(model, columns, tmp_path / "out", "mine")
     paths |= products.write_simulations(model, columns, tmp_path / "out", "mine", show=False)
     paths["emissivity_grid"] = products.write_grid(model, columns, tmp_path / "out", "mine")
     again = state_files.read_state(tmp_path / "out", "mine", columns)
-    for (name, one), other in zip(
+    for (name, expected), parameter in zip(
         model.named_parameters(), dict(again.named_parameters()).values(), strict=True
     ):
-        torch.testing.assert_close(one, other, rtol=0, atol=0, msg=name)
+        torch.testing.assert_close(expected, parameter, rtol=0, atol=0, msg=name)
     for name in ("sea_ice", "properties", "observation_properties"):
         torch.testing.assert_close(getattr(model, name), getattr(again, name), rtol=0, atol=0)
     for path in paths.values():
@@ -85,10 +85,10 @@ def test_every_configuration_of_several_sensors_is_rebuilt(options, tmp_path):
     assert again.config == model.config
     part = batch(columns)
     with torch.no_grad():
-        one, other = model.simulate_batch(part), again.simulate_batch(part)
-    for ours, theirs in zip(one, other, strict=True):
+        expected, simulation = model.simulate_batch(part), again.simulate_batch(part)
+    for ours, theirs in zip(expected, simulation, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0, equal_nan=True)
-    assert one.ice_emissivity[:1300].isfinite().all()
+    assert expected.ice_emissivity[:1300].isfinite().all()
 
 
 def test_departures_before_and_after_by_channel_with_their_histogram(tmp_path):
@@ -104,11 +104,12 @@ def test_departures_before_and_after_by_channel_with_their_histogram(tmp_path):
     table = xr.load_dataset(path)
     xr.testing.assert_equal(table, xr.load_dataset(written["departures"]))
     assert table.stage.values.tolist() == ["before", "after"]
-    for stage, one in (("before", first), ("after", model)):
-        expected = evaluation.departures(one, columns)
+    for stage, state in (("before", first), ("after", model)):
+        expected = evaluation.departures(state, columns)
         for name in ("count", "bias", "std", "rms", "cost", "histogram"):
-            found = table[name].sel(stage=stage) if name != "count" else table[name]
-            np.testing.assert_allclose(found, expected[name], rtol=1e-6)
+            values = table[name].sel(stage=stage) if name != "count" else table[name]
+            np.testing.assert_allclose(values, expected[name], rtol=1e-6)
+    assert model.training and not first.training  # the mode is as it was
     with torch.no_grad():
         simulated = model.eval().simulate_batch(batch(columns)).brightness_temperature.numpy()
     at = table.channel.values.tolist().index("37h")
@@ -130,14 +131,14 @@ def test_departures_before_and_after_by_channel_with_their_histogram(tmp_path):
 def test_the_gridded_emissivity_is_that_of_the_network(tmp_path):
     columns = observations("v2_imagers", tmp_path)
     model = build("v2_imagers", columns, "pert")
-    made = products.emissivity_grid(model, columns)
+    grid = products.emissivity_grid(model, columns)
     with torch.no_grad():
         model.observation_properties.zero_()
-        whole = batch(columns, 0, 1300)  # of the first sensor
-        simulated = model.eval().simulate_batch(whole)
-    at = whole.index.long()
-    ours = made.sea_ice_emissivity.values[at[:, 1], at[:, 0]]
-    skin = made.tsfc_norm.values[at[:, 1], at[:, 0]]
+        first_sensor = batch(columns, 0, 1300)  # of the first sensor
+        simulated = model.eval().simulate_batch(first_sensor)
+    at = first_sensor.index.long()
+    ours = grid.sea_ice_emissivity.values[at[:, 1], at[:, 0]]
+    skin = grid.tsfc_norm.values[at[:, 1], at[:, 0]]
     same = np.abs(skin - np.maximum(273 - columns.scalars[:1300, 0], 0) / 30) < 1e-6
     assert same.any()
     np.testing.assert_allclose(ours[same], simulated.ice_emissivity.numpy()[same], atol=1e-5)
@@ -154,15 +155,15 @@ def test_the_emissivity_model_needs_no_observations(case, tmp_path):
     frequency = torch.tensor(columns.instruments.frequency_ghz[0]).float()
     vertical = torch.tensor(columns.instruments.vertical).float()
     with torch.no_grad():
-        made = emissivity_model(skin, properties, frequency, vertical)
+        emissivity = emissivity_model(skin, properties, frequency, vertical)
         cold = (273 - skin[:, None]).clip(0) / 30
         expected = model.network(cold, properties, frequency[None], vertical[None], None)
-        torch.testing.assert_close(made, expected)
+        torch.testing.assert_close(emissivity, expected)
         one = emissivity_model(skin, properties, frequency[3:4], vertical[3:4])
-        torch.testing.assert_close(one, made[:, 3:4])
+        torch.testing.assert_close(one, emissivity[:, 3:4])
         program = torch.export.load(emissivity_model.export(tmp_path / "model.pt2"))
         again = program.module()(skin, properties, frequency, vertical)
-        torch.testing.assert_close(again, made)
+        torch.testing.assert_close(again, emissivity)
         if case == "v2_imagers":  # any frequency
             assert emissivity_model(
                 skin, properties, torch.tensor([50.0]), torch.tensor([0.5])
@@ -189,13 +190,15 @@ def test_channels_of_one_frequency_are_told_apart_by_name(network, tmp_path):
     at = [columns.instruments.channels.index(name) for name in names]
     with torch.no_grad():
         cold = (273 - skin[:, None]).clip(0) / 30
-        whole = model.network(cold, properties, *(part[None] for part in of_sensor), None)
-        found = emissivity_model.for_channels(skin, properties, names)
-    torch.testing.assert_close(found, whole[:, at])
+        all_channels = model.network(
+            cold, properties, *(values[None] for values in of_sensor), None
+        )
+        selected = emissivity_model.for_channels(skin, properties, names)
+    torch.testing.assert_close(selected, all_channels[:, at])
     with pytest.raises(InputError, match="unknown channel '183pm5h'"):
         emissivity_model.for_channels(skin, properties, ["183pm5h"])
     if network != "frequency":
-        assert not torch.equal(found[:, 0], found[:, 2])
+        assert not torch.equal(selected[:, 0], selected[:, 2])
         with pytest.raises(InputError, match="183pm7h and 183pm3h and 183pm1h; choose by name"):
             emissivity_model(skin, properties, torch.tensor([183.31]), torch.tensor([0.0]))
 
@@ -206,13 +209,13 @@ def test_an_exported_program_takes_the_zenith_angle(option, tmp_path):
     torch.manual_seed(0)
     model = EmpiricalState(ModelConfig(version=2, **{option: True}), columns)
     emissivity_model = EmissivityModel.from_state(model, columns)
-    known = (torch.tensor([250.0, 260.0]), torch.randn(2, 3), torch.tensor([19.0, 50.0, 89.0]),
+    inputs = (torch.tensor([250.0, 260.0]), torch.randn(2, 3), torch.tensor([19.0, 50.0, 89.0]),
              torch.tensor([1.0, 0.5, 0.0]))  # fmt: skip
     program = torch.export.load(emissivity_model.export(tmp_path / "model.pt2")).module()
     with torch.no_grad():
-        nadir, aslant = (program(*known, torch.tensor([angle, angle])) for angle in (0.0, 55.0))
-        torch.testing.assert_close(nadir, emissivity_model(*known, torch.tensor([0.0, 0.0])))
-        torch.testing.assert_close(aslant, emissivity_model(*known))
+        nadir, aslant = (program(*inputs, torch.tensor([angle, angle])) for angle in (0.0, 55.0))
+        torch.testing.assert_close(nadir, emissivity_model(*inputs, torch.tensor([0.0, 0.0])))
+        torch.testing.assert_close(aslant, emissivity_model(*inputs))
     assert (nadir - aslant).abs().max() > 1e-3
 
 
@@ -221,9 +224,9 @@ def test_files_that_do_not_fit_are_refused(tmp_path):
     outputs = DATA / "v1_linear" / "outputs"
     with pytest.raises(InputError, match="the tags in .* are 202008_parity"):
         state_files.read_state(outputs, "other", columns)
-    other = observations("v1_year", tmp_path)
+    another_case = observations("v1_year", tmp_path)
     with pytest.raises(InputError, match="use the observations that it was trained on"):
-        state_files.read_state(outputs, TAGS["v1_linear"], other)
+        state_files.read_state(outputs, TAGS["v1_linear"], another_case)
     (tmp_path / "model.nc").write_text("nothing")
     with pytest.raises(InputError, match="is no readable coefficient file"):
         EmissivityModel.load(tmp_path / "model.nc")
