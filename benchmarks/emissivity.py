@@ -60,15 +60,43 @@ def yardstick():
     return gflops
 
 
-def published(version, days, speeds):
+def published(options, speeds):
     """Observations/s of the published code on this machine; prints the matrix-product speed."""
     gflops = sum(speeds) / len(speeds)
     print(f"matrix product {gflops:.0f} GFLOP/s")
-    return PUBLISHED[version, days] * gflops / PUBLISHED_GFLOPS
+    return published_speed(options) * gflops / PUBLISHED_GFLOPS
+
+
+def published_speed(options):
+    """Observations/s of the published code where it was measured, for the nearest case."""
+    days = min((31, 366), key=lambda length: abs(length - options.days))
+    return PUBLISHED[options.version, days]
 
 
 def main():
     """Measure and print the results."""
+    options = parse_options()
+    torch.manual_seed(0)
+    print(f"version {options.version}, {options.days} days, {torch.get_num_threads()} threads")
+    config = make_case(options)
+    columns = Path(config.data) / "columns"
+    began = time.perf_counter()
+    observations = prepare(config, columns, show=False)
+    print(
+        f"preparation of {observations.size} observations in {len(observations.latitude)} cells: "
+        f"{time.perf_counter() - began:.1f} s, peak {peak_gb():.2f} GB"
+    )
+    if options.epochs:
+        time_adam(options, config, observations)
+    if options.solve:
+        time_solver(options, config, observations)
+    # The first guess comes last, because it would raise the peak memory of the measurements above.
+    print("first guess: ", end="")
+    show_truth(config.data, observations, initial_state(config, observations))
+
+
+def parse_options():
+    """Options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--version", type=int, default=1, choices=(1, 2))
     parser.add_argument("--days", type=int, default=31)
@@ -77,86 +105,100 @@ def main():
     parser.add_argument("--epochs", type=int, default=3, help="epochs of exact Adam; 0 skips it")
     parser.add_argument("--solve", action="store_true", help="also time Gauss-Newton")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "emissivity")
-    options = parser.parse_args()
-    torch.manual_seed(0)
-    two = options.version == 2
-    sensors = ("amsr2", "gmi", "ssmisf17") if two else ("amsr2",)
-    share = (0.4, 0.3, 0.3) if two else (1.0,)
+    return parser.parse_args()
+
+
+def make_case(options):
+    """Simulate the observations if they are missing; returns the configuration of the training."""
+    layout, sensors, shares = "year", ("amsr2",), (1.0,)
+    if options.version == 2:
+        layout, sensors, shares = "sensors", ("amsr2", "gmi", "ssmisf17"), (0.4, 0.3, 0.3)
     name = f"v{options.version}-{options.days}-{options.observations}-{options.size}"
     data = options.folder / name
     if not (data / "truth.nc").exists():
-        simulate(SimulateConfig(
-            layout="sensors" if two else "year", sensors=sensors, size=options.size,
-            observations=[int(part * options.observations) for part in share], days=options.days,
-        ), data)  # fmt: skip
-    print(f"version {options.version}, {options.days} days, {torch.get_num_threads()} threads")
-    config = EmissivityConfig(
-        data=str(data), sensors=sensors, model={"version": options.version},
+        case = SimulateConfig(
+            layout=layout,
+            sensors=sensors,
+            size=options.size,
+            observations=[int(share * options.observations) for share in shares],
+            days=options.days,
+        )
+        simulate(case, data)
+    return EmissivityConfig(
+        data=str(data),
+        sensors=sensors,
+        model={"version": options.version},
         fit={"epochs": max(options.epochs, 1), "compile": "auto"},
-    )  # fmt: skip
-    began = time.perf_counter()
-    seen = prepare(config, data / "columns", show=False)
-    print(f"preparation of {seen.size} observations in {len(seen.latitude)} cells: "
-          f"{time.perf_counter() - began:.1f} s, peak {peak_gb():.2f} GB")  # fmt: skip
-    days = min((31, 366), key=lambda known: abs(known - options.days))
-    if options.epochs:
-        speeds = [yardstick()]
-        with tempfile.TemporaryDirectory(dir=options.folder) as run:
-            began = time.perf_counter()
-            history = train(config, Path(run) / "run", show=False)
-            peak = peak_gb()
-            print(f"{options.epochs} epochs of exact Adam: {time.perf_counter() - began:.0f} s")
-            show_truth(data, seen, load(Path(run) / "run", seen)[0])
-        rate = seen.size / history.seconds[1:].median()  # the first compiles
-        if torch.cuda.is_available():
-            show_gpu(rate, PUBLISHED[options.version, days], config, initial_state(config, seen))
-        else:
-            theirs = published(options.version, days, speeds + [yardstick()])
-            print(f"exact Adam: {rate:,.0f} observations/s, {rate / theirs:.1f} times the "
-                  f"published code, peak {peak:.2f} GB (published code: "
-                  f"{PEAK_GB[options.version]} GB for a million observations)")  # fmt: skip
-    if options.solve:
-        model = initial_state(config, seen)
-        speeds, began = [yardstick()], time.perf_counter()
-        history = solve(model, seen, SolveConfig(), show=False)
-        took = time.perf_counter() - began
-        theirs = published(options.version, days, speeds + [yardstick()])
-        whole = EPOCHS[options.version] * seen.size / theirs
-        print(f"Gauss-Newton: {took:.0f} s, cost {history[-1]['cost']:.3f} per observation; the "
-              f"published {EPOCHS[options.version]} epochs would take {whole:,.0f} s here, "
-              f"{whole / took:.0f} times as long; peak {peak_gb():.2f} GB")  # fmt: skip
-        show_truth(data, seen, model)
-    # The first guess comes last, because it would raise the peak memory of the measurements above.
-    print("first guess: ", end="")
-    show_truth(data, seen, initial_state(config, seen))
+    )
 
 
-def show_gpu(rate, theirs, config, model):
+def time_adam(options, config, observations):
+    """Time a training with exact Adam, and print the quality of its state."""
+    speeds = [yardstick()]
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        run = Path(folder) / "run"
+        began = time.perf_counter()
+        history = train(config, run, show=False)
+        peak = peak_gb()
+        print(f"{options.epochs} epochs of exact Adam: {time.perf_counter() - began:.0f} s")
+        show_truth(config.data, observations, load(run, observations)[0])
+    rate = observations.size / history.seconds[1:].median()  # the first epoch compiles
+    if torch.cuda.is_available():
+        model = initial_state(config, observations)
+        show_gpu(rate, published_speed(options), config, model)
+        return
+    reference = published(options, speeds + [yardstick()])
+    print(
+        f"exact Adam: {rate:,.0f} observations/s, {rate / reference:.1f} times the published code, "
+        f"peak {peak:.2f} GB (published code: {PEAK_GB[options.version]} GB for a million "
+        "observations)"
+    )
+
+
+def time_solver(options, config, observations):
+    """Time Gauss-Newton, and print the quality of its state."""
+    model = initial_state(config, observations)
+    speeds, began = [yardstick()], time.perf_counter()
+    history = solve(model, observations, SolveConfig(), show=False)
+    seconds = time.perf_counter() - began
+    epochs = EPOCHS[options.version]
+    published_seconds = epochs * observations.size / published(options, speeds + [yardstick()])
+    print(
+        f"Gauss-Newton: {seconds:.0f} s, cost {history[-1]['cost']:.3f} per observation; the "
+        f"published {epochs} epochs would take {published_seconds:,.0f} s here, "
+        f"{published_seconds / seconds:.0f} times as long; peak {peak_gb():.2f} GB"
+    )
+    show_truth(config.data, observations, model)
+
+
+def show_gpu(rate, reference, config, model):
     """Print the speed on a GPU, and the share of its memory bandwidth in use."""
     peak = torch.cuda.max_memory_allocated() / 1e9
     step, copy = config.fit.batch_size / rate, copy_gb_per_second()
     maps = sum(getattr(model, name).numel() for name in MAPS)
     moved = 2 * 4 * 4 * maps / 1e9 / step  # values, gradient and two moments, read and written
-    print(f"exact Adam on {torch.cuda.get_device_name()}: {rate:,.0f} observations/s, "
-          f"{rate / theirs:.0f} times the published code on two cores with {PUBLISHED_GFLOPS} "
-          f"GFLOP/s; {1e6 * step:.0f} us per step; the maps use {moved:,.0f} GB/s of memory "
-          f"bandwidth, {moved / copy:.0%} of the speed of a copy; peak {peak:.2f} GB of GPU "
-          "memory")  # fmt: skip
+    print(
+        f"exact Adam on {torch.cuda.get_device_name()}: {rate:,.0f} observations/s, "
+        f"{rate / reference:.0f} times the published code on two cores with {PUBLISHED_GFLOPS} "
+        f"GFLOP/s; {1e6 * step:.0f} us per step; the maps use {moved:,.0f} GB/s of memory "
+        f"bandwidth, {moved / copy:.0%} of the speed of a copy; peak {peak:.2f} GB of GPU memory"
+    )
 
 
 @torch.no_grad()
-def show_truth(data, seen, model: EmpiricalState):
+def show_truth(data, observations, model: EmpiricalState):
     """Print the cost of a state and the errors of its concentration."""
-    firsts = range(0, seen.size, 8 * PUBLISHED_BATCH)
+    size = 8 * PUBLISHED_BATCH
+    firsts, order = range(0, observations.size, size), np.arange(observations.size)
     total = model.map_costs(epoch=0)["sea_ice"]
-    for batch in read_batches(model, seen, np.arange(seen.size), firsts, 8 * PUBLISHED_BATCH):
-        part = Batch(*batch[:4])
-        cost = model(*model.map_values(part, batch[4:]), *part[1:])
-        total = total + len(part.number) / seen.size * sum(cost.values())
-    truth = xr.load_dataset(data / "truth.nc").sic.values
+    for batch in read_batches(model, observations, order, firsts, size):
+        rows, batch = batch[4:], Batch(*batch[:4])
+        cost = model(*model.map_values(batch, rows), *batch[1:])
+        total = total + len(batch.number) / observations.size * sum(cost.values())
+    truth = xr.load_dataset(Path(data) / "truth.nc").sic.values
     scores = evaluation.concentration_scores(evaluation.sea_ice_maps(model), truth)
-    print(f"cost {total:.4f} per observation; error of the concentration:",
-          ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))  # fmt: skip
+    errors = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
+    print(f"cost {total:.4f} per observation; error of the concentration: {errors}")
 
 
 if __name__ == "__main__":
