@@ -121,7 +121,7 @@ class TrainState:
                 setattr(self, name, checkpoint["state"][name])
         except torch.OutOfMemoryError:
             raise
-        except (KeyError, RuntimeError, ValueError) as error:
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise InputError(
                 f"{path}: does not fit this training ({type(error).__name__}); it was written by "
                 "another version, or with a GPU where none is used now, or without one; continue "

@@ -235,8 +235,9 @@ def test_a_compiled_model_trains_and_saves_under_the_plain_names(tmp_path):
     compiled = run_fit(tmp_path / "compiled", settings(epochs=2, compile="always"))
     assert compiled.train_loss.iloc[1] < compiled.train_loss.iloc[0]
     assert set(load_file(tmp_path / "compiled" / "weights.safetensors")) == {
-        "layer.weight", "layer.bias",
-    }  # fmt: skip
+        "layer.weight",
+        "layer.bias",
+    }
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path):
@@ -283,8 +284,16 @@ def test_two_processes_train_as_one(tmp_path):
     script = tmp_path / "train.py"
     script.write_text(DISTRIBUTED)
     (tmp_path / "two").mkdir()
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
-               str(script), str(tmp_path / "two"), os.path.dirname(__file__)]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        str(script),
+        str(tmp_path / "two"),
+        os.path.dirname(__file__),
+    ]
     hidden = os.environ | {"CUDA_VISIBLE_DEVICES": ""}  # two processes need two GPUs, or none
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=hidden)
     assert done.returncode == 0, done.stderr

@@ -83,13 +83,19 @@ def reference(case, state):
     """The published arrays in the order of :func:`weights`."""
     theirs = numbers(case)
     linear = case in ("v1_linear", "v1_year")
-    names = ["seaice", "ice_properties" if case[1] == "1" else "ice_properties_grid",
-             "ocean_windspeed_bias", "tb_bias"]  # fmt: skip
+    names = [
+        "seaice",
+        "ice_properties" if case[1] == "1" else "ice_properties_grid",
+        "ocean_windspeed_bias",
+        "tb_bias",
+    ]
     if case[1] == "2":
         names.append("ice_properties_obs")
-    names += ["emis_kernel", "emis_bias"] if linear else [
-        f"emis_layer{number}_{part}" for number in (1, 2) for part in ("kernel", "bias")
-    ]  # fmt: skip
+    names += (
+        ["emis_kernel", "emis_bias"]
+        if linear
+        else [f"emis_layer{number}_{part}" for number in (1, 2) for part in ("kernel", "bias")]
+    )
     found = []
     for name in names:
         if name == "tb_bias" and case[1] == "1":
@@ -105,8 +111,9 @@ def batch(seen, first=0, last=None):
     there = slice(first, last)
     number = np.arange(seen.size)[there]
     columns = (seen.index, seen.scalars, seen.channels)
-    return Batch(torch.from_numpy(number),
-                 *(torch.from_numpy(np.array(column[there])) for column in columns))  # fmt: skip
+    return Batch(
+        torch.from_numpy(number), *(torch.from_numpy(np.array(column[there])) for column in columns)
+    )
 
 
 def cost(model, part):

@@ -8,8 +8,12 @@ import pytest
 import torch
 from published import build, observations, run_steps, weights
 
+from seaice_lab.compute import Process
+from seaice_lab.config import FitConfig
 from seaice_lab.emissivity.gpu_adam import STEPS_PER_GRAPH, check_memory, free_memory, group_batches
+from seaice_lab.emissivity.train import gpu_training, lazy_cpu_training
 from seaice_lab.errors import InputError
+from seaice_lab.training import TrainState
 
 
 def test_groups_hold_whole_batches_in_their_order_and_the_short_one_alone():
@@ -48,3 +52,20 @@ def test_what_does_not_fit_into_the_memory_of_a_gpu_is_refused(tmp_path, monkeyp
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 9e9)
     # torch has kept 8 GB from an earlier training
     assert free_memory(torch.device("cuda")) == 8e9 + 1e5
+
+
+@pytest.mark.parametrize(
+    "setups", [(lazy_cpu_training, gpu_training), (gpu_training, lazy_cpu_training)]
+)
+def test_a_training_does_not_continue_with_another_optimiser(setups, tmp_path):
+    seen, process = observations("v1_linear", tmp_path), Process()
+    process.device = torch.device("cpu")
+    states = []
+    for setup in setups:
+        model = build("v1_linear", seen)
+        optimiser = setup(FitConfig(), model, seen).optimiser
+        states.append(TrainState(model, FitConfig(), process, 1, optimiser))
+    states[0].save(tmp_path, better=True)
+    states[0].resume(tmp_path)
+    with pytest.raises(InputError, match="does not fit this training"):
+        states[1].resume(tmp_path)

@@ -89,9 +89,12 @@ def test_brightness_temperatures_emissivities_and_every_term_of_the_cost(case, s
     np.testing.assert_allclose(fraction[:, 0], theirs[f"{state}_sic_at_obs"], atol=2e-7)
     sea_ice = "seaice_pdf" if case[1] == "1" else "seaice"
     for ours, name, limit in (
-        ("observation", "obs", 5e-7), ("emissivity", "emis", 5e-5), ("bias", "bias", 5e-7),
-        ("sea_ice", sea_ice, 5e-7), ("skin_temperature", "tsfc", 3e-6),
-    ):  # fmt: skip
+        ("observation", "obs", 5e-7),
+        ("emissivity", "emis", 5e-5),
+        ("bias", "bias", 5e-7),
+        ("sea_ice", sea_ice, 5e-7),
+        ("skin_temperature", "tsfc", 3e-6),
+    ):
         if f"{state}_loss_{name}" in theirs:
             expected = theirs[f"{state}_loss_{name}"].item()
             assert terms[ours].item() == pytest.approx(expected, rel=limit, abs=1e-12), name

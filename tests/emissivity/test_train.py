@@ -44,9 +44,12 @@ def month(tmp_path_factory):
 @pytest.fixture(scope="module")
 def solved(ice, tmp_path_factory):
     config = EmissivityConfig(
-        data=str(ice), sensors=("amsr2", "gmi", "ssmisf17"), method="gauss_newton",
-        model={"version": 2}, solve={"starts": 1, "sample": 2000, "network_steps": 8},
-    )  # fmt: skip
+        data=str(ice),
+        sensors=("amsr2", "gmi", "ssmisf17"),
+        method="gauss_newton",
+        model={"version": 2},
+        solve={"starts": 1, "sample": 2000, "network_steps": 8},
+    )
     run = tmp_path_factory.mktemp("runs") / "ice"
     train(config, run, show=False)
     return run
@@ -155,9 +158,11 @@ def test_both_ways_of_training_give_the_same(model, compiled, month, tmp_path):
     if compiled == "always" and not can_compile():
         pytest.skip("needs g++ and Python's headers, or a GPU")
     config = EmissivityConfig(
-        data=str(month), model=model, hold_out_share=0.1,
+        data=str(month),
+        model=model,
+        hold_out_share=0.1,
         fit={"epochs": 2, "compile": compiled, "batch_size": 128},
-    )  # fmt: skip
+    )
     results = []
     for way in ("lazy", "gpu"):
         history = train(config, tmp_path / way, show=False, lazy=way == "lazy")
@@ -295,19 +300,52 @@ def command(*words):
 def test_the_published_options_on_the_command_line(ice, tmp_path):
     out = tmp_path / "out"
     words = ["--data", ice, "--output", out, "--sensors", "amsr2", "gmi", "--tag", "one"]
-    done = command("train", *words, "--nepochs", 1, "--batchsize", 512, "--nsteps", 3,
-                   "--stepstart", 1, "--reproducible", "-p", "fit.compile=never")  # fmt: skip
+    done = command(
+        "train",
+        *words,
+        "--nepochs",
+        1,
+        "--batchsize",
+        512,
+        "--nsteps",
+        3,
+        "--stepstart",
+        1,
+        "--reproducible",
+        "-p",
+        "fit.compile=never",
+    )
     assert done.exit_code == 0, done.output
-    for name in ("seaice", "properties_grid", "properties_obs", "models", "tbobs", "tbsim",
-                 "tbsim_initial", "tbzero", "ice_emis", "emissivity_grid"):  # fmt: skip
+    for name in (
+        "seaice",
+        "properties_grid",
+        "properties_obs",
+        "models",
+        "tbobs",
+        "tbsim",
+        "tbsim_initial",
+        "tbzero",
+        "ice_emis",
+        "emissivity_grid",
+    ):
         assert (out / f"{name}_one.nc").exists(), name
         assert f"{name}_one.nc" in done.output
     assert "amsr2      10v" in done.output and "concentration from" in done.output
     with xr.open_dataset(out / "seaice_one.nc") as file:
         assert file.sizes["lagstep"] == 4
 
-    again = command("train", *words[:-1], "two", "--modeltag", "one", "--nsteps", 3,
-                    "--stepstart", 1, "--diagsonly")  # fmt: skip
+    again = command(
+        "train",
+        *words[:-1],
+        "two",
+        "--modeltag",
+        "one",
+        "--nsteps",
+        3,
+        "--stepstart",
+        1,
+        "--diagsonly",
+    )
     assert again.exit_code == 0, again.output
     one, two = (xr.load_dataset(out / f"tbsim_{tag}.nc").tb for tag in ("one", "two"))
     np.testing.assert_allclose(one, two, atol=1e-4)
