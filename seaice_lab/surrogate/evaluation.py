@@ -196,6 +196,7 @@ def _score_block(forecast, truth, makers, area):
     """
     ocean = truth.ocean
     single = _ensemble_mean(forecast)
+    # Every source is scored on the same starts, lead times and ocean cells.
     forecasts = {"forecast": single} | {name: make(single) for name, make in makers.items()}
     climatology = forecasts.get("climatology")
     by_source = [
@@ -226,6 +227,8 @@ def _power_of_block(forecast, truth):
         [truth, forecast, forecast - truth], dim="source", coords="minimal", compat="override"
     ).assign_coords(source=["truth", "forecast", "error"])
     dx_m = grid.spacing_m(truth, truth.ocean)
+    # The spectrum of an ensemble is the mean spectrum of its members: the ensemble mean is smoother
+    # than any forecast.
     return _ensemble_mean(spectra.power_spectrum(fields, truth.ocean, dx_m))
 
 
@@ -242,6 +245,7 @@ def _join_scores(blocks):
         for name in ("rmse", "bias"):
             table[f"{name}_by_region"] = by_region[name].assign_attrs(table[name].attrs)
     if by_start.sizes["init_time"] > 1:
+        # Starts in the same weather have similar errors and are drawn together.
         correlated = _starts_within_days(by_start.init_time)
         table = table.merge(confidence_intervals(by_start, block=correlated))
     return table

@@ -86,8 +86,10 @@ class Surrogate(NamedTuple):
             Zero on land. Differentiable with respect to both inputs.
         """
         fields = torch.cat([state, forcing], dim=1)
+        # Normalise as in training, with land at zero, the mean of a normalised field.
         mean, std = scales([self.normalisation[name] for name, _ in self.window.inputs], fields)
         inputs = ((fields - mean) / std * self.ocean).contiguous(memory_format=torch.channels_last)
+        # The first targets are the increments of the variables over one step.
         count = len(self.window.variables)
         mean, std = scales(self.normalisation["increments"][:count], fields)
         return (self.network(inputs)[:, :count] * std + mean) * self.ocean
@@ -111,6 +113,7 @@ class Surrogate(NamedTuple):
         count = len(self.window.variables)
         low, high = bounds(self.window.variables, state)
         present = torch.clamp(state[:, :count] + self.increment(state, forcing), low, high)
+        # Each past state becomes the one that was a step later.
         return torch.cat([present, state[:, self.window.past_channels]], dim=1)
 
 
@@ -205,6 +208,7 @@ def build(config, ocean, normalisation):
         advected = []
         for target, (name, _) in enumerate(window.targets):
             if name in ADVECTED:
+                # The transport needs the amount of ice, the normalised anomaly plus mean / std.
                 scale = normalisation[name]
                 channel = window.inputs.index((name, 0.0))
                 advected.append((channel, target, scale["mean"] / scale["std"], gains[target]))

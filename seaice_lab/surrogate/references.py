@@ -10,6 +10,8 @@ which makes the reference for any block of a forecast.
 - **free_drift**: the ice moves with the wind, and nothing else changes.
 """
 
+from functools import cache
+
 import numpy as np
 
 from seaice_lab import grid
@@ -109,15 +111,16 @@ def _damped_persistence(store, variable, daily_mean):
 
     x(t + lead) = c(t + lead) + r(lead) (x(t) - c(t)), with r(lead) from :func:`damping`.
     """
-    damping_of = {}
+
+    @cache  # the blocks of a forecast have the same lead times
+    def coefficients(leads_h):
+        return damping(store, variable, daily_mean, leads_h).astype("float32")
 
     def make(forecast):
-        leads_h = tuple(forecast.lead_time.values / np.timedelta64(1, "h"))
-        if leads_h not in damping_of:
-            damping_of[leads_h] = damping(store, variable, daily_mean, leads_h).astype("float32")
+        r = coefficients(tuple(forecast.lead_time.values / np.timedelta64(1, "h")))
         initial = store[variable].isel(time=forecast.position.values).values
         anomaly = initial - daily_mean[_day_of_year(forecast.init_time)]
-        damped = damping_of[leads_h][None, :, None, None] * anomaly[:, None]
+        damped = r[None, :, None, None] * anomaly[:, None]
         return forecast.copy(data=daily_mean[_day_of_year(forecast.valid_time)] + damped)
 
     return make
