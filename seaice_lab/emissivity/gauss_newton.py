@@ -183,10 +183,8 @@ def random_network(model, seed):
     config = model.config
     with torch.random.fork_rng(devices=[]):  # the random numbers of the caller stay as they are
         torch.manual_seed(seed)
-        network = build_network(
-            config.network, model.network_properties, model.bias_k.shape[2],
-            config.layers, config.width, config.zenith_input, config.nadir,
-        )  # fmt: skip
+        shape = model.network_properties, len(model.channels), config.layers, config.width
+        network = build_network(config.network, *shape, config.zenith_input, config.nadir)
     if config.network == "frequency":
         network.output.bias.fill_(TYPICAL_LOGIT)
     return torch.nn.utils.parameters_to_vector(network.parameters())

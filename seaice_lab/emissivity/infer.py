@@ -184,6 +184,7 @@ def uncertainty(model, observations, config=None):
     # The same with the other days free: the diagonal of the inverse of a tridiagonal matrix.
     prior = 1 / FIRST_GUESS_ERROR**2 if config.hold_first_guess else PRIOR_CURVATURE
     variance = _inverse_diagonal(*tridiagonal(model.lag_weights.tolist(), of_ice, prior))
+    # The small term keeps cells invertible whose observations determine nothing.
     identity = torch.eye(curvature.shape[1], dtype=torch.float64)
     covariance = torch.linalg.inv(curvature + 1e-6 * identity)
     properties = covariance.diagonal(dim1=1, dim2=2)[:, 1:].sqrt().reshape(days, points, -1)

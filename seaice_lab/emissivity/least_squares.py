@@ -128,7 +128,7 @@ def subsample_months(problem, state, share, generator, month_days=MONTH_DAYS):
     problem : Problem
     state : State
     share : float
-        Of the months of grid points that are chosen, at least one.
+        Share of the months of grid points; at least one month is chosen.
     generator : torch.Generator
     month_days : int
         Length of a month.
