@@ -17,7 +17,7 @@ BEGIN = {"forecasts": "make demo", "scores": "make demo", "spectra": "make demo"
          "runs": "make demo"}  # fmt: skip
 REASONS = {
     "broken": "config.yaml: is not valid YAML",
-    "newer": "was made in run format 99, this version reads format 1",
+    "newer": "has run format 99, this version reads format 1",
     "linked": "is a link out of the runs folder",
 }
 
