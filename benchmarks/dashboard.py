@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -130,6 +131,62 @@ def usable(browser, address, run):
     return page, time.perf_counter() - began
 
 
+def measure_moves(open_page, names, moves):
+    """Print the times of a first page and of a new lead time; ``names`` are runs by size."""
+    rng = np.random.default_rng(1)
+    print(
+        f"{'grid':>5s} {'page cold':>9s} {'warm':>6s} {'new lead p50':>12s} {'p95':>7s} {'max':>7s}"
+    )
+    for size, name in names.items():
+        page, cold = open_page(name)
+        page.close()
+        page, warm = open_page(name)
+        leads = [int(k) for k in rng.permutation(np.resize(np.arange(1, LEADS), 1000))]
+        leads = [a for a, b in zip(leads, leads[1:], strict=False) if a != b]
+        times_ms = [page.evaluate(MOVE, lead) for lead in leads[:moves]]
+        median, slow = np.percentile(times_ms, (50, 95))
+        print(
+            f"{size:5d} {cold:7.2f} s {warm:4.2f} s {median:9.0f} ms {slow:4.0f} ms "
+            f"{max(times_ms):4.0f} ms",
+            flush=True,
+        )
+        page.close()
+
+
+def measure_memory(open_page, process, name, moves):
+    """Print the memory of the server during many moves on one page."""
+    page, _ = open_page(name)
+    memory = []
+    for k in range(moves):
+        page.evaluate(MOVE, k % (LEADS - 1) + 1)
+        if (k + 1) % max(moves // 5, 1) == 0:
+            memory.append(resident_mb(process))
+    page.close()
+    values = ", ".join(f"{value:.0f}" for value in memory)
+    print(f"server memory over {moves} moves: {values} MB")
+
+
+def measure_sessions(open_page, process, name, sessions):
+    """Print the times and the memory of many sessions that move together."""
+    before, failed, times_ms = resident_mb(process), 0, []
+    pages = [open_page(name)[0] for _ in range(sessions)]
+    memory_mb = (resident_mb(process) - before) / max(sessions, 1)
+    for k in range(5):
+        for page in pages:  # start all moves, then wait for them
+            page.evaluate(f"() => {{ window.moved = ({MOVE})({k + 2}) }}")
+        for page in pages:
+            try:
+                times_ms.append(page.evaluate("() => window.moved"))
+            except Exception as error:
+                failed += 1
+                print(error)
+    print(
+        f"{sessions} sessions moving together: {failed} failed, new lead p50 "
+        f"{np.percentile(times_ms, 50):.0f} ms, p95 {np.percentile(times_ms, 95):.0f} ms, "
+        f"{memory_mb:.1f} MB per session"
+    )
+
+
 def main():
     """Measure and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -138,7 +195,6 @@ def main():
     parser.add_argument("--long", type=int, default=1000)
     parser.add_argument("--sessions", type=int, default=20)
     options = parser.parse_args()
-    rng = np.random.default_rng(1)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         folder = Path(folder)
         names = {size: make_run(folder, size) for size in options.sizes}
@@ -148,55 +204,11 @@ def main():
             args=["--no-sandbox", "--disable-background-networking"],
         )
         try:
-            print(
-                f"{'grid':>5s} {'page cold':>9s} {'warm':>6s} {'new lead p50':>12s} "
-                f"{'p95':>7s} {'max':>7s}"
-            )
-            for size, name in names.items():
-                page, cold = usable(chromium, address, name)
-                page.close()
-                page, warm = usable(chromium, address, name)
-                leads = [int(k) for k in rng.permutation(np.resize(np.arange(1, LEADS), 1000))]
-                leads = [a for a, b in zip(leads, leads[1:], strict=False) if a != b]
-                times_ms = [page.evaluate(MOVE, lead) for lead in leads[: options.moves]]
-                median, slow = np.percentile(times_ms, (50, 95))
-                print(
-                    f"{size:5d} {cold:7.2f} s {warm:4.2f} s {median:9.0f} ms {slow:4.0f} ms "
-                    f"{max(times_ms):4.0f} ms",
-                    flush=True,
-                )
-                page.close()
+            open_page = partial(usable, chromium, address)
+            measure_moves(open_page, names, options.moves)
             name = names[min(options.sizes, key=lambda size: abs(size - 512))]
-            page, _ = usable(chromium, address, name)
-            memory = []
-            for k in range(options.long):
-                page.evaluate(MOVE, k % (LEADS - 1) + 1)
-                if (k + 1) % max(options.long // 5, 1) == 0:
-                    memory.append(resident_mb(process))
-            page.close()
-            print(
-                f"server memory over {options.long} moves: "
-                + ", ".join(f"{value:.0f}" for value in memory)
-                + " MB"
-            )
-            before, pages, failed, times_ms = resident_mb(process), [], 0, []
-            for _ in range(options.sessions):
-                pages.append(usable(chromium, address, name)[0])
-            each = (resident_mb(process) - before) / max(options.sessions, 1)
-            for k in range(5):
-                for page in pages:  # start all moves, then wait for them
-                    page.evaluate(f"() => {{ window.moved = ({MOVE})({k + 2}) }}")
-                for page in pages:
-                    try:
-                        times_ms.append(page.evaluate("() => window.moved"))
-                    except Exception as error:
-                        failed += 1
-                        print(error)
-            print(
-                f"{options.sessions} sessions moving together: {failed} failed, new lead p50 "
-                f"{np.percentile(times_ms, 50):.0f} ms, p95 {np.percentile(times_ms, 95):.0f} ms, "
-                f"{each:.1f} MB per session"
-            )
+            measure_memory(open_page, process, name, options.long)
+            measure_sessions(open_page, process, name, options.sessions)
         finally:
             chromium.close()
             process.terminate()
