@@ -1,4 +1,4 @@
-"""Private interfaces of torch and of the C library, each in one function.
+"""Private interfaces of torch, of the C library and of Panel, each in one function.
 
 They may change without notice in any release. Each function says why the public interface does not
 serve, and tests/test_torch_private.py says which function an upgrade has broken. Torch is imported
@@ -83,3 +83,24 @@ def no_denormals():
         yield
     finally:
         torch.set_flush_denormal(was_flushed)
+
+
+def set_change_delay(widget, delay_ms):
+    """Set how long the server waits for further changes of a Panel widget.
+
+    By default Panel answers 50 ms after the first change, which is most of the time that a new
+    picture of a map takes. It has no setting for that. A short delay still skips the positions that
+    a slider passes while it is dragged.
+
+    Parameters
+    ----------
+    widget : panel.widgets.Widget
+    delay_ms : int
+
+    Returns
+    -------
+    panel.widgets.Widget
+        The same widget.
+    """
+    widget._debounce = delay_ms
+    return widget

@@ -1,10 +1,11 @@
-"""Private interfaces of torch and of the C library: an upgrade that changes one fails here."""
+"""Private interfaces of torch, the C library and Panel: an upgrade that changes one fails here."""
 
 import os
 import platform
 import subprocess
 import sys
 
+import panel
 import pytest
 import torch
 
@@ -68,3 +69,16 @@ def test_denormals_are_zero_inside_and_as_before_afterwards(before):
         assert flushed() == before
     finally:
         torch.set_flush_denormal(False)
+
+
+def test_a_change_of_a_panel_widget_is_answered_after_the_delay():
+    class Document:
+        session_context = "session"
+
+        def add_timeout_callback(self, callback, delay_ms):
+            delays.append(delay_ms)
+
+    delays = []
+    widget = torch_private.set_change_delay(panel.widgets.Player(), 5)
+    widget._server_change(Document(), "ref", None, "value", 0, 1)  # as for a change in a browser
+    assert delays == [5], f"panel {panel.__version__} does not use _debounce any more"
