@@ -1,1 +1,1 @@
-"""The dashboard: one page a file, drawn by `seaice_lab.figures` from what `library` reads."""
+"""The dashboard: one file for each page. `readers` gives the data, `seaice_lab.figures` draws."""

@@ -1,7 +1,7 @@
-"""The dashboard as a whole: header, pages, and the server.
+"""The dashboard: header, choice of page, and the server.
 
-`serve` binds to this machine alone unless told otherwise; nothing is written, and nothing is
-fetched from elsewhere.
+The server writes no files and fetches nothing from other machines. By default only browsers on the
+same machine can reach it.
 """
 
 import errno
@@ -11,74 +11,75 @@ from importlib import import_module
 import panel as pn
 from tornado.web import RequestHandler
 
-from dashboards.address import Address
-from dashboards.layout import HEADER, STYLE, TABS, notice
+from dashboards import layout
 from dashboards.library import Library
+from dashboards.state import PageState, one_of
 from seaice_lab.errors import InputError
 
-# A notebook shows its pictures and text; scripts, forms and requests are refused by the browser.
+# The browser shows the text and pictures of an executed notebook, but refuses its scripts, forms
+# and requests.
 SANDBOX = "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:"
 PAGES = ("forecasts", "scores", "spectra", "season", "emissivity", "runs")
+TITLE = "<h1 style='margin:0;font-size:18px;color:white'>Sea-Ice Lab</h1>"
 
 
 def session(library):
-    """All that one browser tab shows."""
-    address = Address()
-    chosen = address.one("page", PAGES, PAGES[0])
-    place = pn.Row(sizing_mode="stretch_width", margin=(8, 8))
+    """All that one tab of a browser shows, as a panel.Column."""
+    state = PageState(pn.state.session_args)
+    main = pn.Row(sizing_mode="stretch_width", margin=(8, 8))
     tabs = pn.widgets.RadioButtonGroup(
-        name="Page", options={name.capitalize(): name for name in PAGES}, value=chosen,
-        stylesheets=[TABS], margin=0,
-    )  # fmt: skip
+        name="Page",
+        options={name.capitalize(): name for name in PAGES},
+        stylesheets=[layout.TABS],
+        margin=0,
+    )
 
-    def show(name):
-        place.loading = True
-        address.put(page=name)
-        try:
-            place[:] = import_module(f"dashboards.{name}").page(library, address)
-        except InputError as error:
-            place[:] = [notice("This page cannot be shown", str(error))]
-        except Exception:
-            traceback.print_exc()
-            text = "Something went wrong that the terminal of the server tells more about."
-            place[:] = [notice("This page cannot be shown", text)]
-        finally:
-            place.loading = False
-
-    def show_again():
-        name = address.one("page", PAGES, PAGES[0])
-        if name == tabs.value:
-            show(name)
+    def show_page():
+        """Show the page of the state."""
+        name = one_of(state.page, PAGES)
+        state.correct(page=name)
+        state.on_change = lambda names: None
         tabs.value = name
+        with main.param.update(loading=True):
+            try:
+                main[:] = import_module(f"dashboards.{name}").page(library, state)
+            except InputError as error:
+                main[:] = [layout.empty_state("This page cannot be shown", str(error))]
+            except Exception:
+                traceback.print_exc()
+                text = "Something went wrong; the terminal of the server shows the error."
+                main[:] = [layout.empty_state("This page cannot be shown", text)]
 
-    tabs.param.watch(lambda event: show(event.new), "value")
-    show(chosen)
-    address.on_return(show_again)
-    title = pn.pane.HTML(
-        "<h1 style='margin:0;font-size:18px;color:white'>Sea-Ice Lab</h1>", width=130
-    )
+    state.connect(tabs, "page")
+    state.show_page = show_page
+    show_page()
+    state.write()
     header = pn.Row(
-        title, tabs, address.bar, stylesheets=[HEADER], sizing_mode="stretch_width", margin=0
+        pn.pane.HTML(TITLE, width=130),
+        tabs,
+        state.bar,
+        stylesheets=[layout.HEADER],
+        sizing_mode="stretch_width",
+        margin=0,
     )
-    return pn.Column(header, place, sizing_mode="stretch_width", margin=0)
+    return layout.stretched(header, main, margin=0)
 
 
 class Notebook(RequestHandler):
-    """An executed notebook of a run, as a page that may run nothing and fetch nothing."""
+    """An executed notebook of a run, as a page that cannot run scripts or fetch anything."""
 
     def initialize(self, library):
+        """Take the library of the server."""
         self.library = library
 
     def get(self):
-        """Answer with the file, or with 404."""
+        """Answer with the file, or with status 404."""
         run, name = self.get_argument("run", ""), self.get_argument("name", "")
+        self.set_header("Content-Type", "text/plain; charset=utf-8")
         try:
-            if name not in self.library.notebooks(run):
-                raise InputError(f"run {run} has no notebook {name}")
-            text = self.library.path(run, "notebooks", name).read_bytes()
+            text = self.library.notebook(run, name)
         except (InputError, OSError, ValueError) as error:
             self.set_status(404)
-            self.set_header("Content-Type", "text/plain; charset=utf-8")
             self.finish(f"{error}\n")
             return
         self.set_header("Content-Type", "text/html; charset=utf-8")
@@ -87,7 +88,15 @@ class Notebook(RequestHandler):
         self.finish(text)
 
 
-def serve(folder, port=5006, address="localhost", websocket_origin=None, prefix="", show=False):
+def serve(
+    folder,
+    port=5006,
+    address="localhost",
+    websocket_origin=None,
+    prefix="",
+    show=False,
+    listing_s=2.0,
+):
     """Serve the runs of a folder until interrupted.
 
     Parameters
@@ -96,38 +105,44 @@ def serve(folder, port=5006, address="localhost", websocket_origin=None, prefix=
         Folder of runs; nothing outside it is served.
     port : int
     address : str
-        Of the network interface; "localhost" lets nobody else in.
+        Address of the network interface; with "localhost" only this machine can connect.
     websocket_origin : sequence of str, optional
         Hosts under which browsers reach the dashboard (behind a proxy).
     prefix : str
-        Base of the address, such as "/user/name/proxy/5006", when a proxy passes it on.
+        Start of the path, such as "/user/name/proxy/5006", behind a proxy that keeps the path.
     show : bool
-        Open a browser.
+        Whether to open a browser.
+    listing_s : float
+        The folder is listed again after this number of seconds.
 
     Raises
     ------
     InputError
         If the folder cannot be read or the port is in use.
     """
-    library = Library(folder)
+    library = Library(folder, listing_s)
     prefix = f"/{prefix.strip('/')}" if prefix.strip("/") else ""
-    pn.extension(raw_css=[STYLE], notifications=False)
+    pn.extension(raw_css=[layout.STYLE], notifications=False)
+    options = {
+        "title": "Sea-Ice Lab",
+        "port": port,
+        "address": address,
+        "prefix": prefix,
+        "websocket_origin": list(websocket_origin or ()) or None,
+        "location": False,  # `dashboards.state` keeps the address
+        "extra_patterns": [("/notebook", Notebook, {"library": library})],
+        "unused_session_lifetime": 60_000,
+        "check_unused_sessions": 30_000,
+    }
     try:
         server = pn.serve(
-            {"/": lambda: session(library)}, port=port, address=address, title="Sea-Ice Lab",
-            websocket_origin=list(websocket_origin or ()) or None, prefix=prefix, show=False,
-            location=False,  # `dashboards.address` keeps it
-            extra_patterns=[("/notebook", Notebook, {"library": library})],
-            unused_session_lifetime=60_000, check_unused_sessions=30_000,
-            start=False, verbose=False,
-        )  # fmt: skip
+            {"/": lambda: session(library)}, **options, show=False, start=False, verbose=False
+        )
     except OSError as error:
         if error.errno not in (errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL):
             raise
-        raise InputError(
-            f"port {port} of {address} cannot be used ({error.strerror}); choose another with "
-            "--port"
-        ) from None
+        reason = f"port {port} of {address} cannot be used ({error.strerror})"
+        raise InputError(f"{reason}; choose another with --port") from None
     print(f"{folder} at http://{address}:{server.port}{prefix}/ (Ctrl-C ends it)", flush=True)
     server.start()
     if show:

@@ -1,55 +1,76 @@
-"""Fields of the forecasts page as files."""
+"""Files that the pages offer for download, made in memory."""
 
 import io
 import re
+import tempfile
+from pathlib import Path
 
 import pandas as pd
 import xarray as xr
 
-from dashboards.choice import TRUTH
-from dashboards.products import as_netcdf
+from dashboards.readers import TRUTH
 from seaice_lab import names
 from seaice_lab.figures import maps
+from seaice_lab.files import write_netcdf
 
 
-def as_figure(fields, limits, widest):
-    """Truth, forecasts and their differences as a figure for print (PNG).
+def as_figure(fields, limits, difference_limit):
+    """Draw truth, forecasts and their differences as a figure for print.
 
     Parameters
     ----------
     fields : dict of str to DataArray (lead_time, y, x)
-        By title, of one lead time.
+        Fields of one lead time by title; the truth has the title `TRUTH`.
     limits : (float, float)
         Ends of the colours of values.
-    widest : float
+    difference_limit : float
         Half-width of the colours of differences.
 
     Returns
     -------
     io.BytesIO
+        A PNG file.
     """
     import matplotlib.pyplot as plt
 
-    fields = dict(fields)
-    truth = fields.pop(TRUTH)
-    lead = pd.Timedelta(truth.lead_time.values[0])
+    truth = fields[TRUTH]
+    forecasts = {title: field for title, field in fields.items() if title != TRUTH}
+    leads = [pd.Timedelta(truth.lead_time.values[0])]
     figure = maps.field_panels(
-        truth, fields, [lead], truth.ocean, colour_range=limits, widest=widest
+        truth, forecasts, leads, truth.ocean, colour_range=limits, widest=difference_limit
     )
-    target = io.BytesIO()
-    figure.savefig(target, format="png", dpi=200)
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=200)
     plt.close(figure)
-    target.seek(0)
-    return target
+    file.seek(0)
+    return file
 
 
 def as_fields(fields):
-    """Fields by title as CF NetCDF, in an io.BytesIO."""
-    made = xr.Dataset()
+    """Write fields into one NetCDF file.
+
+    Parameters
+    ----------
+    fields : dict of str to DataArray
+        Fields by title.
+
+    Returns
+    -------
+    io.BytesIO
+    """
+    dataset = xr.Dataset()
     for title, field in fields.items():
         name = f"{field.name}_{re.sub(r'[^0-9A-Za-z]', '_', title)}"
-        while name in made:  # runs "a/b" and "a_b"
+        while name in dataset:  # the runs "a/b" and "a_b" have the same name here
             name += "_"
-        made[name] = field.assign_attrs(long_name=title)
-    made.attrs = {"Conventions": names.CONVENTIONS, "title": "Forecasts and truth"}
-    return as_netcdf(made)
+        dataset[name] = field.assign_attrs(long_name=title)
+    dataset.attrs = {"Conventions": names.CONVENTIONS, "title": "Forecasts and truth"}
+    return as_netcdf(dataset)
+
+
+def as_netcdf(dataset):
+    """A dataset as a CF NetCDF file in an io.BytesIO."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "fields.nc"
+        write_netcdf(file, dataset)
+        return io.BytesIO(file.read_bytes())

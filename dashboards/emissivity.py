@@ -2,254 +2,251 @@
 
 import numpy as np
 import panel as pn
-from bokeh.events import Tap
 
-from dashboards.layout import bare, cards, controls, notice, remark, tell
-from dashboards.products import as_netcdf
-from dashboards.runs import losses
+from dashboards import layout, readers, selection
+from dashboards.downloads import as_netcdf
+from dashboards.products import open_products
+from dashboards.runs import loss_figure
+from dashboards.selectable_maps import SelectableMaps, position_text
 from seaice_lab.emissivity.ice_types import ICE_TYPE_LABELS, ice_types
 from seaice_lab.errors import InputError
 from seaice_lab.figures import charts, linked_maps, maps, rasters
 from seaice_lab.figures.curves import COLOURS
 from seaice_lab.names import ICE_EDGE_CONCENTRATION
 
-MOST_PROPERTIES = 4
-FREQUENCIES = (10, 20, 40, 90, 180)
+FREQUENCIES = (10, 20, 40, 90, 180)  # labelled, GHz
+DIFFERENCE_LIMIT = 0.5  # half-width of the colours of differences at first
+CONCENTRATION, FIRST_GUESS = "sea_ice_concentration", "sea_ice_first_guess"
+VARIABLES = (CONCENTRATION, FIRST_GUESS, "properties", "sea_ice_emissivity")
+DIFFERENCE_TITLE = "Estimate \N{MINUS SIGN} first guess"
 
 
-def page(library, address):
-    """Controls and main area of the page."""
+def page(library, state):
+    """Controls and main area of the page.
+
+    Parameters
+    ----------
+    library : dashboards.library.Library
+    state : dashboards.state.PageState
+
+    Returns
+    -------
+    (panel.Column, panel.Column)
+    """
     usable = [name for name in library.names(kind="emissivity") if library.tags(name)]
     if not usable:
-        return controls(), notice(
+        return layout.controls(), layout.empty_state(
             "No emissivity model yet",
             "Execute `notebooks/10_emissivity_train.ipynb`, or `seaice-lab emissivity train`.",
         )
-    view = EmissivityView(library, address, usable)
+    view = EmissivityView(library, state, usable)
     return view.controls, view.main
 
 
 class EmissivityView:
-    """The page of one session: its widgets, its maps, and what changes when."""
+    """The page of one session: its widgets, its maps and the answers to changes.
 
-    def __init__(self, library, address, usable):
-        self.library, self.address = library, address
-        preferred = (address.some("runs", usable) or usable)[0]
-        self.run = pn.widgets.Select(
-            name="Run", options=usable, value=address.one("emissivity_run", usable, preferred)
-        )
-        self.tag = pn.widgets.Select(name="Tag")
-        self.day = pn.widgets.DiscreteSlider(name="Day", options={"": 0})
-        self.sensor = pn.widgets.Select(name="Sensor of the departures")
-        wide = address.number("difference", 0)
-        self.wide = pn.widgets.FloatInput(
-            name="Difference ±", step=0.1, start=1e-6, value=wide if wide > 0 else 0.5
-        )
-        self.netcdf = pn.widgets.FileDownload(
-            label="Maps of the day (NetCDF)", callback=self.write_netcdf, filename="emissivity.nc",
-            embed=False, button_type="default",
-        )  # fmt: skip
-        self.note = remark()
-        self.main = pn.Column(sizing_mode="stretch_width")
-        self.controls = controls(self.run, self.tag, self.day, self.sensor, self.wide, self.netcdf)
-        self.settling, self.point = False, None
-        self.choose()
-        self.run.param.watch(lambda _: self.choose(), "value")
-        self.tag.param.watch(lambda _: self.draw(), "value")
-        self.day.param.watch(lambda _: self.change(), "value")
-        self.sensor.param.watch(lambda _: self.draw_departures(), "value")
-        self.wide.param.watch(lambda _: self.recolour(), "value")
+    Parameters
+    ----------
+    library : dashboards.library.Library
+    state : dashboards.state.PageState
+    usable : list of str
+        Names of runs with products.
+    """
 
-    def choose(self):
-        """Offer what the run holds, then draw."""
-        self.settling = True
+    def __init__(self, library, state, usable):
+        self.library, self.state = library, state
+        self.run = selection.run_list(state, "emissivity_run", usable)
+        self.tag = state.connect(pn.widgets.Select(name="Tag"), "tag")
+        self.day = state.connect(pn.widgets.DiscreteSlider(name="Day", options=[""]), "day")
+        sensor_list = pn.widgets.Select(name="Sensor of the departures")
+        self.sensor = state.connect(sensor_list, "sensor")
+        if state.difference is not None and not state.difference > 0:
+            state.correct(difference=None)
+        limit = state.difference or DIFFERENCE_LIMIT
+        limit = pn.widgets.FloatInput(name="Difference ±", step=0.1, start=1e-6, value=limit)
+        state.connect(limit, "difference")
+        label = "Maps of the day (NetCDF)"
+        self.netcdf = layout.download_button(label, "emissivity.nc", self.write_netcdf)
+        self.message = layout.message_pane()
+        self.main = layout.stretched()
+        widgets = (self.run, self.tag, self.day, self.sensor, limit, self.netcdf)
+        self.controls = layout.controls(*widgets)
+        state.on_change = self.show_change
+        self.show_change({"emissivity_run"})
+
+    def show_change(self, changed):
+        """Show changes of the state; ``changed`` is the set of its changed parameters."""
         try:
-            tags = self.library.tags(self.run.value)
-            first = tags[0] if tags else None
-            self.tag.param.update(options=tags, value=self.address.one("tag", tags, first))
+            self.update(changed)
         except InputError as error:
-            self.main[:] = [notice("This run cannot be shown", str(error))]
-            return
-        finally:
-            self.settling = False
-        self.draw()
+            self.main[:] = [layout.empty_state("This run cannot be shown", str(error))]
+
+    def update(self, changed):
+        """Update what depends on the changed parameters."""
+        if changed & {"emissivity_run", "tag"}:
+            self.open_run()
+            self.draw()
+        elif "day" in changed:
+            self.show_day()
+        elif "sensor" in changed:
+            self.draw_departures()
+        elif "point" in changed:
+            self.draw_emissivity()
+        elif self.state.difference and self.state.difference > 0:
+            limit = self.state.difference
+            self.difference_scale.update(low=-limit, high=limit)
 
     def draw(self):
-        """Make all maps and figures anew."""
-        if self.settling:
-            return
-        try:
-            self.data = self.library.products(self.run.value, self.tag.value)
-            self.table = self.library.departures(self.run.value, self.tag.value)
-            days = self.data.days
-            self.raster = rasters.raster_of_points(self.data.latitude, self.data.longitude)
-        except InputError as error:
-            self.main[:] = [notice("This run cannot be shown", str(error))]
-            return
-        self.settling = True
-        given = self.address.one("day", days, days[min(self.day.value, len(days) - 1)])
-        self.day.param.update(options={day: k for k, day in enumerate(days)},
-                              value=days.index(given))  # fmt: skip
-        sensors = [] if self.table is None else [str(name) for name in self.table.sensor.values]
-        self.sensor.param.update(options=sensors, visible=bool(sensors))
-        if sensors:
-            self.sensor.value = self.address.one("sensor", sensors, sensors[0])
-        self.settling = False
-        self.scene = linked_maps.scene(self.raster)
-        ice, wide = linked_maps.colour_scale("cmo.ice", (0, 1)), self.wide.value or 0.5
-        self.contrast = linked_maps.colour_scale(maps.DIFFERENCE_MAP, (-wide, wide))
-        scales = {"Estimate": ice}
-        if self.data.has_first_guess:
-            scales |= {"First guess": ice, "Estimate \N{MINUS SIGN} first guess": self.contrast}
-        index = linked_maps.colour_scale(maps.DIFFERENCE_MAP, (-2, 2))
-        scales |= {f"Property {k + 1}": index for k in range(self.data.properties)}
-        self.sources, drawn = {}, []
-        for title, scale in scales.items():
-            figure, self.sources[title] = linked_maps.polar_map(self.scene, scale, title, "")
-            figure.on_event(Tap, self.tap)
-            drawn.append(bare(figure))
-        bars = [(ice, "Sea-ice concentration (1)"), (index, "Empirical property (1)")]
-        if self.data.has_first_guess:
-            bars.insert(1, (self.contrast, "Difference of concentration (1)"))
-        self.at_point = pn.Column(sizing_mode="stretch_width", min_height=300)
-        self.departures = pn.Column(sizing_mode="stretch_width", min_height=300)
-        history = self.library.history(self.run.value)
-        cost = [] if history is None or not len(history) else [bare(losses(history))]
+        """Draw all maps and figures again."""
+        limit = self.state.difference or DIFFERENCE_LIMIT
+        concentration = linked_maps.colour_scale("cmo.ice", (0, 1))
+        self.difference_scale = linked_maps.colour_scale(maps.DIFFERENCE_MAP, (-limit, limit))
+        properties = linked_maps.colour_scale(maps.DIFFERENCE_MAP, (-2, 2))
+        scales = {"Estimate": concentration}
+        bars = {"Sea-ice concentration (1)": concentration}
+        if self.products.has_first_guess:
+            scales |= {"First guess": concentration, DIFFERENCE_TITLE: self.difference_scale}
+            bars["Difference of concentration (1)"] = self.difference_scale
+        scales |= {f"Property {k + 1}": properties for k in range(self.products.property_count)}
+        bars["Empirical property (1)"] = properties
+        figures = [self.maps.add(title, title, "", scale) for title, scale in scales.items()]
+        self.at_point = layout.stretched(min_height=300)
+        self.departures = layout.stretched(min_height=300)
+        history = readers.history_of(self.library, self.state.emissivity_run)
+        cost = [] if history is None else [layout.bokeh_pane(loss_figure(history))]
         self.main[:] = [
-            self.note,
-            pn.Row(
-                *(bare(linked_maps.colour_bar(*bar)) for bar in bars), sizing_mode="stretch_width"
-            ),
-            cards(drawn, 200),
+            self.message,
+            layout.colour_bars(bars),
+            layout.cards(map(layout.bokeh_pane, figures), 200),
             pn.Spacer(height=12),
-            cards(
-                [pn.Column(self.at_point, *cost, sizing_mode="stretch_width"), self.departures], 400
-            ),
+            layout.cards([layout.stretched(self.at_point, *cost), self.departures], 400),
         ]
-        self.change()
+        self.show_day()
         self.draw_departures()
 
-    def change(self):
-        """Put the values of the chosen day on the maps."""
-        if self.settling:
-            return
+    def open_run(self):
+        """Open the products of the selected run, and offer its tags, days and sensors."""
+        run, state = self.state.emissivity_run, self.state
+        tags = self.library.tags(run)
+        state.offer(self.tag, "tag", tags)
+        path = self.library.path(run, f"emissivity_grid_{state.tag}.nc")
+        self.products = open_products(readers.current_file(path))
+        path = self.library.path(run, f"departures_{state.tag}.nc")
+        self.table = readers.load_table(readers.current_file(path)) if path.exists() else None
+        raster = rasters.raster_of_points(self.products.latitude, self.products.longitude)
+        self.maps = SelectableMaps(raster, lambda point: state.param.update(point=point))
+        sensors = [] if self.table is None else [str(name) for name in self.table.sensor.values]
+        state.offer(self.day, "day", self.products.days)
+        state.offer(self.sensor, "sensor", sensors)
+        self.sensor.visible = bool(sensors)
+
+    def show_day(self):
+        """Show the selected day on the maps."""
+        layout.show_message(self.message, "")
         try:
-            fields = self.data.read(self.day.value)
+            self.fields = self.products.read(self.products.days.index(self.state.day), VARIABLES)
         except InputError as error:
-            tell(self.note, str(error))
+            layout.show_message(self.message, str(error))
             return
-        tell(self.note, "")
-        ice, guess = fields["concentration"], fields.get("first_guess")
-        shown = {"Estimate": ice, "First guess": guess}
-        if guess is not None:
-            shown["Estimate \N{MINUS SIGN} first guess"] = ice - guess
-        for k in range(self.data.properties):
-            shown[f"Property {k + 1}"] = np.where(
-                ice > ICE_EDGE_CONCENTRATION, fields["properties"][:, k], np.nan
-            )
-        self.fields = fields
+        concentration = self.fields[CONCENTRATION].values
+        values = {"Estimate": concentration}
+        if self.products.has_first_guess:
+            values["First guess"] = self.fields[FIRST_GUESS].values
+            values[DIFFERENCE_TITLE] = concentration - values["First guess"]
+        # Properties of the ice have no meaning where there is little ice.
+        has_ice = concentration > ICE_EDGE_CONCENTRATION
+        for k, field in enumerate(self.fields.properties.values.T, start=1):
+            values[f"Property {k}"] = np.where(has_ice, field, np.nan)
+        stem = f"{self.state.emissivity_run}_{self.state.tag}_{self.state.day}"
         with pn.io.hold():
-            for title, source in self.sources.items():
-                source.data = rasters.picture(self.raster, shown[title])
-            self.draw_point()
-            self.remember()
+            for title in self.maps.sources:
+                self.maps.show(title, values[title])
+            self.draw_emissivity()
+            self.netcdf.filename = stem.replace("/", "-") + ".nc"
 
-    def tap(self, event):
-        """Choose the grid point under the pointer."""
-        column = np.abs(self.raster.x - event.x).argmin()
-        row = np.abs(self.raster.y - event.y).argmin()
-        if self.raster.source[row, column] >= 0:
-            self.point = int(self.raster.source[row, column])
-            self.draw_point()
-            self.remember()
-
-    def draw_point(self):
-        """Emissivity by frequency and polarisation at the chosen point, with types of ice."""
-        if self.point is None:
-            given = self.address.number("point", -1)
-            if not 0 <= given < len(self.data.latitude):
-                self.at_point[:] = [notice("Emissivity at a point", "Click a point on any map.")]
-                return
-            self.point = int(given)
-        spot = np.argwhere(self.raster.source == self.point)
-        if len(spot):
-            x, y = self.raster.x[spot[0, 1]], self.raster.y[spot[0, 0]]
-            self.scene.selected.data = {"x": [x], "y": [y]}
-        latitude, longitude = self.data.latitude[self.point], self.data.longitude[self.point]
-        title = f"{latitude:.2f}°N {abs(longitude):.2f}°{'W' if longitude < 0 else 'E'}"
-        ice = float(self.fields["concentration"][self.point])
-        self.at_point[:] = [bare(self.spectrum(f"{title}, concentration {ice:.2f}"))]
-
-    def spectrum(self, title):
-        """Emissivity against frequency; published types of ice beside it."""
-        values = self.fields["emissivity"][self.point]
-        series = {}
-        pairs = (("vertical", "v", COLOURS[1]), ("horizontal", "h", COLOURS[2]))
-        for name, letter, shade in pairs:
-            here = np.array([channel.endswith(letter) for channel in self.data.channels])
-            order = np.argsort(self.data.frequency_ghz[here])
-            series[name] = charts.Curve(
-                self.data.frequency_ghz[here][order], values[here][order], shade, points=True
-            )
-        published = ice_types().sel(frequency=slice(max(self.data.frequency_ghz)))
-        for (kind, label), grey in zip(ICE_TYPE_LABELS.items(), ("#333333", "#777777", "#aaaaaa"),
-                                       strict=True):  # fmt: skip
-            for letter in "VH":
-                key = label if letter == "V" else f"{label}, horizontal"
-                emissivity = published.sel(type=kind, polarisation=letter)
-                series[key] = charts.Curve(
-                    emissivity.frequency.values, emissivity.values, grey,
-                    dashed=True, points=True, listed=letter == "V",
-                )  # fmt: skip
-        drawn = charts.curves(
-            {name: curve for name, curve in series.items() if len(curve.x)},
-            "Frequency (GHz)", "Emissivity (1)", title, logarithmic="x", columns=3,
-        )  # fmt: skip
-        charts.label_ticks(drawn, FREQUENCIES, [str(value) for value in FREQUENCIES])
-        return drawn
+    def draw_emissivity(self):
+        """Draw the emissivity at the selected point, and of published types of ice."""
+        if not self.maps.mark(self.state.point):
+            self.state.correct(point=None)
+            text = "Click a point on any map."
+            self.at_point[:] = [layout.empty_state("Emissivity at a point", text)]
+            return
+        point = int(self.state.point)
+        position = position_text(self.products.latitude[point], self.products.longitude[point])
+        ice = float(self.fields[CONCENTRATION][point])
+        emissivity = self.fields.sea_ice_emissivity.values[point]
+        figure = spectrum(self.products, emissivity, f"{position}, concentration {ice:.2f}")
+        self.at_point[:] = [layout.bokeh_pane(figure)]
 
     def draw_departures(self):
-        """Observed minus simulated brightness temperature by channel, before and after."""
-        if self.settling:
-            return
+        """Draw the departures of the selected sensor."""
         if self.table is None:
-            self.departures[:] = [notice(
-                "Departures by channel",
-                "This run has no departures file; train it again to have one.",
-            )]  # fmt: skip
+            text = "This run has no departures file; train it again to have one."
+            self.departures[:] = [layout.empty_state("Departures by channel", text)]
             return
-        self.departures[:] = list(map(bare, departures(self.table, self.sensor.value)))
-        self.remember()
-
-    def recolour(self):
-        """Take the colour range of differences from its field."""
-        if self.wide.value and self.wide.value > 0:
-            self.contrast.update(low=-self.wide.value, high=self.wide.value)
-            self.address.put(difference=self.wide.value)
+        figures = departure_figures(self.table, self.state.sensor)
+        self.departures[:] = [layout.bokeh_pane(figure) for figure in figures]
 
     def write_netcdf(self):
         """The maps of the day as CF NetCDF."""
-        return as_netcdf(self.data.day(self.day.value))
-
-    def remember(self):
-        """Write the state into the address."""
-        self.address.put(
-            emissivity_run=self.run.value, tag=self.tag.value,
-            day=self.data.days[self.day.value], sensor=self.sensor.value, point=self.point,
-        )  # fmt: skip
-        stem = f"{self.run.value}_{self.tag.value}_{self.data.days[self.day.value]}"
-        self.netcdf.filename = stem.replace("/", "-") + ".nc"
+        return as_netcdf(self.products.read(self.products.days.index(self.state.day)))
 
 
-def departures(table, sensor):
-    """Mean and standard deviation of the departures of one sensor, by channel, as two figures."""
+def spectrum(products, emissivity, title):
+    """Figure of emissivity against frequency, with published types of ice.
+
+    Parameters
+    ----------
+    products : dashboards.products.Products
+    emissivity : array (channel,)
+    title : str
+
+    Returns
+    -------
+    bokeh.plotting.figure
+    """
+    frequency, curves = products.frequency_ghz, {}
+    for name, colour in (("vertical", COLOURS[1]), ("horizontal", COLOURS[2])):
+        channels = np.array([channel.endswith(name[0]) for channel in products.channels])
+        order = np.flatnonzero(channels)[np.argsort(frequency[channels])]
+        curves[name] = charts.Curve(frequency[order], emissivity[order], colour, points=True)
+    published = ice_types().sel(frequency=slice(max(frequency)))
+    greys = ("#333333", "#777777", "#aaaaaa")
+    for (kind, label), grey in zip(ICE_TYPE_LABELS.items(), greys, strict=True):
+        for letter, ending in (("V", ""), ("H", ", horizontal")):
+            values = published.sel(type=kind, polarisation=letter)
+            curve = charts.Curve(values.frequency.values, values.values, grey, points=True)
+            curves[label + ending] = curve._replace(dashed=True, listed=letter == "V")
+    curves = {name: curve for name, curve in curves.items() if len(curve.x)}
+    axes = ("Frequency (GHz)", "Emissivity (1)")
+    figure = charts.curves(curves, *axes, title, logarithmic="x", columns=3)
+    charts.label_ticks(figure, FREQUENCIES, map(str, FREQUENCIES))
+    return figure
+
+
+def departure_figures(table, sensor):
+    """Figures of the mean and the standard deviation of departures by channel.
+
+    Parameters
+    ----------
+    table : xarray.Dataset (sensor, stage, channel)
+        From a file ``departures_<tag>.nc``.
+    sensor : str
+
+    Returns
+    -------
+    list of bokeh.plotting.figure
+    """
     rows = table.sel(sensor=sensor).dropna("channel", how="all", subset=["bias"])
     channels = [str(name) for name in rows.channel.values]
-    colour = {"Before training": COLOURS[2], "After training": COLOURS[1]}
-    drawn = []
-    for score, title in (("bias", "Mean"), ("std", "Standard deviation")):
-        series = {f"{str(stage).capitalize()} training": rows[score].sel(stage=stage).values
-                  for stage in rows.stage.values}  # fmt: skip
-        drawn.append(charts.category_points(series, channels, "Observed minus simulated (K)",
-                                 f"{title} of the departures, {sensor}", colour))  # fmt: skip
-    return drawn
+    colours = {"Before training": COLOURS[2], "After training": COLOURS[1]}
+    figures = []
+    for score, name in (("bias", "Mean"), ("std", "Standard deviation")):
+        series = {
+            f"{str(stage).capitalize()} training": rows[score].sel(stage=stage).values
+            for stage in rows.stage.values
+        }
+        title, x_label = f"{name} of the departures, {sensor}", "Observed minus simulated (K)"
+        figures.append(charts.category_points(series, channels, x_label, title, colours))
+    return figures

@@ -1,26 +1,39 @@
 """Forecasts: truth, forecasts and their differences as linked maps, and one cell through time."""
 
+from functools import partial
+
 import numpy as np
 import panel as pn
-import xarray as xr
-from bokeh.events import RangesUpdate, Tap
+from bokeh.events import RangesUpdate
 from bokeh.models import Span
 
-from dashboards.choice import HOUR, MOST_RUNS, TRUE, TRUTH, Source, readable, titled
+from dashboards import layout, readers, selection
 from dashboards.downloads import as_fields, as_figure
-from dashboards.layout import bare, cards, controls, notice, remark, several, tell
+from dashboards.readers import TRUTH
+from dashboards.selectable_maps import SelectableMaps, position_text
+from dashboards.selection import DAY, HOUR
 from seaice_lab import names
 from seaice_lab.errors import InputError
 from seaice_lab.figures import charts, linked_maps, maps, rasters
 from seaice_lab.surrogate.references import REFERENCES
+from seaice_lab.torch_private import set_change_delay
 
-DAY = np.timedelta64(1, "D")
-SETTLE_MS = 120  # between a change of the view and its picture
-MOST_OF_ERRORS = 0.98  # of the cells lie within the colours of differences at the last lead time
+# Coordinates of the fields that are downloaded.
+COORDINATES = {"init_time", "lead_time", "y", "x", "latitude", "longitude", "ocean"}
+LEAD_DELAY_MS = 5  # between a move of the player and new pictures
+VIEW_DELAY_MS = 120  # between a change of the view and new pictures for it
+CARD_WIDTH = 250  # pixels
+LEAD_LINE = {"line_color": "#888888", "line_dash": "dotted"}
+DIFFERENCE_QUANTILE = 0.98  # of the differences at the last lead time, for the limits of colours
 
 
-def page(library, address):
+def page(library, state):
     """Controls and main area of the page.
+
+    Parameters
+    ----------
+    library : dashboards.library.Library
+    state : dashboards.state.PageState
 
     Returns
     -------
@@ -28,354 +41,332 @@ def page(library, address):
     """
     usable = library.names("forecast", "evaluated")
     if not usable:
-        return controls(), notice(
+        return layout.controls(), layout.empty_state(
             "No forecasts yet",
             "Make one with `make demo` (train, forecast and evaluate on the bundled sample), or "
-            "`seaice-lab forecast RUN` for a run that is trained.",
+            "`seaice-lab forecast RUN` for a trained run.",
         )
-    view = ForecastView(library, address, usable)
+    view = ForecastView(library, state, usable)
     return view.controls, view.main
 
 
-class LeadPlayer(pn.widgets.Player):
-    """A player that is answered soon."""
-
-    _debounce = 5  # ms to wait for further changes, of 50: still skips what a drag has passed
-
-
 class ForecastView:
-    """The page of one session: its widgets, its maps, and what changes when."""
+    """The page of one session: its widgets, its maps and the answers to changes.
 
-    def __init__(self, library, address, usable):
-        self.library, self.address = library, address
-        self.runs, run_list = several(
-            f"Runs (up to {MOST_RUNS})",
-            usable,
-            address.some("runs", usable, usable[:1])[:MOST_RUNS],
+    Parameters
+    ----------
+    library : dashboards.library.Library
+    state : dashboards.state.PageState
+    usable : list of str
+        Names of runs with a forecast.
+    """
+
+    def __init__(self, library, state, usable):
+        self.library, self.state = library, state
+        self.runs = selection.RunSelection(state, usable)
+        state.correct(references=selection.some_of(state.references, REFERENCES, ()))
+        self.references, reference_list = layout.checkbox_list(
+            "References", selection.labels(REFERENCES)
         )
-        self.references, reference_list = several(
-            "References", readable(REFERENCES), address.some("references", REFERENCES)
-        )
-        self.variable = pn.widgets.Select(name="Variable")
-        self.start = pn.widgets.Select(name="Start")
-        self.lead = LeadPlayer(
-            name="Lead time", start=0, end=1, interval=400, loop_policy="loop", value=0,
-            show_loop_controls=False, show_value=False, scale_buttons=0.9,
+        self.references.value = state.references
+        self.variable = state.connect(pn.widgets.Select(name="Variable"), "variable")
+        self.start = state.connect(pn.widgets.Select(name="Start"), "start")
+        player = pn.widgets.Player(
+            name="Lead time",
+            end=1,
+            interval=400,
+            loop_policy="loop",
+            show_loop_controls=False,
+            show_value=False,
+            scale_buttons=0.9,
             visible_buttons=["first", "previous", "play", "pause", "next", "last"],
-        )  # fmt: skip
-        self.when = pn.pane.HTML(css_classes=["when"])
-        self.low = pn.widgets.FloatInput(name="Colours from", step=0.1, width=74)
-        self.high = pn.widgets.FloatInput(name="to", step=0.1, width=58)
-        self.wide = pn.widgets.FloatInput(name="Diff. ±", step=0.1, start=1e-6, width=58)
-        self.png = pn.widgets.FileDownload(
-            label="Figure (PNG)", callback=self.write_png, filename="forecast.png", embed=False,
-            button_type="default",
-        )  # fmt: skip
-        self.netcdf = pn.widgets.FileDownload(
-            label="Fields (NetCDF)", callback=self.write_netcdf, filename="forecast.nc",
-            embed=False, button_type="default",
-        )  # fmt: skip
-        self.main = pn.Column(sizing_mode="stretch_width")
-        self.controls = controls(
-            run_list, reference_list, self.variable, self.start, self.when, self.lead,
-            pn.Row(self.low, self.high, self.wide, margin=0), self.png, self.netcdf,
-        )  # fmt: skip
-        self.raster = self.window = self.cell = None
-        self.waiting = False
-        self.settling = False
-        self.choose()
-        self.runs.param.watch(lambda _: self.choose(), "value")
-        self.references.param.watch(lambda _: self.draw(), "value")
-        self.variable.param.watch(lambda _: self.change_variable(), "value")
-        self.start.param.watch(lambda _: self.change(probe=True), "value")
-        self.lead.param.watch(lambda _: self.change(), "value")
-        for widget in (self.low, self.high, self.wide):
-            widget.param.watch(lambda _: self.recolour(), "value")
+        )
+        self.player = set_change_delay(player, LEAD_DELAY_MS)
+        self.valid_time = pn.pane.HTML()
+        self.limits = pn.Row(margin=0)
+        self.png = layout.download_button("Figure (PNG)", "forecast.png", self.write_png)
+        self.netcdf = layout.download_button("Fields (NetCDF)", "forecast.nc", self.write_netcdf)
+        self.main = layout.stretched()
+        widgets = (self.variable, self.start, self.valid_time, self.player, self.limits)
+        lists = (self.runs.column, reference_list)
+        self.controls = layout.controls(*lists, *widgets, self.png, self.netcdf)
+        self.leads = {}  # of the first run, by hours
+        self.maps = self.view = self.lead_line = None
+        self.view_is_pending = False
+        state.connect(self.references, "references")
+        self.player.param.watch(self.select_lead, "value")
+        state.on_change = self.show_change
+        self.show_change({"runs"})
 
-    def choose(self):
-        """Fit variables, starts and leads to the first run, then draw."""
-        if len(self.runs.value) > MOST_RUNS:
-            self.runs.value = self.runs.value[:MOST_RUNS]
-            return
-        if not self.runs.value:
-            self.main[:] = [notice("No run chosen", "Choose one or more runs on the left.")]
-            self.png.disabled = self.netcdf.disabled = True
-            return
-        self.settling = True
+    def show_change(self, changed):
+        """Show changes of the state; ``changed`` is the set of its changed parameters."""
         try:
-            dataset = self.library.forecast(self.runs.value[0])
-            variables = list(dataset.data_vars)
-            starts = {moment(t): t for t in dataset.init_time.values}
-            leads = dataset.lead_time.values
-            known = self.start.value in list(starts.values()) and self.start.value
-            self.variable.options = {long_name(name): name for name in variables}
-            self.variable.value = self.address.one("variable", variables, variables[0])
-            self.start.options = starts
-            wanted = self.address.one("start", starts)
-            self.start.value = known or (starts[wanted] if wanted else next(iter(starts.values())))
-            self.leads = leads
-            self.lead.end = len(leads) - 1
-            hours = self.address.number("lead")
-            at = 0 if hours is None else int(np.abs(leads / HOUR - hours).argmin())
-            self.lead.value = min(at, len(leads) - 1)
-        except InputError as error:
-            self.main[:] = [notice("This run cannot be shown", str(error))]
+            self.update(changed)
+        except InputError as error:  # of the first run, on which all maps depend
+            self.leads = {}
+            self.main[:] = [layout.empty_state("This run cannot be shown", str(error))]
+
+    def update(self, changed):
+        """Update what depends on the changed parameters."""
+        if "variable" in changed:
+            self.state.correct(low=None, high=None, wide=None)
+        if "runs" in changed or not self.leads:
+            self.show_runs()
+        elif changed & {"references", "variable"}:
+            self.draw()
+        elif changed & {"start", "lead"}:
+            self.show_values(with_curves="start" in changed)
+        elif "cell" in changed:
+            self.draw_curves()
+
+    def show_runs(self):
+        """Offer variables, starts and lead times of the first run, then draw."""
+        self.runs.update()
+        self.png.disabled = self.netcdf.disabled = not self.state.runs
+        self.leads = {}
+        if not self.state.runs:
+            self.main[:] = [selection.nothing_selected()]
             return
-        finally:
-            self.settling = False
+        dataset = self.forecast().dataset
+        self.starts = {time_text(time): time for time in dataset.init_time.values}
+        self.leads = {float(lead / HOUR): lead for lead in dataset.lead_time.values}
+        variables = {long_name(name): name for name in dataset.data_vars}
+        self.state.offer(self.variable, "variable", variables)
+        self.state.offer(self.start, "start", list(self.starts))
+        self.state.correct(lead=selection.nearest(self.leads, self.state.lead or 0))
+        step = list(self.leads).index(self.state.lead)
+        self.player.param.update(end=len(self.leads) - 1, value=step)
         self.draw()
 
-    def change_variable(self):
-        """Draw another variable in its own colours."""
-        if not self.settling:
-            self.address.put(low=None, high=None, wide=None)
-            self.draw()
+    def forecast(self, run=None):
+        """The forecast of a run, of the first one by default.
 
-    def at(self):
-        """Variable, start and lead time now chosen."""
-        return self.variable.value, self.start.value, self.leads[self.lead.value]
+        Raises
+        ------
+        InputError
+            If the run cannot be compared with the first one.
+        """
+        first = readers.forecast_of(self.library, self.state.runs[0])
+        if run in (None, first.run):
+            return first
+        forecast = readers.forecast_of(self.library, run)
+        readers.check_comparable(forecast, first)
+        return forecast
+
+    def list_sources(self):
+        """What the maps show, by title: the run and the source of :func:`readers.frame`."""
+        runs, first = self.state.runs, self.state.runs[0]
+        titles = selection.run_titles(runs)
+        forecasts = {titles[run]: (run, "forecast") for run in runs}
+        references = {name.replace("_", " "): (first, name) for name in self.state.references}
+        return {TRUTH: (first, TRUTH)} | forecasts | references
+
+    def select_lead(self, event):
+        """Take the lead time from the player."""
+        if event.new < len(self.leads):  # there are none while the first run cannot be shown
+            self.state.lead = list(self.leads)[event.new]
+
+    def selection(self):
+        """Variable, start and lead time that are selected."""
+        start, lead = self.starts[self.state.start], self.leads[self.state.lead]
+        return self.state.variable, start, lead
 
     def draw(self):
-        """Make all maps anew."""
-        if self.settling or not self.runs.value:
-            return
-        first, variable = self.runs.value[0], self.variable.value
-        known = names.variable(variable)
-        try:
-            raster = self.library.raster(first)
-        except InputError as error:
-            self.main[:] = [notice("This run cannot be shown", str(error))]
-            return
-        if self.raster is not None and not np.array_equal(raster.source, self.raster.source):
-            self.cell = None  # cells are numbered by grid
-            self.address.put(cell=None)
-        if raster is not self.raster:
-            self.raster, self.window = raster, self.address.numbers("view", 4)
-            self.scene = linked_maps.scene(raster, self.window)
-        low, high = known.colour_range or (0.0, 1.0)
-        self.settling = True
-        low, high = self.address.number("low", low), self.address.number("high", high)
-        self.low.value, self.high.value = (low, high) if low < high else (0.0, 1.0)
-        wide = self.address.number("wide", 0)
-        self.wide.value = wide if wide > 0 else self.usual_difference()
-        self.settling = False
-        label = long_name(variable)
-        self.scale = linked_maps.colour_scale(known.colour_map, (self.low.value, self.high.value))
-        self.contrast = linked_maps.colour_scale(
-            maps.DIFFERENCE_MAP, (-self.wide.value, self.wide.value)
-        )
-        self.sources, self.notes = {}, {}
-        truth = self.map_of((TRUE,), TRUTH, self.scale)
-        self.probe = pn.Column(sizing_mode="stretch_width", min_height=250)
-        shown = [pn.Column(truth, self.probe, sizing_mode="stretch_width")]
-        for source in self.compared():
-            title = self.title(source)
-            shown.append(pn.Column(
-                self.map_of((source,), title, self.scale),
-                self.map_of((source, TRUE), f"{title} \N{MINUS SIGN} truth", self.contrast),
-                sizing_mode="stretch_width",
-            ))  # fmt: skip
-        bars = pn.Row(
-            bare(linked_maps.colour_bar(self.scale, f"{label} ({known.units})")),
-            bare(linked_maps.colour_bar(self.contrast, f"Difference from truth ({known.units})")),
-            sizing_mode="stretch_width",
-        )  # fmt: skip
-        self.main[:] = [bars, cards(shown, 250)]
-        self.change(probe=True)
+        """Draw all maps again."""
+        raster = readers.raster_of(self.forecast())
+        if self.maps is None or raster is not self.maps.raster:
+            if self.maps and not np.array_equal(raster.source, self.maps.raster.source):
+                self.state.correct(cell=None)  # cells are numbered by grid
+            self.view = self.state.view
+            self.maps = SelectableMaps(raster, self.select_cell, self.view)
+        self.sources = self.list_sources()
+        self.make_scales()
+        self.maps.sources.clear()
+        self.messages = {}
+        self.curves = layout.stretched(min_height=250)
+        truth, *titles = self.sources
+        columns = [layout.stretched(self.add_map((truth,), truth, self.scale), self.curves)]
+        for title in titles:
+            values = self.add_map((title,), title, self.scale)
+            difference_title = f"{title} \N{MINUS SIGN} truth"
+            difference = self.add_map((title, truth), difference_title, self.difference_scale)
+            columns.append(layout.stretched(values, difference))
+        units = names.variable(self.state.variable).units
+        bars = {
+            f"{long_name(self.state.variable)} ({units})": self.scale,
+            f"Difference from truth ({units})": self.difference_scale,
+        }
+        self.main[:] = [layout.colour_bars(bars), layout.cards(columns, CARD_WIDTH)]
+        self.show_values(with_curves=True)
 
-    def compared(self):
-        """What is compared with the truth: runs, then references."""
-        runs = [Source(name, True) for name in self.runs.value]
-        return runs + [Source(name) for name in self.references.value]
+    def make_scales(self):
+        """Make the colour scales, and inputs for their ends."""
+        state, variable = self.state, names.variable(self.state.variable)
+        low, high = variable.colour_range or (0.0, 1.0)
+        low = low if state.low is None else state.low
+        high = high if state.high is None else state.high
+        if not low < high:
+            low, high = 0.0, 1.0
+        wide = state.wide if state.wide and state.wide > 0 else self.usual_difference()
+        self.scale = linked_maps.colour_scale(variable.colour_map, (low, high))
+        self.difference_scale = linked_maps.colour_scale(maps.DIFFERENCE_MAP, (-wide, wide))
+        # New inputs, because new values of the old ones would look like changes by the user.
+        number = partial(pn.widgets.FloatInput, step=0.1)
+        self.low = number(name="Colours from", value=low, width=74)
+        self.high = number(name="to", value=high, width=58)
+        self.wide = number(name="Diff. ±", value=wide, width=58, start=1e-6)
+        self.limits[:] = [self.low, self.high, self.wide]
+        for widget in self.limits:
+            widget.param.watch(self.change_colours, "value")
 
-    def title(self, source):
-        """The name of a source as it is shown, unlike those of all others."""
-        if source.is_run:
-            return titled(self.runs.value)[source.name]
-        return source.name.replace("_", " ")
+    def change_colours(self, _event):
+        """Take the ends of the colours from their inputs."""
+        low, high, wide = self.low.value, self.high.value, self.wide.value
+        if None in (low, high, wide) or not low < high or not wide > 0:
+            return
+        self.scale.update(low=low, high=high)
+        self.difference_scale.update(low=-wide, high=wide)
+        self.state.param.update(low=low, high=high, wide=wide)
 
     def usual_difference(self):
         """Half-width of the colours of differences: rounded, from the last lead time."""
-        variable, start, _ = self.at()
+        _, start, _ = self.selection()
+        truth, first = list(self.sources)[:2]
+        last = list(self.leads.values())[-1]
         try:
-            error = self.frame(self.compared()[0], variable, start, self.leads[-1])
-            error = error - self.frame(TRUE, variable, start, self.leads[-1])
+            error = self.frame(first, start, last) - self.frame(truth, start, last)
         except InputError:
             return 1.0
-        return maps.round_up(float(np.nanquantile(np.abs(error), MOST_OF_ERRORS)))
+        return maps.round_up(float(np.nanquantile(np.abs(error), DIFFERENCE_QUANTILE)))
 
-    def map_of(self, key, title, scale):
-        """A linked map of a source or of the difference of two; a line says why it is empty."""
-        units = names.variable(self.variable.value).units
-        drawn, source = linked_maps.polar_map(self.scene, scale, title, units)
-        drawn.on_event(Tap, self.tap)
-        drawn.on_event(RangesUpdate, self.zoom)
-        self.sources[key] = source
-        self.notes[key] = remark()
-        return pn.Column(bare(drawn), self.notes[key], sizing_mode="stretch_width")
+    def add_map(self, key, title, scale):
+        """A linked map with a message below it.
 
-    def frame(self, source, variable, start, lead):
-        """Values (y, x) of the truth, a run or a reference."""
-        first = self.runs.value[0]
-        if source == TRUE:
-            return self.library.truth_frame(first, variable, start, lead)
-        if source.is_run:
-            self.library.check(source.name, variable, first)
-            return self.library.frame(source.name, variable, start, lead)
-        return self.library.reference_frame(source.name, first, variable, start, lead)
+        Parameters
+        ----------
+        key : (str,) or (str, str)
+            Titles of the sources whose values, or whose difference, the map shows.
+        title : str
+        scale : bokeh.models.LinearColorMapper
 
-    def change(self, probe=False):
-        """Put the values of the chosen start and lead time on the maps."""
-        if self.settling or not self.runs.value:
-            return
-        variable, start, lead = self.at()
-        days = lead / DAY
-        self.values, reasons = {}, {}
-        for source in (TRUE, *self.compared()):
+        Returns
+        -------
+        panel.Column
+        """
+        units = names.variable(self.state.variable).units
+        figure = self.maps.add(key, title, units, scale)
+        figure.on_event(RangesUpdate, self.change_view)
+        self.messages[key] = layout.message_pane()
+        return layout.stretched(layout.bokeh_pane(figure), self.messages[key])
+
+    def frame(self, title, start, lead):
+        """Values of a source on the map.
+
+        Parameters
+        ----------
+        title : str
+            Title of the source.
+        start : numpy.datetime64
+        lead : numpy.timedelta64
+
+        Returns
+        -------
+        ndarray (y, x)
+        """
+        run, source = self.sources[title]
+        return readers.frame(self.forecast(run), source, self.state.variable, start, lead)
+
+    def show_values(self, with_curves):
+        """Show the selected start and lead time; draw the curves again if the start changed."""
+        variable, start, lead = self.selection()
+        self.values, problems = {}, {}
+        for title in self.sources:
             try:
-                self.values[source] = self.frame(source, variable, start, lead)
+                self.values[title] = self.frame(title, start, lead)
             except InputError as error:
-                reasons[source] = str(error)
-        self.png.disabled = self.netcdf.disabled = TRUE not in self.values
-        with pn.io.hold():
-            self.paint()
-            self.when.object = (
-                f"<b>+{days:g} days</b><br>valid {moment(np.datetime64(start) + lead)} UTC"
-            )
-            for key, note in self.notes.items():
-                tell(note, " ".join(reasons[source] for source in key if source in reasons))
-            if probe:
-                self.draw_probe()
-            elif hasattr(self, "now"):
-                self.now.location = float(days)
-            self.remember()
-
-    def paint(self):
-        """Send the pictures of the values there are, in the window that is looked at."""
-        for key, source in self.sources.items():
-            parts = [self.values[part] for part in key if part in self.values]
-            if len(parts) < len(key):
-                values = np.full(self.raster.source.max() + 1, np.nan, "float32")
-            else:
-                values = parts[0] if len(parts) == 1 else parts[0] - parts[1]
-            source.data = rasters.picture(self.raster, values, self.window)
-
-    def zoom(self, event):
-        """Remember the part of the maps that is looked at, and soon send it."""
-        window = [round(end, 1) for end in (event.x0, event.x1, event.y0, event.y1)]
-        if window != self.window:
-            self.window = window
-            if not self.waiting:  # a drag reports many windows; the last one counts
-                self.waiting = True
-                pn.state.add_periodic_callback(self.settle_view, SETTLE_MS, count=1)
-
-    def settle_view(self):
-        """Send the window that is looked at, finer where the grid is finer than the screen."""
-        self.waiting = False
-        self.address.put(view=self.window)
-        if max(self.raster.source.shape) > rasters.PIXELS:
-            with pn.io.hold():  # as in change(), so that no picture overtakes another
-                self.paint()
-
-    def tap(self, event):
-        """Choose the cell under the pointer."""
-        column = np.abs(self.raster.x - event.x).argmin()
-        row = np.abs(self.raster.y - event.y).argmin()
-        cell = self.raster.source[row, column]
-        if cell >= 0:
-            self.cell = int(cell)
-            self.scene.selected.data = {"x": [self.raster.x[column]], "y": [self.raster.y[row]]}
-            self.draw_probe()
-            self.remember()
-
-    def draw_probe(self):
-        """Curves of the chosen cell through the lead times."""
-        try:
-            dataset = self.library.forecast(self.runs.value[0])
-        except InputError as error:
-            self.probe[:] = [notice("This run cannot be shown", str(error))]
-            return
-        if self.cell is None:
-            cell = self.address.number("cell", -1)
-            inside = 0 <= cell < dataset.ocean.size and dataset.ocean.values.ravel()[int(cell)]
-            if not inside:
-                self.probe[:] = [notice("One cell through time", "Click a cell on any map.")]
-                return
-            self.cell = int(cell)
-        row, column = np.unravel_index(self.cell, dataset.ocean.shape)
-        spot = np.argwhere(self.raster.source == self.cell)
-        if len(spot):
-            self.scene.selected.data = {
-                "x": [self.raster.x[spot[0, 1]]],
-                "y": [self.raster.y[spot[0, 0]]],
-            }
-        variable, start, _ = self.at()
-        known = names.variable(variable)
-        series = {}
-        for source in (TRUE, *self.compared()):
-            try:
-                values, leads = self.through_time(source, variable, start, row, column)
-            except InputError:
-                continue  # the map beside it says why
-            series[self.title(source)] = charts.Curve(leads / DAY, values)
-        latitude, longitude = (float(dataset[c].values[row, column])
-                               for c in ("latitude", "longitude"))  # fmt: skip
-        title = f"{latitude:.2f}°N {abs(longitude):.2f}°{'W' if longitude < 0 else 'E'}"
-        drawn = charts.curves(
-            series, "Lead time (days)", f"{long_name(variable)} ({known.units})",
-            title, height=290, columns=2,
-        )  # fmt: skip
-        self.now = Span(location=float(self.at()[2] / DAY), dimension="height",
-                        line_color="#888888", line_dash="dotted")  # fmt: skip
-        drawn.add_layout(self.now)
-        self.probe[:] = [bare(drawn)]
-
-    def through_time(self, source, variable, start, row, column):
-        """Values and lead times at one cell."""
-        first = self.runs.value[0]
-        if source == TRUE:
-            return self.library.truth_series(first, variable, start, row, column), self.leads
-        if source.is_run:
-            self.library.check(source.name, variable, first)
-            values = self.library.series(source.name, variable, start, row, column)
-            return values.values, values.lead_time.values
-        values = self.library.reference_series(source.name, first, variable, start, row, column)
-        return values, self.leads
-
-    def recolour(self):
-        """Take the colour ranges from their fields."""
-        given = (self.low.value, self.high.value, self.wide.value)
-        if self.settling or None in given or not given[0] < given[1] or not given[2] > 0:
-            return
-        self.scale.update(low=self.low.value, high=self.high.value)
-        self.contrast.update(low=-self.wide.value, high=self.wide.value)
-        self.address.put(low=self.low.value, high=self.high.value, wide=self.wide.value)
-
-    def remember(self):
-        """Write the state into the address."""
-        variable, start, lead = self.at()
-        self.address.put(
-            runs=self.runs.value, references=self.references.value, variable=variable,
-            start=moment(start), lead=f"{lead / HOUR:g}", cell=self.cell,
-        )  # fmt: skip
-        stem = f"{'_'.join(self.runs.value)}_{variable}_{moment(start)}_+{lead / HOUR:g}h"
+                problems[title] = str(error)
+        self.png.disabled = self.netcdf.disabled = TRUTH not in self.values
+        stem = f"{'_'.join(self.state.runs)}_{variable}_{self.state.start}_+{lead / HOUR:g}h"
         stem = stem.replace("/", "-").replace(":", "").replace(" ", "T")
-        self.png.filename, self.netcdf.filename = f"{stem}.png", f"{stem}.nc"
+        with pn.io.hold():
+            self.send_pictures()
+            valid_time = time_text(np.datetime64(start) + lead)
+            self.valid_time.object = f"<b>+{lead / DAY:g} days</b><br>valid {valid_time} UTC"
+            for key, message in self.messages.items():
+                texts = [problems[title] for title in key if title in problems]
+                layout.show_message(message, " ".join(texts))
+            if with_curves:
+                self.draw_curves()
+            elif self.lead_line is not None:
+                self.lead_line.location = float(lead / DAY)
+            self.png.filename, self.netcdf.filename = f"{stem}.png", f"{stem}.nc"
+
+    def send_pictures(self):
+        """Send pictures of the values in the present view."""
+        for key in self.maps.sources:
+            values = [self.values[title] for title in key if title in self.values]
+            if len(values) < len(key):
+                self.maps.show(key, None, self.view)
+            else:
+                self.maps.show(key, values[0] if len(key) == 1 else np.subtract(*values), self.view)
+
+    def change_view(self, event):
+        """Take a new view, and soon send pictures for it."""
+        view = tuple(round(end, 1) for end in (event.x0, event.x1, event.y0, event.y1))
+        if view == self.view:
+            return
+        self.view = view
+        if not self.view_is_pending:  # a drag reports many views; the last one is sent
+            self.view_is_pending = True
+            pn.state.add_periodic_callback(self.send_view, VIEW_DELAY_MS, count=1)
+
+    def send_view(self):
+        """Send pictures of the present view if the grid is finer than the screen."""
+        self.view_is_pending = False
+        self.state.view = self.view
+        if max(self.maps.raster.source.shape) > rasters.PIXELS:
+            with pn.io.hold():  # as in show_values, so that no picture overtakes another
+                self.send_pictures()
+
+    def select_cell(self, cell):
+        """Select the cell that the user clicked."""
+        self.state.cell = cell
+
+    def draw_curves(self):
+        """Draw curves of the selected cell through the lead times."""
+        self.lead_line = None
+        if not self.maps.mark(self.state.cell):
+            self.state.correct(cell=None)
+            text = "Click a cell on any map."
+            self.curves[:] = [layout.empty_state("One cell through time", text)]
+            return
+        dataset, cell = self.forecast().dataset, int(self.state.cell)
+        variable, start, lead = self.selection()
+        cell = np.unravel_index(cell, dataset.ocean.shape)
+        series = {}
+        for title, (run, source) in self.sources.items():
+            try:
+                forecast = self.forecast(run)
+                values = readers.series(forecast, source, variable, start, cell)
+            except InputError:
+                continue  # the message below its map says why
+            days = forecast.dataset.lead_time.values / DAY
+            series[title] = charts.Curve(days, values)
+        y_label = f"{long_name(variable)} ({names.variable(variable).units})"
+        title = position_text(float(dataset.latitude[cell]), float(dataset.longitude[cell]))
+        figure = charts.curves(series, "Lead time (days)", y_label, title, height=290, columns=2)
+        self.lead_line = Span(location=float(lead / DAY), dimension="height", **LEAD_LINE)
+        figure.add_layout(self.lead_line)
+        self.curves[:] = [layout.bokeh_pane(figure)]
 
     def fields(self):
-        """What the maps show, with one start and lead time, as labelled arrays by title."""
-        variable, start, lead = self.at()
-        dataset = self.library.forecast(self.runs.value[0])
-        place = dataset[variable].isel(init_time=0, lead_time=0).coords
-        coords = {name: place[name] for name in ("y", "x", "latitude", "longitude", "ocean")
-                  if name in place}  # fmt: skip
-        coords |= {"init_time": np.datetime64(start, "ns"), "lead_time": [lead]}
-        like = {"coords": coords, "dims": ("lead_time", "y", "x"), "name": variable,
-                "attrs": names.attributes(variable)}  # fmt: skip
-        return {
-            self.title(source): xr.DataArray(values[None], **like)
-            for source, values in self.values.items()
-        }
+        """The fields of the maps as DataArrays (lead_time, y, x) by title."""
+        variable, start, lead = self.selection()
+        template = self.forecast().dataset[variable].sel(init_time=start, lead_time=[lead])
+        template = template.isel(member=0) if "member" in template.dims else template
+        template = template.drop_vars(set(template.coords) - COORDINATES)
+        template = template.assign_attrs(names.attributes(variable))
+        return {title: template.copy(data=field[None]) for title, field in self.values.items()}
 
     def write_png(self):
         """The maps as a figure for print."""
@@ -386,8 +377,8 @@ class ForecastView:
         return as_fields(self.fields())
 
 
-def moment(time):
-    """A date as text, to the minute."""
+def time_text(time):
+    """A date and time such as "2020-01-31 12:00"."""
     return np.datetime_as_string(np.datetime64(time, "ns"), unit="m").replace("T", " ")
 
 

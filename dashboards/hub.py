@@ -4,17 +4,17 @@ import os
 import sys
 from pathlib import Path
 
-RUNS = "SEAICE_LAB_RUNS"  # environment variable that names the folder of runs; "runs" without it
+RUNS = "SEAICE_LAB_RUNS"  # environment variable with the folder of runs; "runs" by default
 
 
 def server():
-    """What jupyter-server-proxy must know to start the dashboard (an entry point of the package).
+    """Settings with which jupyter-server-proxy starts the dashboard (an entry point).
 
     Returns
     -------
     dict
-        The proxy answers for the browser, which the hub has let in already; so the dashboard sees
-        requests of its own machine alone and keeps refusing others.
+        The proxy sends the requests of a browser that the hub has admitted, with an origin on this
+        machine. So the dashboard can refuse all requests with another origin.
     """
     return {
         "command": command,
@@ -28,8 +28,8 @@ def server():
 
 
 def command(port):
-    """The command line that serves the dashboard at a port."""
+    """The command line that serves the dashboard at a port, as a list of str."""
     folder = Path(os.environ.get(RUNS, "runs"))
     folder.mkdir(parents=True, exist_ok=True)  # an empty page says how to make the first run
-    return [sys.executable, "-m", "seaice_lab.cli", "dashboard",
-            "--runs", str(folder), "--port", str(port)]  # fmt: skip
+    program = [sys.executable, "-m", "seaice_lab.cli", "dashboard"]
+    return [*program, "--runs", str(folder), "--port", str(port)]

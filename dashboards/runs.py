@@ -1,4 +1,4 @@
-"""Runs: what each is, how far it has come, what it lacks, and its executed notebooks."""
+"""Runs: what each run is, how far it is, what to do next, and its executed notebooks."""
 
 from html import escape
 from urllib.parse import urlencode
@@ -6,154 +6,197 @@ from urllib.parse import urlencode
 import panel as pn
 import yaml
 
-from dashboards.layout import bare, cards, controls, notice
+from dashboards import layout, readers, selection
 from seaice_lab.errors import InputError
 from seaice_lab.figures import charts
 from seaice_lab.figures.curves import COLOURS
 
 REFRESH_MS = 2000
-LOG_FROM = 20.0  # a loss that falls by more than this factor is drawn on a logarithmic axis
-LACKS = {
+LOG_RATIO = 20.0  # a loss that falls by more than this factor has a logarithmic axis
+NEXT_STEP = {
     "created": "not trained yet: `seaice-lab train`",
-    "training": "training, or was stopped: the same `seaice-lab train` goes on",
+    "training": "training, or was stopped: the same `seaice-lab train` continues it",
     "trained": "no forecast yet: `seaice-lab forecast`",
     "forecast": "no scores yet: `seaice-lab evaluate`",
     "evaluated": "complete",
 }
-EMISSIVITY_LACKS = {
+EMISSIVITY_NEXT_STEP = {
     "created": "not trained yet: `seaice-lab emissivity train`",
-    "training": "training, or was stopped: the same `seaice-lab emissivity train` goes on",
+    "training": "training, or was stopped: the same `seaice-lab emissivity train` continues it",
     "trained": "complete",
     "inferred": "complete: new days with the network of another run",
 }
+TABLE_STYLE = (
+    "<style>table{border-collapse:collapse;font-size:13px;width:100%}"
+    "td,th{text-align:left;padding:4px 12px;border-bottom:1px solid #e3e8ec;vertical-align:top}"
+    "td:first-child,td:last-child{overflow-wrap:anywhere}</style>"
+)
 
 
-def page(library, address):
-    """Controls and main area of the page."""
-    names = [row.name for row in library.runs()]
-    first = (address.some("runs", names) or names or [None])[0]
-    chosen = pn.widgets.Select(name="Run", options=names, value=address.one("run", names, first))
-    none = notice(
-        "No runs yet",
-        f"`{library.folder.name}` holds none. Make one with `make demo`, or "
-        "`seaice-lab train RUN`; it appears here by itself.",
-    )
-    listing = pn.pane.HTML(sizing_mode="stretch_width")
-    listed = cards([listing], 400)
-    detail = pn.Column(sizing_mode="stretch_width")
-    shown = {}
+def page(library, state):
+    """Controls and main area of the page.
 
-    def refresh():
-        if "callback" in shown and address.values.get("page") != "runs":
-            shown["callback"].stop()  # another page is shown
-            return
-        rows = {row.name: row for row in library.runs()}
-        none.visible, listed.visible, chosen.visible = not rows, bool(rows), bool(rows)
-        listing.object = table(rows.values())
-        if list(rows) != chosen.options:
-            chosen.options = list(rows)
-        row = rows.get(chosen.value)
-        epochs = length(library, row)
-        if shown.get("of") != (row, epochs):
-            shown["of"] = row, epochs
-            detail[:] = describe(library, row) if row else []
+    Parameters
+    ----------
+    library : dashboards.library.Library
+    state : dashboards.state.PageState
 
-    def choose(_):
-        address.put(run=chosen.value)
-        refresh()
-
-    chosen.param.watch(choose, "value")
-    refresh()
-    shown["callback"] = pn.state.add_periodic_callback(refresh, REFRESH_MS)
-    return controls(chosen), pn.Column(none, listed, detail, sizing_mode="stretch_width")
+    Returns
+    -------
+    (panel.Column, panel.Column)
+    """
+    view = RunsView(library, state)
+    return layout.controls(view.run), view.main
 
 
-def length(library, row):
-    """Epochs of a run so far."""
-    try:
-        history = library.history(row.name) if row and row.kind != "?" else None
-    except InputError:
-        return None
-    return 0 if history is None else len(history)
+class RunsView:
+    """The page of one session, which follows the folder of runs.
+
+    Parameters
+    ----------
+    library : dashboards.library.Library
+    state : dashboards.state.PageState
+    """
+
+    def __init__(self, library, state):
+        self.library, self.state = library, state
+        self.run = selection.run_list(state, "run", [row.name for row in library.runs()])
+        self.no_runs = layout.empty_state(
+            "No runs yet",
+            f"`{library.folder.name}` holds none. Make one with `make demo`, or "
+            "`seaice-lab train RUN`; it appears here by itself.",
+        )
+        self.table = pn.pane.HTML(sizing_mode="stretch_width")
+        self.card = layout.cards([self.table], 400)
+        self.details = layout.stretched()
+        self.described = None  # row and version of the history that the details show
+        self.main = layout.stretched(self.no_runs, self.card, self.details)
+        state.on_change = self.refresh
+        self.refresh()
+        self.timer = pn.state.add_periodic_callback(self.check_folder, REFRESH_MS)
+
+    def check_folder(self):
+        """Refresh the page, until another page is shown."""
+        if self.state.on_change == self.refresh:
+            self.refresh()
+        else:
+            self.timer.stop()
+
+    def refresh(self, _names=None):
+        """Show the runs that are in the folder now."""
+        rows = {row.name: row for row in self.library.runs()}
+        self.no_runs.visible = not rows
+        self.card.visible = self.run.visible = bool(rows)
+        self.table.object = run_table(rows.values())
+        if list(rows) != self.run.options:
+            self.run.options = list(rows)
+        row = rows.get(self.run.value)
+        history = row and readers.current_file(self.library.folder / row.name / "history.csv")
+        if self.described != (row, history):
+            self.described = row, history
+            self.details[:] = describe(self.library, row) if row else []
 
 
-def table(rows):
+def run_table(rows):
     """All runs as an HTML table."""
-    body = "".join(
-        f"<tr><td>{escape(row.name)}</td><td>{escape(row.kind)}</td><td>{escape(row.created[:16])}"
-        f"</td><td>{escape(row.state)}</td></tr>"
-        for row in rows
-    )
-    return (
-        "<style>table{border-collapse:collapse;font-size:13px;width:100%}"
-        "td,th{text-align:left;padding:4px 12px;border-bottom:1px solid #e3e8ec;vertical-align:top}"
-        "td:first-child,td:last-child{overflow-wrap:anywhere}</style>"
-        f"<table><tr><th>Run</th><th>System</th><th>Created (UTC)</th><th>State</th></tr>{body}"
-        "</table>"
-    )
+    lines = [(row.name, row.kind, row.created[:16], row.state) for row in rows]
+    cells = ["".join(f"<td>{escape(text)}</td>" for text in line) for line in lines]
+    body = "".join(f"<tr>{line}</tr>" for line in cells)
+    header = "<tr><th>Run</th><th>System</th><th>Created (UTC)</th><th>State</th></tr>"
+    return f"{TABLE_STYLE}<table>{header}{body}</table>"
 
 
 def describe(library, row):
-    """Everything that is known of a run."""
+    """Name, state, loss, notebooks, provenance and configuration of a run.
+
+    Parameters
+    ----------
+    library : dashboards.library.Library
+    row : seaice_lab.runs.RunState
+
+    Returns
+    -------
+    list of Panel objects
+    """
     if row.kind == "?":
-        return [notice("This run cannot be used", "The table above says why; the others work.")]
-    parts = [notice_of(row)]
+        text = "The table above says why. The other runs can be used."
+        return [layout.empty_state("This run cannot be used", text)]
     try:
-        history = library.history(row.name)
-        if history is not None and len(history):
-            parts.append(bare(losses(history)))
+        history = readers.history_of(library, row.name)
         run = library.run(row.name)
     except InputError as error:
-        return [notice("This run cannot be read", str(error))]
+        return [layout.empty_state("This run cannot be read", str(error))]
+    overview = [run_heading(row)]
+    if history is not None:
+        overview.append(layout.bokeh_pane(loss_figure(history)))
+    overview.append(pn.pane.HTML(notebook_links(row.name, library.notebooks(row.name))))
+    texts = [text_block("Where from", run.provenance), text_block("Configuration", run.config)]
+    return [layout.cards([layout.stretched(*overview), *texts], 330)]
+
+
+def run_heading(row):
+    """Name and state of a run, and its next step."""
+    steps = EMISSIVITY_NEXT_STEP if row.kind == "emissivity" else NEXT_STEP
+    step = steps.get(row.state, row.state).replace("`", "")
+    name = f"<b style='font-size:15px;overflow-wrap:anywhere'>{escape(row.name)}</b>"
+    html = f"{name}<br>{escape(row.kind)}, {escape(step)}"
+    return pn.pane.HTML(html, sizing_mode="stretch_width")
+
+
+def notebook_links(run, names):
+    """HTML list of links to the executed notebooks of a run.
+
+    Parameters
+    ----------
+    run : str
+    names : list of str
+        Names of HTML files.
+
+    Returns
+    -------
+    str
+    """
     links = [
-        f"<li><a href='notebook?{urlencode({'run': row.name, 'name': name})}' target='_blank' "
+        f"<li><a href='notebook?{urlencode({'run': run, 'name': name})}' target='_blank' "
         f"rel='noopener'>{escape(name)}</a></li>"
-        for name in library.notebooks(row.name)
+        for name in names
     ]
-    parts.append(pn.pane.HTML(
-        f"<b>Executed notebooks</b><ul>{''.join(links)}</ul>" if links
-        else "<b>Executed notebooks</b><br>none kept with this run"
-    ))  # fmt: skip
+    content = f"<ul>{''.join(links)}</ul>" if links else "<br>none kept with this run"
+    return f"<b>Executed notebooks</b>{content}"
+
+
+def text_block(title, values):
+    """Values as YAML below a title.
+
+    Parameters
+    ----------
+    title : str
+    values : dict
+
+    Returns
+    -------
+    panel.Column
+    """
+    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
     style = {"overflow": "auto", "font-size": "12px"}
-    texts = [
-        pn.Column(
-            pn.pane.HTML(f"<b>{title}</b>"),
-            pn.pane.Str(yaml.safe_dump(values, sort_keys=False, allow_unicode=True),
-                        styles=style, sizing_mode="stretch_width"),
-            sizing_mode="stretch_width",
-        )
-        for title, values in (("Where from", run.provenance), ("Configuration", run.config))
-    ]  # fmt: skip
-    return [cards([pn.Column(*parts, sizing_mode="stretch_width"), *texts], 330)]
+    pane = pn.pane.Str(text, styles=style, sizing_mode="stretch_width")
+    return layout.stretched(pn.pane.HTML(f"<b>{title}</b>"), pane)
 
 
-def notice_of(row):
-    """Name and state of a run, and what it lacks."""
-    lacks = EMISSIVITY_LACKS if row.kind == "emissivity" else LACKS
-    lack = lacks.get(row.state, row.state).replace("`", "")
-    return pn.pane.HTML(
-        f"<b style='font-size:15px;overflow-wrap:anywhere'>{escape(row.name)}</b><br>"
-        f"{escape(row.kind)}, {escape(lack)}",
-        sizing_mode="stretch_width",
-    )
-
-
-def losses(history):
-    """Training and validation loss by epoch, or the cost by stage of the solver."""
+def loss_figure(history):
+    """Figure of the training and validation loss by epoch, or of the cost by step of the solver."""
     if "cost" in history:
-        values = {"Cost": (range(1, len(history) + 1), history["cost"])}
-        x_label, y_label = "Step of the solver", "Cost (an observation)"
+        columns = {"Cost": history["cost"]}
+        x, labels = range(1, len(history) + 1), ("Step of the solver", "Cost (an observation)")
     else:
-        values = {
-            label: (history["epoch"], history[column])
-            for label, column in (("Training", "train_loss"), ("Validation", "validation_loss"))
-            if column in history and history[column].notna().any()
-        }
-        x_label, y_label = "Epoch", "Loss (normalised)"
-    positive = [value for _, losses in values.values() for value in losses if value > 0]
-    steep = bool(positive) and max(positive) > LOG_FROM * min(positive)
-    series = {
-        label: charts.Curve(*points, colour, points=len(history) < 20)
-        for (label, points), colour in zip(values.items(), COLOURS[1:], strict=False)
+        columns = {"Training": "train_loss", "Validation": "validation_loss"}
+        columns = {label: history[name] for label, name in columns.items() if name in history}
+        columns = {label: losses for label, losses in columns.items() if losses.notna().any()}
+        x, labels = history["epoch"], ("Epoch", "Loss (normalised)")
+    curves = {
+        label: charts.Curve(x, losses, colour, points=len(history) < 20)
+        for (label, losses), colour in zip(columns.items(), COLOURS[1:], strict=False)
     }
-    return charts.curves(series, x_label, y_label, "Loss", logarithmic="y" if steep else "")
+    positive = [value for losses in columns.values() for value in losses if value > 0]
+    steep = bool(positive) and max(positive) > LOG_RATIO * min(positive)
+    return charts.curves(curves, *labels, "Loss", logarithmic="y" if steep else "")

@@ -8,195 +8,274 @@ import pandas as pd
 import panel as pn
 from bokeh.models import Range1d
 
-from dashboards.choice import LeadChoice, RunChoice, titled
-from dashboards.layout import bare, cards, controls, notice
+from dashboards import layout, readers, selection
+from dashboards.selection import DAY
 from seaice_lab.diagnostics.score_tables import pool_by_month
 from seaice_lab.figures import charts
 from seaice_lab.figures.curves import COLOURS
 
-DAY = np.timedelta64(1, "D")
-OFFERED = ("rmse", "bias", "skill", "mean_absolute_error", "correlation", "anomaly_correlation",
-           "edge_error", "edge_error_over", "edge_error_under", "extent_error", "volume_error",
-           "crps", "spread")  # fmt: skip
-FINER = {"m2": (1e9, "10³ km²"), "m3": (1e9, "km³")}  # large units: divisor and label
+OFFERED = """
+    rmse bias skill mean_absolute_error correlation anomaly_correlation edge_error edge_error_over
+    edge_error_under extent_error volume_error crps spread
+""".split()
+LARGE_UNITS = {"m2": (1e9, "10³ km²"), "m3": (1e9, "km³")}  # divisor and label
 MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
+TABLE_ROWS = 12
 
 
-def page(library, address):
-    """Controls and main area of the page."""
-    choice = RunChoice(library, address, lambda name: library.table(name, "scores.nc"), "evaluated")
-    if not choice.usable:
-        return controls(), notice(
-            "No scores yet", "Make them with `make demo`, or `seaice-lab evaluate RUN` for a run "
-            "that has a forecast.",
-        )  # fmt: skip
-    score = pn.widgets.Select(name="Score")
-    lead = LeadChoice()
-    csv = pn.widgets.FileDownload(
-        label="Table (CSV)", filename="scores.csv", embed=False, button_type="default"
-    )
-    main = pn.Column(sizing_mode="stretch_width")
-    tables, drawing = {}, [False]
+def page(library, state):
+    """Controls and main area of the page.
 
-    def read(_=None):
-        tables.clear()
-        tables.update(choice.read())
-        first = next(iter(tables.values()), None)
-        if first is None:
-            main[:] = [choice.note, notice("Nothing chosen", "Choose runs on the left.")]
-            return
-        drawing[0] = True
-        names = [name for name in OFFERED if name in first]
-        score.options = {first[name].attrs["long_name"]: name for name in names}
-        score.value = address.one("score", names, names[0])
-        choice.offer([str(s) for s in first.source.values if s != "forecast"])
-        lead.fit(first.lead_time.values, address)
-        drawing[0] = False
-        draw()
+    Parameters
+    ----------
+    library : dashboards.library.Library
+    state : dashboards.state.PageState
 
-    def draw(_=None):
-        if drawing[0] or not tables:
-            return
-        name = score.value
-        address.put(score=name, runs=choice.runs.value, references=choice.references.value,
-                    lead=lead.hours())  # fmt: skip
-        sources = sources_of(tables, choice.references.value, name)
-        main[:] = [
-            choice.note,
-            cards([bare(by_lead(sources, name)), by_month(sources, name, lead.value),
-                   by_region(sources, name, lead.value), table(sources, name)], 460),
-        ]  # fmt: skip
-
-    csv.callback = lambda: as_csv(tables, choice.references.value)
-    choice.runs.param.watch(read, "value")
-    for widget in (choice.references, score, lead.widget):
-        widget.param.watch(draw, "value")
-    read()
-    return controls(*choice.widgets, score, lead.widget, csv), main
-
-
-def sources_of(tables, references, name):
-    """What is drawn: (table, source) by label; references are those of the first run."""
-    titles = titled(tables)
-    found = {titles[run]: (table, "forecast") for run, table in tables.items()}
-    first = next(iter(tables.values()))
-    for reference in references:
-        if reference in first.source:
-            found[reference.replace("_", " ").capitalize()] = (first, reference)
-    return {label: pair for label, pair in found.items() if name in pair[0]}
-
-
-def palette(sources):
-    """Colours by label; black is kept for the truth."""
-    return dict(zip(sources, COLOURS[1:] + COLOURS[:1], strict=False))
-
-
-def scaled(values):
-    """Values and the label of their unit, in units that read well."""
-    divisor, units = FINER.get(values.attrs.get("units", "1"), (1, values.attrs.get("units", "1")))
-    return values / divisor, units
-
-
-def axis_label(table, name):
-    """Name and unit of a score."""
-    return f"{table[name].attrs['long_name']} ({scaled(table[name])[1]})"
-
-
-def by_lead(sources, name):
-    """The score against lead time, with its interval over the starts."""
-    series = {}
-    for label, (table, source) in sources.items():
-        row = table.sel(source=source)
-        band = [scaled(row[f"{name}_{end}"].assign_attrs(row[name].attrs))[0].values
-                for end in ("low", "high") if f"{name}_{end}" in row]  # fmt: skip
-        series[label] = charts.Curve(
-            row.lead_time.values / DAY,
-            scaled(row[name])[0].values,
-            palette(sources)[label],
-            band,
-            dashed=source != "forecast",
+    Returns
+    -------
+    (panel.Column, panel.Column)
+    """
+    runs = selection.RunSelection(state, library.names("evaluated"))
+    if not runs.usable:
+        return layout.controls(), layout.empty_state(
+            "No scores yet",
+            "Make them with `make demo`, or `seaice-lab evaluate RUN` for a run with a forecast.",
         )
-    first = next(iter(sources.values()))[0]
-    drawn = charts.curves(
-        series, "Lead time (days)", axis_label(first, name),
-        "Against lead time" + (", 95 % interval over the starts" if f"{name}_low" in first else ""),
-    )  # fmt: skip
+    references, reference_list = layout.checkbox_list("References", [])
+    state.connect(references, "references")
+    score = state.connect(pn.widgets.Select(name="Score"), "score")
+    slider = selection.lead_slider(state)
+
+    def read(run):
+        return readers.load_table(readers.current_file(library.path(run, "scores.nc")))
+
+    def draw(tables):
+        """The figures and the table of the scores by name of the run."""
+        first = next(iter(tables.values()))
+        options = {first[name].attrs["long_name"]: name for name in OFFERED if name in first}
+        state.offer(score, "score", options)
+        available = [str(source) for source in first.source.values if source != "forecast"]
+        selected = selection.some_of(state.references, available, ("persistence",))
+        state.correct(references=selected)
+        references.param.update(options=selection.labels(available), value=selected)
+        lead = selection.offer_leads(slider, state, first.lead_time.values)
+        scores = scores_by_title(tables, state)
+        names = (state.score, score_label(first, state.score))
+        months, regions = by_month(scores, *names, lead), by_region(scores, *names, lead)
+        items = (by_lead(scores, *names), months, regions, score_table(scores, *names))
+        return [layout.cards(items, 460)]
+
+    def write_csv():
+        return as_csv(runs.read(read), state.references)
+
+    csv = layout.download_button("Table (CSV)", "scores.csv", write_csv)
+    return runs.page(read, draw, reference_list, score, slider, csv)
+
+
+def scores_by_title(tables, state):
+    """Scores of the selected runs, and of the references in the table of the first run.
+
+    Parameters
+    ----------
+    tables : dict of str to xarray.Dataset
+        Content of ``scores.nc`` by name of the run.
+    state : dashboards.state.PageState
+
+    Returns
+    -------
+    dict of str to xarray.Dataset
+        Tables of one source by title, in the units of :func:`score_label`, without tables that lack
+        the selected score. In ``scores.nc`` a score ``<name>`` (source, lead_time) can have an
+        interval ``<name>_low`` and ``<name>_high``, and values ``<name>_by_start`` and
+        ``<name>_by_region``.
+    """
+    first, titles = next(iter(tables.values())), selection.run_titles(tables)
+    scores = {titles[run]: table.sel(source="forecast") for run, table in tables.items()}
+    for title, name in selection.labels(state.references).items():
+        scores[title] = first.sel(source=name)
+    divisor, _ = readable_units(first[state.score])
+    return {title: table / divisor for title, table in scores.items() if state.score in table}
+
+
+def styles(scores):
+    """Colour and dashes by title; black is kept for the truth, which other pages show."""
+    colours = dict(zip(scores, COLOURS[1:] + COLOURS[:1], strict=False))
+    return {
+        title: {"colour": colours[title], "dashed": str(table.source.values) != "forecast"}
+        for title, table in scores.items()
+    }
+
+
+def readable_units(score):
+    """Divisor and unit for a score with large numbers, such as an area in m2."""
+    units = score.attrs.get("units", "1")
+    return LARGE_UNITS.get(units, (1, units))
+
+
+def score_label(table, name):
+    """Name and unit of a score, such as "Bias (m)".
+
+    Parameters
+    ----------
+    table : xarray.Dataset
+    name : str
+
+    Returns
+    -------
+    str
+    """
+    return f"{table[name].attrs['long_name']} ({readable_units(table[name])[1]})"
+
+
+def by_lead(scores, name, label):
+    """The score against lead time, with its interval over the starts.
+
+    Parameters
+    ----------
+    scores : dict of str to xarray.Dataset
+        From :func:`scores_by_title`.
+    name, label : str
+        The score, and its label with its unit.
+
+    Returns
+    -------
+    panel.pane.Bokeh
+    """
+    curves, interval = {}, ""
+    for title, table in scores.items():
+        band = [
+            table[f"{name}_{end}"].values for end in ("low", "high") if f"{name}_{end}" in table
+        ]
+        values = table[name].values
+        curves[title] = charts.Curve(days(table), values, band=band, **styles(scores)[title])
+    if f"{name}_low" in next(iter(scores.values())):
+        interval = ", 95 % interval over the starts"
+    figure = charts.curves(curves, "Lead time (days)", label, f"Against lead time{interval}")
     if name not in ("rmse", "correlation"):
-        charts.horizontal_line(drawn, 0, dash="solid")
-    return drawn
+        charts.horizontal_line(figure, 0, dash="solid")
+    return layout.bokeh_pane(figure)
 
 
-def by_month(sources, name, lead):
-    """The score of the starts of each month, at one lead time."""
-    series = {}
-    for label, (table, source) in sources.items():
-        if f"{name}_by_start" not in table:
-            continue
-        starts = table[[f"{name}_by_start"]].rename({f"{name}_by_start": name}).sel(source=source)
-        months = pool_by_month(starts.sel(lead_time=lead, method="nearest"))
-        series[label] = charts.Curve(
-            months.month.values,
-            scaled(months[name].assign_attrs(table[name].attrs))[0],
-            palette(sources)[label],
-            dashed=source != "forecast",
-            points=True,
-        )
-    if not series:
-        return notice("By month", "This score is known for all starts together.")
-    first = next(iter(sources.values()))[0]
-    drawn = charts.curves(
-        series, "Month of the start", axis_label(first, name), f"By month, {lead_text(lead)}",
-    )  # fmt: skip
-    charts.label_ticks(drawn, range(1, 13), MONTHS)
-    drawn.x_range = Range1d(0.5, 12.5)
-    return bare(drawn)
+def by_month(scores, name, label, lead):
+    """The score of the starts of each month at one lead time.
+
+    Parameters
+    ----------
+    scores : dict of str to xarray.Dataset
+        From :func:`scores_by_title`.
+    name, label : str
+        The score, and its label with its unit.
+    lead : numpy.timedelta64
+
+    Returns
+    -------
+    panel.pane.Bokeh or panel.pane.HTML
+    """
+    curves = {}
+    for title, starts in at_lead(scores, f"{name}_by_start", lead).items():
+        months = pool_by_month(starts.to_dataset(name=name))
+        values, style = months[name].values, styles(scores)[title]
+        curves[title] = charts.Curve(months.month.values, values, points=True, **style)
+    if not curves:
+        text = "This score is computed for all starts together only."
+        return layout.empty_state("By month", text)
+    title = f"By month, {lead / DAY:g} days ahead"
+    figure = charts.curves(curves, "Month of the start", label, title)
+    charts.label_ticks(figure, range(1, 13), MONTHS)
+    figure.x_range = Range1d(0.5, 12.5)
+    return layout.bokeh_pane(figure)
 
 
-def by_region(sources, name, lead):
-    """The score in each region of the Arctic, at one lead time."""
-    part = f"{name}_by_region"
-    known = {label: table[part].sel(source=source).sel(lead_time=lead, method="nearest")
-             for label, (table, source) in sources.items() if part in table}  # fmt: skip
-    known = {label: values for label, values in known.items() if values.notnull().any()}
-    first = next(iter(sources.values()))[0]
-    if not known:
-        return notice("By region", "RMSE and bias are known by region, this score is not.")
-    regions = [str(region) for region in next(iter(known.values())).region.values]
-    drawn = charts.category_points(
-        {label: scaled(values)[0].sel(region=regions).values for label, values in known.items()},
-        regions, axis_label(first, name),
-        f"By region, {lead_text(lead)}", palette(sources),
-    )  # fmt: skip
-    return bare(drawn)
+def by_region(scores, name, label, lead):
+    """The score in each region at one lead time.
+
+    Parameters
+    ----------
+    scores : dict of str to xarray.Dataset
+        From :func:`scores_by_title`.
+    name, label : str
+        The score, and its label with its unit.
+    lead : numpy.timedelta64
+
+    Returns
+    -------
+    panel.pane.Bokeh or panel.pane.HTML
+    """
+    fields = at_lead(scores, f"{name}_by_region", lead)
+    if not fields:
+        text = "Only RMSE and bias are computed by region."
+        return layout.empty_state("By region", text)
+    regions = list(map(str, next(iter(fields.values())).region.values))
+    values = {title: field.sel(region=regions).values for title, field in fields.items()}
+    colours = {title: style["colour"] for title, style in styles(scores).items()}
+    title = f"By region, {lead / DAY:g} days ahead"
+    return layout.bokeh_pane(charts.category_points(values, regions, label, title, colours))
 
 
-def lead_text(lead):
-    return f"{lead / DAY:g} days ahead"
+def at_lead(scores, variable, lead):
+    """A variable at the nearest lead time, without the tables that lack it.
+
+    Parameters
+    ----------
+    scores : dict of str to xarray.Dataset
+    variable : str
+    lead : numpy.timedelta64
+
+    Returns
+    -------
+    dict of str to DataArray
+    """
+    fields = {title: table[variable] for title, table in scores.items() if variable in table}
+    fields = {title: field.sel(lead_time=lead, method="nearest") for title, field in fields.items()}
+    return {title: field for title, field in fields.items() if field.notnull().any()}
 
 
-def table(sources, name):
-    """The score of all sources at a dozen lead times."""
-    columns = {}
-    for label, (found, source) in sources.items():
-        values, units = scaled(found[name].sel(source=source))
-        columns[label] = pd.Series(values.values, found.lead_time.values / DAY)
-    frame = pd.DataFrame(columns)
-    frame = frame.iloc[np.unique(np.linspace(0, len(frame) - 1, 12).round().astype(int))]
-    frame.index.name = "Days"
-    shown = pn.pane.DataFrame(frame, float_format="{:.4g}".format, escape=True, width=440)
-    title = next(iter(sources.values()))[0][name].attrs["long_name"]
-    return pn.Column(pn.pane.HTML(f"<b>{escape(title)} ({escape(units)})</b>"), shown)
+def days(table):
+    """Lead times of a table in days."""
+    return table.lead_time.values / DAY
+
+
+def score_table(scores, name, label):
+    """The score at a dozen lead times.
+
+    Parameters
+    ----------
+    scores : dict of str to xarray.Dataset
+        From :func:`scores_by_title`.
+    name, label : str
+        The score, and its label with its unit.
+
+    Returns
+    -------
+    panel.Column
+    """
+    columns = {title: pd.Series(table[name].values, days(table)) for title, table in scores.items()}
+    table = pd.DataFrame(columns).rename_axis("Days")
+    table = table.iloc[np.unique(np.linspace(0, len(table) - 1, TABLE_ROWS).round().astype(int))]
+    pane = pn.pane.DataFrame(table, float_format="{:.4g}".format, escape=True, width=440)
+    return pn.Column(pn.pane.HTML(f"<b>{escape(label)}</b>"), pane)
 
 
 def as_csv(tables, references):
-    """All scores of all chosen runs and references, one row a source and lead time."""
-    parts = []
-    for run, found in tables.items():
-        sources = [s for s in found.source.values if s == "forecast" or s in references]
-        names = [name for name in found.data_vars if found[name].dims == ("source", "lead_time")]
-        frame = found[names].sel(source=sources).to_dataframe().reset_index()
-        frame.insert(0, "run", run)
-        frame["lead_time"] = frame.pop("lead_time") / pd.Timedelta(hours=1)
-        parts.append(frame.rename(columns={"lead_time": "lead_time_h"}))
-    text = pd.concat(parts).to_csv(index=False) if parts else "run\n"
+    """All scores of runs and references, with one row for each source and lead time.
+
+    Parameters
+    ----------
+    tables : dict of str to xarray.Dataset
+        Content of ``scores.nc`` by name of the run.
+    references : list of str
+
+    Returns
+    -------
+    io.BytesIO
+    """
+    tables_of_runs = []
+    for run, table in tables.items():
+        sources = [name for name in table.source.values if name in ("forecast", *references)]
+        names = [name for name in table if table[name].dims == ("source", "lead_time")]
+        rows = table[names].sel(source=sources).to_dataframe().reset_index()
+        rows.insert(0, "run", run)
+        rows["lead_time_h"] = rows.pop("lead_time") / pd.Timedelta(hours=1)
+        tables_of_runs.append(rows)
+    text = pd.concat(tables_of_runs).to_csv(index=False) if tables_of_runs else "run\n"
     return io.BytesIO(text.encode())

@@ -1,15 +1,13 @@
-"""Season: volume and extent of the ice through a long forecast, beside truth and climatology."""
+"""Season: volume and extent of the ice through a long forecast, with truth and climatology."""
 
 import panel as pn
 
-from dashboards.choice import RunChoice, titled
-from dashboards.forecasts import moment
-from dashboards.layout import bare, cards, controls, notice, tell
-from seaice_lab.errors import InputError
+from dashboards import layout, readers, selection
+from dashboards.forecasts import time_text
 from seaice_lab.figures import charts
 from seaice_lab.figures.curves import COLOURS
 
-BLACK, GREY = COLOURS[0], "#8a8a8a"
+SOURCE_COLOURS = {"truth": COLOURS[0], "climatology": "#8a8a8a"}
 QUANTITIES = {
     "volume": ("Volume (10³ km³)", "Ice volume"),
     "extent": ("Extent (10⁶ km²)", "Ice extent: area of the cells with ice"),
@@ -17,72 +15,70 @@ QUANTITIES = {
 }
 
 
-def page(library, address):
-    """Controls and main area of the page."""
-    choice = RunChoice(library, address, library.forecast, "forecast", "evaluated")
-    if not choice.usable:
-        return controls(), notice(
+def page(library, state):
+    """Controls and main area of the page.
+
+    Parameters
+    ----------
+    library : dashboards.library.Library
+    state : dashboards.state.PageState
+
+    Returns
+    -------
+    (panel.Column, panel.Column)
+    """
+    runs = selection.RunSelection(state, library.names("forecast", "evaluated"))
+    if not runs.usable:
+        return layout.controls(), layout.empty_state(
             "No forecasts yet",
             "Execute `notebooks/07_season.ipynb`, or `seaice-lab forecast RUN --steps 720`.",
         )
-    start = pn.widgets.Select(name="Start")
-    main = pn.Column(sizing_mode="stretch_width")
-    settling = [False]
+    start = state.connect(pn.widgets.Select(name="Start"), "start")
 
-    def read(_=None):
-        found = choice.read()
-        if not found:
-            main[:] = [choice.note, notice("Nothing chosen", "Choose runs on the left.")]
-            return
-        first = next(iter(found.values()))
-        starts = {moment(t): t for t in first.init_time.values}
-        wanted = address.one("start", starts, next(iter(starts)))
-        settling[0] = True
-        start.param.update(options=starts, value=starts[wanted])
-        settling[0] = False
-        draw()
+    def draw(forecasts):
+        """The figures of forecasts by name of the run."""
+        first = next(iter(forecasts.values()))
+        starts = {time_text(time): time for time in first.dataset.init_time.values}
+        state.offer(start, "start", list(starts))
+        time, titles = starts[state.start], selection.run_titles(state.runs)
+        seasons = runs.read(lambda run: readers.season(readers.forecast_of(library, run), time))
+        seasons = {titles[run]: season for run, season in seasons.items()}
+        figures = [season_figure(seasons, name) for name in QUANTITIES]
+        panes = [layout.bokeh_pane(figure) for figure in figures if figure is not None]
+        if not panes:
+            return [layout.empty_state("Nothing to show", "None of these runs has this start.")]
+        return [layout.cards(panes, 460)]
 
-    def draw(_=None):
-        if settling[0] or not choice.runs.value:
-            return
-        address.put(runs=choice.runs.value, start=moment(start.value))
-        main.loading = True
-        seasons, reasons = {}, []
-        for name, title in titled(choice.runs.value).items():
-            try:
-                seasons[title] = library.season(name, start.value)
-            except InputError as error:
-                reasons.append(f"{name}: {error}")
-        tell(choice.note, "; ".join(reasons))
-        shown = [bare(curve(seasons, name)) for name in QUANTITIES
-                 if any(name in found for found in seasons.values())]  # fmt: skip
-        empty = notice("Nothing to show", "None of these runs has this start.")
-        main[:] = [choice.note, cards(shown, 460) if shown else empty]
-        main.loading = False
-
-    choice.runs.param.watch(read, "value")
-    start.param.watch(draw, "value")
-    read()
-    return controls(choice.widgets[0], start), main
+    return runs.page(lambda run: readers.forecast_of(library, run), draw, start)
 
 
-def curve(seasons, quantity):
-    """One quantity through time: truth and climatology of the first run, and each forecast."""
+def season_figure(seasons, quantity):
+    """One quantity through time: truth and climatology of the first run, and all forecasts.
+
+    Parameters
+    ----------
+    seasons : dict of str to xarray.Dataset
+        From :func:`dashboards.readers.season`, by title of the run.
+    quantity : str
+        A key of `QUANTITIES`.
+
+    Returns
+    -------
+    bokeh.plotting.figure or None
+        None if no run has the quantity.
+    """
     label, title = QUANTITIES[quantity]
-    found = {name: season[quantity] for name, season in seasons.items() if quantity in season}
-    first = next(iter(found.values()))
-    series = {}
-    for source, shade in (("truth", BLACK), ("climatology", GREY)):
-        if source not in first.source:
-            continue
-        values = first.sel(source=source)
-        if values.notnull().any():
-            dashed = source == "climatology"
-            series[source.capitalize()] = charts.Curve(
-                first.valid_time.values, values.values, shade, dashed=dashed
-            )
-    for (name, values), shade in zip(found.items(), COLOURS[1:], strict=False):
-        series[name] = charts.Curve(
-            values.valid_time.values, values.sel(source="forecast").values, shade
-        )
-    return charts.curves(series, "Date", label, title, height=340)
+    fields = {name: season[quantity] for name, season in seasons.items() if quantity in season}
+    if not fields:
+        return None
+    first = next(iter(fields.values()))
+    curves = {}
+    for source, colour in SOURCE_COLOURS.items():
+        if source in first.source and first.sel(source=source).notnull().any():
+            values, dashed = first.sel(source=source).values, source == "climatology"
+            curve = charts.Curve(first.valid_time.values, values, colour, dashed=dashed)
+            curves[source.capitalize()] = curve
+    for (name, field), colour in zip(fields.items(), COLOURS[1:], strict=False):
+        values = field.sel(source="forecast").values
+        curves[name] = charts.Curve(field.valid_time.values, values, colour)
+    return charts.curves(curves, "Date", label, title, height=340)

@@ -1,165 +1,169 @@
-"""Spectra: power at each scale, and how fast a forecast loses the fine ones."""
+"""Spectra: power at each scale, and how fast a forecast loses the fine scales."""
 
 from html import escape
 
 import numpy as np
 import panel as pn
 
-from dashboards.choice import TRUTH, LeadChoice, RunChoice, titled
-from dashboards.layout import bare, cards, controls, notice
+from dashboards import layout, readers, selection
+from dashboards.readers import TRUTH
+from dashboards.selection import DAY
 from seaice_lab.figures import charts
 from seaice_lab.figures.curves import COLOURS
 
-DAY = np.timedelta64(1, "D")
 WAVENUMBERS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)  # labelled, cycles per km
 WAVELENGTHS = (10, 20, 50, 100, 200, 500, 1000, 2000)  # labelled, km
 CONVENTION = (
     "Exponent of the power summed over directions at each wavenumber (ring sum): one more than "
     "that of the mean over directions. The fit spans {low:.0f} to {high:.0f} km."
 )
+HEIGHT = 340  # pixels of a figure
 
 
-def page(library, address):
-    """Controls and main area of the page."""
-    choice = RunChoice(
-        library, address, lambda name: library.table(name, "spectra.nc"), "evaluated"
-    )
-    if not choice.usable:
-        return controls(), notice(
-            "No spectra yet", "Make them with `make demo`, or `seaice-lab evaluate RUN` for a run "
-            "that has a forecast.",
-        )  # fmt: skip
-    lead = LeadChoice()
-    main = pn.Column(sizing_mode="stretch_width")
-    tables, settling = {}, [False]
+def page(library, state):
+    """Controls and main area of the page.
 
-    def read(_=None):
-        found = choice.read()
-        titles = titled(found)
-        tables.clear()
-        tables.update({titles[run]: table for run, table in found.items()})
-        if not tables:
-            main[:] = [choice.note, notice("Nothing chosen", "Choose runs on the left.")]
-            return
-        settling[0] = True
-        lead.fit(next(iter(tables.values())).lead_time.values, address)
-        settling[0] = False
-        draw()
+    Parameters
+    ----------
+    library : dashboards.library.Library
+    state : dashboards.state.PageState
 
-    def draw(_=None):
-        if settling[0] or not tables:
-            return
-        address.put(runs=choice.runs.value, lead=lead.hours())
-        drawn = (power(tables, lead.value), exponent(tables), ratio(tables, lead.value),
-                 resolution(tables))  # fmt: skip
-        main[:] = [choice.note, cards(map(bare, drawn), 460), remark_on(tables)]
+    Returns
+    -------
+    (panel.Column, panel.Column)
+    """
+    runs = selection.RunSelection(state, library.names("evaluated"))
+    if not runs.usable:
+        return layout.controls(), layout.empty_state(
+            "No spectra yet",
+            "Make them with `make demo`, or `seaice-lab evaluate RUN` for a run with a forecast.",
+        )
+    slider = selection.lead_slider(state)
 
-    choice.runs.param.watch(read, "value")
-    lead.widget.param.watch(draw, "value")
-    read()
-    return controls(choice.widgets[0], lead.widget), main
+    def draw(tables):
+        """The figures of the spectra by name of the run."""
+        first = next(iter(tables.values()))
+        lead = selection.offer_leads(slider, state, first.lead_time.values)
+        titles = selection.run_titles(state.runs)
+        tables = {titles[run]: table for run, table in tables.items()}
+        figures = (power(tables, lead), exponent(tables), ratio(tables, lead), resolution(tables))
+        return [layout.cards(map(layout.bokeh_pane, figures), 460), convention_pane(first)]
+
+    def read(run):
+        return readers.load_table(readers.current_file(library.path(run, "spectra.nc")))
+
+    return runs.page(read, draw, slider)
 
 
-def palette(tables):
-    """Black for the truth, a colour a run."""
+def colours(tables):
+    """Colours by title: black for the truth, then one for each run."""
     return dict(zip([TRUTH, *tables], COLOURS, strict=False))
 
 
 def days(table):
+    """Lead times of a table in days."""
     return table.lead_time.values / DAY
 
 
-def lines(tables):
-    """The truth of the first run and the forecast of each: (table of one source) by label."""
+def sources(tables):
+    """Spectra of the truth of the first run and of each forecast, by title."""
     first = next(iter(tables.values()))
-    return {TRUTH: first.sel(source="truth")} | {
-        name: table.sel(source="forecast") for name, table in tables.items()
-    }
+    forecasts = {title: table.sel(source="forecast") for title, table in tables.items()}
+    return {TRUTH: first.sel(source="truth")} | forecasts
 
 
 def power(tables, lead):
-    """Power spectra at one lead time with their fitted power laws."""
-    series = {}
-    for name, table in lines(tables).items():
-        one = table.sel(lead_time=lead, method="nearest")
-        colour = palette(tables)[name]
-        label = f"{name}: {float(one.slope):.2f}".replace("-", "\N{MINUS SIGN}")
-        series[label] = charts.Curve(one.wavenumber.values, one.power.values, colour)
-        if "intercept" in one and np.isfinite(one.intercept):
+    """Figure of power spectra at one lead time, with the power laws that were fitted.
+
+    Parameters
+    ----------
+    tables : dict of str to xarray.Dataset
+        Content of ``spectra.nc`` by title of the run.
+    lead : numpy.timedelta64
+
+    Returns
+    -------
+    bokeh.plotting.figure
+    """
+    curves = {}
+    for title, table in sources(tables).items():
+        spectrum = table.sel(lead_time=lead, method="nearest")
+        colour, slope = colours(tables)[title], float(spectrum.slope)
+        label = f"{title}: {slope:.2f}".replace("-", "\N{MINUS SIGN}")
+        curves[label] = charts.Curve(spectrum.wavenumber.values, spectrum.power.values, colour)
+        if "intercept" in spectrum and np.isfinite(spectrum.intercept):
             k = 1 / np.array(table.attrs["wavelength_km"])
-            power_law = np.exp(float(one.intercept)) * k ** float(one.slope)
-            series[f"{name}, power law"] = charts.Curve(
-                k, power_law, colour, dashed=True, listed=False
-            )
+            law = charts.Curve(k, np.exp(float(spectrum.intercept)) * k**slope, colour)
+            curves[f"{title}, power law"] = law._replace(dashed=True, listed=False)
     units = next(iter(tables.values())).power.attrs.get("units", "").replace("m2", "m²")
-    drawn = charts.curves(
-        series, "Wavenumber (cycles per km)", f"Power spectral density ({units})",
-        f"Power, {lead / DAY:g} days ahead; numbers are exponents, dashed the fits",
-        logarithmic="xy", height=340,
-    )  # fmt: skip
-    charts.label_ticks(drawn, WAVENUMBERS, [f"{value:g}" for value in WAVENUMBERS])
-    return drawn
+    labels = ("Wavenumber (cycles per km)", f"Power spectral density ({units})")
+    title = f"Power, {lead / DAY:g} days ahead; numbers are exponents, dashed the fits"
+    figure = charts.curves(curves, *labels, title, logarithmic="xy", height=HEIGHT)
+    charts.label_ticks(figure, WAVENUMBERS, [f"{value:g}" for value in WAVENUMBERS])
+    return figure
 
 
 def exponent(tables):
-    """The exponent against lead time; falling: the forecast smooths."""
-    series = {}
-    for name, table in lines(tables).items():
-        band = ()
+    """Figure of the spectral exponent against lead time. It falls if the forecast smooths."""
+    curves = {}
+    for title, table in sources(tables).items():
+        curve = charts.Curve(days(table), table.slope.values, colours(tables)[title])
         if "slope_error" in table:
-            band = (table.slope - 2 * table.slope_error, table.slope + 2 * table.slope_error)
-        series[name] = charts.Curve(
-            days(table), table.slope.values, palette(tables)[name],
-            [end.values for end in band], dashed=name == TRUTH,
-        )  # fmt: skip
+            error = 2 * table.slope_error.values
+            curve = curve._replace(band=(curve.y - error, curve.y + error))
+        curves[title] = curve._replace(dashed=title == TRUTH)
+    labels = ("Lead time (days)", "Spectral exponent (1)")
     return charts.curves(
-        series, "Lead time (days)", "Spectral exponent (1)",
-        "Exponent, with two standard errors of the fit", height=340,
-    )  # fmt: skip
+        curves, *labels, "Exponent, with two standard errors of the fit", height=HEIGHT
+    )
 
 
 def ratio(tables, lead):
-    """Power of forecast and error over the truth's at one lead time."""
-    series = {}
-    for name, table in tables.items():
-        one = table.power.sel(lead_time=lead, method="nearest")
-        for source in ("forecast", "error"):
-            label = name if source == "forecast" else f"{name}, error"
-            share = one.sel(source=source) / one.sel(source="truth")
-            of_error = source == "error"
-            series[label] = charts.Curve(
-                table.wavelength.values[::-1], share.values[::-1], palette(tables)[name],
-                dashed=of_error, listed=not of_error,
-            )  # fmt: skip
-    drawn = charts.curves(
-        series, "Wavelength (km)", "Ratio of power to the truth's (1)",
-        "Power kept at each scale, and (dashed) power of the error",
-        logarithmic="xy", height=340,
-    )  # fmt: skip
-    charts.horizontal_line(drawn, 0.5)
-    charts.label_ticks(drawn, WAVELENGTHS, [f"{value:g}" for value in WAVELENGTHS])
-    return drawn
+    """Figure of the power of forecast and error divided by that of the truth.
+
+    Parameters
+    ----------
+    tables : dict of str to xarray.Dataset
+        Content of ``spectra.nc`` by title of the run.
+    lead : numpy.timedelta64
+
+    Returns
+    -------
+    bokeh.plotting.figure
+    """
+    curves = {}
+    for title, table in tables.items():
+        spectra = table.power.sel(lead_time=lead, method="nearest")
+        wavelength = table.wavelength.values[::-1]
+        for source, label in (("forecast", title), ("error", f"{title}, error")):
+            share = (spectra.sel(source=source) / spectra.sel(source="truth")).values[::-1]
+            curve = charts.Curve(wavelength, share, colours(tables)[title])
+            is_error = source == "error"
+            curves[label] = curve._replace(dashed=is_error, listed=not is_error)
+    labels = ("Wavelength (km)", "Ratio of power to the truth's (1)")
+    title = "Power kept at each scale, and (dashed) power of the error"
+    figure = charts.curves(curves, *labels, title, logarithmic="xy", height=HEIGHT)
+    charts.horizontal_line(figure, 0.5)
+    charts.label_ticks(figure, WAVELENGTHS, [f"{value:g}" for value in WAVELENGTHS])
+    return figure
 
 
 def resolution(tables):
-    """The wavelength under which a forecast holds less than half of the truth's power."""
-    series = {
-        name: charts.Curve(days(table), table.resolution.values, palette(tables)[name])
-        for name, table in tables.items()
+    """Figure of the wavelength below which a forecast has less than half the truth's power."""
+    curves = {
+        title: charts.Curve(days(table), table.resolution.values, colours(tables)[title])
+        for title, table in tables.items()
         if "resolution" in table
     }
-    return charts.curves(
-        series, "Lead time (days)", "Effective resolution (km)",
-        "Scale below which less than half of the truth's power is left",
-        height=340,
-    )  # fmt: skip
+    labels = ("Lead time (days)", "Effective resolution (km)")
+    title = "Scale below which less than half of the truth's power is left"
+    return charts.curves(curves, *labels, title, height=HEIGHT)
 
 
-def remark_on(tables):
-    """Which convention and which part of the sea the numbers are of."""
-    first = next(iter(tables.values()))
-    text = first.attrs.get("comment", "")
-    if "wavelength_km" in first.attrs:
-        low, high = sorted(np.atleast_1d(first.attrs["wavelength_km"]))
+def convention_pane(table):
+    """The convention of the exponents, and the region and window of the spectra."""
+    text = table.attrs.get("comment", "")
+    if "wavelength_km" in table.attrs:
+        low, high = sorted(np.atleast_1d(table.attrs["wavelength_km"]))
         text = f"{CONVENTION.format(low=low, high=high)} Region and window: {text}."
     return pn.pane.HTML(escape(text), styles={"color": "#5b6b77"}, sizing_mode="stretch_width")

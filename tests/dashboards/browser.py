@@ -75,15 +75,33 @@ class Served(NamedTuple):
     log: Path
 
 
-def serving(folder, place, *words, env=None):
-    """Start a server of a folder of runs and wait for its address; ``place`` takes the log."""
-    log = Path(place) / "server.log"
+def serving(folder, log_folder, **options):
+    """Start a server in a process of its own and wait for its address.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Folder of runs, which the server lists again after 0.2 s.
+    log_folder : str or Path
+        Working folder of the server, which takes its log.
+    **options
+        Arguments of `dashboards.app.serve`.
+
+    Returns
+    -------
+    Served
+    """
+    log = Path(log_folder) / "server.log"
+    options = {"port": 0, "listing_s": 0.2} | options
+    code = f"from dashboards.app import serve; serve({str(folder)!r}, **{options!r})"
     with log.open("w") as target:
         process = subprocess.Popen(
-            [sys.executable, "-m", "seaice_lab.cli", "dashboard", "--runs", str(folder),
-             "--port", "0", *words],
-            stdout=subprocess.PIPE, stderr=target, text=True, cwd=place, env=env,
-        )  # fmt: skip
+            [sys.executable, "-c", code],
+            stdout=subprocess.PIPE,
+            stderr=target,
+            text=True,
+            cwd=log_folder,
+        )
     line = process.stdout.readline()
     assert " at http://" in line, log.read_text()
     return Served(process, line.split(" at ")[1].split(" (")[0], log)
@@ -109,7 +127,13 @@ def settled(page):
     page.wait_for_function(READY)
 
 
-def until(check, seconds=15):
+def until_listed(page, server, name):
+    """Wait until the server lists a new run."""
+    go(page, server, page="runs")
+    page.get_by_role("cell", name=name, exact=True).wait_for()
+
+
+def until(check, seconds=60):
     """The first true value of ``check()``; its last value or error after so long."""
     end = time.monotonic() + seconds
     while True:

@@ -25,9 +25,12 @@ from seaice_lab.surrogate.prepare import prepare
 from seaice_lab.surrogate.train import train
 
 LEADS = 8
-# A browser that leaves while it is being answered is no fault.
+# Bokeh reports an error if a browser leaves while it is being answered, which is no fault.
 GONE = re.compile(
-    r"(ERROR:asyncio:)?Task exception was never retrieved\nfuture.*?\n\S*WebSocketClosedError\n",
+    r"(ERROR:asyncio:)?Task exception was never retrieved\nfuture.*?\n\S*WebSocketClosedError\n"
+    r"|(ERROR:bokeh\S+ handling message|(ERROR:\S+:)?Uncaught exception GET /ws)"
+    r"(?:(?!Traceback).)*Traceback(?:(?!Traceback).)*assert self\._session is not None\n"
+    r"[ ^]*\nAssertionError\n",
     re.DOTALL,
 )
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -144,7 +147,7 @@ def chromium():
 def window(chromium):
     """A browser window that keeps what it has fetched; its ``faults`` say what went wrong in it."""
     window = chromium.new_context(viewport={"width": 1440, "height": 900})
-    window.set_default_timeout(20_000)
+    window.set_default_timeout(60_000)
     faults = window.faults = []
 
     def listen(page):

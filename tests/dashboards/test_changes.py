@@ -1,13 +1,12 @@
 """Runs that come, grow, break and go while the dashboard is open: pages say so and go on."""
 
+import itertools
 import shutil
-import time
 
 import numpy as np
 import pytest
-from browser import curves, ended, go, images, serving, settled, state, until
+from browser import curves, ended, go, images, serving, settled, state, until, until_listed
 
-from dashboards.library import LISTING_S
 from seaice_lab.surrogate.store import open_store
 
 pytestmark = pytest.mark.xdist_group("browser")
@@ -58,7 +57,7 @@ def test_a_run_in_training_grows(page, served, home):
     until(lambda: curves(page)["Loss"]["Training"].shape == (2, 3))
     assert curves(page)["Loss"]["Validation"][1].tolist() == [0.8, 0.75, 0.6]
     history.write_text(before + "3,0.5,0.6\n4,")  # in the middle of being written
-    page.wait_for_timeout(2500)
+    until(lambda: curves(page)["Loss"]["Training"].shape == (2, 4))
     history.write_text(before)
     until(lambda: curves(page)["Loss"]["Training"].shape == (2, 2))
 
@@ -80,25 +79,25 @@ def test_runs_that_cannot_be_used_are_named_and_the_others_work(page, served, ho
 
 
 @pytest.fixture
-def doomed(home):
+def doomed(page, served, home):
     """A run with a store of its own."""
     run, store = home / "runs" / "doomed", home / "stores" / "doomed.zarr"
     shutil.copytree(home / "stores" / "waves.zarr", store)
     shutil.copytree(home / "runs" / "a", run)
     for file in run.joinpath("forecast.zarr").rglob("zarr.json"):
         file.write_text(file.read_text().replace("stores/waves.zarr", "stores/doomed.zarr"))
-    time.sleep(LISTING_S + 0.1)  # until the folder is read again
+    until_listed(page, served, "doomed")
     yield run, store
     shutil.rmtree(run, ignore_errors=True)
     shutil.rmtree(store, ignore_errors=True)
 
 
 @pytest.fixture
-def passing(home):
+def passing(page, served, home):
     """A run on the store of the others."""
     run = home / "runs" / "passing"
     shutil.copytree(home / "runs" / "a", run)
-    time.sleep(LISTING_S + 0.1)
+    until_listed(page, served, "passing")
     yield run
     shutil.rmtree(run, ignore_errors=True)
 
@@ -143,9 +142,14 @@ def test_a_forecast_that_breaks_or_goes_is_told(page, served, passing):
     page.get_by_label("Start").select_option(index=3)
     until(lambda: set(next(iter(curves(page).values()))) == {"Truth", "a"})
     shutil.rmtree(passing)
-    page.wait_for_timeout(2100)
-    page.get_by_label("Start").select_option(index=2)
-    page.get_by_text("there is no usable run 'passing'").first.wait_for()
+    starts = itertools.cycle((2, 1))
+
+    def is_missed():
+        page.get_by_label("Start").select_option(index=next(starts))
+        settled(page)
+        return page.get_by_text("there is no usable run 'passing'").count() > 0
+
+    until(is_missed)  # when the server lists the folder again
     page.get_by_role("button", name="Scores").click()
     until(lambda: state(page)["page"] == "scores")
     page.reload()

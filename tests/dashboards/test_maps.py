@@ -3,16 +3,14 @@
 import io
 import math
 import shutil
-import time
 
 import matplotlib.image
 import numpy as np
 import pytest
 import xarray as xr
-from browser import curves, frames, go, images, limits, screen, settled, state, until
+from browser import curves, frames, go, images, limits, screen, settled, state, until, until_listed
 from conftest import SIZE
 
-from dashboards.library import LISTING_S
 from seaice_lab import names
 from seaice_lab.surrogate.evaluation import open_forecast
 from seaice_lab.surrogate.store import open_store
@@ -22,6 +20,11 @@ pytestmark = pytest.mark.xdist_group("browser")
 MINUS = "\N{MINUS SIGN}"
 DIFFERENCE = f"a {MINUS} truth"
 CELL = 12 * SIZE + 9
+PLAYER = """() => {
+    const models = [...Bokeh.documents[0]._all_models.values()]
+    const {direction, value} = models.find((model) => model.type.endsWith("Player"))
+    return {direction, value}
+}"""
 COLOURS = {"low": "0.5", "high": "1.75", "wide": "0.3"}
 
 
@@ -84,12 +87,13 @@ def test_references_stand_beside_the_runs(page, served, home, raw, known):
 
 
 @pytest.fixture
-def namesakes(home):
+def namesakes(page, served, home):
     """Copies of run b that are called like the truth and like a reference."""
     copies = [home / "runs" / name for name in ("Truth", "persistence")]
     for copy in copies:
         shutil.copytree(home / "runs" / "b", copy)
-    time.sleep(LISTING_S + 0.1)  # until the folder is read again
+    for copy in copies:
+        until_listed(page, served, copy.name)
     yield [copy.name for copy in copies]
     for copy in copies:
         shutil.rmtree(copy)
@@ -156,9 +160,10 @@ def test_a_click_draws_the_cell_through_the_lead_times(page, served, home, known
         np.testing.assert_array_equal(curve, values[0, :, row, column].astype("f8"))
     page.get_by_label("Start").select_option(starts(home)[3])
     until(lambda: curves(page)[title]["a"][1][0] == forecast[3, 0, row, column])
-    # land is no place to look at
+    # A click on land selects nothing. The later move shows that the click has been answered.
     page.mouse.click(*screen(page, "Truth", float(store.x[0]) / 1e3, float(store.y[0]) / 1e3))
-    page.wait_for_timeout(300)
+    lead(page).press("ArrowRight")
+    until(lambda: state(page)["lead"] == "24")
     assert state(page)["cell"] == str(CELL)
 
 
@@ -219,11 +224,15 @@ def test_play_goes_through_the_lead_times_until_it_is_stopped(page, served, know
     page.locator("button.play").click()
     until(lambda: int(state(page)["lead"]) >= 36)
     page.locator("button.pause").click()
-    page.wait_for_timeout(600)
-    stopped = int(state(page)["lead"])
-    shows(page, "a", forecast[0, stopped // 12 - 1])
-    page.wait_for_timeout(900)
-    assert int(state(page)["lead"]) == stopped
+    until(lambda: page.evaluate(PLAYER)["direction"] == 0)
+    stopped = page.evaluate(PLAYER)["value"]
+    shows(page, "a", forecast[0, stopped])
+    # A player that still runs would not be at the next step after one press of a key.
+    step = -1 if stopped else 1
+    lead(page).press("ArrowLeft" if stopped else "ArrowRight")
+    until(lambda: state(page)["lead"] == str(12 * (stopped + step + 1)))
+    shows(page, "a", forecast[0, stopped + step])
+    assert page.evaluate(PLAYER) == {"direction": 0, "value": stopped + step}
 
 
 def test_everything_is_reached_and_moved_by_the_keyboard(page, served, known):
@@ -283,9 +292,8 @@ def test_at_most_four_runs_are_shown(page, served):
     go(page, served, page="forecasts", runs="coarse,a,b,sweep/inner")
     assert page.locator("input[type=checkbox]:checked").count() == 4
     page.get_by_label("<img", exact=False).click()
-    page.wait_for_timeout(1000)
-    assert len(state(page)["runs"].split(",")) == 4
     until(lambda: page.locator("input[type=checkbox]:checked").count() == 4)
+    until(lambda: len(state(page)["runs"].split(",")) == 4)
 
 
 def test_a_forecast_on_another_grid_says_so_under_its_map(page, served, known):

@@ -5,13 +5,12 @@ import os
 from urllib.parse import parse_qs
 
 import numpy as np
-import panel as pn
 import pytest
 import xarray as xr
 
-from dashboards.address import Address
-from dashboards.choice import titled
-from dashboards.library import Library, inside
+from dashboards.library import Library, is_inside
+from dashboards.selection import run_titles, some_of
+from dashboards.state import PageState, one_of
 from seaice_lab import grid, runs
 from seaice_lab.errors import InputError
 from seaice_lab.figures import linked_maps, rasters
@@ -127,58 +126,59 @@ def test_maps_of_a_scene_share_ranges_colours_and_the_chosen_cell():
     assert mappers == {scale} and (scale.low, scale.high) == (0, 3)
 
 
-@pytest.fixture
-def address(monkeypatch):
-    """Make the address of a query."""
-
-    def made(**query):
-        given = {name: [value.encode()] for name, value in query.items()}
-        monkeypatch.setattr(type(pn.state), "session_args", property(lambda _: given))
-        return Address()
-
-    return made
+def state_of(**query):
+    """The state of a page with this query in its address."""
+    return PageState({name: [text.encode()] for name, text in query.items()})
 
 
-def test_an_address_gives_only_what_there_is(address):
-    found = address(run="b", runs="b,x,a,../a", lead="36")
-    assert found.one("run", ["a", "b"]) == "b"
-    assert found.one("runs", ["a", "b"], "a") == "a"
-    assert found.one("none", ["a"]) is None
-    assert found.some("runs", ["a", "b"]) == ["b", "a"]
-    assert found.some("none", ["a", "b"], ["b", "c"]) == ["b"]
-    assert found.number("lead") == 36
+def test_a_state_takes_the_values_of_an_address_and_pages_take_valid_ones():
+    state = state_of(run="b", runs="b,x,a,../a,b", lead="36", view="1,2,3,4", references="-")
+    assert state.lead == 36 and state.view == (1, 2, 3, 4)
+    assert one_of(state.run, ["a", "b"]) == "b"
+    assert one_of(state.runs, ["a", "b"]) == "a" and one_of(state.tag, []) is None
+    assert some_of(state.runs, ["a", "b"], ["a"]) == ["b", "a"]
+    assert some_of(state.references, ["a", "b"], ["a"]) == []  # nothing is selected, on purpose
+    assert state.score is None and some_of(None, ["a", "b"], ["b", "c"]) == ["b"]
 
 
 @pytest.mark.parametrize("text", ["nan", "inf", "-inf", "1e400", "x", "", "0x10", "1e99", "\0"])
-def test_numbers_of_an_address_are_finite(address, text):
-    found = address(lead=text, view=f"1,2,3,{text}")
-    assert found.number("lead", 7.0) == 7.0
-    assert found.numbers("view", 4) is None
+def test_numbers_of_an_address_are_finite(text):
+    state = state_of(lead=text, view=f"1,2,3,{text}", cell=f"1,{text}")
+    assert state.lead is None and state.view is None and state.cell is None
 
 
-def test_an_address_is_written_so_that_it_is_read_the_same(address, monkeypatch):
+def test_an_address_is_written_so_that_it_is_read_the_same():
     name = "<img src=x>&run=b#%"
-    made = address(old="1")
-    made.put(runs=["a", name], old=None, lead=36)
-    assert "<" not in made.search() and made.search().count("&") == 1
-    assert made.search().startswith("?runs=a,%3Cimg")
-    again = parse_qs(made.search()[1:])
-    assert again == {"runs": [f"a,{name}"], "lead": ["36"]}
+    state = state_of(score="bias")
+    state.param.update(runs=["a", name], references=[], score=None, lead=36.0, low=0.1, wide=1e8)
+    state.view = (-150.0, 200.5, -120.0, 180.0)
+    address = state.address()
+    assert "<" not in address and address.count("&") == 5 and address == state.bar.value
+    assert address.startswith("?runs=a,%3Cimg") and "view=-150,200.5,-120,180" in address
+    again = PageState({name: [text.encode() for text in texts]
+                       for name, texts in parse_qs(address[1:]).items()})  # fmt: skip
+    assert again.param.values() | {"name": ""} == state.param.values() | {"name": ""}
 
 
-def test_long_and_broken_values_are_cut_and_read(address, monkeypatch):
-    given = {"runs": [b"x" * 10_000], "start": [b"\xff\xfe"], "b": [b"unknown"]}
-    monkeypatch.setattr(type(pn.state), "session_args", property(lambda _: given))
-    found = Address()
-    assert len(found.values["runs"]) == 2000 and isinstance(found.values["start"], str)
-    assert "b" not in found.values
+def test_long_and_broken_values_are_cut_and_read():
+    state = PageState({"runs": [b"x" * 10_000], "start": [b"\xff\xfe"], "b": [b"unknown"]})
+    assert len(state.runs[0]) == 2000 and isinstance(state.start, str)
+    assert "b=" not in state.address()
+
+
+def test_a_page_hears_of_a_change_once_and_not_of_its_own_corrections():
+    state, changes = state_of(runs="a"), []
+    state.on_change = lambda names: (changes.append(names), state.correct(lead=12.0))
+    state.param.update(runs=["b"], start="2020-01-01 00:00")
+    assert changes == [{"runs", "start"}]
+    assert state.bar.value == "?runs=b&start=2020-01-01%2000:00&lead=12"
 
 
 def test_titles_of_runs_are_like_no_other():
     runs = ["a", "truth", "Damped persistence", "damped_persistence", "run truth", "A"]
     titles = ["a", "run truth", "run Damped persistence", "run damped_persistence",
               "run run truth", "A"]  # fmt: skip
-    assert titled(runs) == dict(zip(runs, titles, strict=True))
+    assert run_titles(runs) == dict(zip(runs, titles, strict=True))
 
 
 @pytest.fixture
@@ -201,7 +201,7 @@ def test_paths_of_a_library_lie_in_its_folder(library):
         with pytest.raises(InputError, match="there is no usable run"):
             library.path(name, "scores.nc")
     for part in ("leak.nc", "../../outside/scores.nc", "/etc/passwd"):
-        with pytest.raises(InputError, match="lies outside the runs folder"):
+        with pytest.raises(InputError, match="is outside the runs folder"):
             library.path("a", part)
 
 
@@ -212,10 +212,10 @@ def test_a_run_that_is_a_link_out_is_listed_with_what_is_wrong(library):
 
 
 def test_inside_follows_links(tmp_path, library):
-    assert inside(library.folder / "a", library.folder)
-    assert not inside(library.folder / "linked", library.folder)
-    assert not inside(library.folder / "a" / ".." / "..", library.folder)
-    assert inside(library.folder / "none", library.folder)
+    assert is_inside(library.folder / "a", library.folder)
+    assert not is_inside(library.folder / "linked", library.folder)
+    assert not is_inside(library.folder / "a" / ".." / "..", library.folder)
+    assert is_inside(library.folder / "none", library.folder)
 
 
 def test_a_folder_that_is_not_there_is_refused_in_one_sentence(tmp_path):

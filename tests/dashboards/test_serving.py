@@ -132,7 +132,7 @@ def lab(home, tmp_path):
             raise AssertionError(f"{error}; {(tmp_path / 'lab.log').read_text()}") from None
 
     try:
-        until(up, 60)
+        until(up, 120)
         yield url, "secret"
     finally:
         children = psutil.Process(process.pid).children(recursive=True)
@@ -147,7 +147,7 @@ def lab(home, tmp_path):
 def test_jupyterlab_has_an_icon_that_opens_the_dashboard(chromium, lab):
     url, token = lab
     context = chromium.new_context(viewport={"width": 1440, "height": 900})
-    context.set_default_timeout(60_000)
+    context.set_default_timeout(120_000)
     page = context.new_page()
     page.goto(f"{url}lab?token={token}")
     icon = page.locator(".jp-LauncherCard", has_text="Sea-Ice dashboard")

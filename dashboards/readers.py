@@ -1,0 +1,399 @@
+"""Data of runs for the pages: forecasts with their truth and reference forecasts, and tables.
+
+Everything is opened once per process, and again after its file was replaced: the arguments of the
+cached functions contain the version of the file (:class:`File`). All caches are bounded.
+"""
+
+import os
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from seaice_lab import grid, names
+from seaice_lab.diagnostics import scores
+from seaice_lab.errors import InputError
+from seaice_lab.figures import rasters
+from seaice_lab.surrogate import evaluation
+from seaice_lab.surrogate.references import make_references
+from seaice_lab.surrogate.store import open_store
+
+# Sizes up to which arrays are kept in memory.
+REFERENCE_BYTES = 128e6  # a reference forecast from one start
+CLIMATOLOGY_BYTES = 600e6
+SEASON_BYTES = 64e6  # the frames that a season reads at once
+TRUTH = "Truth"  # a source of fields; the others are "forecast" and the names of references
+NEED_CLIMATOLOGY = ("climatology", "damped_persistence")
+
+
+class File(NamedTuple):
+    """A file or store in its present version."""
+
+    path: str
+    version: tuple | None
+
+
+def current_file(path):
+    """The :class:`File` at a path; the version is None if nothing is there."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return File(str(path), None)
+    return File(str(path), (status.st_mtime_ns, status.st_ino))
+
+
+class Forecast(NamedTuple):
+    """The forecast of a run and the prepared store with its truth; see :func:`forecast_of`."""
+
+    run: str
+    file: File
+    store: File
+
+    @property
+    def dataset(self):
+        """The forecast, an xarray.Dataset that is read frame by frame."""
+        return _open_forecast(self.file)
+
+
+def forecast_of(library, run):
+    """Find the forecast of a run and its truth.
+
+    Parameters
+    ----------
+    library : dashboards.library.Library
+    run : str
+
+    Returns
+    -------
+    Forecast
+
+    Raises
+    ------
+    InputError
+        If the run has no forecast or it cannot be read.
+    """
+    path = library.path(run, "forecast.zarr")
+    file = current_file(path)
+    store = Path(_open_forecast(file).attrs["store"])
+    # A relative path starts at the folder where the forecast was made: a folder above the run, or
+    # the working folder of the server.
+    folders = [*path.parent.parents[: len(Path(run).parts) + 2], Path()]
+    store = next((folder / store for folder in folders if (folder / store).exists()), store)
+    return Forecast(run, file, current_file(store))
+
+
+@lru_cache(maxsize=16)
+def _open_forecast(file):
+    return evaluation.open_forecast(file.path, dask=False)
+
+
+@lru_cache(maxsize=8)
+def _open_store(file):
+    return open_store(file.path, dask=False)
+
+
+@lru_cache(maxsize=16)
+def truth_of(forecast):
+    """The store with the truth of a forecast, an xarray.Dataset that is read frame by frame.
+
+    Raises
+    ------
+    InputError
+        If the store is missing or damaged, or has another grid than the forecast.
+    """
+    truth = _open_store(forecast.store)
+    if not _have_same_cells(forecast.dataset.ocean, truth.ocean):
+        raise InputError(
+            f"{Path(forecast.store.path).name}: the truth has a grid of {truth.ocean.shape} cells "
+            f"or another ocean, the forecast one of {forecast.dataset.ocean.shape}; the store was "
+            "replaced after the forecast: run `seaice-lab forecast` again"
+        )
+    return truth
+
+
+def _have_same_cells(ocean, other_ocean):
+    """Whether two ocean masks are equal and their cells have the same positions."""
+    if ocean.shape != other_ocean.shape:
+        return False
+    layers = [np.stack([o, o.latitude, o.longitude]) for o in (ocean, other_ocean)]
+    return np.allclose(*layers, atol=1e-3)
+
+
+@lru_cache(maxsize=8)
+def raster_of(forecast):
+    """How the fields of a forecast are shown as pictures, a `seaice_lab.figures.rasters.Raster`."""
+    ocean = forecast.dataset.ocean
+    return rasters.raster_of(ocean, ocean)
+
+
+@lru_cache(maxsize=16)
+def check_comparable(forecast, reference):
+    """Check that two forecasts can be compared cell by cell.
+
+    Parameters
+    ----------
+    forecast, reference : Forecast
+
+    Raises
+    ------
+    InputError
+        If their grids or their stores differ.
+    """
+    ocean, reference_ocean = forecast.dataset.ocean, reference.dataset.ocean
+    if not _have_same_cells(ocean, reference_ocean):
+        raise InputError(
+            f"{forecast.run} has a grid of {ocean.shape} cells, {reference.run} one of "
+            f"{reference_ocean.shape}, or at other positions; compare runs on one grid"
+        )
+    if forecast.store != reference.store:
+        raise InputError(
+            f"{forecast.run} was started from another store than {reference.run}; compare runs "
+            "of one store"
+        )
+
+
+@lru_cache(maxsize=64)
+def frame(forecast, source, variable, start, lead):
+    """A field at the valid time of a forecast; of an ensemble the mean.
+
+    Parameters
+    ----------
+    forecast : Forecast
+    source : str
+        "forecast", `TRUTH`, or the name of a reference forecast, which has the same start and grid.
+    variable : str
+    start : numpy.datetime64
+    lead : numpy.timedelta64
+
+    Returns
+    -------
+    ndarray (y, x), float32
+
+    Raises
+    ------
+    InputError
+        If the run has no such forecast or the file is damaged.
+    """
+    step = _index(forecast, "lead_time", lead)
+    template = _template(forecast, variable, start)
+    # Of a long forecast on a large grid, a reference is computed at one lead time only. Free drift
+    # moves the ice step by step, so that it cannot skip the lead times before.
+    is_large = 4 * template.size > REFERENCE_BYTES and source != "free_drift"
+    if source not in ("forecast", TRUTH) and is_large:
+        with reading(forecast.store):
+            make = _reference_maker(source, forecast.store, variable)
+            return make(template.isel(lead_time=[step])).values[0, 0]
+    values, file = _from_start(forecast, source, variable, start)
+    values = _load(values[..., step, :, :], file)
+    if np.isnan(values).all():
+        name = Path(file.path).name
+        raise InputError(f"{name}: holds no values here; a part of it is missing")
+    return values
+
+
+def series(forecast, source, variable, start, cell):
+    """A field at one cell through all lead times of a forecast; of an ensemble the mean.
+
+    Parameters
+    ----------
+    forecast, source, variable, start
+        As of :func:`frame`.
+    cell : (int, int)
+        Row and column.
+
+    Returns
+    -------
+    ndarray (lead_time,), float32
+    """
+    row, column = cell
+    values, file = _from_start(forecast, source, variable, start)
+    return _load(values[..., row, column], file)
+
+
+def _from_start(forecast, source, variable, start):
+    """An xarray.Variable ([member,] lead_time, y, x) that is not read yet, and its File."""
+    if source == "forecast":
+        return _start_block(forecast, variable, start).variable[0], forecast.file
+    if source == TRUTH:
+        truth, block = truth_of(forecast), _start_block(forecast, variable, start)
+        times = evaluation.verification_positions(block, truth)[0]
+        return truth[variable].variable[times], forecast.store
+    values = _reference_from_start(forecast, source, variable, start)
+    return xr.Variable(("lead_time", "y", "x"), values), forecast.store
+
+
+@lru_cache(maxsize=4)
+def _reference_from_start(forecast, reference, variable, start):
+    """A reference forecast (lead_time, y, x). A long one is refused: all users would wait."""
+    template = _template(forecast, variable, start)
+    if 4 * template.size > REFERENCE_BYTES:
+        raise InputError(f"{reference} of such a long forecast on this grid is not computed here")
+    with reading(forecast.store):
+        return _reference_maker(reference, forecast.store, variable)(template).values[0]
+
+
+def _reference_maker(reference, store, variable):
+    if reference in NEED_CLIMATOLOGY:
+        return _climatology_makers(store, variable)[reference]
+    return make_references([reference], _open_store(store), variable)[reference]
+
+
+@lru_cache(maxsize=1)
+def _climatology_makers(store, variable):
+    truth = _open_store(store)
+    size = 366 * 4 * truth.ocean.size
+    if size > CLIMATOLOGY_BYTES:
+        raise InputError(
+            f"a climatology of such a large grid takes {size / 1e9:.1f} GB and is not computed here"
+        )
+    return make_references(NEED_CLIMATOLOGY, truth, variable)
+
+
+@lru_cache(maxsize=16)
+def season(forecast, start):
+    """Volume, extent and error of a forecast, its truth and the climatology.
+
+    Parameters
+    ----------
+    forecast : Forecast
+    start : numpy.datetime64
+
+    Returns
+    -------
+    xarray.Dataset (source, lead_time)
+        ``volume`` (10^3 km3), ``extent`` (10^6 km2) and ``rmse`` (m) of the thickness; of a
+        forecast of the concentration the extent alone.
+
+    Raises
+    ------
+    InputError
+        If the run forecasts neither thickness nor concentration, or not from this start.
+    """
+    variable = next((name for name in ("sit", "sic") if name in forecast.dataset), None)
+    if variable is None:
+        raise InputError("forecasts neither thickness nor concentration")
+    truth = truth_of(forecast)
+    area = grid.cell_area(truth)
+    makers = {}
+    if 366 * 4 * area.size <= CLIMATOLOGY_BYTES:
+        with reading(forecast.store):
+            makers["climatology"] = _reference_maker("climatology", forecast.store, variable)
+    values = _start_block(forecast, variable, start)
+    length = max(int(SEASON_BYTES // (4 * area.size)), 1)
+    blocks = []
+    for first in range(0, values.sizes["lead_time"], length):
+        with reading(forecast.file):
+            block = _ensemble_mean(values.isel(lead_time=slice(first, first + length)).load())
+        with reading(forecast.store):
+            fields = {"truth": evaluation.truth_for(block, truth), "forecast": block}
+            fields |= {name: make(block) for name, make in makers.items()}
+        fields = {name: field.isel(init_time=0) for name, field in fields.items()}
+        totals = [_totals(field, fields["truth"], truth.ocean, area) for field in fields.values()]
+        blocks.append(xr.concat(totals, xr.Variable("source", list(fields))))
+    result = xr.concat(blocks, "lead_time")
+    if "rmse" in result:  # the truth has no error
+        result["rmse"] = result.rmse.where(result.source != "truth")
+    return result
+
+
+def _totals(field, truth, ocean, area):
+    """Extent of the ice and, of a thickness, its volume and error."""
+    field = field.assign_attrs(names.attributes(field.name))
+    totals = xr.Dataset({"extent": scores.extent(field, ocean, area) / 1e12})
+    if field.name == "sit":
+        totals["volume"] = scores.volume(field, ocean, area) / 1e12
+        totals["rmse"] = scores.rmse(field, truth, ocean, area)
+    return totals
+
+
+def _index(forecast, dimension, value):
+    """Position of a start or lead time in a forecast."""
+    positions = np.flatnonzero(forecast.dataset[dimension].values == value)
+    if not len(positions):
+        raise InputError(f"{forecast.run} holds no forecast from this start to this lead time")
+    return int(positions[0])
+
+
+def _start_block(forecast, variable, start):
+    """A forecast from one start, not read yet, with a dimension init_time of length one."""
+    if variable not in forecast.dataset:
+        raise InputError(f"{forecast.run} does not forecast {variable}")
+    return forecast.dataset[variable].isel(init_time=[_index(forecast, "init_time", start)])
+
+
+def _ensemble_mean(values):
+    return values.mean("member", keep_attrs=True) if "member" in values.dims else values
+
+
+def _template(forecast, variable, start):
+    """A forecast whose times and cells a reference forecast takes, but not its values."""
+    values = _start_block(forecast, variable, start)
+    return values.isel(member=0, drop=True) if "member" in values.dims else values
+
+
+@contextmanager
+def reading(file):
+    """Replace the errors of a damaged file, which the block reads, by one that says what to do.
+
+    Parameters
+    ----------
+    file : File
+
+    Yields
+    ------
+    None
+
+    Raises
+    ------
+    InputError
+        If the block raises an exception.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # each codec raises its own kind for a damaged chunk
+        raise InputError(
+            f"{Path(file.path).name}: cannot be read here ({type(error).__name__}: {error}); it is "
+            "damaged or being replaced: wait a little, or make it again"
+        ) from None
+
+
+def _load(values, file):
+    """Values as float32, of an ensemble the mean."""
+    with reading(file):
+        return np.asarray(_ensemble_mean(values).values, "float32")
+
+
+@lru_cache(maxsize=32)
+def load_table(file):
+    """A small NetCDF file with lead times, such as scores, in memory; ``file`` is a `File`."""
+    with reading(file):
+        return xr.load_dataset(file.path, decode_timedelta=True)
+
+
+def history_of(library, run):
+    """Training history of a run, or None before its first epoch.
+
+    Parameters
+    ----------
+    library : dashboards.library.Library
+    run : str
+
+    Returns
+    -------
+    pandas.DataFrame or None
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read.
+    """
+    path = library.path(run, "history.csv")
+    with reading(current_file(path)):
+        history = pd.read_csv(path) if path.exists() else None
+    return None if history is None or history.empty else history

@@ -1,0 +1,88 @@
+"""The linked maps of a page, and the cell that is selected on them."""
+
+import numpy as np
+from bokeh.events import Tap
+
+from seaice_lab.figures import linked_maps, rasters
+
+
+class SelectableMaps:
+    """Maps of one grid that zoom and pan together; a click on one selects a cell on all.
+
+    Parameters
+    ----------
+    raster : seaice_lab.figures.rasters.Raster
+    select : callable
+        Called with the number of the cell that the user clicks.
+    window : (float, float, float, float), optional
+        Part of the plane that is shown first: west, east, south, north in km.
+    """
+
+    def __init__(self, raster, select, window=None):
+        self.raster, self.select = raster, select
+        self.scene = linked_maps.scene(raster, window)
+        self.sources = {}
+
+    def add(self, key, title, units, scale):
+        """Add an empty map.
+
+        Parameters
+        ----------
+        key : hashable
+            For :meth:`show`.
+        title, units : str
+        scale : bokeh.models.LinearColorMapper
+
+        Returns
+        -------
+        bokeh.plotting.figure
+        """
+        figure, self.sources[key] = linked_maps.polar_map(self.scene, scale, title, units)
+        figure.on_event(Tap, self._select_cell)
+        return figure
+
+    def show(self, key, values, window=None):
+        """Show values on a map.
+
+        Parameters
+        ----------
+        key : hashable
+        values : ndarray or None
+            One value for each cell of the grid; None empties the map.
+        window : (float, float, float, float), optional
+            Part of the plane that is sent.
+        """
+        if values is None:
+            values = np.full(self.raster.source.max() + 1, np.nan, "float32")
+        self.sources[key].data = rasters.picture(self.raster, values, window)
+
+    def mark(self, cell):
+        """Draw a cross at a cell. Returns whether the cell is on the map."""
+        source = self.raster.source
+        positions = np.argwhere((source == cell) & (source >= 0))  # -1 is no cell
+        for row, column in positions[:1]:
+            x, y = self.raster.x[column], self.raster.y[row]
+            self.scene.selected.data = {"x": [x], "y": [y]}
+        return len(positions) > 0
+
+    def _select_cell(self, event):
+        column = np.abs(self.raster.x - event.x).argmin()
+        row = np.abs(self.raster.y - event.y).argmin()
+        cell = self.raster.source[row, column]
+        if cell >= 0:  # land and the rest of the plane have no cell
+            self.select(int(cell))
+
+
+def position_text(latitude, longitude):
+    """A position such as "85.00°N 12.50°W".
+
+    Parameters
+    ----------
+    latitude, longitude : float
+        Degrees.
+
+    Returns
+    -------
+    str
+    """
+    return f"{latitude:.2f}°N {abs(longitude):.2f}°{'W' if longitude < 0 else 'E'}"
