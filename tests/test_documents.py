@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 import typer
+import yaml
 
-from seaice_lab import cli
+from seaice_lab import catalog, cli
 from seaice_lab.emissivity.run import EmissivityConfig
+from seaice_lab.surrogate.assemble import PrepareConfig
 from seaice_lab.surrogate.model import TrainConfig
 from seaice_lab.surrogate.networks import UNET_OPTIONS
 
@@ -111,6 +113,27 @@ def test_every_setting_that_the_documents_explain_exists():
             if group:
                 fields = fields[group].annotation.model_fields
             assert name in fields, setting
+
+
+def test_the_published_preparation_of_the_documents_is_the_published_one():
+    text = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```yaml\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+    config = PrepareConfig.parse(yaml.safe_load(example), "docs/settings.md")
+    assert config == PrepareConfig(
+        state="nextsim-moorings",
+        forcing="era5-legacy",
+        crop=(91, 603, 8, 520),
+        coarsen=2,
+        coarsen_rule="published",
+        rotate_winds=False,
+    )
+    periods = {name: rule.period for name, rule in catalog.find(config.state).splits.items()}
+    assert periods == {
+        "train": ("2009", "2016"),
+        "validation": ("2017", "2017"),
+        "test": ("2018", "2018"),
+    }
+    assert catalog.find(config.forcing).format == "era5"
 
 
 def test_every_file_of_the_code_is_explained_in_contributing():

@@ -149,16 +149,15 @@ def splits(state, config):
     InputError
         If there are no rules, or a rule takes no time at all.
     """
-    rules = config.splits or catalog.find(config.state).splits
-    if not rules:
-        raise InputError(
-            f"splits: the catalogue entry {config.state} has none; give the files or the period of "
-            "train, validation and test"
-        )
+    # An empty dict is not the same as none: it lacks all splits.
+    rules = catalog.find(config.state).splits if config.splits is None else config.splits
     split = np.full(state.sizes["time"], -1, dtype="int8")
     for code, name in enumerate(SPLITS):
-        if name not in rules:
-            raise InputError(f"splits: {name} is missing; give it files or a period")
+        if name not in (rules or {}):
+            raise InputError(
+                f"splits: {name} is missing; give it files or a period, in the configuration or in "
+                f"the catalogue entry {config.state}"
+            )
         in_rule = _in_rule(rules[name], state)
         if not in_rule.any():
             times = state.time.values

@@ -38,11 +38,11 @@ class ForecastConfig(Config):
     variable over the training ocean.
     """
 
-    steps: int = Field(60, ge=1, description="Steps of the surrogate, 12 h each as published.")
+    steps: int = Field(60, description="Steps of the surrogate, 12 h each as published.")
     split: str = Field("test", description="Split that contains the forecasts: train, ...")
-    every: int = Field(1, ge=1, description="Use every n-th start date.")
-    batch_size: int = Field(64, ge=1, description="Forecasts (starts times members) at once.")
-    members: int = Field(1, ge=1, description="Members of an ensemble; 1 is a single forecast.")
+    every: int = Field(1, description="Use every n-th start date.")
+    batch_size: int = Field(64, description="Forecasts (starts times members) at once.")
+    members: int = Field(1, description="Members of an ensemble; 1 is a single forecast.")
     perturbation: float = Field(0.1, description="Size of the perturbations of the initial state.")
     seed: int = Field(0, description="Seed of the perturbations.")
     compile: Literal["auto", "always", "never"] = Field(
@@ -105,9 +105,13 @@ def forecast(run, config, path=None, device=None, block_bytes=256e6, show=True):
     Raises
     ------
     InputError
-        If the run is not trained, no start date has a complete forecast, the state is no longer
-        finite, or the disk is full.
+        If a number is below 1, the run is not trained, no start date has a complete forecast, the
+        state is no longer finite, or the disk is full.
     """
+    for name in ("steps", "every", "batch_size", "members"):
+        if getattr(config, name) < 1:
+            raise InputError(f"{name} is {getattr(config, name)}; expected at least 1")
+
     # Which start dates: those with all fields that the forecast needs.
     surrogate = load(run, device)
     opened = runs.open_run(run)
@@ -126,8 +130,8 @@ def forecast(run, config, path=None, device=None, block_bytes=256e6, show=True):
     step_bytes *= batch_starts * config.members
     block_steps = int(np.clip(block_bytes // step_bytes, 1, config.steps))
     steps = len(starts) * config.members * config.steps
-    cell_steps = steps * surrogate.ocean.numel()
-    fast = compiled(surrogate) if _is_worth_compiling(config, cell_steps) else surrogate
+    is_long = steps * surrogate.ocean.numel() > COMPILE_ABOVE_CELL_STEPS
+    fast = compiled(surrogate) if _is_compiled(config, is_long) else surrogate
 
     fields = Fields(opened.config["store"], [name for name, _ in surrogate.window.inputs])
     journal = files.Journal(path, identity)
@@ -208,8 +212,7 @@ def forecast_blocks(surrogate, initial, forcing, block_steps, bar):
         first = end
 
 
-def _is_worth_compiling(config, cell_steps):
-    is_long = cell_steps > COMPILE_ABOVE_CELL_STEPS
+def _is_compiled(config, is_long):
     return compiles(config.compile) and (is_long or config.compile == "always")
 
 

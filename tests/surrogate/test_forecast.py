@@ -262,9 +262,10 @@ def test_a_compiled_forecast_gives_the_same_numbers_and_compiles_full_batches_on
     np.testing.assert_allclose(open_forecast(path).sit, eager.sit, atol=1e-5)
 
 
-def test_an_ensemble_without_members_is_refused():
-    with pytest.raises(InputError, match="members is 0, but: .* greater than or equal to 1"):
-        ForecastConfig.parse({"members": 0}, "forecast")
+@pytest.mark.parametrize("name", ["steps", "every", "batch_size", "members"])
+def test_a_number_below_one_is_refused_in_a_sentence(name):
+    with pytest.raises(InputError, match=f"^{name} is 0; expected at least 1$"):
+        forecast("runs/none", ForecastConfig(**{name: 0}))
 
 
 KILLED = """

@@ -226,6 +226,17 @@ def test_an_empty_split_is_refused_by_name(waves, tmp_path):
         prepared(tmp_path / "x.zarr", splits=rules)
 
 
+def test_without_splits_those_of_the_catalogue_are_taken_but_an_empty_dict_lacks_them(
+    waves, tmp_path
+):
+    assert prepared(tmp_path / "x.zarr", splits=None).exists()
+    with pytest.raises(InputError, match="splits: train is missing; give it files or a period"):
+        prepared(tmp_path / "y.zarr", splits={})
+    write_catalogue(tmp_path, {"waves": {k: v for k, v in ENTRY.items() if k != "splits"}})
+    with pytest.raises(InputError, match="splits: train is missing; .* catalogue entry waves"):
+        prepared(tmp_path / "y.zarr")
+
+
 def test_splits_by_period_take_whole_days_to_the_end(waves, tmp_path):
     rules = {
         "train": SplitRule(period=("2010-01-01", "2010-01-02")),
