@@ -11,7 +11,6 @@ SIMULATION_CHUNK = 50_000  # observations that are simulated at once
 # Bins of the histogram of departures.
 BIN_WIDTH_K, HISTOGRAM_END_K = 0.5, 30.0
 BIN_EDGES_K = np.arange(-HISTOGRAM_END_K, HISTOGRAM_END_K + BIN_WIDTH_K, BIN_WIDTH_K)
-POLARISATIONS = {"v": "vertical", "h": "horizontal"}
 
 
 class DepartureStatistics:
@@ -25,9 +24,9 @@ class DepartureStatistics:
     def __init__(self, instruments):
         self.instruments = instruments
         shape = (len(instruments.sensors), len(instruments.channels))
-        self.count = np.zeros(shape, int)
-        self.histogram = np.zeros((*shape, len(BIN_EDGES_K) - 1), int)
         self.sum, self.sum_of_squares = np.zeros(shape), np.zeros(shape)
+        # the first and the last bin count what is outside the histogram
+        self.counts = np.zeros((*shape, len(BIN_EDGES_K) + 1), int)
 
     def add(self, sensor, departures):
         """Add some observations.
@@ -38,20 +37,17 @@ class DepartureStatistics:
         departures : ndarray (observation, channel)
             Observed minus simulated, K; NaN where missing.
         """
-        bins = self.histogram.shape[2]
+        bins = self.counts.shape[2]
         for row in np.unique(sensor):
             values = departures[sensor == row].astype("float64")
             valid = np.isfinite(values)
-            self.count[row] += valid.sum(0)
             self.sum[row] += values.sum(0, where=valid)
             self.sum_of_squares[row] += np.square(values).sum(0, where=valid)
             # count in a one-dimensional array, in which the bins of one channel follow another's
-            channel = np.nonzero(valid)[1]
-            bin_number = np.floor((values[valid] + HISTOGRAM_END_K) / BIN_WIDTH_K)
-            inside = (bin_number >= 0) & (bin_number < bins)
-            index = channel[inside] * bins + bin_number[inside].astype(int)
-            counts = np.bincount(index, minlength=self.histogram[row].size)
-            self.histogram[row] += counts.reshape(-1, bins)
+            bin_number = np.floor((values[valid] + HISTOGRAM_END_K) / BIN_WIDTH_K) + 1
+            index = np.nonzero(valid)[1] * bins + bin_number.clip(0, bins - 1).astype(int)
+            counts = np.bincount(index, minlength=self.counts[row].size)
+            self.counts[row] += counts.reshape(-1, bins)
 
     def table(self):
         """Summarise the departures that were added.
@@ -66,16 +62,17 @@ class DepartureStatistics:
             channel; GHz), ``bin`` (K, centre) and ``bin_bounds``.
         """
         instruments, dims = self.instruments, ("sensor", "channel")
-        count = np.where(self.count > 0, self.count, np.nan)
-        bias, rms = self.sum / count, np.sqrt(self.sum_of_squares / count)
+        count = self.counts.sum(2)
+        divisor = np.where(count > 0, count, np.nan)
+        bias, rms = self.sum / divisor, np.sqrt(self.sum_of_squares / divisor)
         std = np.sqrt(np.maximum(rms**2 - bias**2, 0))
         statistics = {
-            "count": (self.count, "Number of observations", "1"),
+            "count": (count, "Number of observations", "1"),
             "bias": (bias, "Mean departure", "K"),
             "std": (std, "Standard deviation of departures", "K"),
             "rms": (rms, "Root-mean-square departure", "K"),
             "cost": ((rms / instruments.error_k) ** 2, "Squared departure over squared error", "1"),
-            "histogram": (self.histogram, "Number of departures in a bin", "1"),
+            "histogram": (self.counts[..., 1:-1], "Number of departures in a bin", "1"),
         }
         lower, upper = BIN_EDGES_K[:-1], BIN_EDGES_K[1:]
         bin_attributes = {
@@ -93,7 +90,7 @@ class DepartureStatistics:
                 "channel": ("channel", list(instruments.channels), {"long_name": "Channel"}),
                 "polarisation": (
                     "channel",
-                    [POLARISATIONS[name[-1]] for name in instruments.channels],
+                    np.where(instruments.vertical, "vertical", "horizontal"),
                     {"long_name": "Polarisation (cross-track: at nadir)"},
                 ),
                 "frequency": (
@@ -107,7 +104,7 @@ class DepartureStatistics:
         )
 
 
-def departures(model, observations, positions=None, chunk=SIMULATION_CHUNK):
+def departures(model, observations, positions=None):
     """Observed minus simulated brightness temperature, by sensor and channel.
 
     Parameters
@@ -116,8 +113,6 @@ def departures(model, observations, positions=None, chunk=SIMULATION_CHUNK):
     observations : Observations
     positions : ndarray of int, optional
         Observations to use, such as those held out; all by default.
-    chunk : int
-        Number of observations that are simulated at once.
 
     Returns
     -------
@@ -126,24 +121,19 @@ def departures(model, observations, positions=None, chunk=SIMULATION_CHUNK):
     """
     statistics = DepartureStatistics(observations.instruments)
     positions = np.arange(observations.size) if positions is None else positions
-    for batch, simulation in _simulate(model, observations, positions, chunk):
+    for batch, simulation in _simulate(model, observations, positions):
         difference = batch.channels[:, TB] - simulation.brightness_temperature
         statistics.add(batch.index[:, 2].numpy(), difference.numpy())
     return statistics.table()
 
 
-def _simulate(model, observations, positions, chunk):
-    """Yield batches of some observations with their Simulation; the model's mode is restored."""
-    was_training = model.training
-    model.eval()
-    try:
-        for first in range(0, len(positions), chunk):
-            batch = read_batch(observations, positions[first : first + chunk])
-            with torch.no_grad():
-                simulation = model.simulate_batch(batch)
-            yield batch, simulation
-    finally:
-        model.train(was_training)
+def _simulate(model, observations, positions):
+    """Yield batches of some observations with their Simulation."""
+    for first in range(0, len(positions), SIMULATION_CHUNK):
+        batch = read_batch(observations, positions[first : first + SIMULATION_CHUNK])
+        with torch.no_grad():
+            simulation = model.simulate_batch(batch)
+        yield batch, simulation
 
 
 def concentration_scores(sea_ice, truth):
@@ -204,14 +194,13 @@ def emissivity_errors(model, observations, truth, minimum_ice=0.9):
             continue
         positions = np.flatnonzero(observations.index[:, 2] == row)[ice]
         channels = list(instruments.positions[row])
-        expected = truth[f"ice_emissivity_{sensor}"].values[ice]
         emissivity = np.concatenate(
             [
                 simulation.ice_emissivity.numpy()
-                for _, simulation in _simulate(model, observations, positions, SIMULATION_CHUNK)
+                for _, simulation in _simulate(model, observations, positions)
             ]
         )
-        error = emissivity[:, channels] - expected[:, -len(channels) :]
+        error = emissivity[:, channels] - truth[f"ice_emissivity_{sensor}"].values[ice]
         bias[row, channels] = error.mean(0)
         rmse[row, channels] = np.sqrt((error**2).mean(0))
     dims = ("sensor", "channel")
@@ -236,14 +225,12 @@ def report(model, table, history=None):
     str
     """
     lines = ["sensor     channel    count  bias [K]  rms [K]  cost"]
-    for sensor in table.sensor.values:
-        for channel in table.channel.values:
-            row = table.sel(sensor=sensor, channel=channel)
-            if row["count"] > 0:
-                lines.append(
-                    f"{sensor:10s} {channel:8s} {int(row['count']):7d} {float(row.bias):9.2f} "
-                    f"{float(row.rms):8.2f} {float(row.cost):5.2f}"
-                )
+    fits = table[["count", "bias", "rms", "cost"]].to_dataframe().query("count > 0")
+    for (sensor, channel), row in fits.iterrows():
+        lines.append(
+            f"{sensor:10s} {channel:8s} {row['count']:7d} {row.bias:9.2f} {row.rms:8.2f} "
+            f"{row.cost:5.2f}"
+        )
     sea_ice = sea_ice_maps(model)
     lines.append(f"concentration from {sea_ice.min():.3f} to {sea_ice.max():.3f}")
     if history is not None and len(history):

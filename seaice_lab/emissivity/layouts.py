@@ -32,29 +32,14 @@ PLAUSIBLE = {
 class SensorFields(NamedTuple):
     """Lazily read fields of one sensor, by their published names, and their files.
 
-    ``fields`` are (observation) or (observation, channel); ``row`` is the number of the sensor.
+    ``fields`` are (observation) or (observation, channel).
     """
 
-    sensor: str
-    row: int
     fields: dict[str, xr.DataArray]
     paths: dict
 
 
-class Maps(NamedTuple):
-    """Maps of a case at its grid points, float32.
-
-    ``sea_ice`` (grid) or (grid, day) is the first guess of concentration, ``skin_temperature``
-    (grid, day) is in K, ``latitude`` and ``longitude`` (grid) in degrees.
-    """
-
-    sea_ice: np.ndarray
-    skin_temperature: np.ndarray
-    latitude: np.ndarray
-    longitude: np.ndarray
-
-
-def open_sensor(data, sensor, row, channels, stack):
+def open_sensor(data, sensor, channels, stack):
     """Open the fields of one sensor and check their names and shapes.
 
     Parameters
@@ -62,8 +47,6 @@ def open_sensor(data, sensor, row, channels, stack):
     data : Path
         Folder in one of the layouts, or the file of one month.
     sensor : str
-    row : int
-        Number of the sensor among those that are read together.
     channels : int
         Number of channels of the sensor.
     stack : contextlib.ExitStack
@@ -78,34 +61,30 @@ def open_sensor(data, sensor, row, channels, stack):
     InputError
         If a file or field is missing, or a field has another shape.
     """
-    paths, by_month = _locate(data, sensor)
-    fields = {}
-    for name, path in paths.items():
+    fields, paths = {}, {}
+    for name, path in _locate(data, sensor).items():
         field = _open_field(path, name, sensor, stack)
         if field is not None:
-            fields[name] = field
+            fields[name], paths[name] = field, path
+    by_month = len(set(paths.values())) == 1
     count = fields["JULIAN_DAY"].shape[0]
     for name, field in fields.items():
-        expected = (count, channels) if name in CHANNELS else (count,)
         if by_month and field.ndim == 2:
             field = fields[name] = field[:, -channels:]  # the first channels are not used
-        if field.shape[:1] != (count,) or field.ndim != len(expected):
-            raise InputError(
-                f"{paths[name]}: {name} has shape {field.shape}, but JULIAN_DAY has {count} "
-                "observations; all fields of a sensor must have the same length"
-            )
+        expected = (count, channels) if name in CHANNELS else (count,)
         if field.shape != expected:
             raise InputError(
-                f"{paths[name]}: {name} has {field.shape[1]} channels, {sensor} has {channels}; "
-                "describe the sensor's channels in a YAML file or correct the field"
+                f"{paths[name]}: {name} has shape {field.shape}, expected {expected}, because "
+                f"JULIAN_DAY has {count} observations and {sensor} {channels} channels; correct "
+                "the field, or describe the sensor's channels in a YAML file"
             )
     if not count:
         raise InputError(f"{paths['JULIAN_DAY']}: holds no observation; leave {sensor} out")
-    return SensorFields(sensor, row, fields, {name: paths[name] for name in fields})
+    return SensorFields(fields, paths)
 
 
 def _locate(data, sensor):
-    """The expected file of every field, and whether it is one file of a month."""
+    """The expected file of every field, the same one for all fields of a month."""
     if not data.exists():
         raise InputError(f"{data}: no such file or folder of observations; check the path")
     months = [data] if data.is_file() else sorted(data.glob(f"{sensor}_v2_[0-9]*.nc"))
@@ -115,31 +94,28 @@ def _locate(data, sensor):
             "name the file of one month"
         )
     if months:
-        return dict.fromkeys(FIELDS, months[0]), True
+        return dict.fromkeys(FIELDS, months[0])
     if (data / "field_v2_OBSVALUE.nc").exists():
-        return {name: data / f"field_v2_{name}.nc" for name in FIELDS}, False
+        return {name: data / f"field_v2_{name}.nc" for name in FIELDS}
     folder = data / sensor if (data / sensor).is_dir() else data
-    return {name: folder / f"{sensor}_{name}.nc" for name in FIELDS}, False
+    return {name: folder / f"{sensor}_{name}.nc" for name in FIELDS}
 
 
 def _open_field(path, name, sensor, stack):
     """One field of a sensor; None if it is optional and missing."""
-    if not path.exists():
-        if name in OPTIONAL:
-            return None
-        raise InputError(
-            f"{path}: is missing, so {sensor} has no {name}; the layout needs one file for "
-            f"each of {', '.join(field for field in FIELDS if field not in OPTIONAL)}"
-        )
-    try:
-        dataset = stack.enter_context(xr.open_dataset(path, decode_times=False, cache=False))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); fetch it again") from None
-    if name in dataset:
-        return dataset[name]
+    variables = "no such file"
+    if path.exists():
+        try:
+            dataset = stack.enter_context(xr.open_dataset(path, decode_times=False, cache=False))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path}: cannot be read ({error}); fetch it again") from None
+        if name in dataset:
+            return dataset[name]
+        variables = f"the file has {', '.join(dataset.data_vars)}"
     if name in OPTIONAL:
         return None
-    raise InputError(f"{path}: holds no {name}, found {', '.join(dataset.data_vars)}; add it")
+    required = ", ".join(field for field in FIELDS if field not in OPTIONAL)
+    raise InputError(f"{path}: {sensor} has no {name} ({variables}); add all of {required}")
 
 
 def read_days(sensor_fields):
@@ -168,7 +144,7 @@ def read_days(sensor_fields):
     if decreases.any():
         raise InputError(
             f"{path}: times are not sorted (observation {int(np.argmax(decreases)) + 1} is earlier "
-            f"than the one before); sort all fields of {sensor_fields.sensor} by JULIAN_DAY"
+            "than the one before); sort all fields of the sensor by JULIAN_DAY"
         )
     return days
 
@@ -235,22 +211,27 @@ def check_grid_points(grid_points, path, points):
     return grid_points.astype("int32")
 
 
-def open_maps(data):
-    """Read the first guess of concentration and the skin temperature, with their positions.
+def read_maps(data, start, steps, lags):
+    """Read the first guess of concentration and the skin temperature for a run of some steps.
 
     Parameters
     ----------
     data : Path
         Folder of the case, or the file of one month in it.
+    start, steps, lags : int
+        First step and number of steps of the run, and days before its first step.
 
     Returns
     -------
-    Maps
+    dict of str to ndarray, float32
+        ``sea_ice_first_guess`` (grid, lag + step); ``skin_temperature_map`` (grid, step), K;
+        ``latitude`` and ``longitude`` (grid), degrees.
 
     Raises
     ------
     InputError
-        If a map is missing or has implausible values, or positions are missing.
+        If a map is missing or has implausible values, positions are missing, or the days of the
+        skin temperature are ambiguous.
     """
     folder = data if data.is_dir() else data.parent
     sea_ice, _ = _read_map(folder, "ifs_seaice_*.nc", ("SEAICE", "seaice"))
@@ -268,11 +249,16 @@ def open_maps(data):
             f"{data}: the first guess has {len(sea_ice)} grid points, the skin-temperature map "
             f"{len(skin)}; both must be on the grid of the observations"
         )
-    return Maps(sea_ice, skin if skin.ndim == 2 else skin[:, None], *positions)
+    return {
+        "sea_ice_first_guess": fit_first_guess(sea_ice, start, steps, lags, skin.shape[1]),
+        "skin_temperature_map": fit_steps(skin, start, steps),
+        "latitude": positions[0],
+        "longitude": positions[1],
+    }
 
 
 def _read_map(folder, pattern, spellings):
-    """Values of a map, and its latitude and longitude or None."""
+    """Values of a map (grid, day), and its latitude and longitude or None."""
     paths = sorted(folder.glob(pattern))
     if len(paths) != 1:
         raise InputError(
@@ -293,7 +279,7 @@ def _read_map(folder, pattern, spellings):
     if not np.isfinite(values).all():
         raise InputError(f"{paths[0]}: {spellings[0]} has values that are not finite; fill them")
     check_range(spellings[0], values, paths[0])
-    return values, positions
+    return values[:, None] if values.ndim == 1 else values, positions
 
 
 def fit_first_guess(field, start, steps, lags, days):
@@ -307,7 +293,7 @@ def fit_first_guess(field, start, steps, lags, days):
 
     Parameters
     ----------
-    field : ndarray (grid) or (grid, day)
+    field : ndarray (grid, day)
     start, steps, lags, days : int
         First step and number of steps of the run, days before its first step, and days of the
         skin-temperature map.
@@ -316,12 +302,12 @@ def fit_first_guess(field, start, steps, lags, days):
     -------
     ndarray (grid, lags + steps), float32
     """
-    field = field[:, None] if field.ndim == 1 else field
     columns, needed = field.shape[1], lags + steps
     if columns <= needed:
-        return _extend(field, needed - columns, 0)
-    missing = min(max(lags + days - columns, 0), lags)
-    return fit_steps(_extend(field, missing, 0), start, needed)
+        first = columns - needed  # a column before the map is its first column
+    else:
+        first = start - min(max(lags + days - columns, 0), lags)
+    return field.take(first + np.arange(needed), axis=1, mode="clip")
 
 
 def fit_steps(field, start, steps):
@@ -345,16 +331,11 @@ def fit_steps(field, start, steps):
     InputError
         If the map may begin at the first day or at ``start``.
     """
-    if start and start < field.shape[1] <= steps:
+    columns = field.shape[1]
+    if start and start < columns <= steps:
         raise InputError(
-            f"a map of {field.shape[1]} days may begin at the first day or at step {start}, where "
-            f"the {steps} days of the run begin; give maps of all days from the first on"
+            f"a map of {columns} days may begin at the first day or at step {start}, where the "
+            f"{steps} days of the run begin; give maps of all days from the first on"
         )
-    if field.shape[1] > steps:
-        field = field[:, min(start, field.shape[1] - 1) :]
-    return _extend(field, 0, max(steps - field.shape[1], 0))[:, :steps].copy()
-
-
-def _extend(field, front, end):
-    """A map with its first and last column repeated."""
-    return np.pad(field, ((0, 0), (front, end)), "edge")
+    first = start if columns > steps else 0
+    return field.take(first + np.arange(steps), axis=1, mode="clip")

@@ -19,7 +19,6 @@ from pydantic import Field
 from seaice_lab import files, progress
 from seaice_lab.config import Config
 from seaice_lab.emissivity import layouts, physics
-from seaice_lab.emissivity.layouts import CHANNELS, DAY_START, SCALARS
 from seaice_lab.emissivity.sensors import Instruments, instruments, read_tables
 from seaice_lab.errors import InputError
 
@@ -147,8 +146,7 @@ def prepare(config, folder, lags=1, keep=False, show=True, chunk=READ_CHUNK):
         if exists and keep:
             raise InputError(
                 f"{folder}: holds the observations of a run, and those of {config.data} differ "
-                "(other days, sensors or files that changed since); choose another output folder "
-                "for them"
+                "(other days, sensors or files that changed since); choose another output folder"
             )
         # blocks of another size are not those that an interrupted process finished
         journal = files.Journal(folder, f"{fingerprint}-{chunk}")
@@ -161,7 +159,6 @@ def prepare(config, folder, lags=1, keep=False, show=True, chunk=READ_CHUNK):
                 "sensors": list(config.sensors),
                 "tables": tables,
                 "first_julian_day": float(plan.origin + 0.5),
-                "size": plan.count,
             }
             files.write_json(journal.target / "observations.json", facts)
         journal.finish()
@@ -216,63 +213,52 @@ class _Plan(NamedTuple):
     """What :func:`prepare` writes: open fields, positions of the wanted observations, and maps.
 
     ``sources`` and ``positions`` have one entry for each sensor. ``origin`` is the Julian day on
-    which the observations of step 0 begin, without the fraction DAY_START.
+    which the observations of step 0 begin, without the fraction DAY_START. ``count`` is the number
+    of wanted observations.
     """
 
     instruments: Instruments
     sources: list
     positions: list
+    count: int
     origin: float
-    steps: int
     maps: dict
-
-    @property
-    def count(self):
-        return sum(map(len, self.positions))
 
 
 def _plan(config, unified, lags, stack):
     """Open the files of a configuration and select the observations of its days."""
     data = Path(config.data)
     sources = [
-        layouts.open_sensor(data, sensor, row, len(unified.positions[row]), stack)
-        for row, sensor in enumerate(config.sensors)
+        layouts.open_sensor(data, sensor, len(positions), stack)
+        for sensor, positions in zip(config.sensors, unified.positions, strict=True)
     ]
     days = [layouts.read_days(source) for source in sources]
     # the earliest observation of any sensor determines the first day
-    first = np.floor(min(day[0] for day in days) - DAY_START)
+    first = np.floor(min(day[0] for day in days) - layouts.DAY_START)
     origin = first + config.step_start
-    steps = [np.floor(day - origin - DAY_START).astype(np.int64) for day in days]
-    end = np.inf if config.steps is None else config.steps
-    positions = [np.flatnonzero((step >= 0) & (step < end)) for step in steps]
-    if not any(map(len, positions)):
-        last = "the end" if config.steps is None else config.step_start + config.steps - 1
+    steps = [np.floor(day - origin - layouts.DAY_START).astype(np.int64) for day in days]
+    available = 1 + max(int(step[-1]) for step in steps)
+    wanted = config.steps or available
+    positions = [np.flatnonzero((step >= 0) & (step < wanted)) for step in steps]
+    count = sum(map(len, positions))
+    if not count:
+        last = "the end" if config.steps is None else config.step_start + wanted - 1
         raise InputError(
             f"{data}: no observation in steps {config.step_start} to {last}; the files hold "
-            f"{int(max(day[-1] for day in days) - first - DAY_START) + 1} steps"
+            f"{config.step_start + available} steps"
         )
-    count = config.steps or 1 + max(int(step[-1]) for step in steps)
-    maps = layouts.open_maps(data)
-    fitted = {
-        "sea_ice_first_guess": layouts.fit_first_guess(
-            maps.sea_ice, config.step_start, count, lags, maps.skin_temperature.shape[1]
-        ),
-        "skin_temperature_map": layouts.fit_steps(maps.skin_temperature, config.step_start, count),
-        "latitude": maps.latitude,
-        "longitude": maps.longitude,
-    }
-    return _Plan(unified, sources, positions, origin, count, fitted)
+    maps = layouts.read_maps(data, config.step_start, wanted, lags)
+    return _Plan(unified, sources, positions, count, origin, maps)
 
 
 def _fingerprint(plan, step_start, lags):
     """Identifies the columns: files by size and time, maps by content, and the settings."""
-    paths = sorted({str(path) for source in plan.sources for path in source.paths.values()})
-    status = [Path(path).stat() for path in paths]
+    paths = sorted({path for source in plan.sources for path in source.paths.values()}, key=str)
     return files.fingerprint(
-        [(path, s.st_size, s.st_mtime_ns) for path, s in zip(paths, status, strict=True)],
+        [(path, path.stat().st_size, path.stat().st_mtime_ns) for path in paths],
         [hashlib.sha256(values.tobytes()).hexdigest() for values in plan.maps.values()],
         step_start,
-        plan.steps,
+        plan.maps["skin_temperature_map"].shape[1],
         lags,
         plan.instruments._asdict(),
     )
@@ -282,7 +268,7 @@ def _write_columns(plan, journal, chunk, show):
     """Write the columns chunk by chunk; chunks that are finished are not written again."""
     shapes = {
         "index": ("int32", (3,)),
-        "scalars": ("float32", (len(SCALARS),)),
+        "scalars": ("float32", (len(layouts.SCALARS),)),
         "channels": ("float32", (5, len(plan.instruments.channels))),
         "julian_day": ("float64", ()),
     }
@@ -293,12 +279,12 @@ def _write_columns(plan, journal, chunk, show):
         columns[name] = open_memmap(path, mode, dtype, (plan.count, *shape))
     first = 0
     with progress.bar(plan.count, "read observations", "obs", show=show) as bar:
-        for source, positions in zip(plan.sources, plan.positions, strict=True):
+        for row, positions in enumerate(plan.positions):
             for begin in range(0, len(positions), chunk):
                 selected = positions[begin : begin + chunk]
-                block = f"{source.row}-{begin}"
+                block = f"{row}-{begin}"
                 if not journal.is_done(block):
-                    for name, values in _read_chunk(plan, source, selected).items():
+                    for name, values in _read_chunk(plan, row, selected).items():
                         columns[name][first : first + len(selected)] = values
                         columns[name].flush()
                     journal.mark(block)
@@ -306,8 +292,9 @@ def _write_columns(plan, journal, chunk, show):
                 bar.update(len(selected))
 
 
-def _read_chunk(plan, source, positions):
-    """Values of all columns for some observations of one sensor."""
+def _read_chunk(plan, sensor, positions):
+    """Values of all columns for some observations of one sensor, given by its number."""
+    source = plan.sources[sensor]
     # observations are sorted by time, so that those of a period are contiguous
     rows = slice(positions[0], positions[-1] + 1)
 
@@ -320,18 +307,15 @@ def _read_chunk(plan, source, positions):
     grid_point = layouts.check_grid_points(
         source.fields["IGRID"][rows].values, source.paths["IGRID"], len(plan.maps["latitude"])
     )
-    step = np.floor(day - plan.origin - DAY_START)
+    step = np.floor(day - plan.origin - layouts.DAY_START)
     unknown = np.full(len(day), np.nan)
-    scalars = {name: read(name) if name in source.fields else unknown for name in SCALARS}
-    values = {name: read(name) for name in CHANNELS}
-    sky = physics.all_sky(
-        [values[name] for name in ("TAUSFC", "TDOWN", "TUP")],
-        [values[name] for name in ("TAUSFC_CLD", "TDOWN_CLD", "TUP_CLD")],
-        scalars["CLOUD_FRACTION"][:, None],
-    )
-    stacked = np.stack([values["OBSVALUE"], values["EMIS_WATER"], *sky], 1)
+    scalars = {name: read(name) if name in source.fields else unknown for name in layouts.SCALARS}
+    # in the order of CHANNELS, three quantities of the clear sky and three of the cloudy sky
+    tb, water, *skies = (read(name) for name in layouts.CHANNELS)
+    sky = physics.all_sky(skies[:3], skies[3:], scalars["CLOUD_FRACTION"][:, None])
+    stacked = np.stack([tb, water, *sky], 1)
     needed = scalars["TSFC"] + scalars["WINDSPEED10M"]
-    if plan.instruments.crosstrack[source.row]:
+    if plan.instruments.crosstrack[sensor]:
         needed = needed + scalars["SCANPOS"]
     unusable = ~np.isfinite(needed)
     for name, fill_value in FILL_VALUES.items():
@@ -341,9 +325,9 @@ def _read_chunk(plan, source, positions):
     stacked[:, TB][missing] = np.nan
     channels = np.zeros((len(day), 5, len(plan.instruments.channels)), "float32")
     channels[:, TB] = np.nan
-    channels[:, :, list(plan.instruments.positions[source.row])] = stacked
+    channels[:, :, list(plan.instruments.positions[sensor])] = stacked
     return {
-        "index": np.stack([grid_point, step, np.full(len(day), source.row)], 1),
+        "index": np.stack([grid_point, step, np.full(len(day), sensor)], 1),
         "scalars": np.stack(list(scalars.values()), 1),
         "channels": channels,
         "julian_day": day,

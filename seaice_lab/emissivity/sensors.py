@@ -137,20 +137,17 @@ def instruments(names, tables=None):
 def _select(names, sensors, channels):
     """The named sensors, after a check of their names and of their channels' names."""
     if not names or len(set(names)) != len(names):
-        raise InputError(
-            f"sensors: found {', '.join(names) or 'none'}; name one or more, each once"
-        )
+        raise InputError(f"sensors: found {list(names)}; name one or more, each once")
     for name in names:
         if name not in sensors:
             raise InputError(
-                f"unknown sensor {name!r}; the known ones are {', '.join(sensors)}; describe a new "
-                "one in a YAML file in the form of seaice_lab/data/sensors.yaml"
+                f"unknown sensor {name!r}; the known ones are {', '.join(sensors)}; describe "
+                "others in a YAML file in the form of seaice_lab/data/sensors.yaml"
             )
         for channel in sensors[name].channels:
             if channel not in channels or channel[-1] not in "vh":
                 raise InputError(
-                    f"sensor {name}: unknown channel {channel!r}; the known ones are "
-                    f"{', '.join(channels)}; a new one needs an entry under channels and a name "
-                    "that ends in v or h"
+                    f"sensor {name}: unknown channel {channel!r}; add it under channels, with a "
+                    f"name that ends in v or h; the known ones are {', '.join(channels)}"
                 )
     return [sensors[name] for name in names]
