@@ -21,7 +21,7 @@ from seaice_lab.compute import compiles, prefetch
 from seaice_lab.config import Config
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.layers import zero_on_land
-from seaice_lab.surrogate.model import bounds, compiled, load
+from seaice_lab.surrogate.model import bounds, load
 from seaice_lab.surrogate.samples import Fields
 from seaice_lab.surrogate.store import locate, open_store
 
@@ -118,24 +118,23 @@ def forecast(run, config, path=None, device=None, block_bytes=256e6, show=True):
     store = open_store(opened.config["store"])
     offsets_h = _offsets_h(surrogate.window, config.steps)
     positions = locate(store, offsets_h, config.split, config.every)
+    starts = positions[0.0]
     path = Path(path or opened.path / "forecast.zarr")
     identity = _fingerprint(opened, store, config)
     if path.exists() and xr.open_zarr(path, consolidated=False).attrs["fingerprint"] == identity:
         return path
 
     # How much at once: batches of start dates on the device, blocks of steps in memory.
-    starts = positions[0.0]
-    batch_starts = min(max(config.batch_size // config.members, 1), len(starts))
-    step_bytes = 4 * surrogate.ocean.numel() * len(surrogate.window.variables)
-    step_bytes *= batch_starts * config.members
+    cells, count = surrogate.ocean.numel(), len(starts)
+    batch_starts = min(max(config.batch_size // config.members, 1), count)
+    step_bytes = 4 * batch_starts * config.members * cells * len(surrogate.window.variables)
     block_steps = int(np.clip(block_bytes // step_bytes, 1, config.steps))
-    steps = len(starts) * config.members * config.steps
-    is_long = steps * surrogate.ocean.numel() > COMPILE_ABOVE_CELL_STEPS
-    fast = compiled(surrogate) if _is_compiled(config, is_long) else surrogate
+    steps_of_start = config.members * config.steps
+    fast = _compiled(surrogate, config, count * steps_of_start * cells)
 
     fields = Fields(opened.config["store"], [name for name, _ in surrogate.window.inputs])
     journal = files.Journal(path, identity)
-    bar = progress.bar(steps, f"forecast {opened.path.name}", "step", show=show)
+    bar = progress.bar(count * steps_of_start, f"forecast {opened.path.name}", "step", show=show)
     with files.disk_errors(path), bar:
         if not journal.is_done("template"):
             empty = _template(store, surrogate.window, starts, config, block_steps, opened)
@@ -143,17 +142,16 @@ def forecast(run, config, path=None, device=None, block_bytes=256e6, show=True):
                 journal.target, compute=False, zarr_format=3, consolidated=False, mode="w"
             )
             journal.mark("template")
-        for first in range(0, len(starts), batch_starts):
-            batch = slice(first, min(first + batch_starts, len(starts)))
+        for first in range(0, count, batch_starts):
+            batch = slice(first, min(first + batch_starts, count))
             label = f"{batch.start}:{batch.stop}"  # a continued forecast may have other batches
             if journal.is_done(label):
-                bar.update((batch.stop - batch.start) * config.members * config.steps)
+                bar.update((batch.stop - batch.start) * steps_of_start)
                 continue
             # An incomplete batch would be compiled again for its size.
             model = fast if batch.stop - first == batch_starts else surrogate
-            perturbations = initial_perturbations(surrogate, store, starts[batch], config)
             located = {offset: position[batch] for offset, position in positions.items()}
-            inputs = _inputs(surrogate, fields, located, perturbations, config)
+            inputs = _inputs(surrogate, store, fields, located, config)
             for lead_steps, values in forecast_blocks(model, *inputs, block_steps, bar):
                 region = {"init_time": batch, "lead_time": lead_steps}
                 dataset = _as_dataset(values, surrogate, config.members)
@@ -212,8 +210,12 @@ def forecast_blocks(surrogate, initial, forcing, block_steps, bar):
         first = end
 
 
-def _is_compiled(config, is_long):
-    return compiles(config.compile) and (is_long or config.compile == "always")
+def _compiled(surrogate, config, cell_steps):
+    """The surrogate, compiled for one batch size if the setting and the length ask for it."""
+    is_long = cell_steps > COMPILE_ABOVE_CELL_STEPS
+    if config.compile == "always" or (is_long and compiles(config.compile)):
+        return surrogate._replace(network=torch.compile(surrogate.network, dynamic=False))
+    return surrogate
 
 
 def _offsets_h(window, steps):
@@ -223,16 +225,18 @@ def _offsets_h(window, steps):
     return forcing | {lag for _, lag in window.state} | {*starts_h, steps * window.step_h}
 
 
-def _inputs(surrogate, fields, positions, perturbations, config):
+def _inputs(surrogate, store, fields, positions, config):
     """Initial states and forcing of a batch of start dates, each (start * member, ...).
 
     Parameters
     ----------
     surrogate : Surrogate
+    store : xarray.Dataset
+        Prepared store.
     fields : Fields
+        Reader of the store.
     positions : dict of float to ndarray of int (start,)
         Positions on the time axis of the store by offset from the start date, hours.
-    perturbations : torch.Tensor (start * member, channel, y, x)
     config : ForecastConfig
 
     Returns
@@ -250,7 +254,9 @@ def _inputs(surrogate, fields, positions, perturbations, config):
             values[:, channel] = fields.read(name, positions[step * window.step_h + lag])
         return torch.from_numpy(values).repeat_interleave(config.members, 0)
 
-    initial = zero_on_land((read(window.state, 0) + perturbations).to(ocean.device), ocean)
+    initial = read(window.state, 0)
+    initial += initial_perturbations(surrogate, store, positions[0.0], config)
+    initial = zero_on_land(initial.to(ocean.device), ocean)
     low, high = bounds([name for name, _ in window.state], initial)
     initial = zero_on_land(torch.clamp(initial, low, high), ocean)
     return initial, (read(window.forcing, step) for step in range(config.steps))
@@ -321,16 +327,11 @@ def _template(store, window, starts, config, block_steps, opened):
     for name in ("latitude", "longitude", "ocean", "y", "x"):
         if name in store.coords:
             coords[name] = store[name].variable.load().drop_encoding()
-    rows, columns = store.ocean.shape
-    dims = ["init_time", "member", "lead_time", "y", "x"]
-    shape = [len(starts), config.members, config.steps, rows, columns]
-    # One field is a chunk, the fields of a block are one file (shard).
-    chunks, shards = [1, 1, 1, rows, columns], [1, 1, block_steps, rows, columns]
-    if config.members > 1:
-        coords["member"] = ("member", np.arange(config.members), {"standard_name": "realization"})
-    else:
-        for sizes in (dims, shape, chunks, shards):
-            del sizes[1]
+    coords["member"] = ("member", np.arange(config.members), {"standard_name": "realization"})
+    dims = ("init_time", "member", "lead_time", "y", "x")
+    shape = (len(starts), config.members, config.steps, *store.ocean.shape)
+    # The fields of a block are one file (shard), in which each field is a chunk.
+    shards = (1, 1, block_steps, *store.ocean.shape)
     empty = dask.array.zeros(shape, chunks=shards, dtype="float32")
     dataset = xr.Dataset(
         {name: (dims, empty, names.attributes(name)) for name in window.variables},
@@ -343,12 +344,16 @@ def _template(store, window, starts, config, block_steps, opened):
             "store": opened.config["store"],
         },
     )
+    if config.members == 1:
+        dataset = dataset.isel(member=0, drop=True)
+    for name in window.variables:
+        shards = dataset[name].data.chunksize
+        chunks = (*(1 for _ in shards[:-2]), *store.ocean.shape)
+        dataset[name].encoding = {"chunks": chunks, "shards": shards}
     units = {"init_time": " since 1970-01-01", "valid_time": " since 1970-01-01", "lead_time": ""}
     for name, epoch in units.items():
         hours = {"units": f"hours{epoch}", "dtype": "float64", "_FillValue": None}
         dataset[name].encoding = hours
-    for name in window.variables:
-        dataset[name].encoding = {"chunks": tuple(chunks), "shards": tuple(shards)}
     return dataset
 
 

@@ -117,11 +117,6 @@ class Surrogate(NamedTuple):
         return torch.cat([present, state[:, self.window.past_channels]], dim=1)
 
 
-def compiled(surrogate):
-    """The surrogate with its network compiled at its first call, for one batch size."""
-    return surrogate._replace(network=torch.compile(surrogate.network, dynamic=False))
-
-
 def scales(entries, like):
     """Means and standard deviations as tensors.
 
