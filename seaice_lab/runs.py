@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
+from seaice_lab import names
 from seaice_lab.config import read_yaml
 from seaice_lab.errors import InputError
 from seaice_lab.files import write_json, write_text
@@ -38,6 +39,30 @@ class RunState(NamedTuple):
 def now():
     """The current time (UTC) as ISO text, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def file_attributes(title, source, command):
+    """Global attributes that CF recommends for a file.
+
+    Parameters
+    ----------
+    title : str
+    source : str
+        Model or method that produced the data.
+    command : str
+        Words of the command after ``seaice-lab``, for the history.
+
+    Returns
+    -------
+    dict of str
+    """
+    history = f"{now()} seaice-lab {command}"
+    return {
+        "Conventions": names.CONVENTIONS,
+        "title": title,
+        "source": source,
+        "history": history,
+    }
 
 
 def provenance(kind, **facts):

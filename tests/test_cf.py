@@ -61,6 +61,6 @@ def test_departures_of_the_emissivity_model_are_cf(tmp_path):
     observations = prepare(config, tmp_path / "columns", show=False)
     first, after = (EmpiricalState(ModelConfig(version=2), observations).eval() for _ in range(2))
     paths = write_simulations(
-        after, observations, tmp_path, "one", first, departures_only=True, show=False
+        after, first, observations, tmp_path, "one", departures_only=True, show=False
     )
     assert without_version(errors(paths["departures"])) == []

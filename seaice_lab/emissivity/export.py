@@ -7,7 +7,7 @@ import torch
 import xarray as xr
 from torch import nn
 
-from seaice_lab import files, names, runs
+from seaice_lab import files, runs
 from seaice_lab.emissivity.networks import build_network
 from seaice_lab.emissivity.physics import skin_temperature_index
 from seaice_lab.emissivity.sensors import CONICAL_ZENITH_DEG
@@ -15,8 +15,8 @@ from seaice_lab.errors import InputError
 
 # Frequencies that differ by less are the same channel of a linear or sigmoid model.
 FREQUENCY_TOLERANCE_GHZ = 0.5
-# Arguments of build_network, which are attributes of the coefficient file.
-NETWORK_SETTINGS = ("network", "n_properties", "layers", "width", "zenith_input", "nadir")
+# Arguments of build_network, which are integer attributes of the coefficient file.
+NETWORK_OPTIONS = ("n_properties", "layers", "width", "zenith_input", "nadir")
 
 
 class EmissivityModel(nn.Module):
@@ -28,7 +28,8 @@ class EmissivityModel(nn.Module):
         A trained network of :mod:`seaice_lab.emissivity.networks`.
     settings : dict
         ``network`` (its name), ``n_properties``, ``layers``, ``width``, ``zenith_input`` and
-        ``nadir``; ``channels``, and ``frequency_ghz`` and ``vertical`` of the channels.
+        ``nadir``; ``channels`` (list of str), and ``frequency_ghz`` and ``vertical`` of the
+        channels (ndarray).
     """
 
     def __init__(self, network, settings):
@@ -48,17 +49,12 @@ class EmissivityModel(nn.Module):
         -------
         EmissivityModel
         """
-        config, instruments = model.config, observations.instruments
-        settings = {
-            "network": config.network,
+        instruments = observations.instruments
+        settings = model.config.model_dump(include={"network", *NETWORK_OPTIONS}) | {
             "n_properties": model.network_properties,
-            "layers": config.layers,
-            "width": config.width,
-            "zenith_input": int(config.zenith_input),
-            "nadir": int(config.nadir),
             "channels": list(instruments.channels),
-            "frequency_ghz": instruments.frequency_ghz[0].tolist(),
-            "vertical": instruments.vertical.tolist(),
+            "frequency_ghz": instruments.frequency_ghz[0],
+            "vertical": instruments.vertical,
         }
         return cls(model.network, settings)
 
@@ -73,50 +69,45 @@ class EmissivityModel(nn.Module):
         """
         try:
             dataset = xr.load_dataset(path)
-            settings = {name: dataset.attrs[name] for name in NETWORK_SETTINGS}
+            name = dataset.attrs["network"]
+            options = {option: int(dataset.attrs[option]) for option in NETWORK_OPTIONS}
         except (OSError, ValueError, KeyError) as error:
             raise InputError(
                 f"{path}: is no readable coefficient file ({error}); write one with `seaice-lab "
                 "emissivity export`"
             ) from None
-        settings |= {
-            "channels": dataset.channel_name.values.tolist(),
-            "frequency_ghz": dataset.frequency.values.tolist(),
-            "vertical": dataset.vertical.values.tolist(),
-        }
-        name, *options = (settings[name] for name in NETWORK_SETTINGS)
-        n_properties, layers, width, zenith_input, nadir = map(int, options)
-        channels = len(settings["channels"])
-        network = build_network(
-            name, n_properties, channels, layers, width, bool(zenith_input), bool(nadir)
-        )
+        network = build_network(name, n_channels=dataset.sizes["channel"], **options)
         weights = {
             key: torch.from_numpy(dataset[_variable(key)].values) for key in network.state_dict()
         }
         network.load_state_dict(weights)
+        settings = {
+            "network": name,
+            **options,
+            "channels": dataset.channel_name.values.tolist(),
+            "frequency_ghz": dataset.frequency.values,
+            "vertical": dataset.vertical.values,
+        }
         return cls(network, settings)
 
     def save(self, path):
         """Write the coefficient file; returns its path."""
+        of_vertical = {"units": "1", "long_name": "1 for vertical polarisation"}
         variables = {
             "channel_name": ("channel", self.settings["channels"]),
             "frequency": ("channel", self.settings["frequency_ghz"], {"units": "GHz"}),
-            "vertical": (
-                "channel",
-                self.settings["vertical"],
-                {"units": "1", "long_name": "1 for vertical polarisation"},
-            ),
+            "vertical": ("channel", self.settings["vertical"], of_vertical),
         }
         for key, value in self.network.state_dict().items():
             name = _variable(key)
             dimensions = [f"{name}_{axis}" for axis in range(value.ndim)]
             variables[name] = (dimensions, value.numpy(), {"units": "1"})
-        attributes = {name: self.settings[name] for name in NETWORK_SETTINGS} | {
-            "Conventions": names.CONVENTIONS,
-            "title": "Emissivity model of sea ice",
-            "source": "seaice_lab; method of Geer (2024), doi 10.1029/2023MS004080",
-            "history": f"{runs.now()} seaice-lab emissivity export",
-        }
+        method = "seaice_lab; method of Geer (2024), doi 10.1029/2023MS004080"
+        attributes = runs.file_attributes(
+            "Emissivity model of sea ice", method, "emissivity export"
+        )
+        attributes["network"] = self.settings["network"]
+        attributes |= {option: int(self.settings[option]) for option in NETWORK_OPTIONS}
         files.write_netcdf(path, xr.Dataset(variables, attrs=attributes))
         return Path(path)
 
@@ -168,9 +159,7 @@ class EmissivityModel(nn.Module):
         available = self.settings["channels"]
         for name in channels:
             if name not in available:
-                raise InputError(
-                    f"unknown channel {name!r}; the emissivity model has {', '.join(available)}"
-                )
+                raise InputError(f"unknown channel {name!r}; choose from {', '.join(available)}")
         emissivity = self._apply_network(tsfc, properties, *self._channel_tensors(), zenith)
         return emissivity[:, [available.index(name) for name in channels]]
 
@@ -185,20 +174,17 @@ class EmissivityModel(nn.Module):
         -------
         Path
         """
-        tsfc, properties = (
-            torch.full((3,), 260.0),
-            torch.zeros(3, int(self.settings["n_properties"])),
-        )
-        points, per_channel = torch.export.Dim("point", min=2), {}
+        by_point, by_channel = {0: torch.export.Dim("point", min=2)}, {}
         channels = self._channel_tensors()
         if self.settings["network"] == "frequency":
             channels = torch.tensor([19.0, 37.0, 89.0]), torch.tensor([1.0, 0.0, 1.0])
-            per_channel = {0: torch.export.Dim("channel", min=2)}
-        arguments = (tsfc, properties, *channels)
-        shapes = ({0: points}, {0: points}, per_channel, per_channel)
+            by_channel = {0: torch.export.Dim("channel", min=2)}
+        properties = torch.zeros(3, self.settings["n_properties"])
+        arguments = (torch.full((3,), 260.0), properties, *channels)
+        shapes = (by_point, by_point, by_channel, by_channel)
         if self.settings["zenith_input"] or self.settings["nadir"]:
-            arguments = (*arguments, torch.tensor([0.0, 30.0, CONICAL_ZENITH_DEG]))
-            shapes = (*shapes, {0: points})
+            arguments += (torch.tensor([0.0, 30.0, CONICAL_ZENITH_DEG]),)
+            shapes += (by_point,)
         program = torch.export.export(self.eval(), arguments, dynamic_shapes=shapes)
         with files.replacing(path) as temporary:
             torch.export.save(program, temporary)
@@ -217,24 +203,16 @@ class EmissivityModel(nn.Module):
 
     def _find_channel(self, frequency_ghz, vertical):
         """Position of the channel with a frequency and polarisation."""
-        channels = self.settings["channels"]
-        same = (
-            np.abs(np.array(self.settings["frequency_ghz"]) - frequency_ghz)
-            < FREQUENCY_TOLERANCE_GHZ
-        )
-        same &= np.array(self.settings["vertical"]) == vertical
-        positions = np.flatnonzero(same)
+        close = np.abs(self.settings["frequency_ghz"] - frequency_ghz) < FREQUENCY_TOLERANCE_GHZ
+        positions = np.flatnonzero(close & (self.settings["vertical"] == vertical))
         if len(positions) == 1:
             return positions[0]
-        wanted = f"{frequency_ghz:g} GHz, {'vertical' if vertical else 'horizontal'}"
-        if len(positions):
-            raise InputError(
-                f"{wanted}: is {' and '.join(channels[position] for position in positions)}; "
-                "choose by name with for_channels"
-            )
+        channels = self.settings["channels"]
+        matching = " and ".join(channels[position] for position in positions) or "no channel"
         raise InputError(
-            f"{wanted}: a {self.settings['network']} emissivity model has its own channels only "
-            f"({', '.join(channels)}); train network frequency for others"
+            f"{frequency_ghz:g} GHz, {'vertical' if vertical else 'horizontal'}: is {matching} of "
+            f"the model, which has its own channels only ({', '.join(channels)}); choose by name "
+            "with for_channels, or train network frequency for other frequencies"
         )
 
 

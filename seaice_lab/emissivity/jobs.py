@@ -27,6 +27,9 @@ class ProductsConfig(Config):
     grid: bool = Field(True, description="Write daily maps of the emissivity of the ice.")
 
 
+DEFAULT_PRODUCTS = ProductsConfig()
+
+
 class Estimate(NamedTuple):
     """An estimated state and its files.
 
@@ -46,7 +49,7 @@ class Estimate(NamedTuple):
         return xr.load_dataset(self.paths["departures"])
 
 
-def run_training(config, run, product_config=None, show=True):
+def run_training(config, run, product_config=DEFAULT_PRODUCTS, show=True):
     """Train into a run folder and write all files.
 
     Parameters
@@ -54,7 +57,7 @@ def run_training(config, run, product_config=None, show=True):
     config : EmissivityConfig
     run : str or Path
         Run folder. A killed training is continued; a finished one is not repeated.
-    product_config : ProductsConfig, optional
+    product_config : ProductsConfig
     show : bool
         Show progress.
 
@@ -62,17 +65,14 @@ def run_training(config, run, product_config=None, show=True):
     -------
     Estimate
     """
-    product_config = product_config or ProductsConfig()
     history = train(config, run, show)
     model, observations = load(run)
-    # the solver has no losses under published names
-    losses = history if config.method == "adam" else None
-    paths = state_files.write_state(model, observations, run, product_config.tag, losses)
+    paths = state_files.write_state(model, observations, run, product_config.tag, history)
     estimate = Estimate(model, initial_state(config, observations), observations, history, paths)
     return _write_products(estimate, run, product_config, show)
 
 
-def run_diagnostics(config, run, model_tag, product_config=None, show=True):
+def run_diagnostics(config, run, model_tag, product_config=DEFAULT_PRODUCTS, show=True):
     """Write the files that are derived from a saved state, without training.
 
     Parameters
@@ -83,7 +83,7 @@ def run_diagnostics(config, run, model_tag, product_config=None, show=True):
         Folder of the saved state and of the new files.
     model_tag : str
         Ending of the file names of the saved state.
-    product_config : ProductsConfig, optional
+    product_config : ProductsConfig
     show : bool
         Show progress.
 
@@ -91,7 +91,6 @@ def run_diagnostics(config, run, model_tag, product_config=None, show=True):
     -------
     Estimate
     """
-    product_config = product_config or ProductsConfig()
     # the days before the first one have to be known before the whole model can be read
     lag_weights = state_files.read_lag_weights(run, model_tag)
     model_config = config.model.model_copy(update={"lag_weights": lag_weights})
@@ -102,7 +101,7 @@ def run_diagnostics(config, run, model_tag, product_config=None, show=True):
     return _write_products(estimate, run, product_config, show)
 
 
-def run_inference(config, run, product_config=None, show=True):
+def run_inference(config, run, product_config=DEFAULT_PRODUCTS, show=True):
     """Estimate the state of new days into a run folder and write all files.
 
     Parameters
@@ -110,7 +109,7 @@ def run_inference(config, run, product_config=None, show=True):
     config : InferConfig
     run : str or Path
         Run folder.
-    product_config : ProductsConfig, optional
+    product_config : ProductsConfig
     show : bool
         Show progress.
 
@@ -118,7 +117,6 @@ def run_inference(config, run, product_config=None, show=True):
     -------
     Estimate
     """
-    product_config = product_config or ProductsConfig()
     model, initial, observations = infer_run(config, run, show)
     paths = state_files.write_state(model, observations, run, product_config.tag)
     estimate = Estimate(model, initial, observations, None, paths)
@@ -130,10 +128,9 @@ def run_inference(config, run, product_config=None, show=True):
 def _write_products(estimate, run, config, show):
     """Write simulations, departures and grid of an Estimate; returns it with their paths."""
     model, initial, observations, _, paths = estimate
-    departures_only = not config.simulations
-    paths = paths | products.write_simulations(
-        model, observations, run, config.tag, initial, departures_only, show
+    paths |= products.write_simulations(
+        model, initial, observations, run, config.tag, not config.simulations, show
     )
     if config.grid:
         paths["emissivity_grid"] = products.write_grid(model, observations, run, config.tag)
-    return estimate._replace(paths=paths)
+    return estimate

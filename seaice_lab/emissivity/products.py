@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from seaice_lab import files, progress
+from seaice_lab import files, progress, runs
 from seaice_lab.emissivity import evaluation, state_files
 from seaice_lab.emissivity.evaluation import SIMULATION_CHUNK, DepartureStatistics
 from seaice_lab.emissivity.observations import TB, read_batch
@@ -19,19 +19,16 @@ from seaice_lab.emissivity.sensors import CONICAL_ZENITH_DEG
 from seaice_lab.emissivity.state_files import ATTRIBUTES, write_file
 
 
-def write_simulations(
-    model, observations, folder, tag, initial=None, departures_only=False, show=True
-):
+def write_simulations(model, initial, observations, folder, tag, departures_only=False, show=True):
     """Write simulated brightness temperatures, the emissivity of the ice, and the departures.
 
     Parameters
     ----------
-    model : EmpiricalState
+    model, initial : EmpiricalState
+        After and before the training.
     observations : Observations
     folder : str or Path
     tag : str
-    initial : EmpiricalState, optional
-        The model before the training, for ``tbsim_initial_<tag>.nc`` and the departures before.
     departures_only : bool
         Whether to write the small file of departures only.
     show : bool
@@ -40,15 +37,14 @@ def write_simulations(
     Returns
     -------
     dict of str to Path
-        ``tbobs``, ``tbsim``, ``tbzero`` (without ice), ``ice_emis`` and, with ``initial``,
-        ``tbsim_initial``: files ``<name>_<tag>.nc`` of (iobs, channel), NaN where a sensor lacks
-        the channel; and ``departures`` (:func:`write_departures`).
+        ``tbobs``, ``tbsim``, ``tbzero`` (without ice), ``ice_emis`` and ``tbsim_initial``: files
+        ``<name>_<tag>.nc`` of (iobs, channel), NaN where a sensor lacks the channel; and
+        ``departures`` with the variables of :meth:`DepartureStatistics.table`, of which all but
+        ``count`` have a first dimension ``stage``: "before" and "after" the training.
     """
-    folder = Path(folder)
-    names = ["tbobs", "tbsim", "tbzero", "ice_emis"] + ["tbsim_initial"] * (initial is not None)
-    paths = {} if departures_only else {name: folder / f"{name}_{tag}.nc" for name in names}
-    after = DepartureStatistics(observations.instruments)
-    before = None if initial is None else DepartureStatistics(observations.instruments)
+    names = ("tbobs", "tbsim", "tbzero", "ice_emis", "tbsim_initial")
+    paths = {} if departures_only else {name: Path(folder, f"{name}_{tag}.nc") for name in names}
+    before, after = (DepartureStatistics(observations.instruments) for _ in range(2))
     with progress.bar(model.size, f"simulate {tag}", "obs", show=show) as bar, ExitStack() as stack:
         variables = {
             name: stack.enter_context(_observation_file(path, observations, name))
@@ -57,15 +53,19 @@ def write_simulations(
         for first in range(0, model.size, SIMULATION_CHUNK):
             rows = slice(first, min(first + SIMULATION_CHUNK, model.size))
             batch = read_batch(observations, np.arange(rows.start, rows.stop))
-            sensor, values = batch.index[:, 2].numpy(), simulate_batch(model, batch)
-            after.add(sensor, values["tbobs"] - values["tbsim"])
-            if initial is not None:
-                values["tbsim_initial"] = simulate_batch(initial, batch)["tbsim"]
-                before.add(sensor, values["tbobs"] - values["tbsim_initial"])
+            values = simulate_batch(model, batch)
+            values["tbsim_initial"] = simulate_batch(initial, batch)["tbsim"]
+            for statistics, name in ((before, "tbsim_initial"), (after, "tbsim")):
+                statistics.add(batch.index[:, 2].numpy(), values["tbobs"] - values[name])
             for name, variable in variables.items():
                 variable[rows] = values[name]
             bar.update(rows.stop - rows.start)
-    return paths | {"departures": write_departures(folder, tag, after, before)}
+    attributes = {"long_name": "Before or after the training"}
+    stage = xr.DataArray(["before", "after"], dims="stage", name="stage", attrs=attributes)
+    tables = [before.table(), after.table()]
+    by_stage = [name for name in tables[0] if name != "count"]  # the counts are equal
+    dataset = xr.concat(tables, stage, data_vars=by_stage, coords="minimal", compat="override")
+    return paths | {"departures": write_file(folder, "departures", tag, dataset)}
 
 
 @torch.no_grad()
@@ -100,59 +100,30 @@ def _observation_file(path, observations, name):
     """Create a file of (iobs, channel) and the observations' coordinates; yields its variable."""
     point, step, sensor = np.asarray(observations.index).T
     coordinates = {
-        "lon": ("f4", observations.longitude[point]),
-        "lat": ("f4", observations.latitude[point]),
-        "julian_day": ("f8", observations.julian_day),
-        "igrid": ("i4", point),
-        "istep": ("i4", step),
-        "isensor": ("i4", sensor),
+        "lon": observations.longitude[point],
+        "lat": observations.latitude[point],
+        "julian_day": observations.julian_day,
+        "igrid": point,
+        "istep": step,
+        "isensor": sensor,
+        "channel_name": np.array(observations.instruments.channels, object),
     }
-    variable = "ice_emis" if name == "ice_emis" else "tb"
-    attributes = ATTRIBUTES[variable] | {"_FillValue": np.nan}
     variables = {
-        key: (dtype, ("iobs",), ATTRIBUTES[key]) for key, (dtype, _) in coordinates.items()
+        key: (values.dtype, ("iobs",), ATTRIBUTES[key])
+        for key, values in coordinates.items()
+        if key in ATTRIBUTES
     }
     variables["channel_name"] = (str, ("channel",), {})
-    variables[variable] = ("f4", ("iobs", "channel"), attributes)
-    channels = np.array(observations.instruments.channels, object)
-    sizes = {"iobs": observations.size, "channel": len(channels)}
-    options = {"attributes": state_files.global_attributes(path.stem), "zlib": True, "complevel": 1}
-    with files.create_netcdf(path, sizes, variables, **options) as file:
-        file["channel_name"][:] = channels
-        for key, (_, values) in coordinates.items():
+    variable = "ice_emis" if name == "ice_emis" else "tb"
+    missing = {"_FillValue": np.nan}
+    variables[variable] = ("f4", ("iobs", "channel"), ATTRIBUTES[variable] | missing)
+    sizes = {"iobs": observations.size, "channel": len(coordinates["channel_name"])}
+    attributes = runs.file_attributes(path.stem, "seaice_lab", "emissivity")
+    storage = {"zlib": True, "complevel": 1}
+    with files.create_netcdf(path, sizes, variables, attributes, **storage) as file:
+        for key, values in coordinates.items():
             file[key][:] = values
         yield file[variable]
-
-
-def write_departures(folder, tag, after, before=None):
-    """Write ``departures_<tag>.nc``.
-
-    The file has the variables of :meth:`DepartureStatistics.table`, all but ``count`` with a first
-    dimension ``stage``: "before" (if given) and "after".
-
-    Parameters
-    ----------
-    folder : str or Path
-    tag : str
-    after, before : DepartureStatistics
-        Of the trained state, and of the state before the training.
-
-    Returns
-    -------
-    Path
-    """
-    tables = {} if before is None else {"before": before.table()}
-    tables["after"] = after.table()
-    attributes = {"long_name": "Before or after the training"}
-    stage = xr.DataArray(list(tables), dims="stage", name="stage", attrs=attributes)
-    dataset = xr.concat(
-        [table.drop_vars("count") for table in tables.values()],
-        stage,
-        data_vars="all",
-        coords="minimal",
-        compat="override",
-    )
-    return write_file(folder, "departures", tag, dataset.assign(count=tables["after"]["count"]))
 
 
 def emissivity_grid(model, observations):

@@ -14,7 +14,7 @@ import pandas as pd
 import xarray as xr
 from pydantic import Field
 
-from seaice_lab import files, grid, names, progress, runs
+from seaice_lab import files, grid, progress, runs
 from seaice_lab.config import Config
 from seaice_lab.emissivity import physics
 from seaice_lab.emissivity.ice_types import FIRST_YEAR, MELTING, OLD, ice_types
@@ -105,15 +105,12 @@ def simulate(config, folder, show=True):
     """
     folder = Path(folder)
     unified = instruments(config.sensors)
-    if len(config.observations) != len(config.sensors):
+    sensors, counts = len(config.sensors), len(config.observations)
+    if counts != sensors:
+        raise InputError(f"observations: {counts} counts for {sensors} sensors; give one for each")
+    if config.layout != "sensors" and sensors > 1:
         raise InputError(
-            f"observations: found {len(config.observations)} counts for {len(config.sensors)} "
-            "sensors; give one for each"
-        )
-    if config.layout != "sensors" and len(config.sensors) > 1:
-        raise InputError(
-            f"layout {config.layout}: holds one sensor, found {', '.join(config.sensors)}; use "
-            "layout sensors"
+            f"layout {config.layout}: holds one sensor, found {sensors}; use layout sensors"
         )
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(config.seed)
@@ -121,7 +118,7 @@ def simulate(config, folder, show=True):
     write_maps(config, truth, folder)
     at_observations = {}
     with progress.bar(sum(config.observations), f"simulate {folder.name}", "obs", show=show) as bar:
-        for row in range(len(config.sensors)):
+        for row in range(sensors):
             at_observations |= _simulate_sensor(config, truth, unified, row, rng, folder, bar)
     files.write_netcdf(folder / "truth.nc", truth[list(TRUTH_VARIABLES)].assign(at_observations))
     return folder
@@ -191,11 +188,8 @@ def make_truth(config, rng):
     for name, (attribute, value, units) in TRUTH_VARIABLES.items():
         truth[name].attrs = {attribute: value, "units": units}
     truth.sic.attrs["comment"] = "column 0 is the day before step 0"
-    truth.attrs = {
-        "Conventions": names.CONVENTIONS,
-        "title": "Truth of simulated observations",
-        "history": f"{runs.now()} seaice-lab emissivity simulate",
-    }
+    title, source = "Truth of simulated observations", "seaice_lab.emissivity.simulate"
+    truth.attrs = runs.file_attributes(title, source, "emissivity simulate")
     return truth.assign(days=("lagstep", days))
 
 
@@ -250,25 +244,23 @@ def _simulate_sensor(config, truth, unified, row, rng, folder, bar):
     first = config.first_julian_day
     times = np.sort(first + rng.random(count) * config.days)
     times[0] = first + 1e-6  # so that the first day is step 0 for every sensor
-    ice_fractions, emissivities = [], []
+    truths = []
     with _create_files(config, folder, sensor, len(channels), count) as variables:
         for begin in range(0, count, SIMULATED_AT_ONCE):
             rows = slice(begin, min(begin + SIMULATED_AT_ONCE, count))
-            fields, ice_fraction, emissivity = _observe(
-                config, truth, unified, row, times[rows], rng
-            )
+            fields, *true_values = _observe(config, truth, unified, row, times[rows], rng)
             for name, values in fields.items():
                 if config.layout == "month" and values.ndim == 2:
                     values = np.pad(values, ((0, 0), (UNUSED_CHANNELS, 0)), "edge")
                 variables[name][rows] = values
-            ice_fractions.append(ice_fraction.astype("float32"))
-            emissivities.append(emissivity.astype("float32"))
+            truths.append(true_values)
             bar.update(rows.stop - rows.start)
+    ice_fraction, emissivity = (np.concatenate(values) for values in zip(*truths, strict=True))
     obs, channel = f"obs_{sensor}", f"channel_{sensor}"
     attributes = {"long_name": "Emissivity of the ice", "units": "1"}
     return {
-        f"sic_at_obs_{sensor}": (obs, np.concatenate(ice_fractions), {"units": "1"}),
-        f"ice_emissivity_{sensor}": ((obs, channel), np.concatenate(emissivities), attributes),
+        f"sic_at_obs_{sensor}": (obs, ice_fraction, {"units": "1"}),
+        f"ice_emissivity_{sensor}": ((obs, channel), emissivity, attributes),
         f"channel_name_{sensor}": (channel, channels),
     }
 
@@ -315,7 +307,7 @@ def _observe(config, truth, unified, row, times, rng):
     # the model is given a part of the effect of wind; the rest is what it has to learn
     by_channel = (tb, calm_sea + WIND_SHARE * wind_effect, *clear, *cloudy)
     fields |= dict(zip(CHANNELS, by_channel, strict=True))
-    return fields, ice_fraction[:, 0], ice
+    return fields, ice_fraction[:, 0].astype("float32"), ice.astype("float32")
 
 
 def _sky(channels, frequency, slant, at_observations, cloud_water):

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from seaice_lab import files, names, runs
+from seaice_lab import files, runs
 from seaice_lab.emissivity.evaluation import property_maps, sea_ice_maps
 from seaice_lab.emissivity.model import EmpiricalState, ModelConfig
 from seaice_lab.emissivity.sensors import ICE, OCEAN
@@ -100,7 +100,7 @@ def write_state(model, observations, folder, tag, history=None):
         values = _array(model.observation_properties)
         datasets["properties_obs"] = {"properties": (("iobs", "prop"), values)}
     datasets["models"] = _describe(model, observations)
-    if history is not None:
+    if history is not None and "train_loss" in history:  # the solver has no such losses
         for name, published in PUBLISHED_LOSSES.items():
             datasets["models"][published] = ("epoch", history[name].to_numpy("float64"))
     datasets = {name: published_dataset(variables) for name, variables in datasets.items()}
@@ -146,13 +146,10 @@ def _describe(model, observations):
         numbers["use_nn"] = int(config.network != "linear")
         if len(instruments.sensors) == 1:  # the published version 1 has one sensor, ocean first
             rows = np.stack([bias[OCEAN, 0], bias[ICE, 0]], 1)
-            variables["tb_bias"] = (
-                ("channel", "biases"),
-                rows,
-                {"comment": "row 0 ocean, row 1 ice"},
-            )
+            comment = {"comment": "row 0 ocean, row 1 ice"}
+            variables["tb_bias"] = (("channel", "biases"), rows, comment)
+    attributes = {"long_name": "Weights of the emissivity network"}
     for name, (dimensions, parameter) in _network_parameters(model.network).items():
-        attributes = {"long_name": "Weights of the emissivity network"}
         variables[name] = (dimensions, _array(parameter), attributes)
     return variables | {name: ("one", [value]) for name, value in numbers.items()}
 
@@ -229,7 +226,12 @@ def read_state(folder, tag, observations):
         content["properties_obs"] = (model.observation_properties, values)
     with torch.no_grad():
         for name, (parameter, values) in content.items():
-            _fill(parameter, values, name, folder)
+            if parameter.shape != values.shape:
+                raise InputError(
+                    f"{folder}: {name} has shape {values.shape}, the observations need "
+                    f"{tuple(parameter.shape)}; use the observations that it was trained on"
+                )
+            parameter.copy_(torch.from_numpy(np.ascontiguousarray(values)))
     return model
 
 
@@ -272,25 +274,6 @@ def _read_config(saved, observations):
     return ModelConfig(version=1, n_properties=saved.nprop.item(), **options)
 
 
-def _fill(parameter, values, name, folder):
-    if tuple(parameter.shape) != values.shape:
-        raise InputError(
-            f"{folder}: {name} has shape {values.shape}, the observations need "
-            f"{tuple(parameter.shape)}; use the observations that it was trained on"
-        )
-    parameter.copy_(torch.from_numpy(np.ascontiguousarray(values)))
-
-
-def global_attributes(title):
-    """Attributes of a file as a whole."""
-    return {
-        "Conventions": names.CONVENTIONS,
-        "title": title,
-        "source": "seaice_lab",
-        "history": f"{runs.now()} seaice-lab emissivity",
-    }
-
-
 def published_dataset(variables):
     """Make a dataset of published variables, with their attributes.
 
@@ -320,7 +303,8 @@ def write_file(folder, name, tag, dataset):
     Path
     """
     path = Path(folder) / f"{name}_{tag}.nc"
-    files.write_netcdf(path, dataset.assign_attrs(global_attributes(path.stem)))
+    attributes = runs.file_attributes(path.stem, "seaice_lab", "emissivity")
+    files.write_netcdf(path, dataset.assign_attrs(attributes))
     return path
 
 

@@ -45,7 +45,11 @@ def test_what_is_written_is_read_back_completely(case, tmp_path):
     columns = observations(case, tmp_path)
     model = build(case, columns, "pert")
     paths = state_files.write_state(model, columns, tmp_path / "out", "mine")
-    paths |= products.write_simulations(model, columns, tmp_path / "out", "mine", show=False)
+    initial = build(case, columns, "init")
+    written = products.write_simulations(
+        model, initial, columns, tmp_path / "out", "mine", show=False
+    )
+    paths |= written
     paths["emissivity_grid"] = products.write_grid(model, columns, tmp_path / "out", "mine")
     again = state_files.read_state(tmp_path / "out", "mine", columns)
     for (name, expected), parameter in zip(
@@ -94,9 +98,9 @@ def test_every_configuration_of_several_sensors_is_rebuilt(options, tmp_path):
 def test_departures_before_and_after_by_channel_with_their_histogram(tmp_path):
     columns = observations("v2_imagers", tmp_path)
     first, model = build("v2_imagers", columns, "init").eval(), build("v2_imagers", columns, "pert")
-    written = products.write_simulations(model, columns, tmp_path, "all", first, show=False)
+    written = products.write_simulations(model, first, columns, tmp_path, "all", show=False)
     few = products.write_simulations(
-        model, columns, tmp_path, "few", first, departures_only=True, show=False
+        model, first, columns, tmp_path, "few", departures_only=True, show=False
     )
     path = few["departures"]
     assert list(few) == ["departures"]
@@ -199,7 +203,7 @@ def test_channels_of_one_frequency_are_told_apart_by_name(network, tmp_path):
         emissivity_model.for_channels(skin, properties, ["183pm5h"])
     if network != "frequency":
         assert not torch.equal(selected[:, 0], selected[:, 2])
-        with pytest.raises(InputError, match="183pm7h and 183pm3h and 183pm1h; choose by name"):
+        with pytest.raises(InputError, match="183pm7h and 183pm3h and 183pm1h of the model"):
             emissivity_model(skin, properties, torch.tensor([183.31]), torch.tensor([0.0]))
 
 
