@@ -15,7 +15,7 @@ def adamw(parameters, config):
     decay, both multiplied by the schedule: w <- w - d w, then
     w <- w - r sqrt(1 - 0.999^t) / (1 - 0.9^t) m / (sqrt(v) + 1e-7). Torch differs in two ways: it
     multiplies the decay by the rate, and it adds epsilon to the root of the corrected v.
-    :func:`set_rate` (or :func:`set_epsilon`) must be called before every step.
+    :func:`set_epsilon` must be called before every step.
 
     Parameters
     ----------
@@ -26,29 +26,13 @@ def adamw(parameters, config):
     -------
     torch.optim.AdamW
     """
-    optimiser = torch.optim.AdamW(
+    return torch.optim.AdamW(
         parameters,
         lr=config.learning_rate,
         betas=(BETA1, BETA2),
         weight_decay=config.weight_decay / config.learning_rate,
         fused=True,
     )
-    set_epsilon(optimiser, 0)
-    return optimiser
-
-
-def set_rate(optimiser, config, steps_done, steps_per_epoch):
-    """Set the learning rate and the epsilon of the next step.
-
-    Parameters
-    ----------
-    optimiser : torch.optim.AdamW
-    config : FitConfig
-    steps_done, steps_per_epoch : int
-    """
-    for group in optimiser.param_groups:
-        group["lr"] = learning_rate(config, steps_done, steps_per_epoch)
-    set_epsilon(optimiser, steps_done)
 
 
 def set_epsilon(optimiser, steps_done):
@@ -78,30 +62,16 @@ def learning_rate(config, step, steps_per_epoch):
     -------
     float
     """
-    return config.learning_rate * learning_rate_factor(config, step, steps_per_epoch)
-
-
-def learning_rate_factor(config, step, steps_per_epoch):
-    """Factor by which the schedule multiplies the learning rate and the decay at a step.
-
-    Parameters
-    ----------
-    config : FitConfig
-    step, steps_per_epoch : int
-
-    Returns
-    -------
-    float
-    """
+    rate = config.learning_rate
     if config.schedule == "piecewise":
-        return 0.1 ** sum(step >= boundary for boundary in config.boundaries)
+        return rate * 0.1 ** sum(step >= boundary for boundary in config.boundaries)
     if config.schedule == "cosine":
         if step < config.warmup_steps:
-            return (step + 1) / config.warmup_steps
+            return rate * ((step + 1) / config.warmup_steps)
         falling_steps = max(config.epochs * steps_per_epoch - config.warmup_steps, 1)
         progress = min((step - config.warmup_steps) / falling_steps, 1)
-        return 0.5 * (1 + math.cos(math.pi * progress))
-    return 1.0
+        return rate * (0.5 * (1 + math.cos(math.pi * progress)))
+    return rate
 
 
 def adamw_step(state, config, losses):
@@ -120,10 +90,11 @@ def adamw_step(state, config, losses):
     dict of scalar Tensor
         The losses and ``gradient_norm``, as :func:`fit` expects them of a step.
     """
-    set_rate(state.optimiser, config, state.step, state.steps_per_epoch)
+    (group,) = state.optimiser.param_groups
+    group["lr"] = learning_rate(config, state.step, state.steps_per_epoch)
+    set_epsilon(state.optimiser, state.step)
     losses["loss"].backward()
-    parameters = state.optimiser.param_groups[0]["params"]
-    norm = gradient_norm(parameters, config.max_gradient_norm)
+    norm = gradient_norm(group["params"], config.max_gradient_norm)
     state.optimiser.step()
     state.optimiser.zero_grad(set_to_none=True)  # frees their memory for the next forward pass
     return losses | {"gradient_norm": norm}

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from seaice_lab.compute import Process, can_compile, prefetch, training_form
 from seaice_lab.config import FitConfig
 from seaice_lab.errors import InputError
-from seaice_lab.optimiser import adamw_step, gradient_norm, learning_rate_factor, update_average
+from seaice_lab.optimiser import adamw_step, gradient_norm, learning_rate, update_average
 from seaice_lab.training import TrainState, check_finite, fit, validate
 
 TRUTH = torch.tensor([[1.0, -2.0, 0.5]])
@@ -178,15 +178,14 @@ def test_the_gradient_norm_is_that_of_all_parameters_and_is_limited():
 
 
 def test_the_published_schedule_advances_and_scales_the_decay_with_the_rate():
-    config = FitConfig()
-    assert [
-        learning_rate_factor(config, step, 1) for step in (0, 9_999, 10_000, 20_000)
-    ] == pytest.approx([1, 1, 0.1, 0.01])
-    cosine = FitConfig(schedule="cosine", warmup_steps=10, epochs=11)
-    assert learning_rate_factor(cosine, 0, 10) == pytest.approx(0.1)
-    assert learning_rate_factor(cosine, 10, 10) == pytest.approx(1)
-    assert learning_rate_factor(cosine, 60, 10) == pytest.approx(0.5)
-    assert learning_rate_factor(cosine, 110, 10) == pytest.approx(0)
+    published = FitConfig(learning_rate=1.0)
+    rates = [learning_rate(published, step, 1) for step in (0, 9_999, 10_000, 20_000)]
+    assert rates == pytest.approx([1, 1, 0.1, 0.01])
+    cosine = FitConfig(learning_rate=2.0, schedule="cosine", warmup_steps=10, epochs=11)
+    assert learning_rate(cosine, 0, 10) == pytest.approx(0.2)
+    assert learning_rate(cosine, 10, 10) == pytest.approx(2)
+    assert learning_rate(cosine, 60, 10) == pytest.approx(1)
+    assert learning_rate(cosine, 110, 10) == pytest.approx(0)
 
 
 def test_every_step_of_a_fit_is_the_published_one(tmp_path):

@@ -96,8 +96,8 @@ def test_five_steps_of_the_optimiser_are_the_published_ones(arrays, case):
         assert losses == pytest.approx(reference[:3].tolist(), rel=2e-4)
         optimiser.zero_grad()
         total.backward()
+        set_epsilon(optimiser, step)
         optimiser.step()
-        set_epsilon(optimiser, step + 1)
         if step in (0, 4):
             for name, expected in parameters(arrays, f"{case}/after{step + 1}").items():
                 if "running" in name:
