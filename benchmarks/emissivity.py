@@ -22,10 +22,10 @@ from yardstick import matmul_gflops
 from seaice_lab.emissivity import evaluation
 from seaice_lab.emissivity.gauss_newton import SolveConfig, solve
 from seaice_lab.emissivity.model import MAPS, PUBLISHED_BATCH, EmpiricalState
-from seaice_lab.emissivity.observations import Batch, prepare
+from seaice_lab.emissivity.observations import prepare
 from seaice_lab.emissivity.run import EmissivityConfig, initial_state, load
 from seaice_lab.emissivity.simulate import SimulateConfig, simulate
-from seaice_lab.emissivity.train import read_batches, train
+from seaice_lab.emissivity.train import read_batches, total_cost, train
 
 # Published code: observations/s by version and days (10 000 cells, batch 1024, two idle cores at
 # 200 GFLOP/s), epochs of a training, and peak memory in GB for a million observations.
@@ -188,13 +188,10 @@ def show_gpu(rate, reference, config, model):
 @torch.no_grad()
 def show_truth(data, observations, model: EmpiricalState):
     """Print the cost of a state and the errors of its concentration."""
-    size = 8 * PUBLISHED_BATCH
-    firsts, order = range(0, observations.size, size), np.arange(observations.size)
     total = model.map_costs(epoch=0)["sea_ice"]
-    for batch in read_batches(model, observations, order, firsts, size):
-        rows, batch = batch[4:], Batch(*batch[:4])
-        cost = model(*model.map_values(batch, rows), *batch[1:])
-        total = total + len(batch.number) / observations.size * sum(cost.values())
+    for batch in read_batches(observations, np.arange(observations.size), 8 * PUBLISHED_BATCH):
+        share = len(batch.number) / observations.size
+        total = total + share * total_cost(model, batch)["loss"]
     truth = xr.load_dataset(Path(data) / "truth.nc").sic.values
     scores = evaluation.concentration_scores(evaluation.sea_ice_maps(model), truth)
     errors = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())

@@ -12,6 +12,7 @@ import torch
 
 from seaice_lab.compute import compiles
 from seaice_lab.emissivity import penalty
+from seaice_lab.emissivity.gradients import pack_parameters
 from seaice_lab.emissivity.model import COST_TERMS, MAPS
 from seaice_lab.emissivity.observations import Batch
 from seaice_lab.errors import InputError
@@ -31,10 +32,6 @@ class GpuAdam:
     ----------
     model : EmpiricalState
         On the device.
-    vector : Tensor (weight,)
-        All parameters but the maps (:func:`seaice_lab.emissivity.gradients.pack_parameters`).
-    evaluate : callable
-        From :func:`seaice_lab.emissivity.gradients.cost_with_gradient`.
     observations : Observations
         They are copied to the device.
     config : FitConfig
@@ -46,9 +43,10 @@ class GpuAdam:
         so that it is only changed in place.
     """
 
-    def __init__(self, model, vector, evaluate, observations, config):
+    def __init__(self, model, observations, config):
+        self.model, self.config = model, config
+        vector, self.evaluate = pack_parameters(model, config)
         device = vector.device
-        self.model, self.evaluate, self.config = model, evaluate, config
         columns = (observations.index, observations.scalars, observations.channels)
         self.columns = [torch.from_numpy(column).to(device) for column in columns]
         self.values = {name: getattr(model, name).detach() for name in MAPS} | {"vector": vector}
@@ -70,27 +68,43 @@ class GpuAdam:
         for name, moments in self.moments.items():
             moments.copy_(state["moments"][name])
 
-    def batch(self, positions):
-        """The Batch of observations at some positions, a Tensor of int64."""
-        return Batch(positions, *(column.index_select(0, positions) for column in self.columns))
-
-    @torch.no_grad()
-    def run_steps(self, positions, strengths):
-        """Take a step for each batch of observations.
+    def batches(self, order, firsts):
+        """Groups of batches, each of which is a step.
 
         Parameters
         ----------
-        positions : Tensor of int64 (observation,)
-            Whole batches, or one that may be smaller. STEPS_PER_GRAPH whole batches on a GPU are
-            one captured graph.
+        order : ndarray of int
+            Positions of observations.
+        firsts : sequence of int
+            Where the batches begin in ``order``.
+
+        Returns
+        -------
+        iterator of tuple of one Tensor
+            From :func:`group_batches`, on the device.
+        """
+        order = torch.from_numpy(order).to(self.steps.device)
+        return group_batches(order, firsts, self.config.batch_size)
+
+    @torch.no_grad()
+    def step(self, group, strengths):
+        """Take a step for each batch of a group.
+
+        Parameters
+        ----------
+        group : tuple of one Tensor of int64 (observation,)
+            Positions of whole batches, or of one that may be smaller. STEPS_PER_GRAPH whole batches
+            on a GPU are one captured graph.
         strengths : Strengths
             Of the penalty in this epoch.
 
         Returns
         -------
         dict of scalar Tensor
-            Means over the observations of the costs before each step.
+            Means over the observations of the costs before each step, and ``gradient_norm``, that
+            of the last step; a gradient that is not finite spoils all later ones.
         """
+        (positions,) = group
         if self.strengths != strengths:  # they are constants in what has been captured
             self.updates.pop("sea_ice", None)
             self.strengths, self.graph = strengths, None
@@ -98,7 +112,8 @@ class GpuAdam:
             costs = self._run_steps(positions)
         else:
             costs = self._replay(positions).clone()  # the next replay overwrites it
-        return dict(zip(("loss", *COST_TERMS), costs, strict=True))
+        norm = torch.linalg.vector_norm(self.gradients["vector"])
+        return dict(zip(("loss", *COST_TERMS, "gradient_norm"), (*costs, norm), strict=True))
 
     def _replay(self, positions):
         """Run the captured graph for other positions."""
@@ -121,7 +136,8 @@ class GpuAdam:
 
     def _add_gradients(self, positions):
         """Costs of one batch, Tensor (term,); its gradients are added to those of the cells."""
-        batch = self.batch(positions)
+        columns = (column.index_select(0, positions) for column in self.columns)
+        batch = Batch(positions, *columns)
         days, cell = self.model.map_rows(batch.index)
         at_batch = self.model.map_values(batch, (days, cell))
         costs, (by_vector, by_days, by_properties) = self.evaluate(*at_batch, *batch[1:])
@@ -216,7 +232,7 @@ def capture(function, changed):
     return graph.replay, result
 
 
-def group_batches(order, firsts, size, group=STEPS_PER_GRAPH):
+def group_batches(order, firsts, size):
     """Positions of batches, several whole batches together where there are enough.
 
     Parameters
@@ -227,17 +243,15 @@ def group_batches(order, firsts, size, group=STEPS_PER_GRAPH):
         Where the batches begin in ``order``.
     size : int
         Observations in a batch.
-    group : int
-        Batches in a group.
 
     Yields
     ------
     tuple of one Tensor of int64
     """
-    for at in range(0, len(firsts), group):
-        batches = [order[first : first + size] for first in firsts[at : at + group]]
+    for at in range(0, len(firsts), STEPS_PER_GRAPH):
+        batches = [order[first : first + size] for first in firsts[at : at + STEPS_PER_GRAPH]]
         together = torch.cat(batches)
-        if len(together) == group * size:
+        if len(together) == STEPS_PER_GRAPH * size:
             batches = [together]
         yield from ((positions,) for positions in batches)
 

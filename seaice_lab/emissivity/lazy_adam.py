@@ -19,19 +19,16 @@ import math
 import numpy as np
 import torch
 
+from seaice_lab.compute import prefetch
 from seaice_lab.emissivity import penalty
-from seaice_lab.emissivity.lazy_kernels import (
-    SERIES_TERMS,
-    Steps,
-    add_scaled,
-    read_cells,
-    step_cells,
-    update,
-)
+from seaice_lab.emissivity.gradients import pack_parameters
+from seaice_lab.emissivity.lazy_kernels import SERIES_TERMS, Steps, read_cells, step_cells, update
+from seaice_lab.emissivity.observations import read_batch
 from seaice_lab.optimiser import BETA1, BETA2
 
 SERIES_STEPS = 256  # steps after which nothing of m remains: 0.9^256 is 2e-12
 CELLS_AT_ONCE = 65536  # in which all cells of a map are brought up to date
+BATCHES_PER_READ = 8
 NO_PENALTY = penalty.Strengths(0.0, 0.0)
 
 
@@ -63,25 +60,20 @@ class StepCounter:
         age = np.arange(SERIES_STEPS, 0, -1)[:, None]
         # 0.9^j d_j^n, (step, term), the latest step last
         self.new_terms = BETA1**age * (BETA2 ** (age / 2) - 1) ** np.arange(SERIES_TERMS)
-        self.steps = Steps(0, np.zeros(1024), np.zeros((1024, SERIES_TERMS)), decay_table(1024))
+        self.steps = Steps(0, np.zeros(1), np.zeros((1, SERIES_TERMS)), np.ones((1, 2)))
 
     def advance(self):
         """Count one more step."""
         count, lengths, series, decays = self.steps
         count += 1
-        if count == len(lengths):
+        if count == len(lengths):  # make the tables twice as long
             lengths = np.concatenate([lengths, np.zeros_like(lengths)])
             series = np.concatenate([series, np.zeros_like(series)])
-            decays = decay_table(len(lengths))
+            decays = np.array([BETA1, BETA2]) ** np.arange(len(lengths))[:, None]
         lengths[count] = self.learning_rate * math.sqrt(1 - BETA2**count) / (1 - BETA1**count)
         first = max(count - SERIES_STEPS, 0)
-        add_scaled(series[first:count], lengths[count], self.new_terms[first - count :])
+        series[first:count] += lengths[count] * self.new_terms[first - count :]
         self.steps = Steps(count, lengths, series, decays)
-
-
-def decay_table(length):
-    """0.9^k and 0.999^k for k from 0, ndarray (k, 2)."""
-    return np.array([BETA1, BETA2]) ** np.arange(length)[:, None]
 
 
 class LazyMap:
@@ -106,11 +98,6 @@ class LazyMap:
         self.table = np.zeros((len(values), 3 * self.width + 1), values.dtype)
         self.table[:, : self.width] = values
         parameter.data = torch.from_numpy(self.table)[:, : self.width]
-
-    @property
-    def moments(self):
-        """m, v and the last step of all cells, ndarray (cell, 2 * value + 1)."""
-        return self.table[:, self.width :]
 
     def read(self, rows, steps, strengths=NO_PENALTY):
         """Apply the skipped steps of some cells and give their values.
@@ -167,70 +154,90 @@ class LazyMap:
 class LazyAdam:
     """Adam on a CPU: lazy for the maps of a model, dense for its other parameters.
 
-    A step is: :meth:`read` the cells that a batch needs, compute the gradient of its cost, and
-    :meth:`take_step` with the same cells.
-
     Parameters
     ----------
     model : EmpiricalState
-    vector : Tensor (weight,)
-        All parameters but the maps (:func:`seaice_lab.emissivity.gradients.pack_parameters`).
-    learning_rate : float
+    observations : Observations
+    config : FitConfig
     """
 
-    def __init__(self, model, vector, learning_rate):
+    def __init__(self, model, observations, config):
+        self.model, self.observations, self.batch_size = model, observations, config.batch_size
+        vector, self.evaluate = pack_parameters(model, config)
+        self.vector = vector.numpy()
         sea_ice = LazyMap(model.sea_ice, is_concentration=True)
         self.maps = [sea_ice, LazyMap(model.properties), LazyMap(model.observation_properties)]
-        self.vector = vector.numpy()
-        self.moments = np.zeros((2, len(vector)), self.vector.dtype)
-        self.counter = StepCounter(learning_rate)
+        # m and v of the vector, then m, v and the last step of each map as views
+        self.moments = [np.zeros((2, len(self.vector)), self.vector.dtype)]
+        self.moments += [lazy_map.table[:, lazy_map.width :] for lazy_map in self.maps]
+        self.counter = StepCounter(config.learning_rate)
 
-    def read(self, batch, rows, strengths):
-        """Values of the maps for a batch, after the skipped steps of its cells.
+    def batches(self, order, firsts):
+        """Read batches, some of them at once and in a background thread.
 
         Parameters
         ----------
-        batch : Batch
-        rows : (Tensor (observation, lag + 1), Tensor (observation,))
-            From :meth:`EmpiricalState.map_rows`.
+        order : ndarray of int
+            Positions of observations.
+        firsts : sequence of int
+            Where the batches begin in ``order``.
+
+        Yields
+        ------
+        tuple of Tensor
+            The columns of a Batch, and the rows of the maps that it reads.
+        """
+
+        def read(at):
+            starts = firsts[at : at + BATCHES_PER_READ]
+            positions = [order[first : first + self.batch_size] for first in starts]
+            together = read_batch(self.observations, np.concatenate(positions))
+            columns = [*together, *self.model.map_rows(together.index)]
+            sizes = [len(batch) for batch in positions]
+            return zip(*(column.split(sizes) for column in columns), strict=True)
+
+        for batches in prefetch(map(read, range(0, len(firsts), BATCHES_PER_READ)), 1):
+            yield from batches
+
+    def step(self, batch, strengths):
+        """Take a step.
+
+        Parameters
+        ----------
+        batch : tuple of Tensor
+            From :meth:`batches`.
         strengths : Strengths
             Of the penalty in this epoch.
 
         Returns
         -------
-        sea_ice : Tensor (observation, lag + 1)
-        properties : Tensor (observation, property)
-        readings : list of Reading
-            For :meth:`take_step`.
+        dict of scalar Tensor
+            Costs before the step, and ``gradient_norm``.
         """
-        days, cell = (index.numpy() for index in rows)
+        # 1. the cells that the batch reads, after their skipped steps
+        number, *columns, days, cell = batch
+        rows = days.flatten().numpy(), cell.numpy(), number.numpy()
         values, readings = [], []
-        map_rows = days.ravel(), cell, batch.number.numpy()
-        for lazy_map, rows_of_map in zip(self.maps, map_rows, strict=True):
+        for lazy_map, rows_of_map in zip(self.maps, rows, strict=True):
             value, reading = lazy_map.read(rows_of_map, self.counter.steps, strengths)
             values.append(value)
             readings.append(reading)
+
+        # 2. the gradient of the cost by the vector and by the values of the maps
         sea_ice = torch.from_numpy(values[0].reshape(days.shape))
-        return sea_ice, torch.from_numpy(np.concatenate(values[1:], 1)), readings
-
-    def take_step(self, gradients, readings, strengths):
-        """Take a step of Adam.
-
-        Parameters
-        ----------
-        gradients : (Tensor, Tensor, Tensor)
-            Of the cost by the vector and by the values that :meth:`read` gave.
-        readings : list of Reading
-        strengths : Strengths
-        """
+        properties = torch.from_numpy(np.concatenate(values[1:], 1))
+        costs, gradients = self.evaluate(sea_ice, properties, *columns)
         by_vector, by_sea_ice, by_properties = (gradient.numpy() for gradient in gradients)
+
+        # 3. a step of the same cells and of the vector
         self.counter.advance()
         steps, width = self.counter.steps, self.maps[1].width
         by_maps = by_sea_ice.reshape(-1, 1), by_properties[:, :width], by_properties[:, width:]
         for lazy_map, gradient, reading in zip(self.maps, by_maps, readings, strict=True):
             lazy_map.take_step(gradient, reading, steps, strengths)
         length = steps.lengths[steps.count]
-        update(self.vector, *self.moments, by_vector, length, NO_PENALTY, False)
+        update(self.vector, *self.moments[0], by_vector, length, NO_PENALTY, False)
+        return costs | {"gradient_norm": torch.linalg.vector_norm(gradients[0])}
 
     def catch_up(self, strengths):
         """Apply the skipped steps of all cells, as validation and checkpoints need it."""
@@ -239,13 +246,12 @@ class LazyAdam:
 
     def state_dict(self):
         """Steps and moments; all cells must be up to date."""
-        moments = [self.moments, *(lazy_map.moments.copy() for lazy_map in self.maps)]
-        return {"steps": self.counter.steps.count, "moments": [*map(torch.from_numpy, moments)]}
+        moments = [torch.from_numpy(moments.copy()) for moments in self.moments]
+        return {"steps": self.counter.steps.count, "moments": moments}
 
     def load_state_dict(self, state):
         """Continue from :meth:`state_dict`."""
-        moments = [self.moments, *(lazy_map.moments for lazy_map in self.maps)]
-        for mine, saved in zip(moments, state["moments"], strict=True):
-            mine[:] = saved
+        for moments, saved in zip(self.moments, state["moments"], strict=True):
+            moments[:] = saved
         while self.counter.steps.count < state["steps"]:
             self.counter.advance()

@@ -131,20 +131,6 @@ def update(w, m, v, gradient, length, strengths, bounded):
         w[i] = min(max(value, 0.0), 1.0) if bounded else value
 
 
-@njit(cache=True)
-def add_scaled(table, factor, values):
-    """Add ``factor`` times ``values`` to a table of the same shape, in place.
-
-    Parameters
-    ----------
-    table, values : ndarray (row, column)
-    factor : float
-    """
-    for row in range(len(table)):
-        for column in range(table.shape[1]):
-            table[row, column] += factor * values[row, column]
-
-
 @njit(cache=True, error_model="numpy")
 def _gather_cells(rows, table):
     """Cells of some rows, and the step up to which each of them is up to date.

@@ -1,8 +1,6 @@
 """Training of the empirical state into a run folder: as published with Adam, or by the solver."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,15 +11,12 @@ from seaice_lab import files, runs, torch_private
 from seaice_lab.compute import Process, prefetch
 from seaice_lab.emissivity import penalty
 from seaice_lab.emissivity.gauss_newton import solve
-from seaice_lab.emissivity.gpu_adam import GpuAdam, check_memory, free_memory, group_batches
-from seaice_lab.emissivity.gradients import cost_with_gradient, pack_parameters
+from seaice_lab.emissivity.gpu_adam import GpuAdam, check_memory, free_memory
 from seaice_lab.emissivity.lazy_adam import LazyAdam
 from seaice_lab.emissivity.observations import Batch, read_batch
 from seaice_lab.emissivity.run import check, check_zenith, hold_out, initial_state, open_data
 from seaice_lab.errors import InputError
 from seaice_lab.training import TrainState, fit, validate
-
-BATCHES_PER_READ = 8
 
 
 def train(config, run, show=True, lazy=None):
@@ -75,11 +70,8 @@ def train(config, run, show=True, lazy=None):
     if config.method == "gauss_newton":
         return solve_run(config, run, model, observations, show)
 
+    optimiser = (LazyAdam if lazy else GpuAdam)(model.to(process.device), observations, config.fit)
     size = config.fit.batch_size
-    setup = lazy_cpu_training if lazy else gpu_training
-    optimiser, train_batches, validation_batches, step, loss = setup(
-        config.fit, model.to(process.device), observations
-    )
     steps_per_epoch = -(-len(training_set) // size)
     state = TrainState(model, config.fit, process, steps_per_epoch, optimiser)
 
@@ -90,13 +82,14 @@ def train(config, run, show=True, lazy=None):
         if lazy:
             optimiser.catch_up(strengths())
         costs = {name: float(value) for name, value in model.map_costs(state.epoch).items()}
-        held_out = validation_batches(validation_set, range(0, len(validation_set), size))
-        return costs | validate(loss, held_out, process)
+        # batches as in training, because some terms of the cost depend on the size of a batch
+        held_out = prefetch(read_batches(observations, validation_set, size, process.device))
+        return costs | validate(lambda batch: total_cost(model, batch), held_out, process)
 
     with torch_private.no_denormals():
         return fit(
-            lambda batch: step(batch, strengths()),
-            lambda epoch: train_batches(*batch_order(config, training_set, epoch)),
+            lambda batch: optimiser.step(batch, strengths()),
+            lambda epoch: optimiser.batches(*batch_order(config, training_set, epoch)),
             end_epoch,
             state,
             config.fit,
@@ -154,146 +147,39 @@ def batch_order(config, training_set, epoch):
     return order, rng.permutation(firsts) if config.order == "batches" else firsts
 
 
-class Setup(NamedTuple):
-    """How a device trains.
-
-    Attributes
-    ----------
-    optimiser : LazyAdam or GpuAdam
-    train_batches, validation_batches : callable
-        Take what :func:`batch_order` gives, and yield batches.
-    step : callable
-        ``step(batch, strengths)`` as :func:`seaice_lab.training.fit` expects it, with the Strengths
-        of the penalty.
-    loss : callable
-        ``loss(batch)`` as :func:`seaice_lab.training.validate` expects it.
-    """
-
-    optimiser: LazyAdam | GpuAdam
-    train_batches: Callable
-    validation_batches: Callable
-    step: Callable
-    loss: Callable
-
-
-def lazy_cpu_training(config, model, observations):
-    """Train on a CPU with lazy Adam.
-
-    Parameters
-    ----------
-    config : FitConfig
-    model : EmpiricalState
-    observations : Observations
-
-    Returns
-    -------
-    Setup
-    """
-    vector = pack_parameters(model)
-    evaluate = cost_with_gradient(model, vector, config.compile, config.batch_size)
-    optimiser = LazyAdam(model, vector, config.learning_rate)
-
-    def batches(order, firsts):
-        return read_batches(model, observations, order, firsts, config.batch_size)
-
-    def step(batch, strengths):
-        batch, rows = Batch(*batch[:4]), batch[4:]
-        days, properties, readings = optimiser.read(batch, rows, strengths)
-        costs, gradients = evaluate(days, properties, *batch[1:])
-        optimiser.take_step(gradients, readings, strengths)
-        return costs | {"gradient_norm": torch.linalg.vector_norm(gradients[0])}
-
-    def loss(batch):
-        return total_cost(model, Batch(*batch[:4]), batch[4:])
-
-    return Setup(optimiser, batches, batches, step, loss)
-
-
-def gpu_training(config, model, observations):
-    """Train with dense Adam, on a GPU in captured graphs of several steps.
-
-    Parameters
-    ----------
-    config : FitConfig
-    model : EmpiricalState
-        On the device.
-    observations : Observations
-
-    Returns
-    -------
-    Setup
-        A training batch is a group of batches, each of which is a step.
-    """
-    vector = pack_parameters(model)
-    evaluate = cost_with_gradient(model, vector, config.compile, config.batch_size)
-    optimiser = GpuAdam(model, vector, evaluate, observations, config)
-
-    def train_batches(order, firsts):
-        order = torch.from_numpy(order).to(vector.device)
-        return group_batches(order, firsts, config.batch_size)
-
-    def validation_batches(order, firsts):
-        # one by one, because some terms of the cost depend on the size of a batch
-        order = torch.from_numpy(order).to(vector.device)
-        return group_batches(order, firsts, config.batch_size, group=1)
-
-    def step(batch, strengths):
-        costs = optimiser.run_steps(*batch, strengths)
-        # of the last step; a gradient that is not finite spoils all later ones
-        norm = torch.linalg.vector_norm(optimiser.gradients["vector"])
-        return costs | {"gradient_norm": norm}
-
-    def loss(batch):
-        return total_cost(model, optimiser.batch(*batch))
-
-    return Setup(optimiser, train_batches, validation_batches, step, loss)
-
-
-def total_cost(model, batch, rows=None):
+def total_cost(model, batch):
     """Costs of a batch and their sum, without a gradient.
 
     Parameters
     ----------
     model : EmpiricalState
     batch : Batch
-    rows : (Tensor, Tensor), optional
-        From :meth:`EmpiricalState.map_rows`.
 
     Returns
     -------
     dict of scalar Tensor
         ``loss`` is the sum.
     """
-    costs = model(*model.map_values(batch, rows), *batch[1:])
+    costs = model(*model.map_values(batch), *batch[1:])
     return {"loss": sum(costs.values())} | costs
 
 
-def read_batches(model, observations, order, firsts, size):
-    """Read batches for a CPU, some of them at once and in a background thread.
+def read_batches(observations, positions, size, device="cpu"):
+    """Read observations, a batch at a time.
 
     Parameters
     ----------
-    model : EmpiricalState
     observations : Observations
-    order : ndarray of int
+    positions : ndarray of int
         Positions of observations.
-    firsts : sequence of int
-        Where the batches begin in ``order``.
     size : int
-        Observations in a batch.
+        Observations in a batch; the last one may be smaller.
+    device : torch.device or str
 
     Yields
     ------
-    tuple of Tensor
-        The columns of a Batch, and the rows of the maps that it reads.
+    Batch
     """
-
-    def read(at):
-        positions = [order[first : first + size] for first in firsts[at : at + BATCHES_PER_READ]]
-        together = read_batch(observations, np.concatenate(positions))
-        sizes = [len(part) for part in positions]
-        columns = [*together, *model.map_rows(together.index)]
-        return list(zip(*(column.split(sizes) for column in columns), strict=True))
-
-    for batches in prefetch(map(read, range(0, len(firsts), BATCHES_PER_READ)), 1):
-        yield from batches
+    for first in range(0, len(positions), size):
+        batch = read_batch(observations, positions[first : first + size])
+        yield Batch(*(column.to(device) for column in batch))

@@ -9,9 +9,10 @@ import xarray as xr
 
 from seaice_lab.config import FitConfig
 from seaice_lab.emissivity import penalty
+from seaice_lab.emissivity.gpu_adam import GpuAdam
+from seaice_lab.emissivity.lazy_adam import LazyAdam
 from seaice_lab.emissivity.model import COST_TERMS, EmpiricalState, ModelConfig
 from seaice_lab.emissivity.observations import Batch, ObservationsConfig, prepare
-from seaice_lab.emissivity.train import gpu_training, lazy_cpu_training
 from seaice_lab.optimiser import adamw, set_epsilon
 
 DATA = Path(__file__).parents[1] / "data" / "emissivity"
@@ -139,14 +140,16 @@ def run_steps(model, seen, steps, way, size=BATCH, grouped=False):
     strengths = penalty.strengths(model.config, 0, seen.size)
     if way == "gpu":
         model.to("cuda" if torch.cuda.is_available() else "cpu")
-    setup = (gpu_training if way == "gpu" else lazy_cpu_training)(config, model, seen)
-    batches = setup.train_batches if grouped else setup.validation_batches
-    for part in batches(order, firsts):
-        costs = setup.step(part, strengths)
+    optimiser = (GpuAdam if way == "gpu" else LazyAdam)(model, seen, config)
+    batches = optimiser.batches(order, firsts)
+    if way == "gpu" and not grouped:
+        batches = ((group,) for (positions,) in batches for group in positions.split(size))
+    for part in batches:
+        costs = optimiser.step(part, strengths)
         yield {name: costs[name].item() for name in COST_TERMS}
     model.cpu()
     if way == "lazy":
-        setup.optimiser.catch_up(strengths)
+        optimiser.catch_up(strengths)
 
 
 def dense_steps(model, batches, config):

@@ -10,8 +10,14 @@ from published import build, observations, run_steps, weights
 
 from seaice_lab.compute import Process
 from seaice_lab.config import FitConfig
-from seaice_lab.emissivity.gpu_adam import STEPS_PER_GRAPH, check_memory, free_memory, group_batches
-from seaice_lab.emissivity.train import gpu_training, lazy_cpu_training
+from seaice_lab.emissivity.gpu_adam import (
+    STEPS_PER_GRAPH,
+    GpuAdam,
+    check_memory,
+    free_memory,
+    group_batches,
+)
+from seaice_lab.emissivity.lazy_adam import LazyAdam
 from seaice_lab.errors import InputError
 from seaice_lab.training import TrainState
 
@@ -54,16 +60,14 @@ def test_what_does_not_fit_into_the_memory_of_a_gpu_is_refused(tmp_path, monkeyp
     assert free_memory(torch.device("cuda")) == 8e9 + 1e5
 
 
-@pytest.mark.parametrize(
-    "setups", [(lazy_cpu_training, gpu_training), (gpu_training, lazy_cpu_training)]
-)
-def test_a_training_does_not_continue_with_another_optimiser(setups, tmp_path):
+@pytest.mark.parametrize("optimisers", [(LazyAdam, GpuAdam), (GpuAdam, LazyAdam)])
+def test_a_training_does_not_continue_with_another_optimiser(optimisers, tmp_path):
     seen, process = observations("v1_linear", tmp_path), Process()
     process.device = torch.device("cpu")
     states = []
-    for setup in setups:
+    for optimiser_class in optimisers:
         model = build("v1_linear", seen)
-        optimiser = setup(FitConfig(), model, seen).optimiser
+        optimiser = optimiser_class(model, seen, FitConfig())
         states.append(TrainState(model, FitConfig(), process, 1, optimiser))
     states[0].save(tmp_path, better=True)
     states[0].resume(tmp_path)
