@@ -74,14 +74,13 @@ def learning_rate(config, step, steps_per_epoch):
     return rate
 
 
-def adamw_step(state, config, losses):
+def adamw_step(state, losses):
     """Take the published AdamW step down the gradient of a loss, at the scheduled rate.
 
     Parameters
     ----------
     state : TrainState
         With its default optimiser.
-    config : FitConfig
     losses : dict of scalar Tensor
         ``loss`` is the total.
 
@@ -91,10 +90,10 @@ def adamw_step(state, config, losses):
         The losses and ``gradient_norm``, as :func:`fit` expects them of a step.
     """
     (group,) = state.optimiser.param_groups
-    group["lr"] = learning_rate(config, state.step, state.steps_per_epoch)
+    group["lr"] = learning_rate(state.config, state.step, state.steps_per_epoch)
     set_epsilon(state.optimiser, state.step)
     losses["loss"].backward()
-    norm = gradient_norm(group["params"], config.max_gradient_norm)
+    norm = gradient_norm(group["params"], state.config.max_gradient_norm)
     state.optimiser.step()
     state.optimiser.zero_grad(set_to_none=True)  # frees their memory for the next forward pass
     return losses | {"gradient_norm": norm}

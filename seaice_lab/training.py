@@ -54,7 +54,7 @@ class TrainState:
     """
 
     def __init__(self, model, config, process, steps_per_epoch, optimiser=None):
-        self.process, self.steps_per_epoch = process, steps_per_epoch
+        self.config, self.process, self.steps_per_epoch = config, process, steps_per_epoch
         self.model = model.to(process.device, memory_format=torch.channels_last)
         self.optimiser = optimiser or adamw(model.parameters(), config)
         self.averaged = copy.deepcopy(model).eval() if config.averaging else model
@@ -134,7 +134,7 @@ def contiguous(model):
     return {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
 
 
-def fit(step, train_batches, end_epoch, state, config, run, show=True):
+def fit(step, train_batches, end_epoch, state, run, show=True):
     """Train a model and keep its best weights.
 
     Parameters
@@ -151,7 +151,6 @@ def fit(step, train_batches, end_epoch, state, config, run, show=True):
         for the history, as from :func:`validate`. ``validation_loss`` among them decides which
         weights are the best and when to stop; without it the last weights are the best.
     state : TrainState
-    config : FitConfig
     run : str or Path
         Run folder; receives ``weights.safetensors`` (best), ``history.csv``, ``checkpoint.pt``.
     show : bool
@@ -167,7 +166,7 @@ def fit(step, train_batches, end_epoch, state, config, run, show=True):
     InputError
         If a gradient is not finite, or the checkpoint in the run folder does not fit.
     """
-    run, process = Path(run), state.process
+    run, config, process = Path(run), state.config, state.process
     if process.device.type == "cpu":
         torch_private.keep_freed_memory()
     torch.manual_seed(config.seed)
@@ -180,17 +179,16 @@ def fit(step, train_batches, end_epoch, state, config, run, show=True):
             row = {"epoch": state.epoch + 1, "learning_rate": rate}
 
             state.model.train()  # dropout on, batch statistics updated
-            losses = train_epoch(step, train_batches(state.epoch), state, config)
+            losses = train_epoch(step, train_batches(state.epoch), state)
             row |= {f"train_{name}": value for name, value in losses.items()}
 
             state.model.eval()
             with torch.no_grad():
                 row |= end_epoch()
 
-            validation_loss = row.get("validation_loss")
-            better = validation_loss is None or validation_loss < state.best
-            if validation_loss is not None and better:
-                state.best = validation_loss
+            better = row.get("validation_loss", -math.inf) < state.best
+            if better:
+                state.best = row.get("validation_loss", state.best)
             state.since_best = 0 if better else state.since_best + 1
             state.epoch += 1
             row["seconds"] = round(time.perf_counter() - began, 3)
@@ -206,7 +204,7 @@ def fit(step, train_batches, end_epoch, state, config, run, show=True):
     return pd.DataFrame(state.history)
 
 
-def train_epoch(step, batches, state, config):
+def train_epoch(step, batches, state):
     """Take a step for each batch.
 
     Parameters
@@ -215,7 +213,6 @@ def train_epoch(step, batches, state, config):
         As in :func:`fit`.
     batches : iterable
     state : TrainState
-    config : FitConfig
 
     Returns
     -------
@@ -227,7 +224,7 @@ def train_epoch(step, batches, state, config):
     InputError
         If a gradient is not finite.
     """
-    losses, sizes, norms = [], [], []
+    losses, sizes, norms, config = [], [], [], state.config
     check_every = 1 if state.process.device.type == "cpu" else GRADIENT_CHECK_EVERY
     for batch in batches:
         values = step(batch)

@@ -74,12 +74,12 @@ def run_fit(
             return losses(model, batch)
 
     def step(batch):
-        return adamw_step(state, config, losses_of(forward, batch))
+        return adamw_step(state, losses_of(forward, batch))
 
     def end_epoch():
         return validate(lambda batch: losses_of(state.averaged, batch), held_out(), process)
 
-    return fit(step, train_batches, end_epoch, state, config, run, show=False)
+    return fit(step, train_batches, end_epoch, state, run, show=False)
 
 
 def test_training_finds_the_weights_and_writes_the_history(tmp_path):

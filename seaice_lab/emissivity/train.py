@@ -92,7 +92,6 @@ def train(config, run, show=True, lazy=None):
             lambda epoch: optimiser.batches(*batch_order(config, training_set, epoch)),
             end_epoch,
             state,
-            config.fit,
             run,
             show,
         )

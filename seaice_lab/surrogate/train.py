@@ -242,7 +242,7 @@ def _fit(config, network, samples, losses, run, process, show):
     forward = training_form(network, config.fit, process)
 
     def step(batch):
-        return adamw_step(state, config.fit, losses(forward, batch))
+        return adamw_step(state, losses(forward, batch))
 
     def train_batches(epoch):
         return prefetch(batches(training, size, shuffle=(config.fit.seed, epoch), **share))
@@ -251,4 +251,4 @@ def _fit(config, network, samples, losses, run, process, show):
         held_out = prefetch(batches(validation, size, **share))
         return validate(lambda batch: losses(state.averaged, batch), held_out, process)
 
-    fit(step, train_batches, end_epoch, state, config.fit, run, show)
+    fit(step, train_batches, end_epoch, state, run, show)
