@@ -28,12 +28,6 @@ MAX_REJECTED = 8  # rejected steps in a row
 STATE_STEPS_PER_NETWORK_STEP = 2  # in a bilinear problem
 LIMIT_STEPS = 2  # with the published limit of the emissivity, after those with a soft one
 TYPICAL_LOGIT = 2.0  # emissivity 0.88, where a network with sigmoid outputs starts
-# What to do with a model that the solver does not support.
-ADVICE = {
-    "solver": "train with method adam instead",
-    "infer": "train such a run first, or train on the new days themselves with method adam",
-    "uncertainty": "train such a run to estimate the uncertainty",
-}
 
 
 class SolveConfig(Config):
@@ -64,14 +58,8 @@ class SolveConfig(Config):
     seed: int = Field(0, description="Of the random networks and of the sample.")
 
 
-def check_model(config, task="solver"):
-    """Refuse a model that the solver does not support.
-
-    Parameters
-    ----------
-    config : ModelConfig
-    task : str
-        Which task asks, a key of ADVICE.
+def check_model(config):
+    """Refuse a ModelConfig that the solver, inference and uncertainty do not support.
 
     Raises
     ------
@@ -80,8 +68,9 @@ def check_model(config, task="solver"):
     """
     if config.network == "sigmoid" or len(config.lag_weights) > 2:
         raise InputError(
-            f"{task}: supports only the networks linear and frequency with at most 2 lag_weights, "
-            f"found {config.network} and {len(config.lag_weights)}; {ADVICE[task]}"
+            "the solver (gauss_newton, infer, uncertainty) supports only the networks linear and "
+            f"frequency with at most 2 lag_weights, found {config.network} and "
+            f"{len(config.lag_weights)}; train with method adam, or train such a network instead"
         )
 
 

@@ -136,9 +136,9 @@ def solve_concentration(problem, sea_ice, curvature, rhs):
     total = diagonal * sea_ice + neighbours(sea_ice)
     for lag, weight in enumerate(lag_weights):
         total[lags - lag : lags - lag + len(rhs)] += weight * rhs
-    if problem.prior_weight:
-        diagonal = diagonal + problem.prior_weight
-        total = total + problem.prior_weight * problem.first_guess
+    # the background of the concentration, without a weight if there is none
+    diagonal = diagonal + problem.prior_weight
+    total = total + problem.prior_weight * problem.first_guess
     new = sea_ice.clone()
     for _ in range(SWEEPS if lags else 1):
         for first in range(1 + lags):

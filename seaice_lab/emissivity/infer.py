@@ -59,7 +59,7 @@ def infer_run(config, run, show=True):
     if (run / "config.yaml").exists():
         runs.create(run, config, "emissivity")
     trained, _ = load(config.trained)
-    check_model(trained.config, "infer")
+    check_model(trained.config)
     tables = read_sensor_tables(Path(config.trained) / "observations") or {}
     for section, entries in (read_tables(config.sensor_tables) or {}).items():
         tables = tables | {section: tables.get(section, {}) | entries}
@@ -97,7 +97,6 @@ def infer(trained, observations, config=None, show=True):
         If the solver does not support the model, a linear network was trained on other channels,
         or the zenith angle is missing that the network needs.
     """
-    check_model(trained.config, "infer")
     model, config = transfer(trained, observations), config or SolveConfig()
     solve(model, observations, config.model_copy(update={"network_steps": 0}), show)
     return model
@@ -171,7 +170,7 @@ def uncertainty(model, observations, config=None):
     InputError
         If the solver does not support the model.
     """
-    check_model(model.config, "uncertainty")
+    check_model(model.config)
     config = config or SolveConfig()
     problem = build_problem(model, observations, config.property_error, False)
     normal = assemble(problem, get_state(model))

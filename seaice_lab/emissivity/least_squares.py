@@ -63,9 +63,9 @@ class Problem(NamedTuple):
     strengths : Strengths
         Of the penalty of a concentration.
     property_weight, prior_weight, emissivity_limit_weight : float
-        Inverse squared errors of the properties' background 0 and of the first guess (0 without
-        one), and the inverse error of the lower limit of the emissivity.
-    first_guess : Tensor (lag + step, point) or None
+        Inverse squared errors of the properties' background 0 and of the first guess (0 if it is
+        no background), and the inverse error of the lower limit of the emissivity.
+    first_guess : Tensor (lag + step, point)
         Background of the concentration.
     share : float
         Of all observations that these are. Costs that belong to no observation are divided alike.
@@ -80,7 +80,7 @@ class Problem(NamedTuple):
     property_weight: float
     prior_weight: float
     emissivity_limit_weight: float
-    first_guess: torch.Tensor | None = None
+    first_guess: torch.Tensor
     share: float = 1.0
 
 
@@ -99,7 +99,6 @@ def build_problem(model, observations, property_error, hold_first_guess):
     -------
     Problem
     """
-    first_guess = torch.from_numpy(observations.sea_ice_first_guess).T.contiguous()
     return Problem(
         model,
         torch.from_numpy(observations.index),
@@ -111,7 +110,7 @@ def build_problem(model, observations, property_error, hold_first_guess):
         property_weight=1 / property_error**2,
         prior_weight=1 / FIRST_GUESS_ERROR**2 if hold_first_guess else 0.0,
         emissivity_limit_weight=min(emissivity_limit_weight(model), 1 / SOFT_LIMIT_ERROR),
-        first_guess=first_guess if hold_first_guess else None,
+        first_guess=torch.from_numpy(observations.sea_ice_first_guess).T.contiguous(),
     )
 
 
@@ -153,18 +152,17 @@ def subsample_months(problem, state, share, generator, month_days=MONTH_DAYS):
     first_day, point = months // points * length, months % points
     # the last month may be shorter: its last day is repeated, without observations
     day = (first_day + torch.arange(lags + length)[:, None]).clip(max=lags + days - 1)
+    linear = problem.model.config.network == "linear"
+    error = FIRST_GUESS_ERROR_OF_LINEAR if linear else FIRST_GUESS_ERROR
     subset = problem._replace(
         index=index,
         scalars=problem.scalars[rows],
         channels=problem.channels[rows],
         points=len(months),
+        prior_weight=1 / error**2 if problem.prior_weight else 0.0,
+        first_guess=problem.first_guess[day, point],
         share=len(rows) / len(problem.index),
     )
-    if problem.first_guess is not None:
-        linear = problem.model.config.network == "linear"
-        error = FIRST_GUESS_ERROR_OF_LINEAR if linear else FIRST_GUESS_ERROR
-        first_guess = problem.first_guess[day, point]
-        subset = subset._replace(first_guess=first_guess, prior_weight=1 / error**2)
     cell = (day[lags:] - lags) * points + point
     return subset, State(
         state.sea_ice[day, point],

@@ -16,13 +16,7 @@ from torch import nn
 from seaice_lab.config import Config
 from seaice_lab.emissivity import penalty, physics
 from seaice_lab.emissivity.networks import FIRST_CONSTANT, build_network
-from seaice_lab.emissivity.observations import (
-    EMISSIVITY_WATER,
-    REFLECTED,
-    TB,
-    TRANSMITTANCE,
-    UPWELLING,
-)
+from seaice_lab.emissivity.observations import TB
 from seaice_lab.emissivity.sensors import ICE, OCEAN
 from seaice_lab.errors import InputError
 
@@ -288,9 +282,9 @@ class EmpiricalState(nn.Module):
         """
         sensor = index[:, 2].long()
         skin, wind = scalars[:, :1], scalars[:, 1:2]
-        ocean = channels[:, EMISSIVITY_WATER] + wind * self.wind_sensitivity
+        _, ocean, *sky = channels.unbind(1)
+        ocean = ocean + wind * self.wind_sensitivity
         water = physics.water_temperature(skin, self.config.freezing_sea)
-        sky = channels[:, TRANSMITTANCE], channels[:, REFLECTED], channels[:, UPWELLING]
         tb = physics.brightness_temperature(ice_fraction, ice, ocean, skin, water, sky)
         of_ice, of_ocean = self.bias_k[ICE][sensor], self.bias_k[OCEAN][sensor]
         return tb + ice_fraction * of_ice + (1 - ice_fraction) * of_ocean

@@ -12,6 +12,8 @@ and return the emissivity (observation, channel). The networks of version 1 have
 channel and ignore the last three inputs.
 """
 
+from itertools import pairwise
+
 import torch
 from torch import nn
 
@@ -95,9 +97,7 @@ class SigmoidEmissivity(nn.Module):
     def __init__(self, n_properties, n_channels, layers=2, width=10):
         super().__init__()
         sizes = [1 + n_properties, *[width] * (layers - 1), n_channels]
-        self.layers = nn.ModuleList(
-            nn.Linear(*pair) for pair in zip(sizes[:-1], sizes[1:], strict=True)
-        )
+        self.layers = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(sizes))
         for layer in self.layers:
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)

@@ -70,8 +70,7 @@ def assemble(problem, state, with_weights=False, squares=None):
     cost = problem.property_weight * (state.properties**2).sum(1)
     cost = normal.cost + cost.reshape(-1, problem.points).sum(0)
     cost += penalty.cost(state.sea_ice, problem.strengths).sum(0)
-    if problem.prior_weight:
-        cost += problem.prior_weight * ((state.sea_ice - problem.first_guess) ** 2).sum(0)
+    cost += problem.prior_weight * ((state.sea_ice - problem.first_guess) ** 2).sum(0)
     return normal._replace(cost=cost)
 
 
@@ -107,13 +106,8 @@ def _from_observations(problem, state, with_weights):
             product = product[:, q:, q:] - product[:, q:, :q] @ solution
         cells.index_add_(0, cell, product)
         cost.index_add_(0, cell % problem.points, squared)
-    normal = NormalEquations(cost, cells[..., :n], cells[..., -1])
-    normal = normal._replace(back_substitution=back_substitution)
-    if not with_weights:
-        return normal
-    return normal._replace(
-        cross=cells[..., n:-1], weight_curvature=weights[:, :-1], weight_rhs=weights[:, -1]
-    )
+    blocks = (cells[..., n:-1], weights[:, :-1], weights[:, -1]) if with_weights else (None,) * 3
+    return NormalEquations(cost, cells[..., :n], cells[..., -1], *blocks, back_substitution)
 
 
 def is_bilinear(model):
@@ -193,8 +187,5 @@ def ice_fraction(problem, sea_ice):
 
 def _chunks(problem):
     """Slices of the observations whose Jacobian is in memory at the same time."""
-    size = len(problem.index)
-    return [
-        slice(first, min(first + OBSERVATIONS_AT_ONCE, size))
-        for first in range(0, size, OBSERVATIONS_AT_ONCE)
-    ]
+    firsts = range(0, len(problem.index), OBSERVATIONS_AT_ONCE)
+    return [slice(first, first + OBSERVATIONS_AT_ONCE) for first in firsts]

@@ -103,11 +103,10 @@ def all_sky(clear, cloudy, cloud_fraction):
     transmittance, reflected, upwelling : array
         ``reflected`` is the sky's radiation at the top after reflection at a perfect mirror (K).
     """
-    transmittance, reflected, upwelling = (
+    return tuple(
         (1 - cloud_fraction) * of_clear + cloud_fraction * of_cloudy
         for of_clear, of_cloudy in zip(_paths(*clear), _paths(*cloudy), strict=True)
     )
-    return transmittance, reflected, upwelling
 
 
 def brightness_temperature(ice_fraction, ice, ocean, ice_k, ocean_k, sky):

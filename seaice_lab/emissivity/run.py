@@ -75,12 +75,12 @@ def check(config):
                 "sensors and days out of the data"
             )
         return
-    fixed = FIXED_FIT_SETTINGS.items()
-    ignored = {name: value for name, value in fixed if getattr(config.fit, name) != value}
+    fixed = FIXED_FIT_SETTINGS
+    ignored = [name for name, value in fixed.items() if getattr(config.fit, name) != value]
     if ignored:
         raise InputError(
             f"fit: {', '.join(ignored)} would change the network and the biases, but not the maps; "
-            f"set {', '.join(f'{name}={value}' for name, value in ignored.items())}, or leave out"
+            f"set {', '.join(f'{name}={fixed[name]}' for name in ignored)}, or leave out"
         )
 
 
@@ -140,20 +140,17 @@ def hold_out(config, observations):
         If a sensor or day is not in the observations, or nothing is left to train on.
     """
     held = np.random.default_rng(config.fit.seed).random(observations.size) < config.hold_out_share
-    sensors = observations.instruments.sensors
-    for name in config.hold_out_sensors:
-        if name not in sensors:
-            raise InputError(
-                f"hold_out_sensors: {name} is not among the sensors {', '.join(sensors)}"
-            )
-        held |= observations.index[:, 2] == sensors.index(name)
-    days = len(observations.step_days)
-    for day in config.hold_out_days:
-        if not 0 <= day < days:
-            raise InputError(
-                f"hold_out_days: {day} is not among the days of the observations, 0 to {days - 1}"
-            )
-        held |= observations.index[:, 1] == day
+    sensors, days = observations.instruments.sensors, range(len(observations.step_days))
+    # by setting: the column of the index, its values, and their description
+    columns = {
+        "hold_out_sensors": (2, sensors, f"sensors {', '.join(sensors)}"),
+        "hold_out_days": (1, days, f"days of the observations, 0 to {days[-1]}"),
+    }
+    for setting, (column, values, description) in columns.items():
+        for value in getattr(config, setting):
+            if value not in values:
+                raise InputError(f"{setting}: {value} is not among the {description}")
+            held |= observations.index[:, column] == values.index(value)
     if held.all():
         raise InputError("hold_out: no observation is left to train on; hold out fewer")
     return np.flatnonzero(~held), np.flatnonzero(held)
