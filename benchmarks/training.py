@@ -6,6 +6,7 @@ python benchmarks/training.py [--size 128] [--batch 8] [--width 16] [--repeats 5
 import argparse
 import statistics
 import time
+from typing import NamedTuple
 
 import torch
 from yardstick import TRAINING, matmul_gflops, over_published
@@ -14,25 +15,44 @@ from seaice_lab.surrogate.losses import ocean_loss
 from seaice_lab.surrogate.networks import build_network
 from seaice_lab.torch_private import keep_freed_memory
 
-CELL_MACS = {16: 75_184}  # multiply-adds a cell of UNet3 forward, width 16; scales with width^2
+MACS_PER_CELL = 75_184  # multiply-adds of UNet3 forward at width 16; they grow with width^2
 
 
-def seconds_per_step(ocean, width, batch, channels_last, compiled, bfloat16, published, repeats):
+class Case(NamedTuple):
+    """How a training step is computed."""
+
+    label: str
+    published: bool = False
+    channels_last: bool = False
+    compiled: bool = False
+    bfloat16: bool = False
+
+
+CASES = (
+    Case("published eager", published=True),
+    Case("eager"),
+    Case("channels-last", channels_last=True),
+    Case("compiled", channels_last=True, compiled=True),
+    Case("compiled bfloat16", channels_last=True, compiled=True, bfloat16=True),
+)
+
+
+def seconds_per_step(case, ocean, options):
     """Median time of a training step in seconds, after two warm-up steps."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    network = build_network("UNet3", ocean, 10, width=width, published=published).to(device)
-    sea = ocean.to(device)
-    x = torch.randn(batch, 10, *ocean.shape, device=device)
-    y = torch.randn(batch, 1, *ocean.shape, device=device)
-    if channels_last:
+    network = build_network("UNet3", ocean, 10, width=options.width, published=case.published)
+    network, sea = network.to(device), ocean.to(device)
+    x = torch.randn(options.batch, 10, *ocean.shape, device=device)
+    y = torch.randn(options.batch, 1, *ocean.shape, device=device)
+    if case.channels_last:
         network = network.to(memory_format=torch.channels_last)
         x = x.contiguous(memory_format=torch.channels_last)
-    forward = torch.compile(network) if compiled else network
+    forward = torch.compile(network) if case.compiled else network
     optimiser = torch.optim.AdamW(network.parameters(), 1e-3, fused=True)
     times = []
-    for _ in range(repeats + 2):
+    for _ in range(options.repeats + 2):
         began = time.perf_counter()
-        with torch.autocast(device, torch.bfloat16, enabled=bfloat16):
+        with torch.autocast(device, torch.bfloat16, enabled=case.bfloat16):
             prediction = forward(x)
         loss, _ = ocean_loss(prediction.float(), y, sea)
         optimiser.zero_grad()
@@ -56,42 +76,26 @@ def main():
     torch.manual_seed(0)
     keep_freed_memory()  # as a training does
     ocean = torch.rand(options.size, options.size) > 0.25
-    macs = CELL_MACS[16] * (options.width / 16) ** 2 * options.size**2
+    macs = MACS_PER_CELL * (options.width / 16) ** 2 * options.size**2
     gflop = 3 * 2 * macs / 1e9  # forward, and backward at twice the cost
     print(
         f"{options.size} x {options.size}, width {options.width}, batch {options.batch}, "
         f"{torch.get_num_threads()} threads, {gflop:.1f} GFLOP per sample"
     )
-    cases = [
-        ("published eager", False, False, False, True),
-        ("eager", False, False, False, False),
-        ("channels-last", True, False, False, False),
-        ("compiled", True, True, False, False),
-    ]
-    if options.bfloat16:
-        cases.append(("compiled bfloat16", True, True, True, False))
     first = None
     print(
         f"{'':20s} {'samples/s':>9s} {'ratio':>6s} {'GFLOP/s':>8s} {'of matmul':>9s} "
         f"{'over published':>14s}"
     )
-    for label, last, compiled, bfloat16, published in cases:
+    for case in CASES:
+        if case.bfloat16 and not options.bfloat16:
+            continue
         peak = matmul_gflops()
-        step = seconds_per_step(
-            ocean,
-            options.width,
-            options.batch,
-            last,
-            compiled,
-            bfloat16,
-            published,
-            options.repeats,
-        )
-        rate = options.batch / step
+        rate = options.batch / seconds_per_step(case, ocean, options)
         first = first or rate
         ratio = over_published(rate, peak, TRAINING, options.size)
         print(
-            f"{label:20s} {rate:9.1f} {rate / first:6.2f} {rate * gflop:8.0f} "
+            f"{case.label:20s} {rate:9.1f} {rate / first:6.2f} {rate * gflop:8.0f} "
             f"{rate * gflop / peak:9.2f} {ratio:>14s}",
             flush=True,
         )

@@ -5,8 +5,8 @@ import json
 import os
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
-from unittest.mock import patch
 
 import nbformat
 import papermill
@@ -17,7 +17,6 @@ from papermill.exceptions import PapermillExecutionError
 from seaice_lab import files, progress
 from seaice_lab.errors import InputError
 
-KERNEL = "python3"
 PIPELINE = ("01_explore", "02_prepare", "03_train", "04_evaluate", "05_spectra")
 
 
@@ -126,13 +125,13 @@ def execute(path, output, parameters=None, folder=None):
     # which a notebook shows no figures.
     inline = "module://matplotlib_inline.backend_inline"
     try:
-        with patch.dict(os.environ, {progress.BATCH: "1", "MPLBACKEND": inline}):
+        with _environment({progress.BATCH: "1", "MPLBACKEND": inline}):
             papermill.execute_notebook(
-                str(path),
-                str(unfinished),
+                path,
+                unfinished,
                 parameters=parameters,
-                kernel_name=KERNEL,
-                cwd=str(folder or Path.cwd()),
+                kernel_name="python3",
+                cwd=folder or Path.cwd(),
                 progress_bar=False,
                 stdout_file=sys.stdout,
                 extra_arguments=["--log-level=ERROR"],
@@ -151,6 +150,18 @@ def execute(path, output, parameters=None, folder=None):
         page, _ = exporter.from_filename(str(output))
         files.write_text(output.with_suffix(".html"), page)
     return output
+
+
+@contextmanager
+def _environment(variables):
+    """Context in which environment variables have these values."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def was_executed(output, parameters):
