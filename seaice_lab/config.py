@@ -163,14 +163,17 @@ def parse_parameters(pairs):
     Raises
     ------
     InputError
-        If a text has no ``=``.
+        If a text has no ``=`` or its value is not YAML.
     """
     parameters = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals:
             raise InputError(f"parameter {pair!r}: expected name=value, such as epochs=3")
-        parameters[name.strip()] = yaml.safe_load(value)
+        try:
+            parameters[name.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise InputError(f"parameter {pair!r}: the value is not valid YAML; quote it") from None
     return parameters
 
 
@@ -178,11 +181,9 @@ def nested(parameters):
     """Dict of dicts from names with dots: ``fit.epochs`` becomes the key ``epochs`` of ``fit``."""
     values = {}
     for name, value in parameters.items():
-        *outer, last = name.split(".")
-        inner = values
-        for key in outer:
-            inner = inner.setdefault(key, {})
-        inner[last] = value
+        for key in reversed(name.split(".")):
+            value = {key: value}
+        values = merge(values, value)
     return values
 
 

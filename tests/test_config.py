@@ -58,6 +58,8 @@ def test_parameters_on_the_command_line_are_read_as_yaml():
     assert parsed == {"epochs": 3, "run": "runs/x", "compile": True, "note": "a=b"}
     with pytest.raises(InputError, match="'epochs': expected name=value"):
         parse_parameters(["epochs"])
+    with pytest.raises(InputError, match=r"'cases=\[1': the value is not valid YAML"):
+        parse_parameters(["cases=[1"])
 
 
 def test_settings_with_dots_change_values_inside_and_keep_their_neighbours():
@@ -69,3 +71,8 @@ def test_settings_with_dots_change_values_inside_and_keep_their_neighbours():
         "model": {"depth": 2},
     }
     assert defaults == {"fit": {"epochs": 8, "seed": 1}, "width": 4}
+
+
+def test_of_a_value_and_a_value_inside_it_the_last_one_counts():
+    assert nested({"model": "linear", "model.depth": 2}) == {"model": {"depth": 2}}
+    assert nested({"model.depth": 2, "model": "linear"}) == {"model": "linear"}
