@@ -7,32 +7,31 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option, Typer
 
 from seaice_lab.errors import InputError
 
-app = typer.Typer(
+app = Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Machine learning for sea ice: data -> prepared store -> training -> forecast -> scores.",
 )
-data_app = typer.Typer(no_args_is_help=True, help="Datasets of data_catalog.yaml.")
-runs_app = typer.Typer(no_args_is_help=True, help="Run folders.")
+data_app = Typer(no_args_is_help=True, help="Datasets of data_catalog.yaml.")
+emissivity_app = Typer(no_args_is_help=True, help="Sea ice and its emissivity from observations.")
+runs_app = Typer(no_args_is_help=True, help="Run folders.")
 app.add_typer(data_app, name="data")
-app.add_typer(runs_app, name="runs")
-emissivity_app = typer.Typer(
-    no_args_is_help=True, help="Sea ice and its microwave emissivity from satellite observations."
-)
 app.add_typer(emissivity_app, name="emissivity")
+app.add_typer(runs_app, name="runs")
 
-RunFolder = Annotated[Path, typer.Argument(help="Run folder, such as runs/demo.")]
+RunFolder = Annotated[Path, Argument(help="Run folder, such as runs/demo.")]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="Set one value; may be repeated."),
+    Option("-p", "--parameter", metavar="NAME=VALUE", help="Set one value; may be repeated."),
 ]
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", help="YAML file with the configuration.")
-]
+ConfigFile = Annotated[Path | None, Option("--config", help="YAML file with the configuration.")]
+OutputFolder = Annotated[Path, Option(help="Run folder for all output.")]
+MoreSensors = Annotated[list[str] | None, Argument(hidden=True)]
+Tag = Annotated[str, Option(help="Ending of the output files' names.")]
 
 
 def main():
@@ -59,7 +58,7 @@ def data_list():
 
 
 @data_app.command("show")
-def data_show(name: Annotated[str, typer.Argument(help="Entry of the catalogue.")]):
+def data_show(name: Annotated[str, Argument(help="Entry of the catalogue.")]):
     """Show an entry of the catalogue and the content of its files."""
     import yaml
 
@@ -72,7 +71,7 @@ def data_show(name: Annotated[str, typer.Argument(help="Entry of the catalogue."
 
 @data_app.command("make")
 def data_make(
-    name: Annotated[str, typer.Argument(help="A generated dataset.")] = "synthetic-arctic",
+    name: Annotated[str, Argument(help="A generated dataset.")] = "synthetic-arctic",
 ):
     """Generate a dataset, such as the synthetic Arctic, into the data folder."""
     from seaice_lab.surrogate import sources
@@ -82,11 +81,11 @@ def data_make(
 
 @app.command()
 def prepare(
-    store: Annotated[Path, typer.Argument(help="Store to make, such as stores/sample.zarr.")],
+    store: Annotated[Path, Argument(help="Store to make, such as stores/sample.zarr.")],
     config: ConfigFile = None,
     parameter: Settings = None,
     scheduler: Annotated[
-        str | None, typer.Option(help="Address of a dask scheduler, such as tcp://host:8786.")
+        str | None, Option(help="Dask scheduler, such as tcp://host:8786.")
     ] = None,
 ):
     """Turn model output and forcing into a prepared store.
@@ -118,15 +117,13 @@ def train(run: RunFolder, config: ConfigFile = None, parameter: Settings = None)
 @app.command()
 def forecast(
     run: RunFolder,
-    steps: Annotated[int, typer.Option(help="Steps of the surrogate; 60 are 30 days.")] = 60,
-    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
-    every: Annotated[int, typer.Option(help="Use every n-th start date.")] = 1,
-    batch_size: Annotated[int, typer.Option(help="Forecasts computed together.")] = 64,
-    members: Annotated[int, typer.Option(help="Members of an ensemble.")] = 1,
-    perturbation: Annotated[
-        float, typer.Option(help="Size of the perturbations, in standard deviations.")
-    ] = 0.1,
-    seed: Annotated[int, typer.Option(help="Seed of the perturbations.")] = 0,
+    steps: Annotated[int, Option(help="Steps of the surrogate; 60 are 30 days.")] = 60,
+    split: Annotated[str, Option(help="train, validation or test.")] = "test",
+    every: Annotated[int, Option(help="Use every n-th start date.")] = 1,
+    batch_size: Annotated[int, Option(help="Forecasts computed together.")] = 64,
+    members: Annotated[int, Option(help="Members of an ensemble.")] = 1,
+    perturbation: Annotated[float, Option(help="Perturbations, in standard deviations.")] = 0.1,
+    seed: Annotated[int, Option(help="Seed of the perturbations.")] = 0,
 ):
     """Forecast from every start date of a split and write RUN/forecast.zarr.
 
@@ -146,14 +143,12 @@ def evaluate(
     run: RunFolder,
     reference: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             help="Reference forecast; may be repeated: persistence, climatology, "
             "damped_persistence, free_drift. By default all that the store allows."
         ),
     ] = None,
-    variable: Annotated[
-        str | None, typer.Option(help="Variable to score; by default the first one.")
-    ] = None,
+    variable: Annotated[str | None, Option(help="Variable to score; default: the first.")] = None,
 ):
     """Score the forecast of a run and of reference forecasts; write scores and spectra."""
     from seaice_lab.surrogate.evaluation import evaluate, report
@@ -165,9 +160,7 @@ def evaluate(
 
 @app.command()
 def pipeline(
-    parameters: Annotated[
-        Path | None, typer.Option(help="YAML file of values for the notebooks.")
-    ] = None,
+    parameters: Annotated[Path | None, Option(help="YAML file of values for notebooks.")] = None,
     parameter: Settings = None,
 ):
     """Run the notebooks in order: explore, prepare, train, evaluate, spectra.
@@ -190,20 +183,17 @@ def pipeline(
 
 @app.command()
 def dashboard(
-    runs: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 5006,
+    runs: Annotated[Path, Option(help="Folder of runs.")] = Path("runs"),
+    port: Annotated[int, Option(min=0, max=65535, help="Port to listen on.")] = 5006,
     address: Annotated[
-        str,
-        typer.Option(help="Network interface; 0.0.0.0 accepts connections from other machines."),
+        str, Option(help="Network interface; 0.0.0.0 accepts connections from other machines.")
     ] = "localhost",
     allow_websocket_origin: Annotated[
         list[str] | None,
-        typer.Option(metavar="HOST[:PORT]", help="Host in the browser's address; may be repeated."),
+        Option(metavar="HOST[:PORT]", help="Host in the browser's address; may be repeated."),
     ] = None,
-    prefix: Annotated[
-        str, typer.Option(help="Path of the dashboard behind a proxy, such as /ice.")
-    ] = "",
-    show: Annotated[bool, typer.Option(help="Open a browser.")] = False,
+    prefix: Annotated[str, Option(help="Path behind a proxy, such as /ice.")] = "",
+    show: Annotated[bool, Option(help="Open a browser.")] = False,
 ):
     """Serve the dashboard: forecasts, scores, spectra, seasons and emissivity in the browser."""
     from dashboards.app import serve
@@ -213,7 +203,7 @@ def dashboard(
 
 @emissivity_app.command("simulate")
 def emissivity_simulate(
-    folder: Annotated[Path, typer.Argument(help="Folder to create, such as data/simulated.")],
+    folder: Annotated[Path, Argument(help="Folder to create, such as data/simulated.")],
     config: ConfigFile = None,
     parameter: Settings = None,
 ):
@@ -225,30 +215,23 @@ def emissivity_simulate(
 
 @emissivity_app.command("train")
 def emissivity_train(
-    data: Annotated[Path, typer.Option(help="Folder of observations, or the file of a month.")],
-    output: Annotated[Path, typer.Option(help="Run folder for all output.")],
-    sensors: Annotated[
-        list[str], typer.Option(help="Sensors, in order; more may follow the first.")
-    ] = ("amsr2",),
-    more: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
-    version: Annotated[int, typer.Option(help="Version of the published model, 1 or 2.")] = 2,
-    tag: Annotated[str, typer.Option(help="Ending of the output files' names.")] = "final",
-    modeltag: Annotated[
-        str | None, typer.Option(help="Tag of the model that --diagsonly loads; --tag by default.")
-    ] = None,
-    batchsize: Annotated[int, typer.Option(help="Observations in a training step.")] = 1024,
-    stepstart: Annotated[int, typer.Option(help="First day to use.")] = 0,
-    nsteps: Annotated[int, typer.Option(help="Number of days to use; -1 for all.")] = -1,
-    nepochs: Annotated[int, typer.Option(help="Number of epochs.")] = 8,
-    diagsonly: Annotated[
-        bool, typer.Option("--diagsonly", help="Load a saved model instead of training.")
-    ] = False,
+    data: Annotated[Path, Option(help="Folder of observations, or the file of a month.")],
+    output: OutputFolder,
+    sensors: Annotated[list[str], Option(help="Sensors, in order; more may follow.")] = ("amsr2",),
+    more: MoreSensors = None,
+    version: Annotated[int, Option(help="Version of the published model, 1 or 2.")] = 2,
+    tag: Tag = "final",
+    modeltag: Annotated[str | None, Option(help="Tag of the loaded model; default: --tag.")] = None,
+    batchsize: Annotated[int, Option(help="Observations in a training step.")] = 1024,
+    stepstart: Annotated[int, Option(help="First day to use.")] = 0,
+    nsteps: Annotated[int, Option(help="Number of days to use; -1 for all.")] = -1,
+    nepochs: Annotated[int, Option(help="Number of epochs.")] = 8,
+    diagsonly: Annotated[bool, Option("--diagsonly", help="Load a model, do not train.")] = False,
     trainonly: Annotated[
-        bool, typer.Option("--trainonly", help="Write no simulations and no grid.")
+        bool, Option("--trainonly", help="Write no simulations, no grid.")
     ] = False,
     reproducible: Annotated[
-        bool,
-        typer.Option("--reproducible", help="Use seed 409782; results on a CPU repeat exactly."),
+        bool, Option("--reproducible", help="Use seed 409782; results on a CPU repeat exactly.")
     ] = False,
     config: ConfigFile = None,
     parameter: Settings = None,
@@ -264,13 +247,15 @@ def emissivity_train(
     if diagsonly and trainonly:
         raise InputError("--diagsonly and --trainonly exclude each other; give one of them")
     fit = {"batch_size": batchsize, "epochs": nepochs, "compile": "auto"}
+    if reproducible:
+        fit["seed"] = 409782
     values = {
         "data": str(data),
         "sensors": [*sensors, *(more or [])],
         "step_start": stepstart,
         "steps": None if nsteps < 0 else nsteps,
         "model": {"version": version},
-        "fit": fit | ({"seed": 409782} if reproducible else {}),
+        "fit": fit,
     }
     job_config = _configuration(EmissivityConfig, config, parameter, values)
     product_config = ProductsConfig(tag=tag, simulations=not trainonly, grid=not trainonly)
@@ -283,13 +268,11 @@ def emissivity_train(
 @emissivity_app.command("infer")
 def emissivity_infer(
     run: RunFolder,
-    data: Annotated[Path, typer.Option(help="Observations of other days.")],
-    output: Annotated[Path, typer.Option(help="Run folder for all output.")],
-    sensors: Annotated[
-        list[str] | None, typer.Option(help="Sensors; those of the trained run by default.")
-    ] = None,
-    more: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
-    tag: Annotated[str, typer.Option(help="Ending of the output files' names.")] = "final",
+    data: Annotated[Path, Option(help="Observations of other days.")],
+    output: OutputFolder,
+    sensors: Annotated[list[str] | None, Option(help="Sensors; by default those of RUN.")] = None,
+    more: MoreSensors = None,
+    tag: Tag = "final",
     config: ConfigFile = None,
     parameter: Settings = None,
 ):
@@ -321,7 +304,7 @@ def _report(estimate):
 @emissivity_app.command("export")
 def emissivity_export(
     run: RunFolder,
-    path: Annotated[Path, typer.Argument(help="Coefficient file to write, such as model.nc.")],
+    path: Annotated[Path, Argument(help="Coefficient file to write, such as model.nc.")],
 ):
     """Write the emissivity model only: a small NetCDF file, and one for torch.export."""
     from seaice_lab.emissivity.export import EmissivityModel
@@ -332,7 +315,7 @@ def emissivity_export(
 
 
 @runs_app.command("list")
-def runs_list(folder: Annotated[Path, typer.Argument(help="Folder of runs.")] = Path("runs")):
+def runs_list(folder: Annotated[Path, Argument(help="Folder of runs.")] = Path("runs")):
     """List the runs in a folder, oldest first, with their state."""
     from seaice_lab import runs
 

@@ -31,9 +31,7 @@ def default_parameters(path):
     try:
         notebook = nbformat.read(path, as_version=4)
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path}: cannot be read as a notebook ({error}); check the path"
-        ) from None
+        raise InputError(f"{path}: cannot be read as a notebook ({error}); check it") from None
     cells = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
     if len(cells) != 1:
         raise InputError(
@@ -41,12 +39,8 @@ def default_parameters(path):
             "assigns the defaults"
         )
     # Parsed as Python, because papermill's own inspection fails if a default text contains "=".
-    statements = ast.parse(cells[0].source).body
-    return {
-        statement.targets[0].id: ast.literal_eval(statement.value)
-        for statement in statements
-        if isinstance(statement, ast.Assign)
-    }
+    assignments = [node for node in ast.parse(cells[0].source).body if isinstance(node, ast.Assign)]
+    return {node.targets[0].id: ast.literal_eval(node.value) for node in assignments}
 
 
 def check_parameters(path, parameters):
@@ -225,22 +219,20 @@ def pipeline(values):
         if a cell fails.
     """
     paths = [notebook_folder() / f"{name}.ipynb" for name in PIPELINE]
-    defaults = {path: default_parameters(path) for path in paths}
-    all_defaults = {name: value for part in defaults.values() for name, value in part.items()}
+    defaults, parameters = {}, {}
+    for path in paths:
+        notebook_defaults = default_parameters(path)
+        defaults |= notebook_defaults
+        selected = {name: values[name] for name in notebook_defaults if name in values}
+        parameters[path] = check_parameters(path, selected)
     for name in values:
-        if name not in all_defaults:
-            raise InputError(
-                f"unknown parameter {name!r}; the notebooks know {_listed(all_defaults)}"
-            )
-    parameters = {
-        path: check_parameters(path, {name: values[name] for name in names if name in values})
-        for path, names in defaults.items()
-    }
-    run = Path(values.get("run", all_defaults["run"]))
+        if name not in defaults:
+            raise InputError(f"unknown parameter {name!r}; the notebooks know {_listed(defaults)}")
+    run = Path(values.get("run", defaults["run"]))
     executed = []
     for number, path in enumerate(paths, 1):
-        began = time.perf_counter()
-        print(f"[{number}/{len(paths)}] {path.stem}", flush=True)
+        began, label = time.perf_counter(), f"[{number}/{len(paths)}] {path.stem}"
+        print(label, flush=True)
         executed.append(execute(path, run / "notebooks" / path.name, parameters[path]))
-        print(f"[{number}/{len(paths)}] {path.stem} took {time.perf_counter() - began:.0f} s")
+        print(f"{label} took {time.perf_counter() - began:.0f} s")
     return run, executed

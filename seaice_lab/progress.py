@@ -31,8 +31,7 @@ def bar(total, description, unit, done=0, show=True):
     tqdm
         Context manager with the method ``update``.
     """
-    hidden = in_batch() or not show
-    options = {"initial": done, "disable": hidden, "mininterval": 0.5}
+    options = {"initial": done, "disable": in_batch() or not show, "mininterval": 0.5}
     return tqdm(total=total, desc=description, unit=unit, **options)
 
 

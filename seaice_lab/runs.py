@@ -172,16 +172,14 @@ def open_run(path):
         raise InputError(f"{facts}: is not valid JSON; remove the run and train again") from None
     except OSError as error:
         raise InputError(f"{facts}: cannot be read ({error.strerror})") from None
-    if not isinstance(recorded, dict):
-        raise InputError(f"{facts}: is not the record of a run; remove the run and train again")
+    is_record = isinstance(recorded, dict) and isinstance(recorded.get("kind"), str)
+    if not is_record or not isinstance(recorded.get("created"), str):
+        raise InputError(f"{facts}: lacks 'kind' or 'created'; remove the run and train again")
     if recorded.get("format") != FORMAT:
         raise InputError(
             f"{path}: has run format {recorded.get('format')}, this version reads format {FORMAT}; "
-            f"use seaice_lab {recorded.get('versions', {}).get('seaice_lab')}, with which it was "
-            "made, or train again"
+            f"use seaice_lab {recorded.get('versions', {}).get('seaice_lab')} or train again"
         )
-    if not all(isinstance(recorded.get(name), str) for name in ("kind", "created")):
-        raise InputError(f"{facts}: lacks 'kind' or 'created'; remove the run and train again")
     return Run(path, read_yaml(path / "config.yaml"), recorded)
 
 
@@ -195,14 +193,14 @@ def state_of(path):
         without weights.
     """
     path = Path(path)
-    for name, state in (
-        ("scores.nc", "evaluated"),
-        ("forecast.zarr", "forecast"),
-        ("weights.safetensors", "trained" if (path / "finished").exists() else "training"),
-    ):
-        if (path / name).exists():
-            return state
-    return "inferred" if (path / "finished").exists() else "created"
+    if (path / "scores.nc").exists():
+        return "evaluated"
+    if (path / "forecast.zarr").exists():
+        return "forecast"
+    has_weights = (path / "weights.safetensors").exists()
+    if (path / "finished").exists():
+        return "trained" if has_weights else "inferred"
+    return "training" if has_weights else "created"
 
 
 def list_runs(folder):
@@ -220,12 +218,10 @@ def list_runs(folder):
     for path in run_folders(folder):
         name = path.relative_to(folder).as_posix()
         try:
-            run = open_run(path)
+            facts = open_run(path).provenance
+            rows.append(RunState(name, facts["kind"], state_of(path), facts["created"]))
         except InputError as error:
             rows.append(RunState(name, "?", f"unreadable: {error}", ""))
-            continue
-        kind, created = run.provenance["kind"], run.provenance["created"]
-        rows.append(RunState(name, kind, state_of(path), created))
     return sorted(rows, key=lambda row: row.created)
 
 

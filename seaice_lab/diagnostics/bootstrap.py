@@ -49,8 +49,7 @@ def confidence_intervals(by_start, level=0.95, draws=1000, block=1, seed=0):
     firsts = rng.integers(0, count, (draws, -(-count // block)))
     starts = (firsts[..., None] + np.arange(block)).reshape(draws, -1)[:, :count] % count
     # The mean of a sample is a weighted mean of all starts: one matrix product for all samples.
-    weight = np.zeros((draws, count))
-    np.add.at(weight, (np.arange(draws)[:, None], starts), 1 / count)
+    weight = np.array([np.bincount(sample, minlength=count) for sample in starts]) / count
     weight = xr.DataArray(weight, dims=("draw", "init_time"))
     limits = [(1 - level) / 2, (1 + level) / 2]
     comment = f"{level:.0%} bootstrap interval over starts, drawn in blocks of {block}"

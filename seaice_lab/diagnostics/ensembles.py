@@ -44,7 +44,6 @@ def crps(ensemble, truth, ocean, area=None):
         output_core_dims=[["member"]],
         dask="parallelized",
         dask_gufunc_kwargs={"allow_rechunk": True},
-        output_dtypes=["float64"],
     )
     between = (ranked * weight).sum("member", skipna=False)
     return ocean_mean(error - between / (members * (members - 1)), ocean, area)

@@ -4,18 +4,18 @@ import xarray as xr
 
 from seaice_lab.diagnostics.scores import GRID, field_error
 
-# Boxes in degrees: south, north, west, east.
+# Boxes in degrees: south, north, west, and the width eastwards.
 REGIONS = {
     "central Arctic": (80, 90, 0, 360),
-    "Beaufort Sea": (68, 80, 205, 236),
-    "Chukchi Sea": (66, 80, 180, 205),
-    "East Siberian Sea": (66, 80, 145, 180),
-    "Laptev Sea": (68, 80, 100, 145),
-    "Kara Sea": (66, 80, 60, 100),
-    "Barents Sea": (66, 80, 18, 60),
-    "Greenland Sea": (60, 80, 315, 18),
-    "Baffin Bay": (60, 80, 280, 308),
-    "Canadian Archipelago": (66, 80, 236, 280),
+    "Beaufort Sea": (68, 80, 205, 31),
+    "Chukchi Sea": (66, 80, 180, 25),
+    "East Siberian Sea": (66, 80, 145, 35),
+    "Laptev Sea": (68, 80, 100, 45),
+    "Kara Sea": (66, 80, 60, 40),
+    "Barents Sea": (66, 80, 18, 42),
+    "Greenland Sea": (60, 80, 315, 63),
+    "Baffin Bay": (60, 80, 280, 28),
+    "Canadian Archipelago": (66, 80, 236, 44),
 }
 
 
@@ -61,16 +61,7 @@ def arctic_regions(latitude, longitude):
         Boxes of latitude and longitude: simple, the same on all grids, and close to the regions of
         Meier et al. (2007, doi:10.3189/172756407782871170). A region may be empty on a small grid.
     """
-    longitude_east = longitude % 360
     return {
-        name: (latitude >= south) & (latitude <= north) & _between(longitude_east, west, east)
-        for name, (south, north, west, east) in REGIONS.items()
+        name: (latitude >= south) & (latitude <= north) & ((longitude - west) % 360 < width)
+        for name, (south, north, west, width) in REGIONS.items()
     }
-
-
-def _between(longitude_east, west, east):
-    if east - west == 360:
-        return longitude_east >= 0
-    if west < east:
-        return (longitude_east >= west) & (longitude_east < east)
-    return (longitude_east >= west) | (longitude_east < east)  # across the Greenwich meridian

@@ -2,18 +2,7 @@
 
 import xarray as xr
 
-from seaice_lab.diagnostics.scores import (
-    ICE_THRESHOLDS,
-    anomaly_correlation,
-    bias,
-    common_units,
-    correlation,
-    field_error,
-    ice_edge_error,
-    mean_absolute_error,
-    rmse,
-    volume,
-)
+from seaice_lab.diagnostics import scores
 from seaice_lab.errors import InputError
 
 # Long name, unit (None: that of the field), CF cell methods over the area.
@@ -85,26 +74,21 @@ def scores_by_start(forecast, truth, ocean, area=None, climatology=None):
             f"the forecast has dimensions {forecast.dims}, expected init_time and lead_time among "
             "them; give a single forecast an init_time with expand_dims('init_time')"
         )
-    units = common_units(forecast, truth)
+    units = scores.common_units(forecast, truth)
     arguments = (forecast, truth, ocean, area)
     quantity = truth.attrs.get("standard_name")
-    scores = {
-        "rmse": rmse(*arguments),
-        "bias": bias(*arguments),
-        "mean_absolute_error": mean_absolute_error(*arguments),
-        "correlation": correlation(*arguments),
-    }
+    basic = (scores.rmse, scores.bias, scores.mean_absolute_error, scores.correlation)
+    values = {score.__name__: score(*arguments) for score in basic}
     if climatology is not None:
-        scores["anomaly_correlation"] = anomaly_correlation(
-            forecast, truth, climatology, ocean, area
-        )
+        anomaly_correlation = scores.anomaly_correlation(*arguments[:2], climatology, ocean, area)
+        values["anomaly_correlation"] = anomaly_correlation
     if area is not None and quantity == "sea_ice_thickness":
-        scores["volume_error"] = volume(field_error(*arguments), ocean, area)
-    if area is not None and quantity in ICE_THRESHOLDS:
-        over, under = ice_edge_error(*arguments)
-        scores |= {"edge_error_over": over, "edge_error_under": under}
-        scores |= {"edge_error": over + under, "extent_error": over - under}
-    table = describe_scores(scores, units)
+        values["volume_error"] = scores.volume(scores.field_error(*arguments), ocean, area)
+    if area is not None and quantity in scores.ICE_THRESHOLDS:
+        over, under = scores.ice_edge_error(*arguments)
+        values |= {"edge_error_over": over, "edge_error_under": under}
+        values |= {"edge_error": over + under, "extent_error": over - under}
+    table = describe_scores(values, units)
     table["lead_time"].attrs = {"standard_name": "forecast_period", "long_name": "Lead time"}
     table["init_time"].attrs = {
         "standard_name": "forecast_reference_time",
@@ -114,13 +98,13 @@ def scores_by_start(forecast, truth, ocean, area=None, climatology=None):
     return table
 
 
-def describe_scores(scores, units):
+def describe_scores(values_by_name, units):
     """Scores as a table with names, units and CF cell methods.
 
     Parameters
     ----------
-    scores : dict of str to DataArray
-        By name, see ``SCORES``.
+    values_by_name : dict of str to DataArray
+        Scores by name, see ``SCORES``.
     units : str
         Unit of the field.
 
@@ -129,7 +113,7 @@ def describe_scores(scores, units):
     Dataset
     """
     table = xr.Dataset()
-    for name, values in scores.items():
+    for name, values in values_by_name.items():
         long_name, unit, cell_methods = SCORES[name]
         # The standard_name of the field does not name its score.
         values = values.drop_attrs(deep=False)
@@ -178,11 +162,7 @@ def pool_by_month(by_start):
     Dataset
         Each score (month, lead_time), with months from 1 to 12.
     """
-    pooled = {
-        month: scores.map(_mean_over_starts)
-        for month, scores in by_start.groupby("init_time.month")
-    }
-    return xr.concat(pooled.values(), xr.Variable("month", list(pooled)))
+    return by_start.groupby("init_time.month").map(lambda starts: starts.map(_mean_over_starts))
 
 
 def _mean_over_starts(values):

@@ -105,10 +105,9 @@ def correlation(forecast, truth, ocean, area=None):
         NaN if one of the fields is uniform.
     """
     field_error(forecast, truth, ocean, area)  # only for its checks
-    fields = (field.astype("float64") for field in (forecast, truth))
-    return _product_ratio(
-        *(field - ocean_mean(field, ocean, area) for field in fields), ocean, area
-    )
+    f, t = forecast.astype("float64"), truth.astype("float64")
+    f, t = f - ocean_mean(f, ocean, area), t - ocean_mean(t, ocean, area)
+    return _product_ratio(f, t, ocean, area)
 
 
 def anomaly_correlation(forecast, truth, climatology, ocean, area=None):
@@ -223,7 +222,7 @@ def ice_edge_error(forecast, truth, ocean, area, threshold=None):
     valid = field_error(forecast, truth, ocean, area).notnull()
     f, t = _has_ice(forecast, threshold), _has_ice(truth, threshold)
     # A missing value in the ocean makes the error NaN.
-    over, under = (part.astype("float64").where(valid) for part in (f & ~t, ~f & t))
+    over, under = (error.astype("float64").where(valid) for error in (f & ~t, ~f & t))
     return volume(over, ocean, area), volume(under, ocean, area)
 
 

@@ -23,24 +23,22 @@ def effective_resolution(power, truth):
         does not count; interpolated in the logarithm of the wavelength. The shortest wavelength
         (two cells) if the ratio never falls so far; NaN if the truth has no power.
     """
-    ratio = (power / truth).transpose(..., "wavenumber")
-    values, log_wavelength = ratio.values, np.log(ratio["wavelength"].values)
-    last = ratio.sizes["wavenumber"] - 1
+    ratio = (power / truth).compute()
+    log_wavelength = np.log(ratio["wavelength"])
     # The first wavenumber that is below one half together with the next one.
-    low = values < 0.5
-    low_twice = low & np.concatenate([low[..., 1:], low[..., -1:]], axis=-1)
-    first = low_twice.argmax(-1)
+    low = ratio < 0.5
+    low_twice = low & low.shift(wavenumber=-1, fill_value=True)
+    first = low_twice.argmax("wavenumber")
     # Interpolate between it and the wavenumber before it.
-    before = np.maximum(first - 1, 0)
-    above, below = (np.take_along_axis(values, i[..., None], -1)[..., 0] for i in (before, first))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = np.where(above > below, (above - 0.5) / (above - below), 0.0)
-    longer, shorter = log_wavelength[before], log_wavelength[first]
-    resolution = np.exp(longer + np.clip(share, 0, 1) * (shorter - longer))
-    resolution = np.where(low_twice.any(-1), resolution, np.exp(log_wavelength[last]))
-    resolution = np.where(np.isnan(values).any(-1), np.nan, resolution)
-    result = ratio.isel(wavenumber=0, drop=True).copy(data=resolution).drop_attrs()
-    return result.rename(None).assign_attrs(long_name="Effective resolution", units="km")
+    before = (first - 1).clip(min=0)
+    above, below = ratio.isel(wavenumber=before), ratio.isel(wavenumber=first)
+    longer, shorter = log_wavelength.isel(wavenumber=before), log_wavelength.isel(wavenumber=first)
+    share = ((above - 0.5) / (above - below).where(above > below)).fillna(0).clip(0, 1)
+    resolution = np.exp(longer + share * (shorter - longer))
+    resolution = resolution.where(low_twice.any("wavenumber"), float(ratio["wavelength"][-1]))
+    resolution = resolution.where(ratio.notnull().all("wavenumber"))
+    resolution = resolution.drop_vars(["wavenumber", "wavelength"], errors="ignore").rename(None)
+    return resolution.drop_attrs().assign_attrs(long_name="Effective resolution", units="km")
 
 
 def diffusion(slope, truth):

@@ -16,6 +16,7 @@ S(k) ~ k^p corresponds to a two-dimensional density ~ k^(p-1).
 """
 
 import os
+from bisect import bisect_left
 from functools import lru_cache
 
 import numpy as np
@@ -67,20 +68,15 @@ def largest_ocean_square(ocean):
         above = total[side:, :-side] - total[:-side, :-side]
         return np.argwhere(below - above == side**2)
 
-    # A square contains all smaller ones: bisect for the largest side that fits.
-    fits, fails = 0, min(mask.shape) + 1
-    while fails - fits > 1:
-        middle = (fits + fails) // 2
-        if len(all_ocean_corners(middle)):
-            fits = middle
-        else:
-            fails = middle
-    if not fits:
+    # A square contains all smaller ones: bisect for the first side that is too large.
+    sides = range(min(mask.shape) + 1)
+    side = bisect_left(sides, True, lo=1, key=lambda n: not len(all_ocean_corners(n))) - 1
+    if not side:
         raise InputError(
             "the mask has no ocean cell, expected True where sea; make it with e.g. mask == 1"
         )
-    row, column = (int(index) for index in all_ocean_corners(fits)[0])
-    return {"y": slice(row, row + fits), "x": slice(column, column + fits)}
+    row, column = all_ocean_corners(side)[0].tolist()
+    return {"y": slice(row, row + side), "x": slice(column, column + side)}
 
 
 def power_spectrum(field, ocean, dx_m):
@@ -182,20 +178,17 @@ def spectral_exponent(spectrum, wavelength_km=None):
         If the range holds fewer than 4 wavenumbers.
     """
     wavelength = spectrum["wavelength"]
-    if wavelength_km is None:
-        wavelength_km = (
-            SHORTEST_FITTED * float(wavelength.min()),
-            LONGEST_FITTED * float(wavelength.max()),
-        )
-    shortest, longest = sorted(wavelength_km)
+    lowest, highest = float(wavelength.min()), float(wavelength.max())
+    default = (SHORTEST_FITTED * lowest, LONGEST_FITTED * highest)
+    shortest, longest = sorted(wavelength_km or default)
     # The tolerance keeps a wavelength that equals a limit in spite of rounding.
     in_range = (wavelength >= shortest * (1 - 1e-9)) & (wavelength <= longest * (1 + 1e-9))
-    if int(in_range.sum()) < FEWEST_FITTED:
+    count = int(in_range.sum())
+    if count < FEWEST_FITTED:
         raise InputError(
-            f"wavelengths of {shortest:.0f} to {longest:.0f} km hold {int(in_range.sum())} "
-            f"wavenumbers of the spectrum, expected at least {FEWEST_FITTED}; widen the range "
-            f"within {float(wavelength.min()):.0f} to {float(wavelength.max()):.0f} km or take "
-            "a larger ocean square"
+            f"wavelengths of {shortest:.0f} to {longest:.0f} km hold {count} wavenumbers of the "
+            f"spectrum, expected at least {FEWEST_FITTED}; widen the range within {lowest:.0f} to "
+            f"{highest:.0f} km or take a larger ocean square"
         )
     fit = _power_law(spectrum.isel(wavenumber=in_range.values))
     return fit.assign_attrs(wavelength_km=[shortest, longest])
@@ -239,16 +232,11 @@ def published_spectrum(field, ocean):
         area = np.pi * ((ring + 0.5) ** 2 - (ring - 0.5) ** 2)
         return _ring_sums(frames) / count * area
 
-    power = _by_frames(power_in_rings, field.where(ocean, 0.0), len(ring))
-    coordinate = ("wavenumber", ring.astype(float), {"long_name": "Wavenumber", "units": "1"})
-    return (
-        power.assign_coords(wavenumber=coordinate)
-        .rename("power")
-        .assign_attrs(
-            long_name="Power in a ring, published convention",
-            comment="cycles per image; land as zero",
-        )
-    )
+    power = _by_frames(power_in_rings, field.where(ocean, 0.0), len(ring)).rename("power")
+    power["wavenumber"] = ring.astype(float)
+    power["wavenumber"].attrs = {"long_name": "Wavenumber", "units": "1"}
+    long_name = "Power in a ring, published convention"
+    return power.assign_attrs(long_name=long_name, comment="cycles per image; land as zero")
 
 
 def published_exponent(spectrum, start=PUBLISHED_START):

@@ -8,18 +8,11 @@ from matplotlib import animation
 
 from seaice_lab import files, progress
 from seaice_lab.errors import InputError
-from seaice_lab.figures.maps import (
-    FONT,
-    colours_and_label,
-    draw,
-    exceeded_ends,
-    styled,
-    visible_values,
-)
+from seaice_lab.figures import maps
 from seaice_lab.figures.plane import grid_on_plane
 
 
-@styled(FONT)
+@maps.styled(maps.FONT)
 def animate(fields, ocean, path, colour_range=None, frames_per_second=12):
     """Animate fields side by side through time.
 
@@ -46,34 +39,35 @@ def animate(fields, ocean, path, colour_range=None, frames_per_second=12):
         As `plot_map`, and if the ending is different or ffmpeg is missing.
     """
     path = Path(path)
-    writers = {".gif": "pillow", ".mp4": "ffmpeg"}
-    if path.suffix not in writers or not animation.writers.is_available(writers[path.suffix]):
-        usable = [end for end, writer in writers.items() if animation.writers.is_available(writer)]
-        raise InputError(f"{path}: cannot be written here; use the ending {' or '.join(usable)}")
+    writers = {".gif": "pillow"}
+    if animation.writers.is_available("ffmpeg"):
+        writers[".mp4"] = "ffmpeg"
+    if path.suffix not in writers:
+        raise InputError(f"{path}: cannot be written here; use the ending {' or '.join(writers)}")
     first = next(iter(fields.values()))
     map_grid = grid_on_plane(first, ocean)
-    colour_map, colour_range, label = colours_and_label(first, colour_range)
+    colour_map, colour_range, label = maps.colours_and_label(first, colour_range)
     dates = pd.to_datetime(first[first.dims[0]].values)
     fig, axes = plt.subplots(
         1, len(fields), figsize=(4.6 * len(fields), 5.0), squeeze=False, layout="constrained"
     )
     meshes = []
     for ax, (title, field) in zip(axes[0], fields.items(), strict=True):
-        meshes.append(draw(ax, map_grid, field[0], colour_map, colour_range))
+        meshes.append(maps.draw(ax, map_grid, field[0], colour_map, colour_range))
         ax.set_title(title)
-    extend = exceeded_ends(fields.values(), map_grid, colour_range)
+    extend = maps.exceeded_ends(fields.values(), map_grid, colour_range)
     fig.colorbar(meshes[0], ax=axes[0], label=label, extend=extend, shrink=0.8)
     date = fig.suptitle(f"{dates[0]:%Y-%m-%d}")
 
     def show(frame):
         for mesh, field in zip(meshes, fields.values(), strict=True):
-            mesh.set_array(visible_values(map_grid, field[frame]))
+            mesh.set_array(maps.visible_values(map_grid, field[frame]))
         date.set_text(f"{dates[frame]:%Y-%m-%d}")
 
     movie = animation.FuncAnimation(fig, show, frames=len(dates))
     bar = progress.bar(len(dates), f"animate {path.name}", "frame")
     with bar, files.replacing(path) as temporary:
-        writer, update = writers[path.suffix], lambda frame, total: bar.update()
-        movie.save(temporary, writer, frames_per_second, dpi=90, progress_callback=update)
+        options = {"dpi": 90, "progress_callback": lambda frame, total: bar.update()}
+        movie.save(temporary, writers[path.suffix], frames_per_second, **options)
     plt.close(fig)
     return path

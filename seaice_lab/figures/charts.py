@@ -59,8 +59,8 @@ def new_figure(title, x_label, y_label, tools="pan,box_zoom,reset,save", **optio
     -------
     bokeh.plotting.figure
     """
-    options = {"sizing_mode": "stretch_width", "min_border": 8} | options
-    plot = figure(title=title, tools=tools, toolbar_location="right", **options)
+    style = {"sizing_mode": "stretch_width", "min_border": 8, "toolbar_location": "right"}
+    plot = figure(title=title, tools=tools, **style, **options)
     plot.toolbar.update(logo=None, autohide=True)
     plot.title.text_font_size = "13px"
     plot.axis.axis_label_text_font_style = "normal"
@@ -92,16 +92,15 @@ def curves(series, x_label, y_label, title="", logarithmic="", height=300, colum
     bokeh.plotting.figure
     """
     has_dates = any(np.asarray(curve.x).dtype.kind == "M" for curve in series.values())
-    axis_types = {f"{axis}_axis_type": "log" for axis in logarithmic}
-    if has_dates:
-        axis_types["x_axis_type"] = "datetime"
+    position = "@x{%F %H:%M}" if has_dates else "@x{0.[000]}"
+    axis_types = {"x_axis_type": "datetime"} if has_dates else {}
+    axis_types |= {f"{axis}_axis_type": "log" for axis in logarithmic}
     plot = new_figure(title, x_label, y_label, height=height, **axis_types)
     legend = []
     for (label, curve), default in zip(series.items(), cycle(COLOURS), strict=False):
         glyphs = _draw_curve(plot, label, curve, curve.colour or default)
         if curve.listed:
             legend.append((label, glyphs))
-        position = "@x{%F %H:%M}" if has_dates else "@x{0.[000]}"
         hover = HoverTool(
             renderers=glyphs[:1],
             tooltips=[(label, f"@y{{0.0000}} at {position}")],

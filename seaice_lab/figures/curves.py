@@ -5,7 +5,6 @@ returns a matplotlib Figure, made by pyplot: close it with ``plt.close`` if you 
 """
 
 import re
-from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,6 +13,7 @@ from matplotlib.dates import ConciseDateFormatter
 from seaice_lab.errors import InputError
 from seaice_lab.figures.maps import styled
 
+COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9")
 STYLE = {
     "font.size": 10,
     "axes.titlesize": 11,
@@ -24,8 +24,8 @@ STYLE = {
     "grid.color": "0.9",
     "legend.frameon": False,
     "lines.linewidth": 1.8,
+    "axes.prop_cycle": plt.cycler(color=COLOURS),
 }
-COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9")
 
 
 @styled(STYLE)
@@ -54,7 +54,7 @@ def plot_scores(table, against="persistence", label="Forecast"):
     sources = [str(name) for name in table.source.values]
     if against not in sources:
         raise InputError(f"the scores have the sources {', '.join(sources)}, not {against!r}")
-    days = _days(table["lead_time"])
+    days = _days(table)
     units = _typeset(table["rmse"].attrs["units"])
     fig, axes = plt.subplots(1, 3, figsize=(10.8, 3.4), layout="constrained")
     # The axes are those of the forecast and its reference: a much worse one must not hide them.
@@ -66,14 +66,13 @@ def plot_scores(table, against="persistence", label="Forecast"):
         name = label if source == "forecast" else source.replace("_", " ").capitalize()
         if float(row.rmse.min()) > largest_rmse:
             name += " (beyond the axes)"
-        width = 2.2 if source == "forecast" else 1.4
+        style = {"color": colour, "lw": 2.2 if source == "forecast" else 1.4}
         for ax, score in zip(axes, ("rmse", "bias"), strict=False):
-            ax.plot(days, row[score], color=colour, lw=width, label=name)
+            ax.plot(days, row[score], label=name, **style)
             if f"{score}_low" in row:
                 low, high = row[f"{score}_low"], row[f"{score}_high"]
                 ax.fill_between(days, low, high, color=colour, alpha=0.15, linewidth=0)
-        ratio = row.rmse / table.rmse.sel(source=against)
-        axes[2].plot(days, ratio, color=colour, lw=width)
+        axes[2].plot(days, row.rmse / table.rmse.sel(source=against), **style)
     axes[0].set(title="Root-mean-square error", ylabel=f"RMSE ({units})", ylim=(0, largest_rmse))
     axes[1].set(title="Mean error", ylabel=f"Bias ({units})", ylim=(-largest_bias, largest_bias))
     _grey_line(axes[1], 0)
@@ -103,23 +102,22 @@ def plot_runs(results, against="persistence"):
         minus that of the truth (negative for a forecast that smooths).
     """
     fig, axes = plt.subplots(1, 3, figsize=(11.4, 4.0), layout="constrained")
-    shades = plt.get_cmap("tab20" if len(results) > 10 else "tab10").colors
-    for (name, (table, spectrum)), colour in zip(results.items(), cycle(shades), strict=False):
-        days = _days(table["lead_time"])
+    for ax, value in zip(axes, (1, 0, 0), strict=True):
+        ax.set_prop_cycle(color=plt.get_cmap("tab20" if len(results) > 10 else "tab10").colors)
+        _grey_line(ax, value)
+        ax.set_xlabel("Lead time (days)")
+        ax.margins(x=0)
+    for name, (table, spectrum) in results.items():
+        days = _days(table)
         forecast = table.sel(source="forecast")
         lost = spectrum.slope.sel(source="forecast") - spectrum.slope.sel(source="truth")
-        ratio = forecast.rmse / table.rmse.sel(source=against)
-        axes[0].plot(days, ratio, color=colour, label=name)
-        axes[1].plot(days, forecast.bias, color=colour)
-        axes[2].plot(days, lost, color=colour)
+        axes[0].plot(days, forecast.rmse / table.rmse.sel(source=against), label=name)
+        axes[1].plot(days, forecast.bias)
+        axes[2].plot(days, lost)
     units = _typeset(table["rmse"].attrs["units"])
     axes[0].set(title=_ratio_title(against), ylabel="Ratio (1)")
     axes[1].set(title="Mean error", ylabel=f"Bias ({units})")
     axes[2].set(title="Exponent minus the truth's", ylabel="Difference (1)")
-    for ax, value in zip(axes, (1, 0, 0), strict=True):
-        _grey_line(ax, value)
-        ax.set_xlabel("Lead time (days)")
-        ax.margins(x=0)
     fig.legend(loc="outside lower center", ncols=min(len(results), 5))
     return fig
 
@@ -140,8 +138,8 @@ def plot_season(volume, extent):
     fig, axes = plt.subplots(2, 1, figsize=(7.2, 5.6), sharex=True, layout="constrained")
     labels = ("Volume (10³ km³)", "Extent (10⁶ km²)")
     for ax, curves, label in zip(axes, (volume, extent), labels, strict=True):
-        for (name, curve), colour in zip(curves.items(), COLOURS, strict=False):
-            ax.plot(curve["valid_time"], curve / 1e12, color=colour, label=name)
+        for name, curve in curves.items():
+            ax.plot(curve["valid_time"], curve / 1e12, label=name)
         ax.set(ylabel=label, ylim=(0, None))
         ax.margins(x=0)
     axes[1].xaxis.set_major_formatter(ConciseDateFormatter(axes[1].xaxis.get_major_locator()))
@@ -174,8 +172,8 @@ def plot_spectra(spectra, fits):
     for (label, spectrum), colour in zip(spectra.items(), COLOURS, strict=False):
         if spectrum.dims != ("wavenumber",):
             raise InputError(
-                f"the spectrum {label!r} has dimensions {spectrum.dims}, expected wavenumber "
-                "alone; select a lead time or average over the others"
+                f"the spectrum {label!r} has dimensions {spectrum.dims}, expected only wavenumber; "
+                "select a lead time or average over the others"
             )
         slope, intercept = fits[label]["slope"].item(), fits[label]["intercept"].item()
         text = f"{label}: exponent {slope:.2f}".replace("-", "\N{MINUS SIGN}")
@@ -206,8 +204,8 @@ def plot_exponent(exponents):
     Figure
     """
     fig, ax = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
-    for (label, exponent), colour in zip(exponents.items(), COLOURS, strict=False):
-        ax.plot(_days(exponent["lead_time"]), exponent, color=colour, label=label)
+    for label, exponent in exponents.items():
+        ax.plot(_days(exponent), exponent, label=label)
     ax.set(xlabel="Lead time (days)", ylabel="Spectral exponent (1)\npower summed over directions")
     ax.margins(x=0)
     ax.legend()
@@ -232,19 +230,18 @@ def plot_power_ratio(spectrum, leads=4):
         above one, the prediction of a wave is worse than no prediction.
     """
     steps = np.unique(np.linspace(0, spectrum.sizes["lead_time"] - 1, leads).round().astype(int))
-    days = _days(spectrum["lead_time"])
+    days = _days(spectrum)
     shades = plt.get_cmap("cmo.dense")(np.linspace(0.25, 0.9, len(steps)))
     fig, axes = plt.subplots(1, 2, figsize=(9.6, 3.8), sharey=True, layout="constrained")
     truth = spectrum.power.sel(source="truth")
-    for ax, source in zip(axes, ("forecast", "error"), strict=True):
+    for ax, source, threshold in zip(axes, ("forecast", "error"), (0.5, 1), strict=True):
         for step, shade in zip(steps, shades, strict=True):
             ratio = (spectrum.power.sel(source=source) / truth).isel(lead_time=step)
             ax.loglog(ratio.wavelength, ratio, color=shade, label=f"{days[step]:g} days")
+        ax.axhline(threshold, color="0.4", linewidth=1, linestyle="--")
         ax.set(xlabel="Wavelength (km)", title=f"{source.capitalize()} over truth")
         ax.invert_xaxis()
         ax.xaxis.set_major_formatter("{x:g}")
-    for ax, value in zip(axes, (0.5, 1), strict=True):
-        ax.axhline(value, color="0.4", linewidth=1, linestyle="--")
     axes[0].set_ylabel("Ratio of power (1)")
     axes[0].legend(title="Lead time")
     return fig
@@ -289,8 +286,8 @@ def _grey_line(ax, value):
     ax.axhline(value, color="0.5", linewidth=0.8, zorder=1)
 
 
-def _days(lead_time):
-    return lead_time.values / np.timedelta64(1, "D")
+def _days(table):
+    return table["lead_time"].values / np.timedelta64(1, "D")
 
 
 def _inverse(value):

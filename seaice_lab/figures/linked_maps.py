@@ -10,25 +10,14 @@ from typing import NamedTuple
 
 import numpy as np
 import shapely
-from bokeh.models import (
-    ColorBar,
-    ColumnDataSource,
-    CrosshairTool,
-    CustomJSHover,
-    HoverTool,
-    LinearColorMapper,
-    Range1d,
-    Span,
-    WheelZoomTool,
-)
+from bokeh import models
 from bokeh.plotting import figure
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
-from seaice_lab import grid
 from seaice_lab.figures import maps
 from seaice_lab.figures.charts import FONT_SIZE
-from seaice_lab.figures.plane import graticule, overlaps
+from seaice_lab.figures.plane import graticule, land_rings
 from seaice_lab.figures.rasters import PIXELS, Raster, picture
 
 # Latitude and longitude of the pointer: inverse polar stereographic projection of Snyder (1987, Map
@@ -59,14 +48,14 @@ class Scene(NamedTuple):
     """
 
     raster: Raster
-    x_range: Range1d
-    y_range: Range1d
-    land: ColumnDataSource
-    mask: ColumnDataSource
-    graticule: ColumnDataSource
-    coast: ColumnDataSource
-    selected: ColumnDataSource
-    pointer: tuple[Span, Span]
+    x_range: models.Range1d
+    y_range: models.Range1d
+    land: models.ColumnDataSource
+    mask: models.ColumnDataSource
+    graticule: models.ColumnDataSource
+    coast: models.ColumnDataSource
+    selected: models.ColumnDataSource
+    pointer: list[models.Span]
 
 
 def scene(raster, window=None):
@@ -85,7 +74,7 @@ def scene(raster, window=None):
         Maps drawn with it zoom and pan together.
     """
     extent = raster.extent
-    west, east, south, north = extent if window is None else window
+    west, east, south, north = window or extent
     side = raster.x[1] - raster.x[0]
     left, bottom = raster.x[0] - side / 2, raster.y[0] - side / 2
     width, height = len(raster.x) * side, len(raster.y) * side
@@ -93,17 +82,19 @@ def scene(raster, window=None):
     mask = {"image": [is_land], "x": [left], "y": [bottom], "dw": [width], "dh": [height]}
     # Where a grid has a coast, its own mask shows the land.
     covered = (left, bottom, left + width, bottom + height) if len(raster.coast) else None
-    style = {"line_color": "#555555", "line_alpha": 0.4, "line_dash": "dotted"}
+    pointer = {"line_color": "#555555", "line_alpha": 0.4, "line_dash": "dotted"}
     return Scene(
         raster=raster,
-        x_range=Range1d(west, east, name="east", reset_start=extent[0], reset_end=extent[1]),
-        y_range=Range1d(south, north, name="north", reset_start=extent[2], reset_end=extent[3]),
+        x_range=models.Range1d(west, east, name="east", reset_start=extent[0], reset_end=extent[1]),
+        y_range=models.Range1d(
+            south, north, name="north", reset_start=extent[2], reset_end=extent[3]
+        ),
         land=_one_source(_land(extent, covered)),
-        mask=ColumnDataSource(mask),
+        mask=models.ColumnDataSource(mask),
         graticule=_one_source(graticule()),
         coast=_one_source(_coast(raster.coast)),
-        selected=ColumnDataSource({"x": [], "y": []}),
-        pointer=(Span(dimension="width", **style), Span(dimension="height", **style)),
+        selected=models.ColumnDataSource({"x": [], "y": []}),
+        pointer=[models.Span(dimension=side, **pointer) for side in ("width", "height")],
     )
 
 
@@ -117,8 +108,7 @@ def _land(extent, covered):
     """
     west, east, south, north = extent
     pixel, inside = (east - west) / PIXELS, shapely.box(west, south, east, north)
-    rings = [ring / 1e3 for ring in grid.land_polygons()]
-    land = np.array([shapely.Polygon(ring) for ring in rings if overlaps(ring, extent)])
+    land = np.array([shapely.Polygon(ring) for ring in land_rings(extent)])
     # A buffer of width 0 makes the simplified polygons valid again.
     fine, coarse = (shapely.buffer(shapely.simplify(land, size * pixel), 0) for size in (1, 8))
     shapes = [*shapely.intersection(fine, inside), *shapely.difference(coarse, inside)]
@@ -139,7 +129,7 @@ def _one_source(lines):
     gap = np.full((1, 2), np.nan)
     points = np.concatenate([piece for line in lines for piece in (line, gap)] or [gap])
     points = points.astype("float32")
-    return ColumnDataSource({"x": points[:, 0], "y": points[:, 1]})
+    return models.ColumnDataSource({"x": points[:, 0], "y": points[:, 1]})
 
 
 def colour_scale(colour_map, limits):
@@ -157,7 +147,9 @@ def colour_scale(colour_map, limits):
     bokeh.models.LinearColorMapper
     """
     shades = [to_hex(shade) for shade in colormaps[colour_map](np.linspace(0, 1, 256))]
-    return LinearColorMapper(shades, low=limits[0], high=limits[1], nan_color="rgba(0, 0, 0, 0)")
+    return models.LinearColorMapper(
+        shades, low=limits[0], high=limits[1], nan_color="rgba(0, 0, 0, 0)"
+    )
 
 
 def polar_map(scene, scale, title, units):
@@ -181,22 +173,22 @@ def polar_map(scene, scale, title, units):
     plot = _empty_map(scene, title)
     plot.patch("x", "y", source=scene.land, fill_color=maps.LAND, line_color=None)
     if len(raster.coast):
-        land = LinearColorMapper(["rgba(0, 0, 0, 0)", maps.LAND], low=0, high=1)
+        land = models.LinearColorMapper(["rgba(0, 0, 0, 0)", maps.LAND], low=0, high=1)
         plot.image("image", "x", "y", "dw", "dh", source=scene.mask, color_mapper=land)
-    source = ColumnDataSource(picture(raster, np.full(raster.source.max() + 1, np.nan)))
+    source = models.ColumnDataSource(picture(raster, np.full(raster.source.max() + 1, np.nan)))
     image = plot.image("image", "x", "y", "dw", "dh", source=source, color_mapper=scale)
     thin = {"line_color": maps.LINES, "line_width": 0.5, "line_alpha": 0.6}
     plot.line("x", "y", source=scene.graticule, **thin)
     plot.line("x", "y", source=scene.coast, line_color=maps.COAST, line_width=0.8)
     cross = {"marker": "cross", "size": 16, "line_color": "#d7191c", "line_width": 2}
     plot.scatter("x", "y", source=scene.selected, **cross)
-    hover = HoverTool(
+    hover = models.HoverTool(
         renderers=[image],
         tooltips=[("", f"@image{{0.000}} {units}"), ("", "$x{custom}")],
-        formatters={"$x": CustomJSHover(code=POSITION)},
+        formatters={"$x": models.CustomJSHover(code=POSITION)},
         point_policy="follow_mouse",
     )
-    plot.add_tools(CrosshairTool(overlay=list(scene.pointer)), hover)
+    plot.add_tools(models.CrosshairTool(overlay=scene.pointer), hover)
     return plot, source
 
 
@@ -216,7 +208,7 @@ def _empty_map(scene, title):
         min_border=4,
         output_backend="canvas",
     )
-    wheel = WheelZoomTool()
+    wheel = models.WheelZoomTool()
     plot.add_tools(wheel)
     plot.toolbar.update(active_scroll=wheel, logo=None, autohide=True)
     plot.axis.visible = plot.grid.visible = False
@@ -241,15 +233,15 @@ def colour_bar(scale, label):
     # The bar needs a scale of its own: one that also colours pictures has its bar painted again
     # with each of them.
     bar_scale = scale.clone()
-    for end in ("low", "high"):
-        scale.js_link(end, bar_scale, end)
+    for limit in ("low", "high"):
+        scale.js_link(limit, bar_scale, limit)
     borders = {"min_border": 0, "min_border_left": 24, "min_border_right": 24}
     size = {"height": 58, "sizing_mode": "stretch_width"}
     plot = figure(x_range=(0, 1), y_range=(0, 1), toolbar_location=None, **size, **borders)
     plot.outline_line_color = None
     plot.axis.visible = plot.grid.visible = False
     plot.scatter([], [])  # without a glyph Bokeh prints a warning
-    bar = ColorBar(
+    bar = models.ColorBar(
         color_mapper=bar_scale,
         title=label,
         orientation="horizontal",

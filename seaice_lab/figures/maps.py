@@ -5,7 +5,7 @@ grid, land and coastline follow from the ocean mask; outside the grid, land is t
 Earth. Figures are made by pyplot: close them with ``plt.close`` if you write many of them.
 """
 
-from functools import wraps
+from functools import partial, wraps
 
 import cmocean  # noqa: F401  (registers its colour maps as "cmo.<name>")
 import matplotlib.pyplot as plt
@@ -17,8 +17,8 @@ from matplotlib.patheffects import withStroke
 
 from seaice_lab import names
 from seaice_lab.errors import InputError
-from seaice_lab.figures.plane import MERIDIANS, PARALLELS, graticule, grid_on_plane, overlaps
-from seaice_lab.grid import land_polygons, project
+from seaice_lab.figures.plane import MERIDIANS, PARALLELS, graticule, grid_on_plane, land_rings
+from seaice_lab.grid import project
 
 LAND, MISSING, OUTSIDE, COAST, LINES = "#cfcbc4", "#ffffff", "#eef3f6", "#3c3a37", "#7d8a93"
 DIFFERENCE_MAP = "cmo.balance"
@@ -78,8 +78,7 @@ def plot_map(field, ocean, ax=None, colour_range=None, colour_map=None, label=No
     default_map, colour_range, default_label = colours_and_label(field, colour_range)
     if ax is None:
         west, east, south, north = map_grid.extent
-        width = 5.6
-        size = (width + 1.2, width * (north - south) / (east - west) + 0.6)
+        size = (6.8, 5.6 * (north - south) / (east - west) + 0.6)  # inches; the map is 5.6 wide
         _, ax = plt.subplots(figsize=size, layout="constrained")
     mesh = draw(ax, map_grid, field, colour_map or default_map, colour_range)
     _label_graticule(ax, map_grid.extent)
@@ -139,7 +138,7 @@ def field_panels(truth, forecasts, lead_times, ocean, colour_range=None, widest=
         (fields, colour_map, colour_range, label),
         (differences, DIFFERENCE_MAP, (-widest, widest), difference_label),
     ]
-    row_counts = [len(fields), len(differences)]
+    row_counts = [len(panels) for panels, *_ in groups]
     fig, axes, bars = _panel_axes(map_grid.extent, row_counts, len(lead_times))
     rows = iter(axes)
     for (panels, colours, limits, bar_label), bar in zip(groups, bars, strict=True):
@@ -210,19 +209,15 @@ def draw(ax, map_grid, field, colour_map, limits):
     west, east, south, north = map_grid.extent
     ax.set(xlim=(west, east), ylim=(south, north), xticks=[], yticks=[], facecolor=OUTSIDE)
     ax.set_aspect("equal")
-    rings = [ring / 1000 for ring in land_polygons()]
-    land = [ring for ring in rings if overlaps(ring, map_grid.extent)]
-    centres = (map_grid.x, map_grid.y)
-    options = {"shading": "nearest", "rasterized": True}
-    land_colours = ListedColormap([MISSING, LAND])
-    ax.pcolormesh(*centres, ~map_grid.ocean, cmap=land_colours, zorder=1, **options)
-    options |= {"vmin": limits[0], "vmax": limits[1]}
+    draw_cells = partial(ax.pcolormesh, map_grid.x, map_grid.y, shading="nearest", rasterized=True)
+    draw_cells(~map_grid.ocean, cmap=ListedColormap([MISSING, LAND]), zorder=1)
+    vmin, vmax = limits
     values = visible_values(map_grid, field)
-    mesh = ax.pcolormesh(*centres, values, cmap=colour_map, zorder=2, **options)
+    mesh = draw_cells(values, cmap=colour_map, vmin=vmin, vmax=vmax, zorder=2)
     for collection in (
-        PolyCollection(land, facecolor=LAND, zorder=0),
-        LineCollection(graticule(), colors=LINES, linewidths=0.4, zorder=3, label="graticule"),
-        LineCollection(map_grid.coast, colors=COAST, linewidths=0.6, zorder=4, label="coastline"),
+        PolyCollection(land_rings(map_grid.extent), facecolor=LAND, zorder=0),
+        LineCollection(graticule(), colors=LINES, linewidths=0.4, zorder=3),
+        LineCollection(map_grid.coast, colors=COAST, linewidths=0.6, zorder=4),
     ):
         ax.add_collection(collection, autolim=False)
     return mesh
@@ -240,8 +235,8 @@ def visible_values(map_grid, field):
     -------
     numpy.ma.MaskedArray (y, x)
     """
-    values = np.ma.masked_where(~map_grid.ocean, field.transpose("y", "x").values)
-    return np.ma.masked_invalid(values)
+    values = field.transpose("y", "x").values
+    return np.ma.masked_where(~map_grid.ocean | np.isnan(values), values)
 
 
 def _label_graticule(ax, extent):

@@ -6,7 +6,7 @@ import numpy as np
 
 from seaice_lab import names
 from seaice_lab.errors import InputError
-from seaice_lab.grid import coastline, project
+from seaice_lab.grid import coastline, land_polygons, project
 
 MARGIN = 0.03  # around the ocean, as a share of its larger side
 PARALLELS, MERIDIANS = np.arange(40, 90, 10), np.arange(-180, 180, 45)
@@ -87,19 +87,12 @@ def graticule():
     return [np.stack(line, axis=-1) / 1000 for line in lines]
 
 
-def overlaps(ring, extent):
-    """Whether the bounding box of a ring overlaps an extent.
-
-    Parameters
-    ----------
-    ring : ndarray (point, 2)
-    extent : (float, float, float, float)
-        West, east, south, north, in the units of the ring.
-
-    Returns
-    -------
-    bool
-    """
+def land_rings(extent):
+    """Rings (point, 2) of the land in km whose bounding box overlaps west, east, south, north."""
     west, east, south, north = extent
-    low, high = ring.min(axis=0), ring.max(axis=0)
-    return low[0] < east and high[0] > west and low[1] < north and high[1] > south
+
+    def overlaps(ring):
+        (left, bottom), (right, top) = ring.min(axis=0), ring.max(axis=0)
+        return left < east and right > west and bottom < north and top > south
+
+    return [ring for ring in (ring / 1000 for ring in land_polygons()) if overlaps(ring)]
