@@ -20,7 +20,6 @@ from seaice_lab.errors import InputError
 # and requests.
 SANDBOX = "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:"
 PAGES = ("forecasts", "scores", "spectra", "season", "emissivity", "runs")
-TITLE = "<h1 style='margin:0;font-size:18px;color:white'>Sea-Ice Lab</h1>"
 
 
 def session(library):
@@ -30,8 +29,8 @@ def session(library):
     tabs = pn.widgets.RadioButtonGroup(
         name="Page",
         options={name.capitalize(): name for name in PAGES},
-        stylesheets=[layout.TABS],
         margin=0,
+        **layout.styled("tabs"),
     )
 
     def show_page():
@@ -54,14 +53,9 @@ def session(library):
     state.show_page = show_page
     show_page()
     state.write()
-    header = pn.Row(
-        pn.pane.HTML(TITLE, width=130),
-        tabs,
-        state.bar,
-        stylesheets=[layout.HEADER],
-        sizing_mode="stretch_width",
-        margin=0,
-    )
+    title = pn.pane.HTML("<h1>Sea-Ice Lab</h1>", width=130, **layout.styled("header-title"))
+    style = layout.styled("header")
+    header = pn.Row(title, tabs, state.bar, sizing_mode="stretch_width", margin=0, **style)
     return layout.stretched(header, main, margin=0)
 
 
@@ -75,14 +69,13 @@ class Notebook(RequestHandler):
     def get(self):
         """Answer with the file, or with status 404."""
         run, name = self.get_argument("run", ""), self.get_argument("name", "")
-        self.set_header("Content-Type", "text/plain; charset=utf-8")
         try:
             text = self.library.notebook(run, name)
         except (InputError, OSError, ValueError) as error:
             self.set_status(404)
+            self.set_header("Content-Type", "text/plain; charset=utf-8")
             self.finish(f"{error}\n")
             return
-        self.set_header("Content-Type", "text/html; charset=utf-8")
         self.set_header("Content-Security-Policy", SANDBOX)
         self.set_header("X-Content-Type-Options", "nosniff")
         self.finish(text)
@@ -122,21 +115,22 @@ def serve(
     """
     library = Library(folder, listing_s)
     prefix = f"/{prefix.strip('/')}" if prefix.strip("/") else ""
-    pn.extension(raw_css=[layout.STYLE], notifications=False)
-    options = {
-        "title": "Sea-Ice Lab",
-        "port": port,
-        "address": address,
-        "prefix": prefix,
-        "websocket_origin": list(websocket_origin or ()) or None,
-        "location": False,  # `dashboards.state` keeps the address
-        "extra_patterns": [("/notebook", Notebook, {"library": library})],
-        "unused_session_lifetime": 60_000,
-        "check_unused_sessions": 30_000,
-    }
+    pn.extension(raw_css=[layout.PAGE_STYLE], notifications=False)
     try:
         server = pn.serve(
-            {"/": lambda: session(library)}, **options, show=False, start=False, verbose=False
+            {"/": lambda: session(library)},
+            title="Sea-Ice Lab",
+            port=port,
+            address=address,
+            prefix=prefix,
+            websocket_origin=list(websocket_origin or ()) or None,
+            location=False,  # `dashboards.state` keeps the address
+            extra_patterns=[("/notebook", Notebook, {"library": library})],
+            unused_session_lifetime=60_000,
+            check_unused_sessions=30_000,
+            show=show,
+            start=False,
+            verbose=False,
         )
     except OSError as error:
         if error.errno not in (errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL):
@@ -145,8 +139,6 @@ def serve(
         raise InputError(f"{reason}; choose another with --port") from None
     print(f"{folder} at http://{address}:{server.port}{prefix}/ (Ctrl-C ends it)", flush=True)
     server.start()
-    if show:
-        server.show("/")
     try:
         server.io_loop.start()
     except KeyboardInterrupt:

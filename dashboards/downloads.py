@@ -29,12 +29,12 @@ def as_figure(fields, limits, difference_limit):
     Returns
     -------
     io.BytesIO
-        A PNG file.
+        A PNG file, with the position at its end.
     """
     import matplotlib.pyplot as plt
 
-    truth = fields[TRUTH]
-    forecasts = {title: field for title, field in fields.items() if title != TRUTH}
+    forecasts = dict(fields)
+    truth = forecasts.pop(TRUTH)
     leads = [pd.Timedelta(truth.lead_time.values[0])]
     figure = maps.field_panels(
         truth, forecasts, leads, truth.ocean, colour_range=limits, widest=difference_limit
@@ -42,7 +42,6 @@ def as_figure(fields, limits, difference_limit):
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=200)
     plt.close(figure)
-    file.seek(0)
     return file
 
 

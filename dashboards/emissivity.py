@@ -19,6 +19,7 @@ DIFFERENCE_LIMIT = 0.5  # half-width of the colours of differences at first
 CONCENTRATION, FIRST_GUESS = "sea_ice_concentration", "sea_ice_first_guess"
 VARIABLES = (CONCENTRATION, FIRST_GUESS, "properties", "sea_ice_emissivity")
 DIFFERENCE_TITLE = "Estimate \N{MINUS SIGN} first guess"
+HOW_TO_BEGIN = "Execute `notebooks/10_emissivity_train.ipynb`, or `seaice-lab emissivity train`."
 
 
 def page(library, state):
@@ -35,10 +36,7 @@ def page(library, state):
     """
     usable = [name for name in library.names(kind="emissivity") if library.tags(name)]
     if not usable:
-        return layout.controls(), layout.empty_state(
-            "No emissivity model yet",
-            "Execute `notebooks/10_emissivity_train.ipynb`, or `seaice-lab emissivity train`.",
-        )
+        return layout.empty_page("No emissivity model yet", HOW_TO_BEGIN)
     view = EmissivityView(library, state, usable)
     return view.controls, view.main
 
@@ -59,8 +57,7 @@ class EmissivityView:
         self.run = selection.run_list(state, "emissivity_run", usable)
         self.tag = state.connect(pn.widgets.Select(name="Tag"), "tag")
         self.day = state.connect(pn.widgets.DiscreteSlider(name="Day", options=[""]), "day")
-        sensor_list = pn.widgets.Select(name="Sensor of the departures")
-        self.sensor = state.connect(sensor_list, "sensor")
+        self.sensor = state.connect(pn.widgets.Select(name="Sensor of the departures"), "sensor")
         if state.difference is not None and not state.difference > 0:
             state.correct(difference=None)
         limit = state.difference or DIFFERENCE_LIMIT
@@ -77,16 +74,12 @@ class EmissivityView:
 
     def show_change(self, changed):
         """Show changes of the state; ``changed`` is the set of its changed parameters."""
-        try:
-            self.update(changed)
-        except InputError as error:
-            self.main[:] = [layout.empty_state("This run cannot be shown", str(error))]
-
-    def update(self, changed):
-        """Update what depends on the changed parameters."""
         if changed & {"emissivity_run", "tag"}:
-            self.open_run()
-            self.draw()
+            try:
+                self.open_run()
+                self.draw()
+            except InputError as error:
+                self.main[:] = [layout.empty_state("This run cannot be shown", str(error))]
         elif "day" in changed:
             self.show_day()
         elif "sensor" in changed:
@@ -105,10 +98,11 @@ class EmissivityView:
         properties = linked_maps.colour_scale(maps.DIFFERENCE_MAP, (-2, 2))
         scales = {"Estimate": concentration}
         bars = {"Sea-ice concentration (1)": concentration}
-        if self.products.has_first_guess:
+        if FIRST_GUESS in self.products.dataset:
             scales |= {"First guess": concentration, DIFFERENCE_TITLE: self.difference_scale}
             bars["Difference of concentration (1)"] = self.difference_scale
-        scales |= {f"Property {k + 1}": properties for k in range(self.products.property_count)}
+        count = self.products.dataset.sizes["prop"]
+        scales |= {f"Property {k}": properties for k in range(1, count + 1)}
         bars["Empirical property (1)"] = properties
         figures = [self.maps.add(title, title, "", scale) for title, scale in scales.items()]
         self.at_point = layout.stretched(min_height=300)
@@ -135,7 +129,7 @@ class EmissivityView:
         path = self.library.path(run, f"departures_{state.tag}.nc")
         self.table = readers.load_table(readers.current_file(path)) if path.exists() else None
         raster = rasters.raster_of_points(self.products.latitude, self.products.longitude)
-        self.maps = SelectableMaps(raster, lambda point: state.param.update(point=point))
+        self.maps = SelectableMaps(raster, state, "point")
         sensors = [] if self.table is None else [str(name) for name in self.table.sensor.values]
         state.offer(self.day, "day", self.products.days)
         state.offer(self.sensor, "sensor", sensors)
@@ -151,7 +145,7 @@ class EmissivityView:
             return
         concentration = self.fields[CONCENTRATION].values
         values = {"Estimate": concentration}
-        if self.products.has_first_guess:
+        if FIRST_GUESS in self.products.dataset:
             values["First guess"] = self.fields[FIRST_GUESS].values
             values[DIFFERENCE_TITLE] = concentration - values["First guess"]
         # Properties of the ice have no meaning where there is little ice.
@@ -167,12 +161,11 @@ class EmissivityView:
 
     def draw_emissivity(self):
         """Draw the emissivity at the selected point, and of published types of ice."""
-        if not self.maps.mark(self.state.point):
-            self.state.correct(point=None)
+        point = self.maps.mark()
+        if point is None:
             text = "Click a point on any map."
             self.at_point[:] = [layout.empty_state("Emissivity at a point", text)]
             return
-        point = int(self.state.point)
         position = position_text(self.products.latitude[point], self.products.longitude[point])
         ice = float(self.fields[CONCENTRATION][point])
         emissivity = self.fields.sea_ice_emissivity.values[point]

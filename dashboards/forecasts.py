@@ -25,6 +25,10 @@ VIEW_DELAY_MS = 120  # between a change of the view and new pictures for it
 CARD_WIDTH = 250  # pixels
 LEAD_LINE = {"line_color": "#888888", "line_dash": "dotted"}
 DIFFERENCE_QUANTILE = 0.98  # of the differences at the last lead time, for the limits of colours
+HOW_TO_BEGIN = (
+    "Make one with `make demo` (train, forecast and evaluate on the bundled sample), or "
+    "`seaice-lab forecast RUN` for a trained run."
+)
 
 
 def page(library, state):
@@ -41,11 +45,7 @@ def page(library, state):
     """
     usable = library.names("forecast", "evaluated")
     if not usable:
-        return layout.controls(), layout.empty_state(
-            "No forecasts yet",
-            "Make one with `make demo` (train, forecast and evaluate on the bundled sample), or "
-            "`seaice-lab forecast RUN` for a trained run.",
-        )
+        return layout.empty_page("No forecasts yet", HOW_TO_BEGIN)
     view = ForecastView(library, state, usable)
     return view.controls, view.main
 
@@ -100,24 +100,20 @@ class ForecastView:
 
     def show_change(self, changed):
         """Show changes of the state; ``changed`` is the set of its changed parameters."""
+        if "variable" in changed:
+            self.state.correct(low=None, high=None, wide=None)
         try:
-            self.update(changed)
+            if "runs" in changed or not self.leads:
+                self.show_runs()
+            elif changed & {"references", "variable"}:
+                self.draw()
+            elif changed & {"start", "lead"}:
+                self.show_values(with_curves="start" in changed)
+            elif "cell" in changed:
+                self.draw_curves()
         except InputError as error:  # of the first run, on which all maps depend
             self.leads = {}
             self.main[:] = [layout.empty_state("This run cannot be shown", str(error))]
-
-    def update(self, changed):
-        """Update what depends on the changed parameters."""
-        if "variable" in changed:
-            self.state.correct(low=None, high=None, wide=None)
-        if "runs" in changed or not self.leads:
-            self.show_runs()
-        elif changed & {"references", "variable"}:
-            self.draw()
-        elif changed & {"start", "lead"}:
-            self.show_values(with_curves="start" in changed)
-        elif "cell" in changed:
-            self.draw_curves()
 
     def show_runs(self):
         """Offer variables, starts and lead times of the first run, then draw."""
@@ -168,8 +164,7 @@ class ForecastView:
 
     def selection(self):
         """Variable, start and lead time that are selected."""
-        start, lead = self.starts[self.state.start], self.leads[self.state.lead]
-        return self.state.variable, start, lead
+        return self.state.variable, self.starts[self.state.start], self.leads[self.state.lead]
 
     def draw(self):
         """Draw all maps again."""
@@ -178,7 +173,7 @@ class ForecastView:
             if self.maps and not np.array_equal(raster.source, self.maps.raster.source):
                 self.state.correct(cell=None)  # cells are numbered by grid
             self.view = self.state.view
-            self.maps = SelectableMaps(raster, self.select_cell, self.view)
+            self.maps = SelectableMaps(raster, self.state, "cell", self.view)
         self.sources = self.list_sources()
         self.make_scales()
         self.maps.sources.clear()
@@ -328,19 +323,15 @@ class ForecastView:
             with pn.io.hold():  # as in show_values, so that no picture overtakes another
                 self.send_pictures()
 
-    def select_cell(self, cell):
-        """Select the cell that the user clicked."""
-        self.state.cell = cell
-
     def draw_curves(self):
         """Draw curves of the selected cell through the lead times."""
         self.lead_line = None
-        if not self.maps.mark(self.state.cell):
-            self.state.correct(cell=None)
+        cell = self.maps.mark()
+        if cell is None:
             text = "Click a cell on any map."
             self.curves[:] = [layout.empty_state("One cell through time", text)]
             return
-        dataset, cell = self.forecast().dataset, int(self.state.cell)
+        dataset = self.forecast().dataset
         variable, start, lead = self.selection()
         cell = np.unravel_index(cell, dataset.ocean.shape)
         series = {}
@@ -350,8 +341,7 @@ class ForecastView:
                 values = readers.series(forecast, source, variable, start, cell)
             except InputError:
                 continue  # the message below its map says why
-            days = forecast.dataset.lead_time.values / DAY
-            series[title] = charts.Curve(days, values)
+            series[title] = charts.Curve(selection.days(forecast.dataset), values)
         y_label = f"{long_name(variable)} ({names.variable(variable).units})"
         title = position_text(float(dataset.latitude[cell]), float(dataset.longitude[cell]))
         figure = charts.curves(series, "Lead time (days)", y_label, title, height=290, columns=2)
@@ -363,7 +353,7 @@ class ForecastView:
         """The fields of the maps as DataArrays (lead_time, y, x) by title."""
         variable, start, lead = self.selection()
         template = self.forecast().dataset[variable].sel(init_time=start, lead_time=[lead])
-        template = template.isel(member=0) if "member" in template.dims else template
+        template = template.isel(member=0, missing_dims="ignore")
         template = template.drop_vars(set(template.coords) - COORDINATES)
         template = template.assign_attrs(names.attributes(variable))
         return {title: template.copy(data=field[None]) for title, field in self.values.items()}

@@ -2,39 +2,21 @@
 
 import re
 from html import escape
+from pathlib import Path
 
 import panel as pn
 
 from seaice_lab.figures import linked_maps
 
 CONTROLS_WIDTH = 270
-STYLE = """
-body { margin: 0; background: #f6f8f9; color: #1d2b36;
-       font-family: "Segoe UI", "Helvetica Neue", "DejaVu Sans", Arial, sans-serif; }
-"""
-HEADER = ":host { background: #12344a; padding: 6px 16px; align-items: center; }"
-TABS = """
-.bk-btn-group { gap: 4px; background: transparent; border: none; box-shadow: none; }
-.bk-btn, .bk-btn.bk-btn-default { background: transparent !important; color: #d5e3ec !important;
-    box-shadow: none !important; border: none; border-radius: 6px; font-size: 14px;
-    padding: 6px 12px; }
-.bk-btn:hover { background: rgba(255, 255, 255, 0.12); color: white !important; }
-.bk-btn.bk-active, .bk-btn.bk-btn-default.bk-active { background: white !important;
-    color: #12344a !important; font-weight: 600; box-shadow: none; }
-"""
-PANEL = """
-:host { background: white; border: 1px solid #d9e0e5; border-radius: 8px; padding: 8px;
-        box-sizing: border-box; }
-"""
-MESSAGE = """
-:host { background: #fff6df; border: 1px solid #e5c877; border-radius: 6px; padding: 4px 10px; }
-"""
-SCROLL = ":host { max-height: 150px; overflow-y: auto; }"
-GRID = """
-:host {{ display: grid !important; gap: 12px; align-items: start; width: 100%;
-         grid-template-columns: repeat(auto-fill, minmax(
-             min(100%, max({width}px, calc((100% - {gaps}px) / {count}))), 1fr)); }}
-"""
+ASSETS = Path(__file__).with_name("assets")
+PAGE_STYLE = (ASSETS / "page.css").read_text("utf-8")
+COMPONENT_STYLE = (ASSETS / "components.css").read_text("utf-8")
+
+
+def styled(name):
+    """Options of a Panel object that takes the style of a class of ``assets/components.css``."""
+    return {"stylesheets": [COMPONENT_STYLE], "css_classes": [name]}
 
 
 def bokeh_pane(figure):
@@ -65,7 +47,7 @@ def controls(*widgets):
             widget.width = CONTROLS_WIDTH - 40
     sticky = {"position": "sticky", "top": "8px", "align-self": "start"}
     return pn.Column(
-        *widgets, width=CONTROLS_WIDTH, stylesheets=[PANEL], margin=(0, 12, 12, 0), styles=sticky
+        *widgets, width=CONTROLS_WIDTH, margin=(0, 12, 12, 0), styles=sticky, **styled("panel")
     )
 
 
@@ -87,8 +69,7 @@ def checkbox_list(name, options):
     """
     checkboxes = pn.widgets.CheckBoxGroup(name=name, options=options, margin=(0, 10))
     heading = pn.widgets.StaticText(value=name, margin=(8, 10, 0, 10))
-    width = CONTROLS_WIDTH - 20
-    scrolling = pn.Column(checkboxes, stylesheets=[SCROLL], margin=0, width=width)
+    scrolling = pn.Column(checkboxes, margin=0, width=CONTROLS_WIDTH - 20, **styled("scrolling"))
     return checkboxes, pn.Column(heading, scrolling, margin=0)
 
 
@@ -105,9 +86,7 @@ def download_button(label, filename, callback):
     -------
     panel.widgets.FileDownload
     """
-    return pn.widgets.FileDownload(
-        label=label, filename=filename, callback=callback, embed=False, button_type="default"
-    )
+    return pn.widgets.FileDownload(label=label, filename=filename, callback=callback)
 
 
 def cards(items, width):
@@ -123,10 +102,9 @@ def cards(items, width):
     -------
     panel.Column
     """
-    boxes = [stretched(item, stylesheets=[PANEL]) for item in items]
-    count = len(boxes)
-    grid = GRID.format(width=width, count=count, gaps=12 * (count - 1))
-    return stretched(*boxes, stylesheets=[grid])
+    boxes = [stretched(item, **styled("panel")) for item in items]
+    sizes = {"--width": f"{width}px", "--count": str(len(boxes))}
+    return stretched(*boxes, styles=sizes, **styled("cards"))
 
 
 def colour_bars(scales):
@@ -162,9 +140,24 @@ def empty_state(title, text):
     return pn.pane.HTML(html, sizing_mode="stretch_width", margin=(10, 20))
 
 
+def empty_page(title, text):
+    """Controls and main area of a page that has nothing to show.
+
+    Parameters
+    ----------
+    title, text : str
+        As of :func:`empty_state`.
+
+    Returns
+    -------
+    (panel.Column, panel.pane.HTML)
+    """
+    return controls(), empty_state(title, text)
+
+
 def message_pane():
     """A hidden pane for a warning; :func:`show_message` fills it."""
-    return pn.pane.HTML("", visible=False, sizing_mode="stretch_width", stylesheets=[MESSAGE])
+    return pn.pane.HTML("", visible=False, sizing_mode="stretch_width", **styled("message"))
 
 
 def show_message(pane, text):
@@ -175,5 +168,4 @@ def show_message(pane, text):
     pane : panel.pane.HTML
     text : str
     """
-    if pane.object != escape(text):  # on most updates nothing changes
-        pane.param.update(object=escape(text), visible=bool(text))
+    pane.param.update(object=escape(text), visible=bool(text))

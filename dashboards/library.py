@@ -101,10 +101,6 @@ class Library:
             raise InputError(f"{'/'.join(parts)} of run {name} is outside the runs folder")
         return path
 
-    def run(self, name):
-        """Configuration and provenance of a run, as `seaice_lab.runs.Run`."""
-        return runs.open_run(self.path(name))
-
     def notebooks(self, name):
         """Names of the executed notebooks (HTML files) of a run."""
         files = self.path(name).glob("notebooks/*.html")

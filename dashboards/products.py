@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from dashboards.readers import current_file, reading
+from dashboards.readers import reading
 from seaice_lab.errors import InputError
 
 JULIAN_2000, DATE_2000 = 2451545.0, np.datetime64("2000-01-01T12:00")  # the same moment
@@ -17,7 +17,7 @@ class Products:
 
     Parameters
     ----------
-    path : str or Path
+    file : dashboards.readers.File
 
     Raises
     ------
@@ -25,22 +25,22 @@ class Products:
         If the file cannot be read or was made by an older version.
     """
 
-    def __init__(self, path):
-        self.file = current_file(path)
+    def __init__(self, file):
+        self.file = file
         try:
-            self.dataset = xr.open_dataset(path, decode_times=False, cache=False)
+            self.dataset = xr.open_dataset(file.path, decode_times=False, cache=False)
             self.latitude, self.longitude = self.dataset.lat.values, self.dataset.lon.values
             self.channels = [str(name) for name in self.dataset.channel_name.values]
             self.frequency_ghz = self.dataset.frequency.values
             middle = (self.dataset.time_start.values + self.dataset.time_end.values) / 2
         except (OSError, ValueError, AttributeError) as error:
             raise InputError(
-                f"{Path(path).name}: cannot be read, or was made by another version ({error}); "
+                f"{Path(file.path).name}: cannot be read or is of another version ({error}); "
                 "make it again with `seaice-lab emissivity train --diagsonly`"
             ) from None
-        self.days = [julian_date(day) for day in middle]
-        self.property_count = self.dataset.sizes["prop"]
-        self.has_first_guess = "sea_ice_first_guess" in self.dataset
+        minutes = np.round((middle - JULIAN_2000) * 1440).astype("timedelta64[m]")
+        # dates such as "2020-01-31"
+        self.days = (DATE_2000 + minutes).astype("datetime64[D]").astype(str).tolist()
 
     def read(self, day, variables=None):
         """Read one day into memory.
@@ -67,13 +67,4 @@ class Products:
             return self.dataset[names].isel(step=day).load()
 
 
-@lru_cache(maxsize=4)
-def open_products(file):
-    """The :class:`Products` of a `dashboards.readers.File`."""
-    return Products(file.path)
-
-
-def julian_date(day):
-    """The date of an astronomical Julian day, such as "2020-01-31"."""
-    minutes = np.timedelta64(round((float(day) - JULIAN_2000) * 1440), "m")
-    return str((DATE_2000 + minutes).astype("datetime64[D]"))
+open_products = lru_cache(maxsize=4)(Products)  # a file that was replaced is another `File`

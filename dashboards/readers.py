@@ -332,7 +332,7 @@ def _ensemble_mean(values):
 def _template(forecast, variable, start):
     """A forecast whose times and cells a reference forecast takes, but not its values."""
     values = _start_block(forecast, variable, start)
-    return values.isel(member=0, drop=True) if "member" in values.dims else values
+    return values.isel(member=0, drop=True, missing_dims="ignore")
 
 
 @contextmanager

@@ -10,9 +10,11 @@ from dashboards import layout, readers, selection
 from seaice_lab.errors import InputError
 from seaice_lab.figures import charts
 from seaice_lab.figures.curves import COLOURS
+from seaice_lab.runs import open_run
 
 REFRESH_MS = 2000
 LOG_RATIO = 20.0  # a loss that falls by more than this factor has a logarithmic axis
+LOSSES = {"train_loss": "Training", "validation_loss": "Validation", "cost": "Cost"}
 NEXT_STEP = {
     "created": "not trained yet: `seaice-lab train`",
     "training": "training, or was stopped: the same `seaice-lab train` continues it",
@@ -26,11 +28,6 @@ EMISSIVITY_NEXT_STEP = {
     "trained": "complete",
     "inferred": "complete: new days with the network of another run",
 }
-TABLE_STYLE = (
-    "<style>table{border-collapse:collapse;font-size:13px;width:100%}"
-    "td,th{text-align:left;padding:4px 12px;border-bottom:1px solid #e3e8ec;vertical-align:top}"
-    "td:first-child,td:last-child{overflow-wrap:anywhere}</style>"
-)
 
 
 def page(library, state):
@@ -45,56 +42,43 @@ def page(library, state):
     -------
     (panel.Column, panel.Column)
     """
-    view = RunsView(library, state)
-    return layout.controls(view.run), view.main
+    run = selection.run_list(state, "run", [row.name for row in library.runs()])
+    no_runs = layout.empty_state(
+        "No runs yet",
+        f"`{library.folder.name}` holds none. Make one with `make demo`, or "
+        "`seaice-lab train RUN`; it appears here by itself.",
+    )
+    table = pn.pane.HTML(sizing_mode="stretch_width", **layout.styled("run-table"))
+    card = layout.cards([table], 400)
+    details = layout.stretched()
+    described = None  # row and version of the history that the details show
 
-
-class RunsView:
-    """The page of one session, which follows the folder of runs.
-
-    Parameters
-    ----------
-    library : dashboards.library.Library
-    state : dashboards.state.PageState
-    """
-
-    def __init__(self, library, state):
-        self.library, self.state = library, state
-        self.run = selection.run_list(state, "run", [row.name for row in library.runs()])
-        self.no_runs = layout.empty_state(
-            "No runs yet",
-            f"`{library.folder.name}` holds none. Make one with `make demo`, or "
-            "`seaice-lab train RUN`; it appears here by itself.",
-        )
-        self.table = pn.pane.HTML(sizing_mode="stretch_width")
-        self.card = layout.cards([self.table], 400)
-        self.details = layout.stretched()
-        self.described = None  # row and version of the history that the details show
-        self.main = layout.stretched(self.no_runs, self.card, self.details)
-        state.on_change = self.refresh
-        self.refresh()
-        self.timer = pn.state.add_periodic_callback(self.check_folder, REFRESH_MS)
-
-    def check_folder(self):
-        """Refresh the page, until another page is shown."""
-        if self.state.on_change == self.refresh:
-            self.refresh()
-        else:
-            self.timer.stop()
-
-    def refresh(self, _names=None):
+    def refresh(_names=None):
         """Show the runs that are in the folder now."""
-        rows = {row.name: row for row in self.library.runs()}
-        self.no_runs.visible = not rows
-        self.card.visible = self.run.visible = bool(rows)
-        self.table.object = run_table(rows.values())
-        if list(rows) != self.run.options:
-            self.run.options = list(rows)
-        row = rows.get(self.run.value)
-        history = row and readers.current_file(self.library.folder / row.name / "history.csv")
-        if self.described != (row, history):
-            self.described = row, history
-            self.details[:] = describe(self.library, row) if row else []
+        nonlocal described
+        rows = {row.name: row for row in library.runs()}
+        no_runs.visible = not rows
+        card.visible = run.visible = bool(rows)
+        table.object = run_table(rows.values())
+        if list(rows) != run.options:
+            run.options = list(rows)
+        row = rows.get(run.value)
+        history = row and readers.current_file(library.folder / row.name / "history.csv")
+        if described != (row, history):
+            described = row, history
+            details[:] = describe(library, row) if row else []
+
+    def follow_folder():
+        """Refresh the page, until another page is shown."""
+        if state.on_change == refresh:
+            refresh()
+        else:
+            timer.stop()
+
+    state.on_change = refresh
+    refresh()
+    timer = pn.state.add_periodic_callback(follow_folder, REFRESH_MS)
+    return layout.controls(run), layout.stretched(no_runs, card, details)
 
 
 def run_table(rows):
@@ -103,7 +87,7 @@ def run_table(rows):
     cells = ["".join(f"<td>{escape(text)}</td>" for text in line) for line in lines]
     body = "".join(f"<tr>{line}</tr>" for line in cells)
     header = "<tr><th>Run</th><th>System</th><th>Created (UTC)</th><th>State</th></tr>"
-    return f"{TABLE_STYLE}<table>{header}{body}</table>"
+    return f"<table>{header}{body}</table>"
 
 
 def describe(library, row):
@@ -123,7 +107,7 @@ def describe(library, row):
         return [layout.empty_state("This run cannot be used", text)]
     try:
         history = readers.history_of(library, row.name)
-        run = library.run(row.name)
+        run = open_run(library.path(row.name))
     except InputError as error:
         return [layout.empty_state("This run cannot be read", str(error))]
     overview = [run_heading(row)]
@@ -186,17 +170,14 @@ def text_block(title, values):
 def loss_figure(history):
     """Figure of the training and validation loss by epoch, or of the cost by step of the solver."""
     if "cost" in history:
-        columns = {"Cost": history["cost"]}
         x, labels = range(1, len(history) + 1), ("Step of the solver", "Cost (an observation)")
     else:
-        columns = {"Training": "train_loss", "Validation": "validation_loss"}
-        columns = {label: history[name] for label, name in columns.items() if name in history}
-        columns = {label: losses for label, losses in columns.items() if losses.notna().any()}
         x, labels = history["epoch"], ("Epoch", "Loss (normalised)")
+    losses = history.filter(list(LOSSES)).dropna(axis=1, how="all").rename(columns=LOSSES)
     curves = {
-        label: charts.Curve(x, losses, colour, points=len(history) < 20)
-        for (label, losses), colour in zip(columns.items(), COLOURS[1:], strict=False)
+        label: charts.Curve(x, losses[label], colour, points=len(history) < 20)
+        for label, colour in zip(losses, COLOURS[1:], strict=False)
     }
-    positive = [value for losses in columns.values() for value in losses if value > 0]
-    steep = bool(positive) and max(positive) > LOG_RATIO * min(positive)
-    return charts.curves(curves, *labels, "Loss", logarithmic="y" if steep else "")
+    positive = losses.where(losses > 0)
+    is_steep = positive.max().max() > LOG_RATIO * positive.min().min()
+    return charts.curves(curves, *labels, "Loss", logarithmic="y" if is_steep else "")

@@ -9,7 +9,7 @@ import panel as pn
 from bokeh.models import Range1d
 
 from dashboards import layout, readers, selection
-from dashboards.selection import DAY
+from dashboards.selection import DAY, days
 from seaice_lab.diagnostics.score_tables import pool_by_month
 from seaice_lab.figures import charts
 from seaice_lab.figures.curves import COLOURS
@@ -21,6 +21,7 @@ OFFERED = """
 LARGE_UNITS = {"m2": (1e9, "10³ km²"), "m3": (1e9, "km³")}  # divisor and label
 MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 TABLE_ROWS = 12
+HOW_TO_BEGIN = "Make them with `make demo`, or `seaice-lab evaluate RUN` for a run with a forecast."
 
 
 def page(library, state):
@@ -37,10 +38,7 @@ def page(library, state):
     """
     runs = selection.RunSelection(state, library.names("evaluated"))
     if not runs.usable:
-        return layout.controls(), layout.empty_state(
-            "No scores yet",
-            "Make them with `make demo`, or `seaice-lab evaluate RUN` for a run with a forecast.",
-        )
+        return layout.empty_page("No scores yet", HOW_TO_BEGIN)
     references, reference_list = layout.checkbox_list("References", [])
     state.connect(references, "references")
     score = state.connect(pn.widgets.Select(name="Score"), "score")
@@ -65,10 +63,9 @@ def page(library, state):
         items = (by_lead(scores, *names), months, regions, score_table(scores, *names))
         return [layout.cards(items, 460)]
 
-    def write_csv():
-        return as_csv(runs.read(read), state.references)
-
-    csv = layout.download_button("Table (CSV)", "scores.csv", write_csv)
+    csv = layout.download_button(
+        "Table (CSV)", "scores.csv", lambda: as_csv(runs.read(read), state.references)
+    )
     return runs.page(read, draw, reference_list, score, slider, csv)
 
 
@@ -143,9 +140,7 @@ def by_lead(scores, name, label):
     """
     curves, interval = {}, ""
     for title, table in scores.items():
-        band = [
-            table[f"{name}_{end}"].values for end in ("low", "high") if f"{name}_{end}" in table
-        ]
+        band = [table[end].values for end in (f"{name}_low", f"{name}_high") if end in table]
         values = table[name].values
         curves[title] = charts.Curve(days(table), values, band=band, **styles(scores)[title])
     if f"{name}_low" in next(iter(scores.values())):
@@ -228,11 +223,6 @@ def at_lead(scores, variable, lead):
     fields = {title: table[variable] for title, table in scores.items() if variable in table}
     fields = {title: field.sel(lead_time=lead, method="nearest") for title, field in fields.items()}
     return {title: field for title, field in fields.items() if field.notnull().any()}
-
-
-def days(table):
-    """Lead times of a table in days."""
-    return table.lead_time.values / DAY
 
 
 def score_table(scores, name, label):

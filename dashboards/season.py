@@ -13,6 +13,7 @@ QUANTITIES = {
     "extent": ("Extent (10⁶ km²)", "Ice extent: area of the cells with ice"),
     "rmse": ("RMSE (m)", "Root-mean-square error of the thickness"),
 }
+HOW_TO_BEGIN = "Execute `notebooks/07_season.ipynb`, or `seaice-lab forecast RUN --steps 720`."
 
 
 def page(library, state):
@@ -29,10 +30,7 @@ def page(library, state):
     """
     runs = selection.RunSelection(state, library.names("forecast", "evaluated"))
     if not runs.usable:
-        return layout.controls(), layout.empty_state(
-            "No forecasts yet",
-            "Execute `notebooks/07_season.ipynb`, or `seaice-lab forecast RUN --steps 720`.",
-        )
+        return layout.empty_page("No forecasts yet", HOW_TO_BEGIN)
     start = state.connect(pn.widgets.Select(name="Start"), "start")
 
     def draw(forecasts):

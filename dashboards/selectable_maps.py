@@ -12,14 +12,15 @@ class SelectableMaps:
     Parameters
     ----------
     raster : seaice_lab.figures.rasters.Raster
-    select : callable
-        Called with the number of the cell that the user clicks.
+    state : dashboards.state.PageState
+    name : str
+        Name of the parameter that holds the number of the selected cell.
     window : (float, float, float, float), optional
         Part of the plane that is shown first: west, east, south, north in km.
     """
 
-    def __init__(self, raster, select, window=None):
-        self.raster, self.select = raster, select
+    def __init__(self, raster, state, name, window=None):
+        self.raster, self.state, self.name = raster, state, name
         self.scene = linked_maps.scene(raster, window)
         self.sources = {}
 
@@ -56,21 +57,23 @@ class SelectableMaps:
             values = np.full(self.raster.source.max() + 1, np.nan, "float32")
         self.sources[key].data = rasters.picture(self.raster, values, window)
 
-    def mark(self, cell):
-        """Draw a cross at a cell. Returns whether the cell is on the map."""
-        source = self.raster.source
+    def mark(self):
+        """Draw a cross at the selected cell. Returns its number, or None if the grid lacks it."""
+        source, cell = self.raster.source, getattr(self.state, self.name)
         positions = np.argwhere((source == cell) & (source >= 0))  # -1 is no cell
-        for row, column in positions[:1]:
-            x, y = self.raster.x[column], self.raster.y[row]
-            self.scene.selected.data = {"x": [x], "y": [y]}
-        return len(positions) > 0
+        if not len(positions):
+            self.state.correct(**{self.name: None})
+            return None
+        row, column = positions[0]
+        self.scene.selected.data = {"x": [self.raster.x[column]], "y": [self.raster.y[row]]}
+        return int(cell)
 
     def _select_cell(self, event):
         column = np.abs(self.raster.x - event.x).argmin()
         row = np.abs(self.raster.y - event.y).argmin()
         cell = self.raster.source[row, column]
         if cell >= 0:  # land and the rest of the plane have no cell
-            self.select(int(cell))
+            self.state.param.update(**{self.name: int(cell)})
 
 
 def position_text(latitude, longitude):

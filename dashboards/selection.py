@@ -171,6 +171,11 @@ def offer_leads(slider, state, leads):
     return hours[state.lead]
 
 
+def days(table):
+    """Lead times of a dataset in days."""
+    return table.lead_time.values / DAY
+
+
 def labels(names):
     """Labels of names, such as "Damped persistence", as a dict of label to name."""
     return {name.replace("_", " ").capitalize(): name for name in names}

@@ -7,7 +7,7 @@ import panel as pn
 
 from dashboards import layout, readers, selection
 from dashboards.readers import TRUTH
-from dashboards.selection import DAY
+from dashboards.selection import DAY, days
 from seaice_lab.figures import charts
 from seaice_lab.figures.curves import COLOURS
 
@@ -18,6 +18,7 @@ CONVENTION = (
     "that of the mean over directions. The fit spans {low:.0f} to {high:.0f} km."
 )
 HEIGHT = 340  # pixels of a figure
+HOW_TO_BEGIN = "Make them with `make demo`, or `seaice-lab evaluate RUN` for a run with a forecast."
 
 
 def page(library, state):
@@ -34,10 +35,7 @@ def page(library, state):
     """
     runs = selection.RunSelection(state, library.names("evaluated"))
     if not runs.usable:
-        return layout.controls(), layout.empty_state(
-            "No spectra yet",
-            "Make them with `make demo`, or `seaice-lab evaluate RUN` for a run with a forecast.",
-        )
+        return layout.empty_page("No spectra yet", HOW_TO_BEGIN)
     slider = selection.lead_slider(state)
 
     def draw(tables):
@@ -55,21 +53,11 @@ def page(library, state):
     return runs.page(read, draw, slider)
 
 
-def colours(tables):
-    """Colours by title: black for the truth, then one for each run."""
-    return dict(zip([TRUTH, *tables], COLOURS, strict=False))
-
-
-def days(table):
-    """Lead times of a table in days."""
-    return table.lead_time.values / DAY
-
-
 def sources(tables):
-    """Spectra of the truth of the first run and of each forecast, by title."""
-    first = next(iter(tables.values()))
-    forecasts = {title: table.sel(source="forecast") for title, table in tables.items()}
-    return {TRUTH: first.sel(source="truth")} | forecasts
+    """Title, spectra and colour of the truth of the first run, and of each forecast."""
+    truth = next(iter(tables.values())).sel(source="truth")
+    spectra = [truth, *(table.sel(source="forecast") for table in tables.values())]
+    return zip([TRUTH, *tables], spectra, COLOURS, strict=False)
 
 
 def power(tables, lead):
@@ -86,15 +74,16 @@ def power(tables, lead):
     bokeh.plotting.figure
     """
     curves = {}
-    for title, table in sources(tables).items():
-        spectrum = table.sel(lead_time=lead, method="nearest")
-        colour, slope = colours(tables)[title], float(spectrum.slope)
+    for title, spectra, colour in sources(tables):
+        spectrum = spectra.sel(lead_time=lead, method="nearest")
+        slope = float(spectrum.slope)
         label = f"{title}: {slope:.2f}".replace("-", "\N{MINUS SIGN}")
         curves[label] = charts.Curve(spectrum.wavenumber.values, spectrum.power.values, colour)
         if "intercept" in spectrum and np.isfinite(spectrum.intercept):
-            k = 1 / np.array(table.attrs["wavelength_km"])
-            law = charts.Curve(k, np.exp(float(spectrum.intercept)) * k**slope, colour)
-            curves[f"{title}, power law"] = law._replace(dashed=True, listed=False)
+            k = 1 / np.array(spectra.attrs["wavelength_km"])
+            law = np.exp(float(spectrum.intercept)) * k**slope
+            style = {"dashed": True, "listed": False}
+            curves[f"{title}, power law"] = charts.Curve(k, law, colour, **style)
     units = next(iter(tables.values())).power.attrs.get("units", "").replace("m2", "m²")
     labels = ("Wavenumber (cycles per km)", f"Power spectral density ({units})")
     title = f"Power, {lead / DAY:g} days ahead; numbers are exponents, dashed the fits"
@@ -106,16 +95,15 @@ def power(tables, lead):
 def exponent(tables):
     """Figure of the spectral exponent against lead time. It falls if the forecast smooths."""
     curves = {}
-    for title, table in sources(tables).items():
-        curve = charts.Curve(days(table), table.slope.values, colours(tables)[title])
-        if "slope_error" in table:
-            error = 2 * table.slope_error.values
-            curve = curve._replace(band=(curve.y - error, curve.y + error))
-        curves[title] = curve._replace(dashed=title == TRUTH)
+    for title, spectra, colour in sources(tables):
+        slope, band = spectra.slope.values, ()
+        if "slope_error" in spectra:
+            error = 2 * spectra.slope_error.values
+            band = (slope - error, slope + error)
+        curves[title] = charts.Curve(days(spectra), slope, colour, band, dashed=title == TRUTH)
     labels = ("Lead time (days)", "Spectral exponent (1)")
-    return charts.curves(
-        curves, *labels, "Exponent, with two standard errors of the fit", height=HEIGHT
-    )
+    title = "Exponent, with two standard errors of the fit"
+    return charts.curves(curves, *labels, title, height=HEIGHT)
 
 
 def ratio(tables, lead):
@@ -132,14 +120,13 @@ def ratio(tables, lead):
     bokeh.plotting.figure
     """
     curves = {}
-    for title, table in tables.items():
+    for (title, table), colour in zip(tables.items(), COLOURS[1:], strict=False):
         spectra = table.power.sel(lead_time=lead, method="nearest")
-        wavelength = table.wavelength.values[::-1]
-        for source, label in (("forecast", title), ("error", f"{title}, error")):
-            share = (spectra.sel(source=source) / spectra.sel(source="truth")).values[::-1]
-            curve = charts.Curve(wavelength, share, colours(tables)[title])
-            is_error = source == "error"
-            curves[label] = curve._replace(dashed=is_error, listed=not is_error)
+        share = (spectra / spectra.sel(source="truth")).isel(wavenumber=slice(None, None, -1))
+        x, style = table.wavelength.values[::-1], {"dashed": True, "listed": False}
+        curves[title] = charts.Curve(x, share.sel(source="forecast").values, colour)
+        error = share.sel(source="error").values
+        curves[f"{title}, error"] = charts.Curve(x, error, colour, **style)
     labels = ("Wavelength (km)", "Ratio of power to the truth's (1)")
     title = "Power kept at each scale, and (dashed) power of the error"
     figure = charts.curves(curves, *labels, title, logarithmic="xy", height=HEIGHT)
@@ -151,8 +138,8 @@ def ratio(tables, lead):
 def resolution(tables):
     """Figure of the wavelength below which a forecast has less than half the truth's power."""
     curves = {
-        title: charts.Curve(days(table), table.resolution.values, colours(tables)[title])
-        for title, table in tables.items()
+        title: charts.Curve(days(table), table.resolution.values, colour)
+        for (title, table), colour in zip(tables.items(), COLOURS[1:], strict=False)
         if "resolution" in table
     }
     labels = ("Lead time (days)", "Effective resolution (km)")

@@ -1,5 +1,6 @@
 """The state of the pages, kept in the address: a link shows another person the same page."""
 
+from pathlib import Path
 from urllib.parse import parse_qs, quote
 
 import panel as pn
@@ -10,30 +11,7 @@ from param.parameterized import discard_events
 EMPTY_LIST = "-"  # the text of a list without entries; a missing text means "not selected yet"
 MAX_LENGTH = 2000  # characters of a value in the address; the rest is ignored
 MAX_NUMBER = 1e9
-# Keeps the address of the browser equal to the value of the text field `bar`. Another page is a new
-# entry of the browser's history, another selection is not. The address is written when the value
-# has not changed for 200 ms, because browsers refuse frequent writes.
-SYNCHRONISE = """
-const page = (search) => new URLSearchParams(search).get("page")
-let shown = page(bar.value)
-let timer
-const write = () => {
-    const next = page(bar.value)
-    history[next === shown ? "replaceState" : "pushState"](null, "", bar.value)
-    shown = next
-}
-write()
-bar.properties.value.change.connect(() => {
-    clearTimeout(timer)
-    if (page(bar.value) === shown) timer = setTimeout(write, 200)
-    else write()
-})
-addEventListener("popstate", () => {
-    clearTimeout(timer)
-    shown = page(location.search)
-    bar.value = location.search
-})
-"""
+SYNCHRONISE = (Path(__file__).parent / "assets" / "address.js").read_text("utf-8")
 
 
 class PageState(param.Parameterized):
@@ -52,7 +30,7 @@ class PageState(param.Parameterized):
 
     Parameters
     ----------
-    arguments : dict of str to list of bytes, optional
+    arguments : dict of str to list of bytes
         Query of the address (`panel.state.session_args`).
     """
 
@@ -76,12 +54,12 @@ class PageState(param.Parameterized):
     point = param.Number(None, doc="Number of the selected point of an emissivity product")
     difference = param.Number(None, doc="Half-width of the colours of emissivity differences")
 
-    def __init__(self, arguments=None):
+    def __init__(self, arguments):
         super().__init__()
         self.on_change = self.show_page = lambda *names: None
         self.bar = TextInput(visible=False)  # carries the address to the browser and back
-        texts = {name: values[0] for name, values in (arguments or {}).items()}
-        self.read({name: text.decode("utf-8", "replace") for name, text in texts.items()})
+        texts = {name: values[0].decode("utf-8", "replace") for name, values in arguments.items()}
+        self.read(texts)
         self.param.watch(self._show_change, NAMES)
         self.bar.on_change("value", self._show_address)
         if pn.state.curdoc is not None:
