@@ -227,9 +227,7 @@ def emissivity_train(
     nsteps: Annotated[int, Option(help="Number of days to use; -1 for all.")] = -1,
     nepochs: Annotated[int, Option(help="Number of epochs.")] = 8,
     diagsonly: Annotated[bool, Option("--diagsonly", help="Load a model, do not train.")] = False,
-    trainonly: Annotated[
-        bool, Option("--trainonly", help="Write no simulations, no grid.")
-    ] = False,
+    trainonly: Annotated[bool, Option("--trainonly", help="Write no simulations or grid.")] = False,
     reproducible: Annotated[
         bool, Option("--reproducible", help="Use seed 409782; results on a CPU repeat exactly.")
     ] = False,

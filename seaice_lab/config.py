@@ -34,13 +34,8 @@ class Config(BaseModel):
         InputError
             If a key is unknown (the message lists the known ones) or a value has the wrong type.
         """
-        if not isinstance(values, dict):
-            raise InputError(
-                f"{where}: found {type(values).__name__}, expected 'key: value' pairs out of "
-                f"{', '.join(cls.model_fields)}"
-            )
         try:
-            return cls(**values)
+            return cls.model_validate(values)
         except ValidationError as error:
             raise InputError(f"{where}: {explain(cls, error)}") from None
 
@@ -123,14 +118,16 @@ def explain(model, error):
         Half a sentence, without the file or argument.
     """
     problem = error.errors()[0]
-    key = ".".join(str(part) for part in problem["loc"])
+    location, message = problem["loc"], problem["msg"].removeprefix("Value error, ")
+    key = ".".join(map(str, location))
     if problem["type"] == "extra_forbidden":
-        fields = field_names(model, problem["loc"][:-1])
+        fields = field_names(model, location[:-1])
         listed = f"; the known ones are {', '.join(fields)}" if fields else ""
         return f"unknown key {key!r}{listed}"
     if problem["type"] == "missing":
         return f"the key {key!r} is missing; add it"
-    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "model_type":
+        message = f"expected 'key: value' pairs out of {', '.join(field_names(model, location))}"
     return f"{key or 'configuration'} is {problem['input']!r}, but: {message}"
 
 

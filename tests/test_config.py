@@ -32,8 +32,13 @@ def test_a_wrong_type_is_refused_with_the_value_found():
 
 
 def test_a_list_where_keys_are_expected_is_refused():
-    with pytest.raises(InputError, match="found list, expected 'key: value' pairs out of width"):
+    message = r"x.yaml: configuration is \[1\], but: expected 'key: value' pairs out of width, fit"
+    with pytest.raises(InputError, match=message):
         Outer.parse([1], "x.yaml")
+    with pytest.raises(InputError, match=r"fit is 3, but: expected .* pairs out of epochs"):
+        Outer.parse({"fit": 3}, "x.yaml")
+    with pytest.raises(InputError, match="1 is 1, but: Keys should be strings"):
+        Outer.parse({1: 2}, "x.yaml")
 
 
 def test_what_is_written_reads_back_the_same(tmp_path):

@@ -5,7 +5,8 @@ grid, land and coastline follow from the ocean mask; outside the grid, land is t
 Earth. Figures are made by pyplot: close them with ``plt.close`` if you write many of them.
 """
 
-from functools import partial, wraps
+from contextlib import contextmanager
+from functools import partial
 
 import cmocean  # noqa: F401  (registers its colour maps as "cmo.<name>")
 import matplotlib.pyplot as plt
@@ -28,21 +29,14 @@ PANELS_WIDTH = 11.0  # inches, a notebook page
 FONT = {"font.size": 10, "axes.titlesize": 10}
 
 
+@contextmanager
 def styled(style):
-    """Decorator that runs a plotting function with these matplotlib settings."""
-
-    def decorate(plot):
-        @wraps(plot)
-        def in_style(*args, **kwargs):
-            # Load the backend first. That of JupyterLab turns the interactive mode on while it
-            # loads; inside the context this would be undone, and no later figure would be shown.
-            plt.draw_if_interactive()
-            with plt.rc_context(style):
-                return plot(*args, **kwargs)
-
-        return in_style
-
-    return decorate
+    """Context, and decorator of a plotting function, with these matplotlib settings."""
+    # Load the backend first. That of JupyterLab turns the interactive mode on while it loads;
+    # inside the context this would be undone, and no later figure would be shown.
+    plt.draw_if_interactive()
+    with plt.rc_context(style):
+        yield
 
 
 @styled(FONT)
