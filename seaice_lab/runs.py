@@ -56,12 +56,11 @@ def file_attributes(title, source, command):
     -------
     dict of str
     """
-    history = f"{now()} seaice-lab {command}"
     return {
         "Conventions": names.CONVENTIONS,
         "title": title,
         "source": source,
-        "history": history,
+        "history": f"{now()} seaice-lab {command}",
     }
 
 

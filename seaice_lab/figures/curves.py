@@ -8,7 +8,6 @@ import re
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.dates import ConciseDateFormatter
 
 from seaice_lab.errors import InputError
 from seaice_lab.figures.maps import styled
@@ -24,6 +23,8 @@ STYLE = {
     "grid.color": "0.9",
     "legend.frameon": False,
     "lines.linewidth": 1.8,
+    "figure.constrained_layout.use": True,
+    "date.converter": "concise",
     "axes.prop_cycle": plt.cycler(color=COLOURS),
 }
 
@@ -56,7 +57,7 @@ def plot_scores(table, against="persistence", label="Forecast"):
         raise InputError(f"the scores have the sources {', '.join(sources)}, not {against!r}")
     days = _days(table)
     units = _typeset(table["rmse"].attrs["units"])
-    fig, axes = plt.subplots(1, 3, figsize=(10.8, 3.4), layout="constrained")
+    fig, axes = plt.subplots(1, 3, figsize=(10.8, 3.4))
     # The axes are those of the forecast and its reference: a much worse one must not hide them.
     compared = table.sel(source=["forecast", against])
     largest_rmse = 1.6 * float(compared.rmse.max())
@@ -101,7 +102,7 @@ def plot_runs(results, against="persistence"):
         RMSE divided by that of the reference, bias, and the exponent of the forecast's spectrum
         minus that of the truth (negative for a forecast that smooths).
     """
-    fig, axes = plt.subplots(1, 3, figsize=(11.4, 4.0), layout="constrained")
+    fig, axes = plt.subplots(1, 3, figsize=(11.4, 4.0))
     for ax, value in zip(axes, (1, 0, 0), strict=True):
         ax.set_prop_cycle(color=plt.get_cmap("tab20" if len(results) > 10 else "tab10").colors)
         _grey_line(ax, value)
@@ -135,14 +136,13 @@ def plot_season(volume, extent):
     -------
     Figure
     """
-    fig, axes = plt.subplots(2, 1, figsize=(7.2, 5.6), sharex=True, layout="constrained")
+    fig, axes = plt.subplots(2, 1, figsize=(7.2, 5.6), sharex=True)
     labels = ("Volume (10³ km³)", "Extent (10⁶ km²)")
     for ax, curves, label in zip(axes, (volume, extent), labels, strict=True):
         for name, curve in curves.items():
             ax.plot(curve["valid_time"], curve / 1e12, label=name)
         ax.set(ylabel=label, ylim=(0, None))
         ax.margins(x=0)
-    axes[1].xaxis.set_major_formatter(ConciseDateFormatter(axes[1].xaxis.get_major_locator()))
     axes[0].legend()
     return fig
 
@@ -168,7 +168,7 @@ def plot_spectra(spectra, fits):
     InputError
         If a spectrum has other dimensions than wavenumber.
     """
-    fig, ax = plt.subplots(figsize=(6.4, 4.6), layout="constrained")
+    fig, ax = plt.subplots(figsize=(6.4, 4.6))
     for (label, spectrum), colour in zip(spectra.items(), COLOURS, strict=False):
         if spectrum.dims != ("wavenumber",):
             raise InputError(
@@ -203,7 +203,7 @@ def plot_exponent(exponents):
     -------
     Figure
     """
-    fig, ax = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
+    fig, ax = plt.subplots(figsize=(6.4, 3.4))
     for label, exponent in exponents.items():
         ax.plot(_days(exponent), exponent, label=label)
     ax.set(xlabel="Lead time (days)", ylabel="Spectral exponent (1)\npower summed over directions")
@@ -232,7 +232,7 @@ def plot_power_ratio(spectrum, leads=4):
     steps = np.unique(np.linspace(0, spectrum.sizes["lead_time"] - 1, leads).round().astype(int))
     days = _days(spectrum)
     shades = plt.get_cmap("cmo.dense")(np.linspace(0.25, 0.9, len(steps)))
-    fig, axes = plt.subplots(1, 2, figsize=(9.6, 3.8), sharey=True, layout="constrained")
+    fig, axes = plt.subplots(1, 2, figsize=(9.6, 3.8), sharey=True)
     truth = spectrum.power.sel(source="truth")
     for ax, source, threshold in zip(axes, ("forecast", "error"), (0.5, 1), strict=True):
         for step, shade in zip(steps, shades, strict=True):
@@ -261,9 +261,7 @@ def plot_history(history):
     -------
     Figure
     """
-    fig, (losses, rate) = plt.subplots(
-        2, 1, figsize=(6.4, 4.4), height_ratios=(3, 1), sharex=True, layout="constrained"
-    )
+    fig, (losses, rate) = plt.subplots(2, 1, figsize=(6.4, 4.4), height_ratios=(3, 1), sharex=True)
     epoch, validation = history["epoch"], history["validation_loss"]
     best = validation.idxmin()
     lowest = f"Lowest validation loss: {validation[best]:.3g}, epoch {epoch[best]}"
