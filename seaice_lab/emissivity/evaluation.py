@@ -8,6 +8,7 @@ from seaice_lab.emissivity.observations import TB, read_batch
 from seaice_lab.names import ICE_EDGE_CONCENTRATION
 
 SIMULATION_CHUNK = 50_000  # observations that are simulated at once
+FREQUENCY_ATTRIBUTES = {"long_name": "Frequency of the channel", "units": "GHz"}
 # Bins of the histogram of departures.
 BIN_WIDTH_K, HISTOGRAM_END_K = 0.5, 30.0
 BIN_EDGES_K = np.arange(-HISTOGRAM_END_K, HISTOGRAM_END_K + BIN_WIDTH_K, BIN_WIDTH_K)
@@ -93,11 +94,7 @@ class DepartureStatistics:
                     np.where(instruments.vertical, "vertical", "horizontal"),
                     {"long_name": "Polarisation (cross-track: at nadir)"},
                 ),
-                "frequency": (
-                    dims,
-                    instruments.frequency_ghz,
-                    {"long_name": "Frequency of the channel", "units": "GHz"},
-                ),
+                "frequency": (dims, instruments.frequency_ghz, FREQUENCY_ATTRIBUTES),
                 "bin": ("bin", (lower + upper) / 2, bin_attributes),
                 "bin_bounds": (("bin", "bound"), np.stack([lower, upper], 1)),
             },
@@ -194,12 +191,8 @@ def emissivity_errors(model, observations, truth, minimum_ice=0.9):
             continue
         positions = np.flatnonzero(observations.index[:, 2] == row)[ice]
         channels = list(instruments.positions[row])
-        emissivity = np.concatenate(
-            [
-                simulation.ice_emissivity.numpy()
-                for _, simulation in _simulate(model, observations, positions)
-            ]
-        )
+        simulations = _simulate(model, observations, positions)
+        emissivity = np.concatenate([values.ice_emissivity.numpy() for _, values in simulations])
         error = emissivity[:, channels] - truth[f"ice_emissivity_{sensor}"].values[ice]
         bias[row, channels] = error.mean(0)
         rmse[row, channels] = np.sqrt((error**2).mean(0))

@@ -78,7 +78,8 @@ class EmissivityModel(nn.Module):
             ) from None
         network = build_network(name, n_channels=dataset.sizes["channel"], **options)
         weights = {
-            key: torch.from_numpy(dataset[_variable(key)].values) for key in network.state_dict()
+            key: torch.from_numpy(dataset[key.replace(".", "_")].values)
+            for key in network.state_dict()
         }
         network.load_state_dict(weights)
         settings = {
@@ -92,20 +93,19 @@ class EmissivityModel(nn.Module):
 
     def save(self, path):
         """Write the coefficient file; returns its path."""
-        of_vertical = {"units": "1", "long_name": "1 for vertical polarisation"}
+        polarisation = {"units": "1", "long_name": "1 for vertical polarisation"}
         variables = {
             "channel_name": ("channel", self.settings["channels"]),
             "frequency": ("channel", self.settings["frequency_ghz"], {"units": "GHz"}),
-            "vertical": ("channel", self.settings["vertical"], of_vertical),
+            "vertical": ("channel", self.settings["vertical"], polarisation),
         }
         for key, value in self.network.state_dict().items():
-            name = _variable(key)
+            name = key.replace(".", "_")  # in the file
             dimensions = [f"{name}_{axis}" for axis in range(value.ndim)]
             variables[name] = (dimensions, value.numpy(), {"units": "1"})
-        method = "seaice_lab; method of Geer (2024), doi 10.1029/2023MS004080"
-        attributes = runs.file_attributes(
-            "Emissivity model of sea ice", method, "emissivity export"
-        )
+        source = "seaice_lab; method of Geer (2024), doi 10.1029/2023MS004080"
+        title, command = "Emissivity model of sea ice", "emissivity export"
+        attributes = runs.file_attributes(title, source, command)
         attributes["network"] = self.settings["network"]
         attributes |= {option: int(self.settings[option]) for option in NETWORK_OPTIONS}
         files.write_netcdf(path, xr.Dataset(variables, attrs=attributes))
@@ -214,8 +214,3 @@ class EmissivityModel(nn.Module):
             f"the model, which has its own channels only ({', '.join(channels)}); choose by name "
             "with for_channels, or train network frequency for other frequencies"
         )
-
-
-def _variable(key):
-    """Name in a coefficient file of a weight of the network."""
-    return key.replace(".", "_")

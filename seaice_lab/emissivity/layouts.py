@@ -90,8 +90,7 @@ def _locate(data, sensor):
     months = [data] if data.is_file() else sorted(data.glob(f"{sensor}_v2_[0-9]*.nc"))
     if len(months) > 1:
         raise InputError(
-            f"{data}: holds {len(months)} monthly files ({months[0].name}, {months[1].name}); "
-            "name the file of one month"
+            f"{data}: holds {len(months)} monthly files; give the path of one, such as {months[0]}"
         )
     if months:
         return dict.fromkeys(FIELDS, months[0])
@@ -199,14 +198,13 @@ def check_grid_points(grid_points, path, points):
         inexact = grid_points.dtype == np.float32 and np.nanmax(grid_points) >= EXACT_FLOAT32
         if inexact or not (grid_points == np.rint(grid_points)).all():
             raise InputError(
-                f"{path}: IGRID holds floating-point numbers that are not exact indices; write it "
-                "as 32-bit integers"
+                f"{path}: IGRID holds numbers that are not exact indices; write 32-bit integers"
             )
-    if grid_points.min() < 0 or grid_points.max() >= points:
+    low, high = grid_points.min(), grid_points.max()
+    if low < 0 or high >= points:
         raise InputError(
-            f"{path}: IGRID runs from {grid_points.min():g} to {grid_points.max():g}, but the maps "
-            f"have {points} grid points (0 to {points - 1}); use maps on the grid of the "
-            "observations"
+            f"{path}: IGRID runs from {low:g} to {high:g}, but the maps have {points} grid points, "
+            "counted from 0; use maps on the grid of the observations"
         )
     return grid_points.astype("int32")
 
@@ -234,8 +232,8 @@ def read_maps(data, start, steps, lags):
         skin temperature are ambiguous.
     """
     folder = data if data.is_dir() else data.parent
-    sea_ice, _ = _read_map(folder, "ifs_seaice_*.nc", ("SEAICE", "seaice"))
-    skin, positions = _read_map(folder, "ifs_tsfc_*.nc", ("TSFC",))
+    sea_ice, _ = _read_map(folder, "ifs_seaice_*.nc", "SEAICE")
+    skin, positions = _read_map(folder, "ifs_tsfc_*.nc", "TSFC")
     if (folder / "grid.nc").exists():
         with xr.open_dataset(folder / "grid.nc") as dataset:
             positions = [dataset[name].values.astype("float32") for name in ("lat", "lon")]
@@ -257,28 +255,24 @@ def read_maps(data, start, steps, lags):
     }
 
 
-def _read_map(folder, pattern, spellings):
+def _read_map(folder, pattern, name):
     """Values of a map (grid, day), and its latitude and longitude or None."""
     paths = sorted(folder.glob(pattern))
     if len(paths) != 1:
-        raise InputError(
-            f"{folder}: {len(paths)} files match {pattern}, expected exactly one in the folder of "
-            "the observations"
-        )
+        raise InputError(f"{folder}: {len(paths)} files match {pattern}, expected exactly one")
 
-    def read(*names):
-        name = next((name for name in names if name in dataset), None)
-        return None if name is None else dataset[name].values.astype("float32")
+    def read(name):
+        """The variable of this name in capitals or small letters."""
+        name = name if name in dataset else name.lower()
+        return dataset[name].values.astype("float32") if name in dataset else None
 
     with xr.open_dataset(paths[0], decode_times=False) as dataset:
-        values, positions = read(*spellings), [read("LAT", "lat"), read("LON", "lon")]
+        values, positions = read(name), [read("LAT"), read("LON")]
     if values is None:
-        raise InputError(
-            f"{paths[0]}: holds no {spellings[0]}, found {', '.join(dataset.data_vars)}"
-        )
+        raise InputError(f"{paths[0]}: holds no {name}, found {', '.join(dataset.data_vars)}")
     if not np.isfinite(values).all():
-        raise InputError(f"{paths[0]}: {spellings[0]} has values that are not finite; fill them")
-    check_range(spellings[0], values, paths[0])
+        raise InputError(f"{paths[0]}: {name} has values that are not finite; fill them")
+    check_range(name, values, paths[0])
     return values[:, None] if values.ndim == 1 else values, positions
 
 

@@ -13,9 +13,9 @@ import xarray as xr
 from seaice_lab import files, progress, runs
 from seaice_lab.emissivity import evaluation, state_files
 from seaice_lab.emissivity.evaluation import SIMULATION_CHUNK, DepartureStatistics
+from seaice_lab.emissivity.export import EmissivityModel
 from seaice_lab.emissivity.observations import TB, read_batch
 from seaice_lab.emissivity.physics import skin_temperature_index
-from seaice_lab.emissivity.sensors import CONICAL_ZENITH_DEG
 from seaice_lab.emissivity.state_files import ATTRIBUTES, write_file
 
 
@@ -144,23 +144,21 @@ def emissivity_grid(model, observations):
         ``frequency``.
     """
     instruments = observations.instruments
-    frequency = instruments.frequency_ghz[0]
-    channels = [torch.tensor(values).float()[None] for values in (frequency, instruments.vertical)]
-    skin_index = skin_temperature_index(torch.from_numpy(observations.skin_temperature_map))
+    emissivity_of = EmissivityModel.from_state(model, observations).for_channels
+    skin = torch.from_numpy(observations.skin_temperature_map)
     properties = evaluation.property_maps(model)
     of_observation = torch.zeros(model.points, model.config.n_observation_properties)
-    zenith = torch.full((model.points, 1), CONICAL_ZENITH_DEG)
-    emissivity = np.empty((model.days, model.points, len(frequency)), "float32")
+    emissivity = np.empty((model.days, model.points, len(instruments.channels)), "float32")
     with torch.no_grad():
         for day in range(model.days):
             inputs = torch.cat([torch.from_numpy(properties[day]), of_observation], 1)
-            emissivity[day] = model.network(skin_index[:, day, None], inputs, *channels, zenith)
+            emissivity[day] = emissivity_of(skin[:, day], inputs, instruments.channels)
     dims = ("step", "grid")
     start = observations.step_days - 0.125
     variables = {
         "sea_ice_concentration": (dims, evaluation.sea_ice_maps(model)[:, model.lags :].T),
         "sea_ice_first_guess": (dims, observations.sea_ice_first_guess[:, model.lags :].T),
-        "tsfc_norm": (dims, skin_index.T.numpy()),
+        "tsfc_norm": (dims, skin_temperature_index(skin).T.numpy()),
         "properties": ((*dims, "prop"), properties),
         "sea_ice_emissivity": ((*dims, "channel"), emissivity),
         "lon": ("grid", observations.longitude),
@@ -168,7 +166,7 @@ def emissivity_grid(model, observations):
         "time_start": ("step", start),
         "time_end": ("step", start + 1),
         "channel_name": ("channel", list(instruments.channels)),
-        "frequency": ("channel", frequency),
+        "frequency": ("channel", instruments.frequency_ghz[0]),
     }
     return state_files.published_dataset(variables)
 

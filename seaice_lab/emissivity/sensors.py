@@ -7,6 +7,7 @@ from importlib.resources import files
 from typing import Literal, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from seaice_lab.config import Config, read_yaml
 from seaice_lab.errors import InputError
@@ -109,12 +110,10 @@ def instruments(names, tables=None):
     unified = [name for name in channels if any(name in sensor.channels for sensor in sensors)]
 
     def by_channel(key):
-        return np.array(
-            [
-                [getattr(sensor, key).get(name, getattr(channels[name], key)) for name in unified]
-                for sensor in sensors
-            ]
-        )
+        """Values of each sensor, by default those of the unified list."""
+        replaced = [getattr(sensor, key) for sensor in sensors]
+        default = {name: getattr(channels[name], key) for name in unified}
+        return pd.DataFrame(replaced, columns=unified, dtype=float).fillna(default).to_numpy()
 
     def by_sensor(key):
         return np.array([getattr(sensor, key) for sensor in sensors])

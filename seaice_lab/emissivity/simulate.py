@@ -180,11 +180,10 @@ def make_truth(config, rng):
         "wind_speed": np.abs(7 + 3 * waves(1500, 3)),
         "guess_noise": waves(400, 40),
     }
-    positions = {"x": x, "y": y, "lat": latitude, "lon": longitude}
-    truth = xr.Dataset(
-        {name: (("grid", "lagstep"), values) for name, values in fields.items()}
-        | {name: ("grid", values) for name, values in positions.items()}
-    ).astype("float32")
+    fields |= {"x": x, "y": y, "lat": latitude, "lon": longitude}
+    dims = ("grid", "lagstep")
+    truth = xr.Dataset({name: (dims[: values.ndim], values) for name, values in fields.items()})
+    truth = truth.astype("float32")
     for name, (attribute, value, units) in TRUTH_VARIABLES.items():
         truth[name].attrs = {attribute: value, "units": units}
     truth.sic.attrs["comment"] = "column 0 is the day before step 0"

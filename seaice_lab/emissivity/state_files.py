@@ -14,7 +14,7 @@ import torch
 import xarray as xr
 
 from seaice_lab import files, runs
-from seaice_lab.emissivity.evaluation import property_maps, sea_ice_maps
+from seaice_lab.emissivity.evaluation import FREQUENCY_ATTRIBUTES, property_maps, sea_ice_maps
 from seaice_lab.emissivity.model import EmpiricalState, ModelConfig
 from seaice_lab.emissivity.sensors import ICE, OCEAN
 from seaice_lab.errors import InputError
@@ -47,7 +47,7 @@ ATTRIBUTES = {
     "ice_emis": EMISSIVITY,
     "sea_ice_emissivity": EMISSIVITY,
     "tsfc_norm": {"long_name": "Skin-temperature index, max(273 K - T, 0) / 30 K", "units": "1"},
-    "frequency": {"long_name": "Frequency of the channel", "units": "GHz"},
+    "frequency": FREQUENCY_ATTRIBUTES,
     "ocean_emis_bias": {"units": "s m-1"},
     "bg_error_bias": KELVIN,
     "background_bias": KELVIN,
@@ -92,10 +92,8 @@ def write_state(model, observations, folder, tag, history=None):
         "properties": (("grid", "step", "prop"), property_maps(model).transpose(1, 0, 2)),
         "julian_day": ("step", observations.step_days),
     }
-    datasets = {
-        "seaice": sea_ice | positions,
-        _properties_name(model.config): properties | positions,
-    }
+    name = _properties_name(model.config)
+    datasets = {"seaice": sea_ice | positions, name: properties | positions}
     if model.config.n_observation_properties:
         values = _array(model.observation_properties)
         datasets["properties_obs"] = {"properties": (("iobs", "prop"), values)}
