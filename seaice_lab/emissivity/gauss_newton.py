@@ -100,20 +100,15 @@ def solve(model, observations, config, show=True):
         If the solver does not support the network, or more than two days are mixed.
     """
     check_model(model.config)
-    problem = least_squares.build_problem(
-        model, observations, config.property_error, config.hold_first_guess
-    )
+    problem = least_squares.build_problem(model, observations, config)
     state = least_squares.get_state(model)
     history = []
     if config.network_steps and not model.config.freeze_network:
         generator = torch.Generator().manual_seed(config.seed)
-        sample, start = least_squares.subsample_months(
-            problem, state, FIRST_SAMPLE / model.size, generator
-        )
+        sample, start = least_squares.subsample_months(problem, state, FIRST_SAMPLE, generator)
         weights, history = first_weights(sample, start, config, show)
-        sample, start = least_squares.subsample_months(
-            problem, state._replace(weights=weights), config.sample / model.size, generator
-        )
+        state = state._replace(weights=weights)
+        sample, start = least_squares.subsample_months(problem, state, config.sample, generator)
         start, _ = fit_state(sample, start, config.state_steps, config.tolerance)
         start, costs = fit_network(sample, start, config.network_steps, config.tolerance, show)
         history += _rows("network", costs)

@@ -64,9 +64,8 @@ def step(problem, state, normal, damping):
         n, solution = 1 + change.shape[1], normal.back_substitution
         cell = problem.index[:, 1].long() * problem.points + problem.index[:, 0].long()
         cell_change = torch.cat([ice_change, change], 1)[cell]
-        observation_change = (
-            solution[..., -1] - (solution[..., :n] @ cell_change[..., None])[..., 0]
-        )
+        of_cell = (solution[..., :n] @ cell_change[..., None])[..., 0]
+        observation_change = solution[..., -1] - of_cell
         if weight_change is not None:
             observation_change = observation_change - solution[..., n:-1] @ weight_change
         observation_properties = observation_properties + observation_change.clip(-1, 1)

@@ -69,7 +69,7 @@ class GpuAdam:
             moments.copy_(state["moments"][name])
 
     def batches(self, order, firsts):
-        """Groups of batches, each of which is a step.
+        """Positions of batches, several whole batches in a group where there are enough.
 
         Parameters
         ----------
@@ -78,13 +78,18 @@ class GpuAdam:
         firsts : sequence of int
             Where the batches begin in ``order``.
 
-        Returns
-        -------
-        iterator of tuple of one Tensor
-            From :func:`group_batches`, on the device.
+        Yields
+        ------
+        tuple of one Tensor of int64
+            On the device; of STEPS_PER_GRAPH whole batches, or of one batch.
         """
-        order = torch.from_numpy(order).to(self.steps.device)
-        return group_batches(order, firsts, self.config.batch_size)
+        size, order = self.config.batch_size, torch.from_numpy(order).to(self.steps.device)
+        for at in range(0, len(firsts), STEPS_PER_GRAPH):
+            batches = [order[first : first + size] for first in firsts[at : at + STEPS_PER_GRAPH]]
+            together = torch.cat(batches)
+            if len(together) == STEPS_PER_GRAPH * size:
+                batches = [together]
+            yield from ((positions,) for positions in batches)
 
     @torch.no_grad()
     def step(self, group, strengths):
@@ -141,13 +146,11 @@ class GpuAdam:
         days, cell = self.model.map_rows(batch.index)
         at_batch = self.model.map_values(batch, (days, cell))
         costs, (by_vector, by_days, by_properties) = self.evaluate(*at_batch, *batch[1:])
-        n_gridded = self.model.config.n_properties
+        by_cell, by_observation = by_properties.tensor_split([self.model.config.n_properties], 1)
         self.gradients["vector"].copy_(by_vector)
         self.gradients["sea_ice"].index_add_(0, days.flatten(), by_days.reshape(-1, 1))
-        self.gradients["properties"].index_add_(0, cell, by_properties[:, :n_gridded])
-        self.gradients["observation_properties"].index_add_(
-            0, positions, by_properties[:, n_gridded:]
-        )
+        self.gradients["properties"].index_add_(0, cell, by_cell)
+        self.gradients["observation_properties"].index_add_(0, positions, by_observation)
         return torch.stack(list(costs.values()))
 
     def _update(self):
@@ -230,30 +233,6 @@ def capture(function, changed):
     for tensor, value in zip(changed, before, strict=True):
         tensor.copy_(value)
     return graph.replay, result
-
-
-def group_batches(order, firsts, size):
-    """Positions of batches, several whole batches together where there are enough.
-
-    Parameters
-    ----------
-    order : Tensor of int64
-        Positions of observations.
-    firsts : sequence of int
-        Where the batches begin in ``order``.
-    size : int
-        Observations in a batch.
-
-    Yields
-    ------
-    tuple of one Tensor of int64
-    """
-    for at in range(0, len(firsts), STEPS_PER_GRAPH):
-        batches = [order[first : first + size] for first in firsts[at : at + STEPS_PER_GRAPH]]
-        together = torch.cat(batches)
-        if len(together) == STEPS_PER_GRAPH * size:
-            batches = [together]
-        yield from ((positions,) for positions in batches)
 
 
 def check_memory(free, observations, model):

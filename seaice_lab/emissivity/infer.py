@@ -8,7 +8,7 @@ from pydantic import Field
 from seaice_lab import runs
 from seaice_lab.emissivity.gauss_newton import SolveConfig, check_model, solve
 from seaice_lab.emissivity.gauss_newton_step import PRIOR_CURVATURE, tridiagonal
-from seaice_lab.emissivity.least_squares import FIRST_GUESS_ERROR, build_problem, get_state
+from seaice_lab.emissivity.least_squares import build_problem, get_state
 from seaice_lab.emissivity.model import EmpiricalState
 from seaice_lab.emissivity.normal_equations import assemble
 from seaice_lab.emissivity.observations import ObservationsConfig, prepare, read_sensor_tables
@@ -21,9 +21,7 @@ class InferConfig(ObservationsConfig):
     """Which trained run to use, and on which observations."""
 
     trained: str = Field(description="Run folder of a training.")
-    sensors: tuple[str, ...] | None = Field(
-        None, description="Sensors; by default those of the trained run."
-    )
+    sensors: tuple[str, ...] | None = Field(None, description="By default those of the training.")
     sensor_tables: str | dict | None = Field(
         None, description="YAML file that adds channels and sensors to those of the trained run."
     )
@@ -171,8 +169,7 @@ def uncertainty(model, observations, config=None):
         If the solver does not support the model.
     """
     check_model(model.config)
-    config = config or SolveConfig()
-    problem = build_problem(model, observations, config.property_error, False)
+    problem = build_problem(model, observations, config or SolveConfig())
     normal = assemble(problem, get_state(model))
     days, points = model.days, model.points
     curvature = normal.curvature.double()
@@ -181,7 +178,7 @@ def uncertainty(model, observations, config=None):
     of_ice = curvature[:, 0, 0] - ((coupling[:, None] @ inverse)[:, 0] * coupling).sum(1)
     of_ice = of_ice.clip(0).reshape(days, points)
     # The same with the other days free: the diagonal of the inverse of a tridiagonal matrix.
-    prior = 1 / FIRST_GUESS_ERROR**2 if config.hold_first_guess else PRIOR_CURVATURE
+    prior = problem.prior_weight or PRIOR_CURVATURE
     variance = _inverse_diagonal(*tridiagonal(model.lag_weights.tolist(), of_ice, prior))
     # The small term keeps cells invertible whose observations determine nothing.
     identity = torch.eye(curvature.shape[1], dtype=torch.float64)

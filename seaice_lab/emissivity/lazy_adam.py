@@ -217,11 +217,9 @@ class LazyAdam:
         # 1. the cells that the batch reads, after their skipped steps
         number, *columns, days, cell = batch
         rows = days.flatten().numpy(), cell.numpy(), number.numpy()
-        values, readings = [], []
-        for lazy_map, rows_of_map in zip(self.maps, rows, strict=True):
-            value, reading = lazy_map.read(rows_of_map, self.counter.steps, strengths)
-            values.append(value)
-            readings.append(reading)
+        pairs = zip(self.maps, rows, strict=True)
+        results = [lazy_map.read(row, self.counter.steps, strengths) for lazy_map, row in pairs]
+        values, readings = zip(*results, strict=True)
 
         # 2. the gradient of the cost by the vector and by the values of the maps
         sea_ice = torch.from_numpy(values[0].reshape(days.shape))

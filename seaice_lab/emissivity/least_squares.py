@@ -84,16 +84,15 @@ class Problem(NamedTuple):
     share: float = 1.0
 
 
-def build_problem(model, observations, property_error, hold_first_guess):
+def build_problem(model, observations, config):
     """The Problem of all observations, with a soft lower limit of the emissivity.
 
     Parameters
     ----------
     model : EmpiricalState
     observations : Observations
-    property_error : float
-    hold_first_guess : bool
-        Whether the first guess of the concentration is a background of it.
+    config : SolveConfig
+        Gives the backgrounds of properties and concentration.
 
     Returns
     -------
@@ -107,8 +106,8 @@ def build_problem(model, observations, property_error, hold_first_guess):
         model.points,
         # the last of the errors that change with the epochs of a training
         penalty.strengths(model.config, epoch=math.inf),
-        property_weight=1 / property_error**2,
-        prior_weight=1 / FIRST_GUESS_ERROR**2 if hold_first_guess else 0.0,
+        property_weight=1 / config.property_error**2,
+        prior_weight=1 / FIRST_GUESS_ERROR**2 if config.hold_first_guess else 0.0,
         emissivity_limit_weight=min(emissivity_limit_weight(model), 1 / SOFT_LIMIT_ERROR),
         first_guess=torch.from_numpy(observations.sea_ice_first_guess).T.contiguous(),
     )
@@ -119,15 +118,15 @@ def emissivity_limit_weight(model):
     return (PUBLISHED_BATCH / model.size) ** 0.5 / model.config.emissivity_error
 
 
-def subsample_months(problem, state, share, generator, month_days=MONTH_DAYS):
+def subsample_months(problem, state, sample, generator, month_days=MONTH_DAYS):
     """Some grid points in some months, chosen at random: enough to fit a network.
 
     Parameters
     ----------
     problem : Problem
     state : State
-    share : float
-        Share of the months of grid points; at least one month is chosen.
+    sample : int
+        About as many observations are chosen; those of one month at least.
     generator : torch.Generator
     month_days : int
         Length of a month.
@@ -142,6 +141,7 @@ def subsample_months(problem, state, share, generator, month_days=MONTH_DAYS):
     days = len(state.sea_ice) - lags
     length = min(month_days, days)
     month = problem.index[:, 1].long() // length * points + problem.index[:, 0]
+    share = sample / len(month)
     selected = torch.rand(-(-days // length) * points, generator=generator) < share
     selected[month[torch.randint(len(month), (1,), generator=generator)]] = True
     rows = torch.nonzero(selected[month])[:, 0]

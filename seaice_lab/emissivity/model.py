@@ -23,7 +23,7 @@ from seaice_lab.errors import InputError
 PUBLISHED_BATCH = 1024
 WARM_K = 273.2  # skin temperature above which ice is counted as a diagnostic
 ICE_PRESENT = 0.01  # concentration that counts as ice in this diagnostic
-COST_TERMS = ("observation", "emissivity", "bias")
+COST_TERMS = ("observation", "emissivity", "bias")  # in the order of EmpiricalState.forward
 MAPS = ("sea_ice", "properties", "observation_properties")
 
 # Constants of the published versions 1 and 2.
@@ -215,8 +215,7 @@ class EmpiricalState(nn.Module):
 
     def simulate_batch(self, batch):
         """The Simulation of a Batch."""
-        days, properties = self.map_values(batch)
-        return self.simulate(self.mixture(days), properties, *batch[1:])
+        return self.simulate(*self.map_values(batch), *batch[1:])
 
     def mixture(self, days):
         """Concentration at an observation, (observation, 1), from its days (Geer 2024, 2.3)."""
@@ -238,24 +237,23 @@ class EmpiricalState(nn.Module):
             departures in units of their error; ``emissivity`` and ``bias``, which keep these two
             near their backgrounds.
         """
-        simulated = self.simulate(self.mixture(days), properties, index, scalars, channels)
+        simulated = self.simulate(days, properties, index, scalars, channels)
         departures = self.departures(simulated.brightness_temperature, index, channels)
         deviation = (self.bias_k - self.bias_background) / self.bias_error
-        costs = (
-            (departures**2).sum(1).mean(),
-            self.emissivity_cost(simulated.ice_emissivity),
+        return {
+            "observation": (departures**2).sum(1).mean(),
+            "emissivity": self.emissivity_cost(simulated.ice_emissivity),
             # each observation carries its share of the one bias term
-            (deviation**2).sum() / self.size,
-        )
-        return dict(zip(COST_TERMS, costs, strict=True))
+            "bias": (deviation**2).sum() / self.size,
+        }
 
-    def simulate(self, ice_fraction, properties, index, scalars, channels):
+    def simulate(self, days, properties, index, scalars, channels):
         """Brightness temperatures of given ice (Geer 2024, equations 2 to 8).
 
         Parameters
         ----------
-        ice_fraction : Tensor (observation, 1)
-        properties : Tensor (observation, property)
+        days, properties : Tensor
+            From :meth:`map_values`.
         index, scalars, channels : Tensor
 
         Returns
@@ -263,6 +261,7 @@ class EmpiricalState(nn.Module):
         Simulation
         """
         ice = self.network(*self.network_inputs(properties, index[:, 2].long(), scalars))
+        ice_fraction = self.mixture(days)
         tb = self.mix(ice_fraction, ice, index, scalars, channels)
         return Simulation(tb, ice, ice_fraction)
 

@@ -17,7 +17,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from seaice_lab.emissivity.physics import towards_nadir
+from seaice_lab.emissivity.physics import polarisation_shares
 from seaice_lab.errors import InputError
 
 # Initial emissivity of the linear network; the cost keeps that of the first channel there.
@@ -135,7 +135,7 @@ class FrequencyEmissivity(nn.Module):
         Whether the zenith angle is an input.
     nadir : bool
         Whether the difference of polarisations vanishes towards nadir
-        (:func:`~seaice_lab.emissivity.physics.towards_nadir`). This is for a network that was
+        (:func:`~seaice_lab.emissivity.physics.polarisation_shares`). This is for a network that was
         trained with conical scanners and is used for others.
     """
 
@@ -219,8 +219,7 @@ class FrequencyEmissivity(nn.Module):
         """Shares of the vertical and the horizontal output in the emissivity of a channel."""
         if not self.nadir:
             return vertical, 1 - vertical
-        # towards_nadir is linear: a of one polarisation and b of the other for each of the two
-        same, opposite = towards_nadir(1.0, 0.0, zenith)
+        same, opposite = polarisation_shares(zenith)
         horizontal = 1 - vertical
         return vertical * same + horizontal * opposite, vertical * opposite + horizontal * same
 

@@ -88,12 +88,10 @@ def pieces(strengths):
     outside, hump = strengths
     inside = [Piece(0.0, 1.0, 0.0, 0.0, 0.0)]
     if hump:
-        cap_end = HUMP_END - HUMP_SIDE
+        cap_end, cap_top = HUMP_END - HUMP_SIDE, hump / 2 * HUMP_TOP * HUMP_SIDE
         inside = [
             Piece(0.0, HUMP_SIDE, hump, 0.0, 0.0),
-            Piece(
-                HUMP_SIDE, cap_end, -hump * HUMP_SLOPE, HUMP_TOP, hump / 2 * HUMP_TOP * HUMP_SIDE
-            ),
+            Piece(HUMP_SIDE, cap_end, -hump * HUMP_SLOPE, HUMP_TOP, cap_top),
             Piece(cap_end, HUMP_END, hump, HUMP_END, 0.0),
             Piece(HUMP_END, 1.0, 0.0, 0.0, 0.0),
         ]

@@ -11,7 +11,7 @@ import numpy as np
 MELTING_K = 273.0
 COLD_SPAN_K = 30.0  # the skin-temperature index is 1 when the skin is colder than melting by this
 FREEZING_SEA_K = 271.35
-CONICAL_ZENITH_DEG = 53.0  # of the conical scanners with which networks are trained
+TRAINED_ZENITH_DEG = 53.0  # of the conical scanners with which networks are trained
 
 
 def skin_temperature_index(skin_temperature):
@@ -62,26 +62,24 @@ def vertical_share(vertical, scan_angle):
     return vertical * cosine**2 + (1 - vertical) * (1 - cosine**2)
 
 
-def towards_nadir(vertical, horizontal, zenith):
-    """Emissivities at another zenith angle than the 53 degrees at which a network was trained.
+def polarisation_shares(zenith):
+    """Shares of both polarisations in an emissivity at another zenith angle than 53 degrees.
 
-    The mean of both polarisations is kept. Their difference is proportional to sin^2 of the angle,
-    so that it vanishes at nadir.
+    A network that was trained at 53 degrees gives the emissivities v and h there. At another angle
+    the mean of both is kept, and their difference is proportional to sin^2 of the angle, so that it
+    vanishes at nadir: v' = same v + opposite h, h' = same h + opposite v.
 
     Parameters
     ----------
-    vertical, horizontal : array or float
-        Emissivities at 53 degrees.
     zenith : Tensor
         Degrees.
 
     Returns
     -------
-    vertical, horizontal : Tensor
+    same, opposite : Tensor
     """
-    ratio = (zenith.deg2rad().sin() / sin(radians(CONICAL_ZENITH_DEG))) ** 2
-    mean, half = (vertical + horizontal) / 2, (vertical - horizontal) / 2
-    return mean + ratio * half, mean - ratio * half
+    ratio = (zenith.deg2rad().sin() / sin(radians(TRAINED_ZENITH_DEG))) ** 2
+    return 0.5 + ratio * 0.5, 0.5 - ratio * 0.5
 
 
 def all_sky(clear, cloudy, cloud_fraction):

@@ -82,8 +82,7 @@ def simulate_batch(model, batch):
     dict of str to ndarray (observation, channel)
         ``tbobs``, ``tbsim``, ``tbzero`` and ``ice_emis`` as in :func:`write_simulations`.
     """
-    days, properties = model.map_values(batch)
-    simulated = model.simulate(model.mixture(days), properties, *batch[1:])
+    simulated = model.simulate_batch(batch)
     without_ice = model.mix(0 * simulated.ice_fraction, simulated.ice_emissivity, *batch[1:])
     observed = batch.channels[:, TB]
     missing = observed.isnan()

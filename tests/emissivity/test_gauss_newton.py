@@ -56,7 +56,7 @@ def make_problem(case, folder):
     """A published case around its perturbed state, in double precision."""
     seen = observations(case, folder)
     model = build(case, seen, "pert").double()
-    problem = least_squares.build_problem(model, seen, 1.0, hold_first_guess=False)
+    problem = least_squares.build_problem(model, seen, SolveConfig(hold_first_guess=False))
     problem = problem._replace(
         index=problem.index.clone(),
         scalars=problem.scalars.double(),
@@ -144,7 +144,7 @@ def test_months_hold_what_their_observations_see(case, month, tmp_path):
     state = state._replace(sea_ice=torch.rand_like(state.sea_ice))
     index = whole.index.clone()
     part, start = least_squares.subsample_months(
-        whole, state, 1.1, torch.Generator().manual_seed(0), month
+        whole, state, 2 * model.size, torch.Generator().manual_seed(0), month
     )
     network, everything = network_of(model, state.weights), slice(0, len(index))
     expected = linearise(whole, state, network, everything, False)[1][..., -1]
@@ -152,7 +152,7 @@ def test_months_hold_what_their_observations_see(case, month, tmp_path):
     torch.testing.assert_close(found, expected)
     assert torch.equal(whole.index, index) and len(start.sea_ice) <= month + 1
     few, start = least_squares.subsample_months(
-        whole, state, 0.0, torch.Generator().manual_seed(0), month
+        whole, state, 0, torch.Generator().manual_seed(0), month
     )
     assert few.points == 1 and 0 < len(few.index) == len(start.observation_properties) < len(index)
 

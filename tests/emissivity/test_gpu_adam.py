@@ -10,22 +10,18 @@ from published import build, observations, run_steps, weights
 
 from seaice_lab.compute import Process
 from seaice_lab.config import FitConfig
-from seaice_lab.emissivity.gpu_adam import (
-    STEPS_PER_GRAPH,
-    GpuAdam,
-    check_memory,
-    free_memory,
-    group_batches,
-)
+from seaice_lab.emissivity.gpu_adam import STEPS_PER_GRAPH, GpuAdam, check_memory, free_memory
 from seaice_lab.emissivity.lazy_adam import LazyAdam
 from seaice_lab.errors import InputError
 from seaice_lab.training import TrainState
 
 
-def test_groups_hold_whole_batches_in_their_order_and_the_short_one_alone():
+def test_groups_hold_whole_batches_in_their_order_and_the_short_one_alone(tmp_path):
+    seen = observations("v1_linear", tmp_path)
+    optimiser = GpuAdam(build("v1_linear", seen), seen, FitConfig(batch_size=10))
     order = torch.randperm(10 * 20 + 7)
     firsts = [*range(20, 200, 10), 200, 0, 10]  # 21 batches, the short one in the third group
-    groups = [positions for (positions,) in group_batches(order, firsts, 10)]
+    groups = [positions for (positions,) in optimiser.batches(order.numpy(), firsts)]
     assert [len(positions) for positions in groups] == [80, 80, 10, 10, 7, 10, 10]
     expected = torch.cat([order[first : first + 10] for first in firsts])
     assert torch.equal(torch.cat(groups), expected)
