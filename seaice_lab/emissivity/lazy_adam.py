@@ -99,7 +99,7 @@ class LazyMap:
         self.table[:, : self.width] = values
         parameter.data = torch.from_numpy(self.table)[:, : self.width]
 
-    def read(self, rows, steps, strengths=NO_PENALTY):
+    def read(self, rows, steps, strengths):
         """Apply the skipped steps of some cells and give their values.
 
         Parameters
@@ -119,7 +119,7 @@ class LazyMap:
             return np.empty((len(rows), 0), self.table.dtype), None
         return read_cells(rows, self.table, steps, *self._constraints(strengths))
 
-    def take_step(self, gradient, reading, steps, strengths=NO_PENALTY):
+    def take_step(self, gradient, reading, steps, strengths):
         """Take the last step with the cells that have just been read.
 
         Parameters
@@ -134,7 +134,7 @@ class LazyMap:
         if self.width:
             step_cells(gradient, reading, self.table, steps, *self._constraints(strengths))
 
-    def catch_up(self, steps, strengths=NO_PENALTY):
+    def catch_up(self, steps, strengths):
         """Apply the skipped steps of all cells.
 
         Parameters
