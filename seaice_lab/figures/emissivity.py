@@ -11,7 +11,8 @@ from scipy.spatial import cKDTree
 from seaice_lab.emissivity.ice_types import ICE_TYPE_LABELS, ice_types
 from seaice_lab.figures.curves import COLOURS, STYLE
 from seaice_lab.figures.maps import COAST, FONT, LAND, OUTSIDE, styled
-from seaice_lab.grid import land_polygons, project
+from seaice_lab.figures.plane import land_rings
+from seaice_lab.grid import project
 
 PANEL_INCHES = 3.1
 POINTS_PER_INCH = 72
@@ -36,24 +37,23 @@ def plot_points(panels, latitude, longitude, label, colour_map="cmo.ice", colour
     -------
     Figure
     """
-    x, y = (coordinate / 1e3 for coordinate in project(latitude, longitude))
-    points = np.stack([x, y], 1)
+    points = np.stack(project(latitude, longitude), 1) / 1e3
     distance, _ = cKDTree(points).query(points, 2)  # to the point itself and to the nearest other
     spacing = np.median(distance[:, 1])
-    centre_x, centre_y = (x.min() + x.max()) / 2, (y.min() + y.max()) / 2
-    half = max(np.ptp(x), np.ptp(y)) / 2 + 2 * spacing
+    centre = (points.min(0) + points.max(0)) / 2
+    half = np.ptp(points, 0).max() / 2 + 2 * spacing
+    (west, south), (east, north) = centre - half, centre + half
     inches = (PANEL_INCHES * len(panels) + 0.9, PANEL_INCHES + 0.25)
-    options = {"squeeze": False, "layout": "constrained"}
-    fig, axes = plt.subplots(1, len(panels), figsize=inches, **options)
+    fig, axes = plt.subplots(1, len(panels), figsize=inches, squeeze=False, layout="constrained")
     marker = {"marker": "s", "s": (POINTS_PER_INCH * PANEL_INCHES / (2 * half) * spacing) ** 2}
     low, high = colour_range
-    rings = [ring / 1e3 for ring in land_polygons()]
+    rings = land_rings((west, east, south, north))
     for ax, (title, values) in zip(axes[0], panels.items(), strict=True):
         ax.set(facecolor=OUTSIDE, title=title, xticks=[], yticks=[], aspect="equal")
-        ax.set(xlim=(centre_x - half, centre_x + half), ylim=(centre_y - half, centre_y + half))
+        ax.set(xlim=(west, east), ylim=(south, north))
         ax.add_collection(PolyCollection(rings, facecolors=LAND, edgecolors=COAST, linewidths=0.3))
         colours = {"c": values, "cmap": colour_map, "vmin": low, "vmax": high}
-        markers = ax.scatter(x, y, linewidths=0, zorder=2, **marker, **colours)
+        markers = ax.scatter(*points.T, linewidths=0, zorder=2, **marker, **colours)
     below = any(np.nanmin(values) < low - 1e-3 for values in panels.values())
     above = any(np.nanmax(values) > high + 1e-3 for values in panels.values())
     extend = [["neither", "max"], ["min", "both"]][below][above]
@@ -76,7 +76,7 @@ def plot_emissivity(learnt, frequency_ghz):
     -------
     Figure
     """
-    fig, axes = plt.subplots(1, 2, figsize=(9.6, 3.7), sharey=True, layout="constrained")
+    fig, axes = plt.subplots(1, 2, figsize=(9.6, 3.7), sharey=True)
     published = ice_types()
     ticks = [tick for tick in (10, 20, 40, 90, 160) if tick <= max(frequency_ghz)]
     for index, (ax, polarisation) in enumerate(zip(axes, ("Vertical", "Horizontal"), strict=True)):
@@ -110,7 +110,7 @@ def plot_departures(before, after, sensor):
     -------
     Figure
     """
-    fig, axes = plt.subplots(1, 2, figsize=(9.6, 3.2), layout="constrained")
+    fig, axes = plt.subplots(1, 2, figsize=(9.6, 3.2))
     stages = (("before", before, -0.2, COLOURS[2]), ("after", after, 0.2, COLOURS[1]))
     for ax, score, title in zip(axes, ("bias", "std"), ("Mean", "Standard deviation"), strict=True):
         for stage, table, offset, colour in stages:
@@ -142,7 +142,7 @@ def plot_cost(history):
     -------
     Figure
     """
-    fig, ax = plt.subplots(figsize=(6.4, 3.3), layout="constrained")
+    fig, ax = plt.subplots(figsize=(6.4, 3.3))
     if "stage" in history:
         labels = {"start": "random networks", "network": "best network", "state": "state"}
         colours = dict(zip(labels, COLOURS[1:], strict=False))
