@@ -13,7 +13,8 @@ from seaice_lab.emissivity.least_squares import State, weight_background
 from seaice_lab.emissivity.normal_equations import ice_fraction
 
 LARGEST_CHANGE = 0.4  # of a concentration in one step
-PRIOR_CURVATURE = 1e-4  # of what nothing determines: it keeps its value
+# Added to every curvature, so that an unknown without observations keeps its value.
+PRIOR_CURVATURE = 1e-4
 DAMPING_FLOOR = 1e-3  # share of the mean curvature that damps weights of small curvature
 SWEEPS = 12  # over even and odd days
 
@@ -27,7 +28,8 @@ def step(problem, state, normal, damping):
     state : State
     normal : NormalEquations
     damping : Tensor (point,)
-        Share of each curvature that is added to it (Levenberg damping).
+        Share of each curvature that is added to it (Levenberg damping); the same for all points if
+        ``normal`` has weights.
 
     Returns
     -------

@@ -151,7 +151,7 @@ def sums_of_squares(problem, state):
 
 
 def _from_squares(problem, state, squares):
-    """The same of a bilinear problem with held weights."""
+    """The same from the matrices of :func:`sums_of_squares`, with held weights."""
     fraction = ice_fraction(problem, state.sea_ice)
     cells, n = len(fraction), 1 + state.properties.shape[1]
     v = torch.cat([torch.ones_like(fraction), fraction, fraction * state.properties], 1)

@@ -13,7 +13,7 @@ import torch
 from numba import njit
 
 # Numba's cache of lazy_kernels.py holds these constants and `gradient` as they were when it was
-# compiled: after a change here, delete that folder's __pycache__.
+# compiled: after a change here, delete seaice_lab/emissivity/__pycache__.
 HUMP_END, HUMP_TOP, HUMP_SLOPE = 0.3, 0.15, 0.2
 # The rising parabola s^2 meets the hump's cap, which bends down with HUMP_SLOPE, where both have
 # the same slope: s = HUMP_SLOPE (HUMP_TOP - s). The falling side mirrors the rising one.

@@ -172,7 +172,7 @@ def _drift_with_wind(store):
     open_x, open_y = ocean[:, 1:] & ocean[:, :-1], ocean[1:] & ocean[:-1]
     clockwise = np.where(grid.is_right_handed(latitude, longitude), 1, -1) * np.sign(latitude)
     turning = np.radians(TURNING_DEG) * clockwise
-    cosine, sine = (
+    along_wind, across_wind = (
         FREE_DRIFT_WIND_FACTOR * np.cos(turning),
         FREE_DRIFT_WIND_FACTOR * np.sin(turning),
     )
@@ -183,8 +183,8 @@ def _drift_with_wind(store):
         )
         # Area that the ice sweeps across each face between two ocean cells: velocity times length
         # of the face times time.
-        swept_x = _at_faces(cosine * u + sine * v, -1) * open_x * length_x * seconds
-        swept_y = _at_faces(cosine * v - sine * u, -2) * open_y * length_y * seconds
+        swept_x = _at_faces(along_wind * u + across_wind * v, -1) * open_x * length_x * seconds
+        swept_y = _at_faces(along_wind * v - across_wind * u, -2) * open_y * length_y * seconds
         # Substeps in which no more than half a cell is emptied through a face.
         largest = max(np.abs(swept_x).max(), np.abs(swept_y).max()) / area[ocean].min()
         substeps = max(int(np.ceil(largest / 0.5)), 1)

@@ -1,4 +1,7 @@
-"""The prepared store: open it, read its statistics, and find time steps by split and offset."""
+"""The prepared store: open it, read its statistics, and find time steps by split and offset.
+
+:mod:`seaice_lab.surrogate.prepare` writes it.
+"""
 
 import json
 from pathlib import Path

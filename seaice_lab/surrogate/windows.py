@@ -13,7 +13,7 @@ from seaice_lab.errors import InputError
 
 
 class Window(Config):
-    """Inputs and targets of the network; offsets in hours from the start of the step.
+    """Inputs and targets of the network; offsets in hours from the present time.
 
     ``inputs`` lists (variable, offset) in channel order: first the state, that is the predicted
     variables at 0 and possibly one or more steps earlier (-12, -24); then the forcing at any

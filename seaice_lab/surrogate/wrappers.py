@@ -8,7 +8,7 @@ from seaice_lab.surrogate.layers import zero_on_land
 
 
 class PastChanges(nn.Module):
-    """A network whose inputs of past states are replaced by the change since then.
+    """A network that receives changes over one step in place of past states.
 
     The state of twelve hours ago is nearly the present one: the new information is a difference
     of a few hundredths of the spread of the field. The network receives that difference, scaled
