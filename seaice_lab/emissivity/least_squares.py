@@ -68,7 +68,8 @@ class Problem(NamedTuple):
     first_guess : Tensor (lag + step, point)
         Background of the concentration.
     share : float
-        Fraction of all observations that this problem has. Costs that belong to no observation are divided alike.
+        Fraction of all observations that this problem has. Costs that belong to no observation are
+        divided alike.
     """
 
     model: EmpiricalState

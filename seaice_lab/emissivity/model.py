@@ -1,9 +1,9 @@
 """The empirical state of sea ice, and the cost of its departures from observations.
 
 The unknowns are maps of concentration and of a few empirical ice properties, a small emissivity
-network, the wind dependence of the sea's emissivity, and instrument biases. They are connected to brightness
-temperatures by known physics (:mod:`~seaice_lab.emissivity.physics`). The equations are those of
-Geer (2024), sections 2 and 3; PUBLISHED holds the constants of his versions 1 and 2.
+network, the wind dependence of the sea's emissivity, and instrument biases. They are connected to
+brightness temperatures by known physics (:mod:`~seaice_lab.emissivity.physics`). The equations are
+those of Geer (2024), sections 2 and 3; PUBLISHED holds the constants of his versions 1 and 2.
 """
 
 from typing import Literal, NamedTuple
