@@ -74,13 +74,8 @@ def catalogue_path():
     raise InputError(f"{CATALOGUE}: not found here; run the command in the project's folder")
 
 
-def load(path=None):
-    """Read the catalogue.
-
-    Parameters
-    ----------
-    path : str or Path, optional
-        By default :func:`catalogue_path`.
+def load():
+    """Read the catalogue at :func:`catalogue_path`.
 
     Returns
     -------
@@ -91,13 +86,10 @@ def load(path=None):
     InputError
         If the file is not valid, or an entry has an unknown key (the message lists the keys).
     """
-    path = Path(path or catalogue_path())
-    entries = read_yaml(path)
-    if not isinstance(entries, dict):
-        raise InputError(f"{path}: expected 'name: entry' pairs; see the bundled catalogue")
+    path = catalogue_path()
     return {
         name: Entry.parse(values, f"{path}, entry {name}").model_copy(update={"name": name})
-        for name, values in entries.items()
+        for name, values in read_yaml(path).items()
     }
 
 
@@ -179,13 +171,12 @@ def open(name):
     """
     entry = find(name)
     datasets = [open_file(path, entry) for path in files(entry)]
-    minimal = {"data_vars": "minimal", "coords": "minimal", "compat": "override"}
+    # Variables without time are those of the first file.
+    first = dict(data_vars="minimal", coords="minimal", compat="override", combine_attrs="override")
     try:
         if entry.separate_runs:
-            return xr.concat(
-                datasets, dim="time", join="exact", combine_attrs="override", **minimal
-            )
-        return xr.combine_by_coords(datasets, join="outer", combine_attrs="override", **minimal)
+            return xr.concat(datasets, dim="time", join="exact", **first)
+        return xr.combine_by_coords(datasets, join="outer", **first)
     except ValueError as error:
         raise InputError(
             f"{name}: its files do not fit together ({str(error).splitlines()[0]}); check that "
@@ -226,9 +217,7 @@ def open_file(path, entry):
     if "time" not in dataset.dims:
         if "time" not in dataset.coords:
             raise InputError(f"{path}: has no time; add a time coordinate to the file")
-        dataset = dataset.map(
-            lambda field: field.expand_dims("time") if field.name in present else field
-        )
+        dataset = dataset.assign({name: dataset[name].expand_dims("time") for name in present})
     run = path.stem if entry.separate_runs else entry.name
     return dataset.assign_coords(run=("time", [run] * dataset.sizes["time"]))
 

@@ -353,32 +353,28 @@ def _unit_vectors(phi, lam):
 
 def _tangents(latitude, longitude):
     """Derivatives of the unit position vector along y and x, each (y, x, 3)."""
-    phi, lam = _radians(latitude), _radians(longitude)
-    if phi.ndim != 2 or phi.shape != lam.shape or min(phi.shape) < 2:
+    phi, lam = _radians(latitude, longitude, "grid")
+    if phi.ndim != 2 or min(phi.shape) < 2:
         raise InputError(
-            f"latitude has shape {phi.shape} and longitude {lam.shape}, expected two equal "
-            "(y, x) arrays of at least 2 x 2 cells; expand 1-D axes with numpy.meshgrid"
-        )
-    if not (np.isfinite(phi).all() and np.isfinite(lam).all()):
-        raise InputError(
-            "latitude or longitude has values that are not finite; crop the grid to cells whose "
-            "positions are known"
+            f"latitude and longitude have shape {phi.shape}, expected (y, x) of at least 2 x 2 "
+            "cells; expand 1-D axes with numpy.meshgrid"
         )
     return np.gradient(_unit_vectors(phi, lam), axis=(0, 1))
 
 
-def _radians(degrees):
-    return np.radians(np.asarray(degrees, dtype=float))
+def _radians(latitude, longitude, which):
+    phi, lam = (np.radians(np.asarray(degrees, float)) for degrees in (latitude, longitude))
+    if phi.shape != lam.shape or not (np.isfinite(phi).all() and np.isfinite(lam).all()):
+        raise InputError(
+            f"{which} latitude {phi.shape} and longitude {lam.shape} must have equal shapes and "
+            "finite values; expand 1-D axes with numpy.meshgrid, crop cells without a position"
+        )
+    return phi, lam
 
 
 def _positions_km(latitude, longitude, which):
     """Positions on the WGS 84 ellipsoid, (..., 3), in an Earth-centred frame."""
-    phi, lam = _radians(latitude), _radians(longitude)
-    if phi.shape != lam.shape or not (np.isfinite(phi).all() and np.isfinite(lam).all()):
-        raise InputError(
-            f"{which} latitude {phi.shape} and longitude {lam.shape} must have equal shapes and "
-            "finite values; expand 1-D axes with numpy.meshgrid"
-        )
+    phi, lam = _radians(latitude, longitude, which)
     # Radius of curvature in the prime vertical.
     radius = ELLIPSOID_A_KM / np.sqrt(1 - ELLIPSOID_E2 * np.sin(phi) ** 2)
     return radius[..., None] * _unit_vectors(phi, lam) * (1, 1, 1 - ELLIPSOID_E2)

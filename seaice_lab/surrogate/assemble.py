@@ -67,8 +67,10 @@ def assemble(config):
     if forcing.latitude.ndim == 1 or forcing.latitude.shape != state.latitude.shape:
         forcing = regrid(forcing, state.latitude, state.longitude)
     forcing = at_times(forcing, state, config)
-    if config.rotate_winds and forcing.attrs.get("wind_axes") == "east_north":
-        forcing = rotate_winds(forcing, state.latitude.values, state.longitude.values)
+    if config.rotate_winds and forcing.attrs["wind_axes"] == "east_north":
+        winds = forcing.u10.data, forcing.v10.data
+        u10, v10 = grid.rotate_to_grid(*winds, state.latitude.values, state.longitude.values)
+        forcing = forcing.assign(u10=forcing.u10.copy(data=u10), v10=forcing.v10.copy(data=v10))
     state, forcing = crop(state, config), crop(forcing, config)
     fields = {name: state[name].where(state.ocean) for name in config.variables}
     fields |= {name: forcing[name] for name in config.forcing_variables}
@@ -110,16 +112,14 @@ def segments(state, config):
     regular = pd.Series(step[~new_run]).mode()
     if regular.empty:
         raise InputError(f"{config.state}: holds a single time step per run; windows need several")
-    zero = np.timedelta64(0)
-    for is_wrong, fault, cure in (
-        (~new_run & (step == zero), "repeats", "remove the doubled file or record"),
-        (~new_run & (step < zero), "runs backwards at", "sort the records by time"),
-    ):
-        if is_wrong.any():
-            at = int(np.argmax(is_wrong)) + 1
-            raise InputError(
-                f"{config.state} ({run[at]}): time {fault} {time_text(times[at])}; {cure}"
-            )
+    is_wrong = ~new_run & (step <= np.timedelta64(0))
+    if is_wrong.any():
+        at = int(np.argmax(is_wrong)) + 1
+        fault = "repeats" if times[at] == times[at - 1] else "runs backwards at"
+        raise InputError(
+            f"{config.state} ({run[at]}): time {fault} {time_text(times[at])}; sort the records by "
+            "time and remove doubled files or records"
+        )
     gap = ~new_run & (step != regular.iloc[0])
     if gap.any() and not config.allow_gaps:
         at = int(np.argmax(gap))
@@ -210,9 +210,8 @@ def regrid(forcing, latitude, longitude):
     spacing = np.abs(np.diff(np.unique(source_latitude))).max() if source_latitude.size > 1 else 0
     if distance > 5 * spacing + 0.5:
         raise InputError(
-            f"the forcing covers {source_latitude.min():.1f} to {source_latitude.max():.1f} N but "
-            f"the grid reaches from {float(latitude.min()):.1f} to {float(latitude.max()):.1f} N; "
-            "use forcing that covers the whole grid"
+            f"the forcing covers {source_latitude.min():.1f} to {source_latitude.max():.1f} N, not "
+            f"{latitude.values.min():.1f} to {latitude.values.max():.1f} N; use a larger domain"
         )
     nearest = xr.DataArray(index, dims=("y", "x"))
     spatial = [dim for dim in forcing[next(iter(forcing))].dims if dim != "time"]
@@ -254,24 +253,6 @@ def at_times(forcing, state, config):
             f"{config.state} are missing); supply forcing at the times of the model output"
         )
     return forcing.isel(time=index)
-
-
-def rotate_winds(forcing, latitude, longitude):
-    """Turn east and north wind components to the axes of the grid.
-
-    Parameters
-    ----------
-    forcing : xarray.Dataset
-        With ``u10`` and ``v10`` (time, y, x).
-    latitude, longitude : ndarray (y, x)
-        Degrees.
-
-    Returns
-    -------
-    xarray.Dataset
-    """
-    u10, v10 = grid.rotate_to_grid(forcing.u10.data, forcing.v10.data, latitude, longitude)
-    return forcing.assign(u10=forcing.u10.copy(data=u10), v10=forcing.v10.copy(data=v10))
 
 
 def crop(dataset, config):

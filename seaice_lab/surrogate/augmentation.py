@@ -36,12 +36,11 @@ def turned_kernels(network, turns):
     dict of str to torch.Tensor
         Parameters by name, for ``torch.func.functional_call``.
     """
-    turned = {
-        name: torch.rot90(value, turns, (2, 3)).contiguous(memory_format=torch.channels_last)
-        if value.ndim == 4
-        else value
-        for name, value in network.named_parameters()
-    }
+    turned = dict(network.named_parameters())
+    for name, value in turned.items():
+        if value.ndim == 4:  # a kernel
+            kernel = torch.rot90(value, turns, (2, 3))
+            turned[name] = kernel.contiguous(memory_format=torch.channels_last)
     if any(isinstance(module, Transport) for module in network.modules()):
         # The last two outputs of the head are the drift along x and y.
         for name in (name for name in turned if ".head." in name):
@@ -65,7 +64,6 @@ class Turn:
     """
 
     def __init__(self, channels, scales):
-        channels = [tuple(channel) for channel in channels]
         source, sign = list(range(len(channels))), [1.0] * len(channels)
         for index, (name, offset) in enumerate(channels):
             partner = (VECTORS.get(name), offset)
@@ -73,8 +71,8 @@ class Turn:
                 v_index = channels.index(partner)
                 source[index], sign[index] = v_index, -1.0
                 source[v_index] = index
-        mean = torch.tensor([scale["mean"] for scale in scales], dtype=torch.float64)
-        std = torch.tensor([scale["std"] for scale in scales], dtype=torch.float64)
+        pairs = [(scale["mean"], scale["std"]) for scale in scales]
+        mean, std = torch.tensor(pairs, dtype=torch.float64).T
         sign = torch.tensor(sign, dtype=torch.float64)
         # (u, v) -> (-v, u) holds for physical values u = std x + mean. In normalised values it
         # becomes x -> factor x[source] + offset.
@@ -96,9 +94,7 @@ class Turn:
         -------
         torch.Tensor (..., channel, y, x)
         """
-        factor, offset = (
-            value.to(x.device, x.dtype)[:, None, None] for value in (self.factor, self.offset)
-        )
+        factor, offset = self.factor.to(x)[:, None, None], self.offset.to(x)[:, None, None]
         for _ in range(turns):
             x = x[..., self.source, :, :] * factor + offset
         return x

@@ -16,7 +16,7 @@ from seaice_lab.diagnostics.regions import arctic_regions, scores_by_region
 from seaice_lab.diagnostics.smoothing import effective_resolution
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.references import REFERENCES, make_references
-from seaice_lab.surrogate.store import open_store
+from seaice_lab.surrogate.store import open_store, open_zarr
 
 
 def open_forecast(path, dask=True):
@@ -41,18 +41,7 @@ def open_forecast(path, dask=True):
     """
     path = Path(path)
     path = path if path.suffix == ".zarr" else path / "forecast.zarr"
-    if not path.exists():
-        partial = path.with_name(path.name + ".partial").exists()
-        state = "is incomplete" if partial else "does not exist"
-        raise InputError(f"{path}: {state}; run `seaice-lab forecast {path.parent}`")
-    try:
-        chunks = "auto" if dask else None
-        return xr.open_zarr(path, consolidated=False, decode_timedelta=True, chunks=chunks)
-    except Exception as error:  # zarr raises many kinds of exceptions for damaged metadata
-        raise InputError(
-            f"{path}: cannot be read ({type(error).__name__}: {error}); remove it and run "
-            f"`seaice-lab forecast {path.parent}` again"
-        ) from None
+    return open_zarr(path, f"seaice-lab forecast {path.parent}", "auto" if dask else None)
 
 
 def truth_for(forecast, store):
@@ -207,11 +196,8 @@ def _score_block(forecast, truth, makers, area):
     if "member" in forecast.dims:
         ensemble = ensembles.ensemble_scores_by_start(forecast, truth, ocean, area)
         result["ocean"] = result["ocean"].merge(ensemble)
-    regions = {
-        name: region
-        for name, region in arctic_regions(truth.latitude, truth.longitude).items()
-        if (ocean & region).any()
-    }
+    regions = arctic_regions(truth.latitude, truth.longitude)
+    regions = {name: cells for name, cells in regions.items() if (ocean & cells).any()}
     if regions:
         sources = [name for name in forecasts if name in ("forecast", "persistence")]
         by_source = [

@@ -350,10 +350,9 @@ def _template(store, window, starts, config, block_steps, opened):
         shards = dataset[name].data.chunksize
         chunks = (*(1 for _ in shards[:-2]), *store.ocean.shape)
         dataset[name].encoding = {"chunks": chunks, "shards": shards}
-    units = {"init_time": " since 1970-01-01", "valid_time": " since 1970-01-01", "lead_time": ""}
-    for name, epoch in units.items():
-        hours = {"units": f"hours{epoch}", "dtype": "float64", "_FillValue": None}
-        dataset[name].encoding = hours
+    for name in ("init_time", "valid_time", "lead_time"):
+        units = "hours" if name == "lead_time" else "hours since 1970-01-01"
+        dataset[name].encoding = {"units": units, "dtype": "float64", "_FillValue": None}
     return dataset
 
 

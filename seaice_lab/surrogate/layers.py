@@ -100,9 +100,8 @@ def ocean_pyramid(ocean, poolings):
     divisor = 2**poolings
     if ny % divisor or nx % divisor:
         raise InputError(
-            f"ocean: a grid of {ny} x {nx} cells cannot be halved {poolings} times, both sizes "
-            f"must be divisible by {divisor}; crop it to {ny - ny % divisor} x "
-            f"{nx - nx % divisor} or use fewer poolings."
+            f"ocean: {ny} x {nx} cells cannot be halved {poolings} times, must be divisible by "
+            f"{divisor}; crop it to {ny - ny % divisor} x {nx - nx % divisor} or use fewer poolings"
         )
     masks = [ocean]
     for _ in range(poolings):

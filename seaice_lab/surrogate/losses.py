@@ -4,7 +4,7 @@ Both compare normalised increments (batch, channel, y, x) and return the weighte
 terms before weighting.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 
@@ -140,12 +140,9 @@ def ocean_loss(prediction, target, ocean, area=None, weights=LossWeights(GLOBAL_
 
 def _weighted(terms, weights):
     """The weighted sum of the terms, and the terms without gradient for the history."""
-    total = (
-        terms["local"]
-        + weights.global_mean * terms["global_mean"]
-        + weights.spread * terms["spread"]
-        + weights.tikhonov * terms["tikhonov"]
-    )
+    total = terms["local"]
+    for name, weight in asdict(weights).items():
+        total = total + weight * terms[name]
     return total, {name: term.detach() for name, term in terms.items()}
 
 

@@ -149,12 +149,10 @@ def bounds(variables, like):
     torch.Tensor (2, variable, 1, 1)
         Minimum and maximum, infinite for variables without a bound.
     """
-    limits = []
-    for name in variables:
-        entry = names.variable(name)
-        low = -torch.inf if entry.minimum is None else entry.minimum
-        limits.append([low, torch.inf if entry.maximum is None else entry.maximum])
-    return torch.tensor(limits, dtype=like.dtype, device=like.device).T[..., None, None]
+    entries = [names.variable(name) for name in variables]
+    low = [-torch.inf if entry.minimum is None else entry.minimum for entry in entries]
+    high = [torch.inf if entry.maximum is None else entry.maximum for entry in entries]
+    return torch.tensor([low, high], dtype=like.dtype, device=like.device)[..., None, None]
 
 
 def window_of(config):
@@ -194,10 +192,9 @@ def build(config, ocean, normalisation):
     ]
     if len(window.state) > len(window.variables) and not config.published_network:
         past = []
-        for channel, (name, offset) in enumerate(window.state):
-            if offset < 0:
-                later = window.state.index((name, offset + window.step_h))
-                past.append((channel, later, gains[window.variables.index(name)]))
+        for channel, later in enumerate(window.past_channels, len(window.variables)):
+            name, _ = window.state[channel]
+            past.append((channel, later, gains[window.variables.index(name)]))
         network = PastChanges(network, past)
     if config.transport:
         advected = []

@@ -13,16 +13,7 @@ import torch
 from torch import nn
 
 from seaice_lab.errors import InputError
-from seaice_lab.surrogate.layers import (
-    OceanBatchNorm2d,
-    OceanMaxPool2d,
-    PartialConv2d,
-    SqueezeExcitation,
-    mish,
-    ocean_pyramid,
-    upsample,
-    zero_on_land,
-)
+from seaice_lab.surrogate import layers as ocean_layers
 
 # Number of times that each published U-Net halves the grid (its name counts the levels).
 POOLINGS = {"UNet2": 1, "UNet3": 2, "UNet4": 3, "UNet5": 4}
@@ -96,7 +87,9 @@ class LayerOptions:
     dropout: float = 0.0
     published: bool = False
 
-    def convolution(self, in_channels, out_channels, ocean, kernel_size=None, activation=mish):
+    def convolution(
+        self, in_channels, out_channels, ocean, kernel_size=None, activation=ocean_layers.mish
+    ):
         """A partial convolution with these options.
 
         Parameters
@@ -111,7 +104,7 @@ class LayerOptions:
         PartialConv2d
         """
         size = kernel_size or self.kernel_size
-        return PartialConv2d(
+        return ocean_layers.PartialConv2d(
             in_channels, out_channels, ocean, size, activation, self.compensation, self.published
         )
 
@@ -129,11 +122,11 @@ class LayerOptions:
         """
         if self.published:
             return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
-        return OceanBatchNorm2d(channels, ocean)
+        return ocean_layers.OceanBatchNorm2d(channels, ocean)
 
     def pool(self, ocean):
         """A 2 x 2 max-pooling over the ocean, or over all cells as published."""
-        return nn.MaxPool2d(2) if self.published else OceanMaxPool2d(ocean)
+        return nn.MaxPool2d(2) if self.published else ocean_layers.OceanMaxPool2d(ocean)
 
     def block(self, in_channels, width, ocean, count, excited):
         """The layers of one block of a U-Net: convolutions, then batch norm.
@@ -155,7 +148,7 @@ class LayerOptions:
         for i in range(1, count + 1):
             layers[f"conv{i}"] = self.convolution(in_channels if i == 1 else width, width, ocean)
             if self.squeeze_excitation and i in excited:
-                layers[f"se{excited.index(i) + 1}"] = SqueezeExcitation(
+                layers[f"se{excited.index(i) + 1}"] = ocean_layers.SqueezeExcitation(
                     width, ocean, self.squeeze_excitation, self.published
                 )
             if self.dropout and i == 1:
@@ -195,7 +188,7 @@ class UNet(nn.Module):
         self, ocean, in_channels, out_channels=1, width=16, poolings=2, layers=LayerOptions()
     ):
         super().__init__()
-        masks = ocean_pyramid(ocean, poolings)
+        masks = ocean_layers.ocean_pyramid(ocean, poolings)
         widths = [width * 2**level for level in range(poolings)]
         middle = max(8, 2**poolings) * width
 
@@ -210,8 +203,7 @@ class UNet(nn.Module):
             block["pool"] = layers.pool(mask)
             self.add_module(f"enc{level}", nn.Sequential(block))
             channels = w
-        block = layers.block(channels, middle, masks[-1], count=4, excited=(2, 3))
-        self.mid = nn.Sequential(block)
+        self.mid = nn.Sequential(layers.block(channels, middle, masks[-1], 4, excited=(2, 3)))
         channels = middle
         # The published decoder has no dropout.
         decoder = replace(layers, dropout=0.0)
@@ -246,7 +238,7 @@ class _Decoder(nn.Module):
             self.add_module(name, layer)
 
     def forward(self, x, skip):
-        x = upsample(x)
+        x = ocean_layers.upsample(x)
         if not self.up.published:
             # A coarse ocean cell may cover fine land cells.
             x = x * self.up.ocean
@@ -291,12 +283,8 @@ class ResNet(nn.Module):
             )
             nn.init.zeros_(block["conv3"].weight)
             self.add_module(f"block{number}", nn.Sequential(block))
-        self.final = nn.Sequential(
-            OrderedDict(
-                bn=layers.norm(third, ocean),
-                conv=conv(third, 8, kernel_size=3, activation=None),
-            )
-        )
+        last = conv(third, 8, kernel_size=3, activation=None)
+        self.final = nn.Sequential(OrderedDict(bn=layers.norm(third, ocean), conv=last))
         self.head = conv(8, out_channels, kernel_size=1, activation=None)
         nn.init.zeros_(self.head.weight)
 
@@ -328,7 +316,7 @@ class Chain(nn.Sequential):
         # An ordinary convolution is a partial one on a grid without land.
         mask = ocean if masked else torch.ones_like(ocean)
         layers = replace(layers, compensation=masked)
-        activation = None if layers.published else mish
+        activation = None if layers.published else ocean_layers.mish
         self.published = layers.published
         self.masked = masked
         self.register_buffer("ocean", ocean, persistent=False)
@@ -343,7 +331,7 @@ class Chain(nn.Sequential):
     def forward(self, x):
         """Map (batch, in_channels, y, x) to (batch, out_channels, y, x), both normalised."""
         y = super().forward(_checked_input(self, x))
-        return y if self.published or self.masked else zero_on_land(y, self.ocean)
+        return y if self.published or self.masked else ocean_layers.zero_on_land(y, self.ocean)
 
 
 def _checked_input(network, x):
@@ -353,4 +341,4 @@ def _checked_input(network, x):
             f"x: found a grid of {tuple(x.shape[-2:])}, expected {tuple(network.ocean.shape)}, "
             "that of the ocean mask; build the network with the mask of these data."
         )
-    return x if network.published else zero_on_land(x, network.ocean)
+    return x if network.published else ocean_layers.zero_on_land(x, network.ocean)

@@ -88,10 +88,8 @@ def source_files(config):
     -------
     list of (str, int, int)
     """
-    entries = [catalog.find(config.state)]
-    if config.forcing:
-        entries.append(catalog.find(config.forcing))
-    paths = [path for entry in entries for path in catalog.files(entry)]
+    datasets = [name for name in (config.state, config.forcing) if name]
+    paths = [path for name in datasets for path in catalog.files(catalog.find(name))]
     return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
 
 
@@ -201,9 +199,8 @@ def check_field(field, ocean, config):
     if nan_count.any():
         first = int(np.argmax(nan_count > 0))
         raise InputError(
-            f"{entry}: {field.name} at {time_text(field.time.values[first])} has "
-            f"{nan_count[first]} NaN in ocean cells of the mask, expected none; fill them at the "
-            "source or correct the mask"
+            f"{entry}: {field.name} at {time_text(field.time.values[first])} has {nan_count[first]}"
+            " NaN in ocean cells of the mask, expected none; fill them or correct the mask"
         )
     if values.size:
         names.check_range(field.name, values.min(), values.max(), entry)

@@ -53,11 +53,11 @@ def make_references(names, store, variable):
     InputError
         If a name is unknown, the training split is empty, or the store has no wind.
     """
-    for name in names:
-        if name not in REFERENCES:
-            raise InputError(
-                f"unknown reference {name!r}; the known ones are {', '.join(REFERENCES)}"
-            )
+    unknown = [name for name in names if name not in REFERENCES]
+    if unknown:
+        raise InputError(
+            f"unknown reference {unknown[0]!r}; the known ones are {', '.join(REFERENCES)}"
+        )
     needs_mean = {"climatology", "damped_persistence"} & set(names)
     daily_mean = daily_climatology(store, variable) if needs_mean else None
     return {name: REFERENCES[name](store, variable, daily_mean) for name in names}
@@ -133,12 +133,11 @@ def _free_drift(store, variable, _):
     in the southern hemisphere). The transport is conservative, and nothing passes a coast. Between
     two records the wind is that of the earlier one.
     """
-    for name in ("u10", "v10"):
-        if name not in store:
-            raise InputError(
-                f"{store.encoding.get('source', 'the store')}: free drift needs the wind {name}, "
-                f"found {', '.join(store.data_vars)}; prepare the store with u10 and v10"
-            )
+    if not {"u10", "v10"} <= set(store.data_vars):
+        raise InputError(
+            f"{store.encoding.get('source', 'the store')}: free drift needs the wind u10 and v10, "
+            f"found {', '.join(store.data_vars)}; prepare the store with them"
+        )
     ocean = store.ocean.values
     record_s = float(np.median(np.diff(store.time.values)) / np.timedelta64(1, "s"))
     drift = _drift_with_wind(store)
@@ -172,15 +171,12 @@ def _drift_with_wind(store):
     open_x, open_y = ocean[:, 1:] & ocean[:, :-1], ocean[1:] & ocean[:-1]
     clockwise = np.where(grid.is_right_handed(latitude, longitude), 1, -1) * np.sign(latitude)
     turning = np.radians(TURNING_DEG) * clockwise
-    along_wind, across_wind = (
-        FREE_DRIFT_WIND_FACTOR * np.cos(turning),
-        FREE_DRIFT_WIND_FACTOR * np.sin(turning),
-    )
+    along_wind = FREE_DRIFT_WIND_FACTOR * np.cos(turning)
+    across_wind = FREE_DRIFT_WIND_FACTOR * np.sin(turning)
 
     def drift(state, record, seconds):
-        u, v = (
-            np.where(ocean, store[name].isel(time=record).values, 0.0) for name in ("u10", "v10")
-        )
+        u = np.where(ocean, store.u10.isel(time=record).values, 0.0)
+        v = np.where(ocean, store.v10.isel(time=record).values, 0.0)
         # Area that the ice sweeps across each face between two ocean cells: velocity times length
         # of the face times time.
         swept_x = _at_faces(along_wind * u + across_wind * v, -1) * open_x * length_x * seconds

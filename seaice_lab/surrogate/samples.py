@@ -176,9 +176,7 @@ class Samples(torch.utils.data.Dataset):
         self.positions = locate(store, reach, split)
         self.fields = Fields(path, [name for name, _ in window.inputs], memory_bytes)
         if normalisation is None and split != "train":
-            raise InputError(
-                f"normalisation: missing for the {split} split; pass that of the training split"
-            )
+            raise InputError(f"normalisation: missing for the {split} split; pass that of training")
         self.normalisation = normalisation or self._compute_normalisation(statistics(store))
 
     def __len__(self):

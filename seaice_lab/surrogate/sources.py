@@ -97,17 +97,12 @@ def _in_convention(raw, entry, variables):
             field = field.where(field <= 1.0 + NSIDC_SCALE / 2)
         field = field.drop_vars(list(field.coords)).transpose("time", ...)
         fields[short] = field.assign_attrs(names.attributes(short))
-    coordinates = [
-        axis
-        for axis in ("time", "run", "latitude", "longitude", "x", "y")
-        if axis in raw.variables and not _is_cell_number(raw, axis)
+    # Axes of whole numbers only number the cells: they are not positions in metres.
+    axes = [
+        axis for axis in ("x", "y") if axis in raw.variables and raw[axis].dtype.kind not in "iu"
     ]
-    return xr.Dataset(fields, coords={axis: raw[axis].variable.load() for axis in coordinates})
-
-
-def _is_cell_number(raw, axis):
-    """Whether an axis only numbers the cells, so that it is not a position in metres."""
-    return axis in ("x", "y") and np.issubdtype(raw[axis].dtype, np.integer)
+    present = [name for name in ("time", "run", "latitude", "longitude") if name in raw.variables]
+    return xr.Dataset(fields, coords={name: raw[name].variable.load() for name in present + axes})
 
 
 def _ocean(entry, raw):

@@ -33,27 +33,47 @@ def open_store(path, dask=True):
     InputError
         If the store is missing, incomplete or damaged, or is not a prepared store.
     """
-    path = Path(path)
-    if path.with_name(path.name + ".partial").exists() and not path.exists():
-        raise InputError(
-            f"{path}: is only half prepared; run `seaice-lab prepare` again, it continues where it "
-            "stopped"
-        )
-    if not path.exists():
-        raise InputError(f"{path}: no such store; make it with `seaice-lab prepare`")
-    try:
-        store = xr.open_zarr(path, consolidated=False, chunks={} if dask else None)
-    except Exception as error:  # zarr raises many kinds for damaged metadata
-        raise InputError(
-            f"{path}: cannot be read as a prepared store ({type(error).__name__}: {error}); "
-            "remove it and run `seaice-lab prepare` again"
-        ) from None
+    store = open_zarr(path, "seaice-lab prepare", chunks={} if dask else None)
     if "statistics" not in store.attrs or "ocean" not in store.coords:
         raise InputError(
             f"{path}: is a Zarr store without the mask or the statistics of a prepared one; make "
             "it with `seaice-lab prepare`"
         )
     return store
+
+
+def open_zarr(path, command, chunks):
+    """Open a Zarr store lazily, with a message that names the command which writes it.
+
+    Parameters
+    ----------
+    path : str or Path
+    command : str
+        Command that writes the store.
+    chunks : dict, "auto" or None
+        As in ``xarray.open_zarr``.
+
+    Returns
+    -------
+    xarray.Dataset
+
+    Raises
+    ------
+    InputError
+        If the store is missing, incomplete or damaged.
+    """
+    path = Path(path)
+    if not path.exists():
+        is_partial = path.with_name(path.name + ".partial").exists()
+        problem = "is incomplete; complete it" if is_partial else "no such store; make it"
+        raise InputError(f"{path}: {problem} with `{command}`")
+    try:
+        return xr.open_zarr(path, consolidated=False, decode_timedelta=True, chunks=chunks)
+    except Exception as error:  # zarr raises many kinds of exceptions for damaged metadata
+        raise InputError(
+            f"{path}: cannot be read ({type(error).__name__}: {error}); remove it and run "
+            f"`{command}` again"
+        ) from None
 
 
 def statistics(store):
@@ -151,7 +171,6 @@ def locate(store, offsets_h, split=None, every=1):
         where = f"the {split} split" if split else "the whole store"
         raise InputError(
             f"no start has all of {offsets_h[0]:+g} to {offsets_h[-1]:+g} h in {where} "
-            f"({len(starts)} times); prepare longer uninterrupted series, ask for fewer steps, or "
-            "choose offsets that are times of the store"
+            f"({len(starts)} times); prepare longer series, or ask for fewer steps or other offsets"
         )
     return dict(zip(offsets_h, nearest[:, complete][:, ::every], strict=True))

@@ -18,8 +18,6 @@ from seaice_lab.surrogate.store import open_store
 from seaice_lab.surrogate.windows import DERIVED
 from seaice_lab.training import TrainState, fit, validate
 
-RESUME_FILES = ("checkpoint.pt", "finished")  # one of them exists if a run has been trained before
-
 
 def train(config, run, show=True):
     """Train a surrogate into a run folder, or continue a killed training.
@@ -54,8 +52,8 @@ def train(config, run, show=True):
     validation = Samples(config.store, window, "validation", normalisation, config.rollout_steps)
 
     # 2. The network.
-    ocean = torch.from_numpy(store.ocean.values)
     torch.manual_seed(config.fit.seed)
+    ocean = torch.from_numpy(store.ocean.values)
     network = build(config, ocean, normalisation)
     if start_weights is not None:
         network.load_state_dict(start_weights)
@@ -71,7 +69,22 @@ def train(config, run, show=True):
     # 4. The training loop.
     area = torch.from_numpy(grid.cell_area(store).values.astype("float32"))
     losses = batch_losses(config, normalisation, ocean.to(process.device), area.to(process.device))
-    _fit(config, network, (samples, validation), losses, run, process, show)
+    size = config.fit.batch_size
+    share = {"rank": process.rank, "world": process.world, "workers": config.fit.workers}
+    state = TrainState(network, config.fit, process, len(samples) // (size * process.world))
+    forward = training_form(network, config.fit, process)
+
+    def step(batch):
+        return adamw_step(state, losses(forward, batch))
+
+    def train_batches(epoch):
+        return prefetch(batches(samples, size, shuffle=(config.fit.seed, epoch), **share))
+
+    def end_epoch():
+        held_out = prefetch(batches(validation, size, **share))
+        return validate(lambda batch: losses(state.averaged, batch), held_out, process)
+
+    fit(step, train_batches, end_epoch, state, run, show)
     return run
 
 
@@ -100,7 +113,8 @@ def load_start_run(config, run):
     if config.start_from is None:
         return None, None
     normalisation = run / "normalisation.json"
-    if normalisation.exists() and any((run / name).exists() for name in RESUME_FILES):
+    was_trained = (run / "checkpoint.pt").exists() or (run / "finished").exists()
+    if was_trained and normalisation.exists():
         return None, json.loads(normalisation.read_text(encoding="utf-8"))
     start = load(config.start_from, "cpu")
     opened = runs.open_run(config.start_from)
@@ -169,9 +183,8 @@ def batch_losses(config, normalisation, ocean, area):
         bfloat16 = config.fit.precision == "bfloat16"
         with torch.autocast(ocean.device.type, torch.bfloat16, enabled=bfloat16):
             pairs = rollout_pairs(predict, x, y, window, normalisation, ocean)
-            totals, terms = zip(
-                *(loss(*pair, ocean, weights=weights) for pair in pairs), strict=True
-            )
+            results = [loss(*pair, ocean, weights=weights) for pair in pairs]
+            totals, terms = zip(*results, strict=True)
             means = {name: sum(step[name] for step in terms) / len(terms) for name in terms[0]}
             return {"loss": sum(totals) / len(totals)} | means
 
@@ -226,29 +239,6 @@ def _check_symmetry(config, window):
     fixed = [name for name, _ in window.inputs if name in DERIVED]
     if config.symmetry != "none" and fixed:
         raise InputError(
-            f"symmetry {config.symmetry}: the window has fields that belong to a location or "
-            f"season ({', '.join(fixed)}), which do not turn with the map; leave them out, or "
-            "train with symmetry none"
+            f"symmetry {config.symmetry}: the window has fields that do not turn with the map "
+            f"({', '.join(fixed)}); leave them out, or train with symmetry none"
         )
-
-
-def _fit(config, network, samples, losses, run, process, show):
-    """Train the network on the training samples until the validation loss no longer decreases."""
-    training, validation = samples
-    size = config.fit.batch_size
-    share = {"rank": process.rank, "world": process.world, "workers": config.fit.workers}
-    steps_per_epoch = len(training) // (size * process.world)
-    state = TrainState(network, config.fit, process, steps_per_epoch)
-    forward = training_form(network, config.fit, process)
-
-    def step(batch):
-        return adamw_step(state, losses(forward, batch))
-
-    def train_batches(epoch):
-        return prefetch(batches(training, size, shuffle=(config.fit.seed, epoch), **share))
-
-    def end_epoch():
-        held_out = prefetch(batches(validation, size, **share))
-        return validate(lambda batch: losses(state.averaged, batch), held_out, process)
-
-    fit(step, train_batches, end_epoch, state, run, show)

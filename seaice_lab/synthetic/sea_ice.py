@@ -120,7 +120,10 @@ def transport(state, dx, step_s):
     -------
     State
     """
-    u, v = _face_velocities(state.velocity)
+    # Normal velocity through the faces between cells, (y, x - 1) and (y - 1, x).
+    u, v = state.velocity.real, state.velocity.imag
+    u = (u[1:] + u[:-1])[:, 1:-1] / 2
+    v = (v[:, 1:] + v[:, :-1])[1:-1] / 2
     fields = np.stack(
         [state.thickness, state.concentration, state.snow, state.damage * state.thickness]
     )
@@ -197,9 +200,7 @@ def freeze_and_melt(state, weather, ocean, climate_c, sun, step_s):
 
 def wet_corners(ocean):
     """Corners with sea in all four cells around them; at the other corners the ice cannot move."""
-    wet = np.zeros(tuple(n + 1 for n in ocean.shape), bool)
-    wet[1:-1, 1:-1] = ocean[1:, 1:] & ocean[1:, :-1] & ocean[:-1, 1:] & ocean[:-1, :-1]
-    return wet
+    return _to_corners(ocean.astype("float32")) == 1
 
 
 def to_centres(corner):
@@ -209,9 +210,7 @@ def to_centres(corner):
 
 def _to_corners(field):
     """Mean of the four cells around each corner, zero at the edge, (y, x) to (y + 1, x + 1)."""
-    corners = np.zeros(tuple(n + 1 for n in field.shape), field.dtype)
-    corners[1:-1, 1:-1] = to_centres(field)
-    return corners
+    return np.pad(to_centres(field), 1)
 
 
 def _gradient(corner, dx):
@@ -227,10 +226,3 @@ def _divergence(xx, xy, yy, dx):
     along_x, along_y = a[:, 1:] - a[:, :-1], b[1:] - b[:-1]
     force[1:-1, 1:-1] = (along_x[1:] + along_x[:-1] + along_y[:, 1:] + along_y[:, :-1]) / (2 * dx)
     return force
-
-
-def _face_velocities(corner):
-    """Normal velocity through the faces between cells: x faces (y, x - 1), y faces (y - 1, x)."""
-    u = (corner.real[1:] + corner.real[:-1])[:, 1:-1] / 2
-    v = (corner.imag[:, 1:] + corner.imag[:, :-1])[1:-1] / 2
-    return u, v

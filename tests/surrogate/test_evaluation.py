@@ -151,7 +151,7 @@ def test_a_damaged_forecast_is_refused_when_it_is_read(run):
 
 
 def test_missing_forecasts_and_scores_say_which_command_makes_them(run, tmp_path):
-    with pytest.raises(InputError, match="does not exist; run `seaice-lab forecast"):
+    with pytest.raises(InputError, match="no such store; make it with `seaice-lab forecast"):
         open_forecast(tmp_path / "runs" / "none")
     with pytest.raises(InputError, match="scores.nc: cannot be read .*seaice-lab evaluate"):
         read_evaluation(run)

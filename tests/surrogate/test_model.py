@@ -177,7 +177,7 @@ def test_weights_and_scales_of_another_network_are_refused(store, tmp_path):
 def test_turning_a_map_with_fields_of_place_is_refused(store, tmp_path):
     window = Window(inputs=(("sit", 0.0), ("latitude", 0.0)))
     config = settings(store, window=window, symmetry="quarter_turns")
-    with pytest.raises(InputError, match=r"belong to a location or season \(latitude\)"):
+    with pytest.raises(InputError, match=r"do not turn with the map \(latitude\)"):
         train(config, tmp_path / "runs" / "x", show=False)
 
 

@@ -77,7 +77,7 @@ def test_a_killed_preparation_continues_and_ends_in_the_same_store(waves, tmp_pa
             time.sleep(0.01)
         process.kill()
     assert not path.exists()
-    with pytest.raises(InputError, match="only half prepared"):
+    with pytest.raises(InputError, match="is incomplete; complete it with `seaice-lab prepare`"):
         open_store(path)
     done = [marker.name for marker in (partial / "done").iterdir() if marker.name != "template"]
     assert 0 < len(done) < 96 // 4
@@ -186,7 +186,7 @@ BAD_FILES = {
     ),
     "a repeated time": (
         lambda d: d.isel(time=[*range(10), 9, *range(10, 24)]),
-        r"train_1.*time repeats 2010-01-03T06:00; remove",
+        r"train_1.*time repeats 2010-01-03T06:00; sort .* remove doubled",
     ),
     "time running backwards": (
         lambda d: d.isel(time=[0, 2, 1, *range(3, 24)]),
@@ -269,7 +269,9 @@ def test_a_full_disk_says_so_and_leaves_no_final_name(waves, tmp_path):
 
 def test_a_damaged_store_is_refused(store):
     (store / "zarr.json").write_text("{")
-    with pytest.raises(InputError, match="cannot be read as a prepared store"):
+    with pytest.raises(
+        InputError, match="cannot be read .* remove it and run `seaice-lab prepare` again"
+    ):
         open_store(store)
 
 
