@@ -176,15 +176,9 @@ def build(config, ocean, normalisation):
         Maps normalised inputs (batch, channel, y, x) to normalised increments.
     """
     window = window_of(config)
-    network = build_network(
-        config.network,
-        ocean,
-        in_channels=len(window.inputs),
-        out_channels=len(window.targets) + 2 * config.transport,
-        width=config.width,
-        published=config.published_network,
-        **config.network_options,
-    )
+    channels = len(window.inputs), len(window.targets) + 2 * config.transport
+    options = {"width": config.width, "published": config.published_network}
+    network = build_network(config.network, ocean, *channels, **options, **config.network_options)
     # A normalised field times its gain has the units of the normalised increment.
     gains = [
         normalisation[name]["std"] / increment["std"]

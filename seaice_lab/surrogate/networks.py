@@ -211,8 +211,8 @@ class UNet(nn.Module):
             mask, w = masks[level - 1], widths[level - 1]
             skip = widths[max(level - 2, 0)]
             block = decoder.block(w + skip, w, mask, count=3, excited=(1,))
-            up = decoder.convolution(channels, w, mask)
-            self.add_module(f"dec{level}", _Decoder(up, block))
+            up = OrderedDict(up=decoder.convolution(channels, w, mask))
+            self.add_module(f"dec{level}", _Decoder(up | block))
             channels = w
         self.head = layers.convolution(channels, out_channels, masks[0], 1, activation=None)
         nn.init.zeros_(self.head.weight)
@@ -228,23 +228,18 @@ class UNet(nn.Module):
         return self.head(x)
 
 
-class _Decoder(nn.Module):
+class _Decoder(nn.Sequential):
     """Upsample to the next finer level, convolve, append the skip connection, convolve again."""
 
-    def __init__(self, up, block):
-        super().__init__()
-        self.up = up
-        for name, layer in block.items():
-            self.add_module(name, layer)
-
     def forward(self, x, skip):
+        first, *block = self
         x = ocean_layers.upsample(x)
-        if not self.up.published:
+        if not first.published:
             # A coarse ocean cell may cover fine land cells.
-            x = x * self.up.ocean
-        x = torch.cat([self.up(x), skip], dim=1)
-        for name, layer in self.named_children():
-            x = x if name == "up" else layer(x)
+            x = x * first.ocean
+        x = torch.cat([first(x), skip], dim=1)
+        for layer in block:
+            x = layer(x)
         return x
 
 
