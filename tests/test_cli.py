@@ -100,7 +100,7 @@ BAD = {
         "none.zarr: no such store; make it with",
     ),
     "a missing run": (("forecast", "runs/none"), "no such run"),
-    "a missing forecast": (("evaluate", "runs/none"), "run `seaice-lab forecast"),
+    "a missing forecast": (("evaluate", "runs/none"), "make it with `seaice-lab forecast"),
     "an unknown notebook parameter": (("pipeline", "-p", "epoch=2"), "unknown parameter 'epoch'"),
 }
 
