@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from seaice_lab.errors import InputError
 
@@ -64,14 +64,14 @@ class FitConfig(Config):
     hundred steps), which is validated and kept instead of the weights; 0 switches it off.
     """
 
-    epochs: int = 500
-    batch_size: int = 32
-    learning_rate: float = 5e-5
+    epochs: int = Field(500, ge=1)
+    batch_size: int = Field(32, ge=1)
+    learning_rate: float = Field(5e-5, gt=0)
     weight_decay: float = 1e-6
     schedule: Literal["constant", "piecewise", "cosine"] = "piecewise"
     boundaries: tuple[int, ...] = (10_000, 20_000)
     warmup_steps: int = 0
-    patience: int = 30
+    patience: int = Field(30, ge=1)
     max_gradient_norm: float | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: Literal["auto", "always", "never"] = "never"

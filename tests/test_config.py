@@ -2,7 +2,7 @@
 
 import pytest
 
-from seaice_lab.config import Config, merge, nested, parse_parameters, read_yaml
+from seaice_lab.config import Config, FitConfig, merge, nested, parse_parameters, read_yaml
 from seaice_lab.errors import InputError
 
 
@@ -81,3 +81,9 @@ def test_settings_with_dots_change_values_inside_and_keep_their_neighbours():
 def test_of_a_value_and_a_value_inside_it_the_last_one_counts():
     assert nested({"model": "linear", "model.depth": 2}) == {"model": {"depth": 2}}
     assert nested({"model.depth": 2, "model": "linear"}) == {"model": "linear"}
+
+
+@pytest.mark.parametrize("name", ["epochs", "batch_size", "patience", "learning_rate"])
+def test_a_training_of_nothing_is_refused(name):
+    with pytest.raises(InputError, match=rf"fit: {name} is 0, but: .*greater than"):
+        FitConfig.parse({name: 0}, "fit")
