@@ -326,10 +326,10 @@ def runs_list(folder: Annotated[Path, Argument(help="Folder of runs.")] = Path("
 
 def _configuration(model, path, pairs, start=None):
     """Configuration from the values ``start``, changed by a YAML file and by NAME=VALUE texts."""
-    from seaice_lab.config import merge, nested, parse_parameters, read_yaml
+    from seaice_lab.config import merge, parse_parameters, read_yaml, replace_values
 
     values = merge(start or {}, {} if path is None else read_yaml(path))
-    values = merge(values, nested(parse_parameters(pairs or [])))
+    values = replace_values(values, parse_parameters(pairs or []))
     return model.parse(values, path or "--parameter")
 
 

@@ -1,5 +1,6 @@
 """Typed configuration of the jobs, checked before a job starts."""
 
+import copy
 from pathlib import Path
 from typing import Literal, Self
 
@@ -174,13 +175,29 @@ def parse_parameters(pairs):
     return parameters
 
 
-def nested(parameters):
-    """Dict of dicts from names with dots: ``fit.epochs`` becomes the key ``epochs`` of ``fit``."""
-    values = {}
+def replace_values(values, parameters):
+    """A copy of nested dicts in which single values are replaced.
+
+    Parameters
+    ----------
+    values : dict
+    parameters : dict
+        Values by name; a dot in a name reaches into a group, as in ``fit.epochs``. A value that is
+        a dict replaces the whole group.
+
+    Returns
+    -------
+    dict
+    """
+    values = copy.deepcopy(values)
     for name, value in parameters.items():
-        for key in reversed(name.split(".")):
-            value = {key: value}
-        values = merge(values, value)
+        *groups, key = name.split(".")
+        group = values
+        for group_name in groups:
+            if not isinstance(group.get(group_name), dict):
+                group[group_name] = {}
+            group = group[group_name]
+        group[key] = value
     return values
 
 

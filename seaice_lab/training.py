@@ -186,9 +186,10 @@ def fit(step, train_batches, end_epoch, state, run, show=True):
             with torch.no_grad():
                 row |= end_epoch()
 
-            better = row.get("validation_loss", -math.inf) < state.best
-            if better:
-                state.best = row.get("validation_loss", state.best)
+            validation_loss = row.get("validation_loss")
+            better = validation_loss is None or validation_loss < state.best
+            if better and validation_loss is not None:
+                state.best = validation_loss
             state.since_best = 0 if better else state.since_best + 1
             state.epoch += 1
             row["seconds"] = round(time.perf_counter() - began, 3)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from seaice_lab.config import Config, FitConfig, merge, nested, parse_parameters, read_yaml
+from seaice_lab.config import Config, FitConfig, parse_parameters, read_yaml, replace_values
 from seaice_lab.errors import InputError
 
 
@@ -69,8 +69,7 @@ def test_parameters_on_the_command_line_are_read_as_yaml():
 
 def test_settings_with_dots_change_values_inside_and_keep_their_neighbours():
     defaults = {"fit": {"epochs": 8, "seed": 1}, "width": 4}
-    changes = nested({"fit.epochs": 3, "model.depth": 2, "width": 8})
-    assert merge(defaults, changes) == {
+    assert replace_values(defaults, {"fit.epochs": 3, "model.depth": 2, "width": 8}) == {
         "fit": {"epochs": 3, "seed": 1},
         "width": 8,
         "model": {"depth": 2},
@@ -79,8 +78,15 @@ def test_settings_with_dots_change_values_inside_and_keep_their_neighbours():
 
 
 def test_of_a_value_and_a_value_inside_it_the_last_one_counts():
-    assert nested({"model": "linear", "model.depth": 2}) == {"model": {"depth": 2}}
-    assert nested({"model.depth": 2, "model": "linear"}) == {"model": "linear"}
+    assert replace_values({}, {"model": "linear", "model.depth": 2}) == {"model": {"depth": 2}}
+    assert replace_values({}, {"model.depth": 2, "model": "linear"}) == {"model": "linear"}
+
+
+def test_a_group_of_settings_replaces_the_whole_group():
+    values = {"options": {"dropout": 0.1}}
+    assert replace_values(values, {"options": {"kernel_size": 5}}) == {
+        "options": {"kernel_size": 5}
+    }
 
 
 @pytest.mark.parametrize("name", ["epochs", "batch_size", "patience", "learning_rate"])

@@ -77,6 +77,8 @@ class ModelConfig(Config):
     @model_validator(mode="before")
     @classmethod
     def _as_published(cls, values):
+        if not isinstance(values, dict):
+            return values  # pydantic refuses it
         version = values.get("version", 1)
         if version not in (1, 2):
             return values  # refused by the type of version

@@ -20,7 +20,11 @@ PUBLISHED_FIT = dict(batch_size=1024, learning_rate=1e-3, weight_decay=0.0, sche
 PUBLISHED_EPOCHS = {1: 8, 2: 25}
 # Settings of ``fit`` that the optimisers of maps ignore, with the only value allowed.
 FIXED_FIT_SETTINGS = dict(
-    schedule="constant", weight_decay=0.0, averaging=0.0, max_gradient_norm=None
+    schedule="constant",
+    weight_decay=0.0,
+    averaging=0.0,
+    max_gradient_norm=None,
+    precision="float32",
 )
 
 
@@ -34,8 +38,8 @@ class EmissivityConfig(ObservationsConfig):
     a training with Adam and validate with them: ``hold_out_share``, a share chosen at random;
     ``hold_out_sensors``, all of these sensors; ``hold_out_days``, all of these days (steps from 0;
     the maps of such a day keep their first guess, except that observations of the next day depend
-    on its concentration). A GPU must hold all observations and maps. Schedules, decay, averages and
-    limits of the gradient in ``fit`` are refused, because the optimisers of maps ignore them.
+    on its concentration). A GPU must hold all observations and maps. Schedules, decay, averages,
+    limits of the gradient and bfloat16 in ``fit`` are refused, because the maps ignore them.
     """
 
     model: ModelConfig
@@ -50,10 +54,14 @@ class EmissivityConfig(ObservationsConfig):
     @model_validator(mode="before")
     @classmethod
     def _as_published(cls, values):
+        if not isinstance(values, dict):
+            return values  # pydantic refuses it
         values = {"model": {}} | values
         model, fit = values["model"], values.get("fit") or {}
+        if not isinstance(model, dict | ModelConfig):
+            return values
         version = model.version if isinstance(model, ModelConfig) else model.get("version", 1)
-        if not isinstance(fit, FitConfig):
+        if isinstance(fit, dict):
             values["fit"] = PUBLISHED_FIT | {"epochs": PUBLISHED_EPOCHS.get(version, 8)} | fit
         return {"order": "shuffled" if version == 1 else "batches"} | values
 
@@ -71,7 +79,7 @@ def check(config):
         check_model(config.model)
         if config.hold_out_share or config.hold_out_sensors or config.hold_out_days:
             raise InputError(
-                "hold_out: the solver takes all observations; train with method adam, or leave "
+                "hold_out: method gauss_newton uses all observations; set method=adam, or leave "
                 "sensors and days out of the data"
             )
         return
@@ -79,8 +87,9 @@ def check(config):
     ignored = [name for name, value in fixed.items() if getattr(config.fit, name) != value]
     if ignored:
         raise InputError(
-            f"fit: {', '.join(ignored)} would change the network and the biases, but not the maps; "
-            f"set {', '.join(f'{name}={fixed[name]}' for name in ignored)}, or leave out"
+            f"fit: {', '.join(ignored)} would have no effect on the maps; "
+            f"set {', '.join(f'{name}={fixed[name]}' for name in ignored)}, or leave these "
+            "settings out"
         )
 
 

@@ -263,8 +263,8 @@ REFUSED = [
     ({"hold_out_sensors": ("amsr2",)}, "no observation is left"),
     ({"hold_out_days": (5,)}, "5 is not among the days .*, 0 to 4"),
     ({"hold_out_days": (-1,)}, "hold_out_days: -1 is not among"),
-    ({"method": "gauss_newton", "hold_out_share": 0.1}, "hold_out: the solver takes all"),
-    ({"method": "gauss_newton", "hold_out_days": (1,)}, "hold_out: the solver takes all"),
+    ({"method": "gauss_newton", "hold_out_share": 0.1}, "hold_out: method gauss_newton uses all"),
+    ({"method": "gauss_newton", "hold_out_days": (1,)}, "hold_out: method gauss_newton uses all"),
     (
         {"method": "gauss_newton", "model": {"network": "sigmoid"}},
         "found sigmoid and 2; train with method adam",
@@ -279,9 +279,10 @@ FIXED = {
     "schedule": ("cosine", "constant"),
     "weight_decay": (1e-6, "0.0"),
     "max_gradient_norm": (1.0, "None"),
+    "precision": ("bfloat16", "float32"),
 }
 REFUSED += [
-    ({"fit": {name: value}}, f"fit: {name} would change the network .*; set {name}={allowed}")
+    ({"fit": {name: value}}, f"fit: {name} would have no effect on the maps; set {name}={allowed}")
     for name, (value, allowed) in FIXED.items()
 ]
 
@@ -291,6 +292,12 @@ def test_settings_that_cannot_work_are_refused(options, sentence, ice, tmp_path)
     with pytest.raises(InputError, match=sentence):
         train(EmissivityConfig(data=str(ice), **options), tmp_path / "run", show=False)
     assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+@pytest.mark.parametrize("name", ["model", "fit"])
+def test_a_group_of_settings_of_a_wrong_type_is_refused(name):
+    with pytest.raises(InputError, match=f"{name} is 3, but"):
+        EmissivityConfig.parse({"data": "data/ice", name: 3}, "--parameter")
 
 
 def command(*words):

@@ -73,14 +73,14 @@ def test_differences_share_one_range_that_is_symmetric_about_zero(waves):
 
 def test_a_lead_time_that_is_not_there_is_refused(waves):
     sit, ocean = waves
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match="lacks the lead times .*30 days"):
         maps.field_panels(sit, {"Surrogate": sit}, ["30D"], ocean)
 
 
 def test_a_field_without_positions_is_refused(waves):
     sit, ocean = waves
     bare = xr.DataArray(sit.values[0], dims=("y", "x"), name="sit", attrs={"units": "m"})
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match="the coordinates none, expected latitude and longitude"):
         maps.plot_map(bare, ocean)
 
 

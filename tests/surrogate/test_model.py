@@ -11,10 +11,10 @@ import torch
 from seaice_lab import runs
 from seaice_lab.config import FitConfig
 from seaice_lab.errors import InputError
-from seaice_lab.surrogate.model import Surrogate, TrainConfig, load
+from seaice_lab.surrogate.model import Surrogate, TrainConfig, load, window_of
 from seaice_lab.surrogate.networks import build_network
 from seaice_lab.surrogate.samples import Samples
-from seaice_lab.surrogate.train import rollout_pairs, train
+from seaice_lab.surrogate.train import batch_losses, rollout_pairs, train
 from seaice_lab.surrogate.windows import Window
 
 WINDOW = Window(inputs=(("sit", 0.0), ("sit", -12.0), ("u10", 0.0), ("u10", 12.0)))
@@ -105,6 +105,20 @@ def test_training_goes_on_from_the_weights_and_normalisation_of_a_run(store, tmp
     # a trained run no longer needs its start run
     assert train(continued, second, show=False) == second
     assert load(second, "cpu").normalisation == scale
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_network_computes_in_the_precision_of_the_settings(store, precision):
+    config = TrainConfig(store=str(store), fit=FitConfig(precision=precision))
+    samples = Samples(store, window_of(config), "train")
+    ocean = torch.from_numpy(samples.fields.ocean)
+    network = torch.nn.Conv2d(len(samples.window.inputs), 1, 3, padding=1)
+    types = []
+    network.register_forward_hook(lambda module, inputs, output: types.append(output.dtype))
+    losses = batch_losses(config, samples.normalisation, ocean, torch.ones(ocean.shape))
+    loss = losses(network, samples.take([0, 1]))["loss"]
+    assert types == [getattr(torch, precision)]
+    assert loss.dtype == torch.float32 and torch.isfinite(loss)
 
 
 def test_gradients_flow_through_the_whole_chain(store):
