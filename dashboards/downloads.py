@@ -37,7 +37,7 @@ def as_figure(fields, limits, difference_limit):
     truth = forecasts.pop(TRUTH)
     leads = [pd.Timedelta(truth.lead_time.values[0])]
     figure = maps.field_panels(
-        truth, forecasts, leads, truth.ocean, colour_range=limits, widest=difference_limit
+        truth, forecasts, leads, truth.ocean, colour_range=limits, difference_limit=difference_limit
     )
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=200)

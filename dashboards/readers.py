@@ -191,7 +191,7 @@ def frame(forecast, source, variable, start, lead):
     values = _load(values[..., step, :, :], file)
     if np.isnan(values).all():
         name = Path(file.path).name
-        raise InputError(f"{name}: holds no values here; a part of it is missing")
+        raise InputError(f"{name}: has no values at this time, a chunk is missing; make it again")
     return values
 
 
@@ -231,7 +231,10 @@ def _reference_from_start(forecast, reference, variable, start):
     """A reference forecast (lead_time, y, x). A long one is refused: all users would wait."""
     template = _template(forecast, variable, start)
     if 4 * template.size > REFERENCE_BYTES:
-        raise InputError(f"{reference} of such a long forecast on this grid is not computed here")
+        raise InputError(
+            f"{reference}: is too large to compute in the dashboard for this forecast; deselect "
+            "it, or make a shorter forecast"
+        )
     with reading(forecast.store):
         return _reference_maker(reference, forecast.store, variable)(template).values[0]
 
@@ -248,7 +251,8 @@ def _climatology_makers(store, variable):
     size = 366 * 4 * truth.ocean.size
     if size > CLIMATOLOGY_BYTES:
         raise InputError(
-            f"a climatology of such a large grid takes {size / 1e9:.1f} GB and is not computed here"
+            f"a climatology of this grid takes {size / 1e9:.1f} GB, too much for the dashboard; "
+            "deselect climatology and damped persistence, or coarsen the grid"
         )
     return make_references(NEED_CLIMATOLOGY, truth, variable)
 
@@ -275,7 +279,10 @@ def season(forecast, start):
     """
     variable = next((name for name in ("sit", "sic") if name in forecast.dataset), None)
     if variable is None:
-        raise InputError("forecasts neither thickness nor concentration")
+        raise InputError(
+            f"{forecast.run}: forecasts neither thickness (sit) nor concentration (sic); select "
+            "another run"
+        )
     truth = truth_of(forecast)
     area = grid.cell_area(truth)
     makers = {}
@@ -314,14 +321,16 @@ def _index(forecast, dimension, value):
     """Position of a start or lead time in a forecast."""
     positions = np.flatnonzero(forecast.dataset[dimension].values == value)
     if not len(positions):
-        raise InputError(f"{forecast.run} holds no forecast from this start to this lead time")
+        raise InputError(f"{forecast.run}: has no {dimension} {value}; select another one")
     return int(positions[0])
 
 
 def _start_block(forecast, variable, start):
     """A forecast from one start, not read yet, with a dimension init_time of length one."""
     if variable not in forecast.dataset:
-        raise InputError(f"{forecast.run} does not forecast {variable}")
+        raise InputError(
+            f"{forecast.run}: does not forecast {variable}; select another variable or run"
+        )
     return forecast.dataset[variable].isel(init_time=[_index(forecast, "init_time", start)])
 
 

@@ -170,7 +170,7 @@ def text_block(title, values):
 def loss_figure(history):
     """Figure of the training and validation loss by epoch, or of the cost by step of the solver."""
     if "cost" in history:
-        x, labels = range(1, len(history) + 1), ("Step of the solver", "Cost (an observation)")
+        x, labels = range(1, len(history) + 1), ("Step of the solver", "Cost per observation")
     else:
         x, labels = history["epoch"], ("Epoch", "Loss (normalised)")
     losses = history.filter(list(LOSSES)).dropna(axis=1, how="all").rename(columns=LOSSES)

@@ -86,7 +86,7 @@ def power(tables, lead):
             curves[f"{title}, power law"] = charts.Curve(k, law, colour, **style)
     units = next(iter(tables.values())).power.attrs.get("units", "").replace("m2", "m²")
     labels = ("Wavenumber (cycles per km)", f"Power spectral density ({units})")
-    title = f"Power, {lead / DAY:g} days ahead; numbers are exponents, dashed the fits"
+    title = f"Power, {lead / DAY:g} days ahead; legend: exponents, dashed: fitted power laws"
     figure = charts.curves(curves, *labels, title, logarithmic="xy", height=HEIGHT)
     charts.label_ticks(figure, WAVENUMBERS, [f"{value:g}" for value in WAVENUMBERS])
     return figure
@@ -127,7 +127,7 @@ def ratio(tables, lead):
         curves[title] = charts.Curve(x, share.sel(source="forecast").values, colour)
         error = share.sel(source="error").values
         curves[f"{title}, error"] = charts.Curve(x, error, colour, **style)
-    labels = ("Wavelength (km)", "Ratio of power to the truth's (1)")
+    labels = ("Wavelength (km)", "Power divided by that of the truth (1)")
     title = "Power kept at each scale, and (dashed) power of the error"
     figure = charts.curves(curves, *labels, title, logarithmic="xy", height=HEIGHT)
     charts.horizontal_line(figure, 0.5)

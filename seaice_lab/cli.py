@@ -122,7 +122,9 @@ def forecast(
     every: Annotated[int, Option(help="Use every n-th start date.")] = 1,
     batch_size: Annotated[int, Option(help="Forecasts computed together.")] = 64,
     members: Annotated[int, Option(help="Members of an ensemble.")] = 1,
-    perturbation: Annotated[float, Option(help="Perturbations, in standard deviations.")] = 0.1,
+    perturbation: Annotated[
+        float, Option(help="Size of the perturbations, in standard deviations of each variable.")
+    ] = 0.1,
     seed: Annotated[int, Option(help="Seed of the perturbations.")] = 0,
 ):
     """Forecast from every start date of a split and write RUN/forecast.zarr.
@@ -221,12 +223,19 @@ def emissivity_train(
     more: MoreSensors = None,
     version: Annotated[int, Option(help="Version of the published model, 1 or 2.")] = 2,
     tag: Tag = "final",
-    modeltag: Annotated[str | None, Option(help="Tag of the loaded model; default: --tag.")] = None,
+    modeltag: Annotated[
+        str | None, Option(help="With --diagsonly: tag of the saved model; default: --tag.")
+    ] = None,
     batchsize: Annotated[int, Option(help="Observations in a training step.")] = 1024,
-    stepstart: Annotated[int, Option(help="First day to use.")] = 0,
+    stepstart: Annotated[int, Option(help="First day to use, counted from 0.")] = 0,
     nsteps: Annotated[int, Option(help="Number of days to use; -1 for all.")] = -1,
     nepochs: Annotated[int, Option(help="Number of epochs.")] = 8,
-    diagsonly: Annotated[bool, Option("--diagsonly", help="Load a model, do not train.")] = False,
+    diagsonly: Annotated[
+        bool,
+        Option(
+            "--diagsonly", help="Load the saved model and write the derived files, do not train."
+        ),
+    ] = False,
     trainonly: Annotated[bool, Option("--trainonly", help="Write no simulations or grid.")] = False,
     reproducible: Annotated[
         bool, Option("--reproducible", help="Use seed 409782; results on a CPU repeat exactly.")
@@ -266,7 +275,9 @@ def emissivity_train(
 @emissivity_app.command("infer")
 def emissivity_infer(
     run: RunFolder,
-    data: Annotated[Path, Option(help="Observations of other days.")],
+    data: Annotated[
+        Path, Option(help="Folder of observations of other days, or the file of one month.")
+    ],
     output: OutputFolder,
     sensors: Annotated[list[str] | None, Option(help="Sensors; by default those of RUN.")] = None,
     more: MoreSensors = None,

@@ -27,7 +27,7 @@ class Process:
             distributed.init_process_group("nccl" if gpu else "gloo")
 
     @property
-    def leads(self):
+    def is_main(self):
         """Whether this process writes the files and shows the progress."""
         return self.rank == 0
 

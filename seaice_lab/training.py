@@ -171,7 +171,7 @@ def fit(step, train_batches, end_epoch, state, run, show=True):
         torch_private.keep_freed_memory()
     torch.manual_seed(config.seed)
     state.resume(run)  # after the seed: a checkpoint brings its own random state
-    show = show and process.leads
+    show = show and process.is_main
     with progress.bar(config.epochs, f"train {run.name}", "epoch", state.epoch, show) as bar:
         while state.epoch < config.epochs and state.since_best < config.patience:
             began = time.perf_counter()
@@ -194,12 +194,12 @@ def fit(step, train_batches, end_epoch, state, run, show=True):
             state.epoch += 1
             row["seconds"] = round(time.perf_counter() - began, 3)
             state.history.append(row)
-            if process.leads:
+            if process.is_main:
                 state.save(run, better)
             report(row, config.epochs, bar, show)
 
     state.model.load_state_dict(load_file(run / "weights.safetensors"))
-    if process.leads:
+    if process.is_main:
         (run / "finished").touch()
         (run / "checkpoint.pt").unlink(missing_ok=True)
     return pd.DataFrame(state.history)
@@ -320,7 +320,7 @@ def validate(loss, batches, process):
 
 
 def report(row, epochs, bar, show):
-    """Show the losses of an epoch at the progress bar, and as a line in batch.
+    """Show the losses of an epoch at the progress bar, or as a line if the run is unattended.
 
     Parameters
     ----------

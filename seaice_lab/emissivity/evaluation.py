@@ -143,15 +143,15 @@ def concentration_scores(sea_ice, truth):
     Returns
     -------
     dict of float
-        ``rmse``, ``bias``, ``rmse_where_ice`` (truth above 0.15) and ``edge_error``, the share of
-        cell-days on the wrong side of concentration 0.15.
+        ``rmse``, ``bias``, ``rmse_where_ice`` (truth above 0.15) and ``wrong_side_of_edge``,
+        the share of cell-days on the wrong side of concentration 0.15.
     """
     error, ice = sea_ice - truth, truth > ICE_EDGE_CONCENTRATION
     return {
         "rmse": float(np.sqrt(np.mean(error**2))),
         "bias": float(np.mean(error)),
         "rmse_where_ice": float(np.sqrt(np.mean(error[ice] ** 2))) if ice.any() else np.nan,
-        "edge_error": float(np.mean((sea_ice > ICE_EDGE_CONCENTRATION) != ice)),
+        "wrong_side_of_edge": float(np.mean((sea_ice > ICE_EDGE_CONCENTRATION) != ice)),
     }
 
 
@@ -173,7 +173,8 @@ def emissivity_errors(model, observations, truth, minimum_ice=0.9):
     model : EmpiricalState
     observations : Observations
     truth : xarray.Dataset
-        ``truth.nc`` of :func:`seaice_lab.emissivity.simulate.simulate`, all of its observations.
+        Content of ``truth.nc`` from :func:`seaice_lab.emissivity.simulate.simulate`;
+        ``observations`` must be all observations of that case, in the same order.
     minimum_ice : float
         Observations with a smaller true concentration are ignored.
 

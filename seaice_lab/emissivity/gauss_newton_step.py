@@ -44,13 +44,14 @@ def step(problem, state, normal, damping):
         weights = weights + weight_change
         rhs = rhs - normal.cross @ weight_change  # of the cells, with the weights known
 
-    # The properties of a cell follow its concentration: change = held_ice - by_ice * ice change.
+    # The properties of a cell follow its concentration:
+    # change = at_fixed_ice - per_ice * ice_change.
     # Their elimination leaves a scalar Schur complement for the concentration at the observation.
     coupling = curvature[:, 1:, 0]
     inverse = torch.linalg.inv(curvature[:, 1:, 1:])
-    by_ice, held_ice = (inverse @ torch.stack([coupling, rhs[:, 1:]], 2)).unbind(2)
-    ice_curvature = curvature[:, 0, 0] - (coupling * by_ice).sum(1)
-    ice_rhs = rhs[:, 0] - (coupling * held_ice).sum(1)
+    per_ice, at_fixed_ice = (inverse @ torch.stack([coupling, rhs[:, 1:]], 2)).unbind(2)
+    ice_curvature = curvature[:, 0, 0] - (coupling * per_ice).sum(1)
+    ice_rhs = rhs[:, 0] - (coupling * at_fixed_ice).sum(1)
     shape = (days, problem.points)
     sea_ice = solve_concentration(
         problem, state.sea_ice, ice_curvature.reshape(shape), ice_rhs.reshape(shape)
@@ -58,8 +59,8 @@ def step(problem, state, normal, damping):
 
     # back-substitution: properties of the cell, then those of each observation
     ice_change = ice_fraction(problem, sea_ice - state.sea_ice)
-    change = held_ice - ice_change * by_ice
-    if weight_change is None:  # such a step is taken even if the cost rises, and is therefore short
+    change = at_fixed_ice - ice_change * per_ice
+    if weight_change is None:  # accepted even if the cost rises, and limited for this reason
         change = change.clip(-1, 1)
     observation_properties = state.observation_properties
     if observation_properties.shape[1]:

@@ -25,7 +25,7 @@ class InferConfig(ObservationsConfig):
     sensor_tables: str | dict | None = Field(
         None, description="YAML file that adds channels and sensors to those of the trained run."
     )
-    solve: SolveConfig = Field(SolveConfig(), description="Settings of the solver.")
+    solve: SolveConfig = Field(SolveConfig(), description="Settings of the Gauss-Newton solver.")
 
 
 def infer_run(config, run, show=True):
@@ -190,8 +190,9 @@ def uncertainty(model, observations, config=None):
 def _inverse_diagonal(diagonal, off_diagonal):
     """Diagonal of the inverse of symmetric tridiagonal matrices, (row, matrix).
 
-    Elimination from the first row down and from the last row up; what both leave of a row, less its
-    own entry, is the reciprocal (Meurant 1992).
+    Each row is eliminated once from the first row down (pivot f) and once from the last row up
+    (pivot b). With the diagonal entry d, the diagonal of the inverse is 1 / (f + b - d) (Meurant
+    1992).
     """
     forward, backward = diagonal.clone(), diagonal.clone()
     for row in range(1, len(diagonal)):

@@ -210,14 +210,14 @@ def check_grid_points(grid_points, path, points):
 
 
 def read_maps(data, start, steps, lags):
-    """Read the first guess of concentration and the skin temperature for a run of some steps.
+    """Read the first guess of concentration and the skin temperature for some consecutive days.
 
     Parameters
     ----------
     data : Path
         Folder of the case, or the file of one month in it.
     start, steps, lags : int
-        First step and number of steps of the run, and days before its first step.
+        First day (counted from 0), number of days, and number of days before the first one.
 
     Returns
     -------
@@ -277,20 +277,20 @@ def _read_map(folder, pattern, name):
 
 
 def fit_first_guess(field, start, steps, lags, days):
-    """Select the columns of the first guess for a run of some steps.
+    """Select the columns of the first guess for some consecutive days.
 
-    The first column returned is ``lags`` days before the first step. A map that has no more columns
-    than the skin temperature has ``days`` lacks those days, and gets its first column for them. A
-    map with more columns than the run needs is cut at ``start`` (the published version 2 takes the
-    first columns whatever the start is) and, if it ends too early, is continued with its last
-    column; any other is extended at its front with its first column, as published.
+    The first column returned is ``lags`` days before the first day. A map of at most ``lags +
+    steps`` columns is extended at its front with its first column, as published. A longer map is
+    cut at ``start`` (the published version 2 takes the first columns whatever the start is). If it
+    has fewer than ``lags + days`` columns, the days before day 0 are missing, and its first column
+    is used for them. If it ends too early, its last column is repeated.
 
     Parameters
     ----------
     field : ndarray (grid, day)
     start, steps, lags, days : int
-        First step and number of steps of the run, days before its first step, and days of the
-        skin-temperature map.
+        First day (counted from 0), number of days, number of days before the first one, and days
+        of the skin-temperature map.
 
     Returns
     -------
@@ -305,16 +305,16 @@ def fit_first_guess(field, start, steps, lags, days):
 
 
 def fit_steps(field, start, steps):
-    """Select the columns of a map for a run of some steps.
+    """Select the columns of a map for some consecutive days.
 
-    A map that also covers the days before the run is cut at ``start``; a map that ends too early is
-    continued with its last column.
+    A map that also covers earlier days is cut at ``start``. If a map ends too early, its last
+    column is repeated.
 
     Parameters
     ----------
     field : ndarray (grid, day)
     start, steps : int
-        First step and number of steps of the run.
+        First day (counted from 0) and number of days.
 
     Returns
     -------

@@ -22,10 +22,10 @@ MONTH_DAYS = 31
 # The published lower limit of the emissivity has an error near 0.0003. Steps jump back and forth
 # across so stiff a limit; with this error they come close to its minimum first.
 SOFT_LIMIT_ERROR = 0.003
-# Nothing against what a channel says of ice or water, and enough to keep noise from making ice.
+# Large, so that observations overrule the first guess; small enough that noise creates no ice.
 FIRST_GUESS_ERROR = 0.15
-# More ice that is less bright costs a linear network nearly the same. While it is fitted, only the
-# mean of the first guess distinguishes the two.
+# With a linear network, a higher concentration of ice with a lower emissivity has nearly the same
+# cost. While such a network is fitted, only the mean of the first guess distinguishes the two.
 FIRST_GUESS_ERROR_OF_LINEAR = 0.05
 WEIGHT_ERROR = 5.0  # background error of the network's weights, for undetermined directions
 EMISSIVITY_SPREAD = 0.05  # effect of a property of 1 in a linear network, root sum of squares

@@ -333,8 +333,8 @@ class EmpiricalState(nn.Module):
         """Cost that anchors the level of the emissivity.
 
         Version 1, linear: the constant of the first channel is kept at 0.93. Version 2: the
-        emissivity of one channel is kept above a limit, for ice and open water alike, summed over
-        the batch.
+        ice emissivity of one channel is kept above a limit at every observation, whatever its
+        concentration, summed over the batch.
         """
         error = self.config.emissivity_error
         if self.anchor is not None:

@@ -39,7 +39,7 @@ class ObservationsConfig(Config):
     sensor_tables: str | dict | None = Field(
         None, description="YAML file with more channels and sensors, or its content."
     )
-    step_start: int = Field(0, ge=0, description="First day to use.")
+    step_start: int = Field(0, ge=0, description="First day to use, counted from 0.")
     steps: int | None = Field(None, ge=1, description="Number of days to use; all by default.")
 
 

@@ -43,11 +43,11 @@ class Strengths(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """An interval on which the penalty is ``curvature / 2 (s - centre)^2 + constant``."""
+    """An interval on which the penalty is ``strength / 2 (s - centre)^2 + constant``."""
 
     start: float
     end: float
-    curvature: float
+    strength: float
     centre: float
     constant: float
 
@@ -124,7 +124,7 @@ def cost(sea_ice, strengths):
 
 
 def _value(piece, sea_ice):
-    return piece.curvature / 2 * (sea_ice - piece.centre) ** 2 + piece.constant
+    return piece.strength / 2 * (sea_ice - piece.centre) ** 2 + piece.constant
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract"})
@@ -161,7 +161,8 @@ def minimise(curvature, rhs, strengths):
     Parameters
     ----------
     curvature, rhs : Tensor
-        Of the quadratic cost that the observations add, in each cell.
+        Coefficients of the cost of the observations in each cell; ``curvature`` is half its second
+        derivative.
     strengths : Strengths
 
     Returns
@@ -171,12 +172,13 @@ def minimise(curvature, rhs, strengths):
     """
     best = lowest_cost = None
     for piece in pieces(strengths):
-        # the sum is total s^2 - 2 right s + constant on this piece
-        total = curvature + piece.curvature / 2
-        right = rhs + piece.curvature / 2 * piece.centre
-        vertex = right / torch.where(total > 0, total, 1.0)
+        # the sum is total_curvature s^2 - 2 total_rhs s + constant on this piece
+        total_curvature = curvature + piece.strength / 2
+        total_rhs = rhs + piece.strength / 2 * piece.centre
+        bends_up = total_curvature > 0
+        vertex = total_rhs / torch.where(bends_up, total_curvature, 1.0)
         # a piece that bends down has its minimum at an end, which its neighbour has as well
-        candidate = torch.where(total > 0, vertex, piece.start).clamp(piece.start, piece.end)
+        candidate = torch.where(bends_up, vertex, piece.start).clamp(piece.start, piece.end)
         cost_there = curvature * candidate**2 - 2 * rhs * candidate + _value(piece, candidate)
         if best is None:
             best, lowest_cost = candidate, cost_there

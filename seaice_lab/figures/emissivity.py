@@ -152,7 +152,7 @@ def plot_cost(history):
             stage = rows.stage.iloc[0].split()[0]
             style = {"color": colours[stage], "label": labels.pop(stage, None)}
             ax.plot(rows.index + 1, rows.cost, "o-", ms=3, **style)
-        ax.set(xlabel="Step of the solver", ylabel="Cost of an observation")
+        ax.set(xlabel="Step of the solver", ylabel="Cost per observation")
     else:
         labels = {
             "train_observation": "observations",

@@ -84,7 +84,7 @@ def plot_map(field, ocean, ax=None, colour_range=None, colour_map=None, label=No
 
 
 @styled(FONT)
-def field_panels(truth, forecasts, lead_times, ocean, colour_range=None, widest=None):
+def field_panels(truth, forecasts, lead_times, ocean, colour_range=None, difference_limit=None):
     """Truth, forecasts and their differences from the truth, one column for each lead time.
 
     All fields have the same colour range. All differences have another one, symmetric about zero.
@@ -101,9 +101,9 @@ def field_panels(truth, forecasts, lead_times, ocean, colour_range=None, widest=
         True where sea.
     colour_range : (float, float), optional
         By default that of the variable.
-    widest : float, optional
-        Largest difference of the colour range; by default a round number that is exceeded in 1 %
-        of the ocean cells at most.
+    difference_limit : float, optional
+        Half-width of the colour range of the differences, in the unit of the field; by default a
+        round number that at most 1 % of the ocean cells exceed.
 
     Returns
     -------
@@ -124,13 +124,15 @@ def field_panels(truth, forecasts, lead_times, ocean, colour_range=None, widest=
     differences = {
         f"{title} \N{MINUS SIGN} truth": fields[title] - fields["Truth"] for title in forecasts
     }
-    if not widest:
+    if not difference_limit:
         sizes = (abs(field).where(ocean) for field in differences.values())
-        widest = round_up(max(float(size.quantile(DIFFERENCE_QUANTILE)) for size in sizes))
+        difference_limit = round_up(
+            max(float(size.quantile(DIFFERENCE_QUANTILE)) for size in sizes)
+        )
     difference_label = f"Difference{label[label.rindex(' (') :]}"
     groups = [
         (fields, colour_map, colour_range, label),
-        (differences, DIFFERENCE_MAP, (-widest, widest), difference_label),
+        (differences, DIFFERENCE_MAP, (-difference_limit, difference_limit), difference_label),
     ]
     row_counts = [len(panels) for panels, *_ in groups]
     fig, axes, bars = _panel_axes(map_grid.extent, row_counts, len(lead_times))

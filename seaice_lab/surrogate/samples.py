@@ -15,7 +15,7 @@ from seaice_lab.surrogate.store import locate, moments, open_store, statistics
 from seaice_lab.surrogate.windows import DERIVED
 
 MEMORY_BYTES = 4e9
-TROPICAL_YEAR = np.timedelta64(31_556_952, "s")
+MEAN_YEAR = np.timedelta64(31_556_952, "s")  # of the Gregorian calendar, 365.2425 days
 
 
 class Fields:
@@ -135,7 +135,7 @@ def derived_field(name, store):
         field = ndimage.distance_transform_edt(ocean)[None] * grid.spacing_m(store) / 1e3
     else:
         year = store.time.values.astype("datetime64[Y]")
-        angle = 2 * np.pi * (store.time.values - year) / TROPICAL_YEAR
+        angle = 2 * np.pi * (store.time.values - year) / MEAN_YEAR
         field = (np.sin(angle) if name == "season_sine" else np.cos(angle))[:, None, None]
     return field.astype("float32")
 

@@ -59,7 +59,7 @@ def train(config, run, show=True):
         network.load_state_dict(start_weights)
 
     # 3. The run folder.
-    if process.leads:
+    if process.is_main:
         data = store.attrs["fingerprint"]
         runs.create(run, config, "surrogate", seed=config.fit.seed, data=data)
         files.write_json(run / "normalisation.json", normalisation)

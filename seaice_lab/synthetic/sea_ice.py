@@ -23,7 +23,8 @@ CREEP = 1.5e-7  # deformation rate below which ice creeps, s-1: about 1 % a day
 BREAKING = 2.0e-7  # deformation rate above which ice breaks, s-1
 DAMAGE_STRAIN = 0.04  # strain that breaks most of the ice
 HEALING_S = 10 * DAY_S
-RELAXATIONS, INERTIA = 24, 60.0  # iterations of the momentum balance in a step, and their damping
+# Iterations of the momentum balance in a time step; each makes 1 / INERTIA of the change.
+RELAXATIONS, INERTIA = 24, 60.0
 
 
 class State(NamedTuple):
@@ -89,7 +90,8 @@ def drift(state, weather, ocean, dx, step_s, cohesion):
         divergence, tension = u_x.real + u_y.imag, u_x.real - u_y.imag
         shear = u_y.real + u_x.imag
         rate = np.sqrt(divergence**2 + (tension**2 + shear**2) / ASPECT**2)
-        # Stress on the elliptic yield curve, approached by 1 / inertia of the way.
+        # Each iteration changes the stress by 1 / inertia of its distance from the elliptic
+        # yield curve.
         viscosity = pressure / (rate + CREEP)
         p = p + (viscosity * (divergence - rate) - p) / inertia
         m = m + (viscosity * tension / ASPECT**2 - m) / inertia
@@ -156,7 +158,7 @@ def freeze_and_melt(state, weather, ocean, climate_c, sun, step_s):
     climate_c : ndarray (y, x)
         Temperature to which the mixed layer relaxes, degrees Celsius.
     sun : float
-        Height of the season, 0 in winter to 1 at the summer solstice.
+        Strength of the sunlight, 0 in winter to 1 at the summer solstice.
     step_s : float
         Time step, s.
 

@@ -52,8 +52,8 @@ def test_cost_gradient_pieces_and_minimiser_agree(name):
         costs, slopes = [], []
         for piece in (left, right):
             away = left.end - piece.centre
-            costs.append(piece.curvature / 2 * away**2 + piece.constant)
-            slopes.append(piece.curvature * away)
+            costs.append(piece.strength / 2 * away**2 + piece.constant)
+            slopes.append(piece.strength * away)
         assert costs[0] == pytest.approx(costs[1], abs=1e-12 * scale)
         assert slopes[0] == pytest.approx(slopes[1], abs=1e-12 * scale)
 

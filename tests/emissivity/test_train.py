@@ -61,7 +61,7 @@ def test_the_solver_finds_the_ice_that_is_known(ice, solved):
     first = evaluation.concentration_scores(seen.sea_ice_first_guess, truth.sic.values)
     found = evaluation.concentration_scores(evaluation.sea_ice_maps(model), truth.sic.values)
     assert found["rmse"] < 0.5 * first["rmse"]
-    assert found["edge_error"] < first["edge_error"]
+    assert found["wrong_side_of_edge"] < first["wrong_side_of_edge"]
     table = evaluation.departures(model, seen)
     assert np.abs(table.bias.values[np.isfinite(table.bias)]).max() < 1.5
     errors = evaluation.emissivity_errors(model, seen, truth)
