@@ -130,7 +130,7 @@ def create(path, config, kind, **facts):
         if changed:
             raise InputError(
                 f"{path}: holds a run that differs in {', '.join(changed)}; choose another name "
-                "for the new run, or remove the folder to start again"
+                "for the new run"
             )
         return path
     write_json(path / "provenance.json", provenance(kind, **facts))
@@ -163,17 +163,21 @@ def open_run(path):
     if not facts.exists() or not (path / "config.yaml").exists():
         raise InputError(
             f"{path}: is not a complete run folder (config.yaml or provenance.json is missing); "
-            "train again under this name or remove the folder"
+            "train again under this name"
         )
     try:
         recorded = json.loads(facts.read_text(encoding="utf-8"))
     except ValueError:
-        raise InputError(f"{facts}: is not valid JSON; remove the run and train again") from None
+        raise InputError(
+            f"{facts}: is not valid JSON; restore it, or train under another name"
+        ) from None
     except OSError as error:
         raise InputError(f"{facts}: cannot be read ({error.strerror})") from None
     is_record = isinstance(recorded, dict) and isinstance(recorded.get("kind"), str)
     if not is_record or not isinstance(recorded.get("created"), str):
-        raise InputError(f"{facts}: lacks 'kind' or 'created'; remove the run and train again")
+        raise InputError(
+            f"{facts}: lacks 'kind' or 'created'; restore it, or train under another name"
+        )
     if recorded.get("format") != FORMAT:
         raise InputError(
             f"{path}: has run format {recorded.get('format')}, this version reads format {FORMAT}; "

@@ -108,7 +108,8 @@ class TrainState:
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
             raise InputError(
-                f"{path}: cannot be read ({type(error).__name__}); remove it to start this run over"
+                f"{path}: cannot be read ({type(error).__name__}); move it away to start this run "
+                "over"
             ) from None
         try:
             self.model.load_state_dict(checkpoint["model"])
@@ -125,7 +126,7 @@ class TrainState:
             raise InputError(
                 f"{path}: does not fit this training ({type(error).__name__}); it was written by "
                 "another version, or with a GPU where none is used now, or without one; continue "
-                "under the same conditions, or remove it to start this run over"
+                "with the version and device that began it, or train under another name"
             ) from None
 
 

@@ -234,7 +234,9 @@ def test_a_compiled_model_trains_and_saves_under_the_plain_names(tmp_path):
 def test_a_damaged_checkpoint_is_refused(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "checkpoint.pt").write_bytes(b"PK\x03\x04 not a checkpoint")
-    with pytest.raises(InputError, match="checkpoint.pt: cannot be read .* start this run over"):
+    with pytest.raises(
+        InputError, match="checkpoint.pt: cannot be read .* move it away to start this run over"
+    ):
         run_fit(tmp_path / "run", settings())
 
 

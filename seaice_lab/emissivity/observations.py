@@ -182,7 +182,7 @@ def open_observations(folder):
             maps = dict(maps)
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{folder}: cannot be read ({error}); remove it and prepare it again"
+            f"{folder}: cannot be read ({error}); move it away and run the command again"
         ) from None
     return Observations(
         instruments(facts["sensors"], facts["tables"]),

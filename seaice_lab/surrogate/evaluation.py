@@ -265,7 +265,7 @@ def _load(block, run):
     except Exception as error:  # each codec raises its own exception for a damaged chunk
         raise InputError(
             f"{run}/forecast.zarr: cannot be read ({type(error).__name__}: {error}); it is "
-            f"damaged, remove it and run `seaice-lab forecast {run}` again"
+            f"damaged, move it away and run `seaice-lab forecast {run}` again"
         ) from None
 
 

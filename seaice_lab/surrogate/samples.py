@@ -92,13 +92,13 @@ class Fields:
         except Exception as error:  # each codec raises its own kind for a damaged chunk
             raise InputError(
                 f"{self.path}: {name} cannot be read ({type(error).__name__}: {error}); the store "
-                "is damaged, remove it and run `seaice-lab prepare` again"
+                "is damaged, move it away and run `seaice-lab prepare` again"
             ) from None
         # A missing chunk is read as NaN.
         if np.isnan(values[:, self.ocean]).any():
             raise InputError(
                 f"{self.path}: {name} has NaN in the ocean, probably because a chunk is missing; "
-                "the store is damaged, remove it and run `seaice-lab prepare` again"
+                "the store is damaged, move it away and run `seaice-lab prepare` again"
             )
         return values
 

@@ -71,8 +71,8 @@ def open_zarr(path, command, chunks):
         return xr.open_zarr(path, consolidated=False, decode_timedelta=True, chunks=chunks)
     except Exception as error:  # zarr raises many kinds of exceptions for damaged metadata
         raise InputError(
-            f"{path}: cannot be read ({type(error).__name__}: {error}); remove it and run "
-            f"`{command}` again"
+            f"{path}: cannot be read ({type(error).__name__}: {error}); check its "
+            f"permissions, or move it away and run `{command}` again"
         ) from None
 
 

@@ -186,7 +186,9 @@ def test_a_run_of_an_older_form_is_read_and_its_checkpoint_refused(month, tmp_pa
     (tmp_path / "run" / "finished").unlink()
     state = {"epoch": 1, "best": 1.0, "since_best": 0, "history": []}
     torch.save({"model": weights, "state": state}, tmp_path / "run" / "checkpoint.pt")
-    with pytest.raises(InputError, match="does not fit this training .* remove it to start this"):
+    with pytest.raises(
+        InputError, match="does not fit this training .* version and device that began it"
+    ):
         train(adam(month, 1), tmp_path / "run", show=False)
 
 

@@ -270,7 +270,7 @@ def test_a_full_disk_says_so_and_leaves_no_final_name(waves, tmp_path):
 def test_a_damaged_store_is_refused(store):
     (store / "zarr.json").write_text("{")
     with pytest.raises(
-        InputError, match="cannot be read .* remove it and run `seaice-lab prepare` again"
+        InputError, match="cannot be read .* move it away and run `seaice-lab prepare` again"
     ):
         open_store(store)
 
