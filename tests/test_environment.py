@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).parents[1]
-CONDA_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
+CONDA_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib", "cf_xarray": "cf-xarray"}
 CONDA_ONLY = {"python", "pip", "cuda-version"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
