@@ -43,6 +43,33 @@ def confidence_intervals(by_start, level=0.95, draws=1000, block=1, seed=0):
             f"{count} starts in blocks of {block}: expected at least two blocks to draw from; "
             "forecast from more starts or take a smaller block"
         )
+    weight = start_weights(count, draws, block, seed)
+    limits = [(1 - level) / 2, (1 + level) / 2]
+    comment = f"{level:.0%} bootstrap interval over starts, drawn in blocks of {block}"
+    intervals = xr.Dataset()
+    for name, values in by_start.data_vars.items():
+        bounds = pooled_samples(values, weight).quantile(limits, "draw", skipna=False)
+        for position, end in enumerate(("low", "high")):
+            bound = bounds.isel(quantile=position, drop=True)
+            intervals[f"{name}_{end}"] = bound.assign_attrs(values.attrs, comment=comment)
+    return intervals
+
+
+def start_weights(count, draws=1000, block=1, seed=0):
+    """Weights of the starts in bootstrap samples; equal arguments give equal weights.
+
+    Parameters
+    ----------
+    count : int
+        Number of starts.
+    draws, block, seed : int
+        As in `confidence_intervals`.
+
+    Returns
+    -------
+    DataArray (draw, init_time)
+        The weights of each sample add up to 1.
+    """
     # Draw the first start of each block; the series is closed to a circle, and the last block is
     # cut, so that each sample has as many starts as the series.
     rng = np.random.default_rng(seed)
@@ -50,15 +77,40 @@ def confidence_intervals(by_start, level=0.95, draws=1000, block=1, seed=0):
     starts = (firsts[..., None] + np.arange(block)).reshape(draws, -1)[:, :count] % count
     # The mean of a sample is a weighted mean of all starts: one matrix product for all samples.
     weight = np.array([np.bincount(sample, minlength=count) for sample in starts]) / count
-    weight = xr.DataArray(weight, dims=("draw", "init_time"))
-    limits = [(1 - level) / 2, (1 + level) / 2]
-    comment = f"{level:.0%} bootstrap interval over starts, drawn in blocks of {block}"
-    intervals = xr.Dataset()
-    for name, values in by_start.data_vars.items():
-        power = 2 if name in SQUARED else 1
-        pooled = xr.dot(values.drop_vars("init_time") ** power, weight, dim="init_time")
-        bounds = (pooled ** (1 / power)).quantile(limits, "draw", skipna=False)
-        for position, end in enumerate(("low", "high")):
-            bound = bounds.isel(quantile=position, drop=True)
-            intervals[f"{name}_{end}"] = bound.assign_attrs(values.attrs, comment=comment)
-    return intervals
+    return xr.DataArray(weight, dims=("draw", "init_time"))
+
+
+def pooled_samples(values, weight):
+    """A score pooled over the starts of each bootstrap sample.
+
+    Parameters
+    ----------
+    values : DataArray (..., init_time)
+        A score of each start, with the name that it has in `score_tables.SCORES`.
+    weight : DataArray (draw, init_time)
+        From `start_weights`.
+
+    Returns
+    -------
+    DataArray (..., draw)
+    """
+    power = 2 if values.name in SQUARED else 1
+    pooled = xr.dot(values.drop_vars("init_time") ** power, weight, dim="init_time")
+    return pooled ** (1 / power)
+
+
+def correlated_starts(init_time, days=5):
+    """Number of successive starts within some days; five are the lifetime of a weather system.
+
+    Parameters
+    ----------
+    init_time : DataArray (init_time)
+    days : float
+
+    Returns
+    -------
+    int
+        At least one, and at most half of the starts: a block for `confidence_intervals`.
+    """
+    gap = np.median(np.diff(init_time.values)) / np.timedelta64(days, "D")
+    return int(np.clip(1 / max(gap, 1e-9), 1, max(len(init_time) // 2, 1)))

@@ -83,10 +83,43 @@ def ensemble_scores_by_start(ensemble, truth, ocean, area=None):
     Returns
     -------
     Dataset
-        ``crps`` and ``spread``, each (init_time, lead_time).
+        ``crps`` and ``spread``, each (init_time, lead_time), and ``rank_histogram`` (rank,
+        init_time, lead_time).
     """
+    units = common_units(ensemble, truth)
     scores = {"crps": crps(ensemble, truth, ocean, area), "spread": spread(ensemble, ocean, area)}
-    return describe_scores(scores, common_units(ensemble, truth))
+    scores["rank_histogram"] = rank_histogram(ensemble, truth, ocean, area)
+    return describe_scores(scores, units)
+
+
+def rank_histogram(ensemble, truth, ocean, area=None):
+    """Share of the ocean in which the truth exceeds 0, 1, ... m of the m members.
+
+    For a reliable ensemble, every share is 1 / (m + 1) (Hamill 2001,
+    doi:10.1175/1520-0493(2001)129<0550:IORHFV>2.0.CO;2). Higher shares at both ends mean that the
+    spread is too small. Where the truth equals some members, as in open water, the cell counts
+    equally for all ranks between them.
+
+    Parameters
+    ----------
+    ensemble : DataArray (..., member, y, x)
+    truth, ocean, area
+        As in `rmse`.
+
+    Returns
+    -------
+    DataArray (rank, ...), float64
+        The shares of all ranks add up to 1.
+    """
+    ranks = np.arange(_member_count(ensemble) + 1)
+    below, equal = (ensemble < truth).sum("member"), (ensemble == truth).sum("member")
+    # A missing value has no rank; it makes its start missing, as in the other scores.
+    weight = (1 / (equal + 1)).where((ensemble - truth).notnull().all("member"))
+    shares = [
+        ocean_mean(weight * ((below <= rank) & (rank <= below + equal)), ocean, area)
+        for rank in ranks
+    ]
+    return xr.concat(shares, xr.Variable("rank", ranks, {"long_name": "Members below the truth"}))
 
 
 def _member_count(ensemble):

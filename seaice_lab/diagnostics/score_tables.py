@@ -1,5 +1,6 @@
 """Tables of scores: by start and lead time, pooled over all starts or by month."""
 
+import numpy as np
 import xarray as xr
 
 from seaice_lab.diagnostics import scores
@@ -14,6 +15,7 @@ SCORES = {
     "anomaly_correlation": ("Anomaly correlation", "1", None),
     "crps": ("Continuous ranked probability score", None, "area: mean where sea"),
     "spread": ("Spread of the ensemble", None, "area: root_mean_square where sea"),
+    "rank_histogram": ("Share of the ocean by members below the truth", "1", None),
     "volume_error": ("Error of the ice volume", "m3", "area: sum where sea"),
     "extent_error": ("Error of the ice extent", "m2", "area: sum where sea"),
     "edge_error": ("Ice-edge error", "m2", "area: sum where sea"),
@@ -21,6 +23,7 @@ SCORES = {
     "edge_error_under": ("Ice-edge error, ice in the truth alone", "m2", "area: sum where sea"),
 }
 SQUARED = ("rmse", "spread")  # pooled over starts as the root of the mean square
+TABLE_DAYS = (0.5, 1, 2, 3, 5, 7, 10, 15, 20, 30, 60, 90, 180, 270, 365)
 
 
 def score_table(forecast, truth, ocean, area=None, climatology=None):
@@ -163,6 +166,28 @@ def pool_by_month(by_start):
         Each score (month, lead_time), with months from 1 to 12.
     """
     return by_start.groupby("init_time.month").map(lambda starts: starts.map(_mean_over_starts))
+
+
+def table_leads(lead_time):
+    """Positions of the lead times that a table shows.
+
+    Parameters
+    ----------
+    lead_time : DataArray (lead_time)
+
+    Returns
+    -------
+    ndarray of int
+        All of up to seven lead times. Of more, those of `TABLE_DAYS` that exist and the last one;
+        twelve, evenly distributed, if fewer than three of `TABLE_DAYS` exist.
+    """
+    days = lead_time.values / np.timedelta64(1, "D")
+    if len(days) <= 7:
+        return np.arange(len(days))
+    positions = np.flatnonzero(np.isclose(days[:, None], TABLE_DAYS, atol=1e-3).any(1))
+    if len(positions) < 3:
+        positions = np.linspace(0, len(days) - 1, min(len(days), 12)).round().astype(int)
+    return np.unique([*positions, len(days) - 1])
 
 
 def _mean_over_starts(values):

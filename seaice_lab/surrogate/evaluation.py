@@ -10,8 +10,8 @@ import numpy as np
 import xarray as xr
 
 from seaice_lab import files, grid, names, progress, runs
-from seaice_lab.diagnostics import ensembles, score_tables, scores, spectra
-from seaice_lab.diagnostics.bootstrap import confidence_intervals
+from seaice_lab.diagnostics import ensembles, score_tables, spectra
+from seaice_lab.diagnostics.comparison import pool_scores
 from seaice_lab.diagnostics.regions import arctic_regions, scores_by_region
 from seaice_lab.diagnostics.smoothing import effective_resolution
 from seaice_lab.errors import InputError
@@ -126,8 +126,8 @@ def evaluate(run, references=None, variable=None, block_bytes=256e6, show=True):
         Scores over the ocean, weighted by cell area, by ``source`` ("forecast" and the references)
         and lead time, with bootstrap intervals over starts. ``skill`` is one minus the ratio of the
         RMSE to that of persistence. ``rmse_by_region`` and ``bias_by_region`` are the scores in the
-        named regions of the grid. For an ensemble the ensemble mean is scored, and ``crps`` and
-        ``spread`` (lead time) are added. Written to ``scores.nc``.
+        named regions of the grid. For an ensemble the ensemble mean is scored, and ``crps``,
+        ``spread`` and ``rank_histogram`` are added. Written to ``scores.nc``.
     spectrum : xarray.Dataset
         ``power(source, lead_time, wavenumber)``, the mean over starts, and its exponent ``slope``
         (source, lead_time) for the sources "truth", "forecast" and "error" (forecast minus truth);
@@ -195,15 +195,19 @@ def _score_block(forecast, truth, makers, area):
     result = {"ocean": xr.concat(by_source, xr.Variable("source", list(forecasts)))}
     if "member" in forecast.dims:
         ensemble = ensembles.ensemble_scores_by_start(forecast, truth, ocean, area)
-        result["ocean"] = result["ocean"].merge(ensemble)
+        is_ensemble = result["ocean"].source == "forecast"
+        # The CRPS of a single forecast is its mean absolute error; it has no spread and no ranks.
+        crps = ensemble.crps.where(is_ensemble, result["ocean"].mean_absolute_error)
+        ensemble["crps"] = crps.assign_attrs(ensemble.crps.attrs)
+        ensemble["spread"] = ensemble.spread.where(is_ensemble)
+        result["ocean"] = result["ocean"].assign(ensemble.data_vars)
     regions = arctic_regions(truth.latitude, truth.longitude)
     regions = {name: cells for name, cells in regions.items() if (ocean & cells).any()}
     if regions:
-        sources = [name for name in forecasts if name in ("forecast", "persistence")]
         by_source = [
-            scores_by_region(forecasts[name], truth, ocean, regions, area) for name in sources
+            scores_by_region(values, truth, ocean, regions, area) for values in forecasts.values()
         ]
-        result["regions"] = xr.concat(by_source, xr.Variable("source", sources))
+        result["regions"] = xr.concat(by_source, result["ocean"].source)
     return result
 
 
@@ -221,20 +225,8 @@ def _power_of_block(forecast, truth):
 def _join_scores(blocks):
     """The score table of all starts from the scores of the blocks."""
     by_start = xr.concat([block["ocean"] for block in blocks], dim="init_time")
-    table = score_tables.pool_starts(by_start)
-    if "persistence" in table.source:
-        table["skill"] = scores.skill(table.rmse, table.rmse.sel(source="persistence", drop=True))
-        table["skill"].attrs = {"long_name": "Skill against persistence", "units": "1"}
-    if "regions" in blocks[0]:
-        by_region = xr.concat([block["regions"] for block in blocks], dim="init_time")
-        by_region = score_tables.pool_starts(by_region)
-        for name in ("rmse", "bias"):
-            table[f"{name}_by_region"] = by_region[name].assign_attrs(table[name].attrs)
-    if by_start.sizes["init_time"] > 1:
-        # Starts in the same weather have similar errors and are drawn together.
-        correlated = _starts_within_days(by_start.init_time)
-        table = table.merge(confidence_intervals(by_start, block=correlated))
-    return table
+    by_region = [block["regions"] for block in blocks if "regions" in block]
+    return pool_scores(by_start, xr.concat(by_region, dim="init_time") if by_region else None)
 
 
 def _join_spectra(blocks):
@@ -251,12 +243,6 @@ def _join_spectra(blocks):
     )
     spectrum.attrs["comment"] = power.attrs["comment"]
     return spectrum
-
-
-def _starts_within_days(init_time, days=5):
-    """Number of successive starts within some days; five are the lifetime of a weather system."""
-    gap = np.median(np.diff(init_time.values)) / np.timedelta64(days, "D")
-    return int(np.clip(1 / max(gap, 1e-9), 1, max(len(init_time) // 2, 1)))
 
 
 def _load(block, run):
@@ -319,10 +305,9 @@ def report(table, spectrum):
     Returns
     -------
     str
-        One line for each lead time (at most twelve).
+        One line for each lead time of :func:`seaice_lab.diagnostics.score_tables.table_leads`.
     """
     days = table.lead_time.values / np.timedelta64(1, "D")
-    leads = np.unique(np.linspace(0, len(days) - 1, min(len(days), 12)).round().astype(int))
     references = [str(name) for name in table.source.values if name != "forecast"]
     heads = {name: f"{name.replace('_', ' '):>{len(name) + 3}s}" for name in references}
     lines = [
@@ -331,7 +316,7 @@ def report(table, spectrum):
         "better)",
         f"{'days':>7s}{'RMSE':>9s}{'bias':>9s}{''.join(heads.values())}   exponent  truth's",
     ]
-    for lead in leads:
+    for lead in score_tables.table_leads(table.lead_time):
         row, slope = table.isel(lead_time=lead), spectrum.slope.isel(lead_time=lead)
         ours = row.sel(source="forecast")
         line = f"{days[lead]:7.1f}{float(ours.rmse):9.4f}{float(ours.bias):+9.4f}"

@@ -68,6 +68,7 @@ def test_scores_are_those_computed_by_hand_and_are_written(run, store):
     persistence = table.sel(source="persistence")
     np.testing.assert_allclose(ours.skill, 1 - ours.rmse / persistence.rmse)
     np.testing.assert_allclose(persistence.skill, 0)
+    assert np.isfinite(table.rmse_by_region).all()  # of every reference
     assert (ours.rmse_low <= ours.rmse).all() and (ours.rmse <= ours.rmse_high).all()
     read_table, read_spectrum = read_evaluation(run)
     np.testing.assert_allclose(read_table.rmse, table.rmse)
@@ -106,8 +107,12 @@ def test_an_ensemble_is_scored_by_its_mean_its_crps_and_its_spread(run):
     expected = scores.rmse(single, truth, single.ocean, area)
     np.testing.assert_allclose(ours.rmse_by_start, expected)
     expected = ensembles.crps(ensemble, truth, single.ocean, area).mean("init_time")
-    np.testing.assert_allclose(table.crps, expected)
-    assert (table.spread > 0).all()
+    np.testing.assert_allclose(table.crps.sel(source="forecast"), expected)
+    # a single forecast has no spread, and its CRPS is its mean absolute error
+    assert (ours.spread > 0).all() and table.spread.sel(source="persistence").isnull().all()
+    persistence = table.sel(source="persistence")
+    np.testing.assert_allclose(persistence.crps, persistence.mean_absolute_error)
+    np.testing.assert_allclose(table.rank_histogram.sum("rank"), 1)
     assert set(spectrum.source.values) == {"truth", "forecast", "error"}
 
 

@@ -1,0 +1,160 @@
+"""Comparison of runs: scores over the starts that all runs share, skill with its significance."""
+
+import numpy as np
+import xarray as xr
+
+from seaice_lab.diagnostics import scores
+from seaice_lab.diagnostics.bootstrap import (
+    confidence_intervals,
+    correlated_starts,
+    pooled_samples,
+    start_weights,
+)
+from seaice_lab.diagnostics.score_tables import pool_starts
+
+BY_START, BY_REGION = "_by_start", "_by_start_and_region"
+PERFECT = {
+    "rmse": 0,
+    "mean_absolute_error": 0,
+    "crps": 0,
+    "edge_error": 0,
+    "edge_error_over": 0,
+    "edge_error_under": 0,
+    "correlation": 1,
+    "anomaly_correlation": 1,
+}  # scores that have a skill, with the score of a perfect forecast
+
+
+def pool_scores(by_start, by_region=None):
+    """All scores of an evaluation, from the scores of each start.
+
+    Parameters
+    ----------
+    by_start : Dataset (source, init_time, lead_time)
+        From `seaice_lab.diagnostics.score_tables.scores_by_start`, by source.
+    by_region : Dataset (source, region, init_time, lead_time), optional
+        From `seaice_lab.diagnostics.regions.scores_by_region`, by source.
+
+    Returns
+    -------
+    Dataset
+        As from `pool_starts`, with ``skill`` against persistence, intervals ``<score>_low`` and
+        ``<score>_high`` over the starts and, in regions, ``<score>_by_region`` and
+        ``<score>_by_start_and_region``.
+    """
+    table = pool_starts(by_start)
+    if "persistence" in table.source:
+        table["skill"] = scores.skill(table.rmse, table.rmse.sel(source="persistence", drop=True))
+        table["skill"].attrs = {"long_name": "Skill against persistence", "units": "1"}
+    if by_region is not None:
+        pooled = pool_starts(by_region)
+        for name in by_region:
+            table[f"{name}_by_region"] = pooled[name].assign_attrs(table[name].attrs)
+            table[f"{name}{BY_REGION}"] = by_region[name].astype("float32")
+    if by_start.sizes["init_time"] > 1:
+        # Starts in the same weather have similar errors and are drawn together.
+        single = by_start.drop_vars("rank_histogram", errors="ignore")
+        block = correlated_starts(by_start.init_time)
+        table = table.assign(confidence_intervals(single, block=block).data_vars)
+    return table
+
+
+def starts_of(table, ending=BY_START):
+    """The scores of each start in a table of :func:`pool_scores`.
+
+    Parameters
+    ----------
+    table : Dataset
+    ending : str
+        Of the names: `BY_START`, or `BY_REGION` for the scores of each start in the regions.
+
+    Returns
+    -------
+    Dataset
+        Scores by their plain names.
+    """
+    names = {name: name.removesuffix(ending) for name in table if name.endswith(ending)}
+    return table[[*names]].rename(names)
+
+
+def on_common_starts(tables, measure=None):
+    """Scores of several runs, pooled over the starts that they share.
+
+    Errors depend on the weather, so means over different starts must not be compared.
+
+    Parameters
+    ----------
+    tables : dict of str to Dataset
+        From :func:`pool_scores`, as in ``scores.nc``, by name of the run.
+    measure : str, optional
+        Run that the others must share starts with; the one with most starts by default.
+
+    Returns
+    -------
+    tables : dict of str to Dataset
+        In the given order, with equal ``init_time``. A table that has no other starts is the given
+        one; regions of the others are left out if their scores are not known by start.
+    left_out : dict of str to str
+        Why a run cannot be compared, by its name.
+    """
+    measure = measure or max(tables, key=lambda name: tables[name].sizes["init_time"])
+    first, common = tables[measure], tables[measure].init_time.values
+    comparable, left_out = {}, {}
+    for name, table in tables.items():
+        shared = np.intersect1d(common, table.init_time.values)
+        units = table.rmse.attrs.get("units"), first.rmse.attrs.get("units")
+        if units[0] != units[1]:
+            left_out[name] = f"its scores are in {units[0]}, those of {measure} in {units[1]}"
+        elif not len(shared):
+            left_out[name] = f"it shares no start date with {measure} and the runs before it"
+        else:
+            common, comparable[name] = shared, table
+    return {name: _select_starts(table, common) for name, table in comparable.items()}, left_out
+
+
+def _select_starts(table, starts):
+    if np.array_equal(table.init_time.values, starts):
+        return table
+    table = table.sel(init_time=starts)
+    by_region = starts_of(table, BY_REGION)
+    return pool_scores(starts_of(table), by_region if len(by_region) else None)
+
+
+def skill_with_interval(table, reference, name="rmse", level=0.95):
+    """Skill of a score against that of a reference, and its interval over the starts.
+
+    The skill is (score - reference) / (perfect score - reference). Both are pooled over the same
+    bootstrap samples of starts, so that weather which is difficult for both does not count as a
+    difference (paired bootstrap).
+
+    Parameters
+    ----------
+    table, reference : Dataset
+        One source each of tables from :func:`on_common_starts`.
+    name : str
+        A key of `PERFECT`.
+    level : float
+        Probability inside the interval.
+
+    Returns
+    -------
+    Dataset
+        ``skill``, ``low`` and ``high`` (lead_time), at the lead times that both have. The
+        difference is significant where the interval excludes 0. One start has no interval.
+    """
+    values, others = xr.align(table[f"{name}{BY_START}"], reference[f"{name}{BY_START}"])
+    values, others = values.rename(name).astype("float64"), others.rename(name).astype("float64")
+    weights = xr.DataArray(np.full((1, len(values)), 1 / len(values)), dims=("draw", "init_time"))
+    result = xr.Dataset({"skill": _skill(values, others, weights).isel(draw=0)})
+    if len(values) < 2:
+        return result.assign(low=result.skill * np.nan, high=result.skill * np.nan)
+    weights = start_weights(len(values), block=correlated_starts(values.init_time))
+    samples = _skill(values, others, weights)
+    bounds = samples.quantile([(1 - level) / 2, (1 + level) / 2], "draw", skipna=False)
+    return result.assign(low=bounds[0].drop_vars("quantile"), high=bounds[1].drop_vars("quantile"))
+
+
+def _skill(values, others, weights):
+    score, reference = pooled_samples(values, weights), pooled_samples(others, weights)
+    difference = PERFECT[values.name] - reference
+    return (score - reference) / difference.where(difference != 0)
