@@ -1,10 +1,8 @@
 """Assembly: state, forcing, mask, segments and splits as one lazy dataset on the model grid."""
 
-from fnmatch import fnmatch
 from typing import Literal
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from seaice_lab import catalog, grid, names
@@ -12,14 +10,14 @@ from seaice_lab.config import Config
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate import sources
 from seaice_lab.surrogate.coarsen import block_mean, coarse_coordinates
-
-HOUR = np.timedelta64(1, "h")
-SPLITS = ("train", "validation", "test")
-SPLIT_ATTRS = {
-    "long_name": "split of the data",
-    "flag_values": np.arange(-1, len(SPLITS), dtype="int8"),
-    "flag_meanings": " ".join(("none", *SPLITS)),
-}
+from seaice_lab.surrogate.time_axis import (
+    SPLIT_ATTRS,
+    TIME_COORDINATES,
+    beyond_state,
+    segments,
+    splits,
+    time_text,
+)
 
 
 class PrepareConfig(Config):
@@ -28,7 +26,9 @@ class PrepareConfig(Config):
     ``crop`` is (first row, end row, first column, end column), end excluded. ``coarsen`` averages
     blocks of cells: over their ocean cells ("ocean_mean"), or with land as zero and forcing over
     all cells ("published", Durand et al. 2024). Winds that come as east and north components are
-    turned to the grid axes unless ``rotate_winds`` is false (as published).
+    turned to the grid axes unless ``rotate_winds`` is false (as published). ``splits`` names one or
+    more splits. With ``forcing_beyond_state`` the store also holds the forcing after the end of
+    the state, as long as it continues at the same step, for forecasts from the last state.
     """
 
     state: str = "sample"
@@ -40,6 +40,7 @@ class PrepareConfig(Config):
     coarsen_rule: Literal["ocean_mean", "published"] = "ocean_mean"
     rotate_winds: bool = True
     allow_gaps: bool = False
+    forcing_beyond_state: bool = False
     splits: dict[Literal["train", "validation", "test"], catalog.SplitRule] | None = None
 
 
@@ -54,7 +55,8 @@ def assemble(config):
     -------
     xarray.Dataset
         ``<variable>(time, y, x)``, float32 and dask, with the coordinates ``ocean(y, x)``,
-        ``latitude(y, x)``, ``longitude(y, x)``, ``segment(time)`` and ``split(time)``.
+        ``latitude(y, x)``, ``longitude(y, x)``, ``segment(time)`` and ``split(time)``; with forcing
+        beyond the state also ``has_state(time)``.
 
     Raises
     ------
@@ -63,7 +65,12 @@ def assemble(config):
     """
     state = sources.open_state(config.state, config.variables)
     forcing = sources.open_forcing(config.forcing or config.state, config.forcing_variables)
-    segment = segments(state, config)
+    state = state.assign_coords(
+        segment=("time", segments(state, config), {"long_name": "windows never cross a segment"}),
+        split=("time", splits(state, config), SPLIT_ATTRS),
+    )
+    if config.forcing_beyond_state:
+        state = beyond_state(state, forcing, config)
     if forcing.latitude.ndim == 1 or forcing.latitude.shape != state.latitude.shape:
         forcing = regrid(forcing, state.latitude, state.longitude)
     forcing = at_times(forcing, state, config)
@@ -80,106 +87,13 @@ def assemble(config):
         # A selection of nearest points splits large grids, but a chunk of the store is a frame.
         field = result[name].astype("float32").chunk({"y": -1, "x": -1})
         result[name] = field.assign_attrs(names.attributes(name))
-    return result.assign_coords(
-        time=state.time.variable,
-        segment=("time", segment, {"long_name": "windows never cross a segment"}),
-        split=("time", splits(state, config), SPLIT_ATTRS),
-    )
-
-
-def segments(state, config):
-    """Number the uninterrupted series of the time axis.
-
-    Parameters
-    ----------
-    state : xarray.Dataset
-        Has ``time`` and ``run(time)``.
-    config : PrepareConfig
-
-    Returns
-    -------
-    ndarray of int32 (time,)
-        Grows by one with each run and, where gaps are allowed, after each gap.
-
-    Raises
-    ------
-    InputError
-        If times repeat or run backwards within a run, or there is a gap that is not allowed.
-    """
-    times, run = state.time.values, state.run.values
-    new_run = run[1:] != run[:-1]
-    step = np.diff(times)
-    regular = pd.Series(step[~new_run]).mode()
-    if regular.empty:
-        raise InputError(f"{config.state}: holds a single time step per run; windows need several")
-    is_wrong = ~new_run & (step <= np.timedelta64(0))
-    if is_wrong.any():
-        at = int(np.argmax(is_wrong)) + 1
-        fault = "repeats" if times[at] == times[at - 1] else "runs backwards at"
+    if not result.ocean.values.any():
         raise InputError(
-            f"{config.state} ({run[at]}): time {fault} {time_text(times[at])}; sort the records by "
-            "time and remove doubled files or records"
+            f"{config.state}: has no ocean cell in the crop {config.crop}; choose another crop or "
+            "correct the mask"
         )
-    gap = ~new_run & (step != regular.iloc[0])
-    if gap.any() and not config.allow_gaps:
-        at = int(np.argmax(gap))
-        raise InputError(
-            f"{config.state} ({run[at]}): a gap from {time_text(times[at])} to "
-            f"{time_text(times[at + 1])} where the step is {regular.iloc[0] / HOUR:g} h; supply "
-            "the missing records, or set allow_gaps to true so that windows never cross it"
-        )
-    return np.concatenate([[0], np.cumsum(new_run | gap)]).astype("int32")
-
-
-def splits(state, config):
-    """The split of every time: its position in SPLITS, or -1 if no rule takes the time.
-
-    Parameters
-    ----------
-    state : xarray.Dataset
-        Has ``time`` and ``run(time)``.
-    config : PrepareConfig
-
-    Returns
-    -------
-    ndarray of int8 (time,)
-
-    Raises
-    ------
-    InputError
-        If there are no rules, or a rule takes no time at all.
-    """
-    # An empty dict is not the same as none: it lacks all splits.
-    rules = catalog.find(config.state).splits if config.splits is None else config.splits
-    split = np.full(state.sizes["time"], -1, dtype="int8")
-    for code, name in enumerate(SPLITS):
-        if name not in (rules or {}):
-            raise InputError(
-                f"splits: {name} is missing; give it files or a period, in the configuration or in "
-                f"the catalogue entry {config.state}"
-            )
-        in_rule = _in_rule(rules[name], state)
-        if not in_rule.any():
-            times = state.time.values
-            raise InputError(
-                f"splits: {name} takes none of the {times.size} times of {config.state} "
-                f"({time_text(times.min())} to {time_text(times.max())}, runs "
-                f"{', '.join(np.unique(state.run.values)[:8])}); change its files or period"
-            )
-        split[in_rule] = code
-    return split
-
-
-def _in_rule(rule, state):
-    """Whether a split rule takes each time, ndarray of bool (time,)."""
-    if rule.files:
-        patterns = [pattern.removesuffix(".nc") for pattern in rule.files]
-        return np.array(
-            [any(fnmatch(run, pattern) for pattern in patterns) for run in state.run.values]
-        )
-    start, end = (pd.Period(edge) for edge in rule.period)
-    times = state.time.values
-    return (times >= start.start_time.to_datetime64()) & (times <= end.end_time.to_datetime64())
+    time_axis = [name for name in TIME_COORDINATES if name in state.coords]
+    return result.assign_coords({name: state[name].variable for name in time_axis})
 
 
 def regrid(forcing, latitude, longitude):
@@ -237,7 +151,7 @@ def at_times(forcing, state, config):
     InputError
         If the forcing lacks one of the times, or has a time twice.
     """
-    if forcing.time.equals(state.time):
+    if forcing.time.equals(state.time.drop_vars(TIME_COORDINATES[1:], errors="ignore")):
         return forcing
     times = forcing.get_index("time")
     if times.has_duplicates:
@@ -314,8 +228,3 @@ def coarsen(field, ocean, config):
     if config.coarsen_rule == "published":
         return block_mean(field.where(ocean, 0), config.coarsen)
     return block_mean(field, config.coarsen, ocean)
-
-
-def time_text(time):
-    """A time as text, to the minute."""
-    return np.datetime_as_string(np.datetime64(time), unit="m")

@@ -16,10 +16,13 @@ import zarr
 
 from seaice_lab import catalog, files, names, progress, runs
 from seaice_lab.errors import InputError
-from seaice_lab.surrogate.assemble import assemble, time_text
+from seaice_lab.surrogate.assemble import PrepareConfig, assemble
 from seaice_lab.surrogate.store import in_split, moments, open_store
+from seaice_lab.surrogate.time_axis import time_text
 
 OPEN_FILES = 16
+# Settings that were added later. At their defaults they leave the fingerprint of a store as it was.
+LATER_SETTINGS = ("forcing_beyond_state",)
 BLOCK_BYTES = 32e6  # of one field in one block; about twenty times this is in memory at once
 
 
@@ -44,7 +47,8 @@ def prepare(config, path, scheduler=None, show=True, block_bytes=BLOCK_BYTES):
     -------
     Path
         The store: ``<variable>(time, y, x)`` in physical units (ice is NaN on land),
-        ``ocean(y, x)``, ``segment(time)``, ``split(time)``, statistics in the attributes.
+        ``ocean(y, x)``, ``segment(time)``, ``split(time)``. The statistics are in the attributes;
+        without a training split there are none.
 
     Raises
     ------
@@ -53,7 +57,10 @@ def prepare(config, path, scheduler=None, show=True, block_bytes=BLOCK_BYTES):
     """
     path = Path(path)
     source = assemble(config)
-    identity = files.fingerprint(config.model_dump(mode="json"), *source_files(config))
+    defaults = {name: PrepareConfig.model_fields[name].default for name in LATER_SETTINGS}
+    unchanged = {name for name, value in defaults.items() if getattr(config, name) == value}
+    settings = config.model_dump(mode="json", exclude=unchanged)
+    identity = files.fingerprint(settings, *source_files(config))
     if path.exists() and open_store(path).attrs["fingerprint"] == identity:
         return path
     journal = files.Journal(path, identity)
@@ -170,7 +177,10 @@ def write_block(block, source, config, target):
     """
     fields = source.isel(time=block).load()
     for name in fields.data_vars:
-        check_field(fields[name], fields.ocean.values, config)
+        field = fields[name]
+        if name in config.variables and "has_state" in fields.coords:
+            field = field[fields.has_state.values]
+        check_field(field, fields.ocean.values, config)
     # The template holds the coordinates already; a write to a region must not contain them.
     fields = fields.drop_vars(fields.coords)
     region = {"time": slice(block.start, block.start + fields.sizes["time"])}
@@ -209,6 +219,8 @@ def check_field(field, ocean, config):
 def write_statistics(target, length):
     """Add mean, standard deviation and extremes over the training ocean to the attributes.
 
+    Without a training split there are none.
+
     Parameters
     ----------
     target : str or Path
@@ -219,7 +231,7 @@ def write_statistics(target, length):
     store = xr.open_zarr(target, consolidated=False, chunks=None)
     train, ocean = in_split(store, "train"), store.ocean.values
     result = {}
-    for name in store.data_vars:
+    for name in store.data_vars if len(train) else ():
         steps = (train[first : first + length] for first in range(0, len(train), length))
         result[name] = moments(store[name].isel(time=block).values[:, ocean] for block in steps)
     zarr.open_group(target, mode="r+").attrs["statistics"] = json.dumps(result)

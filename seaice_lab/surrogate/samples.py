@@ -40,6 +40,11 @@ class Fields:
         self.path = str(path)
         store = open_store(path)
         self.ocean = store.ocean.values
+        # Variables that are missing at some times, with the times at which they are there.
+        self._present = {}
+        if "has_state" in store.coords:
+            state = store.has_state.attrs["variables"].split()
+            self._present = dict.fromkeys(state, store.has_state.values)
         self._derived = {name: derived_field(name, store) for name in variables if name in DERIVED}
         self.variables = tuple(name for name in dict.fromkeys(variables) if name not in DERIVED)
         for name in self.variables:
@@ -95,7 +100,8 @@ class Fields:
                 "is damaged, move it away and run `seaice-lab prepare` again"
             ) from None
         # A missing chunk is read as NaN.
-        if np.isnan(values[:, self.ocean]).any():
+        expected = values[self._present[name][times]] if name in self._present else values
+        if np.isnan(expected[:, self.ocean]).any():
             raise InputError(
                 f"{self.path}: {name} has NaN in the ocean, probably because a chunk is missing; "
                 "the store is damaged, move it away and run `seaice-lab prepare` again"

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from seaice_lab.errors import InputError
-from seaice_lab.surrogate.assemble import SPLITS
+from seaice_lab.surrogate.time_axis import HOUR, SPLITS
 
 
 def open_store(path, dask=True):
@@ -26,7 +26,8 @@ def open_store(path, dask=True):
     -------
     xarray.Dataset
         ``<variable>(time, y, x)`` in physical units, with ``ocean(y, x)``, ``latitude(y, x)``,
-        ``longitude(y, x)``, ``segment(time)`` and ``split(time)``.
+        ``longitude(y, x)``, ``segment(time)`` and ``split(time)``; with forcing beyond the state
+        also ``has_state(time)``.
 
     Raises
     ------
@@ -77,7 +78,10 @@ def open_zarr(path, command, chunks):
 
 
 def statistics(store):
-    """Statistics by name: ``{variable: {"mean", "std", "minimum", "maximum"}}``, physical units."""
+    """Statistics by name: ``{variable: {"mean", "std", "minimum", "maximum"}}``, physical units.
+
+    Empty for a store without training split.
+    """
     return json.loads(store.attrs["statistics"])
 
 
@@ -133,6 +137,43 @@ def in_split(store, split):
     return np.flatnonzero(store.split.values == SPLITS.index(split))
 
 
+def name_of(store):
+    """Path of a store for messages."""
+    return store.encoding.get("source", "the store")
+
+
+def has_state(store):
+    """Whether a store holds the state at each time, ndarray of bool (time,)."""
+    if "has_state" in store.coords:
+        return store.has_state.values
+    return np.ones(store.sizes["time"], bool)
+
+
+def positions_at(store, starts, offsets_h):
+    """Positions on the time axis at offsets from some starts, within their segments.
+
+    Parameters
+    ----------
+    store : xarray.Dataset
+        A prepared store.
+    starts : sequence of int
+        Positions on the time axis.
+    offsets_h : sequence of float
+        Offsets from the starts, hours.
+
+    Returns
+    -------
+    ndarray of int (offset, start)
+        -1 where the segment of the start has no such time.
+    """
+    hours = store.time.values.astype("datetime64[s]").astype("int64") / 3600
+    # One sorted number for (segment, hour), since segments follow each other on the time axis.
+    key = store.segment.values.astype("float64") * 1e8 + hours
+    wanted = key[starts] + np.asarray(offsets_h, "float64")[:, None]
+    nearest = np.searchsorted(key, wanted - 1e-3).clip(max=len(key) - 1)
+    return np.where(np.abs(key[nearest] - wanted) < 1e-3, nearest, -1)
+
+
 def locate(store, offsets_h, split=None, every=1):
     """Find every start of which all offsets exist, as positions on the time axis.
 
@@ -156,21 +197,38 @@ def locate(store, offsets_h, split=None, every=1):
     Raises
     ------
     InputError
-        If no start has all offsets.
+        If the store has no such split, or no start has all offsets.
     """
     offsets_h = sorted({0.0, *offsets_h})
-    hours = store.time.values.astype("datetime64[s]").astype("int64") / 3600
-    # One sorted number for (segment, hour), since segments follow each other on the time axis.
-    key = store.segment.values.astype("float64") * 1e8 + hours
-    starts = np.arange(len(key)) if split is None else in_split(store, split)
-    is_allowed = np.isin(np.arange(len(key)), starts)
-    wanted = key[starts] + np.array(offsets_h)[:, None]
-    nearest = np.searchsorted(key, wanted - 1e-3).clip(max=len(key) - 1)
-    complete = ((np.abs(key[nearest] - wanted) < 1e-3) & is_allowed[nearest]).all(axis=0)
+    starts = np.arange(store.sizes["time"]) if split is None else in_split(store, split)
+    if not len(starts):
+        raise InputError(
+            f"{name_of(store)}: has no {split} split (it has {_split_names(store)}); choose one of "
+            f"these, or prepare the store with a {split} split"
+        )
+    positions = positions_at(store, starts, offsets_h)
+    complete = ((positions >= 0) & np.isin(positions, starts)).all(axis=0)
     if not complete.any():
         where = f"the {split} split" if split else "the whole store"
         raise InputError(
-            f"no start has all of {offsets_h[0]:+g} to {offsets_h[-1]:+g} h in {where} "
-            f"({len(starts)} times); prepare longer series, or ask for fewer steps or other offsets"
+            f"{name_of(store)}: no start has all of {offsets_h[0]:+g} to {offsets_h[-1]:+g} h in "
+            f"{where} ({len(starts)} times, {_longest_series(store, starts)}); prepare longer "
+            "series, or ask for fewer steps or other offsets"
         )
-    return dict(zip(offsets_h, nearest[:, complete][:, ::every], strict=True))
+    return dict(zip(offsets_h, positions[:, complete][:, ::every], strict=True))
+
+
+def _split_names(store):
+    """The splits of a store, as text."""
+    return ", ".join(name for name in SPLITS if len(in_split(store, name))) or "no split at all"
+
+
+def _longest_series(store, positions):
+    """Length of the longest series of times in one segment, and the step between times, as text."""
+    times, segment = store.time.values[positions], store.segment.values[positions]
+    series = [times[segment == number] for number in np.unique(segment)]
+    longest = max(series, key=lambda series: series[-1] - series[0])
+    if len(longest) < 2:
+        return "none of which follow each other"
+    hours, step = (longest[-1] - longest[0]) / HOUR, np.median(np.diff(longest)) / HOUR
+    return f"the longest series spans {hours:g} h in steps of {step:g} h"

@@ -226,14 +226,14 @@ def test_an_empty_split_is_refused_by_name(waves, tmp_path):
         prepared(tmp_path / "x.zarr", splits=rules)
 
 
-def test_without_splits_those_of_the_catalogue_are_taken_but_an_empty_dict_lacks_them(
+def test_without_splits_those_of_the_catalogue_are_taken_but_an_empty_dict_names_none(
     waves, tmp_path
 ):
     assert prepared(tmp_path / "x.zarr", splits=None).exists()
-    with pytest.raises(InputError, match="splits: train is missing; give it files or a period"):
+    with pytest.raises(InputError, match="splits: there is none; give one or more of train, val"):
         prepared(tmp_path / "y.zarr", splits={})
     write_catalogue(tmp_path, {"waves": {k: v for k, v in ENTRY.items() if k != "splits"}})
-    with pytest.raises(InputError, match="splits: train is missing; .* catalogue entry waves"):
+    with pytest.raises(InputError, match="splits: there is none; .* catalogue entry waves"):
         prepared(tmp_path / "y.zarr")
 
 
