@@ -20,11 +20,12 @@ import xarray as xr
 from yardstick import matmul_gflops
 
 from seaice_lab.emissivity import evaluation
-from seaice_lab.emissivity.gauss_newton import SolveConfig, solve
+from seaice_lab.emissivity.gauss_newton import solve
 from seaice_lab.emissivity.model import MAPS, PUBLISHED_BATCH, EmpiricalState
 from seaice_lab.emissivity.observations import prepare
-from seaice_lab.emissivity.run import EmissivityConfig, initial_state, load
-from seaice_lab.emissivity.simulate import SimulateConfig, simulate
+from seaice_lab.emissivity.run import initial_state, load
+from seaice_lab.emissivity.settings import EmissivityConfig, SimulateConfig, SolveConfig
+from seaice_lab.emissivity.simulate import simulate
 from seaice_lab.emissivity.train import read_batches, total_cost, train
 
 # Published code: observations/s by version and days (10 000 cells, batch 1024, two idle cores at

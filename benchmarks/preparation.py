@@ -97,8 +97,8 @@ def measure(size, days, parent):
 
 def child():
     """Prepare in this process and print its peak memory in MB."""
-    from seaice_lab.surrogate.assemble import PrepareConfig
     from seaice_lab.surrogate.prepare import prepare
+    from seaice_lab.surrogate.settings import PrepareConfig
 
     os.environ.pop("SEAICE_DATA", None)
     prepare(PrepareConfig(state="state", forcing="forcing"), "store.zarr", show=False)

@@ -13,14 +13,14 @@ except PackageNotFoundError:  # a checkout that is on the path but not installed
 
 _MODULES = {
     "InputError": "errors",
-    "PrepareConfig": "surrogate.assemble",
+    "PrepareConfig": "surrogate.settings",
     "prepare": "surrogate.prepare",
     "open_store": "surrogate.store",
-    "TrainConfig": "surrogate.model",
+    "TrainConfig": "surrogate.settings",
     "FitConfig": "config",
     "train": "surrogate.train",
     "load": "surrogate.model",
-    "ForecastConfig": "surrogate.forecast",
+    "ForecastConfig": "surrogate.settings",
     "forecast": "surrogate.forecast",
     "rollout": "surrogate.forecast",
     "open_forecast": "surrogate.evaluation",

@@ -11,18 +11,11 @@ from typing import Literal
 import xarray as xr
 
 from seaice_lab import names
-from seaice_lab.config import Config, read_yaml
+from seaice_lab.config import Config, SplitRule, read_yaml
 from seaice_lab.errors import InputError
 
 CATALOGUE = "data_catalog.yaml"
 FORMATS = Literal["nextsim", "nextsimdg", "era5", "nsidc0051"]
-
-
-class SplitRule(Config):
-    """Which times of a dataset belong to a split: those of runs by file name, or a period."""
-
-    files: tuple[str, ...] = ()
-    period: tuple[str, str] | None = None
 
 
 class Generator(Config):

@@ -1,6 +1,7 @@
 """The command line ``seaice-lab``.
 
-Slow imports are inside the commands, so that ``--help`` answers at once.
+Slow imports are inside the commands, so that ``--help`` answers at once. A command reads all its
+settings before it imports torch, so that wrong settings are refused at once.
 """
 
 import sys
@@ -9,7 +10,18 @@ from typing import Annotated
 
 from typer import Argument, Option, Typer
 
+from seaice_lab.emissivity import commands as emissivity_commands
 from seaice_lab.errors import InputError
+from seaice_lab.options import (
+    JOBS,
+    ConfigFile,
+    RunFolder,
+    Settings,
+    config_class,
+    configuration,
+    path,
+    print_settings,
+)
 
 app = Typer(
     no_args_is_help=True,
@@ -17,30 +29,61 @@ app = Typer(
     help="Machine learning for sea ice: data -> prepared store -> training -> forecast -> scores.",
 )
 data_app = Typer(no_args_is_help=True, help="Datasets of data_catalog.yaml.")
-emissivity_app = Typer(no_args_is_help=True, help="Sea ice and its emissivity from observations.")
 runs_app = Typer(no_args_is_help=True, help="Run folders.")
 app.add_typer(data_app, name="data")
-app.add_typer(emissivity_app, name="emissivity")
+app.add_typer(emissivity_commands.app, name="emissivity")
 app.add_typer(runs_app, name="runs")
 
-RunFolder = Annotated[Path, Argument(help="Run folder, such as runs/demo.")]
-Settings = Annotated[
-    list[str] | None,
-    Option("-p", "--parameter", metavar="NAME=VALUE", help="Set one value; may be repeated."),
-]
-ConfigFile = Annotated[Path | None, Option("--config", help="YAML file with the configuration.")]
-OutputFolder = Annotated[Path, Option(help="Run folder for all output.")]
-MoreSensors = Annotated[list[str] | None, Argument(hidden=True)]
-Tag = Annotated[str, Option(help="Ending of the output files' names.")]
+RESUMED = ("prepare", "train", "forecast", "pipeline", "emissivity")  # go on when started again
 
 
 def main():
-    """Run the command line. Wrong input ends with one sentence and exit status 2."""
+    """Run the command line.
+
+    Wrong input, and files that cannot be read or written, end with one sentence and exit status 2.
+    An interruption ends with a sentence that says how to continue, and exit status 130.
+    """
     try:
         app()
     except InputError as error:
-        print(f"seaice-lab: {error}", file=sys.stderr)
-        sys.exit(2)
+        _end(str(error), 2)
+    except OSError as error:
+        subject = "" if error.filename is None else f"{error.filename}: "
+        _end(f"{subject}{error.strerror or error}; check the path, its permissions and disk", 2)
+    except UnicodeError as error:
+        _end(f"a text is not valid UTF-8 ({error.reason}); correct the names and arguments", 2)
+    except SystemExit as error:
+        if error.code != 130:
+            raise
+        goes_on = len(sys.argv) > 1 and sys.argv[1] in RESUMED
+        advice = "continues the work" if goes_on else "starts again"
+        _end(f"interrupted; the same command {advice}", 130)
+
+
+def _end(sentence, status):
+    """End the program with one sentence on the error stream."""
+    print(f"seaice-lab: {' '.join(sentence.split())}", file=sys.stderr)
+    sys.exit(status)
+
+
+@app.command("settings")
+def list_settings(
+    job: Annotated[
+        list[str] | None, Argument(help=f"A job: {', '.join(JOBS)}. By default all of them.")
+    ] = None,
+    markdown: Annotated[bool, Option("--markdown", help="Print tables in Markdown.")] = False,
+):
+    """List the settings of a job: name, type, default, meaning. They are given with -p or --config.
+
+    A setting in a group, such as fit.epochs, may be given by its last part if no other one has it.
+    """
+    words = " ".join(job or [])
+    matching = [words] if words in JOBS else [name for name in JOBS if words in name.split()]
+    matching = matching if words else list(JOBS)
+    if not matching:
+        raise InputError(f"there is no job {words!r} with settings; the jobs are {', '.join(JOBS)}")
+    for name in matching:
+        print_settings(name, markdown)
 
 
 @data_app.command("list")
@@ -81,7 +124,9 @@ def data_make(
 
 @app.command()
 def prepare(
-    store: Annotated[Path, Argument(help="Store to make, such as stores/sample.zarr.")],
+    store: Annotated[
+        Path, Argument(parser=path, help="Store to make, such as stores/sample.zarr.")
+    ],
     config: ConfigFile = None,
     parameter: Settings = None,
     scheduler: Annotated[
@@ -90,28 +135,34 @@ def prepare(
 ):
     """Turn model output and forcing into a prepared store.
 
-    Values: state and forcing (catalogue entries), variables, crop, coarsen, splits and more. An
-    unknown value is refused with a list of all values. After an interruption, the same command
-    continues the work.
+    `seaice-lab settings prepare` lists all settings: state and forcing (catalogue entries),
+    variables, crop, coarsen, splits and more. After an interruption, the same command continues
+    the work.
     """
-    from seaice_lab.surrogate.assemble import PrepareConfig
+    from seaice_lab import catalog
+
+    job_config = configuration("prepare", config, parameter)
+    for name in (job_config.state, job_config.forcing or job_config.state):
+        catalog.find(name)  # refuses an unknown entry before the slow imports
     from seaice_lab.surrogate.prepare import prepare
 
-    path = prepare(_configuration(PrepareConfig, config, parameter), store, scheduler)
-    print(f"wrote {path}")
+    print(f"wrote {prepare(job_config, store, scheduler)}")
 
 
 @app.command()
 def train(run: RunFolder, config: ConfigFile = None, parameter: Settings = None):
     """Train a surrogate in a run folder. After an interruption, the same command continues.
 
+    `seaice-lab settings train` lists all settings, such as store (required), width and epochs.
     On several GPUs: torchrun --nproc-per-node=4 -m seaice_lab.cli train runs/demo -p store=...
     """
-    from seaice_lab.surrogate.model import TrainConfig
+    job_config = configuration("train", config, parameter)
+    from seaice_lab.surrogate.store import open_store
+
+    open_store(job_config.store)  # refuses a missing store before torch is imported
     from seaice_lab.surrogate.train import train
 
-    path = train(_configuration(TrainConfig, config, parameter), run)
-    print(f"wrote {path}/weights.safetensors")
+    print(f"wrote {train(job_config, run)}/weights.safetensors")
 
 
 @app.command()
@@ -132,12 +183,15 @@ def forecast(
     With --members above 1 it is an ensemble: the first member starts from the true state, the
     others from smoothly perturbed states.
     """
-    from seaice_lab.surrogate.forecast import ForecastConfig, forecast
+    from seaice_lab import runs
 
     values = {"steps": steps, "split": split, "every": every, "batch_size": batch_size}
     values |= {"members": members, "perturbation": perturbation, "seed": seed}
-    path = forecast(run, ForecastConfig.parse(values, "forecast"))
-    print(f"wrote {path}")
+    job_config = config_class("forecast").parse(values, "forecast")
+    runs.open_run(run)  # refuses a missing run before torch is imported
+    from seaice_lab.surrogate.forecast import forecast
+
+    print(f"wrote {forecast(run, job_config)}")
 
 
 @app.command()
@@ -162,7 +216,9 @@ def evaluate(
 
 @app.command()
 def pipeline(
-    parameters: Annotated[Path | None, Option(help="YAML file of values for notebooks.")] = None,
+    parameters: Annotated[
+        Path | None, Option(parser=path, help="YAML file of values for notebooks.")
+    ] = None,
     parameter: Settings = None,
 ):
     """Run the notebooks in order: explore, prepare, train, evaluate, spectra.
@@ -171,21 +227,23 @@ def pipeline(
     has is refused before anything starts. The executed copies are in RUN/notebooks.
     """
     from seaice_lab import notebooks
-    from seaice_lab.config import parse_parameters, read_yaml
-    from seaice_lab.surrogate.evaluation import read_evaluation, report
+    from seaice_lab.config import read_yaml
+    from seaice_lab.parameters import split_parameters
 
     values = {} if parameters is None else read_yaml(parameters)
-    run, executed = notebooks.pipeline(values | parse_parameters(parameter or []))
+    run, executed = notebooks.pipeline(values, split_parameters(parameter or []))
+    from seaice_lab.surrogate.evaluation import read_evaluation, report
+
     print("\n" + report(*read_evaluation(run)))
     print("wrote")
-    for path in (*executed, run / "forecast.zarr", run / "scores.nc", run / "spectra.nc"):
-        print(f"  {path}")
+    for file in (*executed, run / "forecast.zarr", run / "scores.nc", run / "spectra.nc"):
+        print(f"  {file}")
     print("open the executed notebooks with\n  make lab")
 
 
 @app.command()
 def dashboard(
-    runs: Annotated[Path, Option(help="Folder of runs.")] = Path("runs"),
+    runs: Annotated[Path, Option(parser=path, help="Folder of runs.")] = Path("runs"),
     port: Annotated[int, Option(min=0, max=65535, help="Port to listen on.")] = 5006,
     address: Annotated[
         str, Option(help="Network interface; 0.0.0.0 accepts connections from other machines.")
@@ -203,145 +261,24 @@ def dashboard(
     serve(runs, port, address, allow_websocket_origin, prefix, show)
 
 
-@emissivity_app.command("simulate")
-def emissivity_simulate(
-    folder: Annotated[Path, Argument(help="Folder to create, such as data/simulated.")],
-    config: ConfigFile = None,
-    parameter: Settings = None,
-):
-    """Simulate observations of a known sea ice, in a published layout."""
-    from seaice_lab.emissivity.simulate import SimulateConfig, simulate
-
-    print(f"wrote {simulate(_configuration(SimulateConfig, config, parameter), folder)}")
-
-
-@emissivity_app.command("train")
-def emissivity_train(
-    data: Annotated[Path, Option(help="Folder of observations, or the file of a month.")],
-    output: OutputFolder,
-    sensors: Annotated[list[str], Option(help="Sensors, in order; more may follow.")] = ("amsr2",),
-    more: MoreSensors = None,
-    version: Annotated[int, Option(help="Version of the published model, 1 or 2.")] = 2,
-    tag: Tag = "final",
-    modeltag: Annotated[
-        str | None, Option(help="With --diagsonly: tag of the saved model; default: --tag.")
-    ] = None,
-    batchsize: Annotated[int, Option(help="Observations in a training step.")] = 1024,
-    stepstart: Annotated[int, Option(help="First day to use, counted from 0.")] = 0,
-    nsteps: Annotated[int, Option(help="Number of days to use; -1 for all.")] = -1,
-    nepochs: Annotated[int, Option(help="Number of epochs.")] = 8,
-    diagsonly: Annotated[
-        bool,
-        Option(
-            "--diagsonly", help="Load the saved model and write the derived files, do not train."
-        ),
-    ] = False,
-    trainonly: Annotated[bool, Option("--trainonly", help="Write no simulations or grid.")] = False,
-    reproducible: Annotated[
-        bool, Option("--reproducible", help="Use seed 409782; results on a CPU repeat exactly.")
-    ] = False,
-    config: ConfigFile = None,
-    parameter: Settings = None,
-):
-    """Train concentration, properties and emissivity together; write the published files.
-
-    The options are those of the published command. Any value of the configuration can be set with
-    -p, such as -p method=gauss_newton or -p model.bounded=true.
-    """
-    from seaice_lab.emissivity.jobs import ProductsConfig, run_diagnostics, run_training
-    from seaice_lab.emissivity.run import EmissivityConfig
-
-    if diagsonly and trainonly:
-        raise InputError("--diagsonly and --trainonly exclude each other; give one of them")
-    fit = {"batch_size": batchsize, "epochs": nepochs, "compile": "auto"}
-    if reproducible:
-        fit["seed"] = 409782
-    values = {
-        "data": str(data),
-        "sensors": [*sensors, *(more or [])],
-        "step_start": stepstart,
-        "steps": None if nsteps < 0 else nsteps,
-        "model": {"version": version},
-        "fit": fit,
-    }
-    job_config = _configuration(EmissivityConfig, config, parameter, values)
-    product_config = ProductsConfig(tag=tag, simulations=not trainonly, grid=not trainonly)
-    if diagsonly:
-        _report(run_diagnostics(job_config, output, modeltag or tag, product_config))
-    else:
-        _report(run_training(job_config, output, product_config))
-
-
-@emissivity_app.command("infer")
-def emissivity_infer(
-    run: RunFolder,
-    data: Annotated[
-        Path, Option(help="Folder of observations of other days, or the file of one month.")
-    ],
-    output: OutputFolder,
-    sensors: Annotated[list[str] | None, Option(help="Sensors; by default those of RUN.")] = None,
-    more: MoreSensors = None,
-    tag: Tag = "final",
-    config: ConfigFile = None,
-    parameter: Settings = None,
-):
-    """Estimate concentration and properties of new days with the network of a trained run.
-
-    Any other value of the configuration can be set with -p, such as -p sensor_tables=mine.yaml or
-    -p solve.state_steps=8.
-    """
-    from seaice_lab.emissivity.infer import InferConfig
-    from seaice_lab.emissivity.jobs import ProductsConfig, run_inference
-
-    values = {"trained": str(run), "data": str(data)}
-    if sensors:
-        values["sensors"] = [*sensors, *(more or [])]
-    job_config = _configuration(InferConfig, config, parameter, values)
-    _report(run_inference(job_config, output, ProductsConfig(tag=tag)))
-
-
-def _report(estimate):
-    """Print the fit of an estimated state and the paths of its files."""
-    from seaice_lab.emissivity.evaluation import report
-
-    print(report(estimate.model, estimate.departures.sel(stage="after"), estimate.history))
-    print("wrote")
-    for path in estimate.paths.values():
-        print(f"  {path}")
-
-
-@emissivity_app.command("export")
-def emissivity_export(
-    run: RunFolder,
-    path: Annotated[Path, Argument(help="Coefficient file to write, such as model.nc.")],
-):
-    """Write the emissivity model only: a small NetCDF file, and one for torch.export."""
-    from seaice_lab.emissivity.export import EmissivityModel
-    from seaice_lab.emissivity.run import load
-
-    model = EmissivityModel.from_state(*load(run))
-    print(f"wrote {model.save(path)} and {model.export(path.with_suffix('.pt2'))}")
-
-
 @runs_app.command("list")
-def runs_list(folder: Annotated[Path, Argument(help="Folder of runs.")] = Path("runs")):
-    """List the runs in a folder, oldest first, with their state."""
+def runs_list(
+    folder: Annotated[Path | None, Argument(parser=path, help="Folder of runs.")] = None,
+    option: Annotated[Path | None, Option("--runs", parser=path, help="The same folder.")] = None,
+):
+    """List the runs in a folder (by default runs), oldest first, with their state."""
     from seaice_lab import runs
 
+    if folder and option and folder != option:
+        raise InputError(f"runs list: two folders are named, {folder} and {option}; name one")
+    folder = folder or option or Path("runs")
+    if folder != Path("runs") and not folder.is_dir():
+        raise InputError(f"{folder}: no such folder of runs; name the folder that holds them")
     rows = runs.list_runs(folder)
     if not rows:
         print(f"no runs in {folder}; make one with `seaice-lab pipeline` or `seaice-lab train`")
     for row in rows:
         print(f"{row.name:24s} {row.kind:12s} {row.state:12s} {row.created}")
-
-
-def _configuration(model, path, pairs, start=None):
-    """Configuration from the values ``start``, changed by a YAML file and by NAME=VALUE texts."""
-    from seaice_lab.config import merge, parse_parameters, read_yaml, replace_values
-
-    values = merge(start or {}, {} if path is None else read_yaml(path))
-    values = replace_values(values, parse_parameters(pairs or []))
-    return model.parse(values, path or "--parameter")
 
 
 if __name__ == "__main__":

@@ -1,19 +1,38 @@
-"""Typed configuration of the jobs, checked before a job starts."""
+"""Typed configuration of the jobs, checked before a job starts.
 
-import copy
+This module and the modules ``settings`` of both systems import neither torch nor xarray, so that a
+wrong command line is refused at once.
+"""
+
+import os
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from seaice_lab.errors import InputError
+from seaice_lab.parameters import Dumper, is_model, load_yaml, similar_settings
+
+PathText = Annotated[str, AfterValidator(os.path.expanduser)]  # a path as text; ~ is the home
 
 
-class Config(BaseModel):
-    """Base of all configurations: unknown keys are refused, and values cannot be changed later."""
+class _CheckedAsInput(type(BaseModel)):
+    """Makes ``TrainConfig(...)`` in Python raise the same InputError as a wrong command line."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    def __call__(cls, **values):
+        return cls.parse(values, cls.__name__)
+
+
+class Config(BaseModel, metaclass=_CheckedAsInput):
+    """Base of all configurations: unknown keys are refused, and values cannot be changed later.
+
+    A number where text is expected becomes text (``run: 2024``); infinity and NaN are refused.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, coerce_numbers_to_str=True, allow_inf_nan=False
+    )
 
     @classmethod
     def parse(cls, values, where) -> Self:
@@ -47,38 +66,61 @@ class Config(BaseModel):
 
     def to_yaml(self) -> str:
         """The complete configuration as YAML, with all defaults."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        values = self.model_dump(mode="json")
+        return yaml.dump(values, Dumper=Dumper, sort_keys=False, allow_unicode=True)
 
 
 class FitConfig(Config):
-    """How to train; the defaults are the published settings (Durand et al. 2024, train script).
+    """How to train; the defaults are the published settings (Durand et al. 2024, train script)."""
 
-    ``weight_decay`` is the share of each weight removed at every step (as published, not
-    multiplied by the learning rate; a schedule scales both). ``schedule`` "piecewise" multiplies
-    the learning rate by 0.1 at each of ``boundaries`` (steps), "cosine" warms up over
-    ``warmup_steps`` and falls to zero at the last epoch. ``patience`` is the number of epochs
-    without a better validation loss after which training stops. ``workers`` processes load the
-    batches; with 0 a thread does. ``compile`` "auto" uses torch.compile where it can work (see
-    :func:`seaice_lab.compute.can_compile`), which takes half a minute at the start and makes every
-    step faster.
-    ``averaging`` is the decay of an exponential moving average of the weights (0.99: over the last
-    hundred steps), which is validated and kept instead of the weights; 0 switches it off.
-    """
+    epochs: int = Field(500, ge=1, description="Passes through the training data.")
+    batch_size: int = Field(32, ge=1, description="Samples in each step.")
+    learning_rate: float = Field(5e-5, gt=0, description="Largest learning rate of the schedule.")
+    weight_decay: float = Field(
+        1e-6,
+        ge=0,
+        description="Fraction of each weight that every step removes; as published, it is not "
+        "multiplied by the learning rate, and a schedule scales both.",
+    )
+    schedule: Literal["constant", "piecewise", "cosine"] = Field(
+        "piecewise",
+        description="Learning rate over time. piecewise: multiplied by 0.1 at each of boundaries; "
+        "cosine: rises over warmup_steps and falls to zero at the last epoch.",
+    )
+    boundaries: tuple[int, ...] = Field(
+        (10_000, 20_000), description="Steps at which the schedule piecewise lowers the rate."
+    )
+    warmup_steps: int = Field(0, ge=0, description="Steps over which the schedule cosine rises.")
+    patience: int = Field(
+        30, ge=1, description="Epochs without a better validation loss before training stops."
+    )
+    max_gradient_norm: float | None = Field(
+        None, gt=0, description="A larger gradient is scaled down to this norm; null: never."
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="Number format of the network; bfloat16 is faster on some GPUs."
+    )
+    compile: Literal["auto", "always", "never"] = Field(
+        "never",
+        description="torch.compile takes half a minute at the start and makes every step faster; "
+        "auto: use it where it can work.",
+    )
+    averaging: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Decay of an exponential moving average of the weights (0.99: over the last "
+        "hundred steps), which is validated and kept instead of the weights; 0: none.",
+    )
+    workers: int = Field(0, ge=0, description="Processes that load batches; 0: a thread does.")
+    seed: int = Field(0, ge=0, description="Seed of the random numbers.")
 
-    epochs: int = Field(500, ge=1)
-    batch_size: int = Field(32, ge=1)
-    learning_rate: float = Field(5e-5, gt=0)
-    weight_decay: float = 1e-6
-    schedule: Literal["constant", "piecewise", "cosine"] = "piecewise"
-    boundaries: tuple[int, ...] = (10_000, 20_000)
-    warmup_steps: int = 0
-    patience: int = Field(30, ge=1)
-    max_gradient_norm: float | None = None
-    precision: Literal["float32", "bfloat16"] = "float32"
-    compile: Literal["auto", "always", "never"] = "never"
-    averaging: float = 0.0
-    workers: int = 0
-    seed: int = 0
+
+class SplitRule(Config):
+    """Which times of a dataset belong to a split: those of runs by file name, or a period."""
+
+    files: tuple[str, ...] = Field((), description="Globs of the file names of the split.")
+    period: tuple[str, str] | None = Field(None, description="First and last date of the split.")
 
 
 def read_yaml(path):
@@ -90,10 +132,10 @@ def read_yaml(path):
         If the file is missing, unreadable, not YAML or has no keys.
     """
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        values = load_yaml(Path(path).read_text(encoding="utf-8")) or {}
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         line = getattr(getattr(error, "problem_mark", None), "line", None)
         position = "" if line is None else f" at line {line + 1}"
         raise InputError(f"{path}: is not valid YAML{position}; correct the file") from None
@@ -105,7 +147,7 @@ def read_yaml(path):
 
 
 def explain(model, error):
-    """The first problem of a pydantic ValidationError in words.
+    """The most helpful problem of a pydantic ValidationError in words; unknown keys come first.
 
     Parameters
     ----------
@@ -118,17 +160,22 @@ def explain(model, error):
     str
         Half a sentence, without the file or argument.
     """
-    problem = error.errors()[0]
+    problem = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     location, message = problem["loc"], problem["msg"].removeprefix("Value error, ")
     key = ".".join(map(str, location))
     if problem["type"] == "extra_forbidden":
         fields = field_names(model, location[:-1])
         listed = f"; the known ones are {', '.join(fields)}" if fields else ""
-        return f"unknown key {key!r}{listed}"
+        similar = [repr(name) for name in similar_settings(model, key)]
+        return f"unknown key {key!r}{listed}" + (
+            f"; did you mean {' or '.join(similar)}?" if similar else ""
+        )
     if problem["type"] == "missing":
         return f"the key {key!r} is missing; add it"
     if problem["type"] == "model_type":
         message = f"expected 'key: value' pairs out of {', '.join(field_names(model, location))}"
+    if problem["type"] == "tuple_type":
+        message = f"expected a list, such as [{problem['input']}]"
     return f"{key or 'configuration'} is {problem['input']!r}, but: {message}"
 
 
@@ -149,72 +196,7 @@ def field_names(model, location):
     for key in location:
         field = model.model_fields.get(key) if isinstance(key, str) else None
         annotation = getattr(field, "annotation", None)
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        if not is_model(annotation):
             return ()
         model = annotation
     return tuple(model.model_fields)
-
-
-def parse_parameters(pairs):
-    """Dict of texts such as ``epochs=3``; values are read as YAML.
-
-    Raises
-    ------
-    InputError
-        If a text has no ``=`` or its value is not YAML.
-    """
-    parameters = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise InputError(f"parameter {pair!r}: expected name=value, such as epochs=3")
-        try:
-            parameters[name.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise InputError(f"parameter {pair!r}: the value is not valid YAML; quote it") from None
-    return parameters
-
-
-def replace_values(values, parameters):
-    """A copy of nested dicts in which single values are replaced.
-
-    Parameters
-    ----------
-    values : dict
-    parameters : dict
-        Values by name; a dot in a name reaches into a group, as in ``fit.epochs``. A value that is
-        a dict replaces the whole group.
-
-    Returns
-    -------
-    dict
-    """
-    values = copy.deepcopy(values)
-    for name, value in parameters.items():
-        *groups, key = name.split(".")
-        group = values
-        for group_name in groups:
-            if not isinstance(group.get(group_name), dict):
-                group[group_name] = {}
-            group = group[group_name]
-        group[key] = value
-    return values
-
-
-def merge(values, changes):
-    """A copy of nested dicts with changes.
-
-    Parameters
-    ----------
-    values, changes : dict
-        A value of ``changes`` replaces that of ``values``, except that two dicts are merged.
-
-    Returns
-    -------
-    dict
-    """
-    merged = dict(values)
-    for name, value in changes.items():
-        both = isinstance(value, dict) and isinstance(merged.get(name), dict)
-        merged[name] = merge(merged[name], value) if both else value
-    return merged

@@ -13,8 +13,8 @@ import xarray as xr
 import yaml
 
 from seaice_lab import grid
-from seaice_lab.surrogate.assemble import PrepareConfig
 from seaice_lab.surrogate.prepare import prepare
+from seaice_lab.surrogate.settings import PrepareConfig
 
 torch.set_num_threads(1)
 

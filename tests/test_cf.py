@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from seaice_lab.config import FitConfig
-from seaice_lab.emissivity.model import EmpiricalState, ModelConfig
-from seaice_lab.emissivity.observations import ObservationsConfig, prepare
+from seaice_lab.emissivity.model import EmpiricalState
+from seaice_lab.emissivity.observations import prepare
 from seaice_lab.emissivity.products import write_simulations
+from seaice_lab.emissivity.settings import ModelConfig, ObservationsConfig
 from seaice_lab.surrogate.evaluation import evaluate
-from seaice_lab.surrogate.forecast import ForecastConfig, forecast
-from seaice_lab.surrogate.model import TrainConfig
+from seaice_lab.surrogate.forecast import forecast
+from seaice_lab.surrogate.settings import ForecastConfig, TrainConfig
 from seaice_lab.surrogate.train import train
 from seaice_lab.synthetic import arctic
 

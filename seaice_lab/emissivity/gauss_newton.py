@@ -10,10 +10,8 @@ The network has tens of weights, so that a part of the cells determines it. Ther
 """
 
 import torch
-from pydantic import Field
 
 from seaice_lab import progress
-from seaice_lab.config import Config
 from seaice_lab.emissivity import least_squares
 from seaice_lab.emissivity.gauss_newton_step import step
 from seaice_lab.emissivity.least_squares import State
@@ -28,34 +26,6 @@ MAX_REJECTED = 8  # rejected steps in a row
 STATE_STEPS_PER_NETWORK_STEP = 2  # in a bilinear problem
 LIMIT_STEPS = 2  # with the published limit of the emissivity, after those with a soft one
 TYPICAL_LOGIT = 2.0  # emissivity 0.88, where a network with sigmoid outputs starts
-
-
-class SolveConfig(Config):
-    """How to minimise the cost with Gauss-Newton steps."""
-
-    starts: int = Field(3, ge=1, description="Random networks to start from; the best one is kept.")
-    sample: int = Field(40_000, ge=1000, description="Observations that the network is fitted to.")
-    network_steps: int = Field(40, ge=0, description="Most steps of the network; 0 keeps it.")
-    state_steps: int = Field(5, ge=1, description="Most steps of the state with the network held.")
-    tolerance: float = Field(
-        3e-3,
-        gt=0,
-        description="Relative decrease of the cost below which the steps end (those of the network "
-        "after four such steps).",
-    )
-    property_error: float = Field(
-        1.0,
-        gt=0,
-        description="Standard deviation of the properties around 0. It fixes their scale, which "
-        "the published cost leaves open. With a linear network the effect of a property on the "
-        "emissivities is held near 0.05 as well, or ice could look like water at no cost.",
-    )
-    hold_first_guess: bool = Field(
-        True,
-        description="Whether the first guess of the concentration is a background of it, with an "
-        "error of 0.15 (0.05 while a linear network is fitted).",
-    )
-    seed: int = Field(0, description="Of the random networks and of the sample.")
 
 
 def check_model(config):

@@ -3,29 +3,18 @@
 from pathlib import Path
 
 import torch
-from pydantic import Field
 
 from seaice_lab import runs
-from seaice_lab.emissivity.gauss_newton import SolveConfig, check_model, solve
+from seaice_lab.emissivity.gauss_newton import check_model, solve
 from seaice_lab.emissivity.gauss_newton_step import PRIOR_CURVATURE, tridiagonal
 from seaice_lab.emissivity.least_squares import build_problem, get_state
 from seaice_lab.emissivity.model import EmpiricalState
 from seaice_lab.emissivity.normal_equations import assemble
-from seaice_lab.emissivity.observations import ObservationsConfig, prepare, read_sensor_tables
+from seaice_lab.emissivity.observations import prepare, read_sensor_tables
 from seaice_lab.emissivity.run import check_zenith, load
 from seaice_lab.emissivity.sensors import read_tables
+from seaice_lab.emissivity.settings import SolveConfig
 from seaice_lab.errors import InputError
-
-
-class InferConfig(ObservationsConfig):
-    """Which trained run to use, and on which observations."""
-
-    trained: str = Field(description="Run folder of a training.")
-    sensors: tuple[str, ...] | None = Field(None, description="By default those of the training.")
-    sensor_tables: str | dict | None = Field(
-        None, description="YAML file that adds channels and sensors to those of the trained run."
-    )
-    solve: SolveConfig = Field(SolveConfig(), description="Settings of the Gauss-Newton solver.")
 
 
 def infer_run(config, run, show=True):

@@ -8,24 +8,14 @@ from typing import NamedTuple
 
 import pandas as pd
 import xarray as xr
-from pydantic import Field
 
-from seaice_lab.config import Config
 from seaice_lab.emissivity import products, state_files
 from seaice_lab.emissivity.infer import infer_run
 from seaice_lab.emissivity.model import EmpiricalState
 from seaice_lab.emissivity.observations import Observations
 from seaice_lab.emissivity.run import initial_state, load, open_data
+from seaice_lab.emissivity.settings import ProductsConfig
 from seaice_lab.emissivity.train import train
-
-
-class ProductsConfig(Config):
-    """Which files to write in addition to those of the state."""
-
-    tag: str = Field("final", description="Ending of all file names.")
-    simulations: bool = Field(False, description="Write the simulation of every observation.")
-    grid: bool = Field(True, description="Write daily maps of the emissivity of the ice.")
-
 
 DEFAULT_PRODUCTS = ProductsConfig()
 

@@ -3,17 +3,15 @@
 The unknowns are maps of concentration and of a few empirical ice properties, a small emissivity
 network, the wind dependence of the sea's emissivity, and instrument biases. They are connected to
 brightness temperatures by known physics (:mod:`~seaice_lab.emissivity.physics`). The equations are
-those of Geer (2024), sections 2 and 3; PUBLISHED holds the constants of his versions 1 and 2.
+those of Geer (2024), sections 2 and 3.
 """
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from pydantic import Field, model_validator
 from torch import nn
 
-from seaice_lab.config import Config
 from seaice_lab.emissivity import penalty, physics
 from seaice_lab.emissivity.networks import FIRST_CONSTANT, build_network
 from seaice_lab.emissivity.observations import TB
@@ -25,64 +23,6 @@ WARM_K = 273.2  # skin temperature above which ice is counted as a diagnostic
 ICE_PRESENT = 0.01  # concentration that counts as ice in this diagnostic
 COST_TERMS = ("observation", "emissivity", "bias")  # in the order of EmpiricalState.forward
 MAPS = ("sea_ice", "properties", "observation_properties")
-
-# Constants of the published versions 1 and 2.
-PUBLISHED = {
-    "network":                  ("linear", "frequency"),
-    "n_properties":             (3,        2),
-    "n_observation_properties": (0,        1),
-    "width":                    (10,       7),
-    "sea_ice_error":            (0.02,     0.002),
-    "false_ice_error":          ((),       ((0, 0.02),)),
-    "bias_error_k":             (0.001,    None),
-    "freezing_sea":             (False,    True),
-    "emissivity_background":    ({},       {"10v": 0.8, "24v": 0.7}),
-}  # fmt: skip
-
-
-class ModelConfig(Config):
-    """The model. Settings that are not given are the published ones of its ``version``.
-
-    ``lag_weights`` are the shares of the concentrations of the same day and of the days before it.
-    ``sea_ice_error`` is the error of concentrations beyond 0 and 1, and ``false_ice_error`` that of
-    the hump which makes concentrations below 0.3 costly, as pairs of a first epoch (from 0) and the
-    error from then on (the published change to 0.002 in epoch 3 never took effect, so that the
-    default stays at 0.02; ((0, 0.02), (3, 0.002)) lets it take effect). ``bias_error_k`` replaces
-    the errors of the sensors. ``emissivity_background`` gives the lowest emissivity of the first of
-    these channels that the sensors have. ``freezing_sea`` keeps water at 271.35 K or more.
-    ``bounded`` keeps concentrations between 0 and 1 at every step, instead of a penalty.
-    ``batch_independent`` gives the emissivity term the weight that the published one has in a batch
-    of 1024, whatever the batch size; without it the weight grows with the batch, as published.
-    """
-
-    version: Literal[1, 2] = 1
-    network: Literal["linear", "sigmoid", "frequency"]
-    n_properties: int = Field(ge=0)
-    n_observation_properties: int = Field(ge=0)
-    layers: int = Field(2, ge=1)
-    width: int = Field(ge=1)
-    zenith_input: bool = False
-    nadir: bool = False
-    freeze_network: bool = False
-    lag_weights: tuple[float, ...] = (0.6, 0.4)
-    sea_ice_error: float = Field(gt=0)
-    false_ice_error: tuple[tuple[int, float], ...]
-    bias_error_k: float | None
-    emissivity_error: float = Field(1e-5, gt=0)
-    emissivity_background: dict[str, float]
-    freezing_sea: bool
-    bounded: bool = False
-    batch_independent: bool = True
-
-    @model_validator(mode="before")
-    @classmethod
-    def _as_published(cls, values):
-        if not isinstance(values, dict):
-            return values  # pydantic refuses it
-        version = values.get("version", 1)
-        if version not in (1, 2):
-            return values  # refused by the type of version
-        return {name: pair[version - 1] for name, pair in PUBLISHED.items()} | values
 
 
 class Simulation(NamedTuple):

@@ -14,10 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.lib.format import open_memmap
-from pydantic import Field
 
 from seaice_lab import files, progress
-from seaice_lab.config import Config
 from seaice_lab.emissivity import layouts, physics
 from seaice_lab.emissivity.sensors import Instruments, instruments, read_tables
 from seaice_lab.errors import InputError
@@ -29,18 +27,6 @@ TB, EMISSIVITY_WATER, TRANSMITTANCE, REFLECTED, UPWELLING = range(5)
 # Values for an observation that lacks one of them. Its brightness temperatures are NaN, so that it
 # does not count, but NaN here would spread through the network.
 FILL_VALUES = {"TSFC": 273.15, "WINDSPEED10M": 0.0, "CLOUD_FRACTION": 0.0}
-
-
-class ObservationsConfig(Config):
-    """Which observations to use: their files, sensors and days."""
-
-    data: str = Field(description="Folder in a published layout, or the file of one month.")
-    sensors: tuple[str, ...] = Field(("amsr2",), description="Sensors, in the order to store.")
-    sensor_tables: str | dict | None = Field(
-        None, description="YAML file with more channels and sensors, or its content."
-    )
-    step_start: int = Field(0, ge=0, description="First day to use, counted from 0.")
-    steps: int | None = Field(None, ge=1, description="Number of days to use; all by default.")
 
 
 class Observations(NamedTuple):

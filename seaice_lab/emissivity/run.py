@@ -1,23 +1,18 @@
 """A run of emissivity training: its configuration, its observations and its trained state."""
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import Field, model_validator
 from safetensors.torch import load_file
 
 from seaice_lab import runs
-from seaice_lab.config import FitConfig
-from seaice_lab.emissivity.gauss_newton import SolveConfig, check_model
-from seaice_lab.emissivity.model import MAPS, EmpiricalState, ModelConfig
-from seaice_lab.emissivity.observations import ObservationsConfig, open_observations, prepare
+from seaice_lab.emissivity.gauss_newton import check_model
+from seaice_lab.emissivity.model import MAPS, EmpiricalState
+from seaice_lab.emissivity.observations import open_observations, prepare
+from seaice_lab.emissivity.settings import EmissivityConfig
 from seaice_lab.errors import InputError
 
-# The published settings of ``fit``, and the number of epochs by version.
-PUBLISHED_FIT = dict(batch_size=1024, learning_rate=1e-3, weight_decay=0.0, schedule="constant")
-PUBLISHED_EPOCHS = {1: 8, 2: 25}
 # Settings of ``fit`` that the optimisers of maps ignore, with the only value allowed.
 FIXED_FIT_SETTINGS = dict(
     schedule="constant",
@@ -26,44 +21,6 @@ FIXED_FIT_SETTINGS = dict(
     max_gradient_norm=None,
     precision="float32",
 )
-
-
-class EmissivityConfig(ObservationsConfig):
-    """What to train on, what to train, and how; defaults as published for ``model.version``.
-
-    ``method`` "adam" trains as published; "gauss_newton" minimises the same cost in far less time
-    (:mod:`~seaice_lab.emissivity.gauss_newton`) and uses ``solve`` instead of ``order`` and
-    ``fit``. ``order`` of the observations is "shuffled" (version 1), "batches" (version 2: batches
-    of successive observations, in random order) or "file". Three settings keep observations out of
-    a training with Adam and validate with them: ``hold_out_share``, a share chosen at random;
-    ``hold_out_sensors``, all of these sensors; ``hold_out_days``, all of these days (steps from 0;
-    the maps of such a day keep their first guess, except that observations of the next day depend
-    on its concentration). A GPU must hold all observations and maps. Schedules, decay, averages,
-    limits of the gradient and bfloat16 in ``fit`` are refused, because the maps ignore them.
-    """
-
-    model: ModelConfig
-    method: Literal["adam", "gauss_newton"] = "adam"
-    solve: SolveConfig = SolveConfig()
-    order: Literal["shuffled", "batches", "file"]
-    hold_out_share: float = Field(0.0, ge=0, lt=1)
-    hold_out_sensors: tuple[str, ...] = ()
-    hold_out_days: tuple[int, ...] = ()
-    fit: FitConfig
-
-    @model_validator(mode="before")
-    @classmethod
-    def _as_published(cls, values):
-        if not isinstance(values, dict):
-            return values  # pydantic refuses it
-        values = {"model": {}} | values
-        model, fit = values["model"], values.get("fit") or {}
-        if not isinstance(model, dict | ModelConfig):
-            return values
-        version = model.version if isinstance(model, ModelConfig) else model.get("version", 1)
-        if isinstance(fit, dict):
-            values["fit"] = PUBLISHED_FIT | {"epochs": PUBLISHED_EPOCHS.get(version, 8)} | fit
-        return {"order": "shuffled" if version == 1 else "batches"} | values
 
 
 def check(config):

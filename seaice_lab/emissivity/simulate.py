@@ -7,15 +7,12 @@ noise and the biases of the instruments. As the truth is known, an estimate can 
 
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 import xarray as xr
-from pydantic import Field
 
 from seaice_lab import files, grid, progress, runs
-from seaice_lab.config import Config
 from seaice_lab.emissivity import physics
 from seaice_lab.emissivity.ice_types import FIRST_YEAR, MELTING, OLD, ice_types
 from seaice_lab.emissivity.layouts import CHANNELS, DAY_START, FIELDS, SCALARS
@@ -55,29 +52,6 @@ TRUTH_VARIABLES = {
     "lat": ("standard_name", "latitude", "degrees_north"),
     "lon": ("standard_name", "longitude", "degrees_east"),
 }
-
-
-class SimulateConfig(Config):
-    """A simulated case: where, how long, which sensors, how many observations, in which layout."""
-
-    layout: Literal["month", "year", "sensors"] = Field(
-        "sensors", description="month or year: version 1 (one sensor); sensors: version 2."
-    )
-    sensors: tuple[str, ...] = Field(("amsr2", "gmi", "ssmisf17"), description="Sensors.")
-    observations: tuple[int, ...] = Field(
-        (40_000, 30_000, 30_000), description="Number of observations of each sensor."
-    )
-    size: int = Field(64, ge=16, description="Cells along each side of the grid.")
-    days: int = Field(20, ge=1, description="Number of days.")
-    start: str = Field("2021-03-01", description="First day.")
-    noise: float = Field(0.35, ge=0, description="Noise, in units of the assigned errors.")
-    first_guess_error: float = Field(0.05, ge=0, description="Noise of the first guess.")
-    seed: int = Field(0, description="Seed of the random numbers.")
-
-    @property
-    def first_julian_day(self):
-        """Julian day on which the observations of the first day begin."""
-        return pd.Timestamp(self.start).to_julian_date() - (0.5 - DAY_START)
 
 
 def simulate(config, folder, show=True):
@@ -122,6 +96,11 @@ def simulate(config, folder, show=True):
             at_observations |= _simulate_sensor(config, truth, unified, row, rng, folder, bar)
     files.write_netcdf(folder / "truth.nc", truth[list(TRUTH_VARIABLES)].assign(at_observations))
     return folder
+
+
+def first_julian_day(config):
+    """Julian day on which the observations of the first day of a SimulateConfig begin."""
+    return pd.Timestamp(config.start).to_julian_date() - (0.5 - DAY_START)
 
 
 def make_truth(config, rng):
@@ -240,7 +219,7 @@ def _simulate_sensor(config, truth, unified, row, rng, folder, bar):
     """Write the observations of one sensor; returns the truth at the observations."""
     sensor, count = config.sensors[row], config.observations[row]
     channels = [unified.channels[position] for position in unified.positions[row]]
-    first = config.first_julian_day
+    first = first_julian_day(config)
     times = np.sort(first + rng.random(count) * config.days)
     times[0] = first + 1e-6  # so that the first day is step 0 for every sensor
     truths = []
@@ -270,7 +249,7 @@ def _observe(config, truth, unified, row, times, rng):
     channels = [unified.channels[position] for position in positions]
     frequency, error = unified.frequency_ghz[row, positions], unified.error_k[row, positions]
     count = len(times)
-    day = np.floor(times - config.first_julian_day).astype(int) + 1  # column 0 is the day before
+    day = np.floor(times - first_julian_day(config)).astype(int) + 1  # column 0 is the day before
     point = rng.integers(0, truth.sizes["grid"], count)
 
     def at_observations(name, day=day):

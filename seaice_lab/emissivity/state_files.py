@@ -15,8 +15,9 @@ import xarray as xr
 
 from seaice_lab import files, runs
 from seaice_lab.emissivity.evaluation import FREQUENCY_ATTRIBUTES, property_maps, sea_ice_maps
-from seaice_lab.emissivity.model import EmpiricalState, ModelConfig
+from seaice_lab.emissivity.model import EmpiricalState
 from seaice_lab.emissivity.sensors import ICE, OCEAN
+from seaice_lab.emissivity.settings import ModelConfig
 from seaice_lab.errors import InputError
 
 JULIAN_DAY = {

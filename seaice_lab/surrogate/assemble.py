@@ -1,12 +1,9 @@
 """Assembly: state, forcing, mask, segments and splits as one lazy dataset on the model grid."""
 
-from typing import Literal
-
 import numpy as np
 import xarray as xr
 
-from seaice_lab import catalog, grid, names
-from seaice_lab.config import Config
+from seaice_lab import grid, names
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate import sources
 from seaice_lab.surrogate.coarsen import block_mean, coarse_coordinates
@@ -18,30 +15,6 @@ from seaice_lab.surrogate.time_axis import (
     splits,
     time_text,
 )
-
-
-class PrepareConfig(Config):
-    """What to prepare and how; the defaults prepare the bundled sample on its own grid.
-
-    ``crop`` is (first row, end row, first column, end column), end excluded. ``coarsen`` averages
-    blocks of cells: over their ocean cells ("ocean_mean"), or with land as zero and forcing over
-    all cells ("published", Durand et al. 2024). Winds that come as east and north components are
-    turned to the grid axes unless ``rotate_winds`` is false (as published). ``splits`` names one or
-    more splits. With ``forcing_beyond_state`` the store also holds the forcing after the end of
-    the state, as long as it continues at the same step, for forecasts from the last state.
-    """
-
-    state: str = "sample"
-    forcing: str | None = None
-    variables: tuple[str, ...] = ("sit",)
-    forcing_variables: tuple[str, ...] = names.FORCING
-    crop: tuple[int, int, int, int] | None = None
-    coarsen: int = 1
-    coarsen_rule: Literal["ocean_mean", "published"] = "ocean_mean"
-    rotate_winds: bool = True
-    allow_gaps: bool = False
-    forcing_beyond_state: bool = False
-    splits: dict[Literal["train", "validation", "test"], catalog.SplitRule] | None = None
 
 
 def assemble(config):

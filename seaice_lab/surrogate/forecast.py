@@ -7,18 +7,15 @@ stays bounded. A killed forecast continues with the first batch that is not comp
 
 from itertools import islice
 from pathlib import Path
-from typing import Literal
 
 import dask.array
 import numpy as np
 import torch
 import xarray as xr
-from pydantic import Field
 from scipy import ndimage
 
 from seaice_lab import files, grid, names, progress, runs
 from seaice_lab.compute import compiles, prefetch
-from seaice_lab.config import Config
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.layers import zero_on_land
 from seaice_lab.surrogate.model import bounds, load
@@ -29,25 +26,6 @@ from seaice_lab.surrogate.store import locate, open_store
 # compared with half a minute for compiling.
 COMPILE_ABOVE_CELL_STEPS = 5e7
 PERTURBATION_KM = 300.0  # distance at which the correlation of the perturbations has fallen to 1/e
-
-
-class ForecastConfig(Config):
-    """What to forecast.
-
-    ``perturbation`` is the standard deviation of the perturbations, in standard deviations of the
-    variable over the training ocean.
-    """
-
-    steps: int = Field(60, description="Steps of the surrogate, 12 h each as published.")
-    split: str = Field("test", description="Split that contains the forecasts: train, ...")
-    every: int = Field(1, description="Use every n-th start date.")
-    batch_size: int = Field(64, description="Forecasts (starts times members) at once.")
-    members: int = Field(1, description="Members of an ensemble; 1 is a single forecast.")
-    perturbation: float = Field(0.1, description="Size of the perturbations of the initial state.")
-    seed: int = Field(0, description="Seed of the perturbations.")
-    compile: Literal["auto", "always", "never"] = Field(
-        "auto", description="Whether to compile the network; auto compiles for long forecasts."
-    )
 
 
 def rollout(step, state, forcing):
@@ -105,13 +83,9 @@ def forecast(run, config, path=None, device=None, block_bytes=256e6, show=True):
     Raises
     ------
     InputError
-        If a number is below 1, the run is not trained, no start date has a complete forecast, the
-        state is no longer finite, or the disk is full.
+        If the run is not trained, no start date has a complete forecast, the state is no longer
+        finite, or the disk is full.
     """
-    for name in ("steps", "every", "batch_size", "members"):
-        if getattr(config, name) < 1:
-            raise InputError(f"{name} is {getattr(config, name)}; expected at least 1")
-
     # Which start dates: those with all fields that the forecast needs.
     surrogate = load(run, device)
     opened = runs.open_run(run)

@@ -1,61 +1,22 @@
 """The surrogate: its configuration, its network, and loading a trained one from a run folder."""
 
 import json
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
-from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from seaice_lab import names, runs
 from seaice_lab.compute import Process
-from seaice_lab.config import Config, FitConfig
 from seaice_lab.errors import InputError
-from seaice_lab.surrogate.losses import GLOBAL_MEAN_WEIGHT
 from seaice_lab.surrogate.networks import build_network
+from seaice_lab.surrogate.settings import TrainConfig
 from seaice_lab.surrogate.store import open_store
 from seaice_lab.surrogate.windows import Window, find_window
 from seaice_lab.surrogate.wrappers import PastChanges, Transport
 
 ADVECTED = ("sit", "sic", "snt")  # variables that a drift of the ice transports
-
-
-class TrainConfig(Config):
-    """What to train; the defaults are the published surrogate (Durand et al. 2024).
-
-    ``window`` is the name of a window or a complete window. ``network_options`` are kernel_size,
-    compensation, squeeze_excitation and dropout, if the network has them. ``published_network``
-    repeats the faults of the published network: land values influence coastal cells through
-    pooling and batch statistics, CNN and PCNN are linear. ``loss`` "ocean" is an average over the
-    ocean, weighted by cell area, with a term for the mean error of each sample; "published" is an
-    average over the batch that includes land as zero. ``global_mean_weight``, ``spread_weight`` and
-    ``tikhonov_weight`` are lambda, mu and nu of the loss. ``input_noise`` is the standard deviation
-    of noise that is added to the normalised inputs in training (not in validation). ``symmetry``
-    "quarter_turns" trains on the map turned by a random multiple of 90 degrees
-    (:mod:`seaice_lab.surrogate.augmentation`). ``rollout_steps`` above 1 trains on that many
-    successive steps, with the gradient through all of them. With ``transport`` the network also
-    predicts a drift, which transports the ice from cell to cell
-    (:class:`~seaice_lab.surrogate.wrappers.Transport`). ``start_from`` is a trained run of the same
-    network and window; training starts with its weights and normalisation.
-    """
-
-    store: str
-    window: str | Window = "self_consistent"
-    network: str = "UNet3"
-    width: int = 16
-    network_options: dict[str, bool | int | float] = {}
-    transport: bool = False
-    published_network: bool = False
-    loss: Literal["ocean", "published"] = "ocean"
-    global_mean_weight: float = GLOBAL_MEAN_WEIGHT
-    spread_weight: float = 0.0
-    tikhonov_weight: float = 0.0
-    input_noise: float = 0.01
-    symmetry: Literal["none", "quarter_turns"] = "none"
-    rollout_steps: int = Field(1, ge=1)
-    start_from: str | None = None
-    fit: FitConfig = FitConfig()
 
 
 class Surrogate(NamedTuple):

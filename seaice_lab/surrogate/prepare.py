@@ -16,7 +16,8 @@ import zarr
 
 from seaice_lab import catalog, files, names, progress, runs
 from seaice_lab.errors import InputError
-from seaice_lab.surrogate.assemble import PrepareConfig, assemble
+from seaice_lab.surrogate.assemble import assemble
+from seaice_lab.surrogate.settings import PrepareConfig
 from seaice_lab.surrogate.store import in_split, moments, open_store
 from seaice_lab.surrogate.time_axis import time_text
 

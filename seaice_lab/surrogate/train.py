@@ -12,8 +12,9 @@ from seaice_lab.errors import InputError
 from seaice_lab.optimiser import adamw_step
 from seaice_lab.surrogate.augmentation import Turn, turned_kernels
 from seaice_lab.surrogate.losses import LossWeights, ocean_loss, published_loss
-from seaice_lab.surrogate.model import TrainConfig, bounds, build, load, scales, window_of
+from seaice_lab.surrogate.model import bounds, build, load, scales, window_of
 from seaice_lab.surrogate.samples import Samples, batches
+from seaice_lab.surrogate.settings import TrainConfig
 from seaice_lab.surrogate.store import open_store
 from seaice_lab.surrogate.windows import DERIVED
 from seaice_lab.training import TrainState, fit, validate

@@ -14,14 +14,14 @@ from playwright.sync_api import sync_playwright
 from seaice_lab import files
 from seaice_lab.config import FitConfig
 from seaice_lab.emissivity import products
-from seaice_lab.emissivity.run import EmissivityConfig, load
-from seaice_lab.emissivity.simulate import SimulateConfig, simulate
+from seaice_lab.emissivity.run import load
+from seaice_lab.emissivity.settings import EmissivityConfig, SimulateConfig
+from seaice_lab.emissivity.simulate import simulate
 from seaice_lab.emissivity.train import train as emissivity_train
-from seaice_lab.surrogate.assemble import PrepareConfig
 from seaice_lab.surrogate.evaluation import evaluate
-from seaice_lab.surrogate.forecast import ForecastConfig, forecast
-from seaice_lab.surrogate.model import TrainConfig
+from seaice_lab.surrogate.forecast import forecast
 from seaice_lab.surrogate.prepare import prepare
+from seaice_lab.surrogate.settings import ForecastConfig, PrepareConfig, TrainConfig
 from seaice_lab.surrogate.train import train
 
 LEADS = 8

@@ -11,8 +11,9 @@ from seaice_lab.config import FitConfig
 from seaice_lab.emissivity import penalty
 from seaice_lab.emissivity.gpu_adam import GpuAdam
 from seaice_lab.emissivity.lazy_adam import LazyAdam
-from seaice_lab.emissivity.model import COST_TERMS, EmpiricalState, ModelConfig
-from seaice_lab.emissivity.observations import Batch, ObservationsConfig, prepare
+from seaice_lab.emissivity.model import COST_TERMS, EmpiricalState
+from seaice_lab.emissivity.observations import Batch, prepare
+from seaice_lab.emissivity.settings import ModelConfig, ObservationsConfig
 from seaice_lab.optimiser import adamw, set_epsilon
 
 DATA = Path(__file__).parents[1] / "data" / "emissivity"

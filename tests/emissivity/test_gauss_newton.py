@@ -5,7 +5,7 @@ import torch
 from published import batch, build, observations
 
 from seaice_lab.emissivity import infer, least_squares
-from seaice_lab.emissivity.gauss_newton import SolveConfig, solve
+from seaice_lab.emissivity.gauss_newton import solve
 from seaice_lab.emissivity.gauss_newton_step import solve_concentration
 from seaice_lab.emissivity.least_squares import State, get_state, linearise, network_of
 from seaice_lab.emissivity.model import EmpiricalState
@@ -15,6 +15,7 @@ from seaice_lab.emissivity.normal_equations import (
     is_bilinear,
     sums_of_squares,
 )
+from seaice_lab.emissivity.settings import SolveConfig
 from seaice_lab.errors import InputError
 
 

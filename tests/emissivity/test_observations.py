@@ -15,12 +15,12 @@ from published import CASES, DATA
 from seaice_lab.emissivity.layouts import fit_first_guess, fit_steps
 from seaice_lab.emissivity.observations import (
     READ_CHUNK,
-    ObservationsConfig,
     open_observations,
     prepare,
     read_sensor_tables,
 )
 from seaice_lab.emissivity.sensors import instruments
+from seaice_lab.emissivity.settings import ObservationsConfig
 from seaice_lab.errors import InputError
 
 GMI = "gmi/gmi_{}.nc"
@@ -260,7 +260,8 @@ def test_the_tables_of_ones_own_sensor_stay_with_the_columns(data, tmp_path):
 
 PREPARE_SLOWLY = """
 import sys
-from seaice_lab.emissivity.observations import ObservationsConfig, prepare
+from seaice_lab.emissivity.observations import prepare
+from seaice_lab.emissivity.settings import ObservationsConfig
 data, folder, *sensors = sys.argv[1:]
 prepare(ObservationsConfig(data=data, sensors=sensors), folder, show=False, chunk=5)
 """

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from seaice_lab.emissivity import penalty
-from seaice_lab.emissivity.model import ModelConfig
+from seaice_lab.emissivity.settings import ModelConfig
 
 CONFIGURATIONS = {
     "version 1": ({"version": 1}, 0, 1),

@@ -8,7 +8,8 @@ from published import DATA, batch, build, observations
 
 from seaice_lab.emissivity import evaluation, products, state_files
 from seaice_lab.emissivity.export import EmissivityModel
-from seaice_lab.emissivity.model import EmpiricalState, ModelConfig
+from seaice_lab.emissivity.model import EmpiricalState
+from seaice_lab.emissivity.settings import ModelConfig
 from seaice_lab.errors import InputError
 
 TAGS = {"v1_linear": "202008_parity", "v2_imagers": "parity", "v2_crosstrack": "parity"}

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from seaice_lab.emissivity.observations import ObservationsConfig, prepare
-from seaice_lab.emissivity.simulate import SimulateConfig, simulate
+from seaice_lab.emissivity.observations import prepare
+from seaice_lab.emissivity.settings import ObservationsConfig, SimulateConfig
+from seaice_lab.emissivity.simulate import simulate
 from seaice_lab.errors import InputError
 
 SMALL = {"size": 24, "days": 4, "sensors": ("amsr2",), "observations": (3000,)}

@@ -19,8 +19,9 @@ from seaice_lab import cli, files, runs
 from seaice_lab.compute import can_compile
 from seaice_lab.emissivity import evaluation, infer, penalty, sensors
 from seaice_lab.emissivity.model import EmpiricalState
-from seaice_lab.emissivity.run import EmissivityConfig, check_zenith, hold_out, load, open_data
-from seaice_lab.emissivity.simulate import SimulateConfig, simulate
+from seaice_lab.emissivity.run import check_zenith, hold_out, load, open_data
+from seaice_lab.emissivity.settings import EmissivityConfig, InferConfig, SimulateConfig
+from seaice_lab.emissivity.simulate import simulate
 from seaice_lab.emissivity.train import train
 from seaice_lab.errors import InputError
 
@@ -85,7 +86,8 @@ def test_the_curvature_says_how_sure_the_concentration_is(ice, solved):
 def test_a_trained_network_finds_the_ice_of_days_it_never_saw(solved, tmp_path):
     other = SimulateConfig(**CASE, observations=(9000,), sensors=("amsr2",), seed=5)
     folder = simulate(other, tmp_path / "other", show=False)
-    from seaice_lab.emissivity.observations import ObservationsConfig, prepare
+    from seaice_lab.emissivity.observations import prepare
+    from seaice_lab.emissivity.settings import ObservationsConfig
 
     seen = prepare(ObservationsConfig(data=str(folder)), tmp_path / "columns", show=False)
     trained, _ = load(solved)
@@ -105,7 +107,7 @@ def adam(month, epochs, **options):
 
 KILLED = """
 import sys
-from seaice_lab.emissivity.run import EmissivityConfig
+from seaice_lab.emissivity.settings import EmissivityConfig
 from seaice_lab.emissivity.train import train
 
 train(EmissivityConfig.read(sys.argv[1]), sys.argv[2], show=False, lazy=sys.argv[3] == "lazy")
@@ -390,9 +392,9 @@ def test_infer_knows_the_sensors_of_a_run_and_new_ones(ice, tmp_path):
     train(config, run, show=False)
     own.unlink()
     words = {"trained": str(run), "data": str(ice), "steps": 2}
-    _, _, seen = infer.infer_run(infer.InferConfig(**words), tmp_path / "new", show=False)
+    _, _, seen = infer.infer_run(InferConfig(**words), tmp_path / "new", show=False)
     assert seen.instruments.sensors == ("amsr2",) and seen.instruments.error_k[0, 0] == 1.5
-    config = infer.InferConfig(**words, sensor_tables=str(table("more.yaml", 2.5)))
+    config = InferConfig(**words, sensor_tables=str(table("more.yaml", 2.5)))
     _, _, seen = infer.infer_run(config, tmp_path / "more", show=False)
     assert seen.instruments.error_k[0, 0] == 2.5
 

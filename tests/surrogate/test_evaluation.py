@@ -11,7 +11,6 @@ from seaice_lab import grid, runs
 from seaice_lab.config import FitConfig
 from seaice_lab.diagnostics import ensembles, scores
 from seaice_lab.errors import InputError
-from seaice_lab.surrogate.assemble import PrepareConfig
 from seaice_lab.surrogate.evaluation import (
     evaluate,
     open_forecast,
@@ -19,10 +18,10 @@ from seaice_lab.surrogate.evaluation import (
     report,
     truth_for,
 )
-from seaice_lab.surrogate.forecast import ForecastConfig, forecast
-from seaice_lab.surrogate.model import TrainConfig
+from seaice_lab.surrogate.forecast import forecast
 from seaice_lab.surrogate.prepare import prepare
 from seaice_lab.surrogate.references import REFERENCES
+from seaice_lab.surrogate.settings import ForecastConfig, PrepareConfig, TrainConfig
 from seaice_lab.surrogate.store import open_store
 from seaice_lab.surrogate.train import train
 

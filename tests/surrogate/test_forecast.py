@@ -18,13 +18,13 @@ from seaice_lab.config import FitConfig
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.evaluation import open_forecast
 from seaice_lab.surrogate.forecast import (
-    ForecastConfig,
     forecast,
     initial_perturbations,
     rollout,
 )
-from seaice_lab.surrogate.model import Surrogate, TrainConfig, load
+from seaice_lab.surrogate.model import Surrogate, load
 from seaice_lab.surrogate.networks import build_network
+from seaice_lab.surrogate.settings import ForecastConfig, TrainConfig
 from seaice_lab.surrogate.store import open_store
 from seaice_lab.surrogate.train import train
 from seaice_lab.surrogate.windows import WINDOWS, Window
@@ -264,13 +264,14 @@ def test_a_compiled_forecast_gives_the_same_numbers_and_compiles_full_batches_on
 
 @pytest.mark.parametrize("name", ["steps", "every", "batch_size", "members"])
 def test_a_number_below_one_is_refused_in_a_sentence(name):
-    with pytest.raises(InputError, match=f"^{name} is 0; expected at least 1$"):
+    with pytest.raises(InputError, match=f"^ForecastConfig: {name} is 0, but: .*greater"):
         forecast("runs/none", ForecastConfig(**{name: 0}))
 
 
 KILLED = """
 import sys
-from seaice_lab.surrogate.forecast import ForecastConfig, forecast
+from seaice_lab.surrogate.forecast import forecast
+from seaice_lab.surrogate.settings import ForecastConfig
 forecast(sys.argv[1], ForecastConfig(steps=4, batch_size=1), sys.argv[2], block_bytes=1, show=False)
 """
 

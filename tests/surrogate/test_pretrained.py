@@ -6,12 +6,11 @@ import numpy as np
 
 from seaice_lab import grid
 from seaice_lab.config import read_yaml
-from seaice_lab.surrogate.assemble import PrepareConfig
 from seaice_lab.surrogate.evaluation import open_forecast, truth_for
-from seaice_lab.surrogate.forecast import ForecastConfig, forecast
-from seaice_lab.surrogate.model import TrainConfig
+from seaice_lab.surrogate.forecast import forecast
 from seaice_lab.surrogate.prepare import prepare
 from seaice_lab.surrogate.references import reference_for
+from seaice_lab.surrogate.settings import ForecastConfig, PrepareConfig, TrainConfig
 from seaice_lab.surrogate.store import open_store
 
 ROOT = Path(__file__).parents[2]

@@ -10,9 +10,9 @@ import xarray as xr
 from conftest import write_catalogue
 from keras_weights import read
 
-from seaice_lab.surrogate.assemble import PrepareConfig
 from seaice_lab.surrogate.prepare import prepare
 from seaice_lab.surrogate.samples import Samples
+from seaice_lab.surrogate.settings import PrepareConfig
 from seaice_lab.surrogate.store import open_store
 from seaice_lab.surrogate.windows import WINDOWS
 

@@ -6,9 +6,9 @@ import torch
 import xarray as xr
 
 from seaice_lab.errors import InputError
-from seaice_lab.surrogate.assemble import PrepareConfig
 from seaice_lab.surrogate.prepare import prepare
 from seaice_lab.surrogate.samples import Samples, batches
+from seaice_lab.surrogate.settings import PrepareConfig
 from seaice_lab.surrogate.store import locate, open_store
 from seaice_lab.surrogate.windows import WINDOWS, Window, find_window
 

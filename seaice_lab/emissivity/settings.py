@@ -1,0 +1,234 @@
+"""Settings of the emissivity model's jobs: simulate, train, infer."""
+
+import json
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from seaice_lab.config import Config, FitConfig, PathText
+
+# Defaults of ModelConfig in the published versions 1 and 2.
+PUBLISHED = {
+    "network":                  ("linear", "frequency"),
+    "n_properties":             (3,        2),
+    "n_observation_properties": (0,        1),
+    "width":                    (10,       7),
+    "sea_ice_error":            (0.02,     0.002),
+    "false_ice_error":          ((),       ((0, 0.02),)),
+    "bias_error_k":             (0.001,    None),
+    "freezing_sea":             (False,    True),
+    "emissivity_background":    ({},       {"10v": 0.8, "24v": 0.7}),
+}  # fmt: skip
+# The published settings of ``fit``, and the number of epochs by version.
+PUBLISHED_FIT = dict(batch_size=1024, learning_rate=1e-3, weight_decay=0.0, schedule="constant")
+PUBLISHED_EPOCHS = {1: 8, 2: 25}
+
+
+def _published(pair, description, **limits):
+    """A field without a default of its own; a validator inserts that of the version."""
+    first, second = (value if isinstance(value, str) else json.dumps(value) for value in pair)
+    default = f"{first} (version 2: {second})"
+    return Field(description=description, json_schema_extra={"default": default}, **limits)
+
+
+class ObservationsConfig(Config):
+    """Which observations to use: their files, sensors and days."""
+
+    data: PathText = Field(description="Folder in a published layout, or the file of one month.")
+    sensors: tuple[str, ...] = Field(("amsr2",), description="Sensors, in the order to store.")
+    sensor_tables: PathText | dict | None = Field(
+        None, description="YAML file with more channels and sensors, or its content."
+    )
+    step_start: int = Field(0, ge=0, description="First day to use, counted from 0.")
+    steps: int | None = Field(None, ge=1, description="Number of days to use; null: all.")
+
+
+class ModelConfig(Config):
+    """The model. Settings that are not given are the published ones of its ``version``."""
+
+    version: Literal[1, 2] = Field(1, description="Version of the published model.")
+    network: Literal["linear", "sigmoid", "frequency"] = _published(
+        PUBLISHED["network"], "Emissivity network."
+    )
+    n_properties: int = _published(
+        PUBLISHED["n_properties"], "Empirical properties of a cell on a day.", ge=0
+    )
+    n_observation_properties: int = _published(
+        PUBLISHED["n_observation_properties"], "Empirical properties of an observation.", ge=0
+    )
+    layers: int = Field(2, ge=1, description="Layers of the networks sigmoid and frequency.")
+    width: int = _published(PUBLISHED["width"], "Neurons of a layer.", ge=1)
+    zenith_input: bool = Field(
+        False, description="The zenith angle is an input of the network (version 2)."
+    )
+    nadir: bool = Field(
+        False,
+        description="The difference of the polarisations vanishes towards nadir (version 2).",
+    )
+    freeze_network: bool = Field(False, description="The training does not change the network.")
+    lag_weights: tuple[float, ...] = Field(
+        (0.6, 0.4),
+        description="Shares of the concentrations of the same day and of the days before it.",
+    )
+    sea_ice_error: float = _published(
+        PUBLISHED["sea_ice_error"], "Error of concentrations beyond 0 and 1.", gt=0
+    )
+    false_ice_error: tuple[tuple[int, float], ...] = _published(
+        PUBLISHED["false_ice_error"],
+        "Error of the hump penalty of concentrations below 0.3, as pairs of a first epoch (from "
+        "0) and the error from then on. The published change to 0.002 in epoch 3 never took "
+        "effect; [[0, 0.02], [3, 0.002]] lets it take effect.",
+    )
+    bias_error_k: float | None = _published(
+        PUBLISHED["bias_error_k"], "Error of the biases in K; null: those of the sensors."
+    )
+    emissivity_error: float = Field(
+        1e-5, gt=0, description="Error of the limit and background of the emissivity."
+    )
+    emissivity_background: dict[str, float] = _published(
+        PUBLISHED["emissivity_background"],
+        "Lowest emissivity of the first of these channels that the sensors have.",
+    )
+    freezing_sea: bool = _published(
+        PUBLISHED["freezing_sea"], "Water is never colder than 271.35 K."
+    )
+    bounded: bool = Field(
+        False,
+        description="Concentrations stay between 0 and 1 at every step, instead of a penalty.",
+    )
+    batch_independent: bool = Field(
+        True,
+        description="The emissivity term has the weight that the published one has in a batch of "
+        "1024; false: its weight grows with the batch size, as published.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_published(cls, values):
+        if not isinstance(values, dict):
+            return values  # pydantic refuses it
+        version = values.get("version", 1)
+        if version not in (1, 2):
+            return values  # refused by the type of version
+        return {name: pair[version - 1] for name, pair in PUBLISHED.items()} | values
+
+
+class SolveConfig(Config):
+    """How to minimise the cost with Gauss-Newton steps."""
+
+    starts: int = Field(3, ge=1, description="Random networks to start from; the best one is kept.")
+    sample: int = Field(40_000, ge=1000, description="Observations that the network is fitted to.")
+    network_steps: int = Field(40, ge=0, description="Most steps of the network; 0 keeps it.")
+    state_steps: int = Field(5, ge=1, description="Most steps of the state with the network held.")
+    tolerance: float = Field(
+        3e-3,
+        gt=0,
+        description="Relative decrease of the cost below which the steps end (those of the network "
+        "after four such steps).",
+    )
+    property_error: float = Field(
+        1.0,
+        gt=0,
+        description="Standard deviation of the properties around 0. It fixes their scale, which "
+        "the published cost leaves open. With a linear network the effect of a property on the "
+        "emissivities is held near 0.05 as well, or ice could look like water at no cost.",
+    )
+    hold_first_guess: bool = Field(
+        True,
+        description="Whether the first guess of the concentration is a background of it, with an "
+        "error of 0.15 (0.05 while a linear network is fitted).",
+    )
+    seed: int = Field(0, description="Of the random networks and of the sample.")
+
+
+class EmissivityConfig(ObservationsConfig):
+    """What to train on, what to train, and how; defaults as published for ``model.version``.
+
+    A GPU must hold all observations and maps. Schedules, decay, averages, limits of the gradient
+    and bfloat16 in ``fit`` are refused, because the maps ignore them.
+    """
+
+    model: ModelConfig = Field(description="The model.")
+    method: Literal["adam", "gauss_newton"] = Field(
+        "adam",
+        description="adam trains as published; gauss_newton minimises the same cost in far less "
+        "time and uses the group solve instead of order and fit.",
+    )
+    solve: SolveConfig = Field(SolveConfig(), description="Settings of the Gauss-Newton solver.")
+    order: Literal["shuffled", "batches", "file"] = Field(
+        description="Order of the observations in an epoch; batches: successive observations form "
+        "a batch, and the batches come in random order.",
+        json_schema_extra={"default": "shuffled (version 2: batches)"},
+    )
+    hold_out_share: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of the observations, chosen at random, that a training with Adam "
+        "leaves out and validates with.",
+    )
+    hold_out_sensors: tuple[str, ...] = Field(
+        (), description="Sensors that are left out and used for validation."
+    )
+    hold_out_days: tuple[int, ...] = Field(
+        (),
+        description="Days (from 0) that are left out and used for validation. Their maps keep the "
+        "first guess, except that observations of the next day depend on the concentration.",
+    )
+    fit: FitConfig = Field(
+        description="How to train with Adam.",
+        json_schema_extra={"defaults": PUBLISHED_FIT | {"epochs": "8 (version 2: 25)"}},
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_published(cls, values):
+        if not isinstance(values, dict):
+            return values  # pydantic refuses it
+        values = {"model": {}} | values
+        model, fit = values["model"], values.get("fit") or {}
+        if not isinstance(model, dict | ModelConfig):
+            return values
+        version = model.version if isinstance(model, ModelConfig) else model.get("version", 1)
+        if isinstance(fit, dict):
+            values["fit"] = PUBLISHED_FIT | {"epochs": PUBLISHED_EPOCHS.get(version, 8)} | fit
+        return {"order": "shuffled" if version == 1 else "batches"} | values
+
+
+class InferConfig(ObservationsConfig):
+    """Which trained run to use, and on which observations."""
+
+    trained: PathText = Field(description="Run folder of a training.")
+    sensors: tuple[str, ...] | None = Field(
+        None, description="Sensors; null: those of the training."
+    )
+    sensor_tables: PathText | dict | None = Field(
+        None, description="YAML file that adds channels and sensors to those of the trained run."
+    )
+    solve: SolveConfig = Field(SolveConfig(), description="Settings of the Gauss-Newton solver.")
+
+
+class ProductsConfig(Config):
+    """Which files to write in addition to those of the state."""
+
+    tag: str = Field("final", description="Ending of all file names.")
+    simulations: bool = Field(False, description="Write the simulation of every observation.")
+    grid: bool = Field(True, description="Write daily maps of the emissivity of the ice.")
+
+
+class SimulateConfig(Config):
+    """A simulated case: where, how long, which sensors, how many observations, in which layout."""
+
+    layout: Literal["month", "year", "sensors"] = Field(
+        "sensors", description="month or year: version 1 (one sensor); sensors: version 2."
+    )
+    sensors: tuple[str, ...] = Field(("amsr2", "gmi", "ssmisf17"), description="Sensors.")
+    observations: tuple[int, ...] = Field(
+        (40_000, 30_000, 30_000), description="Number of observations of each sensor."
+    )
+    size: int = Field(64, ge=16, description="Cells along each side of the grid.")
+    days: int = Field(20, ge=1, description="Number of days.")
+    start: str = Field("2021-03-01", description="First day.")
+    noise: float = Field(0.35, ge=0, description="Noise, in units of the assigned errors.")
+    first_guess_error: float = Field(0.05, ge=0, description="Noise of the first guess.")
+    seed: int = Field(0, description="Seed of the random numbers.")

@@ -1,0 +1,127 @@
+"""Settings of the surrogate's jobs: what to prepare, to train and to forecast."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from seaice_lab import names
+from seaice_lab.config import Config, FitConfig, PathText, SplitRule
+from seaice_lab.surrogate.windows import Window
+
+
+class PrepareConfig(Config):
+    """What to prepare and how; the defaults prepare the bundled sample on its own grid."""
+
+    state: str = Field("sample", description="Entry of data_catalog.yaml with the sea ice.")
+    forcing: str | None = Field(
+        None, description="Entry with the weather; null: the entry of the state."
+    )
+    variables: tuple[str, ...] = Field(("sit",), description="Variables of the sea ice.")
+    forcing_variables: tuple[str, ...] = Field(names.FORCING, description="Weather variables.")
+    crop: tuple[int, int, int, int] | None = Field(
+        None, description="First row, end row, first column, end column; ends are excluded."
+    )
+    coarsen: int = Field(1, ge=1, description="Cells along each axis that form one coarse cell.")
+    coarsen_rule: Literal["ocean_mean", "published"] = Field(
+        "ocean_mean",
+        description="ocean_mean: average of the ocean cells; published (Durand et al. 2024): land "
+        "counts as zero, and forcing is averaged over all cells.",
+    )
+    rotate_winds: bool = Field(
+        True,
+        description="Turn eastward and northward winds to the grid axes; false as published.",
+    )
+    allow_gaps: bool = Field(
+        False, description="Accept missing records; windows never cross such a gap."
+    )
+    forcing_beyond_state: bool = Field(
+        False,
+        description="Keep the forcing after the end of the state, as long as it continues at the "
+        "same step, for forecasts from the last state.",
+    )
+    splits: dict[Literal["train", "validation", "test"], SplitRule] | None = Field(
+        None,
+        description="Files or period of each split, such as {train: {period: [2009, 2016]}}; "
+        "null: those of the entry.",
+    )
+
+
+class TrainConfig(Config):
+    """What to train; the defaults are the published surrogate (Durand et al. 2024)."""
+
+    store: PathText = Field(description="Prepared store.")
+    window: str | Window = Field(
+        "self_consistent",
+        description="Input fields and target: self_consistent, past_state, full_state, no_forcing, "
+        "published_surrogate, published_4dvar, or {inputs, targets, start_h}.",
+    )
+    network: str = Field("UNet3", description="UNet2 to UNet5, ResNet, PCNN or CNN.")
+    width: int = Field(16, ge=1, description="Channels on the finest grid of the network.")
+    network_options: dict[str, bool | int | float] = Field(
+        {},
+        description="If the network has them: kernel_size (cells, odd), compensation (false: sums "
+        "are not scaled by the number of ocean neighbours), squeeze_excitation (ratio by which it "
+        "narrows the channels; 0: none), dropout (share of values set to zero in the encoder).",
+    )
+    transport: bool = Field(
+        False, description="Predict a drift as well, which transports the ice from cell to cell."
+    )
+    published_network: bool = Field(
+        False,
+        description="Repeat the faults of the published network: land values reach the ocean "
+        "through pooling and batch statistics, CNN and PCNN are linear.",
+    )
+    loss: Literal["ocean", "published"] = Field(
+        "ocean",
+        description="ocean: average over the ocean, weighted by cell area, with a term for the "
+        "mean error of each sample; published: over the whole batch, with land as zero.",
+    )
+    global_mean_weight: float = Field(
+        50.0, ge=0, description="Weight of the global-mean constraint in the loss (lambda)."
+    )
+    spread_weight: float = Field(
+        0.0,
+        ge=0,
+        description="Weight of the standard deviation of the squared errors in the loss (mu).",
+    )
+    tikhonov_weight: float = Field(
+        0.0, ge=0, description="Weight of the mean square of the prediction in the loss (nu)."
+    )
+    input_noise: float = Field(
+        0.01,
+        ge=0,
+        description="Standard deviation of noise on the normalised inputs, in training only.",
+    )
+    symmetry: Literal["none", "quarter_turns"] = Field(
+        "none",
+        description="quarter_turns: train on the map turned by a random multiple of 90 degrees.",
+    )
+    rollout_steps: int = Field(
+        1, ge=1, description="Successive steps in the loss, with the gradient through all of them."
+    )
+    start_from: PathText | None = Field(
+        None,
+        description="Trained run of the same network and window, with whose weights and "
+        "normalisation the training starts.",
+    )
+    fit: FitConfig = Field(FitConfig(), description="How to train.")
+
+
+class ForecastConfig(Config):
+    """What to forecast."""
+
+    steps: int = Field(60, ge=1, description="Steps of the surrogate; 60 of 12 h are 30 days.")
+    split: str = Field("test", description="Split of the start dates: train, validation or test.")
+    every: int = Field(1, ge=1, description="Use every n-th start date.")
+    batch_size: int = Field(64, ge=1, description="Forecasts (starts times members) at once.")
+    members: int = Field(1, ge=1, description="Members of an ensemble; 1 is a single forecast.")
+    perturbation: float = Field(
+        0.1,
+        ge=0,
+        description="Standard deviation of the perturbations of the initial state, in standard "
+        "deviations of the variable over the training ocean.",
+    )
+    seed: int = Field(0, ge=0, description="Seed of the perturbations.")
+    compile: Literal["auto", "always", "never"] = Field(
+        "auto", description="Compile the network; auto: for long forecasts."
+    )
