@@ -5,6 +5,7 @@ import json
 import os
 import sys
 import time
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -141,7 +142,10 @@ def execute(path, output, parameters=None, folder=None):
     with files.disk_errors(output):
         unfinished.replace(output)
         exporter = HTMLExporter(exclude_input_prompt=True, exclude_output_prompt=True)
-        page, _ = exporter.from_filename(str(output))
+        with warnings.catch_warnings():
+            # Interactive figures leave an empty output, which a page needs not show.
+            warnings.filterwarnings("ignore", "Your element with mimetype", UserWarning)
+            page, _ = exporter.from_filename(str(output))
         files.write_text(output.with_suffix(".html"), page)
     return output
 

@@ -1,5 +1,6 @@
 """The documents name files and commands that exist."""
 
+import json
 import re
 from pathlib import Path
 
@@ -144,3 +145,11 @@ def test_the_code_names_in_contributing_exist():
     names = {word for word in words if re.fullmatch(r"[A-Z]\w+|[a-z]+(_[a-z]+)+", word)}
     assert {"InputError", "OPTIONS", "build_network"} <= names
     assert sorted(name for name in names if not re.search(rf"\b{name}\b", code)) == []
+
+
+def test_notebooks_write_formulae_as_text():
+    """Executed notebooks are shown without scripts, which formulae between dollars would need."""
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            if cell["cell_type"] == "markdown":
+                assert "$" not in "".join(cell["source"]), path.name
