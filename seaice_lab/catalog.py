@@ -28,12 +28,21 @@ class Generator(Config):
     seed: int = 0
 
 
+class MaskRule(Config):
+    """Which variable of the files is the mask, and which of its values are ocean."""
+
+    variable: str
+    ocean: float | tuple[float, ...]
+
+
 class Entry(Config):
     """One dataset: its files, their variables, their origin and their licence.
 
     ``paths`` are globs relative to the data folder. ``variables`` maps the short names of the
     project to the names in the files. With ``separate_runs`` each file is a separate run with
-    its own times.
+    its own times. ``vectors`` says whether wind and drift are along the axes of the grid or east
+    and north, and ``mask`` where the sea is; both are needed only where the attributes of the
+    files do not say it.
     """
 
     title: str
@@ -44,6 +53,8 @@ class Entry(Config):
     shape: tuple[int, int] | None = None
     period: tuple[str, str] | None = None
     step_h: float
+    vectors: Literal["grid", "geographic"] | None = None
+    mask: MaskRule | None = None
     separate_runs: bool = False
     splits: dict[Literal["train", "validation", "test"], SplitRule] | None = None
     generator: Generator | None = None

@@ -1,4 +1,4 @@
-"""Geometry of polar grids: projection, cell area, regridding, wind axes, coastlines.
+"""Geometry of polar grids: projection, cell area, axes of vectors, coastlines.
 
 A grid is described by the 2-D latitude and longitude of its cell centres, so any curvilinear grid
 works. Maps use EPSG:3413, the NSIDC north polar stereographic plane (WGS 84, true scale at 70 N,
@@ -13,15 +13,12 @@ import shapely
 import xarray as xr
 from pyproj import Transformer
 from scipy import ndimage
-from scipy.spatial import cKDTree
 
 from seaice_lab.errors import InputError
 
 ARCTIC_WIDTH_M = 5.2e6  # side of the square domain around the pole
 
 EARTH_RADIUS_M = 6.371e6  # mean radius of the sphere on which areas are measured
-ELLIPSOID_A_KM = 6378.137  # WGS 84, in which the nearest neighbour is sought
-ELLIPSOID_E2 = 0.00669437999014
 LAND_FILE = Path(__file__).parent / "data" / "land_50m.npz"
 
 
@@ -114,37 +111,6 @@ def spacing_m(dataset, ocean=None):
     return float(np.sqrt((area if ocean is None else area.where(ocean)).mean()))
 
 
-def nearest_neighbour(source_latitude, source_longitude, latitude, longitude):
-    """Find the source point nearest to each target point, by the distance through the Earth.
-
-    Parameters
-    ----------
-    source_latitude, source_longitude : array_like
-        Degrees, equal shapes. Expand 1-D axes with ``numpy.meshgrid`` first.
-    latitude, longitude : array_like
-        Degrees, equal shapes.
-
-    Returns
-    -------
-    ndarray of int32, shape of `latitude`
-        Index into the flattened (C order) source grid, so that
-        ``field.reshape(n_time, -1)[:, index]`` is the field on the target grid.
-
-    Raises
-    ------
-    InputError
-        If shapes differ or a coordinate is not finite.
-
-    Notes
-    -----
-    Positions are on the WGS 84 ellipsoid and one neighbour is used, as Durand et al. (2024) do.
-    """
-    source = _positions_km(source_latitude, source_longitude, "source")
-    target = _positions_km(latitude, longitude, "target")
-    _, index = cKDTree(source.reshape(-1, 3)).query(target.reshape(-1, 3))
-    return index.astype(np.int32).reshape(target.shape[:-1])
-
-
 def cell_sides(latitude, longitude):
     """Distances between the centres of neighbouring cells.
 
@@ -213,6 +179,37 @@ def rotate_to_grid(u_east, v_north, latitude, longitude):
     InputError
         If the coordinates are not two equal 2-D arrays of at least 2 x 2 finite values.
     """
+    cosine, sine, side = _axes_of_grid(latitude, longitude, np.result_type(u_east, v_north))
+    return cosine * u_east + sine * v_north, side * (cosine * v_north - sine * u_east)
+
+
+def rotate_to_geographic(u_x, v_y, latitude, longitude):
+    """Convert components along the axes of the grid to east and north; see `rotate_to_grid`.
+
+    Parameters
+    ----------
+    u_x, v_y : array_like (..., y, x)
+        Vector components, any unit.
+    latitude, longitude : array_like (y, x)
+        Degrees.
+
+    Returns
+    -------
+    u_east, v_north : ndarray (..., y, x)
+        In the unit and precision of the input.
+
+    Raises
+    ------
+    InputError
+        If the coordinates are not two equal 2-D arrays of at least 2 x 2 finite values.
+    """
+    cosine, sine, side = _axes_of_grid(latitude, longitude, np.result_type(u_x, v_y))
+    v_left = side * v_y
+    return cosine * u_x - sine * v_left, sine * u_x + cosine * v_left
+
+
+def _axes_of_grid(latitude, longitude, dtype):
+    """Cosine and sine of the angle from east to the x axis; 1 where y is left of x, else -1."""
     along_y, along_x = _tangents(latitude, longitude)
     phi, lam = np.radians(latitude), np.radians(longitude)
     # Unit vectors towards east and north at each cell, in the frame of the 3-D positions.
@@ -223,9 +220,7 @@ def rotate_to_grid(u_east, v_north, latitude, longitude):
     cosine, sine = x_east / length, x_north / length
     # Rows that run towards decreasing y (as in NSIDC files) make the axes left-handed.
     side = np.sign(cosine * (along_y * north).sum(-1) - sine * (along_y * east).sum(-1))
-    dtype = np.result_type(u_east, v_north)
-    cosine, sine, side = cosine.astype(dtype), sine.astype(dtype), side.astype(dtype)
-    return cosine * u_east + sine * v_north, side * (cosine * v_north - sine * u_east)
+    return cosine.astype(dtype), sine.astype(dtype), side.astype(dtype)
 
 
 def coastline(ocean, x, y):
@@ -370,14 +365,6 @@ def _radians(latitude, longitude, which):
             "finite values; expand 1-D axes with numpy.meshgrid, crop cells without a position"
         )
     return phi, lam
-
-
-def _positions_km(latitude, longitude, which):
-    """Positions on the WGS 84 ellipsoid, (..., 3), in an Earth-centred frame."""
-    phi, lam = _radians(latitude, longitude, which)
-    # Radius of curvature in the prime vertical.
-    radius = ELLIPSOID_A_KM / np.sqrt(1 - ELLIPSOID_E2 * np.sin(phi) ** 2)
-    return radius[..., None] * _unit_vectors(phi, lam) * (1, 1, 1 - ELLIPSOID_E2)
 
 
 def _corners(centre):

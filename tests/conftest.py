@@ -26,6 +26,7 @@ ENTRY = {
     "variables": {name: name for name in ("sit", "t2m", "u10", "v10")},
     "grid": "EPSG:3413",
     "step_h": 6,
+    "vectors": "grid",
     "separate_runs": True,
     "splits": {
         "train": {"files": ["train_*.nc"]},

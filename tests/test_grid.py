@@ -86,24 +86,6 @@ def test_rows_that_run_down_turn_the_second_component():
     np.testing.assert_allclose(down[1][::-1], -up[1], atol=1e-9)
 
 
-def test_the_nearest_point_is_that_of_a_search_through_all():
-    rng = np.random.default_rng(0)
-    latitude, longitude = rng.uniform(60, 90, 200), rng.uniform(-180, 180, 200)
-    to = rng.uniform(60, 90, 50), rng.uniform(-180, 180, 50)
-
-    def vector(lat, lon):
-        lat, lon = np.radians(lat), np.radians(lon)
-        return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], -1)
-
-    nearness = vector(*to) @ vector(latitude, longitude).T
-    index = grid.nearest_neighbour(latitude, longitude, *to)
-    # The search is on the ellipsoid: where two points are nearly as near, either may win.
-    best = nearness.max(axis=1)
-    nearest = nearness[np.arange(50), index]
-    np.testing.assert_allclose(np.arccos(nearest), np.arccos(best), atol=2e-4)
-    assert (index == nearness.argmax(axis=1)).mean() > 0.9
-
-
 def test_the_coast_of_one_land_cell_is_its_four_sides():
     ocean = np.ones((3, 3), bool)
     ocean[1, 1] = False

@@ -1,12 +1,12 @@
 """Assembly: state, forcing, mask, segments and splits as one lazy dataset on the model grid."""
 
-import numpy as np
 import xarray as xr
 
-from seaice_lab import grid, names
+from seaice_lab import names
 from seaice_lab.errors import InputError
-from seaice_lab.surrogate import sources
+from seaice_lab.surrogate import masks, sources
 from seaice_lab.surrogate.coarsen import block_mean, coarse_coordinates
+from seaice_lab.surrogate.regrid import is_on, regrid
 from seaice_lab.surrogate.time_axis import (
     SPLIT_ATTRS,
     TIME_COORDINATES,
@@ -38,28 +38,25 @@ def assemble(config):
     """
     state = sources.open_state(config.state, config.variables)
     forcing = sources.open_forcing(config.forcing or config.state, config.forcing_variables)
+    whole_grid = state[["latitude", "longitude", "ocean"]]
+    state = on_ocean(crop(state, config), config)
     state = state.assign_coords(
         segment=("time", segments(state, config), {"long_name": "windows never cross a segment"}),
         split=("time", splits(state, config), SPLIT_ATTRS),
     )
     if config.forcing_beyond_state:
         state = beyond_state(state, forcing, config)
-    if forcing.latitude.ndim == 1 or forcing.latitude.shape != state.latitude.shape:
-        forcing = regrid(forcing, state.latitude, state.longitude)
+    forcing = crop(on_grid(forcing, whole_grid, config), config)
     forcing = at_times(forcing, state, config)
-    if config.rotate_winds and forcing.attrs["wind_axes"] == "east_north":
-        winds = forcing.u10.data, forcing.v10.data
-        u10, v10 = grid.rotate_to_grid(*winds, state.latitude.values, state.longitude.values)
-        forcing = forcing.assign(u10=forcing.u10.copy(data=u10), v10=forcing.v10.copy(data=v10))
-    state, forcing = crop(state, config), crop(forcing, config)
-    fields = {name: state[name].where(state.ocean) for name in config.variables}
+    fields = {name: state[name] for name in config.variables}
     fields |= {name: forcing[name] for name in config.forcing_variables}
     fields = {name: coarsen(field, state.ocean, config) for name, field in fields.items()}
     result = xr.Dataset(fields).assign_coords(coarse_coordinates(state, config.coarsen))
     for name in fields:
         # A selection of nearest points splits large grids, but a chunk of the store is a frame.
         field = result[name].astype("float32").chunk({"y": -1, "x": -1})
-        result[name] = field.assign_attrs(names.attributes(name))
+        field.attrs = names.attributes(name)
+        result[name] = field
     if not result.ocean.values.any():
         raise InputError(
             f"{config.state}: has no ocean cell in the crop {config.crop}; choose another crop or "
@@ -69,41 +66,66 @@ def assemble(config):
     return result.assign_coords({name: state[name].variable for name in time_axis})
 
 
-def regrid(forcing, latitude, longitude):
-    """Forcing at the nearest source point of every grid cell, on the sphere (Durand et al. 2024).
+def on_ocean(state, config):
+    """The state without land; a record that lacks values is refused when it is read.
 
     Parameters
     ----------
-    forcing : xarray.Dataset
-        With 1-D or 2-D ``latitude`` and ``longitude``, degrees.
-    latitude, longitude : xarray.DataArray (y, x)
-        Degrees.
+    state : xarray.Dataset
+        From :func:`seaice_lab.surrogate.sources.open_state`.
+    config : PrepareConfig
 
     Returns
     -------
     xarray.Dataset
-        The fields (time, y, x); their only coordinate is time.
 
     Raises
     ------
     InputError
-        If the forcing does not cover the grid (nearest point over 5 source cells away).
+        If one of a few records from the whole period lacks values.
     """
-    source_latitude, source_longitude = forcing.latitude.values, forcing.longitude.values
-    if source_latitude.ndim == 1:
-        source_longitude, source_latitude = np.meshgrid(source_longitude, source_latitude)
-    index = grid.nearest_neighbour(source_latitude, source_longitude, latitude, longitude)
-    distance = np.abs(source_latitude.ravel()[index] - latitude.values).max()
-    spacing = np.abs(np.diff(np.unique(source_latitude))).max() if source_latitude.size > 1 else 0
-    if distance > 5 * spacing + 0.5:
-        raise InputError(
-            f"the forcing covers {source_latitude.min():.1f} to {source_latitude.max():.1f} N, not "
-            f"{latitude.values.min():.1f} to {latitude.values.max():.1f} N; use a larger domain"
-        )
-    nearest = xr.DataArray(index, dims=("y", "x"))
-    spatial = [dim for dim in forcing[next(iter(forcing))].dims if dim != "time"]
-    flat = forcing.drop_vars(set(forcing.coords) - {"time"})
-    return flat.stack(point=spatial, create_index=False).isel(point=nearest)
+    checked = {
+        name: masks.on_ocean(state[name], state.ocean, config.state) for name in config.variables
+    }
+    state = state.assign(checked)
+    # A fault that runs through the whole period is refused now, not after hours.
+    state.isel(time=masks.sample_records(state.sizes["time"])).compute()
+    return state
+
+
+def on_grid(forcing, grid, config):
+    """Forcing on the grid of the state, with wind along its axes if the configuration says so.
+
+    Parameters
+    ----------
+    forcing : xarray.Dataset
+        From :func:`seaice_lab.surrogate.sources.open_forcing`.
+    grid : xarray.Dataset
+        Has ``latitude``, ``longitude`` and ``ocean`` (y, x) of the state, without a crop: the axes
+        of a cell follow from its neighbours.
+    config : PrepareConfig
+
+    Returns
+    -------
+    xarray.Dataset
+        The fields (time, y, x).
+
+    Raises
+    ------
+    InputError
+        If the forcing does not cover the ocean of the state.
+    """
+    name = config.forcing or config.state
+    if not is_on(forcing, grid):
+        # Axes of another grid mean nothing here: its vectors are turned before they are moved.
+        forcing = sources.to_geographic(forcing, name)
+        needed = grid.ocean.values.copy()
+        if config.crop is not None:
+            first_row, end_row, first_column, end_column = config.crop
+            needed[:first_row] = needed[end_row:] = False
+            needed[:, :first_column] = needed[:, end_column:] = False
+        forcing = regrid(forcing, grid, needed, name)
+    return sources.to_grid(forcing, grid, name) if config.rotate_winds else forcing
 
 
 def at_times(forcing, state, config):
@@ -124,7 +146,7 @@ def at_times(forcing, state, config):
     InputError
         If the forcing lacks one of the times, or has a time twice.
     """
-    if forcing.time.equals(state.time.drop_vars(TIME_COORDINATES[1:], errors="ignore")):
+    if forcing.get_index("time").equals(state.get_index("time")):
         return forcing
     times = forcing.get_index("time")
     if times.has_duplicates:
@@ -136,8 +158,11 @@ def at_times(forcing, state, config):
     if (index < 0).any():
         missing = state.time.values[index < 0]
         raise InputError(
-            f"{config.forcing}: has no record at {time_text(missing[0])} ({len(missing)} times of "
-            f"{config.state} are missing); supply forcing at the times of the model output"
+            f"{config.forcing}: has no record at {time_text(missing[0])} ({len(missing)} of "
+            f"{state.sizes['time']} times of {config.state} are missing); it holds times from "
+            f"{time_text(times.min())} to {time_text(times.max())}, {config.state} from "
+            f"{time_text(state.time.values.min())} to {time_text(state.time.values.max())}; supply "
+            "forcing at the times of the model output"
         )
     return forcing.isel(time=index)
 

@@ -61,7 +61,7 @@ def test_a_nextsimdg_run_gives_state_and_forcing_along_the_grid(real):
     state, forcing = open_state("dg", ("sit", "sic")), open_forcing("dg")
     original = raw("nextsimdg_train_r01.nc")
     assert set(state.run.values) == {"nextsimdg_train_r01"}
-    assert forcing.attrs["wind_axes"] == "grid"
+    assert forcing.u10.attrs["vectors"] == "grid"
     np.testing.assert_array_equal(forcing.u10, original.u10)
     np.testing.assert_array_equal(state.ocean, original.mask == 1)
     np.testing.assert_array_equal(state.x, original.x)
@@ -73,7 +73,7 @@ def test_legacy_era5_is_unpacked_and_its_latitude_ascends(real):
     assert np.all(np.diff(original.latitude) < 0)
     assert np.all(np.diff(forcing.latitude) > 0)
     np.testing.assert_allclose(forcing.u10, original.u10[:, ::-1])
-    assert forcing.attrs["wind_axes"] == "east_north"
+    assert forcing.u10.attrs["vectors"] == "geographic"
     assert forcing.u10.attrs["units"] == "m s-1"
     assert np.abs(forcing.u10).max() < 40
 

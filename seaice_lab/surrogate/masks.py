@@ -1,0 +1,387 @@
+"""The ocean mask of a dataset: which variable of the files says where the sea is, and how.
+
+Whether 1 means sea or land is stated by the entry of the catalogue, by CF attributes or by the
+description of the variable; the statement must agree with the ice, which floats on the sea. Where
+only the name of a variable says that it is a mask, the ice decides. Without a mask, the ocean is
+where the variables that are asked for have values, and these cells must not change with time.
+"""
+
+import re
+from functools import partial, reduce
+from operator import or_
+
+import dask.array as da
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from seaice_lab.errors import InputError
+
+SAMPLE = 8  # records that are read to learn where there is ice
+STRAY_ICE = 0.05  # share of the ice that may be on land, at the coasts of regridded files
+
+# Names of masks in model output and products, in lower case. Masks of velocity points are others.
+NAMES = frozenset(
+    """
+    mask landmask land_mask lmask lsm lsmask lsm_mask land_sea_mask landsea_mask landseamask land
+    sftlf ocean oceanmask ocean_mask sea seamask sea_mask water_mask watermask wet wet_c wet_t
+    tmask tmaskutil mask_t mask_rho maskrho sftof kmt
+    """.split()
+)
+# What 1 means by the CF standard name.
+STANDARD_NAMES = {
+    "sea_binary_mask": True,
+    "sea_area_fraction": True,
+    "land_binary_mask": False,
+    "land_area_fraction": False,
+}
+SEA = re.compile(r"ocean|sea|water|wet")
+LAND = re.compile(r"land|lake|coast|shelf|dry")
+NUMBER_FIRST = re.compile(r"\b(\d+)\s*(?:=|:|-|is|for|if|where|over|on|means)\s*([a-z_ ]+)")
+WORD_FIRST = re.compile(r"\b([a-z_]+)\s*(?:=|:|\(|is)\s*(\d+)\b")
+FROM_VALUES = "cells where "
+# Bytes of NSIDC-0051, whose first versions have no attributes for them.
+NSIDC_FLAGS = {251: "pole_hole", 252: "unused", 253: "coastline", 254: "land", 255: "missing"}
+NSIDC_SCALE = 0.004
+
+
+def ocean_mask(raw, entry, fields):
+    """The ocean mask of a dataset.
+
+    Parameters
+    ----------
+    raw : xarray.Dataset
+        As opened by :func:`seaice_lab.catalog.open`.
+    entry : seaice_lab.catalog.Entry
+    fields : xarray.Dataset
+        The variables asked for, (time, y, x); NaN where they have no value.
+
+    Returns
+    -------
+    xarray.DataArray of bool (y, x)
+        True where sea; the attribute ``comment`` tells where the mask comes from.
+
+    Raises
+    ------
+    InputError
+        If a mask cannot be decided or changes with time, or no cell is sea.
+    """
+    sample = fields.isel(time=sample_records(fields.sizes["time"])).compute()
+    ocean, comment = (
+        _from_flags(raw, entry, sample) or _from_mask(raw, entry, sample) or _from_values(sample)
+    )
+    if not ocean.any():
+        raise InputError(
+            f"{entry.name}: no cell is sea ({comment}); check the mask and the values in the files"
+        )
+    attrs = {"long_name": "ocean mask, true where sea", "comment": comment}
+    return xr.DataArray(ocean, dims=("y", "x"), attrs=attrs)
+
+
+def sample_records(count):
+    """Positions of a few records from the first to the last of ``count``, ndarray of int."""
+    return np.unique(np.linspace(0, count - 1, SAMPLE).astype(int))
+
+
+def on_ocean(field, ocean, name):
+    """A lazy field without its values on land; reading it refuses a record that lacks values.
+
+    Parameters
+    ----------
+    field : xarray.DataArray (time, y, x)
+        Its attribute ``flags`` may name reasons for missing values.
+    ocean : xarray.DataArray of bool (y, x)
+        From :func:`ocean_mask`.
+    name : str
+        The dataset in the message.
+
+    Returns
+    -------
+    xarray.DataArray (time, y, x)
+        NaN on land. Reading it raises InputError.
+    """
+    data = da.asarray(field.data).rechunk({1: -1, 2: -1})
+    times = da.from_array(field.time.values[:, None, None], chunks=(data.chunks[0], 1, 1))
+    check = partial(
+        _check_records,
+        ocean=ocean.values,
+        where=f"{name}: {field.name}",
+        comment=ocean.attrs["comment"],
+        flags=field.attrs.get("flags", ""),
+    )
+    return field.copy(data=da.map_blocks(check, data, times, dtype=data.dtype, meta=data._meta))
+
+
+def _check_records(values, times, ocean, where, comment, flags):
+    """One block of :func:`on_ocean`."""
+    for value, time in zip(values, times.ravel(), strict=True):
+        lacking = np.isnan(value[ocean]).sum()
+        # A mask that comes from the values must not lose sea either.
+        beyond = np.isfinite(value[~ocean]).sum() if comment.startswith(FROM_VALUES) else 0
+        if lacking == 0 and beyond == 0:
+            continue
+        stamp = pd.Timestamp(time).isoformat(timespec="minutes")
+        cells = ocean.sum()
+        if lacking == cells:
+            raise InputError(
+                f"{where} at {stamp} has no value in the ocean; supply this record, or leave it "
+                "out of the files and set allow_gaps to true"
+            )
+        if comment.startswith(FROM_VALUES):
+            raise InputError(
+                f"{where} at {stamp} has values in {np.isfinite(value).sum()} cells, but the ocean "
+                f"has {cells} ({comment} at any of several times); the files have no mask, so a "
+                'missing value may be land or may mean "no ice": write 0 where there is no ice, or '
+                "add an ocean mask to the files"
+            )
+        reason = f" (flags of the file: {flags})" if flags else ""
+        raise InputError(
+            f"{where} at {stamp} has {lacking} NaN in ocean cells of the mask, expected "
+            f"none{reason}; fill them in the files, correct the mask ({comment}), or crop the grid"
+        )
+    return np.where(ocean, values, np.nan).astype(values.dtype)
+
+
+def _from_values(sample):
+    """Cells where any of the variables has a value in any of the records that were read."""
+    finite = [np.isfinite(field).any("time").values for field in sample.values()]
+    names = " or ".join(sample)
+    return np.logical_or.reduce(finite), f"{FROM_VALUES}{names} has a value"
+
+
+def _from_flags(raw, entry, sample):
+    """Land by the flags of a field itself, as in concentrations of NSIDC; None without flags."""
+    for short in sample:
+        field = raw[entry.variables[short]]
+        land = [value for value, meaning in flags(field, entry).items() if LAND.search(meaning)]
+        if land:
+            is_land = _is_flag(field.isel(time=sample_records(field.sizes["time"])), land).values
+            if (is_land != is_land[0]).any():
+                raise InputError(
+                    f"{entry.name}: the land flags of {field.name} change with time; use files "
+                    "with one mask"
+                )
+            return ~is_land[0], f"cells of {field.name} without a flag of land"
+    return None
+
+
+def flags(field, entry):
+    """Values of a field that are flags, such as land in concentrations of NSIDC.
+
+    Parameters
+    ----------
+    field : xarray.DataArray
+        As opened by :func:`seaice_lab.catalog.open`.
+    entry : seaice_lab.catalog.Entry
+
+    Returns
+    -------
+    dict of float to str
+        Meaning of each value, after the scale of the file is applied.
+    """
+    if "flag_values" in field.attrs and "flag_meanings" in field.attrs:
+        numbers, meanings = _flag_attributes(field.attrs)
+    elif entry.format == "nsidc0051":
+        numbers, meanings = NSIDC_FLAGS.keys(), NSIDC_FLAGS.values()
+    else:
+        return {}
+    scale = field.encoding.get("scale_factor", NSIDC_SCALE if entry.format == "nsidc0051" else 1)
+    offset = field.encoding.get("add_offset", 0)
+    values = [float(number) * float(scale) + offset for number in numbers]
+    return dict(zip(values, meanings, strict=False))
+
+
+def without_flags(field, entry):
+    """A field with NaN where it has flags; its attribute ``flags`` lists them.
+
+    Parameters
+    ----------
+    field : xarray.DataArray
+        As opened by :func:`seaice_lab.catalog.open`.
+    entry : seaice_lab.catalog.Entry
+
+    Returns
+    -------
+    xarray.DataArray
+    """
+    values = flags(field, entry)
+    if not values:
+        return field
+    reasons = [meaning for meaning in values.values() if not LAND.search(meaning)]
+    return field.where(~_is_flag(field, values)).assign_attrs(flags=", ".join(reasons))
+
+
+def _is_flag(field, values):
+    """Whether each value of a field is one of some flags, but for the rounding of float32."""
+    return reduce(or_, [abs(field - value) < 1e-4 * max(abs(value), 1) for value in values])
+
+
+def _flag_attributes(attrs):
+    numbers, meanings = attrs["flag_values"], attrs["flag_meanings"]
+    if isinstance(numbers, str):
+        numbers = [float(number) for number in re.findall(r"-?\d+", numbers)]
+    return np.atleast_1d(numbers), str(meanings).lower().replace(",", " ").split()
+
+
+def _from_mask(raw, entry, sample):
+    """The ocean by a mask variable of the files, and which; None without one."""
+    dims = [dim for dim in raw[entry.variables[next(iter(sample))]].dims if dim != "time"]
+    masks = {}
+    for name in _candidates(raw, entry, dims):
+        mask = _constant(raw[name], entry, dims)
+        masks[name] = _read_mask(mask, entry, sample)
+    if not masks:
+        return None
+    (first, ocean), *others = masks.items()
+    for other, its_ocean in others:
+        if (its_ocean != ocean).any():
+            raise InputError(
+                f"{entry.name}: the masks {first} and {other} differ in "
+                f"{(its_ocean != ocean).sum()} cells; {_how_to_say(other)}"
+            )
+    return ocean, f"variable {first}"
+
+
+def _candidates(raw, entry, dims):
+    """Names of the variables that may be the mask."""
+    if entry.mask is not None:
+        if entry.mask.variable not in raw.variables:
+            raise InputError(
+                f"{entry.name}: the files have no variable {entry.mask.variable}, which is the "
+                "mask by the entry of the catalogue; correct the key mask"
+            )
+        return [entry.mask.variable]
+    fields = entry.variables.values()
+    return [
+        name
+        for name, variable in raw.variables.items()
+        if name not in fields
+        and set(dims) <= set(variable.dims)
+        and variable.dtype.kind in "buif"
+        and (name.lower() in NAMES or _is_mask(variable.attrs))
+    ]
+
+
+def _is_mask(attrs):
+    if attrs.get("standard_name") in STANDARD_NAMES:
+        return True
+    if "flag_values" not in attrs or "flag_meanings" not in attrs:
+        return False
+    meanings = _flag_attributes(attrs)[1]
+    return {True, False} <= {_is_sea(meaning) for meaning in meanings}
+
+
+def _is_sea(meaning):
+    """Whether a word means sea (True) or land (False); None if neither."""
+    words = [(match.start(), match.re is SEA) for kind in (SEA, LAND)
+             for match in [kind.search(meaning)] if match]  # fmt: skip
+    return min(words)[1] if words else None
+
+
+def _constant(mask, entry, dims):
+    """A mask without its further axes, (y, x); refused if it changes along them."""
+    others = [dim for dim in mask.dims if dim not in dims]
+    for dim in others:
+        if dim != "time" and mask.sizes[dim] > 1:
+            raise InputError(
+                f"{entry.name}: the mask {mask.name} has the dimension {dim} of {mask.sizes[dim]}; "
+                "supply a mask of the surface"
+            )
+    first = mask.isel(dict.fromkeys(others, 0))
+    if others and bool((mask.fillna(-1) != first.fillna(-1)).any()):
+        raise InputError(
+            f"{entry.name}: the mask {mask.name} changes with time; supply one mask for all times"
+        )
+    return first.transpose(*dims).load()
+
+
+def _read_mask(mask, entry, sample):
+    """The ocean (y, x) by the values of one mask."""
+    values, attrs = mask.values.astype(float), mask.attrs
+    if entry.mask is not None:
+        return _by_rule(values, entry, attrs)
+    if "flag_values" in attrs and "flag_meanings" in attrs:
+        numbers, meanings = _flag_attributes(attrs)
+        sea = [number for number, word in zip(numbers, meanings, strict=False) if _is_sea(word)]
+        return _agreed(np.isin(values, sea), True, mask.name, entry, sample)
+    if mask.name.lower() == "kmt":
+        # The number of levels: none on land.
+        return _agreed(values > 0, True, mask.name, entry, sample)
+    values = _fraction(values, attrs)
+    known = np.isfinite(values)
+    if known.any() and (values[known].min() < 0 or values[known].max() > 1):
+        numbers = ", ".join(f"{number:g}" for number in np.unique(values[known])[:6])
+        raise InputError(
+            f"{entry.name}: the mask {mask.name} has the values {numbers}, and nothing says which "
+            f"of them are sea; {_how_to_say(mask.name)}"
+        )
+    one = np.nan_to_num(values) > 0.5
+    # NaN beside 0 and 1 is outside of the region of the file.
+    inside = known if (values == 0).any() and (values == 1).any() else True
+    ocean = _agreed(one, _statement(attrs), mask.name, entry, sample)
+    return ocean & inside
+
+
+def _fraction(values, attrs):
+    is_percent = attrs.get("units") in ("%", "percent") or np.nanmax(values, initial=0) == 100
+    return values / 100 if is_percent else values
+
+
+def _by_rule(values, entry, attrs):
+    """The ocean by the key ``mask`` of the entry."""
+    sea = np.atleast_1d(entry.mask.ocean)
+    finite = values[np.isfinite(values)]
+    if finite.size and finite.min() >= 0 and finite.max() <= 1 and len(sea) == 1:
+        # A fraction belongs to the nearer of land and sea.
+        return np.abs(values - sea[0]) < 0.5
+    return np.isin(values, sea)
+
+
+def _statement(attrs):
+    """Whether 1 is sea (True) or land (False) by the attributes of a mask; None if unknown."""
+    if attrs.get("standard_name") in STANDARD_NAMES:
+        return STANDARD_NAMES[attrs["standard_name"]]
+    options = [f"{key[7:]} = {text}" for key, text in attrs.items() if key.startswith("option_")]
+    texts = [str(attrs.get(key, "")) for key in ("long_name", "description", "comment")]
+    text = "; ".join([*texts, *options]).lower()
+    pairs = NUMBER_FIRST.findall(text)
+    pairs += [(number, word) for word, number in WORD_FIRST.findall(text)]
+    stated = {
+        _is_sea(word) == (number == "1")
+        for number, word in pairs
+        if number in "01" and _is_sea(word) is not None
+    }
+    return stated.pop() if len(stated) == 1 else None
+
+
+def _agreed(one, one_is_sea, name, entry, sample):
+    """The ocean where ``one`` is true or false, as stated or, without a statement, by the ice."""
+    floats = {is_sea: _ice_is_on(one == is_sea, sample) for is_sea in (True, False)}
+    if one_is_sea is None:
+        if floats[True] == floats[False]:
+            raise InputError(
+                f"{entry.name}: nothing says whether 1 is sea or land in the mask {name}, and the "
+                f"ice is {'on both' if not floats[True] else 'nowhere'}; {_how_to_say(name)}"
+            )
+        one_is_sea = floats[True]
+    elif floats[not one_is_sea] and not floats[one_is_sea]:
+        raise InputError(
+            f"{entry.name}: the attributes of the mask {name} say where the sea is, but the ice of "
+            f"{' and '.join(sample)} is on land by them; correct the attributes, or, if the mask "
+            f"is right, {_how_to_say(name)}"
+        )
+    return one == one_is_sea
+
+
+def _ice_is_on(ocean, sample):
+    """Whether nearly all ice is on these cells; without any ice, whether all values are."""
+    ice = np.logical_or.reduce([((field != 0) & field.notnull()).any("time").values
+                                for field in sample.values()])  # fmt: skip
+    if ice.any():
+        return bool((ice & ~ocean).sum() <= STRAY_ICE * ice.sum())
+    finite = _from_values(sample)[0]
+    return bool(finite.any() and (finite == ocean).all())
+
+
+def _how_to_say(name):
+    return f"say it in the entry of the catalogue, such as `mask: {{variable: {name}, ocean: 1}}`"

@@ -1,0 +1,259 @@
+"""Forcing on the model grid: the nearest source point, where the source covers the ocean."""
+
+import numpy as np
+import xarray as xr
+from scipy.spatial import cKDTree
+
+from seaice_lab import grid
+from seaice_lab.errors import InputError
+
+# An inner point is within half a diagonal of a source cell. The last row of a Gaussian grid is 0.77
+# spacings from the pole: the ratio of the first zero of the Bessel function J0 (2.405) to the
+# distance to its second one (3.115).
+REACH = 0.8
+ELLIPSOID_A_KM = 6378.137  # WGS 84
+ELLIPSOID_E2 = 0.00669437999014
+SAME_PLACE_KM = 0.1  # float32 longitudes are rounded to less than 2 m
+
+
+def regrid(forcing, state, needed, name):
+    """Forcing at the nearest source point of every grid cell, on the sphere (Durand et al. 2024).
+
+    Parameters
+    ----------
+    forcing : xarray.Dataset
+        With 1-D or 2-D ``latitude`` and ``longitude``, degrees; points without a position are
+        left out.
+    state : xarray.Dataset
+        With ``latitude`` and ``longitude`` (y, x), degrees.
+    needed : ndarray of bool (y, x)
+        Cells that the forcing must cover: the ocean.
+    name : str
+        Name of the forcing in the message.
+
+    Returns
+    -------
+    xarray.Dataset
+        The fields (time, y, x); their only coordinate is time.
+
+    Raises
+    ------
+    InputError
+        If a needed cell is farther from the nearest source point than the source points are apart.
+    """
+    latitude, longitude = points(forcing)
+    has_position = np.flatnonzero(np.isfinite(latitude) & np.isfinite(longitude))
+    if not has_position.size:
+        raise InputError(f"{name}: no point has a latitude and a longitude; correct its positions")
+    to = [np.where(np.isfinite(state[axis]), state[axis], 0) for axis in ("latitude", "longitude")]
+    source = latitude.ravel()[has_position], longitude.ravel()[has_position]
+    index = has_position[nearest_neighbour(*source, *to)]
+    check_coverage(latitude, longitude, index, needed, to, name)
+    flat = forcing.drop_vars(set(forcing.coords) - {"time"})
+    flat = flat.stack(point=point_dims(forcing), create_index=False)
+    return flat.isel(point=xr.DataArray(index, dims=("y", "x")))
+
+
+def is_on(forcing, state):
+    """Whether the forcing is on the grid of the state: the same positions but for rounding.
+
+    Parameters
+    ----------
+    forcing, state : xarray.Dataset
+        With ``latitude`` and ``longitude``, degrees.
+
+    Returns
+    -------
+    bool
+    """
+    if forcing.latitude.ndim != 2 or forcing.latitude.shape != state.latitude.shape:
+        return False
+    there = forcing.latitude.values, forcing.longitude.values
+    here = state.latitude.values, state.longitude.values
+    distance = great_circle_km(*there, *here)
+    # Cells without a position in either are land.
+    return bool((np.isnan(distance) | (distance < SAME_PLACE_KM)).all())
+
+
+def point_dims(dataset):
+    """The dimensions of the source points, in the order of :func:`points`."""
+    return list(dict.fromkeys([*dataset.latitude.dims, *dataset.longitude.dims]))
+
+
+def points(dataset):
+    """Positions of all source points.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        With 1-D or 2-D ``latitude`` and ``longitude``.
+
+    Returns
+    -------
+    latitude, longitude : ndarray
+        Degrees, both along :func:`point_dims`.
+    """
+    both = xr.broadcast(dataset.latitude, dataset.longitude)
+    return tuple(axis.transpose(*point_dims(dataset)).values for axis in both)
+
+
+def nearest_neighbour(source_latitude, source_longitude, latitude, longitude):
+    """Find the source point nearest to each target point, by the distance through the Earth.
+
+    Parameters
+    ----------
+    source_latitude, source_longitude : array_like
+        Degrees, equal shapes, finite.
+    latitude, longitude : array_like
+        Degrees, equal shapes, finite.
+
+    Returns
+    -------
+    ndarray of int, shape of `latitude`
+        Index into the flattened (C order) source.
+
+    Notes
+    -----
+    Positions are on the WGS 84 ellipsoid and one neighbour is used, as Durand et al. (2024) do.
+    """
+    source = _positions_km(source_latitude, source_longitude)
+    target = _positions_km(latitude, longitude)
+    _, index = cKDTree(source.reshape(-1, 3)).query(target.reshape(-1, 3))
+    return index.reshape(target.shape[:-1])
+
+
+def _positions_km(latitude, longitude):
+    """Positions on the WGS 84 ellipsoid, (..., 3), in an Earth-centred frame."""
+    phi, lam = np.radians(np.asarray(latitude, float)), np.radians(np.asarray(longitude, float))
+    # Radius of curvature in the prime vertical.
+    radius = ELLIPSOID_A_KM / np.sqrt(1 - ELLIPSOID_E2 * np.sin(phi) ** 2)
+    unit = [np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi) * (1 - ELLIPSOID_E2)]
+    return radius[..., None] * np.stack(unit, axis=-1)
+
+
+def check_coverage(latitude, longitude, index, needed, to, name):
+    """Refuse source points that do not reach all needed cells.
+
+    Parameters
+    ----------
+    latitude, longitude : ndarray
+        Source points, degrees.
+    index : ndarray of int (y, x)
+        The nearest source point of each cell, a position in the flattened source.
+    needed : ndarray of bool (y, x)
+        Cells that must be covered.
+    to : tuple of ndarray (y, x)
+        Latitude and longitude of the cells, degrees.
+    name : str
+        Name of the forcing in the message.
+
+    Raises
+    ------
+    InputError
+        Names the latitudes and longitudes that are missing.
+    """
+    spacing = local_spacing_km(latitude, longitude).ravel()[index]
+    nearest = latitude.ravel()[index], longitude.ravel()[index]
+    distance = np.where(needed, great_circle_km(*nearest, *to), 0)
+    beyond = distance > np.maximum(REACH * spacing, SAME_PLACE_KM)
+    if not beyond.any():
+        return
+    farthest = np.unravel_index(np.argmax(distance - REACH * spacing), distance.shape)
+    missing = missing_region(latitude, longitude, to[0][beyond])
+    cell = _text(to[0][farthest], to[1][farthest])
+    raise InputError(
+        f"{name}: does not cover {beyond.sum()} of {needed.sum()} ocean cells{missing}; the cell "
+        f"at {cell} is {distance[farthest]:.0f} km from the nearest point, where a cell of the "
+        f"forcing measures {spacing[farthest]:.0f} km; supply forcing of a larger region, or crop "
+        "the grid"
+    )
+
+
+def local_spacing_km(latitude, longitude):
+    """Diagonal of the source cell at each source point.
+
+    Parameters
+    ----------
+    latitude, longitude : ndarray (n, m)
+        Degrees.
+
+    Returns
+    -------
+    ndarray (n, m)
+        Kilometres. Along each axis the nearer of the two neighbours counts, so that a gap in the
+        source is no spacing; a neighbour at the same position (the pole, a seam) does not count.
+    """
+    squares = 0.0
+    for axis in (0, 1):
+        first, second = np.arange(latitude.shape[axis] - 1), np.arange(1, latitude.shape[axis])
+        ends = [values.take(at, axis) for at in (first, second) for values in (latitude, longitude)]
+        step = great_circle_km(*ends)
+        step = np.where(step > SAME_PLACE_KM, step, np.inf)  # also where a position is missing
+        edge = np.full_like(latitude.take([0], axis), np.inf, dtype=float)
+        side = np.minimum(np.concatenate([step, edge], axis), np.concatenate([edge, step], axis))
+        squares = squares + np.where(np.isfinite(side), side, 0) ** 2
+    return np.sqrt(squares)
+
+
+def missing_region(latitude, longitude, beyond):
+    """The part of the sphere that source points leave out, in words.
+
+    Parameters
+    ----------
+    latitude, longitude : ndarray
+        Source points, degrees.
+    beyond : ndarray (n,)
+        Latitudes of the cells that are not covered.
+
+    Returns
+    -------
+    str
+        ": north of ... is missing", or empty where it is neither latitudes nor a sector.
+    """
+    south, north = np.nanmin(latitude), np.nanmax(latitude)
+    parts = []
+    if beyond.max() > north:
+        parts.append(f"latitudes north of {_text(north)}")
+    if beyond.min() < south:
+        parts.append(f"latitudes south of {_text(south)}")
+    degrees = np.unique(np.mod(longitude[np.isfinite(longitude)], 360))
+    step = np.diff(degrees, append=degrees[0] + 360)
+    widest = int(np.argmax(step))
+    if step[widest] > max(3 * np.median(step), 1):
+        ends = degrees[widest], degrees[(widest + 1) % len(degrees)]
+        west, east = (_text(longitude=end) for end in ends)
+        parts.append(f"longitudes from {west} eastward to {east}")
+    return f", because {' and '.join(parts)} are missing" if parts else ""
+
+
+def great_circle_km(latitude_1, longitude_1, latitude_2, longitude_2):
+    """Distance on the sphere by the haversine formula, which is exact for small distances too.
+
+    Parameters
+    ----------
+    latitude_1, longitude_1, latitude_2, longitude_2 : array_like
+        Degrees.
+
+    Returns
+    -------
+    ndarray
+        Kilometres; NaN where a position is.
+    """
+    phi_1, lam_1, phi_2, lam_2 = (
+        np.radians(np.asarray(degrees, float))
+        for degrees in (latitude_1, longitude_1, latitude_2, longitude_2)
+    )
+    half = np.sin((phi_2 - phi_1) / 2) ** 2
+    half = half + np.cos(phi_1) * np.cos(phi_2) * np.sin((lam_2 - lam_1) / 2) ** 2
+    return 2 * grid.EARTH_RADIUS_M / 1e3 * np.arcsin(np.sqrt(np.clip(half, 0, 1)))
+
+
+def _text(latitude=None, longitude=None):
+    """A position as text, such as "75.0 N 20.5 W"."""
+    parts = []
+    if latitude is not None:
+        parts.append(f"{abs(latitude):.1f} {'N' if latitude >= 0 else 'S'}")
+    if longitude is not None:
+        degrees = (longitude + 180) % 360 - 180
+        parts.append(f"{abs(degrees):.1f} {'E' if degrees >= 0 else 'W'}")
+    return " ".join(parts)
