@@ -280,7 +280,7 @@ class ForecastView:
                 self.values[title] = self.frame(title, start, lead)
             except InputError as error:
                 problems[title] = str(error)
-        self.png.disabled = self.netcdf.disabled = TRUTH not in self.values
+        self.png.disabled, self.netcdf.disabled = TRUTH not in self.values, not self.values
         stem = f"{'_'.join(self.state.runs)}_{variable}_{self.state.start}_+{lead / HOUR:g}h"
         stem = stem.replace("/", "-").replace(":", "").replace(" ", "T")
         with pn.io.hold():

@@ -5,7 +5,7 @@ cached functions contain the version of the file (:class:`File`). All caches are
 """
 
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +21,7 @@ from seaice_lab.figures import rasters
 from seaice_lab.surrogate import evaluation
 from seaice_lab.surrogate.references import make_references
 from seaice_lab.surrogate.store import open_store
+from seaice_lab.surrogate.truth import check_store, truth_for, verification_positions
 
 # Sizes up to which arrays are kept in memory.
 REFERENCE_BYTES = 128e6  # a reference forecast from one start
@@ -47,11 +48,12 @@ def current_file(path):
 
 
 class Forecast(NamedTuple):
-    """The forecast of a run and the prepared store with its truth; see :func:`forecast_of`."""
+    """The forecast of a run, the prepared store with its truth, and that of the training."""
 
     run: str
     file: File
     store: File
+    training: File
 
     @property
     def dataset(self):
@@ -78,12 +80,15 @@ def forecast_of(library, run):
     """
     path = library.path(run, "forecast.zarr")
     file = current_file(path)
-    store = Path(_open_forecast(file).attrs["store"])
+    attrs = _open_forecast(file).attrs
     # A relative path starts at the folder where the forecast was made: a folder above the run, or
     # the working folder of the server.
     folders = [*path.parent.parents[: len(Path(run).parts) + 2], Path()]
-    store = next((folder / store for folder in folders if (folder / store).exists()), store)
-    return Forecast(run, file, current_file(store))
+    stores = []
+    for store in (attrs["store"], attrs.get("training_store", attrs["store"])):
+        paths = [folder / store for folder in folders if (folder / store).exists()]
+        stores.append(current_file(paths[0] if paths else Path(store)))
+    return Forecast(run, file, *stores)
 
 
 @lru_cache(maxsize=16)
@@ -103,9 +108,10 @@ def truth_of(forecast):
     Raises
     ------
     InputError
-        If the store is missing or damaged, or has another grid than the forecast.
+        If the store is missing or damaged, or is not the one from which the forecast was started.
     """
     truth = _open_store(forecast.store)
+    check_store(forecast.dataset, truth, Path(forecast.store.path).name)
     if not _have_same_cells(forecast.dataset.ocean, truth.ocean):
         raise InputError(
             f"{Path(forecast.store.path).name}: the truth has a grid of {truth.ocean.shape} cells "
@@ -185,8 +191,14 @@ def frame(forecast, source, variable, start, lead):
     is_large = 4 * template.size > REFERENCE_BYTES and source != "free_drift"
     if source not in ("forecast", TRUTH) and is_large:
         with reading(forecast.store):
-            make = _reference_maker(source, forecast.store, variable)
+            make = _reference_maker(source, forecast, variable)
             return make(template.isel(lead_time=[step])).values[0, 0]
+    if source == TRUTH and not _has_truth(forecast, variable, start)[step]:
+        valid = np.datetime_as_string(np.datetime64(start) + lead, unit="m").replace("T", " ")
+        raise InputError(
+            f"There is no truth at {valid}: the states of {Path(forecast.store.path).name} end "
+            "before, so there are no differences."
+        )
     values, file = _from_start(forecast, source, variable, start)
     values = _load(values[..., step, :, :], file)
     if np.isnan(values).all():
@@ -211,7 +223,16 @@ def series(forecast, source, variable, start, cell):
     """
     row, column = cell
     values, file = _from_start(forecast, source, variable, start)
-    return _load(values[..., row, column], file)
+    values = _load(values[..., row, column], file)
+    if source == TRUTH:
+        return np.where(_has_truth(forecast, variable, start), values, np.float32(np.nan))
+    return values
+
+
+def _has_truth(forecast, variable, start):
+    """Whether the store has the truth at each lead time of a forecast, ndarray of bool."""
+    block = _start_block(forecast, variable, start)
+    return verification_positions(block, truth_of(forecast))[0] >= 0
 
 
 def _from_start(forecast, source, variable, start):
@@ -220,8 +241,9 @@ def _from_start(forecast, source, variable, start):
         return _start_block(forecast, variable, start).variable[0], forecast.file
     if source == TRUTH:
         truth, block = truth_of(forecast), _start_block(forecast, variable, start)
-        times = evaluation.verification_positions(block, truth)[0]
-        return truth[variable].variable[times], forecast.store
+        times = verification_positions(block, truth)[0]
+        # Frames without truth, at -1, are not shown: see _has_truth.
+        return truth[variable].variable[times.clip(0)], forecast.store
     values = _reference_from_start(forecast, source, variable, start)
     return xr.Variable(("lead_time", "y", "x"), values), forecast.store
 
@@ -236,17 +258,17 @@ def _reference_from_start(forecast, reference, variable, start):
             "it, or make a shorter forecast"
         )
     with reading(forecast.store):
-        return _reference_maker(reference, forecast.store, variable)(template).values[0]
+        return _reference_maker(reference, forecast, variable)(template).values[0]
 
 
-def _reference_maker(reference, store, variable):
+def _reference_maker(reference, forecast, variable):
     if reference in NEED_CLIMATOLOGY:
-        return _climatology_makers(store, variable)[reference]
-    return make_references([reference], _open_store(store), variable)[reference]
+        return _climatology_makers(forecast.store, forecast.training, variable)[reference]
+    return make_references([reference], _open_store(forecast.store), variable)[reference]
 
 
 @lru_cache(maxsize=1)
-def _climatology_makers(store, variable):
+def _climatology_makers(store, training, variable):
     truth = _open_store(store)
     size = 366 * 4 * truth.ocean.size
     if size > CLIMATOLOGY_BYTES:
@@ -254,7 +276,7 @@ def _climatology_makers(store, variable):
             f"a climatology of this grid takes {size / 1e9:.1f} GB, too much for the dashboard; "
             "deselect climatology and damped persistence, or coarsen the grid"
         )
-    return make_references(NEED_CLIMATOLOGY, truth, variable)
+    return make_references(NEED_CLIMATOLOGY, truth, variable, _open_store(training))
 
 
 @lru_cache(maxsize=16)
@@ -287,8 +309,9 @@ def season(forecast, start):
     area = grid.cell_area(truth)
     makers = {}
     if 366 * 4 * area.size <= CLIMATOLOGY_BYTES:
-        with reading(forecast.store):
-            makers["climatology"] = _reference_maker("climatology", forecast.store, variable)
+        # Without training data there is no climatology.
+        with suppress(InputError), reading(forecast.store):
+            makers["climatology"] = _reference_maker("climatology", forecast, variable)
     values = _start_block(forecast, variable, start)
     length = max(int(SEASON_BYTES // (4 * area.size)), 1)
     blocks = []
@@ -296,7 +319,7 @@ def season(forecast, start):
         with reading(forecast.file):
             block = _ensemble_mean(values.isel(lead_time=slice(first, first + length)).load())
         with reading(forecast.store):
-            fields = {"truth": evaluation.truth_for(block, truth), "forecast": block}
+            fields = {"truth": truth_for(block, truth), "forecast": block}
             fields |= {name: make(block) for name, make in makers.items()}
         fields = {name: field.isel(init_time=0) for name, field in fields.items()}
         totals = [_totals(field, fields["truth"], truth.ocean, area) for field in fields.values()]

@@ -4,10 +4,7 @@ Slow imports are inside the commands, so that ``--help`` answers at once. A comm
 settings before it imports torch, so that wrong settings are refused at once.
 """
 
-import logging
-import os
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -37,6 +34,10 @@ app.add_typer(data_app, name="data")
 app.add_typer(emissivity_commands.app, name="emissivity")
 app.add_typer(runs_app, name="runs")
 
+OtherStore = Annotated[
+    Path | None,
+    Option(parser=path, help="Another prepared store on the grid of RUN; by default its own."),
+]
 RESUMED = ("prepare", "train", "forecast", "pipeline", "emissivity")  # go on when started again
 
 
@@ -51,9 +52,8 @@ def main():
     except InputError as error:
         _end(str(error), 2)
     except OSError as error:
-        from seaice_lab.files import os_error_text
-
-        _end(os_error_text(error), 2)
+        subject = "" if error.filename is None else f"{error.filename}: "
+        _end(f"{subject}{error.strerror or error}; check the path, its permissions and disk", 2)
     except UnicodeError as error:
         _end(f"a text is not valid UTF-8 ({error.reason}); correct the names and arguments", 2)
     except SystemExit as error:
@@ -66,12 +66,8 @@ def main():
 
 def _end(sentence, status):
     """End the program with one sentence on the error stream."""
-    # On a full disk, tasks of zarr that still write would fail one by one; one message is enough.
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    print(f"seaice-lab: {' '.join(sentence.split())}", file=sys.stderr, flush=True)
-    with suppress(OSError):
-        sys.stdout.flush()
-    os._exit(status)  # without the end of Python, at which they would print their tracebacks
+    print(f"seaice-lab: {' '.join(sentence.split())}", file=sys.stderr)
+    sys.exit(status)
 
 
 @app.command("settings")
@@ -177,7 +173,15 @@ def train(run: RunFolder, config: ConfigFile = None, parameter: Settings = None)
 def forecast(
     run: RunFolder,
     steps: Annotated[int, Option(help="Steps of the surrogate; 60 are 30 days.")] = 60,
-    split: Annotated[str, Option(help="train, validation or test.")] = "test",
+    split: Annotated[str | None, Option(help="train, validation or test; by default test.")] = None,
+    start: Annotated[
+        list[str] | None,
+        Option(
+            metavar="TIME",
+            help="Start date such as 2021-03-01T00, or latest for the last state of the store; "
+            "may be repeated. No truth is needed after it.",
+        ),
+    ] = None,
     every: Annotated[int, Option(help="Use every n-th start date.")] = 1,
     batch_size: Annotated[int, Option(help="Forecasts computed together.")] = 64,
     members: Annotated[int, Option(help="Members of an ensemble.")] = 1,
@@ -185,8 +189,13 @@ def forecast(
         float, Option(help="Size of the perturbations, in standard deviations of each variable.")
     ] = 0.1,
     seed: Annotated[int, Option(help="Seed of the perturbations.")] = 0,
+    store: OtherStore = None,
+    output: Annotated[
+        Path | None,
+        Option(parser=path, help="Folder to write; with --store by default RUN_on_STORE."),
+    ] = None,
 ):
-    """Forecast from every start date of a split and write RUN/forecast.zarr.
+    """Forecast from every start date of a split, or from --start; write RUN/forecast.zarr.
 
     With --members above 1 it is an ensemble: the first member starts from the true state, the
     others from smoothly perturbed states.
@@ -195,6 +204,8 @@ def forecast(
 
     values = {"steps": steps, "split": split, "every": every, "batch_size": batch_size}
     values |= {"members": members, "perturbation": perturbation, "seed": seed}
+    values |= {"starts": start or (), "store": store and str(store)}
+    values |= {"output": output and str(output)}
     job_config = config_class("forecast").parse(values, "forecast")
     runs.open_run(run)  # refuses a missing run before torch is imported
     from seaice_lab.surrogate.forecast import forecast
@@ -213,13 +224,19 @@ def evaluate(
         ),
     ] = None,
     variable: Annotated[str | None, Option(help="Variable to score; default: the first.")] = None,
+    store: OtherStore = None,
 ):
-    """Score the forecast of a run and of reference forecasts; write scores and spectra."""
-    from seaice_lab.surrogate.evaluation import evaluate, report
+    """Score the forecast of a run and of reference forecasts; write scores and spectra.
 
-    table, spectrum = evaluate(run, reference, variable)
+    Start dates and lead times without truth are left out.
+    """
+    from seaice_lab.surrogate.evaluation import evaluate, report
+    from seaice_lab.surrogate.results import results_folder
+
+    folder = run if store is None else results_folder(run, store)[0]
+    table, spectrum = evaluate(run, reference, variable, store=store)
     print(report(table, spectrum))
-    print(f"wrote {run}/scores.nc and {run}/spectra.nc")
+    print(f"wrote {folder}/scores.nc and {folder}/spectra.nc")
 
 
 @app.command()
@@ -286,7 +303,7 @@ def runs_list(
     if not rows:
         print(f"no runs in {folder}; make one with `seaice-lab pipeline` or `seaice-lab train`")
     for row in rows:
-        print(f"{row.name:24s} {row.kind:12s} {row.created:26s} {row.detail or row.state}")
+        print(f"{row.name:24s} {row.kind:12s} {row.state:12s} {row.created}")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ def confidence_intervals(by_start, level=0.95, draws=1000, block=1, seed=0):
     Parameters
     ----------
     by_start : Dataset
-        From `scores_by_start`, loaded.
+        From `scores_by_start`, loaded; ``verified`` as in `pool_starts`.
     level : float
         Probability inside the interval.
     draws : int
@@ -46,9 +46,11 @@ def confidence_intervals(by_start, level=0.95, draws=1000, block=1, seed=0):
     weight = start_weights(count, draws, block, seed)
     limits = [(1 - level) / 2, (1 + level) / 2]
     comment = f"{level:.0%} bootstrap interval over starts, drawn in blocks of {block}"
-    intervals = xr.Dataset()
-    for name, values in by_start.data_vars.items():
-        bounds = pooled_samples(values, weight).quantile(limits, "draw", skipna=False)
+    intervals, verified = xr.Dataset(), by_start.get("verified")
+    for name, values in by_start.drop_vars("verified", errors="ignore").data_vars.items():
+        samples = pooled_samples(values, weight, verified)
+        # A sample in which no start has truth is left out.
+        bounds = samples.quantile(limits, "draw", skipna=verified is not None)
         for position, end in enumerate(("low", "high")):
             bound = bounds.isel(quantile=position, drop=True)
             intervals[f"{name}_{end}"] = bound.assign_attrs(values.attrs, comment=comment)
@@ -80,7 +82,7 @@ def start_weights(count, draws=1000, block=1, seed=0):
     return xr.DataArray(weight, dims=("draw", "init_time"))
 
 
-def pooled_samples(values, weight):
+def pooled_samples(values, weight, verified=None):
     """A score pooled over the starts of each bootstrap sample.
 
     Parameters
@@ -89,14 +91,22 @@ def pooled_samples(values, weight):
         A score of each start, with the name that it has in `score_tables.SCORES`.
     weight : DataArray (draw, init_time)
         From `start_weights`.
+    verified : DataArray of bool (init_time, lead_time), optional
+        Starts that count at each lead time; all without it.
 
     Returns
     -------
     DataArray (..., draw)
+        NaN for a sample in which no start counts.
     """
     power = 2 if values.name in SQUARED else 1
-    pooled = xr.dot(values.drop_vars("init_time") ** power, weight, dim="init_time")
-    return pooled ** (1 / power)
+    powers = values.drop_vars("init_time") ** power
+    if verified is None:
+        return xr.dot(powers, weight, dim="init_time") ** (1 / power)
+    verified = verified.drop_vars("init_time")
+    total = xr.dot(powers.where(verified, 0.0), weight, dim="init_time")
+    share = xr.dot(verified.astype("float64"), weight, dim="init_time")
+    return (total / share.where(share > 0)) ** (1 / power)
 
 
 def correlated_starts(init_time, days=5):

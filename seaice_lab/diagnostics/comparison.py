@@ -31,7 +31,8 @@ def pool_scores(by_start, by_region=None):
     Parameters
     ----------
     by_start : Dataset (source, init_time, lead_time)
-        From `seaice_lab.diagnostics.score_tables.scores_by_start`, by source.
+        From `seaice_lab.diagnostics.score_tables.scores_by_start`, by source; with ``verified`` as
+        in `pool_starts`, if some starts have no truth at some lead times.
     by_region : Dataset (source, region, init_time, lead_time), optional
         From `seaice_lab.diagnostics.regions.scores_by_region`, by source.
 
@@ -42,12 +43,12 @@ def pool_scores(by_start, by_region=None):
         ``<score>_high`` over the starts and, in regions, ``<score>_by_region`` and
         ``<score>_by_start_and_region``.
     """
-    table = pool_starts(by_start)
+    table, partial = pool_starts(by_start), "verified" in by_start
     if "persistence" in table.source:
         table["skill"] = scores.skill(table.rmse, table.rmse.sel(source="persistence", drop=True))
         table["skill"].attrs = {"long_name": "Skill against persistence", "units": "1"}
     if by_region is not None:
-        pooled = pool_starts(by_region)
+        pooled = pool_starts(by_region.assign(by_start[["verified"] if partial else []]))
         for name in by_region:
             table[f"{name}_by_region"] = pooled[name].assign_attrs(table[name].attrs)
             table[f"{name}{BY_REGION}"] = by_region[name].astype("float32")
@@ -142,19 +143,23 @@ def skill_with_interval(table, reference, name="rmse", level=0.95):
         ``skill``, ``low`` and ``high`` (lead_time), at the lead times that both have. The
         difference is significant where the interval excludes 0. One start has no interval.
     """
-    values, others = xr.align(table[f"{name}{BY_START}"], reference[f"{name}{BY_START}"])
+    tables, score, mark = (table, reference), f"{name}{BY_START}", f"verified{BY_START}"
+    marks = [table[mark] for table in tables if mark in table]
+    values, others, *marks = xr.align(*(table[score] for table in tables), *marks)
     values, others = values.rename(name).astype("float64"), others.rename(name).astype("float64")
+    verified = marks[0] & marks[-1] if marks else None
     weights = xr.DataArray(np.full((1, len(values)), 1 / len(values)), dims=("draw", "init_time"))
-    result = xr.Dataset({"skill": _skill(values, others, weights).isel(draw=0)})
+    result = xr.Dataset({"skill": _skill(values, others, weights, verified).isel(draw=0)})
     if len(values) < 2:
         return result.assign(low=result.skill * np.nan, high=result.skill * np.nan)
     weights = start_weights(len(values), block=correlated_starts(values.init_time))
-    samples = _skill(values, others, weights)
-    bounds = samples.quantile([(1 - level) / 2, (1 + level) / 2], "draw", skipna=False)
+    samples = _skill(values, others, weights, verified)
+    limits = [(1 - level) / 2, (1 + level) / 2]
+    bounds = samples.quantile(limits, "draw", skipna=verified is not None)
     return result.assign(low=bounds[0].drop_vars("quantile"), high=bounds[1].drop_vars("quantile"))
 
 
-def _skill(values, others, weights):
-    score, reference = pooled_samples(values, weights), pooled_samples(others, weights)
+def _skill(values, others, weights, verified):
+    score, reference = (pooled_samples(field, weights, verified) for field in (values, others))
     difference = PERFECT[values.name] - reference
     return (score - reference) / difference.where(difference != 0)

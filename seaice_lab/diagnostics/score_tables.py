@@ -135,20 +135,27 @@ def pool_starts(by_start):
     Parameters
     ----------
     by_start : Dataset
-        From `scores_by_start`; may have more dimensions, such as ``source`` or ``region``.
+        From `scores_by_start`; may have more dimensions, such as ``source`` or ``region``. With the
+        variable ``verified`` (init_time, lead_time), starts where it is false do not count.
 
     Returns
     -------
     Dataset
-        Each score (lead_time) and, as ``<score>_by_start``, (init_time, lead_time).
+        Each score (lead_time) and, as ``<score>_by_start``, (init_time, lead_time). With
+        ``verified`` also ``start_count`` (lead_time), the number of starts that count.
     """
     table = by_start.rename({name: f"{name}_by_start" for name in by_start.data_vars})
-    for name, values in by_start.data_vars.items():
+    verified = by_start.get("verified")
+    if verified is not None:
+        table["start_count"] = verified.sum("init_time").assign_attrs(
+            long_name="Number of starts with truth", units="1"
+        )
+    for name, values in by_start.drop_vars("verified", errors="ignore").data_vars.items():
         attrs = dict(values.attrs)
         if "cell_methods" in attrs:
             over_starts = "root_mean_square" if name in SQUARED else "mean"
             attrs["cell_methods"] += f" init_time: {over_starts}"
-        table[name] = _mean_over_starts(values).assign_attrs(attrs)
+        table[name] = _mean_over_starts(values, verified).assign_attrs(attrs)
     return table
 
 
@@ -165,7 +172,14 @@ def pool_by_month(by_start):
     Dataset
         Each score (month, lead_time), with months from 1 to 12.
     """
-    return by_start.groupby("init_time.month").map(lambda starts: starts.map(_mean_over_starts))
+
+    def pool(starts):
+        verified = starts.get("verified")
+        return starts.drop_vars("verified", errors="ignore").map(
+            _mean_over_starts, args=(verified,)
+        )
+
+    return by_start.groupby("init_time.month").map(pool)
 
 
 def table_leads(lead_time):
@@ -190,6 +204,10 @@ def table_leads(lead_time):
     return np.unique([*positions, len(days) - 1])
 
 
-def _mean_over_starts(values):
+def _mean_over_starts(values, verified=None):
     power = 2 if values.name in SQUARED else 1
-    return (values**power).mean("init_time", skipna=False) ** (1 / power)
+    if verified is None:
+        return (values**power).mean("init_time", skipna=False) ** (1 / power)
+    total = (values**power).where(verified, 0.0).sum("init_time", skipna=False)
+    count = verified.sum("init_time")
+    return (total / count.where(count > 0)) ** (1 / power)

@@ -114,8 +114,7 @@ def solve_run(config, run, model, observations, show=True):
     pandas.DataFrame
         History of the solver.
     """
-    with runs.heartbeat(run):
-        history = pd.DataFrame(solve(model, observations, config.solve, show))
+    history = pd.DataFrame(solve(model, observations, config.solve, show))
     with files.replacing(run / "history.csv") as temporary:
         history.to_csv(temporary, index=False)
     with files.replacing(run / "weights.safetensors") as temporary:

@@ -12,11 +12,14 @@ import xarray as xr
 from seaice_lab import files, grid, names, progress, runs
 from seaice_lab.diagnostics import ensembles, score_tables, spectra
 from seaice_lab.diagnostics.comparison import pool_scores
-from seaice_lab.diagnostics.regions import polar_regions, scores_by_region
+from seaice_lab.diagnostics.regions import arctic_regions, scores_by_region
 from seaice_lab.diagnostics.smoothing import effective_resolution
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.references import REFERENCES, make_references
-from seaice_lab.surrogate.store import open_store, open_zarr
+from seaice_lab.surrogate.results import results_folder
+from seaice_lab.surrogate.store import in_split, open_store, open_zarr
+from seaice_lab.surrogate.truth import open_truth, truth_for, with_truth
+from seaice_lab.surrogate.windows import Window, find_window
 
 
 def open_forecast(path, dask=True):
@@ -32,7 +35,8 @@ def open_forecast(path, dask=True):
     Returns
     -------
     xarray.Dataset
-        ``<variable>(init_time, [member,] lead_time, y, x)`` for each predicted variable.
+        ``<variable>(init_time, [member,] lead_time, y, x)`` for each predicted variable, in the
+        order of the run.
 
     Raises
     ------
@@ -41,70 +45,26 @@ def open_forecast(path, dask=True):
     """
     path = Path(path)
     path = path if path.suffix == ".zarr" else path / "forecast.zarr"
-    return open_zarr(path, f"seaice-lab forecast {path.parent}", "auto" if dask else None)
+    forecast = open_zarr(path, f"seaice-lab forecast {path.parent}", "auto" if dask else None)
+    # The order of arrays in a Zarr group is that of the file system.
+    variables = forecast.attrs.get("variables", "").split() or _variables_of_run(path.parent)
+    return forecast[[*variables, *(name for name in forecast if name not in variables)]]
 
 
-def truth_for(forecast, store):
-    """The truth at every start and lead time of a forecast.
-
-    Parameters
-    ----------
-    forecast : xarray.DataArray (init_time, lead_time, y, x)
-        A few starts of a forecast from :func:`open_forecast`, with its coordinate ``position``.
-    store : xarray.Dataset
-        Prepared store from which the forecast was started.
-
-    Returns
-    -------
-    xarray.DataArray (init_time, lead_time, y, x)
-        In memory.
-
-    Raises
-    ------
-    InputError
-        If the store lacks one of the valid times.
-    """
-    position = verification_positions(forecast, store)
-    frames, inverse = np.unique(position, return_inverse=True)
-    values = store[forecast.name].isel(time=frames).values
-    return forecast.copy(data=values[inverse.reshape(position.shape)])
+def _variables_of_run(run):
+    """Predicted variables of a run, for old forecasts, which do not list them."""
+    try:
+        window = runs.open_run(run).config["window"]
+        window = find_window(window) if isinstance(window, str) else Window.parse(window, run)
+    except (InputError, KeyError):
+        return ()
+    return window.variables
 
 
-def verification_positions(forecast, store):
-    """Position of every valid time of a forecast on the time axis of a store.
-
-    Parameters
-    ----------
-    forecast : xarray.DataArray (init_time, lead_time, y, x)
-    store : xarray.Dataset
-        Prepared store from which the forecast was started.
-
-    Returns
-    -------
-    ndarray of int (init_time, lead_time)
-
-    Raises
-    ------
-    InputError
-        If the store lacks one of the valid times.
-    """
-    times = store.time.values
-    step = np.median(np.diff(times))
-    steps_ahead = np.rint(forecast.lead_time.values / step).astype(int)
-    position = forecast.position.values[:, None] + steps_ahead
-    matches = position < len(times)
-    matches[matches] = times[position[matches]] == forecast.valid_time.values[matches]
-    if not matches.all():
-        missing = np.datetime_as_string(forecast.valid_time.values[~matches][0], unit="m")
-        raise InputError(
-            f"{forecast.name}: the store has no truth at {missing}; evaluate with the store "
-            "from which the forecast was started"
-        )
-    return position
-
-
-def evaluate(run, references=None, variable=None, block_bytes=256e6, show=True):
+def evaluate(run, references=None, variable=None, block_bytes=256e6, show=True, store=None):
     """Score the forecast of a run and reference forecasts; write scores and spectra.
+
+    Starts and lead times without truth in the store are not scored.
 
     Parameters
     ----------
@@ -112,13 +72,17 @@ def evaluate(run, references=None, variable=None, block_bytes=256e6, show=True):
         Run folder with a forecast.
     references : sequence of str, optional
         Names of the reference forecasts (:mod:`seaice_lab.surrogate.references`) to score on the
-        same starts. All of them by default, free drift only if the store has wind.
+        same starts. All of them by default, free drift only if the store has wind, and climatology
+        and damped persistence only if the run's own store is there with a training split.
     variable : str, optional
-        Variable of the forecast; the first one by default.
+        Variable of the forecast; the first one of the run by default.
     block_bytes : float
         Size of the forecast fields that are in memory at once. The scores do not depend on it.
     show : bool
         Show progress.
+    store : str or Path, optional
+        Another store on which the run has made a forecast (see
+        :func:`~seaice_lab.surrogate.results.results_folder`), or the new path of a moved store.
 
     Returns
     -------
@@ -126,8 +90,9 @@ def evaluate(run, references=None, variable=None, block_bytes=256e6, show=True):
         Scores over the ocean, weighted by cell area, by ``source`` ("forecast" and the references)
         and lead time, with bootstrap intervals over starts. ``skill`` is one minus the ratio of the
         RMSE to that of persistence. ``rmse_by_region`` and ``bias_by_region`` are the scores in the
-        named regions of the grid. For an ensemble the ensemble mean is scored, and ``crps``,
-        ``spread`` and ``rank_histogram`` are added. Written to ``scores.nc``.
+        named regions of the grid. ``start_count`` is the number of starts with truth, if it differs
+        between lead times; scores are NaN where it is zero. For an ensemble the ensemble mean is
+        scored, and ``crps``, ``spread`` and ``rank_histogram`` are added. Written to ``scores.nc``.
     spectrum : xarray.Dataset
         ``power(source, lead_time, wavenumber)``, the mean over starts, and its exponent ``slope``
         (source, lead_time) for the sources "truth", "forecast" and "error" (forecast minus truth);
@@ -137,38 +102,68 @@ def evaluate(run, references=None, variable=None, block_bytes=256e6, show=True):
     Raises
     ------
     InputError
-        If the forecast is missing, the store is not the one from which it was started, or a
-        variable or reference is unknown.
+        If the forecast is missing, the store is not the one from which it was started or has no
+        truth at all, or a variable or reference is unknown.
     """
-    run = Path(run)
+    run, store_path = Path(run), store
+    if store_path is not None:
+        trained, (run, _) = run, results_folder(run, store)
+        if not (run / "forecast.zarr").exists():
+            raise InputError(
+                f"{run}: has no forecast; make it with `seaice-lab forecast {trained} --store "
+                f"{store}`"
+            )
     dataset = open_forecast(run)
-    store = open_store(dataset.attrs["store"])
+    store = open_truth(dataset, store_path)
     variable = variable or next(iter(dataset.data_vars))
     if variable not in dataset.data_vars:
         raise InputError(
             f"{run}: forecasts {', '.join(dataset.data_vars)}, not {variable!r}; choose one of them"
         )
-    forecast = dataset[variable]
-    if references is None:
-        has_wind = {"u10", "v10"} <= set(store.data_vars)
-        references = [name for name in REFERENCES if has_wind or name != "free_drift"]
-    makers = make_references(references, store, forecast.name)
+    forecast, verified = with_truth(dataset[variable], store)
+    training = _training_store(dataset, store, references)
+    references = _possible_references(store, training) if references is None else references
+    makers = make_references(references, store, variable, training)
     area = grid.cell_area(forecast)
     starts_per_block = int(max(block_bytes // (4 * forecast[0].size), 1))
     firsts = range(0, forecast.sizes["init_time"], starts_per_block)
     scores_of_blocks, power_of_blocks = [], []
     with progress.bar(len(firsts), f"evaluate {run.name}", "block", show=show) as bar:
         for first in firsts:
-            block = _load(forecast.isel(init_time=slice(first, first + starts_per_block)), run)
+            starts = slice(first, first + starts_per_block)
+            block, has_truth = _load(forecast.isel(init_time=starts), run), verified[starts]
             truth = truth_for(_ensemble_mean(block), store)
             scores_of_blocks.append(_score_block(block, truth, makers, area))
-            power_of_blocks.append(_power_of_block(block, truth))
+            power_of_blocks.append(_power_of_block(block, truth, has_truth))
             bar.update()
-    table = _join_scores(scores_of_blocks)
+    table = _join_scores(scores_of_blocks, verified)
     spectrum = _join_spectra(power_of_blocks)
     _write(table, run, "scores", dataset)
     _write(spectrum, run, "spectra", dataset)
     return table, spectrum
+
+
+def _training_store(dataset, store, references):
+    """The store with the training data of the run, or None if it is not needed and not there."""
+    path = dataset.attrs.get("training_store", dataset.attrs["store"])
+    if path == dataset.attrs["store"]:
+        return store
+    try:
+        return open_store(path)
+    except InputError:
+        if {"climatology", "damped_persistence"} & set(references or ()):
+            raise
+        return None
+
+
+def _possible_references(store, training):
+    """Names of the reference forecasts for which the stores have the data."""
+    impossible = set()
+    if not {"u10", "v10"} <= set(store.data_vars):
+        impossible.add("free_drift")
+    if training is None or not len(in_split(training, "train")):
+        impossible |= {"climatology", "damped_persistence"}
+    return [name for name in REFERENCES if name not in impossible]
 
 
 def _ensemble_mean(forecast):
@@ -201,7 +196,7 @@ def _score_block(forecast, truth, makers, area):
         ensemble["crps"] = crps.assign_attrs(ensemble.crps.attrs)
         ensemble["spread"] = ensemble.spread.where(is_ensemble)
         result["ocean"] = result["ocean"].assign(ensemble.data_vars)
-    regions = polar_regions(truth.latitude, truth.longitude)
+    regions = arctic_regions(truth.latitude, truth.longitude)
     regions = {name: cells for name, cells in regions.items() if (ocean & cells).any()}
     if regions:
         by_source = [
@@ -211,20 +206,28 @@ def _score_block(forecast, truth, makers, area):
     return result
 
 
-def _power_of_block(forecast, truth):
-    """Power spectra of truth, forecast and error of each start in a block, mean over members."""
+def _power_of_block(forecast, truth, verified):
+    """Power spectra of truth, forecast and error of each start in a block, mean over members.
+
+    NaN where there is no truth.
+    """
+    # A spectrum needs finite values.
+    truth = truth if verified.all() else truth.where(verified, 0.0)
     fields = xr.concat(
         [truth, forecast, forecast - truth], dim="source", coords="minimal", compat="override"
     ).assign_coords(source=["truth", "forecast", "error"])
     dx_m = grid.spacing_m(truth, truth.ocean)
     # The spectrum of an ensemble is the mean spectrum of its members: the ensemble mean is smoother
     # than any forecast.
-    return _ensemble_mean(spectra.power_spectrum(fields, truth.ocean, dx_m))
+    power = _ensemble_mean(spectra.power_spectrum(fields, truth.ocean, dx_m))
+    return power if verified.all() else power.where(verified)
 
 
-def _join_scores(blocks):
+def _join_scores(blocks, verified):
     """The score table of all starts from the scores of the blocks."""
     by_start = xr.concat([block["ocean"] for block in blocks], dim="init_time")
+    if not verified.all():
+        by_start["verified"] = verified
     by_region = [block["regions"] for block in blocks if "regions" in block]
     return pool_scores(by_start, xr.concat(by_region, dim="init_time") if by_region else None)
 
@@ -266,6 +269,8 @@ def _write(result, run, name, dataset):
         "title": f"{name.capitalize()} of run {run.name}",
         "source": dataset.attrs["source"],
         "history": f"{runs.now()} seaice-lab evaluate",
+        "store": dataset.attrs["store"],
+        "forecast": dataset.attrs["fingerprint"],
     }
     files.write_netcdf(run / f"{name}.nc", result)
 
@@ -316,6 +321,9 @@ def report(table, spectrum):
         "better)",
         f"{'days':>7s}{'RMSE':>9s}{'bias':>9s}{''.join(heads.values())}   exponent  truth's",
     ]
+    counts = table.get("start_count")
+    if counts is not None:
+        lines[-1] += "  starts"
     for lead in score_tables.table_leads(table.lead_time):
         row, slope = table.isel(lead_time=lead), spectrum.slope.isel(lead_time=lead)
         ours = row.sel(source="forecast")
@@ -323,5 +331,6 @@ def report(table, spectrum):
         for name, head in heads.items():
             line += f"{float(ours.rmse / row.rmse.sel(source=name)):{len(head)}.3f}"
         line += f"{float(slope.sel(source='forecast')):11.2f}"
-        lines.append(line + f"{float(slope.sel(source='truth')):9.2f}")
+        line += f"{float(slope.sel(source='truth')):9.2f}"
+        lines.append(line if counts is None else line + f"{int(counts[lead]):8d}")
     return "\n".join(lines)

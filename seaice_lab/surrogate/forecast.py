@@ -19,8 +19,10 @@ from seaice_lab.compute import compiles, prefetch
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.layers import zero_on_land
 from seaice_lab.surrogate.model import bounds, load
+from seaice_lab.surrogate.results import check_same_grid, record_results_folder, results_folder
 from seaice_lab.surrogate.samples import Fields
-from seaice_lab.surrogate.store import locate, open_store
+from seaice_lab.surrogate.starts import start_positions
+from seaice_lab.surrogate.store import open_store
 
 # Product of cells and steps above which the surrogate is compiled: a few minutes of work on a CPU,
 # compared with half a minute for compiling.
@@ -52,9 +54,7 @@ def rollout(step, state, forcing):
 
 
 def forecast(run, config, path=None, device=None, block_bytes=256e6, show=True):
-    """Forecast from every start date of a split and write ``forecast.zarr``.
-
-    Only start dates with the entire forecast in the split are used, so that it can be verified.
+    """Forecast from every start date of a split, or from given ones; write ``forecast.zarr``.
 
     Parameters
     ----------
@@ -64,7 +64,8 @@ def forecast(run, config, path=None, device=None, block_bytes=256e6, show=True):
         With more than one member, the first member starts from the true state, the others from
         states with random perturbations (see :func:`initial_perturbations`).
     path : str or Path, optional
-        Store to write; ``<run>/forecast.zarr`` by default.
+        Store to write; by default ``forecast.zarr`` in the folder of
+        :func:`~seaice_lab.surrogate.results.results_folder`.
     device : str, optional
         A GPU by default, if there is one.
     block_bytes : float
@@ -83,20 +84,22 @@ def forecast(run, config, path=None, device=None, block_bytes=256e6, show=True):
     Raises
     ------
     InputError
-        If the run is not trained, no start date has a complete forecast, the state is no longer
-        finite, or the disk is full.
+        If the run is not trained, the store has another grid, a start date lacks what the forecast
+        needs, the folder holds something else, the state is no longer finite, or the disk is full.
     """
     # Which start dates: those with all fields that the forecast needs.
     surrogate = load(run, device)
     opened = runs.open_run(run)
-    store = open_store(opened.config["store"])
-    offsets_h = _offsets_h(surrogate.window, config.steps)
-    positions = locate(store, offsets_h, config.split, config.every)
+    folder, store_path, store = _open_folder_and_store(opened, config)
+    positions = start_positions(store, surrogate.window, config)
     starts = positions[0.0]
-    path = Path(path or opened.path / "forecast.zarr")
-    identity = _fingerprint(opened, store, config)
+    fields = Fields(store_path, [name for name, _ in surrogate.window.inputs])
+    identity = _fingerprint(opened, store, starts, config)
+    path = Path(path or folder / "forecast.zarr")
     if path.exists() and xr.open_zarr(path, consolidated=False).attrs["fingerprint"] == identity:
         return path
+    if path.parent == folder:
+        record_results_folder(folder, opened.path, store_path, store.attrs["fingerprint"])
 
     # How much at once: batches of start dates on the device, blocks of steps in memory.
     cells, count = surrogate.ocean.numel(), len(starts)
@@ -106,13 +109,12 @@ def forecast(run, config, path=None, device=None, block_bytes=256e6, show=True):
     steps_of_start = config.members * config.steps
     fast = _compiled(surrogate, config, count * steps_of_start * cells)
 
-    fields = Fields(opened.config["store"], [name for name, _ in surrogate.window.inputs])
     journal = files.Journal(path, identity)
     bar = progress.bar(count * steps_of_start, f"forecast {opened.path.name}", "step", show=show)
     with files.disk_errors(path), bar:
         if not journal.is_done("template"):
             empty = _template(store, surrogate.window, starts, config, block_steps, opened)
-            empty.assign_attrs(fingerprint=identity).to_zarr(
+            empty.assign_attrs(fingerprint=identity, store=store_path).to_zarr(
                 journal.target, compute=False, zarr_format=3, consolidated=False, mode="w"
             )
             journal.mark("template")
@@ -184,19 +186,21 @@ def forecast_blocks(surrogate, initial, forcing, block_steps, bar):
         first = end
 
 
+def _open_folder_and_store(opened, config):
+    """The folder for the forecast, and the path and content of the store that it starts from."""
+    folder, path = results_folder(opened.path, config.store, config.output)
+    store = open_store(path)
+    if path != opened.config["store"]:
+        check_same_grid(store, open_store(opened.config["store"]), path, opened.path)
+    return folder, path, store
+
+
 def _compiled(surrogate, config, cell_steps):
     """The surrogate, compiled for one batch size if the setting and the length ask for it."""
     is_long = cell_steps > COMPILE_ABOVE_CELL_STEPS
     if config.compile == "always" or (is_long and compiles(config.compile)):
         return surrogate._replace(network=torch.compile(surrogate.network, dynamic=False))
     return surrogate
-
-
-def _offsets_h(window, steps):
-    """Offsets from the start date, in hours, at which the store must have fields."""
-    starts_h = [step * window.step_h for step in range(steps)]
-    forcing = {start + lag for start in starts_h for _, lag in window.forcing}
-    return forcing | {lag for _, lag in window.state} | {*starts_h, steps * window.step_h}
 
 
 def _inputs(surrogate, store, fields, positions, config):
@@ -315,7 +319,9 @@ def _template(store, window, starts, config, block_steps, opened):
             "title": f"Forecasts of run {opened.path.name}",
             "source": f"seaice_lab surrogate, {opened.config['network']}",
             "history": f"{runs.now()} seaice-lab forecast",
-            "store": opened.config["store"],
+            "store_fingerprint": store.attrs["fingerprint"],
+            "training_store": opened.config["store"],
+            "variables": " ".join(window.variables),
         },
     )
     if config.members == 1:
@@ -330,12 +336,14 @@ def _template(store, window, starts, config, block_steps, opened):
     return dataset
 
 
-def _fingerprint(opened, store, config):
+def _fingerprint(opened, store, starts, config):
     """Digest of all that the forecast depends on."""
     # A new training replaces the weights file; its new time stamp requires a new forecast.
     weights_time = (opened.path / "weights.safetensors").stat().st_mtime_ns
-    facts = [opened.provenance, store.attrs["fingerprint"], config.steps, config.split]
+    facts = [opened.provenance, store.attrs["fingerprint"], config.steps, config.split_of_starts]
     facts += [config.every, weights_time]
+    if config.starts:
+        facts += [starts.tolist()]
     if config.members > 1:
         facts += [config.members, config.perturbation, config.seed]
     return files.fingerprint(*facts)

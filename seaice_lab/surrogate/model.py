@@ -186,6 +186,10 @@ def load(run, device=None):
     opened = runs.open_run(run)
     if opened.provenance["kind"] != "surrogate":
         raise InputError(f"{run}: is a run of {opened.provenance['kind']}, expected surrogate")
+    if "trained" in opened.config:
+        raise InputError(
+            f"{run}: holds forecasts of {opened.config['trained']}, no network; use that run"
+        )
     weights = opened.path / "weights.safetensors"
     if not weights.exists():
         raise InputError(f"{run}: has no weights yet; train it with `seaice-lab train`")

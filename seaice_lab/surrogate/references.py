@@ -17,7 +17,7 @@ import numpy as np
 from seaice_lab import grid
 from seaice_lab.advection import advect
 from seaice_lab.errors import InputError
-from seaice_lab.surrogate.store import in_split, locate
+from seaice_lab.surrogate.store import in_split, locate, name_of
 
 DAYS = 366
 SMOOTHING_DAYS = 15.0  # standard deviation of the smoothing of the climatology
@@ -30,7 +30,7 @@ FREE_DRIFT_WIND_FACTOR = 0.02
 TURNING_DEG = 25.0
 
 
-def make_references(names, store, variable):
+def make_references(names, store, variable, training=None):
     """Prepare reference forecasts.
 
     Parameters
@@ -39,6 +39,8 @@ def make_references(names, store, variable):
     store : xarray.Dataset
         Prepared store from which the forecasts were started.
     variable : str
+    training : xarray.Dataset, optional
+        Prepared store with the training data of the run; by default the same store.
 
     Returns
     -------
@@ -59,11 +61,12 @@ def make_references(names, store, variable):
             f"unknown reference {unknown[0]!r}; the known ones are {', '.join(REFERENCES)}"
         )
     needs_mean = {"climatology", "damped_persistence"} & set(names)
-    daily_mean = daily_climatology(store, variable) if needs_mean else None
-    return {name: REFERENCES[name](store, variable, daily_mean) for name in names}
+    training = store if training is None else training
+    learnt = (training, daily_climatology(training, variable)) if needs_mean else (training, None)
+    return {name: REFERENCES[name](store, variable, *learnt) for name in names}
 
 
-def reference_for(name, forecast, store):
+def reference_for(name, forecast, store, training=None):
     """A reference forecast for every start and lead time of a forecast.
 
     Parameters
@@ -73,6 +76,8 @@ def reference_for(name, forecast, store):
         A few starts of a forecast.
     store : xarray.Dataset
         Prepared store from which the forecast was started.
+    training : xarray.Dataset, optional
+        Prepared store with the training data of the run; by default the same store.
 
     Returns
     -------
@@ -84,10 +89,10 @@ def reference_for(name, forecast, store):
     InputError
         If the name is unknown, the training split is empty, or the store has no wind.
     """
-    return make_references([name], store, forecast.name)[name](forecast)
+    return make_references([name], store, forecast.name, training)[name](forecast)
 
 
-def _persistence(store, variable, _):
+def _persistence(store, variable, _training, _daily_mean):
     """The initial state at all lead times."""
 
     def make(forecast):
@@ -97,7 +102,7 @@ def _persistence(store, variable, _):
     return make
 
 
-def _climatology(store, variable, daily_mean):
+def _climatology(_store, _variable, _training, daily_mean):
     """The smoothed mean of the training split on the day of the year of the valid time."""
 
     def make(forecast):
@@ -106,7 +111,7 @@ def _climatology(store, variable, daily_mean):
     return make
 
 
-def _damped_persistence(store, variable, daily_mean):
+def _damped_persistence(store, variable, training, daily_mean):
     """Climatology plus the initial anomaly times its regression coefficient at the lead time.
 
     x(t + lead) = c(t + lead) + r(lead) (x(t) - c(t)), with r(lead) from :func:`damping`.
@@ -114,7 +119,7 @@ def _damped_persistence(store, variable, daily_mean):
 
     @cache  # the blocks of a forecast have the same lead times
     def coefficients(leads_h):
-        return damping(store, variable, daily_mean, leads_h).astype("float32")
+        return damping(training, variable, daily_mean, leads_h).astype("float32")
 
     def make(forecast):
         r = coefficients(tuple(forecast.lead_time.values / np.timedelta64(1, "h")))
@@ -126,20 +131,21 @@ def _damped_persistence(store, variable, daily_mean):
     return make
 
 
-def _free_drift(store, variable, _):
+def _free_drift(store, variable, _training, _daily_mean):
     """The initial field, transported by the drift of ice without internal stress.
 
     The drift is a fixed fraction of the wind at 10 m, turned to the right of the wind (to the left
     in the southern hemisphere). The transport is conservative, and nothing passes a coast. Between
-    two records the wind is that of the earlier one.
+    two records the wind is that of the earlier one. After the last wind the result is NaN.
     """
     if not {"u10", "v10"} <= set(store.data_vars):
         raise InputError(
-            f"{store.encoding.get('source', 'the store')}: free drift needs the wind u10 and v10, "
+            f"{name_of(store)}: free drift needs the wind u10 and v10, "
             f"found {', '.join(store.data_vars)}; prepare the store with them"
         )
     ocean = store.ocean.values
     record_s = float(np.median(np.diff(store.time.values)) / np.timedelta64(1, "s"))
+    segment, end = store.segment.values, store.sizes["time"]
     drift = _drift_with_wind(store)
 
     def make(forecast):
@@ -147,15 +153,18 @@ def _free_drift(store, variable, _):
         lead_s = forecast.lead_time.values / np.timedelta64(1, "s")
         state = np.where(ocean, store[variable].isel(time=position).values, 0.0)
         result = np.empty(forecast.shape, "float32")
-        time_s = 0.0
+        time_s, has_wind = 0.0, np.ones(len(position), bool)
         for index, end_s in enumerate(lead_s):
             while time_s < end_s - 1:
                 record = position + int(time_s // record_s)
+                has_wind &= record < end
+                record = record.clip(max=end - 1)
+                has_wind &= segment[record] == segment[position]
                 # A lead time may end between two records.
                 step_s = min(record_s - time_s % record_s, end_s - time_s)
                 state = drift(state, record, step_s)
                 time_s += step_s
-            result[:, index] = np.where(ocean, state, np.nan)
+            result[:, index] = np.where(ocean & has_wind[:, None, None], state, np.nan)
         return forecast.copy(data=result)
 
     return make
@@ -224,8 +233,8 @@ def daily_climatology(store, variable):
     positions = in_split(store, "train")
     if not len(positions):
         raise InputError(
-            f"climatology of {variable}: the training split of the store is empty; prepare it with "
-            "a training period"
+            f"climatology of {variable}: {name_of(store)} has no training split; leave out the "
+            "references climatology and damped_persistence, or prepare it with a training period"
         )
     total, count = np.zeros((DAYS, *store.ocean.shape), "float32"), np.zeros(DAYS)
     for first in range(0, len(positions), BLOCK_FRAMES):

@@ -108,10 +108,23 @@ class TrainConfig(Config):
 
 
 class ForecastConfig(Config):
-    """What to forecast."""
+    """What to forecast.
+
+    Given ``starts`` need no truth. Without them, forecasts start at every time of ``split`` from
+    which the entire forecast is in the split, so that it can be verified.
+    """
 
     steps: int = Field(60, ge=1, description="Steps of the surrogate; 60 of 12 h are 30 days.")
-    split: str = Field("test", description="Split of the start dates: train, validation or test.")
+    split: str | None = Field(
+        None,
+        description="Split of the start dates: train, validation or test; null: test, or that of "
+        "the given starts.",
+    )
+    starts: tuple[str, ...] = Field(
+        (),
+        description="Start dates such as 2021-03-01T00, or latest for the last state, whether or "
+        "not the store has truth after them; empty: all of the split.",
+    )
     every: int = Field(1, ge=1, description="Use every n-th start date.")
     batch_size: int = Field(64, ge=1, description="Forecasts (starts times members) at once.")
     members: int = Field(1, ge=1, description="Members of an ensemble; 1 is a single forecast.")
@@ -125,3 +138,16 @@ class ForecastConfig(Config):
     compile: Literal["auto", "always", "never"] = Field(
         "auto", description="Compile the network; auto: for long forecasts."
     )
+    store: PathText | None = Field(
+        None, description="Another prepared store on the grid of the run; null: that of the run."
+    )
+    output: PathText | None = Field(
+        None,
+        description="Folder for the forecast; null: that of the run or, for another store, "
+        "RUN_on_STORE beside it.",
+    )
+
+    @property
+    def split_of_starts(self):
+        """The split of the start dates if none are given."""
+        return self.split or "test"

@@ -125,6 +125,8 @@ DERIVED = {
     "season_cosine": {"mean": 0.0, "std": 1.0},
 }
 
+STATIC = ("latitude", "coast_distance_km")  # the derived inputs that do not change with time
+
 
 def find_window(name):
     """Find a named window.

@@ -142,8 +142,12 @@ def test_an_unknown_reference_or_variable_is_refused(run):
 def test_evaluating_against_a_store_with_other_times_is_refused(run, store, waves):
     change(waves / "test_1.nc", lambda d: d.assign_coords(time=d.time + np.timedelta64(3, "h")))
     prepare(PrepareConfig(state="waves"), store, show=False)
-    with pytest.raises(InputError, match="has no truth at 2010-01-01T12:00"):
+    with pytest.raises(InputError, match="is not the store from which the forecast was started"):
         evaluate(run, show=False)
+    # A forecast that does not know its store still finds that its start is another time.
+    sit = open_forecast(run).sit
+    with pytest.raises(InputError, match="does not have the start 2010-01-01T00:00 where"):
+        truth_for(sit, open_store(store))
 
 
 def test_a_damaged_forecast_is_refused_when_it_is_read(run):

@@ -93,7 +93,7 @@ def test_climatology_of_a_short_training_period_is_that_of_the_nearest_days():
 
 
 def test_an_empty_training_split_is_refused():
-    with pytest.raises(InputError, match="training split of the store is empty"):
+    with pytest.raises(InputError, match="has no training split"):
         make_references(["climatology"], make_store(np.ones((4, 2, 2)), train=0), "sit")
 
 

@@ -1,0 +1,161 @@
+"""Where the results of a run are: in its folder, or in one beside it for another store."""
+
+from pathlib import Path
+
+import numpy as np
+
+from seaice_lab import files, grid, runs
+from seaice_lab.config import Config
+from seaice_lab.errors import InputError
+from seaice_lab.surrogate.store import open_store
+
+POSITION_TOLERANCE = 0.05  # of the distance between neighbouring cells
+
+
+class ForecastFolder(Config):
+    """Configuration of a folder with forecasts of a trained run on another store."""
+
+    trained: str
+    store: str
+
+
+def results_folder(run, store=None, output=None):
+    """The folder for the results of a run, and the store that they belong to.
+
+    Parameters
+    ----------
+    run : str or Path
+        Run folder.
+    store : str or Path, optional
+        Prepared store; the one of the run by default.
+    output : str or Path, optional
+        The folder. By default it is the run folder for the run's own store, and
+        ``<run>_on_<store>`` beside it for another one.
+
+    Returns
+    -------
+    folder : Path
+    store : str
+
+    Raises
+    ------
+    InputError
+        If the run or the store is missing, or the folder holds something else.
+    """
+    opened = runs.open_run(run)
+    if opened.provenance["kind"] != "surrogate":
+        raise InputError(f"{run}: is a run of {opened.provenance['kind']}, expected surrogate")
+    path = opened.path if opened.path.name not in ("", "..") else opened.path.resolve()
+    own = opened.config["store"]
+    is_own = store is None or _is_same_store(store, own)
+    folder = path if is_own else path.with_name(f"{path.name}_on_{Path(store).stem}")
+    folder, store = Path(output or folder), str(store or own)
+    if folder.resolve() == path.resolve():
+        if is_own:
+            return path, store
+        raise InputError(
+            f"{folder}: is the run itself, whose results belong to {own}; choose another folder "
+            "with --output"
+        )
+    _check_results_folder(folder, path, store)
+    return folder, store
+
+
+def _is_same_store(store, other):
+    """Whether two paths lead to one store, or to copies of one store."""
+    if Path(store).resolve() == Path(other).resolve():
+        return True
+    if not Path(other).exists():
+        return False
+    return open_store(store).attrs["fingerprint"] == open_store(other).attrs["fingerprint"]
+
+
+def _check_results_folder(folder, run, store):
+    """Check that a folder is free for, or already holds, forecasts of a run on a store."""
+    if not folder.exists():
+        return
+    if not (folder / "config.yaml").exists():
+        if not folder.is_dir() or {path.name for path in folder.iterdir()} - {"provenance.json"}:
+            raise InputError(f"{folder}: holds other files; choose another folder with --output")
+        return
+    config = runs.open_run(folder).config
+    if set(config) != set(ForecastFolder.model_fields):
+        raise InputError(f"{folder}: holds a run of its own; choose another folder with --output")
+    for name, value in (("trained", run), ("store", store)):
+        if Path(config[name]).resolve() != Path(value).resolve():
+            raise InputError(
+                f"{folder}: holds forecasts of {config['trained']} on {config['store']}, not of "
+                f"{run} on {store}; choose another folder with --output"
+            )
+
+
+def record_results_folder(folder, run, store, fingerprint):
+    """Write configuration and provenance of a folder of forecasts, unless it is the run's own.
+
+    Parameters
+    ----------
+    folder : Path
+    run : Path
+        Run folder of the trained network.
+    store : str
+    fingerprint : str
+        Of the store.
+    """
+    if folder.resolve() == Path(run).resolve():
+        return
+    facts = runs.provenance("surrogate", trained=str(run), store=store, data=fingerprint)
+    files.write_json(folder / "provenance.json", facts)
+    files.write_text(
+        folder / "config.yaml", ForecastFolder(trained=str(run), store=store).to_yaml()
+    )
+
+
+def _distance_km(cells, others):
+    """Distance between the cells of two grids of the same size, ndarray (y, x)."""
+    (phi, lam), (other_phi, other_lam) = (
+        np.radians([side.latitude.values, side.longitude.values], dtype="float64")
+        for side in (cells, others)
+    )
+    # The haversine formula is exact for small distances too.
+    squared_sine = np.sin((phi - other_phi) / 2) ** 2
+    squared_sine += np.cos(phi) * np.cos(other_phi) * np.sin((lam - other_lam) / 2) ** 2
+    return 2 * grid.EARTH_RADIUS_M / 1e3 * np.arcsin(np.sqrt(np.clip(squared_sine, 0, 1)))
+
+
+def check_same_grid(store, reference, path, run):
+    """Check that a store has the cells and the ocean of the store of a run.
+
+    Parameters
+    ----------
+    store, reference : xarray.Dataset
+        Prepared stores: the one to use, and that of the run.
+    path, run : str or Path
+        Of the store and of the run, for messages.
+
+    Raises
+    ------
+    InputError
+        If the size of the grid, the positions of its cells or the ocean masks differ.
+    """
+    ocean, expected = store.ocean.values, reference.ocean.values
+    if ocean.shape != expected.shape:
+        raise InputError(
+            f"{path}: has a grid of {' x '.join(map(str, ocean.shape))} cells, {run} was trained "
+            f"on {' x '.join(map(str, expected.shape))}; prepare it on the grid of the run"
+        )
+    distance_km = _distance_km(store, reference)
+    spacing_km = grid.spacing_m(reference) / 1e3
+    if np.nanmax(distance_km) > POSITION_TOLERANCE * spacing_km:
+        row, column = np.unravel_index(np.nanargmax(distance_km), distance_km.shape)
+        raise InputError(
+            f"{path}: its cells are up to {distance_km[row, column]:.1f} km away from those of the "
+            f"store of {run} (row {row}, column {column}; cells are {spacing_km:.1f} km wide); "
+            "prepare it on the grid of the run, with rows and columns in the same order"
+        )
+    if (ocean != expected).any():
+        row, column = np.argwhere(ocean != expected)[0]
+        raise InputError(
+            f"{path}: its ocean mask differs from that of the store of {run} in "
+            f"{(ocean != expected).sum()} of {ocean.size} cells (first in row {row}, column "
+            f"{column}); prepare it with the mask of the run"
+        )
