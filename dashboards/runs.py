@@ -17,14 +17,18 @@ LOG_RATIO = 20.0  # a loss that falls by more than this factor has a logarithmic
 LOSSES = {"train_loss": "Training", "validation_loss": "Validation", "cost": "Cost"}
 NEXT_STEP = {
     "created": "not trained yet: `seaice-lab train`",
-    "training": "training, or was stopped: the same `seaice-lab train` continues it",
+    "training": "in training: the loss below grows by itself",
+    "stopped": "stopped before its end: the same `seaice-lab train` continues it",
+    "failed": "failed: the table says why, and the same `seaice-lab train` continues it",
     "trained": "no forecast yet: `seaice-lab forecast`",
     "forecast": "no scores yet: `seaice-lab evaluate`",
     "evaluated": "complete",
 }
 EMISSIVITY_NEXT_STEP = {
     "created": "not trained yet: `seaice-lab emissivity train`",
-    "training": "training, or was stopped: the same `seaice-lab emissivity train` continues it",
+    "training": "in training: the loss below grows by itself",
+    "stopped": "stopped before its end: the same `seaice-lab emissivity train` continues it",
+    "failed": "failed: the table says why, and the same `seaice-lab emissivity train` continues it",
     "trained": "complete",
     "inferred": "complete: new days with the network of another run",
 }
@@ -64,8 +68,9 @@ def page(library, state):
             run.options = list(rows)
         row = rows.get(run.value)
         history = row and readers.current_file(library.folder / row.name / "history.csv")
-        if described != (row, history):
-            described = row, history
+        now = row and row._replace(detail=""), history  # a heartbeat changes no details
+        if described != now:
+            described = now
             details[:] = describe(library, row) if row else []
 
     def follow_folder():
@@ -83,7 +88,7 @@ def page(library, state):
 
 def run_table(rows):
     """All runs as an HTML table."""
-    lines = [(row.name, row.kind, row.created[:16], row.state) for row in rows]
+    lines = [(row.name, row.kind, row.created[:16], row.detail or row.state) for row in rows]
     cells = ["".join(f"<td>{escape(text)}</td>" for text in line) for line in lines]
     body = "".join(f"<tr>{line}</tr>" for line in cells)
     header = "<tr><th>Run</th><th>System</th><th>Created (UTC)</th><th>State</th></tr>"

@@ -4,7 +4,10 @@ Slow imports are inside the commands, so that ``--help`` answers at once. A comm
 settings before it imports torch, so that wrong settings are refused at once.
 """
 
+import logging
+import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -52,8 +55,9 @@ def main():
     except InputError as error:
         _end(str(error), 2)
     except OSError as error:
-        subject = "" if error.filename is None else f"{error.filename}: "
-        _end(f"{subject}{error.strerror or error}; check the path, its permissions and disk", 2)
+        from seaice_lab.files import os_error_text
+
+        _end(os_error_text(error), 2)
     except UnicodeError as error:
         _end(f"a text is not valid UTF-8 ({error.reason}); correct the names and arguments", 2)
     except SystemExit as error:
@@ -66,8 +70,12 @@ def main():
 
 def _end(sentence, status):
     """End the program with one sentence on the error stream."""
-    print(f"seaice-lab: {' '.join(sentence.split())}", file=sys.stderr)
-    sys.exit(status)
+    # On a full disk, tasks of zarr that still write would fail one by one; one message is enough.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    print(f"seaice-lab: {' '.join(sentence.split())}", file=sys.stderr, flush=True)
+    with suppress(OSError):
+        sys.stdout.flush()
+    os._exit(status)  # without the end of Python, at which they would print their tracebacks
 
 
 @app.command("settings")
@@ -303,7 +311,7 @@ def runs_list(
     if not rows:
         print(f"no runs in {folder}; make one with `seaice-lab pipeline` or `seaice-lab train`")
     for row in rows:
-        print(f"{row.name:24s} {row.kind:12s} {row.state:12s} {row.created}")
+        print(f"{row.name:24s} {row.kind:12s} {row.created:26s} {row.detail or row.state}")
 
 
 if __name__ == "__main__":

@@ -5,17 +5,18 @@ import hashlib
 import json
 import os
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from seaice_lab.errors import InputError
 
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+FULL_BYTES = 1e6  # a disk with less free space counts as full
 
 
 @contextmanager
 def disk_errors(path):
-    """Context in which a full disk raises an InputError that says how to continue.
+    """Context in which a file that cannot be written raises an InputError.
 
     Parameters
     ----------
@@ -25,17 +26,49 @@ def disk_errors(path):
     Raises
     ------
     InputError
-        If the disk is full or a quota is reached.
+        If the disk is full or a quota is reached, or an OSError tells that a path is missing,
+        read-only, forbidden or of the wrong kind.
     """
     try:
         yield
-    except OSError as error:
-        if error.errno not in DISK_ERRORS:
+    except (OSError, RuntimeError) as error:
+        number = getattr(error, "errno", None)
+        # On a full disk the NetCDF library tells of permissions, or of an error of HDF.
+        if number in DISK_ERRORS or _is_full(path):
+            raise InputError(
+                f"{path}: the disk is full or a quota is reached ({os.strerror(errno.ENOSPC)}); "
+                "free some space and run the same command again; no incomplete file has the final "
+                "name"
+            ) from None
+        if number is None or error.strerror is None:
             raise
-        raise InputError(
-            f"{path}: the disk is full or a quota is reached ({error.strerror}); free some space "
-            "and run the same command again; no incomplete file has the final name"
-        ) from None
+        raise InputError(os_error_text(error, path)) from None
+
+
+def os_error_text(error, path=None):
+    """A sentence about an OSError: which file, what is wrong, what to check.
+
+    Parameters
+    ----------
+    error : OSError
+    path : str or Path, optional
+        File to name if the error names none.
+
+    Returns
+    -------
+    str
+    """
+    reason = error.strerror or str(error)
+    if error.errno in (errno.EEXIST, errno.ENOTDIR):
+        reason = "a file stands where a folder is needed"
+    subject = error.filename or path or "a file or the working folder"
+    return f"{subject}: cannot be read or written ({reason}); check the path and its permissions"
+
+
+def _is_full(path):
+    """Whether the disk of a path has no free space."""
+    folder = next((folder for folder in Path(path).absolute().parents if folder.exists()), None)
+    return folder is not None and shutil.disk_usage(folder).free < FULL_BYTES
 
 
 @contextmanager
@@ -53,15 +86,16 @@ def replacing(path):
         Temporary path in the same folder. It is removed if the block fails.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays at the end, because writers of pictures choose the format by it.
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
     try:
         with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
             os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path, text):
@@ -164,10 +198,11 @@ class Journal:
         self.folder = self.final.with_name(self.final.name + ".partial")
         self.target = self.folder / "result"
         stamp = self.folder / "fingerprint"
-        if not stamp.exists() or stamp.read_text() != fingerprint:
-            shutil.rmtree(self.folder, ignore_errors=True)
-        (self.folder / "done").mkdir(parents=True, exist_ok=True)
-        write_text(stamp, fingerprint)
+        with disk_errors(self.final):
+            if not stamp.exists() or stamp.read_text() != fingerprint:
+                shutil.rmtree(self.folder, ignore_errors=True)
+            (self.folder / "done").mkdir(parents=True, exist_ok=True)
+            write_text(stamp, fingerprint)
 
     def is_done(self, block):
         """Whether this or an earlier process has written the block."""

@@ -1,25 +1,21 @@
 """Geometry of polar grids: projection, cell area, axes of vectors, coastlines.
 
 A grid is described by the 2-D latitude and longitude of its cell centres, so any curvilinear grid
-works. Maps use EPSG:3413, the NSIDC north polar stereographic plane (WGS 84, true scale at 70 N,
-45 W points down).
+works. Maps use the polar stereographic planes of NSIDC on WGS 84: EPSG:3413 in the north (true
+scale at 70 N, 45 W points down) and EPSG:3976 in the south (true scale at 70 S, 0 E points up).
 """
 
 from functools import cache
-from pathlib import Path
 
 import numpy as np
-import shapely
 import xarray as xr
 from pyproj import Transformer
-from scipy import ndimage
 
 from seaice_lab.errors import InputError
 
-ARCTIC_WIDTH_M = 5.2e6  # side of the square domain around the pole
+PLANES = {"north": "EPSG:3413", "south": "EPSG:3976"}
 
 EARTH_RADIUS_M = 6.371e6  # mean radius of the sphere on which areas are measured
-LAND_FILE = Path(__file__).parent / "data" / "land_50m.npz"
 
 
 @cache
@@ -27,36 +23,75 @@ def _transformer(source, target):
     return Transformer.from_crs(source, target, always_xy=True)
 
 
-def project(latitude, longitude):
-    """Project geographic positions to the EPSG:3413 plane.
+def hemisphere_of(latitude):
+    """The hemisphere that contains some positions.
+
+    Parameters
+    ----------
+    latitude : array_like
+        Degrees north; NaN is ignored.
+
+    Returns
+    -------
+    "north" or "south"
+        "north" if all positions are on the equator.
+
+    Raises
+    ------
+    InputError
+        If there are positions on both sides of the equator.
+    """
+    latitude = np.asarray(latitude)
+    if not (latitude < 0).any():
+        return "north"
+    if not (latitude > 0).any():
+        return "south"
+    raise InputError(
+        f"the latitudes extend from {np.nanmin(latitude):.1f} to {np.nanmax(latitude):.1f} degrees "
+        "north, expected one hemisphere; select the cells north or south of the equator"
+    )
+
+
+def project(latitude, longitude, hemisphere=None):
+    """Project geographic positions to the plane of their hemisphere.
 
     Parameters
     ----------
     latitude, longitude : array_like
         Degrees north and east, any (equal) shape.
+    hemisphere : "north" or "south", optional
+        Plane: EPSG:3413 or EPSG:3976. By default that of the latitudes.
 
     Returns
     -------
     x_m, y_m : float or ndarray
         Metres, same shape.
+
+    Raises
+    ------
+    InputError
+        If the hemisphere is not given and there are positions on both sides of the equator.
     """
-    return _transformer("EPSG:4326", "EPSG:3413").transform(longitude, latitude)
+    plane = PLANES[hemisphere or hemisphere_of(latitude)]
+    return _transformer("EPSG:4326", plane).transform(longitude, latitude)
 
 
-def unproject(x_m, y_m):
-    """Convert points of the EPSG:3413 plane to geographic positions; the inverse of `project`.
+def unproject(x_m, y_m, hemisphere="north"):
+    """Convert points of the plane of a hemisphere to geographic positions; inverse of `project`.
 
     Parameters
     ----------
     x_m, y_m : array_like
         Metres, any (equal) shape.
+    hemisphere : "north" or "south"
+        Plane: EPSG:3413 or EPSG:3976.
 
     Returns
     -------
     latitude, longitude : float or ndarray
         Degrees north and east (-180 to 180), same shape as the input.
     """
-    longitude, latitude = _transformer("EPSG:3413", "EPSG:4326").transform(x_m, y_m)
+    longitude, latitude = _transformer(PLANES[hemisphere], "EPSG:4326").transform(x_m, y_m)
     return latitude, longitude
 
 
@@ -259,64 +294,6 @@ def coastline(ocean, x, y):
     row, column = np.nonzero(ocean[1:] != ocean[:-1])
     along_x = np.stack([corner[row + 1, column], corner[row + 1, column + 1]], axis=1)
     return np.concatenate([along_y, along_x])
-
-
-@cache
-def land_polygons():
-    """Natural Earth land (1:50 million) north of 30 N in the EPSG:3413 plane.
-
-    Returns
-    -------
-    list of ndarray (n, 2), float64
-        Closed rings without holes, x and y in metres. The list is read once and shared: do not
-        change it.
-    """
-    with np.load(LAND_FILE) as file:
-        points, starts = file["points"].astype(np.float64), file["starts"]
-    return np.split(points, starts[1:])
-
-
-def arctic_grid(size):
-    """Square grid of the Arctic with the real coastline.
-
-    Parameters
-    ----------
-    size : int
-        Cells along each side of the 5200 km domain.
-
-    Returns
-    -------
-    xarray.Dataset
-        ``x``, ``y`` (m, EPSG:3413), ``latitude``, ``longitude``, ``ocean`` (y, x). Only the largest
-        connected sea is ocean; the cells on the edge of the domain are land.
-
-    Raises
-    ------
-    InputError
-        If the size is less than 16.
-    """
-    if size < 16:
-        raise InputError(f"size is {size}; expected at least 16 cells along each side")
-    centre = (np.arange(size) - (size - 1) / 2) * ARCTIC_WIDTH_M / size
-    x, y = np.meshgrid(centre, centre)
-    box = shapely.box(centre[0], centre[0], centre[-1], centre[-1])
-    sea = np.ones((size, size), bool)
-    for ring in land_polygons():
-        polygon = shapely.polygons(ring)
-        if polygon.intersects(box):
-            shapely.prepare(polygon)
-            sea &= ~shapely.contains_xy(polygon, x, y)
-    sea[[0, -1]] = sea[:, [0, -1]] = False
-    basins, _ = ndimage.label(sea)
-    ocean = basins == np.bincount(basins[sea]).argmax()
-    latitude, longitude = unproject(x, y)
-    return xr.Dataset(
-        coords={
-            "x": ("x", centre, {"standard_name": "projection_x_coordinate", "units": "m"}),
-            "y": ("y", centre, {"standard_name": "projection_y_coordinate", "units": "m"}),
-            **geographic_coordinates(latitude, longitude, ocean),
-        }
-    )
 
 
 def geographic_coordinates(latitude, longitude, ocean):

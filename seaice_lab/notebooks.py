@@ -1,6 +1,7 @@
 """Run notebooks with papermill; names and types of the parameters are checked first."""
 
 import ast
+import difflib
 import json
 import os
 import sys
@@ -17,6 +18,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from seaice_lab import files, progress
 from seaice_lab.errors import InputError
+from seaice_lab.parameters import read_value
 
 PIPELINE = ("01_explore", "02_prepare", "03_train", "04_evaluate", "05_spectra")
 
@@ -27,12 +29,13 @@ def default_parameters(path):
     Raises
     ------
     InputError
-        If the file is not a notebook or does not have exactly one such cell.
+        If the file is not a notebook, or does not have exactly one such cell of plain assignments.
     """
     try:
         notebook = nbformat.read(path, as_version=4)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as a notebook ({error}); check it") from None
+    except Exception as error:  # nbformat raises many kinds for a damaged file
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise InputError(f"{path}: cannot be read as a notebook ({reason}); check it") from None
     cells = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
     if len(cells) != 1:
         raise InputError(
@@ -40,8 +43,18 @@ def default_parameters(path):
             "assigns the defaults"
         )
     # Parsed as Python, because papermill's own inspection fails if a default text contains "=".
-    assignments = [node for node in ast.parse(cells[0].source).body if isinstance(node, ast.Assign)]
-    return {node.targets[0].id: ast.literal_eval(node.value) for node in assignments}
+    defaults = {}
+    try:
+        for node in ast.parse(cells[0].source).body:
+            if isinstance(node, ast.Assign | ast.AnnAssign):
+                target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+                defaults[target.id] = ast.literal_eval(node.value)
+    except (SyntaxError, ValueError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path}: the cell of parameters is not understood ({str(error).splitlines()[0]}); "
+            "write plain assignments of values, such as epochs: int = 5"
+        ) from None
+    return defaults
 
 
 def check_parameters(path, parameters):
@@ -56,7 +69,8 @@ def check_parameters(path, parameters):
     Returns
     -------
     dict
-        The parameters; an integer becomes a float if the default is a float.
+        The parameters. A number becomes of the type of the default if it is equal, and text if
+        the default is text; ``~`` at the beginning of a text is the home folder.
 
     Raises
     ------
@@ -64,16 +78,15 @@ def check_parameters(path, parameters):
         If a name is unknown (the message lists the known ones) or a type is wrong.
     """
     defaults = default_parameters(path)
+    _refuse_unknown(parameters, defaults, f"{Path(path).name}: unknown parameter", "known ones are")
     checked = {}
     for name, value in parameters.items():
-        if name not in defaults:
-            raise InputError(
-                f"{Path(path).name}: unknown parameter {name!r}; the known ones are "
-                f"{_listed(defaults)}"
-            )
         default = defaults[name]
-        if isinstance(default, float) and type(value) is int:
-            value = float(value)
+        if type(value) in (int, float) and type(default) in (int, float, str):
+            same = type(default)(value)
+            value = same if isinstance(same, str) or same == value else value
+        if isinstance(value, str):
+            value = os.path.expanduser(value)
         if default is not None and type(value) is not type(default):
             raise InputError(
                 f"{Path(path).name}: parameter {name} is {value!r} ({type(value).__name__}), "
@@ -83,8 +96,14 @@ def check_parameters(path, parameters):
     return checked
 
 
-def _listed(parameters):
-    return ", ".join(f"{name} = {value!r}" for name, value in parameters.items())
+def _refuse_unknown(names, defaults, subject, listing):
+    """Refuse names that are not among the parameters, which the message lists."""
+    for name in names:
+        if name not in defaults:
+            listed = ", ".join(f"{name} = {value!r}" for name, value in defaults.items())
+            close = difflib.get_close_matches(str(name), defaults, 1, 0.7)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise InputError(f"{subject} {name!r}; the {listing} {listed}{hint}")
 
 
 def execute(path, output, parameters=None, folder=None):
@@ -132,6 +151,8 @@ def execute(path, output, parameters=None, folder=None):
                 extra_arguments=["--log-level=ERROR"],
             )
     except PapermillExecutionError as error:
+        if error.ename == "KeyboardInterrupt":
+            raise KeyboardInterrupt from None
         cause = error.evalue if error.ename == "InputError" else f"{error.ename}: {error.evalue}"
         raise InputError(f"{path.name}: {cause} (executed so far: {unfinished})") from None
     except DeadKernelError:
@@ -201,13 +222,16 @@ def notebook_folder():
     )
 
 
-def pipeline(values):
+def pipeline(values, texts=None):
     """Execute the notebooks of the surrogate in order; the copies are in ``<run>/notebooks``.
 
     Parameters
     ----------
     values : dict
         Parameters. Each notebook gets those that it has in its ``parameters`` cell.
+    texts : dict of str to str, optional
+        More parameters as text. If the default is text, it is taken as it stands; other values
+        are read as YAML.
 
     Returns
     -------
@@ -222,17 +246,21 @@ def pipeline(values):
         If no notebook has a parameter of that name or a type is wrong (before anything runs), or
         if a cell fails.
     """
-    paths = [notebook_folder() / f"{name}.ipynb" for name in PIPELINE]
-    defaults, parameters = {}, {}
-    for path in paths:
-        notebook_defaults = default_parameters(path)
-        defaults |= notebook_defaults
-        selected = {name: values[name] for name in notebook_defaults if name in values}
-        parameters[path] = check_parameters(path, selected)
-    for name in values:
-        if name not in defaults:
-            raise InputError(f"unknown parameter {name!r}; the notebooks know {_listed(defaults)}")
-    run = Path(values.get("run", defaults["run"]))
+    defaults_of = {
+        path: default_parameters(path)
+        for path in (notebook_folder() / f"{name}.ipynb" for name in PIPELINE)
+    }
+    defaults = {name: value for cell in defaults_of.values() for name, value in cell.items()}
+    _refuse_unknown([*values, *(texts or {})], defaults, "unknown parameter", "notebooks know")
+    for name, text in (texts or {}).items():
+        values = values | {name: read_value(name, text, type(defaults[name]))}
+    parameters = {
+        path: check_parameters(path, {name: values[name] for name in cell if name in values})
+        for path, cell in defaults_of.items()
+    }
+    paths = list(defaults_of)
+    given = {name: value for cell in parameters.values() for name, value in cell.items()}
+    run = Path(given.get("run", defaults["run"]))
     executed = []
     for number, path in enumerate(paths, 1):
         began, label = time.perf_counter(), f"[{number}/{len(paths)}] {path.stem}"

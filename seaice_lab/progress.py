@@ -1,7 +1,9 @@
 """Progress: a bar at a terminal and in JupyterLab, single lines in unattended runs."""
 
 import os
+import sys
 
+from tqdm import tqdm as text_bar
 from tqdm.auto import tqdm
 
 # This environment variable is set while a notebook is executed unattended. A bar would print a line
@@ -11,11 +13,33 @@ BATCH = "SEAICE_BATCH"
 
 def in_batch():
     """Whether the program runs unattended and should print lines instead of bars."""
-    return bool(os.environ.get(BATCH))
+    interactive = sys.modules.get("IPython")
+    in_jupyter = hasattr(interactive and interactive.get_ipython(), "kernel")
+    return bool(os.environ.get(BATCH)) or not (in_jupyter or sys.stderr.isatty())
+
+
+def line(text):
+    """Print a line of progress: with the output of a notebook, else on the error stream."""
+    print(text, file=sys.stdout if os.environ.get(BATCH) else sys.stderr, flush=True)
+
+
+class _Lines:
+    """A stream on which each refresh of a bar is a line of its own; equal counts come once."""
+
+    count = ""
+
+    def write(self, text):
+        count, bracket, times = text.strip("\r\n ").partition(" [")
+        if count and count != self.count:
+            line(count + bracket + times)
+            self.count = count
+
+    def flush(self):
+        """Do nothing; every line is flushed."""
 
 
 def bar(total, description, unit, done=0, show=True):
-    """A progress bar, silent in unattended runs.
+    """A progress bar; in unattended runs a line at each tenth, and nothing in a notebook.
 
     Parameters
     ----------
@@ -31,8 +55,14 @@ def bar(total, description, unit, done=0, show=True):
     tqdm
         Context manager with the method ``update``.
     """
-    options = {"initial": done, "disable": in_batch() or not show, "mininterval": 0.5}
-    return tqdm(total=total, desc=description, unit=unit, **options)
+    options = {"total": total, "desc": description, "unit": unit, "initial": done}
+    if not in_batch():
+        return tqdm(disable=not show, mininterval=0.5, **options)
+    form = "{desc}: {n_fmt}/{total_fmt} {unit} [{elapsed}<{remaining}{postfix}]"
+    # Neither time nor the monitor of tqdm asks for a line, only the count.
+    steps = {"mininterval": 0, "maxinterval": float("inf"), "miniters": max(total / 10, 1)}
+    disable = not show or bool(os.environ.get(BATCH))
+    return text_bar(disable=disable, file=_Lines(), bar_format=form, **steps, **options)
 
 
 def bar_over(items, description, unit):
@@ -50,10 +80,10 @@ def bar_over(items, description, unit):
         The items.
     """
     items = list(items)
-    with bar(len(items), description, unit) as progress_bar:
+    with bar(len(items), description, unit, show=not in_batch()) as progress_bar:
         for number, item in enumerate(items, 1):
             if in_batch():
                 name = item[0] if isinstance(item, tuple) else item
-                print(f"{description} {number}/{len(items)}: {name}", flush=True)
+                line(f"{description} {number}/{len(items)}: {name}")
             yield item
             progress_bar.update()

@@ -1,10 +1,11 @@
-"""Run folders: create, open, list."""
+"""Run folders: create, open, list, and tell whether a process works on one."""
 
 import json
 import os
 import platform
 import sys
-from contextlib import suppress
+import threading
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,6 +17,10 @@ from seaice_lab.errors import InputError
 from seaice_lab.files import write_json, write_text
 
 FORMAT = 1  # of a run folder; a higher number means that older versions would misread it
+HEARTBEAT = "heartbeat.json"  # in a run folder while a process trains, and after it has failed
+RUN_FILES = ("config.yaml", "provenance.json")
+BEAT_S = 5.0  # between two heartbeats
+SILENCE_S = 60.0  # without a heartbeat, after which a process counts as stopped
 PACKAGES = ("seaice_lab", "torch", "numpy", "xarray", "zarr", "dask", "netCDF4")
 
 
@@ -28,12 +33,16 @@ class Run(NamedTuple):
 
 
 class RunState(NamedTuple):
-    """One line of a list of runs: name, kind of run, state and time of creation."""
+    """One line of a list of runs: name, kind of run, state and time of creation.
+
+    ``detail`` is the state in words, with the epoch, for a training that is not finished.
+    """
 
     name: str
     kind: str
     state: str
     created: str
+    detail: str = ""
 
 
 def now():
@@ -117,9 +126,15 @@ def create(path, config, kind, **facts):
     Raises
     ------
     InputError
-        If the folder holds a run with another configuration or from other data.
+        If the folder holds a run with another configuration or from other data, or its name has
+        a comma.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
+    if "," in path.name:
+        raise InputError(
+            f"{path}: has a comma in its name, which links of the dashboard cannot hold; choose a "
+            "name without one"
+        )
     if (path / "config.yaml").exists():
         existing = open_run(path)
         new, old = config.model_dump(mode="json"), existing.config
@@ -154,7 +169,7 @@ def open_run(path):
     InputError
         If it is not a run folder, is incomplete, or has another format.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if path.is_dir() and not os.access(path, os.R_OK | os.X_OK):
         raise InputError(f"{path}: cannot be read; change its permissions")
     if not path.is_dir():
@@ -192,18 +207,125 @@ def state_of(path):
     Returns
     -------
     str
-        "created", "training", "trained", "forecast" or "evaluated"; "inferred" for a finished run
-        without weights.
+        "created", "training", "stopped", "failed", "trained", "forecast" or "evaluated";
+        "inferred" for a finished run without weights.
     """
     path = Path(path)
+    is_finished = (path / "finished").exists()
+    activity, _ = activity_of(path)
+    if activity and not is_finished:
+        return activity
     if (path / "scores.nc").exists():
         return "evaluated"
     if (path / "forecast.zarr").exists():
         return "forecast"
     has_weights = (path / "weights.safetensors").exists()
-    if (path / "finished").exists():
+    if is_finished:
         return "trained" if has_weights else "inferred"
-    return "training" if has_weights else "created"
+    return "stopped" if has_weights else "created"
+
+
+@contextmanager
+def heartbeat(run, epochs=None, is_main=True):
+    """Context in which a file in a run folder tells that this process trains.
+
+    A thread renews the file every few seconds. It goes when the block ends; when the block fails,
+    it keeps the reason.
+
+    Parameters
+    ----------
+    run : str or Path
+        Run folder.
+    epochs : int, optional
+        Number of epochs of the training.
+    is_main : bool
+        Whether this process writes the files.
+
+    Yields
+    ------
+    callable
+        ``beat(epoch)`` tells which epoch is in work, counted from 1.
+    """
+    path, ended = Path(run) / HEARTBEAT, threading.Event()
+    facts = {"state": "training", "pid": os.getpid(), "host": platform.node(), "since": now()}
+    facts |= {"epoch": None, "epochs": epochs}
+
+    def write():
+        with suppress(InputError, OSError):  # a full disk must not end a training
+            write_json(path, facts | {"time": now()})
+
+    def renew():
+        while not ended.wait(BEAT_S):
+            write()
+
+    def beat(epoch):
+        is_first = facts["epoch"] is None
+        facts["epoch"] = epoch
+        if is_first and is_main:
+            write()
+
+    thread = threading.Thread(target=renew, daemon=True)
+    try:
+        if is_main:
+            write()
+            thread.start()
+        yield beat
+    except BaseException as error:
+        facts["state"] = "failed" if isinstance(error, Exception) else "stopped"
+        kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+        facts["reason"] = " ".join(f"{kind}{error}".split())[:300]
+        raise
+    finally:
+        ended.set()
+        if is_main:
+            thread.join()
+            write()
+            if facts["state"] == "training":
+                path.unlink(missing_ok=True)
+
+
+def activity_of(path):
+    """Whether a process trains a run, or was stopped or failed, from its heartbeat.
+
+    Parameters
+    ----------
+    path : str or Path
+        Run folder.
+
+    Returns
+    -------
+    state : str
+        "training", "stopped" or "failed"; empty without a heartbeat.
+    detail : str
+        The state in words.
+    """
+    try:
+        facts = json.loads((Path(path) / HEARTBEAT).read_text(encoding="utf-8"))
+        age_s = (datetime.now(UTC) - datetime.fromisoformat(facts["time"])).total_seconds()
+        state, epoch, since = facts["state"], facts["epoch"], facts["since"][:16]
+    except (OSError, ValueError, KeyError, TypeError):
+        return "", ""
+    at_epoch = f" in epoch {epoch} of {facts.get('epochs')}" if epoch else ""
+    if state == "failed":
+        return state, f"failed{at_epoch}: {facts.get('reason')}"
+    if state == "training" and age_s < SILENCE_S and _is_alive(facts):
+        epochs = at_epoch.replace(" in", ",")
+        return state, f"training{epochs}, since {since}, heartbeat {max(age_s, 0):.0f} s ago"
+    last = facts["time"][:16]
+    return "stopped", f"stopped{at_epoch} at {last}; run the same command to continue"
+
+
+def _is_alive(facts):
+    """Whether the process of a heartbeat may still run; of another machine nobody knows."""
+    if facts.get("host") != platform.node():
+        return True
+    try:
+        os.kill(int(facts["pid"]), 0)  # signal 0 only asks whether the process exists
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it exists and belongs to somebody else
+        return True
+    return True
 
 
 def list_runs(folder):
@@ -222,17 +344,24 @@ def list_runs(folder):
         name = path.relative_to(folder).as_posix()
         try:
             facts = open_run(path).provenance
-            rows.append(RunState(name, facts["kind"], state_of(path), facts["created"]))
+            state, (activity, detail) = state_of(path), activity_of(path)
+            detail = detail if state == activity else ""
+            rows.append(RunState(name, facts["kind"], state, facts["created"], detail))
         except InputError as error:
             rows.append(RunState(name, "?", f"unreadable: {error}", ""))
     return sorted(rows, key=lambda row: row.created)
 
 
 def run_folders(folder):
-    """Run folders in a folder; a folder that is not a run is replaced by the runs inside it."""
+    """Run folders in a folder; a folder that is not a run is replaced by the runs inside it.
+
+    Folders that hold no run at all, such as prepared stores, are passed over.
+    """
     folders = []
     for path in sorted(item for item in Path(folder).glob("[!.]*") if item.is_dir()):
         readable = os.access(path, os.R_OK | os.X_OK)
-        inner = sorted(item.parent for item in path.glob("[!.]*/config.yaml")) if readable else []
-        folders += inner if inner and not (path / "config.yaml").exists() else [path]
+        if not readable or any((path / name).exists() for name in RUN_FILES):
+            folders.append(path)
+        else:
+            folders += sorted(item.parent for item in path.glob("[!.]*/config.yaml"))
     return folders

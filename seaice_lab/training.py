@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file, save
 
-from seaice_lab import files, progress, torch_private
+from seaice_lab import files, progress, runs, torch_private
 from seaice_lab.errors import InputError
 from seaice_lab.optimiser import adamw, learning_rate, update_average
 
@@ -84,8 +84,9 @@ class TrainState:
             "rng": torch.get_rng_state(),
             "gpu_rng": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
         }
-        with files.replacing(run / "checkpoint.pt") as temporary:
-            torch.save(checkpoint, temporary)
+        # Python's own file, because torch reports a full disk only as a RuntimeError.
+        with files.replacing(run / "checkpoint.pt") as temporary, temporary.open("wb") as file:
+            torch.save(checkpoint, file)
         with files.replacing(run / "history.csv") as temporary:
             pd.DataFrame(self.history).to_csv(temporary, index=False)
 
@@ -173,8 +174,13 @@ def fit(step, train_batches, end_epoch, state, run, show=True):
     torch.manual_seed(config.seed)
     state.resume(run)  # after the seed: a checkpoint brings its own random state
     show = show and process.is_main
-    with progress.bar(config.epochs, f"train {run.name}", "epoch", state.epoch, show) as bar:
+    show_bar = show and not progress.in_batch()
+    with (
+        runs.heartbeat(run, config.epochs, process.is_main) as beat,
+        progress.bar(config.epochs, f"train {run.name}", "epoch", state.epoch, show_bar) as bar,
+    ):
         while state.epoch < config.epochs and state.since_best < config.patience:
+            beat(state.epoch + 1)
             began = time.perf_counter()
             rate = learning_rate(config, state.step, state.steps_per_epoch)
             row = {"epoch": state.epoch + 1, "learning_rate": rate}
@@ -339,4 +345,4 @@ def report(row, epochs, bar, show):
     bar.set_postfix_str(losses)
     bar.update()
     if show and progress.in_batch():
-        print(f"epoch {row['epoch']}/{epochs}: {losses}, {row['seconds']:.1f} s")
+        progress.line(f"epoch {row['epoch']}/{epochs}: {losses}, {row['seconds']:.1f} s")

@@ -38,12 +38,12 @@ ENTRY = {
 }
 
 
-def wave_run(times=24, start="2010-01-01", seed=0):
-    """A run of travelling thickness waves, advected by the wind along x."""
+def wave_run(times=24, start="2010-01-01", seed=0, hemisphere="north"):
+    """A run of travelling thickness waves around a pole, advected by the wind along x."""
     rng = np.random.default_rng(seed)
     centre = (np.arange(SIZE) - SIZE / 2 + 0.5) * 25e3
     x, y = np.meshgrid(centre, centre)
-    latitude, longitude = grid.unproject(x, y)
+    latitude, longitude = grid.unproject(x, y, hemisphere)
     ocean = np.ones((SIZE, SIZE), bool)
     ocean[:3, :5] = ocean[7, 29] = ocean[-1] = False
     steps = np.arange(times)

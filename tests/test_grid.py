@@ -2,16 +2,17 @@
 
 import numpy as np
 import pytest
+import shapely
 import xarray as xr
 
-from seaice_lab import grid
+from seaice_lab import grid, land
 from seaice_lab.errors import InputError
 
 
-def polar_grid(size=20, dx_m=25e3, x0=0.0, y0=0.0):
+def polar_grid(size=20, dx_m=25e3, x0=0.0, y0=0.0, hemisphere="north"):
     centre = (np.arange(size) - (size - 1) / 2) * dx_m
     x, y = np.meshgrid(centre + x0, centre + y0)
-    return (*grid.unproject(x, y), x, y)
+    return (*grid.unproject(x, y, hemisphere), x, y)
 
 
 def on_grid(values):
@@ -96,11 +97,45 @@ def test_the_coast_of_one_land_cell_is_its_four_sides():
     }  # fmt: skip
 
 
-def test_the_land_file_holds_greenland_and_leaves_the_pole_sea():
-    import shapely
+@pytest.mark.parametrize(
+    ("hemisphere", "dry", "sea"),
+    [
+        ("north", [(72.5, -38.5), (64, 135), (79, 17)], [(90, 0), (75, -150), (72.5, -67)]),
+        ("south", [(-90, 0), (-75, 120), (-45, 170)], [(-72, -40), (-63, 100), (-60, -60)]),
+    ],
+)
+def test_the_land_files_hold_the_continents_and_leave_the_seas_open(hemisphere, dry, sea):
+    polygons = [shapely.polygons(ring) for ring in land.land_polygons(hemisphere)]
 
-    polygons = [shapely.polygons(ring) for ring in grid.land_polygons()]
-    summit = shapely.points(*grid.project(72.5, -38.5))
-    pole = shapely.points(0, 0)
-    assert any(polygon.contains(summit) for polygon in polygons)
-    assert not any(polygon.contains(pole) for polygon in polygons)
+    def is_land(position):
+        return shapely.contains(polygons, shapely.points(*grid.project(*position))).any()
+
+    assert all(is_land(position) for position in dry)
+    assert not any(is_land(position) for position in sea)
+
+
+def test_the_plane_of_the_south_has_zero_degrees_upwards_and_is_true_at_seventy_degrees():
+    assert grid.project(-90.0, 0.0) == pytest.approx((0, 0), abs=1e-3)
+    x, y = grid.project(-70.0, 0.0)
+    assert (x, y) == pytest.approx((0, 2187e3), rel=2e-3, abs=1e-3)
+    assert grid.unproject(x, y, "south") == pytest.approx((-70, 0))
+    latitude, longitude, *_ = polar_grid(x0=2187e3, hemisphere="south")
+    assert grid.cell_area(positions(latitude, longitude))[10, 10] == pytest.approx(625e6, rel=0.01)
+
+
+def test_positions_on_both_sides_of_the_equator_are_in_no_plane():
+    with pytest.raises(InputError, match="from -70.0 to 80.0 degrees north, expected one hemis"):
+        grid.project(np.array([80.0, -70.0, np.nan]), np.zeros(3))
+    assert grid.hemisphere_of([0.0, np.nan]) == "north"
+    assert grid.hemisphere_of([0.0, -1.0]) == "south"
+
+
+def test_a_mirrored_grid_has_the_same_areas_and_the_same_components_of_mirrored_vectors():
+    latitude, longitude, *_ = polar_grid(x0=5e5, y0=-8e5)
+    south, north = positions(-latitude, longitude), positions(latitude, longitude)
+    xr.testing.assert_identical(grid.cell_area(south), grid.cell_area(north))
+    # Seen from above, the mirrored grid is left-handed: the same columns and rows, east as before,
+    # north to the other side.
+    assert not grid.is_right_handed(-latitude, longitude).any()
+    mirrored = grid.rotate_to_grid(3.0, -4.0, -latitude, longitude)
+    np.testing.assert_allclose(mirrored, grid.rotate_to_grid(3.0, 4.0, latitude, longitude))

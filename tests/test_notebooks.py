@@ -99,5 +99,58 @@ def test_files_that_are_no_notebooks_or_have_no_parameters_are_refused(tmp_path)
 
 
 def test_the_pipeline_refuses_a_value_that_no_notebook_knows():
-    with pytest.raises(InputError, match=r"unknown parameter 'epcohs'; .* know .*epochs"):
+    message = "unknown parameter 'epcohs'; .* know .*; did you mean 'epochs'"
+    with pytest.raises(InputError, match=message):
         notebooks.pipeline({"epcohs": 1})
+    with pytest.raises(InputError, match=message):
+        notebooks.pipeline({}, {"epcohs": "1"})
+
+
+def test_a_text_is_read_as_the_type_of_the_default_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ana")
+    path = write(tmp_path / "n.ipynb", parameters="a: str = ''  # x\nb: int = 1\nc: float = 0.5")
+    defaults = notebooks.default_parameters(path)
+    assert defaults == {"a": "", "b": 1, "c": 0.5}
+
+    def checked(**values):
+        return notebooks.check_parameters(path, values)
+
+    assert checked(b=5.0, c=2, a=7) == {"b": 5, "c": 2.0, "a": "7"}
+    assert isinstance(checked(b=5.0)["b"], int)
+    assert checked(a="~/runs/x") == {"a": "/home/ana/runs/x"}
+    with pytest.raises(InputError, match=r"b is 5.5 \(float\), expected int"):
+        checked(b=5.5)
+
+
+@pytest.mark.parametrize(
+    "cell", ["a = (", "a = b", "a, b = 1, 2", "a.b = 1", "a: int", "a = [1] * 3", "a = -'x'"]
+)
+def test_a_cell_of_parameters_that_is_no_list_of_values_is_refused(tmp_path, cell):
+    path = write(tmp_path / "n.ipynb", parameters=cell)
+    with pytest.raises(InputError, match="n.ipynb: the cell of parameters is not understood"):
+        notebooks.default_parameters(path)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", "null", '{"nbformat": 4}', '{"nbformat": "x", "cells": 3}', "\0"]
+)
+def test_a_damaged_notebook_is_refused(tmp_path, text):
+    (tmp_path / "n.ipynb").write_text(text)
+    with pytest.raises(InputError, match="n.ipynb: "):
+        notebooks.default_parameters(tmp_path / "n.ipynb")
+
+
+@pytest.mark.parametrize("text", ["1e-3", "5e-05", "1E-3", "2"])
+def test_the_pipeline_takes_numbers_in_every_usual_form(text, tmp_path, monkeypatch):
+    taken = {}
+
+    def record(path, output, parameters):
+        taken.update(parameters)
+        return output
+
+    monkeypatch.setattr(notebooks, "execute", record)
+    texts = {"learning_rate": text, "epochs": "5.0", "run": "007", "transport": "false"}
+    run, _ = notebooks.pipeline({"store": "x"}, texts)
+    assert taken["learning_rate"] == float(text)
+    assert taken["epochs"] == 5 and isinstance(taken["epochs"], int)
+    assert (str(run), taken["run"], taken["transport"]) == ("007", "007", False)

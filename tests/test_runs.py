@@ -1,6 +1,7 @@
 """Run folders and safe writing."""
 
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -102,13 +103,75 @@ def test_a_run_of_another_format_version_is_refused_with_the_version_that_reads_
 def test_listing_shows_whole_runs_and_names_what_is_wrong_with_broken_ones(tmp_path):
     runs.create(tmp_path / "good", Settings(), "surrogate")
     (tmp_path / "good" / "weights.safetensors").touch()
-    (tmp_path / "empty").mkdir()
+    incomplete = runs.create(tmp_path / "incomplete", Settings(), "surrogate")
+    (incomplete / "config.yaml").unlink()
+    (tmp_path / "store.zarr").mkdir()
+    (tmp_path / "store.zarr" / "zarr.json").touch()
+    (tmp_path / "empty" / "inner").mkdir(parents=True)
     broken = runs.create(tmp_path / "broken", Settings(), "surrogate")
     (broken / "provenance.json").write_text("{")
     rows = {row.name: row for row in runs.list_runs(tmp_path)}
-    assert rows["good"].state == "training"
-    assert "not a complete run folder" in rows["empty"].state
+    assert rows["good"].state == "stopped"
+    assert "not a complete run folder" in rows["incomplete"].state
+    assert set(rows) == {"good", "incomplete", "broken"}  # no store, and no folder without a run
     assert "is not valid JSON" in rows["broken"].state
+
+
+def test_a_name_with_a_comma_is_refused(tmp_path):
+    with pytest.raises(InputError, match="has a comma in its name"):
+        runs.create(tmp_path / "a,b", Settings(), "surrogate")
+    runs.create(tmp_path / "2010,2011" / "a", Settings(), "surrogate")
+
+
+def row_of(run):
+    return next(row for row in runs.list_runs(run.parent) if row.name == run.name)
+
+
+def test_a_run_in_training_tells_its_epoch_and_its_heartbeat(tmp_path):
+    run = runs.create(tmp_path / "a", Settings(), "surrogate")
+    with runs.heartbeat(run, 30) as beat:
+        beat(3)
+        row = row_of(run)
+    assert row.state == "training"
+    assert re.fullmatch(r"training, epoch 3 of 30, since 2.*, heartbeat 0 s ago", row.detail)
+    assert not (run / runs.HEARTBEAT).exists()
+    assert row_of(run) == runs.RunState("a", "surrogate", "created", row.created)
+
+
+def test_a_training_that_fails_or_is_interrupted_keeps_the_reason(tmp_path):
+    run = runs.create(tmp_path / "a", Settings(), "surrogate")
+    for error, state, words in (
+        (InputError("training:\nthe loss"), "failed", "failed in epoch 2 of 5: training: the loss"),
+        (KeyError("x"), "failed", "failed in epoch 2 of 5: KeyError: 'x'"),
+        (KeyboardInterrupt(), "stopped", "run the same command to continue"),
+    ):
+        with pytest.raises(type(error)), runs.heartbeat(run, 5) as beat:
+            beat(2)
+            raise error
+        assert row_of(run).state == state
+        assert words in row_of(run).detail
+    (run / "finished").touch()
+    assert row_of(run).detail == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "state"),
+    [
+        ({}, "training"),
+        ({"pid": 2**22 + 1}, "stopped"),  # no process has this number
+        ({"pid": 2**22 + 1, "host": "another"}, "training"),
+        ({"time": "2020-01-01T00:00:00+00:00"}, "stopped"),
+        ({"epoch": None}, "training"),
+        ({"time": "x"}, ""),
+        ({"time": None}, ""),
+    ],
+)
+def test_a_process_that_is_gone_is_told_as_stopped(tmp_path, change, state):
+    with runs.heartbeat(tmp_path, 5) as beat:
+        beat(1)
+        facts = json.loads((tmp_path / runs.HEARTBEAT).read_text())
+    files.write_json(tmp_path / runs.HEARTBEAT, facts | change)
+    assert runs.activity_of(tmp_path)[0] == state
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):

@@ -1,10 +1,10 @@
-"""Regions of the Arctic, and scores in each of them."""
+"""Regions of both polar oceans, and scores in each of them."""
 
 import xarray as xr
 
 from seaice_lab.diagnostics.scores import GRID, field_error
 
-# Boxes in degrees: south, north, west, and the width eastwards.
+# Boxes in degrees: south, north, west, and the width eastwards. In the south: the sectors of NSIDC.
 REGIONS = {
     "central Arctic": (80, 90, 0, 360),
     "Beaufort Sea": (68, 80, 205, 31),
@@ -16,6 +16,11 @@ REGIONS = {
     "Greenland Sea": (60, 80, 315, 63),
     "Baffin Bay": (60, 80, 280, 28),
     "Canadian Archipelago": (66, 80, 236, 44),
+    "Weddell Sea": (-90, 0, 300, 80),
+    "Indian Ocean": (-90, 0, 20, 70),
+    "Western Pacific Ocean": (-90, 0, 90, 70),
+    "Ross Sea": (-90, 0, 160, 70),
+    "Bellingshausen and Amundsen Seas": (-90, 0, 230, 70),
 }
 
 
@@ -27,7 +32,7 @@ def scores_by_region(forecast, truth, ocean, regions, area=None):
     forecast, truth, ocean, area
         As in `scores_by_start`.
     regions : dict of str to DataArray of bool (y, x)
-        Masks by name, such as from `arctic_regions`; each must contain some ocean.
+        Masks by name, such as from `polar_regions`; each must contain some ocean.
 
     Returns
     -------
@@ -47,8 +52,8 @@ def scores_by_region(forecast, truth, ocean, regions, area=None):
     )
 
 
-def arctic_regions(latitude, longitude):
-    """Masks of the named regions of the Arctic Ocean, on any grid.
+def polar_regions(latitude, longitude):
+    """Masks of the named regions of the Arctic and the Southern Ocean, on any grid.
 
     Parameters
     ----------
@@ -58,8 +63,10 @@ def arctic_regions(latitude, longitude):
     Returns
     -------
     dict of str to DataArray of bool (y, x)
-        Boxes of latitude and longitude: simple, the same on all grids, and close to the regions of
-        Meier et al. (2007, doi:10.3189/172756407782871170). A region may be empty on a small grid.
+        Boxes of latitude and longitude: simple and the same on all grids. In the north they are
+        close to the regions of Meier et al. (2007, doi:10.3189/172756407782871170); in the south
+        they are the sectors of Cavalieri and Parkinson (2008, doi:10.1029/2007JC004564), which
+        NSIDC uses. A region is empty where the grid has no cells in it.
     """
     return {
         name: (latitude >= south) & (latitude <= north) & ((longitude - west) % 360 < width)

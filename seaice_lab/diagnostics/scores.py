@@ -8,7 +8,7 @@ forecast.
 
 In the formulas below, <...> is the mean over the ocean, weighted by cell area if it is given. To
 score a part of the ocean pass ``ocean & region``, see
-:func:`seaice_lab.diagnostics.regions.arctic_regions`.
+:func:`seaice_lab.diagnostics.regions.polar_regions`.
 """
 
 import numpy as np

@@ -191,8 +191,8 @@ def fit_network(problem, state, steps, tolerance, show=False):
                 damping *= 6
                 rejected += 1
             costs.append(cost / size)
+            bar.set_postfix_str(f"cost {costs[-1]:.4f}", refresh=False)
             bar.update()
-            bar.set_postfix_str(f"cost {costs[-1]:.4f}")
             if small_steps == PATIENCE or rejected == MAX_REJECTED:
                 break
     return state, costs
@@ -234,8 +234,8 @@ def fit_state(problem, state, steps, tolerance, show=False):
             best_cost = torch.minimum(normal.cost, best_cost)
             damping = torch.where(normal.cost < last_cost, damping / 2, damping * 6)
             costs.append(float(best_cost.sum()) / size)
+            bar.set_postfix_str(f"cost {costs[-1]:.4f}", refresh=False)
             bar.update()
-            bar.set_postfix_str(f"cost {costs[-1]:.4f}")
             # few points have improved, and few have moved away from their best
             if max(before, float(normal.cost.sum()) / size) - costs[-1] < tolerance * costs[-1]:
                 break

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from seaice_lab import files, grid, progress, runs
+from seaice_lab import files, land, progress, runs
 from seaice_lab.emissivity import physics
 from seaice_lab.emissivity.ice_types import FIRST_YEAR, MELTING, OLD, ice_types
 from seaice_lab.emissivity.layouts import CHANNELS, DAY_START, FIELDS, SCALARS
@@ -116,7 +116,7 @@ def make_truth(config, rng):
     Dataset
         (grid, lagstep), of which column 0 is the day before the first.
     """
-    domain = grid.arctic_grid(config.size)
+    domain = land.polar_grid(config.size)
     ocean = domain.ocean.values
     x, y = (axis[ocean] for axis in np.meshgrid(domain.x.values, domain.y.values))
     latitude, longitude = domain.latitude.values[ocean], domain.longitude.values[ocean]

@@ -114,7 +114,8 @@ def solve_run(config, run, model, observations, show=True):
     pandas.DataFrame
         History of the solver.
     """
-    history = pd.DataFrame(solve(model, observations, config.solve, show))
+    with runs.heartbeat(run):
+        history = pd.DataFrame(solve(model, observations, config.solve, show))
     with files.replacing(run / "history.csv") as temporary:
         history.to_csv(temporary, index=False)
     with files.replacing(run / "weights.safetensors") as temporary:

@@ -49,25 +49,32 @@ def animate(fields, ocean, path, colour_range=None, frames_per_second=12):
     colour_map, colour_range, label = maps.colours_and_label(first, colour_range)
     dates = pd.to_datetime(first[first.dims[0]].values)
     fig, axes = plt.subplots(
-        1, len(fields), figsize=(4.6 * len(fields), 5.0), squeeze=False, layout="constrained"
+        1,
+        len(fields),
+        figsize=(4.6 * len(fields), 5.0),
+        squeeze=False,
+        layout="constrained",
+        subplot_kw={"projection": maps.map_projection(first)},
     )
-    meshes = []
+    images = []
     for ax, (title, field) in zip(axes[0], fields.items(), strict=True):
-        meshes.append(maps.draw(ax, map_grid, field[0], colour_map, colour_range))
+        images.append(maps.draw(ax, map_grid, field[0], colour_map, colour_range))
         ax.set_title(title)
     extend = maps.exceeded_ends(fields.values(), map_grid, colour_range)
-    fig.colorbar(meshes[0], ax=axes[0], label=label, extend=extend, shrink=0.8)
+    fig.colorbar(images[0], ax=axes[0], label=label, extend=extend, shrink=0.8)
     date = fig.suptitle(f"{dates[0]:%Y-%m-%d}")
 
-    def show(frame):
-        for mesh, field in zip(meshes, fields.values(), strict=True):
-            mesh.set_array(maps.visible_values(map_grid, field[frame]))
-        date.set_text(f"{dates[frame]:%Y-%m-%d}")
+    fig.draw_without_rendering()
+    fig.set_layout_engine("none")  # all frames have the layout of the first
 
-    movie = animation.FuncAnimation(fig, show, frames=len(dates))
+    writer = animation.writers[writers[path.suffix]](frames_per_second)
     bar = progress.bar(len(dates), f"animate {path.name}", "frame")
-    with bar, files.replacing(path) as temporary:
-        options = {"dpi": 90, "progress_callback": lambda frame, total: bar.update()}
-        movie.save(temporary, writers[path.suffix], frames_per_second, **options)
+    with bar, files.replacing(path) as temporary, writer.saving(fig, temporary, dpi=90):
+        for frame, moment in enumerate(dates):
+            for image, field in zip(images, fields.values(), strict=True):
+                image.set_array(maps.visible_values(map_grid, field[frame]))
+            date.set_text(f"{moment:%Y-%m-%d}")
+            writer.grab_frame()
+            bar.update()
     plt.close(fig)
     return path

@@ -5,13 +5,13 @@ Every function returns the matplotlib Figure, as in :mod:`seaice_lab.figures.cur
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.collections import PolyCollection
 from scipy.spatial import cKDTree
 
 from seaice_lab.emissivity.ice_types import ICE_TYPE_LABELS, ice_types
 from seaice_lab.figures.curves import COLOURS, STYLE
-from seaice_lab.figures.maps import COAST, FONT, LAND, OUTSIDE, styled
-from seaice_lab.figures.plane import land_rings
+from seaice_lab.figures.geoaxes import draw_graticule, draw_land, projection
+from seaice_lab.figures.maps import FONT, styled
+from seaice_lab.figures.plane import COAST, OUTSIDE, hemispheres_with_points, points_of
 from seaice_lab.grid import project
 
 PANEL_INCHES = 3.1
@@ -19,8 +19,10 @@ POINTS_PER_INCH = 72
 
 
 @styled(FONT)
-def plot_points(panels, latitude, longitude, label, colour_map="cmo.ice", colour_range=(0, 1)):
-    """Draw maps of values at grid points in a row, in the EPSG:3413 plane.
+def plot_points(
+    panels, latitude, longitude, label, colour_map="cmo.ice", colour_range=(0, 1), hemisphere=None
+):
+    """Draw maps of values at grid points in a row.
 
     Parameters
     ----------
@@ -32,33 +34,51 @@ def plot_points(panels, latitude, longitude, label, colour_map="cmo.ice", colour
         Quantity and unit, at the colour bar.
     colour_map : str
     colour_range : (float, float)
+    hemisphere : "north" or "south", optional
+        By default one row of maps for each hemisphere with points.
 
     Returns
     -------
     Figure
+
+    Raises
+    ------
+    InputError
+        If there are no points in the hemisphere.
     """
-    points = np.stack(project(latitude, longitude), 1) / 1e3
-    distance, _ = cKDTree(points).query(points, 2)  # to the point itself and to the nearest other
-    spacing = np.median(distance[:, 1])
-    centre = (points.min(0) + points.max(0)) / 2
-    half = np.ptp(points, 0).max() / 2 + 2 * spacing
-    (west, south), (east, north) = centre - half, centre + half
-    inches = (PANEL_INCHES * len(panels) + 0.9, PANEL_INCHES + 0.25)
-    fig, axes = plt.subplots(1, len(panels), figsize=inches, squeeze=False, layout="constrained")
-    marker = {"marker": "s", "s": (POINTS_PER_INCH * PANEL_INCHES / (2 * half) * spacing) ** 2}
+    latitude, longitude = np.asarray(latitude), np.asarray(longitude)
+    hemispheres = [hemisphere] if hemisphere else hemispheres_with_points(latitude)
+    inches = PANEL_INCHES * len(panels) + 0.9, (PANEL_INCHES + 0.25) * len(hemispheres)
+    fig = plt.figure(figsize=inches, layout="constrained")
     low, high = colour_range
-    rings = land_rings((west, east, south, north))
-    for ax, (title, values) in zip(axes[0], panels.items(), strict=True):
-        ax.set(facecolor=OUTSIDE, title=title, xticks=[], yticks=[], aspect="equal")
-        ax.set(xlim=(west, east), ylim=(south, north))
-        ax.add_collection(PolyCollection(rings, facecolors=LAND, edgecolors=COAST, linewidths=0.3))
-        colours = {"c": values, "cmap": colour_map, "vmin": low, "vmax": high}
-        markers = ax.scatter(*points.T, linewidths=0, zorder=2, **marker, **colours)
+    colours = {"cmap": colour_map, "vmin": low, "vmax": high}
+    for row, name in enumerate(hemispheres):
+        points = points_of(latitude, name)
+        x, y = project(latitude[points], longitude[points], name)
+        for column, (title, values) in enumerate(panels.items()):
+            place = (len(hemispheres), len(panels), row * len(panels) + column + 1)
+            ax = fig.add_subplot(*place, projection=projection(name), title=title)
+            markers = _draw_points(ax, x, y, name, c=np.asarray(values)[points], **colours)
     below = any(np.nanmin(values) < low - 1e-3 for values in panels.values())
     above = any(np.nanmax(values) > high + 1e-3 for values in panels.values())
     extend = [["neither", "max"], ["min", "both"]][below][above]
-    fig.colorbar(markers, ax=axes[0], label=label, shrink=0.85, extend=extend)
+    fig.colorbar(markers, ax=fig.axes, label=label, shrink=0.85, extend=extend)
     return fig
+
+
+def _draw_points(ax, x, y, hemisphere, **colours):
+    """Draw grid points as squares that touch each other."""
+    points = np.stack([x, y], 1)
+    distance, _ = cKDTree(points).query(points, 2)  # to the point itself and to the nearest other
+    spacing = np.median(distance[:, 1])
+    half = np.ptp(points, axis=0).max() / 2 + 2 * spacing
+    middle = (points.min(0) + points.max(0)) / 2
+    west, south, east, north = *(middle - half), *(middle + half)
+    ax.set(xlim=(west, east), ylim=(south, north), facecolor=OUTSIDE)
+    draw_land(ax, hemisphere, edgecolor=COAST, linewidth=0.3)
+    draw_graticule(ax, np.divide((west, east, south, north), 1000))
+    size = (POINTS_PER_INCH * PANEL_INCHES / (2 * half) * spacing) ** 2
+    return ax.scatter(x, y, size, marker="s", linewidths=0, zorder=2, **colours)
 
 
 @styled(STYLE)

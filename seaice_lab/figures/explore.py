@@ -9,8 +9,8 @@ import xarray as xr
 
 from seaice_lab import names
 from seaice_lab.errors import InputError
-from seaice_lab.figures import maps, rasters
-from seaice_lab.figures.plane import land_rings
+from seaice_lab.figures import rasters
+from seaice_lab.figures.plane import COAST, LAND, land_rings
 
 LABELS = {"time": "Time (UTC)", "init_time": "Start (UTC)", "lead_time": "Lead time (days)"}
 WIDTH = 560  # pixels of a map
@@ -86,8 +86,8 @@ def explore(field, ocean=None, colour_range=None, histogram=False, series=False)
 
     view = _View(field, ocean, colour_range)
     kdims = [hv.Dimension(name, label=label, values=values) for name, label, values in view.sliders]
-    background = hv.Polygons(view.land()).opts(color=maps.LAND, line_color=None)
-    coast = hv.Path([view.coast()]).opts(color=maps.COAST, line_width=1)
+    background = hv.Polygons(view.land()).opts(color=LAND, line_color=None)
+    coast = hv.Path([view.coast()]).opts(color=COAST, line_width=1)
 
     def draw_map(*key):
         return background * view.image(key) * coast
@@ -208,7 +208,10 @@ class _View:
         west, east, south, north = self.raster.extent
         frame = shapely.box(west, south, east, north)
         land = shapely.polygons(
-            [shapely.linearrings(ring) for ring in land_rings(self.raster.extent)]
+            [
+                shapely.linearrings(ring)
+                for ring in land_rings(self.raster.extent, self.raster.hemisphere)
+            ]
         )
         land = shapely.simplify(
             shapely.intersection(shapely.buffer(land, 0), frame), (east - west) / WIDTH

@@ -1,7 +1,8 @@
 """Linked polar maps as Bokeh figures, for the dashboard and for notebooks.
 
-Maps of one scene zoom and pan together. They are drawn in the EPSG:3413 plane in kilometres. A
-figure is made once; new values go into its data source, which is much faster than a new figure.
+Maps of one scene zoom and pan together. They are drawn in kilometres of the plane of the
+hemisphere. A figure is made once; new values go into its data source, which is much faster than a
+new figure.
 In a notebook, call ``bokeh.io.output_notebook`` and then ``bokeh.io.show``.
 """
 
@@ -15,13 +16,13 @@ from bokeh.plotting import figure
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
-from seaice_lab.figures import maps
 from seaice_lab.figures.charts import FONT_SIZE
-from seaice_lab.figures.plane import graticule, land_rings
+from seaice_lab.figures.plane import COAST, LAND, LINES, OUTSIDE, graticule, land_rings
 from seaice_lab.figures.rasters import PIXELS, Raster, picture
 
 # Latitude and longitude of the pointer: inverse polar stereographic projection of Snyder (1987, Map
-# Projections, USGS Professional Paper 1395), true at 70 N, WGS 84, with 45 W downwards.
+# Projections, USGS Professional Paper 1395), WGS 84, true at 70 degrees, with 45 W downwards in the
+# north and 0 E upwards in the south.
 POSITION = """
 const [x, y] = [special_vars.x * 1e3, special_vars.y * 1e3]
 const e = 0.0818191908426215, a = 6378137, phi_c = 70 * Math.PI / 180
@@ -34,9 +35,10 @@ for (let i = 0; i < 6; i++) {
     const s = e * Math.sin(phi)
     phi = Math.PI / 2 - 2 * Math.atan(t * Math.pow((1 - s) / (1 + s), e / 2))
 }
-let lon = Math.atan2(x, -y) * 180 / Math.PI - 45
+let lon = south ? Math.atan2(x, y) * 180 / Math.PI : Math.atan2(x, -y) * 180 / Math.PI - 45
 lon = ((lon + 540) % 360) - 180
-return `${(phi * 180 / Math.PI).toFixed(2)}°N ${Math.abs(lon).toFixed(2)}°${lon < 0 ? "W" : "E"}`
+const latitude = `${(phi * 180 / Math.PI).toFixed(2)}°${south ? "S" : "N"}`
+return `${latitude} ${Math.abs(lon).toFixed(2)}°${lon < 0 ? "W" : "E"}`
 """
 
 
@@ -89,9 +91,9 @@ def scene(raster, window=None):
         y_range=models.Range1d(
             south, north, name="north", reset_start=extent[2], reset_end=extent[3]
         ),
-        land=_one_source(_land(extent, covered)),
+        land=_one_source(_land(extent, covered, raster.hemisphere)),
         mask=models.ColumnDataSource(mask),
-        graticule=_one_source(graticule()),
+        graticule=_one_source(graticule(raster.hemisphere)),
         coast=_one_source(_coast(raster.coast)),
         selected=models.ColumnDataSource({"x": [], "y": []}),
         pointer=[models.Span(dimension=side, **pointer) for side in ("width", "height")],
@@ -99,7 +101,7 @@ def scene(raster, window=None):
 
 
 @lru_cache(maxsize=8)
-def _land(extent, covered):
+def _land(extent, covered, hemisphere):
     """Outlines of the land as rings (point, 2) in km, with few points.
 
     The browser paints all of the land again with every picture. So the outlines are as fine as a
@@ -108,7 +110,7 @@ def _land(extent, covered):
     """
     west, east, south, north = extent
     pixel, inside = (east - west) / PIXELS, shapely.box(west, south, east, north)
-    land = np.array([shapely.Polygon(ring) for ring in land_rings(extent)])
+    land = np.array([shapely.Polygon(ring) for ring in land_rings(extent, hemisphere)])
     # A buffer of width 0 makes the simplified polygons valid again.
     fine, coarse = (shapely.buffer(shapely.simplify(land, size * pixel), 0) for size in (1, 8))
     shapes = [*shapely.intersection(fine, inside), *shapely.difference(coarse, inside)]
@@ -171,21 +173,22 @@ def polar_map(scene, scale, title, units):
     """
     raster = scene.raster
     plot = _empty_map(scene, title)
-    plot.patch("x", "y", source=scene.land, fill_color=maps.LAND, line_color=None)
+    plot.patch("x", "y", source=scene.land, fill_color=LAND, line_color=None)
     if len(raster.coast):
-        land = models.LinearColorMapper(["rgba(0, 0, 0, 0)", maps.LAND], low=0, high=1)
+        land = models.LinearColorMapper(["rgba(0, 0, 0, 0)", LAND], low=0, high=1)
         plot.image("image", "x", "y", "dw", "dh", source=scene.mask, color_mapper=land)
     source = models.ColumnDataSource(picture(raster, np.full(raster.source.max() + 1, np.nan)))
     image = plot.image("image", "x", "y", "dw", "dh", source=source, color_mapper=scale)
-    thin = {"line_color": maps.LINES, "line_width": 0.5, "line_alpha": 0.6}
+    thin = {"line_color": LINES, "line_width": 0.5, "line_alpha": 0.6}
     plot.line("x", "y", source=scene.graticule, **thin)
-    plot.line("x", "y", source=scene.coast, line_color=maps.COAST, line_width=0.8)
+    plot.line("x", "y", source=scene.coast, line_color=COAST, line_width=0.8)
     cross = {"marker": "cross", "size": 16, "line_color": "#d7191c", "line_width": 2}
     plot.scatter("x", "y", source=scene.selected, **cross)
+    is_south = raster.hemisphere == "south"
     hover = models.HoverTool(
         renderers=[image],
         tooltips=[("", f"@image{{0.000}} {units}"), ("", "$x{custom}")],
-        formatters={"$x": models.CustomJSHover(code=POSITION)},
+        formatters={"$x": models.CustomJSHover(code=POSITION, args={"south": is_south})},
         point_policy="follow_mouse",
     )
     plot.add_tools(models.CrosshairTool(overlay=scene.pointer), hover)
@@ -204,7 +207,7 @@ def _empty_map(scene, title):
         sizing_mode="scale_width",
         width=400,
         height=round(400 * (north - south) / (east - west)) + 28,  # 28 for the title
-        background_fill_color=maps.OUTSIDE,
+        background_fill_color=OUTSIDE,
         min_border=4,
         output_backend="canvas",
     )

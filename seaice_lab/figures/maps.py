@@ -1,30 +1,28 @@
-"""Static maps in the EPSG:3413 plane: one field, or truth, forecasts and differences in panels.
+"""Static maps on cartopy axes: one field, or truth, forecasts and differences in panels.
 
-The axes are plain matplotlib axes in kilometres of the plane, so nothing is downloaded. On the
-grid, land and coastline follow from the ocean mask; outside the grid, land is that of Natural
-Earth. Figures are made by pyplot: close them with ``plt.close`` if you write many of them.
+The axes are GeoAxes in the polar stereographic plane of the hemisphere, or those that are given. So
+``ax.plot(longitude, latitude, transform=cartopy.crs.PlateCarree())`` draws a track on every map.
+On the grid, land and coastline follow from the ocean mask; outside the grid, land is that of
+Natural Earth, from package data. Nothing is downloaded. Figures are made by pyplot: close them with
+``plt.close`` if you write many of them.
 """
 
 from contextlib import contextmanager
-from functools import partial
 
 import cmocean  # noqa: F401  (registers its colour maps as "cmo.<name>")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import ListedColormap
-from matplotlib.patheffects import withStroke
+from matplotlib.path import Path
 
 from seaice_lab import names
 from seaice_lab.errors import InputError
-from seaice_lab.figures.plane import MERIDIANS, PARALLELS, graticule, grid_on_plane, land_rings
-from seaice_lab.grid import project
+from seaice_lab.figures import geoaxes
+from seaice_lab.figures.plane import LAND, MISSING, OUTSIDE, grid_on_plane, hemisphere_of_field
 
-LAND, MISSING, OUTSIDE, COAST, LINES = "#cfcbc4", "#ffffff", "#eef3f6", "#3c3a37", "#7d8a93"
 DIFFERENCE_MAP = "cmo.balance"
 DIFFERENCE_QUANTILE = 0.99  # of |difference|; with the maximum, a few cells would pale all others
-LABELLED_MERIDIAN = 157.5  # latitudes are written along it, between two drawn meridians
 PANELS_WIDTH = 11.0  # inches, a notebook page
 FONT = {"font.size": 10, "axes.titlesize": 10}
 
@@ -50,8 +48,9 @@ def plot_map(field, ocean, ax=None, colour_range=None, colour_map=None, label=No
         is a short name of `seaice_lab.names`.
     ocean : DataArray of bool (y, x)
         True where sea. Values on land are not shown, missing values in the ocean are white.
-    ax : Axes, optional
-        By default the axes of a new figure.
+    ax : cartopy.mpl.geoaxes.GeoAxes, optional
+        Axes of any projection, such as ``plt.axes(projection=maps.map_projection(field))``; by
+        default those of a new figure. If their extent is not set, they show the whole ocean.
     colour_range : (float, float), optional
         By default that of the variable.
     colour_map, label : str, optional
@@ -65,21 +64,20 @@ def plot_map(field, ocean, ax=None, colour_range=None, colour_map=None, label=No
     Raises
     ------
     InputError
-        If the field has no usable coordinates, its name is unknown or its unit is not that of the
-        variable.
+        If the field has no usable coordinates or cells on both sides of the equator, its name is
+        unknown, its unit is not that of the variable, or `ax` has no projection.
     """
     map_grid = grid_on_plane(field, ocean)
     default_map, colour_range, default_label = colours_and_label(field, colour_range)
     if ax is None:
         west, east, south, north = map_grid.extent
         size = (6.8, 5.6 * (north - south) / (east - west) + 0.6)  # inches; the map is 5.6 wide
-        _, ax = plt.subplots(figsize=size, layout="constrained")
-    mesh = draw(ax, map_grid, field, colour_map or default_map, colour_range)
-    _label_graticule(ax, map_grid.extent)
+        _, ax = plt.subplots(figsize=size, layout="constrained", subplot_kw=_in_plane(map_grid))
+    cells = draw(ax, map_grid, field, colour_map or default_map, colour_range, labels=True)
     ax.set_title(title)
     extend = exceeded_ends([field], map_grid, colour_range)
     label = label or default_label
-    ax.figure.colorbar(mesh, ax=ax, label=label, extend=extend, shrink=0.8, pad=0.02)
+    ax.figure.colorbar(cells, ax=ax, label=label, extend=extend, shrink=0.8, pad=0.02)
     return ax.figure
 
 
@@ -135,16 +133,17 @@ def field_panels(truth, forecasts, lead_times, ocean, colour_range=None, differe
         (differences, DIFFERENCE_MAP, (-difference_limit, difference_limit), difference_label),
     ]
     row_counts = [len(panels) for panels, *_ in groups]
-    fig, axes, bars = _panel_axes(map_grid.extent, row_counts, len(lead_times))
+    fig, axes, bars = _panel_axes(map_grid, row_counts, len(lead_times))
     rows = iter(axes)
     for (panels, colours, limits, bar_label), bar in zip(groups, bars, strict=True):
         for title, field in panels.items():
             row = next(rows)
             for column, ax in enumerate(row):
-                mesh = draw(ax, map_grid, field.isel(lead_time=column), colours, limits)
-            row[0].set_ylabel(title)
+                cells = draw(ax, map_grid, field.isel(lead_time=column), colours, limits)
+            along_side = {"rotation": 90, "ha": "right", "va": "center"}
+            row[0].text(-0.03, 0.5, title, transform=row[0].transAxes, **along_side)
         extend = exceeded_ends(panels.values(), map_grid, limits)
-        fig.colorbar(mesh, cax=bar, label=bar_label, extend=extend)
+        fig.colorbar(cells, cax=bar, label=bar_label, extend=extend)
     for ax, lead in zip(axes[0], lead_times, strict=True):
         valid = pd.Timestamp(truth["init_time"].values) + lead
         ax.set_title(f"{_lead_text(lead)}\n{valid:%Y-%m-%d %H:%M}")
@@ -185,38 +184,89 @@ def _at_lead_times(field, lead_times, label):
     return field.sel(lead_time=lead_times).transpose("lead_time", "y", "x")
 
 
-def draw(ax, map_grid, field, colour_map, limits):
+def map_projection(field):
+    """Cartopy projection in which a field is drawn by default.
+
+    Parameters
+    ----------
+    field : DataArray (..., y, x)
+        With coordinates as in `plot_map`.
+
+    Returns
+    -------
+    cartopy.crs.Projection
+        Polar stereographic, equal to EPSG:3413 in the north and to EPSG:3976 in the south.
+
+    Raises
+    ------
+    InputError
+        If the field has cells on both sides of the equator.
+    """
+    return geoaxes.projection(hemisphere_of_field(field))
+
+
+def _in_plane(map_grid):
+    return {"projection": geoaxes.projection(map_grid.hemisphere)}
+
+
+def draw(ax, map_grid, field, colour_map, limits, labels=False):
     """Draw land, field, coastline and graticule.
 
     Parameters
     ----------
-    ax : Axes
+    ax : cartopy.mpl.geoaxes.GeoAxes
     map_grid : MapGrid
     field : DataArray (y, x)
     colour_map : str
     limits : (float, float)
         Colour range.
+    labels : bool
+        Label the graticule.
 
     Returns
     -------
-    QuadMesh
+    AxesImage or QuadMesh
         For the colour bar.
+
+    Raises
+    ------
+    InputError
+        If the axes have no projection.
     """
-    west, east, south, north = map_grid.extent
-    ax.set(xlim=(west, east), ylim=(south, north), xticks=[], yticks=[], facecolor=OUTSIDE)
-    ax.set_aspect("equal")
-    draw_cells = partial(ax.pcolormesh, map_grid.x, map_grid.y, shading="nearest", rasterized=True)
-    draw_cells(~map_grid.ocean, cmap=ListedColormap([MISSING, LAND]), zorder=1)
-    vmin, vmax = limits
+    if not hasattr(ax, "projection"):
+        raise InputError(
+            f"ax is of type {type(ax).__name__}, expected GeoAxes of cartopy; create them with "
+            'plt.subplots(subplot_kw={"projection": maps.map_projection(field)})'
+        )
+    if ax.get_autoscale_on():
+        geoaxes.show_ocean(ax, map_grid)
+    ax.set_facecolor(OUTSIDE)
+    geoaxes.draw_land(ax, map_grid.hemisphere)
+    mask_colours = {"cmap": ListedColormap([MISSING, LAND]), "vmin": 0, "vmax": 1}
+    geoaxes.draw_cells(ax, map_grid, ~map_grid.ocean, zorder=1, **mask_colours)
     values = visible_values(map_grid, field)
-    mesh = draw_cells(values, cmap=colour_map, vmin=vmin, vmax=vmax, zorder=2)
-    for collection in (
-        PolyCollection(land_rings(map_grid.extent), facecolor=LAND, zorder=0),
-        LineCollection(graticule(), colors=LINES, linewidths=0.4, zorder=3),
-        LineCollection(map_grid.coast, colors=COAST, linewidths=0.6, zorder=4),
-    ):
-        ax.add_collection(collection, autolim=False)
-    return mesh
+    colours = {"cmap": colour_map, "vmin": limits[0], "vmax": limits[1]}
+    cells = geoaxes.draw_cells(ax, map_grid, values, zorder=2, **colours)
+    geoaxes.draw_coast(ax, map_grid)
+    geoaxes.draw_graticule(ax, map_grid.extent, labels)
+    return cells
+
+
+def round_frame(ax):
+    """Cut a map to a circle as wide as the longer side of its frame.
+
+    Parameters
+    ----------
+    ax : cartopy.mpl.geoaxes.GeoAxes
+        Axes of a map in a polar projection.
+    """
+    (west, east), (south, north) = ax.get_xlim(), ax.get_ylim()
+    radius = max(east - west, north - south) / 2
+    x, y = (west + east) / 2, (south + north) / 2
+    ax.set(xlim=(x - radius, x + radius), ylim=(y - radius, y + radius))
+    angle = np.linspace(0, 2 * np.pi, 361)
+    circle = 0.5 + 0.5 * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    ax.set_boundary(Path(circle), transform=ax.transAxes)
 
 
 def visible_values(map_grid, field):
@@ -233,31 +283,6 @@ def visible_values(map_grid, field):
     """
     values = field.transpose("y", "x").values
     return np.ma.masked_where(~map_grid.ocean | np.isnan(values), values)
-
-
-def _label_graticule(ax, extent):
-    """Write longitudes as ticks where meridians leave the frame, latitudes along one meridian."""
-    west, east, south, north = extent
-    at_bottom, at_left = {}, {}
-    for longitude in MERIDIANS:
-        # In this plane a meridian is a straight line from the pole, which is the origin.
-        x, y = np.divide(project(60, longitude), 1000)
-        if y < 0 and west < x * south / y < east:
-            at_bottom[x * south / y] = _longitude_text(longitude)
-        if x < 0 and south < y * west / x < north:
-            at_left[y * west / x] = _longitude_text(longitude)
-    ax.set_xticks(list(at_bottom), at_bottom.values(), fontsize=9)
-    ax.set_yticks(list(at_left), at_left.values(), fontsize=9)
-    for latitude in PARALLELS:
-        x, y = np.divide(project(latitude, LABELLED_MERIDIAN), 1000)
-        if west < x < east and south < y < north:
-            text = ax.text(x, y, f"{latitude}°N", fontsize=8, ha="center", va="center", zorder=5)
-            text.set_path_effects([withStroke(linewidth=2, foreground="white")])
-
-
-def _longitude_text(longitude):
-    side = "" if longitude in (0, -180) else "E" if longitude > 0 else "W"
-    return f"{abs(longitude)}°{side}"
 
 
 def exceeded_ends(fields, map_grid, limits):
@@ -293,13 +318,13 @@ def _lead_text(lead):
     return f"+{hours / 24:g} d" if hours % 24 == 0 or hours > 120 else f"+{hours:g} h"
 
 
-def _panel_axes(extent, row_counts, n_columns):
+def _panel_axes(map_grid, row_counts, n_columns):
     """Figure, axes of the panels [row][column], and axes of a colour bar for each group of rows.
 
     The axes are placed by hand, in inches: panels with a fixed aspect have gaps between them in all
     automatic layouts.
     """
-    west, east, south, north = extent
+    west, east, south, north = map_grid.extent
     gap, left, right, top, bottom = 0.08, 0.35, 1.0, 0.5, 0.08
     width = min(2.6, (PANELS_WIDTH - left - right) / n_columns - gap)
     height = width * (north - south) / (east - west)
@@ -308,12 +333,14 @@ def _panel_axes(extent, row_counts, n_columns):
     total_height = bottom + n_rows * (height + gap) + top
     fig = plt.figure(figsize=(total_width, total_height))
 
-    def add_axes(x, y, w, h):
-        return fig.add_axes((x / total_width, y / total_height, w / total_width, h / total_height))
+    def add_axes(x, y, w, h, **options):
+        rectangle = (x / total_width, y / total_height, w / total_width, h / total_height)
+        return fig.add_axes(rectangle, **options)
 
     columns = [left + column * (width + gap) for column in range(n_columns)]
     rows = [bottom + row * (height + gap) for row in range(n_rows)][::-1]  # from top to bottom
-    axes = [[add_axes(x, y, width, height) for x in columns] for y in rows]
+    plane = _in_plane(map_grid)
+    axes = [[add_axes(x, y, width, height, **plane) for x in columns] for y in rows]
     bars = []
     for last_row, count in zip(np.cumsum(row_counts) - 1, row_counts, strict=True):
         y, h = rows[last_row], count * (height + gap) - gap

@@ -1,4 +1,4 @@
-"""Fields of a grid as pictures in the EPSG:3413 plane, as fine as a screen can show."""
+"""Fields of a grid as pictures in the plane of their hemisphere, as fine as a screen can show."""
 
 from typing import NamedTuple
 
@@ -6,18 +6,19 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from seaice_lab import grid
-from seaice_lab.figures.plane import grid_on_plane
+from seaice_lab.figures.plane import grid_on_plane, points_of
 
 SINGLE_POINT_KM = 25.0  # size of a grid point without neighbours
 PIXELS = 400  # along each side of a picture, about the size of a map on a screen
 
 
 class Raster(NamedTuple):
-    """A grid as a picture in the EPSG:3413 plane; lengths in km.
+    """A grid as a picture in the plane of its hemisphere (EPSG:3413 or EPSG:3976); lengths in km.
 
     ``x`` and ``y`` are the centres of the cells of the picture, both increasing. ``source`` (y, x)
     is the index of the grid cell that each shows, -1 for none. ``coast`` are the segments of the
-    coastline (n, 2, 2), ``extent`` is the part with data: west, east, south, north.
+    coastline (n, 2, 2), ``extent`` is the part with data: west, east, south, north;
+    ``hemisphere`` is "north" or "south".
     """
 
     x: np.ndarray
@@ -25,6 +26,7 @@ class Raster(NamedTuple):
     source: np.ndarray
     coast: np.ndarray
     extent: tuple[float, float, float, float]
+    hemisphere: str
 
 
 def raster_of(field, ocean):
@@ -46,34 +48,45 @@ def raster_of(field, ocean):
     Raises
     ------
     InputError
-        If the field has no usable coordinates.
+        If the field has no usable coordinates, or cells on both sides of the equator.
     """
-    x, y, is_ocean, coast, extent = grid_on_plane(field, ocean)
+    x, y, is_ocean, coast, extent, hemisphere = grid_on_plane(field, ocean)
     cells = np.where(is_ocean, np.arange(is_ocean.size).reshape(is_ocean.shape), -1)
     if x.ndim == 2:
-        return Raster(*nearest_cells(x, y, cells), coast, extent)
+        return Raster(*nearest_cells(x, y, cells), coast, extent, hemisphere)
     cells = cells[:: -1 if y[0] > y[-1] else 1, :: -1 if x[0] > x[-1] else 1]
-    return Raster(np.sort(x), np.sort(y), cells, coast, extent)
+    return Raster(np.sort(x), np.sort(y), cells, coast, extent, hemisphere)
 
 
-def raster_of_points(latitude, longitude):
+def raster_of_points(latitude, longitude, hemisphere=None):
     """The picture of values at single grid points.
 
     Parameters
     ----------
     latitude, longitude : array (point,)
         Degrees.
+    hemisphere : "north" or "south", optional
+        The points of this hemisphere are shown. By default, all points are in one.
 
     Returns
     -------
     Raster
         As from :func:`raster_of`, without a coast.
+
+    Raises
+    ------
+    InputError
+        If the hemisphere is not given and there are points on both sides of the equator, or if it
+        has no points.
     """
-    x, y = np.divide(grid.project(np.asarray(latitude), np.asarray(longitude)), 1e3)
-    columns, rows, cells = nearest_cells(x, y, np.arange(len(x)))
+    latitude, longitude = np.asarray(latitude), np.asarray(longitude)
+    hemisphere = hemisphere or grid.hemisphere_of(latitude)
+    points = points_of(latitude, hemisphere)
+    x, y = np.divide(grid.project(latitude[points], longitude[points], hemisphere), 1e3)
+    columns, rows, cells = nearest_cells(x, y, points)
     side = columns[1] - columns[0]
     extent = (columns[0] - side, columns[-1] + side, rows[0] - side, rows[-1] + side)
-    return Raster(columns, rows, cells, np.empty((0, 2, 2)), extent)
+    return Raster(columns, rows, cells, np.empty((0, 2, 2)), extent, hemisphere)
 
 
 def nearest_cells(x, y, cells):

@@ -12,7 +12,7 @@ import xarray as xr
 from seaice_lab import files, grid, names, progress, runs
 from seaice_lab.diagnostics import ensembles, score_tables, spectra
 from seaice_lab.diagnostics.comparison import pool_scores
-from seaice_lab.diagnostics.regions import arctic_regions, scores_by_region
+from seaice_lab.diagnostics.regions import polar_regions, scores_by_region
 from seaice_lab.diagnostics.smoothing import effective_resolution
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.references import REFERENCES, make_references
@@ -196,7 +196,7 @@ def _score_block(forecast, truth, makers, area):
         ensemble["crps"] = crps.assign_attrs(ensemble.crps.attrs)
         ensemble["spread"] = ensemble.spread.where(is_ensemble)
         result["ocean"] = result["ocean"].assign(ensemble.data_vars)
-    regions = arctic_regions(truth.latitude, truth.longitude)
+    regions = polar_regions(truth.latitude, truth.longitude)
     regions = {name: cells for name, cells in regions.items() if (ocean & cells).any()}
     if regions:
         by_source = [

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from seaice_lab import files, grid, names, progress, runs
+from seaice_lab import files, land, names, progress, runs
 from seaice_lab.errors import InputError
 from seaice_lab.synthetic import sea_ice
 from seaice_lab.synthetic.sea_ice import DAY_S, FREEZING_C, State, Weather
@@ -54,8 +54,8 @@ def simulate(size=128, days=365, step_h=6, start="2001-01-01", seed=0, growth=Tr
             f"days is {days} and step_h {step_h}; expected at least one day, and an interval that "
             "divides 24 h"
         )
-    domain = grid.arctic_grid(size)
-    ocean, dx = domain.ocean.values, grid.ARCTIC_WIDTH_M / size
+    domain = land.polar_grid(size)
+    ocean, dx = domain.ocean.values, land.DOMAIN_WIDTH_M["north"] / size
     # In one step, ice of 1 m/s moves by at most a third of a cell.
     substeps = int(np.ceil(step_h * 3600 / min(0.33 * dx, 4 * 3600)))
     step_s = step_h * 3600 / substeps
@@ -126,7 +126,7 @@ def first_state(domain, day):
     Parameters
     ----------
     domain : xarray.Dataset
-        From :func:`seaice_lab.grid.arctic_grid`.
+        From :func:`seaice_lab.land.polar_grid`.
     day : float
         Days since the start of the year.
 
@@ -156,7 +156,7 @@ def climatology_c(domain, day):
     Parameters
     ----------
     domain : xarray.Dataset
-        From :func:`seaice_lab.grid.arctic_grid`.
+        From :func:`seaice_lab.land.polar_grid`.
     day : float
         Days since the start of the year.
 
@@ -186,7 +186,7 @@ class Storms:
     Parameters
     ----------
     domain : xarray.Dataset
-        From :func:`seaice_lab.grid.arctic_grid`.
+        From :func:`seaice_lab.land.polar_grid`.
     rng : numpy.random.Generator
         Source of the random numbers.
     """
@@ -308,7 +308,7 @@ def write(folder, size=128, days=365, step_h=6, start="2001-01-01", seed=0, show
     InputError
         If a parameter is not possible or the disk is full.
     """
-    domain = grid.arctic_grid(size)
+    domain = land.polar_grid(size)
     frames = simulate(size, days, step_h, start, seed)
     paths = []
     with progress.bar(days * 24 // step_h, "synthetic Arctic", "frame", show=show) as bar:

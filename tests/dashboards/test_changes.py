@@ -42,14 +42,14 @@ def test_the_first_run_appears_by_itself(page, empty, home):
     go(page, server, page="runs")
     shutil.copytree(home / "runs" / "half", folder / "first")
     page.get_by_role("cell", name="first").wait_for()
-    page.get_by_role("cell", name="training").wait_for()
+    page.get_by_role("cell", name="stopped").wait_for()
     shutil.copytree(home / "runs" / "a", folder / "second")
     page.get_by_role("cell", name="second").wait_for()
 
 
 def test_a_run_in_training_grows(page, served, home):
     go(page, served, page="runs", run="half")
-    assert page.get_by_text("training, or was stopped").count() == 1
+    assert page.get_by_text("stopped before its end").count() == 1
     np.testing.assert_array_equal(curves(page)["Loss"]["Training"], [[1, 2], [0.9, 0.7]])
     history = home / "runs" / "half" / "history.csv"
     before = history.read_text()

@@ -26,7 +26,7 @@ def square(count=COUNT, side=10.0):
     cells = np.arange(count**2)
     cells[list(LAND)] = -1
     ends = (0.0, side * count, 0.0, side * count)
-    return Raster(centres, centres, cells.reshape(count, count), np.empty((0, 2, 2)), ends)
+    return Raster(centres, centres, cells.reshape(count, count), np.empty((0, 2, 2)), ends, "north")
 
 
 VALUES = np.random.default_rng(0).random((COUNT, COUNT)).astype("float32")

@@ -9,7 +9,7 @@ import xarray as xr
 
 from seaice_lab.diagnostics.bootstrap import confidence_intervals
 from seaice_lab.diagnostics.ensembles import crps, spread
-from seaice_lab.diagnostics.regions import arctic_regions, scores_by_region
+from seaice_lab.diagnostics.regions import polar_regions, scores_by_region
 from seaice_lab.diagnostics.score_tables import pool_by_month, score_table, scores_by_start
 from seaice_lab.diagnostics.scores import (
     anomaly_correlation,
@@ -312,9 +312,14 @@ def test_regions_hold_the_places_they_are_named_after():
         "Greenland Sea": (75, -5),
         "Baffin Bay": (72, -65),
         "Canadian Archipelago": (73, -100),
+        "Weddell Sea": (-72, -40),
+        "Indian Ocean": (-66, 75),
+        "Western Pacific Ocean": (-65, 130),
+        "Ross Sea": (-75, 180),
+        "Bellingshausen and Amundsen Seas": (-70, -85),
     }
     latitude, longitude = (grid_like([values]) for values in zip(*places.values(), strict=True))
-    regions = arctic_regions(latitude, longitude)
+    regions = polar_regions(latitude, longitude)
     assert list(regions) == list(places)
     for index, name in enumerate(places):
         found = [other for other, mask in regions.items() if mask[0, index]]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from seaice_lab import grid
+from seaice_lab import grid, land
 from seaice_lab.errors import InputError
 from seaice_lab.synthetic import arctic
 from seaice_lab.synthetic import sea_ice as physics
@@ -34,7 +34,7 @@ def open_sea(size, thickness=0.0, concentration=0.0):
 
 
 def test_the_grid_has_the_real_coast():
-    domain = grid.arctic_grid(96)
+    domain = land.polar_grid(96)
     ocean = domain.ocean.values
 
     def is_sea(latitude, longitude):
@@ -121,7 +121,7 @@ def test_compact_thick_ice_resists_and_damage_weakens_it():
 
 
 def test_bounds_hold_and_nothing_moves_through_the_coast():
-    domain = grid.arctic_grid(32)
+    domain = land.polar_grid(32)
     ocean = domain.ocean.values
     for _, fields in frames(days=10):
         assert fields["sit"][ocean].min() >= 0
@@ -194,6 +194,6 @@ def test_an_interrupted_run_leaves_whole_months_only(tmp_path, monkeypatch):
 
 def test_senseless_sizes_and_intervals_are_refused():
     with pytest.raises(InputError, match="size is 8; expected at least 16"):
-        grid.arctic_grid(8)
+        land.polar_grid(8)
     with pytest.raises(InputError, match="step_h 5; .* divides 24 h"):
         frames(step_h=5)
