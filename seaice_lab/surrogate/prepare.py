@@ -8,11 +8,14 @@ it stopped.
 
 import json
 import shutil
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
 import zarr
+from xarray.backends.file_manager import FILE_CACHE
 
 from seaice_lab import catalog, files, names, progress, runs
 from seaice_lab.errors import InputError
@@ -25,6 +28,13 @@ OPEN_FILES = 16
 # Settings that were added later. At their defaults they leave the fingerprint of a store as it was.
 LATER_SETTINGS = ("forcing_beyond_state",)
 BLOCK_BYTES = 32e6  # of one field in one block; about twenty times this is in memory at once
+PAUSES_S = (0.1, 0.5)  # before a read that failed is tried again
+CLUSTER_S = 60  # to wait for a dask cluster
+READING = threading.Lock()  # held while a thread of this process reads blocks
+
+
+class ReadError(InputError):
+    """A block that cannot be read; the message does not name the file."""
 
 
 def prepare(config, path, scheduler=None, show=True, block_bytes=BLOCK_BYTES):
@@ -65,8 +75,7 @@ def prepare(config, path, scheduler=None, show=True, block_bytes=BLOCK_BYTES):
     if path.exists() and open_store(path).attrs["fingerprint"] == identity:
         return path
     journal = files.Journal(path, identity)
-    # Every open file needs some megabytes; without a limit, more years would need more memory.
-    with files.disk_errors(path), xr.set_options(file_cache_maxsize=OPEN_FILES):
+    with files.disk_errors(path):
         if not journal.is_done("template"):
             shutil.rmtree(journal.target, ignore_errors=True)
             write_template(source, config, journal.target, identity)
@@ -139,18 +148,39 @@ def write_template(source, config, target, identity):
 
 def _write_blocks(blocks, source, config, target, scheduler):
     """Write blocks, which are slices of the time axis, and yield each one that is written."""
-    if scheduler is None:
-        for block in blocks:
-            yield write_block(block, source, config, target)
-        return
+    try:
+        if scheduler is None:
+            for block in blocks:
+                yield write_block(block, source, config, target)
+        elif blocks:
+            yield from _write_on_cluster(blocks, source, config, target, scheduler)
+    except ReadError:
+        _refuse_damaged_file(config)
+        raise
+
+
+def _write_on_cluster(blocks, source, config, target, scheduler):
+    """Write blocks on the workers of a dask cluster, and yield each one that is written."""
     from distributed import Client, as_completed
 
-    with Client(scheduler) as client:
-        # Every worker receives the lazy dataset once, and reads the fields that it writes.
-        source = client.scatter(source, broadcast=True)
-        futures = [client.submit(write_block, block, source, config, target) for block in blocks]
-        for future in as_completed(futures):
-            yield future.result()
+    try:
+        with Client(scheduler, timeout=CLUSTER_S) as client:
+            client.wait_for_workers(1, timeout=CLUSTER_S)
+            # Every worker receives the lazy dataset once, and reads the fields that it writes.
+            source = client.scatter(source, broadcast=True)
+            tasks = [client.submit(write_block, block, source, config, target) for block in blocks]
+            for task in as_completed(tasks):
+                yield task.result()
+    except Exception as error:  # distributed raises many kinds when a worker or its network fails
+        full_disk = isinstance(error, OSError) and error.errno in files.DISK_ERRORS
+        if full_disk or isinstance(error, InputError):
+            raise
+        reason = (str(error) or "no reason is given").splitlines()[0]
+        raise InputError(
+            f"scheduler {scheduler}: the dask cluster failed ({type(error).__name__}: {reason}); "
+            "check that it runs, that its workers have this version of seaice_lab and enough "
+            "memory, and run the same command again to continue"
+        ) from None
 
 
 def write_block(block, source, config, target):
@@ -176,7 +206,7 @@ def write_block(block, source, config, target):
     InputError
         If an ocean cell holds NaN, or values that no field in the right unit takes.
     """
-    fields = source.isel(time=block).load()
+    fields = read_block(block, source)
     for name in fields.data_vars:
         field = fields[name]
         if name in config.variables and "has_state" in fields.coords:
@@ -187,6 +217,70 @@ def write_block(block, source, config, target):
     region = {"time": slice(block.start, block.start + fields.sizes["time"])}
     fields.to_zarr(target, region=region, consolidated=False)
     return block
+
+
+def read_block(block, source):
+    """Read the fields of one block; one thread of a process at a time, with a second try.
+
+    NetCDF and HDF5 are not safe in threads. The lock of xarray does not protect a dask worker with
+    several threads: it is another lock for each client, and files are closed without it when a
+    dataset is discarded. So the threads of a worker read in turn, and each closes its files.
+
+    Parameters
+    ----------
+    block : slice
+        Positions on the time axis.
+    source : xarray.Dataset
+        From :func:`~seaice_lab.surrogate.assemble.assemble`.
+
+    Returns
+    -------
+    xarray.Dataset
+        In memory.
+
+    Raises
+    ------
+    ReadError
+        If reading fails several times. An error of a busy file system may be gone at the next try.
+    """
+    fields = source.isel(time=block)
+    for pause in (*PAUSES_S, None):
+        # Every open file needs some megabytes; without a limit, more years would need more memory.
+        with READING, xr.set_options(file_cache_maxsize=OPEN_FILES):
+            open_before = set(FILE_CACHE)
+            try:
+                # In a dask worker the default would send the reading to the cluster again.
+                return fields.load(scheduler="threads")
+            except MemoryError:
+                raise
+            except Exception as error:  # the NetCDF library raises many kinds
+                reason = f"{type(error).__name__}: {error}"
+            finally:
+                for key in set(FILE_CACHE) - open_before:
+                    FILE_CACHE.pop(key).close()
+        if pause is not None:
+            time.sleep(pause)
+    first, last = (time_text(source.time.values[block][at]) for at in (0, -1))
+    raise ReadError(
+        f"the records from {first} to {last} cannot be read ({reason}), although each file can; "
+        "run the same command again, or look at the file system"
+    )
+
+
+def _refuse_damaged_file(config):
+    """Refuse the first input file whose fields cannot be read."""
+    for name in filter(None, (config.state, config.forcing)):
+        entry = catalog.find(name)
+        for path in catalog.files(entry):
+            dataset = catalog.open_file(path, entry)
+            try:
+                for first in range(0, dataset.sizes["time"], 64):
+                    dataset.isel(time=slice(first, first + 64)).load(scheduler="threads")
+            except Exception as error:  # the NetCDF library raises many kinds
+                raise InputError(
+                    f"{path}: its fields cannot be read ({type(error).__name__}: {error}); the "
+                    "file may be cut short or damaged, copy or download it again"
+                ) from None
 
 
 def check_field(field, ocean, config):
