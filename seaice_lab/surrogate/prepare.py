@@ -7,9 +7,11 @@ it stopped.
 """
 
 import json
+import re
 import shutil
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +69,8 @@ def prepare(config, path, scheduler=None, show=True, block_bytes=BLOCK_BYTES):
         If a variable, unit, time step, split or value is not as expected, or the disk is full.
     """
     path = Path(path)
-    source = assemble(config)
+    with _damaged_files(config, RuntimeError, OSError):
+        source = assemble(config)
     defaults = {name: PrepareConfig.model_fields[name].default for name in LATER_SETTINGS}
     unchanged = {name for name, value in defaults.items() if getattr(config, name) == value}
     settings = config.model_dump(mode="json", exclude=unchanged)
@@ -86,9 +89,10 @@ def prepare(config, path, scheduler=None, show=True, block_bytes=BLOCK_BYTES):
         missing = [block for block in blocks if not journal.is_done(block.start)]
         done = len(blocks) - len(missing)
         with progress.bar(len(blocks), f"prepare {path.name}", "block", done, show) as bar:
-            for block in _write_blocks(missing, source, config, journal.target, scheduler):
-                journal.mark(block.start)
-                bar.update()
+            with _damaged_files(config, ReadError):
+                for block in _write_blocks(missing, source, config, journal.target, scheduler):
+                    journal.mark(block.start)
+                    bar.update()
         write_statistics(journal.target, length)
         journal.finish()
     return path
@@ -148,21 +152,21 @@ def write_template(source, config, target, identity):
 
 def _write_blocks(blocks, source, config, target, scheduler):
     """Write blocks, which are slices of the time axis, and yield each one that is written."""
-    try:
-        if scheduler is None:
-            for block in blocks:
-                yield write_block(block, source, config, target)
-        elif blocks:
-            yield from _write_on_cluster(blocks, source, config, target, scheduler)
-    except ReadError:
-        _refuse_damaged_file(config)
-        raise
+    if scheduler is not None:
+        yield from _write_on_cluster(blocks, source, config, target, scheduler)
+        return
+    for block in blocks:
+        yield write_block(block, source, config, target)
 
 
 def _write_on_cluster(blocks, source, config, target, scheduler):
     """Write blocks on the workers of a dask cluster, and yield each one that is written."""
     from distributed import Client, as_completed
 
+    if not re.fullmatch(r"(\w+://)?.+:\d+", scheduler):
+        raise InputError(f"scheduler {scheduler!r}: expected an address such as tcp://host:8786")
+    if not blocks:
+        return
     try:
         with Client(scheduler, timeout=CLUSTER_S) as client:
             client.wait_for_workers(1, timeout=CLUSTER_S)
@@ -267,20 +271,31 @@ def read_block(block, source):
     )
 
 
-def _refuse_damaged_file(config):
-    """Refuse the first input file whose fields cannot be read."""
-    for name in filter(None, (config.state, config.forcing)):
-        entry = catalog.find(name)
-        for path in catalog.files(entry):
-            dataset = catalog.open_file(path, entry)
-            try:
-                for first in range(0, dataset.sizes["time"], 64):
-                    dataset.isel(time=slice(first, first + 64)).load(scheduler="threads")
-            except Exception as error:  # the NetCDF library raises many kinds
-                raise InputError(
-                    f"{path}: its fields cannot be read ({type(error).__name__}: {error}); the "
-                    "file may be cut short or damaged, copy or download it again"
-                ) from None
+@contextmanager
+def _damaged_files(config, *kinds):
+    """Context in which errors of these kinds name the first input file that cannot be read."""
+    try:
+        yield
+    except kinds:
+        for name in filter(None, (config.state, config.forcing)):
+            entry = catalog.find(name)
+            for path in catalog.files(entry):
+                _check_readable(path, entry)
+        raise
+
+
+def _check_readable(path, entry):
+    """Read a file once, and refuse it if that fails."""
+    try:
+        dataset = catalog.open_file(path, entry)
+        dataset.coords.to_dataset().load()
+        for first in range(0, dataset.sizes["time"], 64):
+            dataset.isel(time=slice(first, first + 64)).load(scheduler="threads")
+    except (RuntimeError, OSError) as error:
+        raise InputError(
+            f"{path}: cannot be read as a whole ({type(error).__name__}: {error}); the file may be "
+            "cut short or damaged, copy or download it again"
+        ) from None
 
 
 def check_field(field, ocean, config):

@@ -99,12 +99,18 @@ def test_preparing_again_keeps_an_equal_store_and_replaces_another(store, waves)
     assert open_store(store).sizes["y"] == SIZE // 2
 
 
-def test_a_dask_cluster_makes_the_same_store(waves, tmp_path):
+def test_a_dask_worker_with_four_threads_makes_the_same_store(waves, tmp_path):
     from distributed import LocalCluster
 
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
-        path = prepare(PrepareConfig(state="waves"), tmp_path / "cluster.zarr",
-                       scheduler=cluster.scheduler_address, show=False)  # fmt: skip
+    eight_frames = 8 * 4 * SIZE**2  # 12 blocks
+    with LocalCluster(n_workers=1, threads_per_worker=4, dashboard_address=None) as cluster:
+        path = prepare(
+            PrepareConfig(state="waves"),
+            tmp_path / "cluster.zarr",
+            scheduler=cluster.scheduler_address,
+            show=False,
+            block_bytes=eight_frames,
+        )
     assert contents(path) == contents(prepared(tmp_path / "alone.zarr"))
 
 
