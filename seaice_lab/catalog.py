@@ -19,13 +19,14 @@ FORMATS = Literal["nextsim", "nextsimdg", "era5", "nsidc0051"]
 
 
 class Generator(Config):
-    """Parameters of the synthetic Arctic that generates the files of a dataset."""
+    """Parameters of the synthetic Arctic or Antarctic that generates the files of a dataset."""
 
     size: int = 128
     days: int = 365
     step_h: int = 6
     start: str = "2001-01-01"
     seed: int = 0
+    hemisphere: Literal["north", "south"] = "north"
 
 
 class MaskRule(Config):

@@ -226,7 +226,10 @@ class SimulateConfig(Config):
     observations: tuple[int, ...] = Field(
         (40_000, 30_000, 30_000), description="Number of observations of each sensor."
     )
-    size: int = Field(64, ge=16, description="Cells along each side of the grid.")
+    hemisphere: Literal["north", "south", "both"] = Field(
+        "north", description="Polar sea with the grid points: north, south or both."
+    )
+    size: int = Field(64, ge=16, description="Cells along each side of the grid around a pole.")
     days: int = Field(20, ge=1, description="Number of days.")
     start: str = Field("2021-03-01", description="First day.")
     noise: float = Field(0.35, ge=0, description="Noise, in units of the assigned errors.")

@@ -1,8 +1,9 @@
 """Simulated satellite observations of a known sea ice, in the published file layouts.
 
-An ice edge that moves with the season and the weather, old ice north of Greenland and Canada, snow,
-melt, leads; emissivities from a published table of ice types; a simple atmosphere with clouds; the
-noise and the biases of the instruments. As the truth is known, an estimate can be compared with it.
+An ice edge that moves with the season and the weather, old ice north of Greenland and Canada or in
+the Weddell Sea, snow, melt, leads; emissivities from a published table of ice types; a simple
+atmosphere with clouds; the noise and the biases of the instruments. As the truth is known, an
+estimate can be compared with it.
 """
 
 from contextlib import ExitStack, contextmanager
@@ -116,14 +117,13 @@ def make_truth(config, rng):
     Dataset
         (grid, lagstep), of which column 0 is the day before the first.
     """
-    domain = land.polar_grid(config.size)
-    ocean = domain.ocean.values
-    x, y = (axis[ocean] for axis in np.meshgrid(domain.x.values, domain.y.values))
-    latitude, longitude = domain.latitude.values[ocean], domain.longitude.values[ocean]
+    x, y, latitude, longitude = _sea_points(config.size, config.hemisphere)
+    south, poleward = latitude[:, None] < 0, np.abs(latitude[:, None])
     days = pd.date_range(config.start, periods=config.days + 1) - pd.Timedelta("1D")
     day = np.arange(-1, config.days)[None]
-    # 1 at the maximum of the ice on 24 February, -1 half a year later
+    # 1 at the maximum of the ice, in the north on 24 February, and -1 half a year later
     winter = np.cos(2 * np.pi * ((days[0].day_of_year + day + 1) - 55) / 365.25)
+    winter = np.where(south, -winter, winter)
 
     def waves(length_km, period_days, count=24):
         """A smooth random field of unit variance, (grid, day): a sum of travelling waves."""
@@ -138,18 +138,20 @@ def make_truth(config, rng):
 
     # the ice edge: farther north in the Atlantic sector and in summer
     atlantic = np.exp(-((((longitude - 20 + 180) % 360 - 180) / 45) ** 2))[:, None]
-    edge = 71.5 + 6.5 * atlantic - 5.5 * winter + 1.2 * waves(900, 12)
-    inside = np.clip((latitude[:, None] - edge) / 4 + 0.4, 0, 1)
+    mean_edge = np.where(south, 65 - 4 * winter, 71.5 + 6.5 * atlantic - 5.5 * winter)
+    edge = mean_edge + 1.2 * waves(900, 12)
+    inside = np.clip((poleward - edge) / 4 + 0.4, 0, 1)
     leads = 0.12 * np.clip(waves(350, 6) - 0.2, 0, 1.5)
     sic = inside**2 * (3 - 2 * inside) * (1 - leads)
-    cold = np.clip((latitude - 55) / 35, 0, 1)[:, None]
+    cold = np.clip((poleward - 55) / 35, 0, 1)
     ice_k = 268 - 7 * cold - (14 * cold + 2) * (winter - 0.2) + 2.5 * waves(1200, 5)
     ice_k = np.minimum(ice_k, 273.15)
-    sea_k = np.maximum(271.35, 271.35 + 0.45 * (76 - latitude[:, None]) - 1.5 * winter)
-    near_greenland = np.exp(-((x + 4e5) ** 2 + (y + 8e5) ** 2) / (1.0e6) ** 2)[:, None]
+    sea_k = np.maximum(271.35, 271.35 + 0.45 * (np.where(south, 66, 76) - poleward) - 1.5 * winter)
+    old_x, old_y = np.where(south[:, 0], -1.6e6, -4e5), np.where(south[:, 0], 1.3e6, -8e5)
+    near_old = np.exp(-((x - old_x) ** 2 + (y - old_y) ** 2) / (1.0e6) ** 2)[:, None]
     fields = {
         "sic": sic,
-        "old_ice_share": np.clip(1.3 * near_greenland + 0.2 * waves(700, 60), 0, 1),
+        "old_ice_share": np.clip(1.3 * near_old + 0.2 * waves(700, 60), 0, 1),
         "snow_index": np.clip(0.5 + 0.3 * waves(500, 15), 0, 1),
         "wet_index": np.clip((ice_k - 271.5) / 1.5, 0, 1),
         "tsfc": sic * ice_k + (1 - sic) * sea_k,
@@ -169,6 +171,17 @@ def make_truth(config, rng):
     title, source = "Truth of simulated observations", "seaice_lab.emissivity.simulate"
     truth.attrs = runs.file_attributes(title, source, "emissivity simulate")
     return truth.assign(days=("lagstep", days))
+
+
+def _sea_points(size, hemisphere):
+    """x, y, latitude and longitude of all sea points, each (grid,); x and y in their own plane."""
+    points = []
+    for name in ("north", "south") if hemisphere == "both" else (hemisphere,):
+        domain = land.polar_grid(size, name)
+        axes = np.meshgrid(domain.x.values, domain.y.values)
+        positions = np.stack([*axes, domain.latitude.values, domain.longitude.values])
+        points.append(positions[:, domain.ocean.values])
+    return np.concatenate(points, axis=1)
 
 
 def ice_emissivity(truth, point, day, frequency_ghz, vertical):

@@ -310,10 +310,11 @@ def make(name, show=True):
     if entry.generator is None:
         raise InputError(f"{name}: is not generated; get it from {entry.source}")
     folder = catalog.data_folders()[0] / Path(entry.paths[0]).parent
-    settings = entry.generator.model_dump()
     record = folder / "generator.json"
     # The record is written last: without it, or with other settings, the files are written again.
-    if not record.exists() or json.loads(record.read_text(encoding="utf-8")) != settings:
+    recorded = json.loads(record.read_text(encoding="utf-8")) if record.exists() else None
+    if recorded is None or catalog.Generator(**recorded) != entry.generator:
+        settings = entry.generator.model_dump()
         arctic.write(folder, **settings, show=show)
         files.write_json(record, settings)
     return folder

@@ -1,9 +1,10 @@
-"""The synthetic Arctic: an idealised sea-ice model on the real coastline, for tests and teaching.
+"""Synthetic Arctic and Antarctic: an idealised sea-ice model on the real coastline, for teaching.
 
-Weather (a Beaufort high, moving lows, red noise) drives drift, brittle damage, advection, growth
-and melt of ice on a polar stereographic grid (EPSG:3413). Each process is in its simplest honest
-form; the docstrings name the sources. The model is not calibrated: its fields look and move like
-sea ice, but numbers about the real Arctic must come from other data.
+Weather (permanent highs and lows, moving lows, red noise) drives drift, brittle damage, advection,
+growth and melt of ice on a polar stereographic grid (EPSG:3413 in the north, EPSG:3976 in the
+south). Each process is in its simplest honest form; the docstrings name the sources. The model is
+not calibrated: its fields look and move like sea ice, but numbers about the real polar seas must
+come from other data.
 """
 
 from itertools import groupby
@@ -14,14 +15,23 @@ from scipy import ndimage
 
 from seaice_lab import files, land, names, progress, runs
 from seaice_lab.errors import InputError
-from seaice_lab.synthetic import sea_ice
-from seaice_lab.synthetic.sea_ice import DAY_S, FREEZING_C, State, Weather
+from seaice_lab.synthetic import climate, sea_ice
+from seaice_lab.synthetic.climate import (
+    FREEZING_C,
+    day_of_northern_year,
+    sea_temperature_c,
+    winter_thickness,
+)
+from seaice_lab.synthetic.sea_ice import DAY_S, State, Weather
 
 CORIOLIS, AIR_DENSITY = 1.43e-4, 1.3  # s-1, kg m-3
+ICE_SHEET_COOLING = 25.0  # K, of the air over Antarctica, which is high and covered with ice
 ICE_VARIABLES = ("sit", "sic", "snt", "siu", "siv", "damage")
 
 
-def simulate(size=128, days=365, step_h=6, start="2001-01-01", seed=0, growth=True):
+def simulate(
+    size=128, days=365, step_h=6, start="2001-01-01", seed=0, growth=True, hemisphere="north"
+):
     """Run the model and yield a frame every ``step_h`` hours.
 
     Parameters
@@ -36,6 +46,9 @@ def simulate(size=128, days=365, step_h=6, start="2001-01-01", seed=0, growth=Tr
         Seed of the weather and of the weak spots of the ice; equal seeds give equal numbers.
     growth : bool
         If false, nothing freezes, melts or snows, and the ice volume is conserved.
+    hemisphere : "north" or "south"
+        The south has the Antarctic coastline, the seasons of the south, and winds and drift that
+        the Coriolis force turns to the other side.
 
     Yields
     ------
@@ -54,8 +67,8 @@ def simulate(size=128, days=365, step_h=6, start="2001-01-01", seed=0, growth=Tr
             f"days is {days} and step_h {step_h}; expected at least one day, and an interval that "
             "divides 24 h"
         )
-    domain = land.polar_grid(size)
-    ocean, dx = domain.ocean.values, land.DOMAIN_WIDTH_M["north"] / size
+    domain = land.polar_grid(size, hemisphere)
+    ocean, dx = domain.ocean.values, land.DOMAIN_WIDTH_M[hemisphere] / size
     # In one step, ice of 1 m/s moves by at most a third of a cell.
     substeps = int(np.ceil(step_h * 3600 / min(0.33 * dx, 4 * 3600)))
     step_s = step_h * 3600 / substeps
@@ -63,28 +76,24 @@ def simulate(size=128, days=365, step_h=6, start="2001-01-01", seed=0, growth=Tr
     cohesion = np.exp(0.3 * rng.standard_normal(ocean.shape))
     storms = Storms(domain, rng)
     time = np.datetime64(start, "s")
-    state = first_state(domain, day_of_year(time))
+    state = first_state(domain, day_of_northern_year(time, hemisphere))
+    turning = sea_ice.TURNING if hemisphere == "north" else sea_ice.TURNING.conjugate()
     weather = storms.at(time, state)
     # Two days bring the drift into balance and break the first leads.
     for _ in range(2 * int(DAY_S // step_s)):
-        state = sea_ice.drift(state, weather, ocean, dx, step_s, cohesion)
+        state = sea_ice.drift(state, weather, ocean, dx, step_s, cohesion, turning)
     for _ in range(days * 24 // step_h):
         yield time, output_fields(state, weather, ocean)
         for _ in range(substeps):
             time = time + np.timedelta64(round(step_s), "s")
             weather = storms.at(time, state)
-            state = sea_ice.drift(state, weather, ocean, dx, step_s, cohesion)
+            state = sea_ice.drift(state, weather, ocean, dx, step_s, cohesion, turning)
             state = sea_ice.transport(state, dx, step_s)
             if growth:
-                day = day_of_year(time)
+                day = day_of_northern_year(time, hemisphere)
                 sun = max(np.sin(2 * np.pi * (day - 81) / 365), 0.0)
-                climate_c = climatology_c(domain, day)
+                climate_c = sea_temperature_c(domain, day)
                 state = sea_ice.freeze_and_melt(state, weather, ocean, climate_c, sun, step_s)
-
-
-def day_of_year(time):
-    """Days since the start of the year, as float."""
-    return (time - time.astype("datetime64[Y]")) / np.timedelta64(1, "D")
 
 
 def output_fields(state, weather, ocean):
@@ -121,67 +130,40 @@ def output_fields(state, weather, ocean):
 
 
 def first_state(domain, day):
-    """Ice of a winter: thick north of Greenland and Canada, none in the Nordic Seas.
+    """Ice of a winter: none where the sea is warm.
 
     Parameters
     ----------
     domain : xarray.Dataset
         From :func:`seaice_lab.land.polar_grid`.
     day : float
-        Days since the start of the year.
+        From :func:`seaice_lab.synthetic.climate.day_of_northern_year`.
 
     Returns
     -------
     State
     """
-    x, y = _plane(domain)
     ocean = domain.ocean.values
-    cold = np.clip((FREEZING_C + 2.5 - climatology_c(domain, day)) / 2.0, 0, 1) * ocean
-    near_canada = np.exp(-np.hypot(x + 6e5, y + 6e5) / 9e5)
+    sea_c = sea_temperature_c(domain, day)
+    cold = np.clip((FREEZING_C + 2.5 - sea_c) / 2.0, 0, 1) * ocean
     zero = np.zeros(ocean.shape, "float32")
     return State(
-        thickness=cold * (1.0 + 2.6 * near_canada),
+        thickness=cold * winter_thickness(domain),
         concentration=np.where(cold > 0.02, np.sqrt(cold), 0.0),
         snow=0.12 * cold,
         damage=0.3 * cold,
-        ocean_c=np.maximum(climatology_c(domain, day), FREEZING_C),
+        ocean_c=np.maximum(sea_c, FREEZING_C),
         velocity=np.zeros(tuple(n + 1 for n in ocean.shape), "complex64"),
         stress=(zero, zero, zero),
     )
 
 
-def climatology_c(domain, day):
-    """Ocean temperature to which the mixed layer relaxes: warm Atlantic and Bering inflow.
-
-    Parameters
-    ----------
-    domain : xarray.Dataset
-        From :func:`seaice_lab.land.polar_grid`.
-    day : float
-        Days since the start of the year.
-
-    Returns
-    -------
-    ndarray (y, x)
-        Degrees Celsius.
-    """
-    x, y = _plane(domain)
-    season = np.cos(2 * np.pi * (day - 75) / 365)  # coldest in mid-March
-    # Each inflow is a Gaussian: its excess temperature, centre and widths.
-    norway = 9 * np.exp(-(((x - 1.7e6) / 5.5e5) ** 2) - ((y + 1.95e6) / 7e5) ** 2)
-    barents = 6 * np.exp(-(((x - 2.05e6) / 5.5e5) ** 2) - ((y + 0.75e6) / 4e5) ** 2)
-    greenland_sea = 3 * np.exp(-(((x - 1.05e6) / 3e5) ** 2) - ((y + 1.6e6) / 6e5) ** 2)
-    bering = 3 * np.exp(-(((x + 2.3e6) / 4e5) ** 2) - ((y - 1.6e6) / 5e5) ** 2)
-    labrador = 5 * np.exp(-(((x + 9e5) / 5e5) ** 2) - ((y + 2.6e6) / 5e5) ** 2)
-    warm = norway + barents + greenland_sea + bering + labrador
-    return FREEZING_C + warm * (1 - 0.25 * season) + 0.25 * max(-season, 0.0)
-
-
 class Storms:
     """The weather: pressure of highs, moving lows and red noise, with its wind and temperature.
 
-    The wind is geostrophic, reduced to 0.68 and turned 22 degrees to the left by friction. Lows
-    have a random depth (8-34 hPa), radius, track and life of 2-6 days.
+    The wind is geostrophic, reduced to 0.68 and turned 22 degrees towards low pressure by friction:
+    to the left in the north, to the right in the south. Lows have a random depth (8-34 hPa),
+    radius, track and life of 2-6 days.
 
     Parameters
     ----------
@@ -195,7 +177,8 @@ class Storms:
 
     def __init__(self, domain, rng):
         self.domain, self.rng = domain, rng
-        self.x, self.y = _plane(domain)
+        self.hemisphere = climate.hemisphere(domain)
+        self.x, self.y = climate.plane(domain)
         self.dx = float(domain.x[1] - domain.x[0])
         self.lows = [self._new_low(age=rng.uniform(0, 1)) for _ in range(self.low_count)]
         size = self.x.shape[0]
@@ -224,12 +207,9 @@ class Storms:
             # First-order autoregressive noise with a memory of 1.6 days.
             keep = np.exp(-elapsed_s / (1.6 * DAY_S))
             self.noise = [keep * n + np.sqrt(1 - keep**2) * self._red_noise() for n in self.noise]
-        day = day_of_year(time)
+        day = day_of_northern_year(time, self.hemisphere)
         winter = 0.5 + 0.5 * np.cos(2 * np.pi * (day - 30) / 365)
-        # The Beaufort high and the Icelandic low, hPa.
-        high = np.exp(-(((self.x + 9e5) ** 2 + (self.y - 3e5) ** 2) / 1.0e6**2))
-        iceland = np.exp(-(((self.x - 1.5e6) ** 2 + (self.y + 2.2e6) ** 2) / 1.1e6**2))
-        pressure = (2 + 9 * winter) * high - 14 * iceland
+        pressure = climate.mean_pressure(self.domain, winter)
         warmth = np.zeros_like(pressure)
         for low, shape in self._move_lows(elapsed_s):
             pressure -= low["depth"] * (0.6 + 0.4 * winter) * shape
@@ -250,15 +230,16 @@ class Storms:
     def _wind(self, pressure):
         """Wind at 10 m from the pressure in hPa: geostrophic, then friction and an upper limit."""
         slope_y, slope_x = np.gradient(100 * pressure, self.dx)
-        wind = (-slope_y + 1j * slope_x) / (AIR_DENSITY * CORIOLIS)
-        wind *= 0.68 * np.exp(1j * np.radians(22))
+        sign = 1 if self.hemisphere == "north" else -1  # of the Coriolis parameter
+        wind = (-slope_y + 1j * slope_x) / (AIR_DENSITY * sign * CORIOLIS)
+        wind *= 0.68 * np.exp(sign * 1j * np.radians(22))
         speed = np.abs(wind)
         wind *= 24 * np.tanh(speed / 24) / np.maximum(speed, 1e-9)
         return wind
 
     def _air_c(self, day, winter, warmth, state):
         """Temperature at 2 m, degrees Celsius."""
-        latitude = self.domain.latitude.values
+        latitude = np.abs(self.domain.latitude.values)
         season = -np.cos(2 * np.pi * (day - 20) / 365)
         inland = -12.5 + 16.5 * season + (90 - latitude) * (0.28 + 0.12 * season)
         air = inland + warmth + (1 + 2.5 * winter) * self.noise[1]
@@ -267,14 +248,16 @@ class Storms:
         over_ice = np.where(air > 0, 0.25 * air, air)
         over_sea = 0.45 * air + 0.55 * state.ocean_c
         ocean = self.domain.ocean.values
-        return np.where(ocean, ice * over_ice + (1 - ice) * over_sea, air)
+        over_land = air if self.hemisphere == "north" else air - ICE_SHEET_COOLING
+        return np.where(ocean, ice * over_ice + (1 - ice) * over_sea, over_land)
 
     def _new_low(self, age=0.0):
         rng = self.rng
         direction = np.exp(2j * np.pi * rng.random())
+        wider = land.DOMAIN_WIDTH_M[self.hemisphere] / land.DOMAIN_WIDTH_M["north"]
         return {
             "age": age,  # 0 to 1 in its life
-            "centre": rng.uniform(0.2, 2.3) * 1e6 * direction,
+            "centre": rng.uniform(0.2, 2.3) * 1e6 * wider * direction,
             "life_s": rng.uniform(2, 6) * DAY_S,
             "depth": rng.uniform(8, 34),  # hPa
             "radius": rng.uniform(2.2e5, 4.8e5),
@@ -287,17 +270,19 @@ class Storms:
         return field / field.std()
 
 
-def write(folder, size=128, days=365, step_h=6, start="2001-01-01", seed=0, show=True):
+def write(folder, size=128, days=365, step_h=6, hemisphere="north", show=True, **settings):
     """Run the model and write one NetCDF file a month, in the layout of neXtSIM-DG output.
 
     Parameters
     ----------
     folder : str or Path
-        Receives ``synthetic_arctic_YYYYmMM.nc``.
-    size, days, step_h, start, seed
+        Receives ``synthetic_arctic_YYYYmMM.nc`` or ``synthetic_antarctic_YYYYmMM.nc``.
+    size, days, step_h, hemisphere
         See :func:`simulate`.
     show : bool
         Show progress.
+    **settings
+        ``start`` and ``seed``, see :func:`simulate`.
 
     Returns
     -------
@@ -308,23 +293,32 @@ def write(folder, size=128, days=365, step_h=6, start="2001-01-01", seed=0, show
     InputError
         If a parameter is not possible or the disk is full.
     """
-    domain = land.polar_grid(size)
-    frames = simulate(size, days, step_h, start, seed)
+    domain = land.polar_grid(size, hemisphere)
+    frames = simulate(size, days, step_h, hemisphere=hemisphere, **settings)
+    region = {"north": "Arctic", "south": "Antarctic"}[hemisphere]
+    attributes = {
+        "Conventions": names.CONVENTIONS,
+        "title": f"Synthetic {region}, an idealised sea-ice model on the real coastline",
+        "source": f"seaice_lab.synthetic.arctic, seed {settings.get('seed', 0)}; synthetic, "
+        "without observations",
+        "history": f"{runs.now()} seaice-lab data make",
+    }
     paths = []
-    with progress.bar(days * 24 // step_h, "synthetic Arctic", "frame", show=show) as bar:
+    with progress.bar(days * 24 // step_h, f"synthetic {region}", "frame", show=show) as bar:
         for month, frames_of_month in groupby(frames, lambda frame: frame[0].astype("M8[M]")):
             times, fields = [], []
             for time, values in frames_of_month:
                 times.append(time)
                 fields.append(values)
                 bar.update()
-            path = Path(folder) / f"synthetic_arctic_{str(month).replace('-', 'm')}.nc"
-            files.write_netcdf(path, _month_dataset(domain, times, fields, seed))
-            paths.append(path)
+            name = f"synthetic_{region.lower()}_{str(month).replace('-', 'm')}.nc"
+            paths.append(Path(folder) / name)
+            dataset = _month_dataset(domain, times, fields).assign_attrs(attributes)
+            files.write_netcdf(paths[-1], dataset)
     return paths
 
 
-def _month_dataset(domain, times, fields, seed):
+def _month_dataset(domain, times, fields):
     dataset = domain.drop_vars("ocean").assign_coords(
         time=("time", np.array(times, "datetime64[ns]"), {"standard_name": "time"})
     )
@@ -333,14 +327,4 @@ def _month_dataset(domain, times, fields, seed):
     for name in fields[0]:
         values = np.stack([frame[name] for frame in fields])
         dataset[name] = (("time", "y", "x"), values, names.attributes(name))
-    dataset.attrs = {
-        "Conventions": names.CONVENTIONS,
-        "title": "Synthetic Arctic, an idealised sea-ice model on the real coastline",
-        "source": f"seaice_lab.synthetic.arctic, seed {seed}; synthetic, without observations",
-        "history": f"{runs.now()} seaice-lab data make",
-    }
     return dataset
-
-
-def _plane(domain):
-    return np.meshgrid(domain.x.values, domain.y.values)

@@ -9,15 +9,16 @@ from typing import NamedTuple
 import numpy as np
 
 from seaice_lab.advection import advect
+from seaice_lab.synthetic.climate import FREEZING_C
 
 DAY_S = 86400.0
-FREEZING_C = -1.8
 ICE_LATENT = 917 * 3.34e5  # J m-3
 ICE_CONDUCTIVITY, SNOW_CONDUCTIVITY = 2.1, 0.31  # W m-1 K-1
 MIXED_LAYER = 1026 * 3990 * 30.0  # heat capacity of 30 m of sea water, J m-2 K-1
 DRAG = 0.6  # linearised drag between ice and ocean, kg m-2 s-1
 SYNTHETIC_WIND_FACTOR = 0.018  # speed of free drift over that of the 10 m wind
-TURNING = np.exp(-1j * np.radians(22))  # direction of free drift relative to the wind
+# Direction of free drift relative to the wind: to the right in the north; conjugate in the south.
+TURNING = np.exp(-1j * np.radians(22))
 STRENGTH, STRENGTH_DECAY, ASPECT = 27.5e3, 20.0, 2.0  # Hibler (1979)
 CREEP = 1.5e-7  # deformation rate below which ice creeps, s-1: about 1 % a day
 BREAKING = 2.0e-7  # deformation rate above which ice breaks, s-1
@@ -46,7 +47,7 @@ class Weather(NamedTuple):
     air_k: np.ndarray  # temperature at 2 m, K
 
 
-def drift(state, weather, ocean, dx, step_s, cohesion):
+def drift(state, weather, ocean, dx, step_s, cohesion, turning=TURNING):
     """Compute the ice velocity and the damage after one time step.
 
     The velocity balances wind, water and the resistance of the ice: R DRAG (u_free - u) +
@@ -69,12 +70,14 @@ def drift(state, weather, ocean, dx, step_s, cohesion):
         Time step, s.
     cohesion : ndarray (y, x)
         Resistance of the ice against breaking, around 1.
+    turning : complex
+        Factor of length 1 that turns the wind into the direction of free drift.
 
     Returns
     -------
     State
     """
-    free = _to_corners(weather.wind * SYNTHETIC_WIND_FACTOR * TURNING)
+    free = _to_corners(weather.wind * SYNTHETIC_WIND_FACTOR * turning)
     wet = wet_corners(ocean)
     # Strength of the ice, Hibler (1979) equation 17, reduced by damage.
     pressure = STRENGTH * state.thickness * np.exp(-STRENGTH_DECAY * (1 - state.concentration))
@@ -82,7 +85,7 @@ def drift(state, weather, ocean, dx, step_s, cohesion):
     pressure = (pressure * (1.02 - state.damage) * ocean).astype("float32")
     free, dx = free.astype("complex64"), np.float32(dx)
     u, (p, m, t) = state.velocity, state.stress
-    response = np.complex64(TURNING / DRAG)
+    response = np.complex64(turning / DRAG)
     # The finer the grid, the stiffer the ice: it needs more damping and more iterations.
     inertia = np.float32(INERTIA * max(1.0, 40e3 / dx))
     for _ in range(round(RELAXATIONS * inertia / INERTIA)):

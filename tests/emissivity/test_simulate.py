@@ -67,3 +67,17 @@ def test_brightness_temperatures_are_near_the_tie_points_of_the_nasa_team(tmp_pa
 def test_cases_that_cannot_be_simulated_are_refused(options, sentence, tmp_path):
     with pytest.raises(InputError, match=sentence):
         simulate(SimulateConfig(**SMALL | options), tmp_path / "ice", show=False)
+
+
+def test_a_case_of_both_hemispheres_holds_the_points_of_each_with_its_season(tmp_path):
+    case = SMALL | {"size": 16, "hemisphere": "both", "start": "2021-09-01"}
+    truth = xr.load_dataset(simulate(SimulateConfig(**case), tmp_path, show=False) / "truth.nc")
+    south = truth.lat.values < 0
+    assert 100 < south.sum() < len(south) - 50
+    # In September the ice of the south has its maximum, that of the north its minimum.
+    winter, summer = truth.sic.values[south, 1], truth.sic.values[~south, 1]
+    assert (winter > 0.5).sum() > 50
+    assert truth.lat.values[south][winter > 0.5].max() < -55
+    assert truth.lat.values[~south][summer > 0.5].min() > 70
+    observed = set(np.unique(xr.load_dataset(tmp_path / "amsr2" / "amsr2_IGRID.nc").IGRID))
+    assert observed & set(np.flatnonzero(south)) and observed & set(np.flatnonzero(~south))

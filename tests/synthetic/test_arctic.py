@@ -6,7 +6,7 @@ import xarray as xr
 
 from seaice_lab import grid, land
 from seaice_lab.errors import InputError
-from seaice_lab.synthetic import arctic
+from seaice_lab.synthetic import arctic, climate
 from seaice_lab.synthetic import sea_ice as physics
 from seaice_lab.synthetic.sea_ice import State, Weather, drift, transport
 
@@ -197,3 +197,51 @@ def test_senseless_sizes_and_intervals_are_refused():
         land.polar_grid(8)
     with pytest.raises(InputError, match="step_h 5; .* divides 24 h"):
         frames(step_h=5)
+
+
+def test_a_mirrored_wind_drives_a_mirrored_drift_with_the_turning_of_the_south():
+    state, ocean = open_sea(24, 0.5, 0.9)
+    wind = 8 * np.exp(1j * np.linspace(0, 3, 24))[None] * np.ones((24, 1))
+    air, weak = np.full((24, 24), 250.0), np.ones((24, 24))
+    north = drift(state, Weather(wind, air), ocean, 40e3, 10800.0, weak)
+    # Rows in reverse order and v with the other sign: the Earth seen in a mirror.
+    southern = Weather(wind[::-1].conj(), air)
+    south = drift(state, southern, ocean, 40e3, 10800.0, weak, physics.TURNING.conjugate())
+    np.testing.assert_allclose(south.velocity, north.velocity[::-1].conj(), atol=1e-6)
+    np.testing.assert_allclose(south.damage, north.damage[::-1], atol=1e-6)
+
+
+def test_the_synthetic_antarctic_has_the_seasons_of_the_south_and_lows_that_turn_clockwise():
+    south = {"hemisphere": "south", "days": 4, "size": 24}
+    winter, summer = (frames(**south, start=start)[-1][1] for start in ("2001-08-01", "2001-01-05"))
+    domain = land.polar_grid(24, "south")
+    assert domain.latitude.max() < -40
+    area = grid.cell_area(domain).values
+
+    def extent(fields):
+        return area[fields["sic"] > 0.15].sum() / 1e12
+
+    assert 14 < extent(winter) < 25
+    assert extent(summer) < extent(winter)
+    assert np.nanmean(winter["t2m"]) < np.nanmean(summer["t2m"]) - 10
+    # Ice drifts to the left of the wind, apart from ice that is held by a coast.
+    wind = winter["u10"] + 1j * winter["v10"]
+    drift_of_ice = winter["siu"] + 1j * winter["siv"]
+    moving = (np.abs(drift_of_ice) > 0.05) & (np.abs(wind) > 3)
+    assert np.median(np.angle(drift_of_ice[moving] / wind[moving], deg=True)) > 5
+    # Around the low pressure of the trough the wind north of it is westerly: clockwise.
+    x, y = climate.plane(domain)
+    ring = np.hypot(x, y) > 3e6
+    clockwise = (wind * np.exp(-1j * np.arctan2(y, x))).imag[ring].mean()
+    assert clockwise < 0
+
+
+def test_files_of_the_south_are_named_and_described_as_antarctic(tmp_path):
+    (path,) = arctic.write(
+        tmp_path, size=24, days=1, step_h=12, hemisphere="south", seed=3, show=False
+    )
+    assert path.name == "synthetic_antarctic_2001m01.nc"
+    with xr.open_dataset(path) as dataset:
+        assert "Synthetic Antarctic" in dataset.attrs["title"]
+        assert "seed 3" in dataset.attrs["source"]
+        assert dataset.latitude.max() < 0
