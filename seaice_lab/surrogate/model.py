@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from seaice_lab import names, runs
 from seaice_lab.compute import Process
 from seaice_lab.errors import InputError
-from seaice_lab.surrogate.networks import build_network
+from seaice_lab.surrogate.networks import build_network, check_options
 from seaice_lab.surrogate.settings import TrainConfig
 from seaice_lab.surrogate.store import open_store
 from seaice_lab.surrogate.windows import Window, find_window
@@ -138,6 +138,7 @@ def build(config, ocean, normalisation):
     """
     window = window_of(config)
     channels = len(window.inputs), len(window.targets) + 2 * config.transport
+    check_options(config.network, config.network_options)
     options = {"width": config.width, "published": config.published_network}
     network = build_network(config.network, ocean, *channels, **options, **config.network_options)
     # A normalised field times its gain has the units of the normalised increment.

@@ -26,6 +26,49 @@ OPTIONS = {name: UNET_OPTIONS for name in POOLINGS} | {
 }
 
 
+# What the value of each option must be, in words and as a test.
+OPTION_VALUES = {
+    "kernel_size": ("an odd number of cells", lambda value: value > 0 and value % 2 == 1),
+    "compensation": ("true or false", lambda value: value in (0, 1)),
+    "squeeze_excitation": ("0 or a ratio of at least 1", lambda value: 0 <= value < 1e9),
+    "dropout": ("a fraction from 0 to below 1", lambda value: 0 <= value < 1),
+}
+
+
+def check_options(name, options):
+    """Check the name of a network and its options.
+
+    Parameters
+    ----------
+    name : str
+    options : dict
+        ``network_options`` of a configuration.
+
+    Raises
+    ------
+    InputError
+        If the name is unknown, the network lacks an option, or a value is wrong.
+    """
+    if name not in OPTIONS:
+        raise InputError(
+            f"network: found {name!r}, expected one of {', '.join(OPTIONS)}; "
+            "correct the name in the configuration."
+        )
+    for option, value in options.items():
+        if option not in OPTIONS[name]:
+            listed = ", ".join(f"{key} = {default}" for key, default in OPTIONS[name].items())
+            raise InputError(
+                f"network_options: {option}: {name} has no such option (its options are {listed}; "
+                "width and published_network are settings of their own); leave it out or choose a "
+                "network that has it."
+            )
+        expected, is_valid = OPTION_VALUES[option]
+        types = (bool, int) if option == "compensation" else (int, float)
+        is_switch = isinstance(value, bool) and bool not in types
+        if is_switch or not isinstance(value, types) or not is_valid(value):
+            raise InputError(f"network_options: {option} is {value!r}, expected {expected}")
+
+
 def build_network(name, ocean, in_channels, out_channels=1, width=16, published=False, **options):
     """Build a network by its name in a configuration.
 
@@ -46,20 +89,12 @@ def build_network(name, ocean, in_channels, out_channels=1, width=16, published=
     Raises
     ------
     InputError
-        If the name is unknown, the network lacks an option, or the grid cannot be halved as often
-        as the network requires.
+        If the name is unknown, the network lacks an option, its value is wrong, or the grid cannot
+        be halved as often as the network requires.
     """
-    if name not in OPTIONS:
-        raise InputError(
-            f"network: found {name!r}, expected one of {', '.join(OPTIONS)}; "
-            "correct the name in the configuration."
-        )
-    for option in options:
-        if option not in OPTIONS[name]:
-            raise InputError(
-                f"{option}: {name} has no such option; leave it out of the configuration or "
-                "choose a network that has it."
-            )
+    check_options(name, options)
+    # A whole number may come as 3.0.
+    options = {key: int(value) if value == int(value) else value for key, value in options.items()}
     layers = LayerOptions(published=published, **OPTIONS[name] | options)
     if name in POOLINGS:
         return UNet(ocean, in_channels, out_channels, width, POOLINGS[name], layers)

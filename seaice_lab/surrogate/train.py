@@ -13,6 +13,7 @@ from seaice_lab.optimiser import adamw_step
 from seaice_lab.surrogate.augmentation import Turn, turned_kernels
 from seaice_lab.surrogate.losses import LossWeights, ocean_loss, published_loss
 from seaice_lab.surrogate.model import bounds, build, load, scales, window_of
+from seaice_lab.surrogate.networks import check_options
 from seaice_lab.surrogate.samples import Samples, batches
 from seaice_lab.surrogate.settings import TrainConfig
 from seaice_lab.surrogate.store import open_store
@@ -45,6 +46,7 @@ def train(config, run, show=True):
     run, process, store = Path(run), Process(), open_store(config.store)
     window = window_of(config)
     _check_symmetry(config, window)
+    check_options(config.network, config.network_options)
 
     # 1. The samples, normalised with the statistics of the training split or of the start run.
     start_weights, normalisation = load_start_run(config, run)

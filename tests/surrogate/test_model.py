@@ -203,9 +203,10 @@ def test_options_of_the_network_keep_their_types(store, tmp_path):
 
 
 def test_an_option_that_the_network_lacks_is_refused_before_anything_is_made(store, tmp_path):
-    config = settings(store, network="PCNN", network_options={"dropout": 0.1})
-    with pytest.raises(InputError, match="dropout: PCNN has no such option"):
-        train(config, tmp_path / "runs" / "x", show=False)
+    for network, options in (("PCNN", {"dropout": 0.1}), ("UNet3", {"width": 8})):
+        config = settings(store, network=network, network_options=options)
+        with pytest.raises(InputError, match=f"{network} has no such option"):
+            train(config, tmp_path / "runs" / "x", show=False)
     assert not (tmp_path / "runs" / "x").exists()
 
 

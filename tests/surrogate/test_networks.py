@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from keras_weights import error, image, manifest, parameters, published_network, read
 
 from seaice_lab.errors import InputError
-from seaice_lab.surrogate.networks import UNet, build_network
+from seaice_lab.surrogate.networks import UNet, build_network, check_options
 from seaice_lab.surrogate.wrappers import PastChanges, Transport
 
 MODELS = {
@@ -335,3 +335,43 @@ def test_past_states_reach_a_network_as_changes_and_nothing_reaches_it_from_land
     torch.testing.assert_close(inputs_of_network[0], torch.stack([x[:, 0], *changes, x[:, 3]], 1))
     elsewhere = network(torch.where(ocean, x, torch.nan))
     assert torch.equal(elsewhere[..., ocean], y[..., ocean])
+
+
+WRONG_OPTIONS = {
+    "an option of no network": (
+        "UNet3",
+        {"kernal_size": 5},
+        r"kernal_size: .* kernel_size = 3, comp",
+    ),
+    "a setting of its own": ("UNet3", {"width": 8}, "width: UNet3 has no .*settings of their own"),
+    "of another network": ("ResNet", {"dropout": 0.1}, r"has no such option \(its options are ker"),
+    "an even window": ("UNet3", {"kernel_size": 4}, "kernel_size is 4, expected an odd number"),
+    "a part of a cell": ("CNN", {"kernel_size": 2.5}, "kernel_size is 2.5, expected an odd"),
+    "a negative window": ("CNN", {"kernel_size": -3}, "kernel_size is -3, expected an odd"),
+    "a switch as a number": (
+        "UNet3",
+        {"kernel_size": True},
+        "kernel_size is True, expected an odd",
+    ),
+    "text": ("UNet3", {"compensation": "no"}, "compensation is 'no', expected true or false"),
+    "a number as a switch": ("UNet3", {"compensation": 3}, "compensation is 3, expected true or"),
+    "everything dropped": ("UNet3", {"dropout": 1.0}, "dropout is 1.0, expected a fraction"),
+    "no finite ratio": (
+        "UNet3",
+        {"squeeze_excitation": float("inf")},
+        "is inf, expected 0 or a ratio",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_OPTIONS)
+def test_wrong_options_are_refused_in_a_sentence(case):
+    network, options, message = WRONG_OPTIONS[case]
+    with pytest.raises(InputError, match=f"^network_options: .*{message}") as caught:
+        check_options(network, options)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_whole_number_may_be_written_with_a_point():
+    network = build_network("CNN", torch.ones(8, 8, dtype=torch.bool), 1, width=1, kernel_size=3.0)
+    assert network.conv1.weight.shape[-1] == 3
