@@ -4,6 +4,8 @@ import os
 import sys
 from pathlib import Path
 
+from seaice_lab.runs import project_folder
+
 RUNS = "SEAICE_LAB_RUNS"  # environment variable with the folder of runs; "runs" by default
 
 
@@ -29,7 +31,7 @@ def server():
 
 def command(port):
     """The command line that serves the dashboard at a port, as a list of str."""
-    folder = Path(os.environ.get(RUNS, "runs"))
+    folder = Path(os.environ.get(RUNS) or project_folder() / "runs")
     folder.mkdir(parents=True, exist_ok=True)  # an empty page says how to make the first run
     program = [sys.executable, "-m", "seaice_lab.cli", "dashboard"]
     return [*program, "--runs", str(folder), "--port", str(port)]

@@ -50,6 +50,22 @@ def now():
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def project_folder():
+    """The working folder, or the folder above it if that is a project and this its notebooks/.
+
+    JupyterLab starts a notebook in the folder that holds it, but the runs, stores and data of a
+    project are in the folder above, where the commands and the dashboard look for them.
+    """
+    folder = Path.cwd()
+    in_notebooks = folder.name == "notebooks" and (folder.parent / "data_catalog.yaml").exists()
+    return folder.parent if in_notebooks else folder
+
+
+def work_in_project():
+    """Change the working folder of a notebook to :func:`project_folder`."""
+    os.chdir(project_folder())
+
+
 def file_attributes(title, source, command):
     """Global attributes that CF recommends for a file.
 

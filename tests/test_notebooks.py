@@ -1,9 +1,12 @@
 """The notebook runner: parameters are checked by name and type before anything starts."""
 
+from pathlib import Path
+
 import nbformat
+import papermill
 import pytest
 
-from seaice_lab import notebooks
+from seaice_lab import notebooks, runs
 from seaice_lab.errors import InputError
 
 PARAMETERS = 'run = "runs/a=b"  # folder\nsteps = 3\nrate = 0.5\nflag = False\nlimit = None'
@@ -154,3 +157,34 @@ def test_the_pipeline_takes_numbers_in_every_usual_form(text, tmp_path, monkeypa
     assert taken["learning_rate"] == float(text)
     assert taken["epochs"] == 5 and isinstance(taken["epochs"], int)
     assert (str(run), taken["run"], taken["transport"]) == ("007", "007", False)
+
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_papermill_lists_every_parameter_with_its_type_and_meaning(path):
+    listed = papermill.inspect_notebook(path)
+    defaults = notebooks.default_parameters(path)
+    assert list(listed) == list(defaults)
+    for name, parameter in listed.items():
+        assert parameter["inferred_type_name"] == type(defaults[name]).__name__
+        assert parameter["help"] or isinstance(defaults[name], dict)
+
+
+def test_the_notebooks_of_the_pipeline_share_names_of_one_meaning_only():
+    shared = {}
+    for name in notebooks.PIPELINE:
+        defaults = notebooks.default_parameters(notebooks.notebook_folder() / f"{name}.ipynb")
+        for parameter, value in defaults.items():
+            assert shared.setdefault(parameter, value) == value, parameter
+
+
+def test_a_notebook_that_is_started_in_its_folder_works_in_the_project(tmp_path, monkeypatch):
+    (tmp_path / "notebooks").mkdir()
+    for folder, project in (("notebooks", False), (".", False), ("notebooks", True), (".", True)):
+        if project:
+            (tmp_path / "data_catalog.yaml").touch()
+        monkeypatch.chdir(tmp_path / folder)
+        runs.work_in_project()
+        assert Path.cwd() == (tmp_path if project else tmp_path / folder)
