@@ -5,14 +5,17 @@ SEAICE_DATA, then in ``data/`` next to the catalogue.
 """
 
 import os
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import xarray as xr
 
-from seaice_lab import names
+from seaice_lab import formats, names, positions, progress, recognise
 from seaice_lab.config import Config, SplitRule, read_yaml
 from seaice_lab.errors import InputError
+from seaice_lab.times import time_text
 
 CATALOGUE = "data_catalog.yaml"
 FORMATS = Literal["nextsim", "nextsimdg", "era5", "nsidc0051"]
@@ -40,8 +43,9 @@ class Entry(Config):
     """One dataset: its files, their variables, their origin and their licence.
 
     ``paths`` are globs relative to the data folder. ``variables`` maps the short names of the
-    project to the names in the files. With ``separate_runs`` each file is a separate run with
-    its own times. ``vectors`` says whether wind and drift are along the axes of the grid or east
+    project to the names in the files. ``select`` chooses one value of each further dimension of
+    the files, such as a member. With ``separate_runs`` each file is a separate run with its own
+    times. ``vectors`` says whether wind and drift are along the axes of the grid or east
     and north, and ``mask`` where the sea is; both are needed only where the attributes of the
     files do not say it.
     """
@@ -50,6 +54,7 @@ class Entry(Config):
     format: FORMATS
     paths: tuple[str, ...]
     variables: dict[str, str]
+    select: dict[str, int | float | str] = {}
     grid: str
     shape: tuple[int, int] | None = None
     period: tuple[str, str] | None = None
@@ -155,96 +160,195 @@ def files(entry):
     )
 
 
-def open(name):
-    """Open a dataset lazily, with the names of its files, after a check against its entry.
+def open(name, variables=None):
+    """Open a dataset lazily in one convention, with the names of its files, checked by its entry.
 
     Parameters
     ----------
     name : str
         Entry of the catalogue.
+    variables : sequence of str, optional
+        Short names of the variables that are wanted; by default all of the entry.
 
     Returns
     -------
     xarray.Dataset
-        All files along ``time`` (dask), with the coordinate ``run(time)``: the stem of the file
-        name for separate runs, else the name of the entry.
+        All files along ``time`` (dask). The fields have the names of the files, the units of
+        :mod:`seaice_lab.names` and the dimensions (time, y, x), or (time, latitude, longitude) on a
+        regular grid. The coordinate ``run(time)`` is the stem of the file name for separate runs,
+        else the name of the entry.
 
     Raises
     ------
     InputError
-        If a file is unreadable, lacks a variable, or has another unit or another grid.
+        If a file is unreadable, lacks a variable, or has another grid, or if its units, its time
+        or its positions are not understood.
     """
     entry = find(name)
-    datasets = [open_file(path, entry) for path in files(entry)]
-    # Variables without time are those of the first file.
+    shorts = tuple(variables or entry.variables)
+    paths = files(entry)
+    opened = {path: open_file(path, entry, shorts) for path in paths}
+    datasets = {path: dataset for path, dataset in opened.items() if dataset is not None}
+    _refuse_missing(entry, shorts, datasets, opened)
+    notes = [note for dataset in datasets.values() for note in dataset.attrs["notes"]]
+    if len(datasets) < len(opened):
+        notes.append(f"{len(opened) - len(datasets)} files without {' '.join(shorts)} are left out")
+    for note in dict.fromkeys(notes):
+        progress.note(f"{name}: {note}")
+    if entry.separate_runs:
+        return _concatenated(entry, datasets)
+    return _series(entry, [entry.variables[short] for short in shorts], datasets)
+
+
+def _refuse_missing(entry, shorts, datasets, opened):
+    """Refuse a variable that is in no file."""
+    for short in shorts:
+        if not any(entry.variables[short] in dataset for dataset in datasets.values()):
+            raise InputError(
+                f"{entry.name}: none of its {len(opened)} files holds {entry.variables[short]} "
+                f"({short}; the first file is {next(iter(opened))}); get files with it, or correct "
+                f"'variables' in {CATALOGUE}"
+            )
+
+
+def _series(entry, variables, datasets):
+    """The files of one series along time, whatever variables each of them holds."""
+    groups = {}
+    for variable in variables:
+        paths = tuple(path for path, dataset in datasets.items() if variable in dataset)
+        groups.setdefault(paths, []).append(variable)
+    parts = []
+    for paths, held in groups.items():
+        # What else stands on the grid, such as a mask, comes with the first group.
+        drop = [variable for variable in variables if variable not in held]
+        ordered = sorted(paths, key=lambda path: datasets[path].time.values[0])
+        _refuse_overlap(ordered, datasets)
+        part = {path: datasets[path].drop_vars(drop, errors="ignore") for path in ordered}
+        part = _concatenated(entry, part)
+        parts.append(part if not parts else part[held])
+    if entry.format != "era5" and any(not part.time.equals(parts[0].time) for part in parts):
+        lacking = [path for path in datasets if not set(variables) <= datasets[path].keys()]
+        raise _lacks(lacking[0], entry, datasets[lacking[0]], variables)
+    return parts[0] if len(parts) == 1 else xr.merge(parts, join="inner", compat="override")
+
+
+def _refuse_overlap(paths, datasets):
+    for path, following in pairwise(paths):
+        end, start = datasets[path].time.values[-1], datasets[following].time.values[0]
+        if start <= end:
+            raise InputError(
+                f"{following}: starts at {time_text(start)}, before {path} ends "
+                f"({time_text(end)}); a time may be in one file only, leave one of them out of "
+                "'paths' in the catalogue"
+            )
+
+
+def _concatenated(entry, datasets):
+    """Files along time; what has no time is that of the first file."""
     first = dict(data_vars="minimal", coords="minimal", compat="override", combine_attrs="override")
+    paths = list(datasets)
+    grid = datasets[paths[0]]
+    parts = [_on_grid(datasets[path], grid, path, paths[0]) for path in paths]
     try:
-        if entry.separate_runs:
-            return xr.concat(datasets, dim="time", join="exact", **first)
-        return xr.combine_by_coords(datasets, join="outer", **first)
+        return xr.concat(parts, dim="time", join="override", **first)
     except ValueError as error:
         raise InputError(
-            f"{name}: its files do not fit together ({str(error).splitlines()[0]}); check that "
-            "they share one grid and do not overlap in time"
+            f"{entry.name}: its files do not fit together ({str(error).splitlines()[0]}); check "
+            "that they hold the same variables on one grid"
         ) from None
 
 
-def open_file(path, entry):
-    """Open one file lazily and check it against its entry.
+def _on_grid(dataset, grid, path, first):
+    """A dataset with its rows and columns in the order of the first file."""
+    for axis in [dim for dim in grid.dims if dim != "time"]:
+        if dataset.sizes.get(axis) != grid.sizes[axis]:
+            raise InputError(
+                f"{path}: has {dataset.sizes.get(axis, 'no')} cells along {axis}, but {first} has "
+                f"{grid.sizes[axis]}; the files of one entry must share one grid"
+            )
+        if axis not in grid.coords or axis not in dataset.coords or grid.sizes[axis] < 2:
+            continue
+        axes = [np.sort(source[axis].values.astype("f8")) for source in (dataset, grid)]
+        # Axes in single and double precision differ by much less than a thousandth of a cell.
+        if np.abs(axes[0] - axes[1]).max() > 1e-3 * np.abs(np.diff(axes[1])).min():
+            raise InputError(
+                f"{path}: its {axis} runs from {axes[0][0]:g} to {axes[0][-1]:g}, that of {first} "
+                f"from {axes[1][0]:g} to {axes[1][-1]:g}; they must share a grid"
+            )
+        orders = [np.argsort(source[axis].values) for source in (dataset, grid)]
+        if not np.array_equal(*orders):
+            dataset = dataset.isel({axis: orders[0][np.argsort(orders[1])]})
+    return dataset
+
+
+def open_file(path, entry, shorts=None):
+    """Open one file lazily in the convention, and check it against its entry.
 
     Parameters
     ----------
     path : Path
-        NetCDF file.
+        NetCDF file or Zarr folder.
     entry : Entry
+    shorts : sequence of str, optional
+        Short names of the variables that are wanted; by default all of the entry.
 
     Returns
     -------
-    xarray.Dataset
-        With the dimension ``time`` and the coordinate ``run(time)``.
+    xarray.Dataset or None
+        With the dimension ``time`` and the coordinate ``run(time)``. None if the file holds nothing
+        that is wanted, and the entry is a series of ERA5, whose files may hold one variable each.
 
     Raises
     ------
     InputError
-        If the file is unreadable, lacks a variable or the time, or has another unit or another
-        grid.
+        If the file is unreadable, lacks a variable, or has another grid, or if its units, its time
+        or its positions are not understood.
     """
-    try:
-        dataset = xr.open_dataset(path, chunks={}, engine="netcdf4")
-    except Exception as error:  # the NetCDF library raises many kinds for a damaged file
-        raise InputError(
-            f"{path}: cannot be read as NetCDF ({type(error).__name__}: {error}); the file may be "
-            "cut short, copy or download it again"
-        ) from None
-    if "valid_time" in dataset.dims:
-        dataset = dataset.rename(valid_time="time")
-    present = _check_variables(dataset, path, entry)
-    if "time" not in dataset.dims:
-        if "time" not in dataset.coords:
-            raise InputError(f"{path}: has no time; add a time coordinate to the file")
-        dataset = dataset.assign({name: dataset[name].expand_dims("time") for name in present})
+    wanted = {short: entry.variables[short] for short in shorts or entry.variables}
+    dataset = formats.open_raw(path, list(wanted.values()))
+    present = {short: name for short, name in wanted.items() if name in dataset}
+    if not present and entry.format == "era5" and not entry.separate_runs:
+        return None
+    if not present or (entry.separate_runs and len(present) < len(wanted)):
+        raise _lacks(path, entry, dataset, wanted.values())
+    dataset = recognise.to_convention(dataset, list(present.values()), str(path), entry.select)
+    dataset = _converted(dataset, present, path)
+    if entry.format == "era5":
+        dataset = positions.ascending(dataset)
+    _check_shape(dataset, path, entry)
     run = path.stem if entry.separate_runs else entry.name
     return dataset.assign_coords(run=("time", [run] * dataset.sizes["time"]))
 
 
-def _check_variables(dataset, path, entry):
-    """Check the variables of a file, their units and their grid; return their names in the file."""
-    present = [name for name in entry.variables.values() if name in dataset]
-    missing = [name for name in entry.variables.values() if name not in dataset]
-    # Each file of ERA5 may hold one variable; any other file must hold all of them.
-    one_is_enough = entry.format == "era5" and not entry.separate_runs
-    if missing and not (one_is_enough and present):
+def _lacks(path, entry, dataset, wanted):
+    missing = [name for name in wanted if name not in dataset]
+    return InputError(
+        f"{path}: lacks {', '.join(missing)} (it has {', '.join(map(str, dataset.data_vars))}), "
+        f"expected by the entry {entry.name}; correct 'variables' in {CATALOGUE} or use other files"
+    )
+
+
+def _converted(dataset, present, path):
+    """Fields in the units of the project."""
+    for short, name in present.items():
+        field = dataset[name]
+        units = field.attrs.get("units")
+        factor, offset = names.conversion(short, units, str(path))
+        if (factor, offset) != (1, 0):
+            expected = names.variable(short).units
+            dataset.attrs["notes"].append(f"{short} is converted from {units!r} to {expected!r}")
+            converted = field * factor + offset
+            dataset[name] = converted.assign_attrs(field.attrs | {"units": expected})
+    return dataset
+
+
+def _check_shape(dataset, path, entry):
+    rows, columns = (
+        dataset.sizes[a if a in dataset.dims else b]
+        for a, b in (("y", "latitude"), ("x", "longitude"))
+    )
+    if entry.shape is not None and (rows, columns) != entry.shape:
         raise InputError(
-            f"{path}: lacks {', '.join(missing)} (it has {', '.join(dataset.data_vars)}), expected "
-            f"by the entry {entry.name}; correct 'variables' in {CATALOGUE} or use other files"
-        )
-    for short, name in entry.variables.items():
-        if name in present:
-            names.check_units(short, dataset[name].attrs.get("units"), str(path))
-    shape = dataset[present[0]].shape[-2:]
-    if entry.shape is not None and shape != entry.shape:
-        raise InputError(
-            f"{path}: its grid is {shape[0]} x {shape[1]}, but the entry {entry.name} says "
+            f"{path}: its grid is {rows} x {columns}, but the entry {entry.name} says "
             f"{entry.shape[0]} x {entry.shape[1]}; correct the entry or use other files"
         )
-    return present

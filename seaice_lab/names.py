@@ -4,6 +4,7 @@ Short names are the field's (``sit``, ``u10``); ``standard_name`` and ``units`` 
 Climate and Forecast (CF) conventions, version 1.11.
 """
 
+import re
 from dataclasses import dataclass
 
 from seaice_lab.errors import InputError
@@ -55,13 +56,42 @@ VARIABLES = {
 
 FORCING = ("t2m", "u10", "v10")
 
-# Spellings of each unit in real files.
-UNIT_ALIASES = {
-    "m": {"m", "metre", "metres", "meter", "meters"},
-    "1": {"1", "", "-", "none", "dimensionless", "fraction", "(0 - 1)", "0-1"},
-    "m s-1": {"m s-1", "m s**-1", "m/s", "m.s-1", "ms-1", "m s^-1"},
-    "K": {"K", "kelvin", "Kelvin", "degK"},
+# Units of real files in the spelling of :func:`canonical_units`: value = number * factor + offset.
+CONVERSIONS = {
+    "m": {"m": (1, 0), "km": (1e3, 0), "dm": (0.1, 0), "cm": (1e-2, 0), "mm": (1e-3, 0)},
+    "1": {
+        **dict.fromkeys(("1", "", "-", "none", "dimensionless", "fraction", "0-1"), (1, 0)),
+        **dict.fromkeys(("%", "percent", "percentage", "1e-2", "0.01"), (1e-2, 0)),
+    },
+    "m s-1": {
+        **dict.fromkeys(("m s-1", "ms-1"), (1, 0)),
+        "dm s-1": (0.1, 0),
+        "cm s-1": (1e-2, 0),
+        "mm s-1": (1e-3, 0),
+        "km h-1": (1 / 3.6, 0),
+        "km d-1": (1 / 86.4, 0),
+        "m d-1": (1 / 86400, 0),
+        "cm d-1": (1 / 8640000, 0),
+        "kt": (1852 / 3600, 0),
+    },
+    "K": {"K": (1, 0), "degC": (1, 273.15), "degF": (5 / 9, 459.67 * 5 / 9)},
 }
+# Other spellings of a unit, in lower case.
+SPELLINGS = {
+    "m": {"metre", "metres", "meter", "meters"},
+    "km": {"kilometre", "kilometres", "kilometer", "kilometers"},
+    "cm": {"centimetre", "centimetres", "centimeter", "centimeters"},
+    "mm": {"millimetre", "millimetres", "millimeter", "millimeters"},
+    "s": {"sec", "second", "seconds"},
+    "h": {"hr", "hour", "hours"},
+    "d": {"day", "days"},
+    "kt": {"kts", "kn", "knot", "knots"},
+    "K": {"k", "kelvin", "degk", "deg_k"},
+    "degC": {"c", "celsius", "degc", "deg_c", "degree_c", "degrees_c", "degree_celsius",
+             "degrees_celsius", "degcelsius", "\N{DEGREE SIGN}c"},
+    "degF": {"f", "fahrenheit", "degf", "deg_f", "degree_fahrenheit", "degrees_fahrenheit"},
+}  # fmt: skip
+SPELLING_OF = {text: unit for unit, spellings in SPELLINGS.items() for text in spellings}
 
 
 def variable(name):
@@ -89,8 +119,34 @@ def attributes(name):
     return attrs
 
 
-def check_units(name, units, where):
-    """Refuse any unit but that of the variable.
+def canonical_units(units):
+    """A unit of speed, length, temperature or share in one spelling.
+
+    Parameters
+    ----------
+    units : str
+        Such as "m/s", "m s**-1" or "meter second-1".
+
+    Returns
+    -------
+    str
+        Such as "m s-1"; an unknown unit keeps its own words.
+    """
+    text = re.sub(r"[(){}]|\s+", " ", units).strip()
+    text = re.sub(r"^deg(rees?)? +(?=[CcFfKk])", "deg", text).replace("0 - 1", "0-1")
+    # "m/s" and "m per s" are "m s-1"; powers are written with ** or ^; factors joined with . or *.
+    text = re.sub(r"\s*(?:/|\bper\b)\s*([A-Za-z]+)", r" \1-1", text)
+    text = re.sub(r"(\*\*|\^) *", "", text)
+    words = re.split(r"[\s*]+|\.(?=[A-Za-z])", text)
+    return " ".join(re.sub(r"^[^\d\W]+|^\W[A-Za-z]", _spelling, word) for word in words)
+
+
+def _spelling(match):
+    return SPELLING_OF.get(match[0].lower(), match[0])
+
+
+def conversion(name, units, where):
+    """Find how values in another unit are converted to the unit of the variable.
 
     Parameters
     ----------
@@ -101,15 +157,50 @@ def check_units(name, units, where):
     where : str
         File or argument to name in the message.
 
+    Returns
+    -------
+    factor, offset : float
+        Value = number in the file * factor + offset.
+
+    Raises
+    ------
+    InputError
+        If the unit cannot be converted.
+    """
+    expected = variable(name).units
+    if units is None:
+        return 1, 0
+    conversions = CONVERSIONS[expected]
+    text = canonical_units(str(units))
+    if text not in conversions:
+        convertible = ", ".join(repr(unit) for unit in conversions if len(unit) > 1 or unit == "%")
+        raise InputError(
+            f"{where}: {name} has units {units!r}, expected {expected!r} or a unit that can be "
+            f"converted ({convertible}); convert the values and set the units attribute"
+        )
+    return conversions[text]
+
+
+def check_units(name, units, where):
+    """Refuse any unit but that of the variable.
+
+    Parameters
+    ----------
+    name : str
+        Short name of the variable.
+    units : str or None
+        Unit of the values; None if they have none.
+    where : str
+        File or argument to name in the message.
+
     Raises
     ------
     InputError
         If the unit is not that of the variable.
     """
-    expected = variable(name).units
-    if units is not None and units.strip() not in UNIT_ALIASES[expected]:
+    if conversion(name, units, where) != (1, 0):
         raise InputError(
-            f"{where}: {name} has units {units!r}, expected {expected!r}; "
+            f"{where}: {name} has units {units!r}, expected {variable(name).units!r}; "
             "convert the values and set the units attribute"
         )
 

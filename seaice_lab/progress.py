@@ -1,4 +1,4 @@
-"""Progress: a bar at a terminal and in JupyterLab, single lines in unattended runs."""
+"""Progress: a bar at a terminal and in JupyterLab, single lines in unattended runs; notes."""
 
 import os
 import sys
@@ -87,3 +87,15 @@ def bar_over(items, description, unit):
                 line(f"{description} {number}/{len(items)}: {name}")
             yield item
             progress_bar.update()
+
+
+def note(text):
+    """Tell the user in one line how an input was read.
+
+    The line goes to the standard error, so that it is not part of the output of a command.
+
+    Parameters
+    ----------
+    text : str
+    """
+    print(f"note: {text}", file=sys.stderr, flush=True)

@@ -13,8 +13,8 @@ from seaice_lab.surrogate.time_axis import (
     beyond_state,
     segments,
     splits,
-    time_text,
 )
+from seaice_lab.times import time_text
 
 
 def assemble(config):
@@ -159,12 +159,17 @@ def at_times(forcing, state, config):
         missing = state.time.values[index < 0]
         raise InputError(
             f"{config.forcing}: has no record at {time_text(missing[0])} ({len(missing)} of "
-            f"{state.sizes['time']} times of {config.state} are missing); it holds times from "
-            f"{time_text(times.min())} to {time_text(times.max())}, {config.state} from "
-            f"{time_text(state.time.values.min())} to {time_text(state.time.values.max())}; supply "
+            f"{state.sizes['time']} times of {config.state} are missing); its records are at "
+            f"{_listed(times)}, those of {config.state} at {_listed(state.time.values)}; supply "
             "forcing at the times of the model output"
         )
     return forcing.isel(time=index)
+
+
+def _listed(times):
+    """A series of times as text: the first ones and the last."""
+    text = [time_text(time) for time in times]
+    return ", ".join(text if len(text) <= 4 else [*text[:3], "...", text[-1]])
 
 
 def crop(dataset, config):

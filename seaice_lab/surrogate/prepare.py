@@ -24,7 +24,7 @@ from seaice_lab.errors import InputError
 from seaice_lab.surrogate.assemble import assemble
 from seaice_lab.surrogate.settings import PrepareConfig
 from seaice_lab.surrogate.store import in_split, moments, open_store
-from seaice_lab.surrogate.time_axis import time_text
+from seaice_lab.times import time_text
 
 OPEN_FILES = 16
 # Settings that were added later. At their defaults they leave the fingerprint of a store as it was.

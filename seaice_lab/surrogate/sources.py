@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from seaice_lab import catalog, files, grid, names
+from seaice_lab import catalog, files, grid, names, positions
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate import masks
 from seaice_lab.synthetic import arctic
@@ -50,8 +50,9 @@ def open_state(name, variables=("sit",)):
     entry, raw = _open(name, variables)
     if entry.format == "era5":
         raise InputError(f"{name}: is forcing, not sea ice; use it as forcing")
-    state = _in_convention(raw, entry, variables)
-    state = state.assign_coords(ocean=masks.ocean_mask(raw, entry, state[list(variables)]))
+    state = positions.plane(_in_convention(raw, entry, variables), name)
+    ocean = masks.ocean_mask(positions.plane(raw, name), entry, state[list(variables)])
+    state = state.assign_coords(ocean=ocean)
     return to_grid(state, state, name)[list(variables)]
 
 
@@ -78,9 +79,7 @@ def open_forcing(name, variables=names.FORCING):
         axes the wind has.
     """
     entry, raw = _open(name, variables)
-    if entry.format == "era5":
-        raw = _era5(raw)
-    return _in_convention(raw, entry, variables)
+    return _in_convention(positions.ascending(raw), entry, variables)
 
 
 def to_grid(vectors, positions, name):
@@ -225,16 +224,7 @@ def _open(name, variables):
                 f"{name}: holds no {short} (it has {', '.join(entry.variables)}); choose another "
                 "dataset, or name the variable in its entry of the catalogue"
             )
-    raw = catalog.open(name)
-    missing = [short for short in variables if entry.variables[short] not in raw]
-    if missing:
-        present = [short for short, field in entry.variables.items() if field in raw]
-        raise InputError(
-            f"{name}: none of its files holds {', '.join(missing)} (they hold "
-            f"{', '.join(present)}); supply files with {', '.join(variables)}, or ask for fewer "
-            "variables"
-        )
-    return entry, raw
+    return entry, catalog.open(name, variables)
 
 
 def _in_convention(raw, entry, variables):
@@ -261,19 +251,6 @@ def _in_convention(raw, entry, variables):
 def _lazy_field(field, short):
     field = field.drop_vars(list(field.coords)).transpose("time", ...)
     return field.assign_attrs(names.attributes(short))
-
-
-def _era5(raw):
-    """Both layouts of the Copernicus store as one: ascending axes, one version of each time."""
-    if "expver" in raw.dims:
-        # Version 1 is final, version 5 preliminary: the final value is used where both exist.
-        versions = raw.sortby("expver")
-        raw = versions.isel(expver=0)
-        for number in range(1, versions.sizes["expver"]):
-            raw = raw.combine_first(versions.isel(expver=number))
-    raw = raw.drop_vars(["expver", "number"], errors="ignore")
-    longitude = (raw.longitude + 180) % 360 - 180
-    return raw.assign_coords(longitude=longitude).sortby(["latitude", "longitude"])
 
 
 def _runs_down(raw, short):

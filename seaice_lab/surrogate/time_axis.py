@@ -8,6 +8,7 @@ import xarray as xr
 
 from seaice_lab import catalog
 from seaice_lab.errors import InputError
+from seaice_lab.times import time_text
 
 HOUR = np.timedelta64(1, "h")
 SPLITS = ("train", "validation", "test")
@@ -247,8 +248,3 @@ def beyond_state(state, forcing, config):
         "variables": " ".join(config.variables),
     }
     return longer
-
-
-def time_text(time):
-    """A time as text, to the minute."""
-    return np.datetime_as_string(np.datetime64(time), unit="m")

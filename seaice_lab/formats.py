@@ -1,0 +1,140 @@
+"""Kinds of files: open NetCDF and Zarr lazily, and say of any other file what it is.
+
+A file is recognised by its first bytes, never by its name: a download is often saved under the
+wrong name.
+"""
+
+import re
+from pathlib import Path
+
+import netCDF4
+import xarray as xr
+from scipy.io import netcdf_file
+
+from seaice_lab.errors import InputError
+
+HEAD_BYTES = 1024
+
+# First bytes of files that are not NetCDF: what such a file is, and what to do with it.
+OTHER_KINDS = (
+    (rb"PK\x03\x04|PK\x05\x06", "a zip archive", "unpack it and use the NetCDF files in it"),
+    (rb"\x1f\x8b", "compressed with gzip", "unpack it with gunzip"),
+    (rb"BZh", "compressed with bzip2", "unpack it with bunzip2"),
+    (rb"\x28\xb5\x2f\xfd", "compressed with zstd", "unpack it with unzstd"),
+    (rb"\xfd7zXZ", "compressed with xz", "unpack it with unxz"),
+    (rb"(?s).{257}ustar", "a tar archive", "unpack it and use the NetCDF files in it"),
+    (rb"\x0e\x03\x13\x01", "an HDF4 file", "convert it to NetCDF, for example with h4tonccf"),
+    (rb"(?s).{0,200}?GRIB", "a GRIB file",
+     "choose NetCDF when you download it, or convert it, for example with `cdo -f nc4 copy`"),
+    (rb"(?is)\s*(<!doctype html|<html|<head|<\?xml|<!--)", "a web page, not data",
+     "the download failed: log in at the source and download it again"),
+    (rb"%PDF", "a PDF document", "use the NetCDF file of the data"),
+)  # fmt: skip
+HDF5 = b"\x89HDF"
+NETCDF3 = re.compile(rb"CDF[\x01\x02]")
+
+
+def open_raw(path, variables):
+    """Open a NetCDF file or a Zarr folder lazily; values are unpacked, times are not decoded.
+
+    Parameters
+    ----------
+    path : Path
+        NetCDF file, or a folder in Zarr format.
+    variables : sequence of str
+        Names in the file. If the root of the file has none of them and exactly one group has some,
+        that group is opened.
+
+    Returns
+    -------
+    xarray.Dataset
+
+    Raises
+    ------
+    InputError
+        If it is neither NetCDF nor Zarr, damaged, or has the variables in several groups.
+    """
+    path = Path(path)
+    settings = {"chunks": {}, "decode_times": False, "decode_timedelta": False}
+    try:
+        if path.is_dir():
+            return xr.open_zarr(path, **settings)
+        check_kind(path)
+        return xr.open_dataset(path, engine="netcdf4", group=_group(path, variables), **settings)
+    except InputError:
+        raise
+    except Exception as error:  # the libraries raise many kinds for damaged files
+        if path.is_dir():
+            raise InputError(
+                f"{path}: is a folder that cannot be read as Zarr ({type(error).__name__}); give "
+                "the files in it, such as folder/*.nc, or a complete Zarr folder"
+            ) from None
+        raise InputError(
+            f"{path}: cannot be read as NetCDF ({type(error).__name__}: {error}); the file may be "
+            "cut short, copy or download it again"
+        ) from None
+
+
+def check_kind(path):
+    """Refuse a file that is not NetCDF, or a classic NetCDF file that is cut short.
+
+    Parameters
+    ----------
+    path : Path
+
+    Raises
+    ------
+    InputError
+        The message says what the file is and what to do.
+    """
+    with open(path, "rb") as file:
+        head = file.read(HEAD_BYTES)
+    if not head:
+        raise InputError(f"{path}: is empty (0 bytes); copy or download it again")
+    if NETCDF3.match(head):
+        try:
+            # The NetCDF library returns any numbers beyond the end of a classic file. This reader
+            # maps the whole file by its header and fails where bytes are missing.
+            netcdf_file(path, mmap=True).close()
+        except ValueError:
+            raise InputError(
+                f"{path}: is cut short ({path.stat().st_size} bytes are fewer than its header "
+                "says); copy or download it again"
+            ) from None
+        return
+    if head.startswith((b"CDF", HDF5)):
+        return
+    for pattern, kind, advice in OTHER_KINDS:
+        if re.match(pattern, head):
+            raise InputError(f"{path}: is {kind}, expected NetCDF; {advice}")
+    # A file in HDF5 may begin with a block of the user's own.
+    if HDF5 not in head and all(byte >= 32 or byte in b"\t\r\n\f" for byte in head):
+        start = head.decode("utf-8", errors="replace").split("\n")[0][:60]
+        raise InputError(
+            f"{path}: is text ({start!r}), expected NetCDF; the download may have failed, or "
+            "convert the table to NetCDF"
+        )
+
+
+def _group(path, variables):
+    """The group that holds the variables; None for the root of the file."""
+    with netCDF4.Dataset(path) as file:
+        if not file.groups or set(variables) & file.variables.keys():
+            return None
+        groups = {group.path: group.variables.keys() for group in _groups(file)}
+    matching = [name for name, content in groups.items() if set(variables) & content]
+    if len(matching) == 1:
+        return matching[0]
+    content = "; ".join(f"{name}: {', '.join(keys) or 'nothing'}" for name, keys in groups.items())
+    count = "several groups hold" if matching else "no group holds"
+    raise InputError(
+        f"{path}: {count} {', '.join(variables)} ({content}); correct the names in the catalogue, "
+        "or copy one group to a file of its own, for example with `ncks -G : -g GROUP`"
+    )
+
+
+def _groups(parent):
+    """All groups below a group, at any depth."""
+    for group in parent.groups.values():
+        yield group
+        yield from _groups(group)

@@ -1,0 +1,327 @@
+"""Positions: which coordinates of a file are latitude and longitude, and how its grid lies.
+
+Meaning comes from CF attributes (with cf-xarray), else from the usual names. Positions that a file
+lacks are computed from its projection.
+"""
+
+import re
+from dataclasses import dataclass
+
+import cf_xarray  # noqa: F401  (adds .cf to xarray)
+import numpy as np
+import xarray as xr
+from pyproj import CRS, Transformer
+from pyproj.exceptions import CRSError, ProjError
+
+from seaice_lab.errors import InputError
+
+# Usual names of coordinates and dimensions, in lower case.
+GEOGRAPHIC = {
+    "latitude": re.compile(r"(nav_|[gtp])?lat(itudes?)?(_?(t|rho|2d))?|gphit|yc"),
+    "longitude": re.compile(r"(nav_|[gtp])?lon(g|gitudes?)?(_?(t|rho|2d))?|glamt|xc"),
+}
+UNITS_OF = {"latitude": "degrees_north", "longitude": "degrees_east"}
+LIMIT_OF = {"latitude": 90.001, "longitude": 720.0}
+ALONG = {
+    "x": re.compile(
+        r"(n|d|dim_?|r?lon|grid_|projection_)?[xi]([cthij]|_?axis|_?coord\w*|_?pos|_\d+|_rho)?"
+        r"|xi_?\w*|[nr]?lon(gitude)?|i_?\w?|ni_?\w?|west_east|col(umn)?s?|easting"
+    ),
+    "y": re.compile(
+        r"(n|d|dim_?|r?lat|grid_|projection_)?[yj]([cthij]|_?axis|_?coord\w*|_?pos|_\d+|_rho)?"
+        r"|eta_?\w*|[nr]?lat(itude)?|j_?\w?|nj_?\w?|south_north|rows?|northing"
+    ),
+}
+# Units of projection axes, in metres.
+METRES = dict.fromkeys(("m", "metre", "metres", "meter", "meters"), 1.0)
+METRES |= dict.fromkeys(("km", "kilometre", "kilometres", "kilometer", "kilometers"), 1000.0)
+
+
+@dataclass(frozen=True)
+class Positions:
+    """Positions of a grid: ``latitude`` and ``longitude``, both along (y_dim, x_dim) or 1-D."""
+
+    latitude: xr.DataArray
+    longitude: xr.DataArray
+    y_dim: str
+    x_dim: str
+
+    @property
+    def regular(self):
+        """Whether the axes are latitude and longitude themselves."""
+        return self.latitude.ndim == 1
+
+
+def find(dataset, name, where):
+    """Find the positions of a field.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        As in the file; everything but the fields is a coordinate.
+    name : str
+        The field.
+    where : str
+        File to name in messages.
+
+    Returns
+    -------
+    Positions
+
+    Raises
+    ------
+    InputError
+        If there are none, several, or they move with time.
+    """
+    field = dataset[name]
+    pair = {key: _geographic(dataset, field, key, where) for key in GEOGRAPHIC}
+    if pair["latitude"] is None and pair["longitude"] is None:
+        return _projected(dataset, field, where)
+    for key, other in (("latitude", "longitude"), ("longitude", "latitude")):
+        if pair[key] is None:
+            raise InputError(f"{where}: has {pair[other].name} but no {key} of {name}; add it")
+    latitude, longitude = (_degrees(pair[key], key, where) for key in GEOGRAPHIC)
+    dims = (*latitude.dims, *(dim for dim in longitude.dims if dim not in latitude.dims))
+    if latitude.ndim == longitude.ndim == 1 and len(dims) == 2:
+        return Positions(latitude, longitude, *dims)
+    if len(dims) != 2 or latitude.ndim != longitude.ndim:
+        raise InputError(
+            f"{where}: {latitude.name} has the dimensions {latitude.dims} and {longitude.name} "
+            f"{longitude.dims}, expected two 1-D axes or two equal 2-D arrays; put the fields on a "
+            "grid with rows and columns first"
+        )
+    y_dim, x_dim = _oriented(dataset, [dim for dim in field.dims if dim in dims])
+    order = (y_dim, x_dim)
+    return Positions(latitude.transpose(*order), longitude.transpose(*order), *order)
+
+
+def _geographic(dataset, field, key, where):
+    """The coordinate of a field that is its latitude or longitude; None if there is none."""
+    inside = [
+        name
+        for name, coordinate in dataset.coords.items()
+        if coordinate.ndim and set(coordinate.dims) <= set(field.dims)
+    ]
+    by_attributes = set(dataset.cf.coordinates.get(key, ()))
+    # The first criterion that any coordinate fulfils decides; later ones choose among several.
+    names = [name for name in inside if name in by_attributes]
+    names = names or [
+        name
+        for name in inside
+        if GEOGRAPHIC[key].fullmatch(str(name).lower())
+        and str(dataset[name].attrs.get("units", "")).lower() not in METRES
+    ]
+    listed = (field.encoding | field.attrs).get("coordinates", "").split()
+    for preferred in (listed, field.dims):
+        names = [name for name in names if name in preferred] or names
+    if len(names) > 1:
+        raise InputError(
+            f"{where}: has several coordinates that may be the {key} of {field.name} "
+            f"({', '.join(map(str, names))}); name the right one in its attribute 'coordinates'"
+        )
+    return dataset[names[0]] if names else None
+
+
+def _degrees(coordinate, key, where):
+    """A position without its time axis, in degrees."""
+    for dim in [dim for dim in coordinate.dims if coordinate.ndim > 2]:
+        first = coordinate.isel({dim: 0})
+        if bool(((coordinate == first) | (coordinate.isnull() & first.isnull())).all()):
+            coordinate = first
+    if coordinate.ndim > 2:
+        raise InputError(
+            f"{where}: {coordinate.name} has the dimensions {coordinate.dims} and changes along "
+            "each of them, expected positions that do not move"
+        )
+    attrs = coordinate.attrs
+    if str(attrs.get("units", "")).lower().startswith("rad"):
+        coordinate = np.degrees(coordinate).assign_attrs(attrs | {"units": UNITS_OF[key]})
+    largest = float(np.abs(coordinate).max())
+    if not largest <= LIMIT_OF[key]:
+        raise InputError(
+            f"{where}: {coordinate.name} has values up to {largest:g}, which are no {key} in "
+            "degrees; correct the coordinate or its missing values"
+        )
+    return coordinate
+
+
+def _oriented(dataset, dims):
+    """The two dimensions of a grid as (y, x), by attributes, else names, else their order."""
+    for meaning in (_axes_by_attributes(dataset), ALONG):
+        first, second = (_direction(dim, meaning) for dim in dims)
+        if first != second and "x" in (first, None) and "y" in (second, None):
+            return dims[1], dims[0]
+        if first != second:
+            return tuple(dims)
+    return tuple(dims)  # CF recommends the order (y, x) for what nothing tells
+
+
+def _axes_by_attributes(dataset):
+    """Dimensions along x and y, by the attributes of their 1-D coordinates."""
+    axes, geographic = dataset.cf.axes, dataset.cf.coordinates
+    return {
+        along: {
+            dataset[name].dims[0]
+            for name in (*axes.get(along.upper(), ()), *geographic.get(key, ()))
+            if dataset[name].ndim == 1
+        }
+        for along, key in (("x", "longitude"), ("y", "latitude"))
+    }
+
+
+def _direction(dim, meaning):
+    """The direction "x" or "y" of a dimension; None if it is not known."""
+    for along, dims in meaning.items():
+        if dim in dims if isinstance(dims, set) else dims.fullmatch(str(dim).lower()):
+            return along
+    return None
+
+
+def _projected(dataset, field, where):
+    """Positions computed from the axes of a projection and its CF grid mapping."""
+    axes = {along: _axis_m(dataset, field, along) for along in ALONG}
+    mapping = _grid_mapping(dataset, field)
+    if None in axes.values() or mapping is None or len({a.dims for a in axes.values()}) < 2:
+        raise InputError(
+            f"{where}: has no latitude and longitude of {field.name} (dimensions "
+            f"{', '.join(map(str, field.dims))}), and no projection axes x, y in metres with a CF "
+            "grid mapping to compute them from; add them to the file"
+        )
+    try:
+        crs = _crs(mapping.attrs)
+        to_degrees = Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
+    except ProjError as error:
+        raise InputError(
+            f"{where}: the grid mapping {mapping.name} cannot be understood ({error}); add "
+            "latitude and longitude to the file"
+        ) from None
+    x, y = np.meshgrid(axes["x"].values, axes["y"].values)
+    dims = (axes["y"].dims[0], axes["x"].dims[0])
+    longitude, latitude = to_degrees.transform(x, y)
+    arrays = {"latitude": latitude, "longitude": longitude}
+    return Positions(
+        *(
+            xr.DataArray(arrays[key], dims=dims, attrs={"standard_name": key, "units": units})
+            for key, units in UNITS_OF.items()
+        ),
+        *dims,
+    )
+
+
+def _grid_mapping(dataset, field):
+    """The grid mapping of a field, or the only one of the file; None if there is none."""
+    name = str((field.encoding | field.attrs).get("grid_mapping", "")).split(":")[0].split(" ")[0]
+    if name in dataset.coords:
+        return dataset[name]
+    keys = {"grid_mapping_name", "crs_wkt", "spatial_ref", "proj4_string"}
+    mappings = [name for name, variable in dataset.coords.items() if keys & variable.attrs.keys()]
+    return dataset[mappings[0]] if len(mappings) == 1 else None
+
+
+def _crs(attrs):
+    try:
+        return CRS.from_cf(attrs)
+    except (ProjError, KeyError):
+        for key in ("spatial_ref", "crs_wkt", "proj4_string", "proj4text", "proj4"):
+            if key in attrs:
+                return CRS(attrs[key])
+        raise CRSError(f"its attributes are {', '.join(attrs) or 'none'}") from None
+
+
+def _axis_m(dataset, field, along):
+    """The coordinate of a field along x or y in metres; None if it has none."""
+    for meaning in (_axes_by_attributes(dataset), ALONG):
+        for dim in field.dims:
+            axis = dataset.coords.get(dim)
+            units = "" if axis is None else str(axis.attrs.get("units", "")).lower()
+            if axis is not None and units in METRES and _direction(dim, meaning) == along:
+                return _metres(axis, METRES[units])
+    return None
+
+
+def _metres(axis, factor):
+    return axis if factor == 1 else (axis * factor).assign_attrs(axis.attrs | {"units": "m"})
+
+
+def plane_axes(dataset, positions):
+    """The axes x and y in metres, as far as the file has them.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        As in the file.
+    positions : Positions
+
+    Returns
+    -------
+    dict of str to tuple
+        ``x``, ``y``, or nothing, for ``assign_coords``.
+    """
+    axes = {}
+    for new, dim in (("y", positions.y_dim), ("x", positions.x_dim)):
+        axis = dataset.coords.get(dim)
+        # Axes of whole numbers only number the cells: they are not positions in metres.
+        if axis is None or axis.dtype.kind in "iu":
+            continue
+        factor = METRES.get(str(axis.attrs.get("units", "m")).lower())
+        if factor is not None:
+            axes[new] = (new, _metres(axis, factor).values, _metres(axis, factor).attrs)
+    return axes
+
+
+def ascending(dataset):
+    """A regular grid with ascending latitude and longitude, the latter from -180 to 180.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        With 1-D ``latitude`` and ``longitude``; any other grid is returned as it is.
+
+    Returns
+    -------
+    xarray.Dataset
+    """
+    if dataset.latitude.ndim > 1:
+        return dataset
+    longitude = (dataset.longitude + 180) % 360 - 180
+    dataset = dataset.assign_coords(longitude=longitude)
+    axes = [axis for axis in UNITS_OF if not dataset.get_index(axis).is_monotonic_increasing]
+    dataset = dataset.sortby(axes)
+    # A grid that closes the circle has its first longitude twice.
+    return dataset.isel(longitude=~dataset.get_index("longitude").duplicated())
+
+
+def plane(dataset, where):
+    """A regular grid as rows and columns with 2-D positions.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        With 1-D ``latitude`` and ``longitude``; any other grid is returned as it is.
+    where : str
+        Dataset to name in messages.
+
+    Returns
+    -------
+    xarray.Dataset
+        Fields (time, y, x).
+
+    Raises
+    ------
+    InputError
+        If a row lies at a pole, where the grid has no direction.
+    """
+    if dataset.latitude.ndim > 1:
+        return dataset
+    if np.abs(dataset.latitude).max() > 89.999:
+        raise InputError(
+            f"{where}: has a row at the pole, where the grid axes have no direction; leave that "
+            "row out, for example with `cdo sellonlatbox`"
+        )
+    latitude, longitude = xr.broadcast(dataset.latitude, dataset.longitude)
+    positions = {
+        name: (("y", "x"), values.values, dataset[name].attrs)
+        for name, values in (("latitude", latitude), ("longitude", longitude))
+    }
+    rows = dataset.drop_vars(["latitude", "longitude"]).rename(latitude="y", longitude="x")
+    return rows.assign_coords(positions)

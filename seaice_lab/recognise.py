@@ -1,0 +1,199 @@
+"""Recognition: what the dimensions and coordinates of a file mean, whatever their names and order.
+
+Meaning comes from CF attributes (with cf-xarray), else from the usual names. The result is one
+convention: fields ``(time, y, x)`` with 2-D ``latitude`` and ``longitude``, or ``(time, latitude,
+longitude)`` on a regular grid with 1-D axes. Everything else is dropped or refused by name.
+"""
+
+import numpy as np
+import xarray as xr
+
+from seaice_lab import positions, times
+from seaice_lab.errors import InputError
+
+CONVENTION = ("time", "latitude", "longitude", "x", "y", "run")
+
+
+def to_convention(dataset, variables, where, select=None):
+    """Bring the fields of one file, and what stands on their grid, to the convention.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        As in the file; times are not decoded.
+    variables : sequence of str
+        Names in the file of the fields that are wanted.
+    where : str
+        File to name in messages.
+    select : dict, optional
+        For each further dimension the value of its coordinate, or the position if it has none.
+
+    Returns
+    -------
+    xarray.Dataset
+        The fields ``(time, y, x)`` or ``(time, latitude, longitude)`` with their names in the file;
+        every other variable of the same grid, such as a mask; the coordinates ``time``,
+        ``latitude``, ``longitude``, and ``x``, ``y`` in metres if the file has them. The attribute
+        ``notes`` lists what the user should know.
+
+    Raises
+    ------
+    InputError
+        If time, positions or a further dimension cannot be recognised for certain.
+    """
+    notes = []
+    _refuse_empty(dataset, variables, where)
+    others = [name for name in dataset.data_vars if name not in variables]
+    dataset = dataset.set_coords(others)
+    dataset.encoding.pop("coordinates", None)
+    dataset = _selected(dataset, variables, select or {}, where)
+    dataset = _one_version(dataset)
+    place = positions.find(dataset, variables[0], where)
+    grid = (place.y_dim, place.x_dim)
+    dataset = dataset.squeeze(
+        [dim for dim, n in dataset.sizes.items() if n == 1 and dim not in grid]
+    )
+    stamps = times.valid_times(dataset, variables[0], where, notes)
+    _refuse_further_dimensions(dataset, variables, (*grid, *stamps.dims), where)
+    if stamps.ndim > 1:
+        dataset, stamps = _one_time_axis(dataset, stamps, where)
+    result = _renamed(dataset, variables, place, stamps)
+    return _in_time_order(result, where, notes).assign_attrs(notes=notes)
+
+
+def _refuse_empty(dataset, variables, where):
+    for dim in dataset[list(variables)].dims:
+        if dataset.sizes[dim] == 0:
+            raise InputError(
+                f"{where}: holds no records (its dimension {dim!r} has length 0); write the file "
+                "again, or leave it out of 'paths' in the catalogue"
+            )
+
+
+def _selected(dataset, variables, select, where):
+    """Select the chosen value of every dimension that `select` names."""
+    for dim, value in select.items():
+        if dim not in dataset.dims:
+            present = dataset.coords.get(dim)
+            if present is None or present.ndim or present.item() != value:
+                raise InputError(
+                    f"{where}: has no dimension {dim!r}, which 'select' names; its dimensions are "
+                    f"{', '.join(map(str, dataset[list(variables)].dims))}"
+                )
+            continue
+        labels = dataset[dim].values if dim in dataset.coords else np.arange(dataset.sizes[dim])
+        matching = np.flatnonzero(labels == value)
+        if matching.size != 1:
+            raise InputError(
+                f"{where}: {dim} has no value {value!r} (it has {_listed(labels)}); correct "
+                "'select' in the catalogue"
+            )
+        dataset = dataset.isel({dim: int(matching[0])})
+    return dataset
+
+
+def _listed(labels):
+    text = [str(label) for label in np.asarray(labels).ravel()]
+    return ", ".join(text if len(text) <= 6 else [*text[:3], "...", text[-1]])
+
+
+def _one_version(dataset):
+    """Join the versions of ERA5, if they are a dimension: the first that has a value counts."""
+    if "expver" not in dataset.dims:
+        return dataset
+    # Version 1 is final, version 5 preliminary: the final value is used where both exist.
+    versions = dataset.sortby("expver") if "expver" in dataset.coords else dataset
+    fields = [name for name in versions.data_vars if "expver" in versions[name].dims]
+    final = versions.isel(expver=0)
+    for number in range(1, versions.sizes["expver"]):
+        final = final.assign(
+            {name: final[name].fillna(versions[name].isel(expver=number)) for name in fields}
+        )
+    return final.drop_vars("expver", errors="ignore")
+
+
+def _refuse_further_dimensions(dataset, variables, dims, where):
+    """Refuse a field with a dimension that is neither time, y nor x, or without one of them."""
+    for name in variables:
+        further = [dim for dim in dataset[name].dims if dim not in dims]
+        missing = [dim for dim in dims if dim not in dataset[name].dims]
+        if missing:
+            raise InputError(
+                f"{where}: {name} has the dimensions {', '.join(map(str, dataset[name].dims))}, "
+                f"but {variables[0]} has {', '.join(map(str, dims))}; put both on one grid first"
+            )
+        if further:
+            dim = further[0]
+            labels = dataset[dim].values if dim in dataset.coords else range(dataset.sizes[dim])
+            raise InputError(
+                f"{where}: {name} has the further dimension {dim!r} with the values "
+                f"{_listed(labels)}; choose one in the catalogue entry, such as "
+                f"`select: {{{dim}: {np.asarray(labels).flat[0]}}}`"
+            )
+
+
+def _one_time_axis(dataset, stamps, where):
+    """Starts and steps of forecasts along one time axis."""
+    if len(np.unique(stamps)) < stamps.size:
+        dim = stamps.dims[-1]
+        raise InputError(
+            f"{where}: its forecasts overlap: several of {', '.join(map(str, stamps.dims))} give "
+            f"the same time; choose one {dim} in the catalogue entry, such as "
+            f"`select: {{{dim}: {_listed(dataset[dim].values[:1])}}}`"
+        )
+    dims = {"records": stamps.dims}
+    return dataset.stack(dims, create_index=False), stamps.stack(dims, create_index=False)
+
+
+def _renamed(dataset, variables, place, stamps):
+    """A new dataset with the names and the order of dimensions of the convention."""
+    y, x = ("latitude", "longitude") if place.regular else ("y", "x")
+    new = {place.y_dim: y, place.x_dim: x} | dict.fromkeys(stamps.dims, "time")
+
+    def convert(array):
+        further = [dim for dim in array.dims if dim not in new]
+        order = (*stamps.dims, *further, place.y_dim, place.x_dim)
+        variable = array.variable.transpose(*[dim for dim in order if dim in array.dims])
+        dims = [new.get(dim, dim) for dim in variable.dims]
+        return xr.Variable(dims, variable.data, variable.attrs, variable.encoding)
+
+    # A mask may have further dimensions; its reader decides about them.
+    on_grid = [
+        name
+        for name, coordinate in dataset.coords.items()
+        if {place.y_dim, place.x_dim} <= set(coordinate.dims)
+        and not set(CONVENTION) & (set(coordinate.dims) - set(new))
+        and name not in (*CONVENTION, place.latitude.name, place.longitude.name)
+    ]
+    fields = {name: convert(dataset[name]) for name in (*variables, *on_grid)}
+    if not stamps.dims:
+        fields |= {name: fields[name].expand_dims("time") for name in variables}
+    coords = {
+        "time": ("time", np.atleast_1d(stamps.values), stamps.attrs),
+        "latitude": convert(place.latitude),
+        "longitude": convert(place.longitude),
+    }
+    if "expver" in dataset.coords and dataset.expver.dims == stamps.dims != ():
+        coords["expver"] = ("time", dataset.expver.values)
+    if not place.regular:
+        coords |= positions.plane_axes(dataset, place)
+    return xr.Dataset(fields, coords, dataset.attrs)
+
+
+def _in_time_order(dataset, where, notes):
+    """Records sorted by time, each time once."""
+    stamps = dataset.get_index("time")
+    if not stamps.is_monotonic_increasing:
+        notes.append("records were not in the order of time and were sorted")
+        dataset = dataset.isel(time=np.argsort(stamps, kind="stable"))
+    if "expver" in dataset.coords:
+        # The final value of ERA5 (version 1) is used where a preliminary one (5) exists too.
+        dataset = dataset.sortby(["time", "expver"])
+        dataset = dataset.isel(time=~dataset.get_index("time").duplicated()).drop_vars("expver")
+    stamps = dataset.get_index("time")
+    if stamps.has_duplicates:
+        raise InputError(
+            f"{where}: time repeats {times.time_text(stamps[stamps.duplicated()][0])}; keep one "
+            "record of each time"
+        )
+    return dataset
