@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
+import dask
 import numpy as np
 import xarray as xr
 
@@ -305,13 +306,28 @@ def open_file(path, entry, shorts=None):
         or its positions are not understood.
     """
     wanted = {short: entry.variables[short] for short in shorts or entry.variables}
-    dataset = formats.open_raw(path, list(wanted.values()))
-    present = {short: name for short, name in wanted.items() if name in dataset}
+    raw = formats.open_raw(path, list(wanted.values()))
+    try:
+        # One thread reads the coordinates: the NetCDF library crashes if a forgotten file is
+        # closed, at any time by the garbage collector, while another thread reads.
+        with dask.config.set(scheduler="synchronous"):
+            dataset = _recognised(raw, path, entry, wanted)
+    except InputError:
+        raw.close()
+        raise
+    if dataset is None:
+        raw.close()
+    return dataset
+
+
+def _recognised(raw, path, entry, wanted):
+    """A dataset as in its file, in the convention; None if it holds nothing that is wanted."""
+    present = {short: name for short, name in wanted.items() if name in raw}
     if not present and entry.format == "era5" and not entry.separate_runs:
         return None
     if not present or (entry.separate_runs and len(present) < len(wanted)):
-        raise _lacks(path, entry, dataset, wanted.values())
-    dataset = recognise.to_convention(dataset, list(present.values()), str(path), entry.select)
+        raise _lacks(path, entry, raw, wanted.values())
+    dataset = recognise.to_convention(raw, list(present.values()), str(path), entry.select)
     dataset = _converted(dataset, present, path)
     if entry.format == "era5":
         dataset = positions.ascending(dataset)

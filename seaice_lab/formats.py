@@ -60,7 +60,12 @@ def open_raw(path, variables):
         if path.is_dir():
             return xr.open_zarr(path, **settings)
         check_kind(path)
-        return xr.open_dataset(path, engine="netcdf4", group=_group(path, variables), **settings)
+        dataset = xr.open_dataset(path, engine="netcdf4", **settings)
+        if not dataset.variables.keys() & set(variables):
+            group = _group(path, variables)
+            if group is not None:
+                dataset = xr.open_dataset(path, engine="netcdf4", group=group, **settings)
+        return dataset
     except InputError:
         raise
     except Exception as error:  # the libraries raise many kinds for damaged files
@@ -117,9 +122,9 @@ def check_kind(path):
 
 
 def _group(path, variables):
-    """The group that holds the variables; None for the root of the file."""
+    """The group that holds the variables; None if the file has no groups."""
     with netCDF4.Dataset(path) as file:
-        if not file.groups or set(variables) & file.variables.keys():
+        if not file.groups:
             return None
         groups = {group.path: group.variables.keys() for group in _groups(file)}
     matching = [name for name, content in groups.items() if set(variables) & content]
