@@ -202,14 +202,16 @@ def open(name, variables=None):
 
 
 def _refuse_missing(entry, shorts, datasets, opened):
-    """Refuse a variable that is in no file."""
-    for short in shorts:
-        if not any(entry.variables[short] in dataset for dataset in datasets.values()):
-            raise InputError(
-                f"{entry.name}: none of its {len(opened)} files holds {entry.variables[short]} "
-                f"({short}; the first file is {next(iter(opened))}); get files with it, or correct "
-                f"'variables' in {CATALOGUE}"
-            )
+    """Refuse variables that are in no file."""
+    wanted = [entry.variables[short] for short in shorts]
+    held = [name for name in wanted if any(name in dataset for dataset in datasets.values())]
+    missing = [name for name in wanted if name not in held]
+    if missing:
+        raise InputError(
+            f"{entry.name}: none of its files holds {', '.join(missing)} (they hold "
+            f"{', '.join(held) or 'other variables'}; the first is {next(iter(opened))}); supply "
+            f"files with it, or correct 'variables' in {CATALOGUE}"
+        )
 
 
 def _series(entry, variables, datasets):

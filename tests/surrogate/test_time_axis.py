@@ -198,7 +198,7 @@ def test_a_missing_chunk_is_still_damage_before_and_beyond_the_end_of_the_state(
 
 def test_nan_in_the_last_state_is_refused_although_the_state_ends(today, waves, tmp_path):
     change(waves / "test_1.nc", lambda d: d.assign(sit=d.sit.where(d.time < d.time[-1])))
-    with pytest.raises(InputError, match="sit at 2010-01-06T18:00 has .* NaN in ocean cells"):
+    with pytest.raises(InputError, match="sit at 2010-01-06T18:00 has no value in the ocean"):
         prepare(
             PrepareConfig(
                 state="waves",
