@@ -13,7 +13,7 @@ import dask
 import numpy as np
 import xarray as xr
 
-from seaice_lab import formats, names, positions, progress, recognise
+from seaice_lab import flags, formats, names, positions, progress, recognise
 from seaice_lab.config import Config, SplitRule, read_yaml
 from seaice_lab.errors import InputError
 from seaice_lab.times import time_text
@@ -250,10 +250,14 @@ def _concatenated(entry, datasets):
     """Files along time; what has no time is that of the first file."""
     first = dict(data_vars="minimal", coords="minimal", compat="override", combine_attrs="override")
     paths = list(datasets)
+    # The positions of the first file are compared with those of every other one.
     grid = datasets[paths[0]]
+    grid = grid.assign_coords({name: grid[name].compute() for name in positions.UNITS_OF})
     parts = [_on_grid(datasets[path], grid, path, paths[0]) for path in paths]
+    differing = _differing(dict(zip(paths, parts, strict=True)))
     try:
-        return xr.concat(parts, dim="time", join="override", **first)
+        joined = xr.concat(parts, dim="time", join="override", **first)
+        return joined.assign_attrs(differing=differing)
     except ValueError as error:
         raise InputError(
             f"{entry.name}: its files do not fit together ({str(error).splitlines()[0]}); check "
@@ -281,7 +285,25 @@ def _on_grid(dataset, grid, path, first):
         orders = [np.argsort(source[axis].values) for source in (dataset, grid)]
         if not np.array_equal(*orders):
             dataset = dataset.isel({axis: orders[0][np.argsort(orders[1])]})
+    if grid.latitude.ndim == 2:
+        positions.check_same(dataset, grid, path, first)
     return dataset
+
+
+def _differing(datasets):
+    """Fields without time that are not those of the first file, with the first file that differs.
+
+    They may be masks; whoever reads one refuses it.
+    """
+    (_, first), *others = datasets.items()
+    constant = [name for name, field in first.data_vars.items() if "time" not in field.dims]
+    grid = first[constant].compute() if others else first
+    differing = {}
+    for path, dataset in others:
+        for name in set(constant) - set(differing):
+            if name in dataset and not dataset[name].variable.equals(grid[name].variable):
+                differing[name] = str(path)
+    return differing
 
 
 def open_file(path, entry, shorts=None):
@@ -329,6 +351,7 @@ def _recognised(raw, path, entry, wanted):
         return None
     if not present or (entry.separate_runs and len(present) < len(wanted)):
         raise _lacks(path, entry, raw, wanted.values())
+    raw = raw.assign({name: flags.unpacked(raw[name]) for name in present.values()})
     dataset = recognise.to_convention(raw, list(present.values()), str(path), entry.select)
     dataset = _converted(dataset, present, path)
     if entry.format == "era5":
@@ -356,7 +379,8 @@ def _converted(dataset, present, path):
             expected = names.variable(short).units
             dataset.attrs["notes"].append(f"{short} is converted from {units!r} to {expected!r}")
             converted = field * factor + offset
-            dataset[name] = converted.assign_attrs(field.attrs | {"units": expected})
+            attrs = flags.scaled(field.attrs, factor, offset)
+            dataset[name] = converted.assign_attrs(attrs | {"units": expected})
     return dataset
 
 

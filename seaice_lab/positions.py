@@ -32,6 +32,7 @@ ALONG = {
         r"|eta_?\w*|[nr]?lat(itude)?|j_?\w?|nj_?\w?|south_north|rows?|northing"
     ),
 }
+ROUNDING = 0.05  # of a cell: positions are rounded to float32 or to a few digits
 # Units of projection axes, in metres.
 METRES = dict.fromkeys(("m", "metre", "metres", "meter", "meters"), 1.0)
 METRES |= dict.fromkeys(("km", "kilometre", "kilometres", "kilometer", "kilometers"), 1000.0)
@@ -325,3 +326,38 @@ def plane(dataset, where):
     }
     rows = dataset.drop_vars(["latitude", "longitude"]).rename(latitude="y", longitude="x")
     return rows.assign_coords(positions)
+
+
+def check_same(dataset, grid, path, first):
+    """Refuse a file whose cells are not where those of the first file are.
+
+    Parameters
+    ----------
+    dataset, grid : xarray.Dataset
+        The file and the first file, with 2-D ``latitude`` and ``longitude``.
+    path, first : Path
+        Names of both in the message.
+
+    Raises
+    ------
+    InputError
+        If a cell is farther from its position in the first file than rounding explains.
+    """
+    here, there = ([source[name].values for name in UNITS_OF] for source in (dataset, grid))
+    away = _degrees_apart(*here, *there)
+    next_column = _degrees_apart(*(values[:, 1:] for values in there),
+                                 *(values[:, :-1] for values in there))  # fmt: skip
+    if np.nanmax(away, initial=0) > ROUNDING * np.nanmedian(next_column):
+        at = np.unravel_index(np.nanargmax(away), away.shape)
+        cells = [f"{source[0][at]:.3f} N {source[1][at]:.3f} E" for source in (here, there)]
+        raise InputError(
+            f"{path}: is on another grid than {first}: the cell in row {at[0]}, column {at[1]} is "
+            f"at {cells[0]}, there at {cells[1]}; the files of one entry must share one grid"
+        )
+
+
+def _degrees_apart(latitude, longitude, other_latitude, other_longitude):
+    """Distance of two positions that are near each other, in degrees of a great circle."""
+    north = np.subtract(latitude, other_latitude, dtype="f8")
+    east = (np.subtract(longitude, other_longitude, dtype="f8") + 180) % 360 - 180
+    return np.hypot(north, east * np.cos(np.radians(other_latitude)))

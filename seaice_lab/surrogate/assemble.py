@@ -57,6 +57,7 @@ def assemble(config):
         field = result[name].astype("float32").chunk({"y": -1, "x": -1})
         field.attrs = names.attributes(name)
         result[name] = field
+    result.ocean.attrs = state.ocean.attrs
     if not result.ocean.values.any():
         raise InputError(
             f"{config.state}: has no ocean cell in the crop {config.crop}; choose another crop or "

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from seaice_lab import flags
 from seaice_lab.errors import InputError
 
 SAMPLE = 8  # records that are read to learn where there is ice
@@ -40,9 +41,9 @@ LAND = re.compile(r"land|lake|coast|shelf|dry")
 NUMBER_FIRST = re.compile(r"\b(\d+)\s*(?:=|:|-|is|for|if|where|over|on|means)\s*([a-z_ ]+)")
 WORD_FIRST = re.compile(r"\b([a-z_]+)\s*(?:=|:|\(|is)\s*(\d+)\b")
 FROM_VALUES = "cells where "
-# Bytes of NSIDC-0051, whose first versions have no attributes for them.
-NSIDC_FLAGS = {251: "pole_hole", 252: "unused", 253: "coastline", 254: "land", 255: "missing"}
-NSIDC_SCALE = 0.004
+# Bytes of NSIDC-0051 in units of 1 / 250; the first versions have no attributes for them.
+NSIDC_BYTES = {251: "pole_hole", 252: "unused", 253: "coastline", 254: "land", 255: "missing"}
+NSIDC_FLAGS = {byte / 250: meaning for byte, meaning in NSIDC_BYTES.items()}
 
 
 def ocean_mask(raw, entry, fields):
@@ -107,12 +108,12 @@ def on_ocean(field, ocean, name):
         ocean=ocean.values,
         where=f"{name}: {field.name}",
         comment=ocean.attrs["comment"],
-        flags=field.attrs.get("flags", ""),
+        reasons=field.attrs.get("flags", ""),
     )
     return field.copy(data=da.map_blocks(check, data, times, dtype=data.dtype, meta=data._meta))
 
 
-def _check_records(values, times, ocean, where, comment, flags):
+def _check_records(values, times, ocean, where, comment, reasons):
     """One block of :func:`on_ocean`."""
     for value, time in zip(values, times.ravel(), strict=True):
         lacking = np.isnan(value[ocean]).sum()
@@ -134,7 +135,7 @@ def _check_records(values, times, ocean, where, comment, flags):
                 'missing value may be land or may mean "no ice": write 0 where there is no ice, or '
                 "add an ocean mask to the files"
             )
-        reason = f" (flags of the file: {flags})" if flags else ""
+        reason = f" (flags of the file: {reasons})" if reasons else ""
         raise InputError(
             f"{where} at {stamp} has {lacking} NaN in ocean cells of the mask, expected "
             f"none{reason}; fill them in the files, correct the mask ({comment}), or crop the grid"
@@ -153,19 +154,25 @@ def _from_flags(raw, entry, sample):
     """Land by the flags of a field itself, as in concentrations of NSIDC; None without flags."""
     for short in sample:
         field = raw[entry.variables[short]]
-        land = [value for value, meaning in flags(field, entry).items() if LAND.search(meaning)]
+        land = [
+            value for value, meaning in field_flags(field, entry).items() if LAND.search(meaning)
+        ]
         if land:
-            is_land = _is_flag(field.isel(time=sample_records(field.sizes["time"])), land).values
-            if (is_land != is_land[0]).any():
+            records = field.isel(time=sample_records(field.sizes["time"])).compute()
+            is_land = _is_flag(records, land)
+            # A record that is missing does not say what is land.
+            both = is_land.any("time") & (records.notnull() & ~is_land).any("time")
+            if both.any():
                 raise InputError(
-                    f"{entry.name}: the land flags of {field.name} change with time; use files "
-                    "with one mask"
+                    f"{entry.name}: the land flags of {field.name} change with time in "
+                    f"{int(both.sum())} cells; use files with one mask"
                 )
-            return ~is_land[0], f"cells of {field.name} without a flag of land"
+            ocean = ~is_land.any("time").values
+            return ocean, f"cells of {field.name} without a flag of land"
     return None
 
 
-def flags(field, entry):
+def field_flags(field, entry):
     """Values of a field that are flags, such as land in concentrations of NSIDC.
 
     Parameters
@@ -179,16 +186,9 @@ def flags(field, entry):
     dict of float to str
         Meaning of each value, after the scale of the file is applied.
     """
-    if "flag_values" in field.attrs and "flag_meanings" in field.attrs:
-        numbers, meanings = _flag_attributes(field.attrs)
-    elif entry.format == "nsidc0051":
-        numbers, meanings = NSIDC_FLAGS.keys(), NSIDC_FLAGS.values()
-    else:
-        return {}
-    scale = field.encoding.get("scale_factor", NSIDC_SCALE if entry.format == "nsidc0051" else 1)
-    offset = field.encoding.get("add_offset", 0)
-    values = [float(number) * float(scale) + offset for number in numbers]
-    return dict(zip(values, meanings, strict=False))
+    if entry.format == "nsidc0051":
+        return flags.meanings(field.attrs) or NSIDC_FLAGS
+    return flags.meanings(field.attrs)
 
 
 def without_flags(field, entry):
@@ -204,7 +204,7 @@ def without_flags(field, entry):
     -------
     xarray.DataArray
     """
-    values = flags(field, entry)
+    values = field_flags(field, entry)
     if not values:
         return field
     reasons = [meaning for meaning in values.values() if not LAND.search(meaning)]
@@ -216,18 +216,16 @@ def _is_flag(field, values):
     return reduce(or_, [abs(field - value) < 1e-4 * max(abs(value), 1) for value in values])
 
 
-def _flag_attributes(attrs):
-    numbers, meanings = attrs["flag_values"], attrs["flag_meanings"]
-    if isinstance(numbers, str):
-        numbers = [float(number) for number in re.findall(r"-?\d+", numbers)]
-    return np.atleast_1d(numbers), str(meanings).lower().replace(",", " ").split()
-
-
 def _from_mask(raw, entry, sample):
     """The ocean by a mask variable of the files, and which; None without one."""
     dims = [dim for dim in raw[entry.variables[next(iter(sample))]].dims if dim != "time"]
     masks = {}
     for name in _candidates(raw, entry, dims):
+        if name in raw.attrs.get("differing", {}):
+            raise InputError(
+                f"{raw.attrs['differing'][name]}: its mask {name} is not that of the first file of "
+                f"{entry.name}; all files of one entry need the same mask"
+            )
         mask = _constant(raw[name], entry, dims)
         masks[name] = _read_mask(mask, entry, sample)
     if not masks:
@@ -265,10 +263,7 @@ def _candidates(raw, entry, dims):
 def _is_mask(attrs):
     if attrs.get("standard_name") in STANDARD_NAMES:
         return True
-    if "flag_values" not in attrs or "flag_meanings" not in attrs:
-        return False
-    meanings = _flag_attributes(attrs)[1]
-    return {True, False} <= {_is_sea(meaning) for meaning in meanings}
+    return {True, False} <= {_is_sea(meaning) for meaning in flags.meanings(attrs).values()}
 
 
 def _is_sea(meaning):
@@ -300,9 +295,8 @@ def _read_mask(mask, entry, sample):
     values, attrs = mask.values.astype(float), mask.attrs
     if entry.mask is not None:
         return _by_rule(values, entry, attrs)
-    if "flag_values" in attrs and "flag_meanings" in attrs:
-        numbers, meanings = _flag_attributes(attrs)
-        sea = [number for number, word in zip(numbers, meanings, strict=False) if _is_sea(word)]
+    if flags.meanings(attrs):
+        sea = [number for number, meaning in flags.meanings(attrs).items() if _is_sea(meaning)]
         return _agreed(np.isin(values, sea), True, mask.name, entry, sample)
     if mask.name.lower() == "kmt":
         # The number of levels: none on land.

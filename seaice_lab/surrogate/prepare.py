@@ -22,6 +22,7 @@ from xarray.backends.file_manager import FILE_CACHE
 from seaice_lab import catalog, files, names, progress, runs
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.assemble import assemble
+from seaice_lab.surrogate.records import check_zero_records
 from seaice_lab.surrogate.settings import PrepareConfig
 from seaice_lab.surrogate.store import in_split, moments, open_store
 from seaice_lab.times import time_text
@@ -208,7 +209,8 @@ def write_block(block, source, config, target):
     Raises
     ------
     InputError
-        If an ocean cell holds NaN, or values that no field in the right unit takes.
+        If an ocean cell holds NaN, or values that no field in the right unit takes, or a record of
+        zeros is between others.
     """
     fields = read_block(block, source)
     for name in fields.data_vars:
@@ -216,6 +218,7 @@ def write_block(block, source, config, target):
         if name in config.variables and "has_state" in fields.coords:
             field = field[fields.has_state.values]
         check_field(field, fields.ocean.values, config)
+    check_zero_records(fields, source, block.start, config)
     # The template holds the coordinates already; a write to a region must not contain them.
     fields = fields.drop_vars(fields.coords)
     region = {"time": slice(block.start, block.start + fields.sizes["time"])}
@@ -318,9 +321,12 @@ def check_field(field, ocean, config):
     nan_count = np.isnan(values).sum(axis=1)
     if nan_count.any():
         first = int(np.argmax(nan_count > 0))
+        record = f"{entry}: {field.name} at {time_text(field.time.values[first])}"
+        if nan_count[first] == values.shape[1]:
+            raise InputError(f"{record} has no value in the ocean; supply this record")
         raise InputError(
-            f"{entry}: {field.name} at {time_text(field.time.values[first])} has {nan_count[first]}"
-            " NaN in ocean cells of the mask, expected none; fill them or correct the mask"
+            f"{record} has {nan_count[first]} NaN in ocean cells of the mask, expected none; fill "
+            "them or correct the mask"
         )
     if values.size:
         names.check_range(field.name, values.min(), values.max(), entry)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import xarray as xr
+from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from seaice_lab import grid
@@ -73,6 +74,60 @@ def is_on(forcing, state):
     distance = great_circle_km(*there, *here)
     # Cells without a position in either are land.
     return bool((np.isnan(distance) | (distance < SAME_PLACE_KM)).all())
+
+
+def fill_positions(state, name):
+    """Positions of land cells that have none, from those of the other cells.
+
+    Every cell needs a position, because areas and axes follow from neighbours. The positions are a
+    smooth function of row and column: a cubic polynomial for each component of the unit vector,
+    plus its error at the nearest cell with a position.
+
+    Parameters
+    ----------
+    state : xarray.Dataset
+        With ``latitude``, ``longitude`` and ``ocean`` (y, x).
+    name : str
+        The dataset in the message.
+
+    Returns
+    -------
+    xarray.Dataset
+
+    Raises
+    ------
+    InputError
+        If an ocean cell has no position.
+    """
+    latitude, longitude = state.latitude.values.astype("f8"), state.longitude.values.astype("f8")
+    # NEMO writes 0, 0 for the parts of the grid that are land only.
+    zero = (latitude == 0) & (longitude == 0)
+    missing = ~np.isfinite(latitude + longitude) | (zero if zero.sum() > 1 else False)
+    if not missing.any():
+        return state
+    lost = (missing & state.ocean.values).sum()
+    if lost:
+        raise InputError(
+            f"{name}: {lost} cells have no latitude and longitude but are sea by the mask "
+            f"({state.ocean.attrs.get('comment', 'ocean')}); correct the positions, or add a mask "
+            "to the files"
+        )
+    row, column = (np.linspace(-1, 1, n)[s] for n, s in zip(
+        missing.shape, ((slice(None), None), (None, slice(None))), strict=True))  # fmt: skip
+    terms = np.stack([row**i * column**j for i in range(4) for j in range(4 - i)], axis=-1)
+    phi, lam = np.radians(latitude), np.radians(longitude)
+    unit = np.stack([np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi)], axis=-1)
+    fit = terms @ np.linalg.lstsq(terms[~missing], unit[~missing], rcond=None)[0]
+    nearest = ndimage.distance_transform_edt(missing, return_distances=False, return_indices=True)
+    x, y, z = np.moveaxis(fit + (unit - fit)[tuple(nearest)], -1, 0)
+    positions = {
+        "latitude": np.degrees(np.arctan2(z, np.hypot(x, y))),
+        "longitude": np.degrees(np.arctan2(y, x)),
+    }
+    return state.assign_coords(
+        {axis: state[axis].copy(data=np.where(missing, values, state[axis]))
+         for axis, values in positions.items()}
+    )  # fmt: skip
 
 
 def point_dims(dataset):

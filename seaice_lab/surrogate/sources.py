@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from seaice_lab import catalog, files, grid, names, positions
+from seaice_lab import catalog, files, grid, names, positions, progress
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate import masks
+from seaice_lab.surrogate.regrid import fill_positions
 from seaice_lab.synthetic import arctic
 
 # Component along x and along y of each vector.
@@ -52,7 +53,12 @@ def open_state(name, variables=("sit",)):
         raise InputError(f"{name}: is forcing, not sea ice; use it as forcing")
     state = positions.plane(_in_convention(raw, entry, variables), name)
     ocean = masks.ocean_mask(positions.plane(raw, name), entry, state[list(variables)])
-    state = state.assign_coords(ocean=ocean)
+    if ocean.attrs["comment"].startswith(masks.FROM_VALUES):
+        progress.note(
+            f"{name}: the files have no mask; the ocean is the {int(ocean.sum())} of {ocean.size} "
+            f"{ocean.attrs['comment']} (land with values would count as ocean)"
+        )
+    state = fill_positions(state.assign_coords(ocean=ocean), name)
     return to_grid(state, state, name)[list(variables)]
 
 
@@ -224,7 +230,10 @@ def _open(name, variables):
                 f"{name}: holds no {short} (it has {', '.join(entry.variables)}); choose another "
                 "dataset, or name the variable in its entry of the catalogue"
             )
-    return entry, catalog.open(name, variables)
+    # One component of a vector cannot be turned without the other one.
+    pairs = [pair for pair in VECTORS if set(pair) & set(variables)]
+    both = [short for pair in pairs for short in pair if short in entry.variables]
+    return entry, catalog.open(name, tuple(dict.fromkeys([*variables, *both])))
 
 
 def _in_convention(raw, entry, variables):

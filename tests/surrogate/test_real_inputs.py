@@ -47,6 +47,13 @@ EXPECTED = {
     "kinds_of_files/a32_zip_named_nc": r"download.nc: is a zip archive, .*; unpack it",
     "kinds_of_files/b11_groups": "right",
     "kinds_of_files/b45_empty_file": r"Moorings_2010m02.nc: holds no records",
+    "forcing_coverage/a09_half_of_the_longitudes": r"era5: .* from 180.0 W eastward to 0.0 E are",
+    "forcing_coverage/a11_sector_40_missing": r"longitudes from 140.0 E eastward to 180.0 W are",
+    "forcing_coverage/d12_coarse_sector": r"longitudes from 65.0 E eastward to 180.0 W are miss",
+    "mask_from_first_record/b26_nan_where_no_ice_growing": r"sit at 2010-01-01T00:00 .* 81 cells",
+    "mask_from_first_record/b27_nan_where_no_ice_melting": r"193 cells, .* 209 .* mean \"no ice\"",
+    "mask_from_first_record/b28_first_record_nan": r"sit at 2010-01-01T00:00 has no value in the",
+    "mask_from_first_record/g11_first_entry_variable_nan": "right",
 }
 
 
