@@ -5,10 +5,13 @@ import queue
 import shutil
 import sysconfig
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch import distributed, nn
+
+from seaice_lab.errors import InputError
 
 
 class Process:
@@ -24,31 +27,64 @@ class Process:
         local = int(os.environ.get("LOCAL_RANK", 0))
         self.device = torch.device(f"cuda:{local}" if gpu else "cpu")
         if self.world > 1 and not distributed.is_initialized():
+            if gpu:
+                self._take_gpu(local)
             distributed.init_process_group("nccl" if gpu else "gloo")
+
+    def _take_gpu(self, local):
+        count = torch.cuda.device_count()
+        if local >= count:
+            raise InputError(
+                f"torchrun: this machine has {count} GPU{'s' if count > 1 else ''}, expected one "
+                f"for each process; start with --nproc-per-node={count}"
+            )
+        torch.cuda.set_device(self.device)  # for objects that are exchanged
 
     @property
     def is_main(self):
         """Whether this process writes the files and shows the progress."""
         return self.rank == 0
 
-    def mean(self, total, count):
-        """Mean over all processes.
+    def gather(self, value):
+        """Exchange a value with all processes; each waits here until all have come.
 
         Parameters
         ----------
-        total : float
-            Sum of the values of this process.
-        count : int
-            Number of these values.
+        value : object
+            Numbers, texts, or lists and dicts of them.
 
         Returns
         -------
-        float
+        list
+            The values of all processes, in the order of their ranks.
         """
-        pair = torch.tensor([total, count], dtype=torch.float64, device=self.device)
-        if self.world > 1:
-            distributed.all_reduce(pair)
-        return float(pair[0] / pair[1])
+        if self.world == 1:
+            return [value]
+        values = [None] * self.world
+        distributed.all_gather_object(values, value)
+        return values
+
+    @contextmanager
+    def watch_others(self):
+        """Context in which the end of another process ends this one with one sentence.
+
+        Raises
+        ------
+        InputError
+            If the connection to another process is lost.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            # Gloo has no error type of its own.
+            is_lost = isinstance(error, distributed.DistError) or "gloo" in str(error)
+            if self.world == 1 or not is_lost:
+                raise
+            raise InputError(
+                f"process {self.rank} of {self.world}: the connection to another process is lost; "
+                "the first message of the other processes tells the reason; run the same command "
+                "again to continue"
+            ) from None
 
 
 def training_form(model, config, process):

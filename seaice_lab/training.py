@@ -205,6 +205,7 @@ def fit(step, train_batches, end_epoch, state, run, show=True):
                 state.save(run, better)
             report(row, config.epochs, bar, show)
 
+    process.gather("saved")  # no process reads the weights before they are written
     state.model.load_state_dict(load_file(run / "weights.safetensors"))
     if process.is_main:
         (run / "finished").touch()
@@ -291,14 +292,17 @@ def mean_losses(losses, sizes, process):
     Returns
     -------
     dict of float
-        Empty without batches.
+        Equal in all processes; empty if none has a batch.
     """
     weights = torch.tensor(sizes, dtype=torch.float64, device=process.device)
-    means = {}
+    sums = {}
     for name in losses[0] if losses else ():
         values = torch.stack([batch[name] for batch in losses]).double()
-        means[name] = process.mean(float(values @ weights), sum(sizes))
-    return means
+        sums[name] = float(values @ weights)
+    # A process may have no batch at all; it takes part nevertheless, because the others wait for it.
+    all_sums, counts = zip(*process.gather((sums, sum(sizes))), strict=True)
+    names = next(filter(None, all_sums), {})
+    return {name: sum(sums.get(name, 0.0) for sums in all_sums) / sum(counts) for name in names}
 
 
 def validate(loss, batches, process):

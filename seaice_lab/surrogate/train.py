@@ -75,7 +75,8 @@ def train(config, run, show=True):
     size = config.fit.batch_size
     share = {"rank": process.rank, "world": process.world, "workers": config.fit.workers}
     state = TrainState(network, config.fit, process, len(samples) // (size * process.world))
-    forward = training_form(network, config.fit, process)
+    with process.watch_others():
+        forward = training_form(network, config.fit, process)
 
     def step(batch):
         return adamw_step(state, losses(forward, batch))
@@ -87,7 +88,8 @@ def train(config, run, show=True):
         held_out = prefetch(batches(validation, size, **share))
         return validate(lambda batch: losses(state.averaged, batch), held_out, process)
 
-    fit(step, train_batches, end_epoch, state, run, show)
+    with process.watch_others():
+        fit(step, train_batches, end_epoch, state, run, show)
     return run
 
 
