@@ -299,7 +299,7 @@ def mean_losses(losses, sizes, process):
     for name in losses[0] if losses else ():
         values = torch.stack([batch[name] for batch in losses]).double()
         sums[name] = float(values @ weights)
-    # A process may have no batch at all; it takes part nevertheless, because the others wait for it.
+    # A process without a batch takes part as well, because the others wait for it.
     all_sums, counts = zip(*process.gather((sums, sum(sizes))), strict=True)
     names = next(filter(None, all_sums), {})
     return {name: sum(sums.get(name, 0.0) for sums in all_sums) / sum(counts) for name in names}

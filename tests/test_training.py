@@ -252,12 +252,14 @@ def test_a_failing_batch_maker_fails_the_training_in_the_main_thread():
 
 
 DISTRIBUTED = """
+import os
 import sys
 from pathlib import Path
 import torch
 sys.path.insert(0, sys.argv[2])
 from test_training import Line, make_batches, run_fit, settings
 from seaice_lab.compute import Process
+from seaice_lab.errors import InputError
 
 process = Process()
 torch.set_num_threads(1)
@@ -269,14 +271,29 @@ def share(epoch):
 model = Line()
 model.dropout.p = 0.0
 run_fit(Path(sys.argv[1]), settings(), share, lambda: share(999), model)
-torch.distributed.destroy_process_group()
+
+# A validation window for one process only: both see its loss, and stop together.
+few = run_fit(
+    Path(sys.argv[1], "few"), settings(patience=1), share,
+    lambda: [] if process.rank else make_batches(999), model,
+)
+assert len(set(map(str, process.gather(few.validation_loss.tolist())))) == 1
+
+# The end of a process ends the other one with a sentence.
+if process.rank == 1:
+    os._exit(0)
+try:
+    with process.watch_others():
+        process.gather("still here")
+except InputError as error:
+    print(error)
 """
 
 
 def test_two_processes_train_as_one(tmp_path):
     script = tmp_path / "train.py"
     script.write_text(DISTRIBUTED)
-    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "few").mkdir(parents=True)
     command = [
         sys.executable,
         "-m",
@@ -290,6 +307,7 @@ def test_two_processes_train_as_one(tmp_path):
     hidden = os.environ | {"CUDA_VISIBLE_DEVICES": ""}  # two processes need two GPUs, or none
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=hidden)
     assert done.returncode == 0, done.stderr
+    assert "process 0 of 2: the connection to another process is lost" in done.stdout
     model = Line()
     model.dropout.p = 0.0
     run_fit(tmp_path / "one", settings(), held_out=lambda: make_batches(999), model=model)
