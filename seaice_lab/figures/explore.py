@@ -38,7 +38,7 @@ def hvplot_ready(field):
         values, units = coordinate.values, None
         if values.dtype.kind == "m":
             values, units = (values / np.timedelta64(1, "D")).round(ROUNDING), "days"
-        elif name in ("x", "y") and coordinate.attrs.get("units") in names.UNIT_ALIASES["m"]:
+        elif name in ("x", "y") and names.canonical_units(coordinate.attrs.get("units", "")) == "m":
             values, units = values / 1000, "km"
         if units:
             label = name.replace("_", " ").capitalize() if units == "days" else name

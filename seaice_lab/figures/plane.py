@@ -126,7 +126,9 @@ def _positions(field, hemisphere):
     """Cell centres in metres of the plane; axes (x,) and (y,) if the grid follows the plane."""
     coords = field.coords
     axes = None
-    if {"x", "y"} <= set(coords) and coords["x"].attrs.get("units") in names.UNIT_ALIASES["m"]:
+    if {"x", "y"} <= set(coords) and names.canonical_units(
+        coords["x"].attrs.get("units", "")
+    ) == "m":
         axes = coords["x"].values, coords["y"].values
     if not {"latitude", "longitude"} <= set(coords):
         if axes is None:
