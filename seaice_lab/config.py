@@ -6,7 +6,7 @@ wrong command line is refused at once.
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -196,7 +196,8 @@ def field_names(model, location):
     for key in location:
         field = model.model_fields.get(key) if isinstance(key, str) else None
         annotation = getattr(field, "annotation", None)
-        if not is_model(annotation):
+        models = [kind for kind in (annotation, *get_args(annotation)) if is_model(kind)]
+        if not models:
             return ()
-        model = annotation
+        model = models[0]
     return tuple(model.model_fields)

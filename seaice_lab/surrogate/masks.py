@@ -350,12 +350,13 @@ def _statement(attrs):
 
 def _agreed(one, one_is_sea, name, entry, sample):
     """The ocean where ``one`` is true or false, as stated or, without a statement, by the ice."""
-    floats = {is_sea: _ice_is_on(one == is_sea, sample) for is_sea in (True, False)}
+    ice = _ice(sample)
+    floats = {is_sea: _ice_is_on(one == is_sea, ice, sample) for is_sea in (True, False)}
     if one_is_sea is None:
         if floats[True] == floats[False]:
             raise InputError(
-                f"{entry.name}: nothing says whether 1 is sea or land in the mask {name}, and the "
-                f"ice is {'on both' if not floats[True] else 'nowhere'}; {_how_to_say(name)}"
+                f"{entry.name}: nothing says whether 1 is sea or land in the mask {name}, and "
+                f"{'there is ice on both' if ice.any() else 'no ice shows it'}; {_how_to_say(name)}"
             )
         one_is_sea = floats[True]
     elif floats[not one_is_sea] and not floats[one_is_sea]:
@@ -367,10 +368,17 @@ def _agreed(one, one_is_sea, name, entry, sample):
     return one == one_is_sea
 
 
-def _ice_is_on(ocean, sample):
+def _ice(sample):
+    """Cells with ice in any of the records that were read."""
+    # Drift may have values on land; it counts only if nothing else shows the ice.
+    names = [name for name in sample if name in ("sit", "sic", "snt")] or list(sample)
+    cells = [((field != 0) & field.notnull()).any("time").values
+             for field in (sample[name] for name in names)]  # fmt: skip
+    return np.logical_or.reduce(cells)
+
+
+def _ice_is_on(ocean, ice, sample):
     """Whether nearly all ice is on these cells; without any ice, whether all values are."""
-    ice = np.logical_or.reduce([((field != 0) & field.notnull()).any("time").values
-                                for field in sample.values()])  # fmt: skip
     if ice.any():
         return bool((ice & ~ocean).sum() <= STRAY_ICE * ice.sum())
     finite = _from_values(sample)[0]

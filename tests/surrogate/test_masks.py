@@ -74,6 +74,11 @@ def test_a_mask_without_attributes_is_found_by_the_usual_names(name):
     np.testing.assert_array_equal(mask_of(dataset(ice(0), **{name: SEA.astype("i1")})), SEA)
 
 
+def test_drift_on_land_does_not_hide_where_the_ice_is():
+    raw = dataset(ice(0), siu=ice(0.1), mask=SEA.astype("i1"))
+    np.testing.assert_array_equal(mask_of(raw, ("sit", "siu")), SEA)
+
+
 def test_levels_of_the_ocean_are_a_mask():
     levels = np.where(SEA, np.arange(8) + 1, 0)
     np.testing.assert_array_equal(mask_of(dataset(ice(0), kmt=levels)), SEA)
@@ -87,6 +92,8 @@ UNCERTAIN = {
         dict(mask=SEA * 3), r"has the values 0, 3, and nothing says .* `mask: {variable: mask"),
     "ice everywhere": (
         dict(sit=ice(1.0), mask=SEA.astype("i1")), "nothing says whether 1 is sea .* on both"),
+    "no ice at all": (
+        dict(sit=0 * ice(0), mask=SEA.astype("i1")), "nothing says .* no ice shows it; say it in"),
     "attributes against the ice": (
         dict(sit=ice(0), mask=grid_of(SEA, {"comment": "1 = land"})), "ice of sit is on land by"),
     "two masks that differ": (
