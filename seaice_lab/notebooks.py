@@ -1,12 +1,15 @@
 """Run notebooks with papermill; names and types of the parameters are checked first."""
 
 import ast
+import contextvars
 import difflib
 import json
 import os
 import sys
+import threading
 import time
 import warnings
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -140,9 +143,10 @@ def execute(path, output, parameters=None, folder=None):
     inline = "module://matplotlib_inline.backend_inline"
     try:
         with _environment({progress.BATCH: "1", "MPLBACKEND": inline}):
-            papermill.execute_notebook(
-                path,
-                unfinished,
+            _in_thread(
+                papermill.execute_notebook,
+                input_path=path,
+                output_path=unfinished,
                 parameters=parameters,
                 kernel_name="python3",
                 cwd=folder or Path.cwd(),
@@ -151,8 +155,6 @@ def execute(path, output, parameters=None, folder=None):
                 extra_arguments=["--log-level=ERROR"],
             )
     except PapermillExecutionError as error:
-        if error.ename == "KeyboardInterrupt":
-            raise KeyboardInterrupt from None
         cause = error.evalue if error.ename == "InputError" else f"{error.ename}: {error.evalue}"
         raise InputError(f"{path.name}: {cause} (executed so far: {unfinished})") from None
     except DeadKernelError:
@@ -169,6 +171,24 @@ def execute(path, output, parameters=None, folder=None):
             page, _ = exporter.from_filename(str(output))
         files.write_text(output.with_suffix(".html"), page)
     return output
+
+
+def _in_thread(function, **arguments):
+    """Result of a call in a thread, which Ctrl-C does not wait for.
+
+    In the main thread nbclient would take the signal of Ctrl-C for itself. The kernel ends when it
+    finds that this process is gone.
+    """
+    result = Future()
+
+    def work():
+        try:
+            result.set_result(function(**arguments))
+        except BaseException as error:  # raised again in the caller's thread
+            result.set_exception(error)
+
+    threading.Thread(target=contextvars.copy_context().run, args=(work,), daemon=True).start()
+    return result.result()
 
 
 @contextmanager
