@@ -124,7 +124,7 @@ def find(name):
 def data_folders():
     """Folders in which files are searched, in this order."""
     folder = os.environ.get("SEAICE_DATA")
-    folders = [Path(folder)] if folder else []
+    folders = [Path(folder).expanduser()] if folder else []
     return [*folders, catalogue_path().parent / "data"]
 
 

@@ -85,7 +85,7 @@ def replacing(path):
     Path
         Temporary path in the same folder. It is removed if the block fails.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     # The suffix stays at the end, because writers of pictures choose the format by it.
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
     try:

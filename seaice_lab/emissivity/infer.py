@@ -42,7 +42,7 @@ def infer_run(config, run, show=True):
     InputError
         If the run is unusable, the observations do not fit it, or the folder holds another run.
     """
-    run = Path(run)
+    run = Path(run).expanduser()
     if (run / "config.yaml").exists():
         runs.create(run, config, "emissivity")
     trained, _ = load(config.trained)

@@ -55,6 +55,7 @@ def run_training(config, run, product_config=DEFAULT_PRODUCTS, show=True):
     -------
     Estimate
     """
+    run = Path(run).expanduser()
     history = train(config, run, show)
     model, observations = load(run)
     paths = state_files.write_state(model, observations, run, product_config.tag, history)
@@ -81,6 +82,7 @@ def run_diagnostics(config, run, model_tag, product_config=DEFAULT_PRODUCTS, sho
     -------
     Estimate
     """
+    run = Path(run).expanduser()
     # the days before the first one have to be known before the whole model can be read
     lag_weights = state_files.read_lag_weights(run, model_tag)
     model_config = config.model.model_copy(update={"lag_weights": lag_weights})
@@ -107,11 +109,12 @@ def run_inference(config, run, product_config=DEFAULT_PRODUCTS, show=True):
     -------
     Estimate
     """
+    run = Path(run).expanduser()
     model, initial, observations = infer_run(config, run, show)
     paths = state_files.write_state(model, observations, run, product_config.tag)
     estimate = Estimate(model, initial, observations, None, paths)
     estimate = _write_products(estimate, run, product_config, show)
-    (Path(run) / "finished").touch()
+    (run / "finished").touch()
     return estimate
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from seaice_lab import runs
@@ -178,13 +179,13 @@ def load(run, observations=None):
             f"{run}: holds the state of other days, not a model of its own; use the run that was "
             f"trained, {opened.config['trained']}"
         )
-    config = EmissivityConfig.parse(opened.config, Path(run) / "config.yaml")
+    config = EmissivityConfig.parse(opened.config, opened.path / "config.yaml")
     if observations is None:
-        observations = open_observations(Path(run) / "observations")
+        observations = open_observations(opened.path / "observations")
     state = EmpiricalState(config.model, observations)
     try:
-        weights = load_file(Path(run) / "weights.safetensors")
-    except OSError as error:
+        weights = load_file(opened.path / "weights.safetensors")
+    except (OSError, SafetensorError) as error:
         raise InputError(f"{run}: no trained weights ({error}); train the run first") from None
     for name in MAPS:
         # older runs kept the values and the moments of a cell in one table

@@ -78,7 +78,7 @@ def simulate(config, folder, show=True):
     InputError
         If a sensor is unknown, or the counts do not match the sensors or the layout.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     unified = instruments(config.sensors)
     sensors, counts = len(config.sensors), len(config.observations)
     if counts != sensors:

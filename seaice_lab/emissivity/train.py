@@ -51,7 +51,7 @@ def train(config, run, show=True, lazy=None):
         raise InputError(
             "emissivity: the maps of one run live in one process; start without torchrun"
         )
-    run = Path(run)
+    run = Path(run).expanduser()
     if (run / "config.yaml").exists():
         runs.create(run, config, "emissivity")  # refuses another configuration before any work
         if (run / "finished").exists():

@@ -43,7 +43,7 @@ def open_forecast(path, dask=True):
     InputError
         If the forecast is missing, incomplete or damaged.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     path = path if path.suffix == ".zarr" else path / "forecast.zarr"
     forecast = open_zarr(path, f"seaice-lab forecast {path.parent}", "auto" if dask else None)
     # The order of arrays in a Zarr group is that of the file system.
@@ -105,7 +105,7 @@ def evaluate(run, references=None, variable=None, block_bytes=256e6, show=True, 
         If the forecast is missing, the store is not the one from which it was started or has no
         truth at all, or a variable or reference is unknown.
     """
-    run, store_path = Path(run), store
+    run, store_path = Path(run).expanduser(), store
     if store_path is not None:
         trained, (run, _) = run, results_folder(run, store)
         if not (run / "forecast.zarr").exists():
@@ -289,7 +289,7 @@ def read_evaluation(run):
     """
     results = []
     for name in ("scores.nc", "spectra.nc"):
-        path = Path(run) / name
+        path = Path(run).expanduser() / name
         try:
             results.append(xr.load_dataset(path, decode_timedelta=True))
         except (OSError, ValueError) as error:

@@ -69,7 +69,7 @@ def prepare(config, path, scheduler=None, show=True, block_bytes=BLOCK_BYTES):
     InputError
         If a variable, unit, time step, split or value is not as expected, or the disk is full.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     with _damaged_files(config, RuntimeError, OSError):
         source = assemble(config)
     defaults = {name: PrepareConfig.model_fields[name].default for name in LATER_SETTINGS}

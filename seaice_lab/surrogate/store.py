@@ -63,7 +63,7 @@ def open_zarr(path, command, chunks):
     InputError
         If the store is missing, incomplete or damaged.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.exists():
         is_partial = path.with_name(path.name + ".partial").exists()
         problem = "is incomplete; complete it" if is_partial else "no such store; make it"

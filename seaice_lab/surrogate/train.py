@@ -43,7 +43,7 @@ def train(config, run, show=True):
         If the store does not fit the window or the network, the run to start from has another
         network or window, the folder contains another run, or the training diverges.
     """
-    run, process, store = Path(run), Process(), open_store(config.store)
+    run, process, store = Path(run).expanduser(), Process(), open_store(config.store)
     window = window_of(config)
     _check_symmetry(config, window)
     check_options(config.network, config.network_options)
