@@ -7,6 +7,10 @@ from pathlib import Path
 import pytest
 from conftest import ENTRY, write_catalogue
 
+from seaice_lab import cli, progress, runs
+from seaice_lab.errors import InputError
+from seaice_lab.surrogate.settings import TrainConfig
+
 COMMANDS = [
     "data list",
     "data show",
@@ -126,3 +130,126 @@ def test_every_command_explains_itself(command):
 def test_help_answers_without_importing_torch():
     code = "import sys; import seaice_lab.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def run(*words):
+    """Run a command in this process; wrong input raises InputError."""
+    cli.app([str(word) for word in words], standalone_mode=False)
+
+
+WRONG = [
+    ("train", "runs/x", "-p", "stor=s"),
+    ("train", "runs/x", "-p", "store=s", "-p", "epocs=2"),
+    ("train", "runs/x", "-p", "width"),
+    ("train", "runs/x", "--config", "none.yaml"),
+    ("forecast", "runs/none"),
+    ("forecast", "runs/none", "--steps", "0"),
+    ("prepare", "x.zarr", "-p", "crop=[0,16"),
+    ("prepare", "x.zarr", "-p", "state=@moorings"),
+    ("emissivity", "train", "--data", "d", "--output", "o", "-p", "seed=3"),
+    ("emissivity", "infer", "runs/x", "--data", "d", "--output", "o", "-p", "steps=0"),
+    ("settings", "trian"),
+    ("runs", "list", "none"),
+    ("runs", "list", "a", "--runs", "b"),
+]
+
+
+def test_wrong_command_lines_are_refused_before_torch_is_imported(tmp_path):
+    code = (
+        "import sys; from seaice_lab import cli; from seaice_lab.errors import InputError\n"
+        "for words in eval(sys.argv[1]):\n"
+        "    try:\n"
+        "        cli.app(list(words), standalone_mode=False)\n"
+        "        sys.exit(f'{words} is not refused')\n"
+        "    except InputError:\n"
+        "        assert 'torch' not in sys.modules, words\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, repr(WRONG)], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_settings_of_a_job_are_listed_with_default_and_meaning(capsys):
+    run("settings", "train")
+    text = capsys.readouterr().out
+    assert "  fit.epochs = 500   (int, >= 1)\n      Passes through the training data." in text
+    assert "seaice-lab emissivity" not in text
+    run("settings", "emissivity")
+    assert capsys.readouterr().out.count("seaice-lab emissivity ") == 3
+    with pytest.raises(InputError, match="no job 'evaluate' with settings; the jobs are prepare"):
+        run("settings", "evaluate")
+
+
+def test_runs_are_listed_from_a_folder_or_an_option(tmp_path, capsys):
+    runs.create(tmp_path / "a", TrainConfig(store="s"), "surrogate")
+    for words in ((tmp_path,), ("--runs", tmp_path), (tmp_path, "--runs", tmp_path)):
+        run("runs", "list", *words)
+        assert capsys.readouterr().out.split()[::3] == ["a", "created"]
+
+
+MAIN = """
+import resource, signal, sys
+from seaice_lab import cli
+def interrupt(*words):
+    raise KeyboardInterrupt
+{setup}
+cli.main()
+"""
+ENDINGS = {
+    "interrupted": (
+        "cli.configuration = interrupt",
+        ("train", "runs/x"),
+        (130, "interrupted; the same command continues the work"),
+    ),
+    "interrupted without a journal": (
+        "sys.modules['seaice_lab.runs'].list_runs = interrupt",
+        ("runs", "list"),
+        (130, "interrupted; the same command starts again"),
+    ),
+    "a file where a folder is needed": (
+        "",
+        ("prepare", "data/waves/val_1.nc/x.zarr", "-p", "state=waves"),
+        (2, "a file stands where a folder is needed"),
+    ),
+    "a full disk": (
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))",
+        ("prepare", "x.zarr", "-p", "state=waves"),
+        (2, "the disk is full or a quota is reached"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ENDINGS)
+def test_every_end_is_one_sentence(case, waves):
+    setup, words, (status, message) = ENDINGS[case]
+    done = subprocess.run(
+        [sys.executable, "-c", "import seaice_lab.runs\n" + MAIN.format(setup=setup), *words],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == status, done.stderr
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("prepare x.zarr")]
+    assert len(lines) == 1, done.stderr
+    assert message in lines[0]
+
+
+def test_unattended_jobs_print_a_line_at_each_tenth_without_carriage_returns(capsys):
+    with progress.bar(200, "prepare x", "block", done=20) as bar:
+        for _ in range(180):
+            bar.update()
+    text = capsys.readouterr().err
+    assert "\r" not in text
+    counts = [int(line.split()[2].split("/")[0]) for line in text.splitlines()]
+    assert counts == list(range(20, 201, 20))
+
+
+@pytest.mark.parametrize("total", [0, 1, 3, 27])
+def test_the_last_line_of_an_unattended_job_is_its_end(total, capsys):
+    with progress.bar(total, "forecast x", "step") as bar:
+        for _ in range(total):
+            bar.update()
+    lines = capsys.readouterr().err.splitlines()
+    assert f" {total}/{total} " in lines[-1]
+    assert len(lines) <= 13
