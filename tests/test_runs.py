@@ -133,7 +133,7 @@ def test_a_run_in_training_tells_its_epoch_and_its_heartbeat(tmp_path):
         beat(3)
         row = row_of(run)
     assert row.state == "training"
-    assert re.fullmatch(r"training, epoch 3 of 30, since 2.*, heartbeat 0 s ago", row.detail)
+    assert re.fullmatch(r"training, epoch 3 of 30, since 2.*, heartbeat \d+ s ago", row.detail)
     assert not (run / runs.HEARTBEAT).exists()
     assert row_of(run) == runs.RunState("a", "surrogate", "created", row.created)
 
