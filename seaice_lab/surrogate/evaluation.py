@@ -326,6 +326,9 @@ def report(table, spectrum):
         lines[-1] += "  starts"
     for lead in score_tables.table_leads(table.lead_time):
         row, slope = table.isel(lead_time=lead), spectrum.slope.isel(lead_time=lead)
+        if counts is not None and not counts[lead]:
+            lines.append(f"{days[lead]:7.1f}   no truth")
+            continue
         ours = row.sel(source="forecast")
         line = f"{days[lead]:7.1f}{float(ours.rmse):9.4f}{float(ours.bias):+9.4f}"
         for name, head in heads.items():

@@ -19,7 +19,12 @@ from seaice_lab.compute import compiles, prefetch
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.layers import zero_on_land
 from seaice_lab.surrogate.model import bounds, load
-from seaice_lab.surrogate.results import check_same_grid, record_results_folder, results_folder
+from seaice_lab.surrogate.results import (
+    check_same_grid,
+    origin_attributes,
+    prepare_results_folder,
+    results_folder,
+)
 from seaice_lab.surrogate.samples import Fields
 from seaice_lab.surrogate.starts import start_positions
 from seaice_lab.surrogate.store import open_store
@@ -79,7 +84,8 @@ def forecast(run, config, path=None, device=None, block_bytes=256e6, show=True):
     Path
         Store with ``<variable>(init_time, lead_time, y, x)``, for an ensemble ``(init_time, member,
         lead_time, y, x)``, for each predicted variable; NaN on land. The first lead time is one
-        step. An existing store of the same forecast is kept, and a killed forecast continues.
+        step. An existing store of the same forecast is kept, and a killed forecast continues. A new
+        forecast replaces an older one in the folder, and removes its scores.
 
     Raises
     ------
@@ -88,18 +94,19 @@ def forecast(run, config, path=None, device=None, block_bytes=256e6, show=True):
         needs, the folder holds something else, the state is no longer finite, or the disk is full.
     """
     # Which start dates: those with all fields that the forecast needs.
-    surrogate = load(run, device)
-    opened = runs.open_run(run)
-    folder, store_path, store = _open_folder_and_store(opened, config)
+    folder, store_path = results_folder(run, config.store, config.output)
+    opened, surrogate = runs.open_run(run), load(run, device, store_path)
+    store = open_store(store_path)
+    check_same_grid(store, store_path, opened)
     positions = start_positions(store, surrogate.window, config)
     starts = positions[0.0]
     fields = Fields(store_path, [name for name, _ in surrogate.window.inputs])
     identity = _fingerprint(opened, store, starts, config)
     path = Path(path or folder / "forecast.zarr")
-    if path.exists() and xr.open_zarr(path, consolidated=False).attrs["fingerprint"] == identity:
+    if _fingerprint_of(path) == identity:
         return path
-    if path.parent == folder:
-        record_results_folder(folder, opened.path, store_path, store.attrs["fingerprint"])
+    if path == folder / "forecast.zarr":
+        prepare_results_folder(folder, opened.path, store_path, store.attrs["fingerprint"])
 
     # How much at once: batches of start dates on the device, blocks of steps in memory.
     cells, count = surrogate.ocean.numel(), len(starts)
@@ -114,7 +121,8 @@ def forecast(run, config, path=None, device=None, block_bytes=256e6, show=True):
     with files.disk_errors(path), bar:
         if not journal.is_done("template"):
             empty = _template(store, surrogate.window, starts, config, block_steps, opened)
-            empty.assign_attrs(fingerprint=identity, store=store_path).to_zarr(
+            origin = origin_attributes(opened, store_path, store)
+            empty.assign_attrs(fingerprint=identity, **origin).to_zarr(
                 journal.target, compute=False, zarr_format=3, consolidated=False, mode="w"
             )
             journal.mark("template")
@@ -186,13 +194,12 @@ def forecast_blocks(surrogate, initial, forcing, block_steps, bar):
         first = end
 
 
-def _open_folder_and_store(opened, config):
-    """The folder for the forecast, and the path and content of the store that it starts from."""
-    folder, path = results_folder(opened.path, config.store, config.output)
-    store = open_store(path)
-    if path != opened.config["store"]:
-        check_same_grid(store, open_store(opened.config["store"]), path, opened.path)
-    return folder, path, store
+def _fingerprint_of(path):
+    """Fingerprint of an existing forecast; None if it is missing or damaged."""
+    try:
+        return xr.open_zarr(path, consolidated=False).attrs.get("fingerprint")
+    except Exception:  # zarr raises many kinds of exceptions for damaged metadata
+        return None
 
 
 def _compiled(surrogate, config, cell_steps):
@@ -319,8 +326,6 @@ def _template(store, window, starts, config, block_steps, opened):
             "title": f"Forecasts of run {opened.path.name}",
             "source": f"seaice_lab surrogate, {opened.config['network']}",
             "history": f"{runs.now()} seaice-lab forecast",
-            "store_fingerprint": store.attrs["fingerprint"],
-            "training_store": opened.config["store"],
             "variables": " ".join(window.variables),
         },
     )

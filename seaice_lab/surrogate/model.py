@@ -164,7 +164,7 @@ def build(config, ocean, normalisation):
     return network
 
 
-def load(run, device=None):
+def load(run, device=None, store=None):
     """Load a trained surrogate from its run folder.
 
     Parameters
@@ -173,6 +173,8 @@ def load(run, device=None):
         Run folder.
     device : str or torch.device, optional
         A GPU by default, if there is one.
+    store : str or Path, optional
+        Prepared store with the ocean mask; by default that of the run.
 
     Returns
     -------
@@ -195,7 +197,7 @@ def load(run, device=None):
     if not weights.exists():
         raise InputError(f"{run}: has no weights yet; train it with `seaice-lab train`")
     config = TrainConfig.parse(opened.config, opened.path / "config.yaml")
-    ocean = torch.from_numpy(open_store(config.store).ocean.values)
+    ocean = torch.from_numpy(open_store(store or config.store).ocean.values)
     normalisation = _read_normalisation(opened.path / "normalisation.json", window_of(config))
     network = build(config, ocean, normalisation)
     try:

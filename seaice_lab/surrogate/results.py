@@ -47,7 +47,7 @@ def results_folder(run, store=None, output=None):
         raise InputError(f"{run}: is a run of {opened.provenance['kind']}, expected surrogate")
     path = opened.path if opened.path.name not in ("", "..") else opened.path.resolve()
     own = opened.config["store"]
-    is_own = store is None or _is_same_store(store, own)
+    is_own = store is None or _is_own_store(store, opened)
     folder = path if is_own else path.with_name(f"{path.name}_on_{Path(store).stem}")
     folder, store = Path(output or folder), str(store or own)
     if folder.resolve() == path.resolve():
@@ -61,13 +61,15 @@ def results_folder(run, store=None, output=None):
     return folder, store
 
 
-def _is_same_store(store, other):
-    """Whether two paths lead to one store, or to copies of one store."""
-    if Path(store).resolve() == Path(other).resolve():
+def _is_own_store(store, opened):
+    """Whether a path leads to the store of a run, to a copy, or to its new place."""
+    own = Path(opened.config["store"])
+    if Path(store).resolve() == own.resolve():
         return True
-    if not Path(other).exists():
-        return False
-    return open_store(store).attrs["fingerprint"] == open_store(other).attrs["fingerprint"]
+    fingerprints = {opened.provenance.get("data")}
+    if own.exists():
+        fingerprints = {open_store(own).attrs["fingerprint"]}
+    return open_store(store).attrs["fingerprint"] in fingerprints
 
 
 def _check_results_folder(folder, run, store):
@@ -89,8 +91,10 @@ def _check_results_folder(folder, run, store):
             )
 
 
-def record_results_folder(folder, run, store, fingerprint):
-    """Write configuration and provenance of a folder of forecasts, unless it is the run's own.
+def prepare_results_folder(folder, run, store, fingerprint):
+    """Prepare a folder for a new forecast: remove old scores, which do not belong to it.
+
+    Write configuration and provenance, unless it is the run's own folder.
 
     Parameters
     ----------
@@ -101,6 +105,8 @@ def record_results_folder(folder, run, store, fingerprint):
     fingerprint : str
         Of the store.
     """
+    for name in ("scores.nc", "spectra.nc"):
+        (folder / name).unlink(missing_ok=True)
     if folder.resolve() == Path(run).resolve():
         return
     facts = runs.provenance("surrogate", trained=str(run), store=store, data=fingerprint)
@@ -108,6 +114,27 @@ def record_results_folder(folder, run, store, fingerprint):
     files.write_text(
         folder / "config.yaml", ForecastFolder(trained=str(run), store=store).to_yaml()
     )
+
+
+def origin_attributes(opened, path, store):
+    """Attributes with which a forecast says which stores it belongs to.
+
+    Parameters
+    ----------
+    opened : seaice_lab.runs.Run
+        The trained run.
+    path : str
+        Of the store from which the forecast starts.
+    store : xarray.Dataset
+
+    Returns
+    -------
+    dict of str
+        ``store``, its fingerprint, and ``training_store``, the store with the training data.
+    """
+    training = path if _is_own_store(path, opened) else opened.config["store"]
+    fingerprint = store.attrs["fingerprint"]
+    return {"store": path, "store_fingerprint": fingerprint, "training_store": training}
 
 
 def _distance_km(cells, others):
@@ -122,21 +149,27 @@ def _distance_km(cells, others):
     return 2 * grid.EARTH_RADIUS_M / 1e3 * np.arcsin(np.sqrt(np.clip(squared_sine, 0, 1)))
 
 
-def check_same_grid(store, reference, path, run):
+def check_same_grid(store, path, opened):
     """Check that a store has the cells and the ocean of the store of a run.
 
     Parameters
     ----------
-    store, reference : xarray.Dataset
-        Prepared stores: the one to use, and that of the run.
-    path, run : str or Path
-        Of the store and of the run, for messages.
+    store : xarray.Dataset
+        Prepared store.
+    path : str or Path
+        Of the store.
+    opened : seaice_lab.runs.Run
 
     Raises
     ------
     InputError
-        If the size of the grid, the positions of its cells or the ocean masks differ.
+        If the size of the grid, the positions of its cells or the ocean masks differ, or if the
+        store of the run is missing.
     """
+    run, own = opened.path, opened.config["store"]
+    if str(path) == own or _is_own_store(path, opened):
+        return
+    reference = open_store(own)
     ocean, expected = store.ocean.values, reference.ocean.values
     if ocean.shape != expected.shape:
         raise InputError(

@@ -151,7 +151,8 @@ def with_truth(forecast, store):
         raise InputError(
             f"{forecast.name}: cannot be scored, because {name_of(store)} has no truth for any "
             f"start: the first valid time is {time_text(first)}, its states end at "
-            f"{time_text(states.max())}; prepare the store again when the truth is there"
+            f"{time_text(states.max())}; when the truth is there, prepare the store again, then "
+            "forecast and evaluate"
         )
     if not has_truth.all():
         print(

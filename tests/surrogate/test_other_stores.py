@@ -139,6 +139,21 @@ def test_a_store_that_was_prepared_again_is_not_the_truth_of_an_old_forecast(hom
         evaluate("runs/today", show=False)
 
 
+def test_a_run_finds_its_moved_store_by_its_fingerprint(home):
+    (home / "home.zarr").rename(home / "moved.zarr")
+    try:
+        assert make(store="moved.zarr", split="train", steps=1).parent.as_posix() == "runs/a"
+        table, _ = evaluate("runs/a", store="moved.zarr", show=False)
+        assert "climatology" in table.source
+        assert make(store="moved.zarr", split="train").exists()
+        assert not (home / "runs" / "a" / "scores.nc").exists()  # they belonged to one step
+        # Without its store, the grid of the run is not known.
+        with pytest.raises(InputError, match="home.zarr: no such store"):
+            make(store="year.zarr")
+    finally:
+        (home / "moved.zarr").rename(home / "home.zarr")
+
+
 GRIDS = {
     "other size": (
         {"crop": (0, 16, 0, 16)},
