@@ -12,6 +12,7 @@ from seaice_lab.emissivity.ice_types import ICE_TYPE_LABELS, ice_types
 from seaice_lab.errors import InputError
 from seaice_lab.figures import charts, linked_maps, maps, rasters
 from seaice_lab.figures.curves import COLOURS
+from seaice_lab.figures.plane import hemispheres_with_points
 from seaice_lab.names import ICE_EDGE_CONCENTRATION
 
 FREQUENCIES = (10, 20, 40, 90, 180)  # labelled, GHz
@@ -58,6 +59,8 @@ class EmissivityView:
         self.tag = state.connect(pn.widgets.Select(name="Tag"), "tag")
         self.day = state.connect(pn.widgets.DiscreteSlider(name="Day", options=[""]), "day")
         self.sensor = state.connect(pn.widgets.Select(name="Sensor of the departures"), "sensor")
+        switch = pn.widgets.RadioButtonGroup(name="Hemisphere", options=[""])
+        self.hemisphere = state.connect(switch, "hemisphere")
         if state.difference is not None and not state.difference > 0:
             state.correct(difference=None)
         limit = state.difference or DIFFERENCE_LIMIT
@@ -67,14 +70,14 @@ class EmissivityView:
         self.netcdf = layout.download_button(label, "emissivity.nc", self.write_netcdf)
         self.message = layout.message_pane()
         self.main = layout.stretched()
-        widgets = (self.run, self.tag, self.day, self.sensor, limit, self.netcdf)
+        widgets = (self.run, self.tag, self.hemisphere, self.day, self.sensor, limit, self.netcdf)
         self.controls = layout.controls(*widgets)
         state.on_change = self.show_change
         self.show_change({"emissivity_run"})
 
     def show_change(self, changed):
         """Show changes of the state; ``changed`` is the set of its changed parameters."""
-        if changed & {"emissivity_run", "tag"}:
+        if changed & {"emissivity_run", "tag", "hemisphere"}:
             try:
                 self.open_run()
                 self.draw()
@@ -128,7 +131,11 @@ class EmissivityView:
         self.products = open_products(readers.current_file(path))
         path = self.library.path(run, f"departures_{state.tag}.nc")
         self.table = readers.load_table(readers.current_file(path)) if path.exists() else None
-        raster = rasters.raster_of_points(self.products.latitude, self.products.longitude)
+        latitude, longitude = self.products.latitude, self.products.longitude
+        hemispheres = {name.capitalize(): name for name in hemispheres_with_points(latitude)}
+        state.offer(self.hemisphere, "hemisphere", hemispheres)
+        self.hemisphere.visible = len(hemispheres) > 1
+        raster = rasters.raster_of_points(latitude, longitude, state.hemisphere)
         self.maps = SelectableMaps(raster, state, "point")
         sensors = [] if self.table is None else [str(name) for name in self.table.sensor.values]
         state.offer(self.day, "day", self.products.days)

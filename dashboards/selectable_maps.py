@@ -88,4 +88,5 @@ def position_text(latitude, longitude):
     -------
     str
     """
-    return f"{latitude:.2f}°N {abs(longitude):.2f}°{'W' if longitude < 0 else 'E'}"
+    north, east = "NS"[int(latitude < 0)], "EW"[int(longitude < 0)]
+    return f"{abs(latitude):.2f}°{north} {abs(longitude):.2f}°{east}"

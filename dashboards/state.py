@@ -51,6 +51,7 @@ class PageState(param.Parameterized):
     tag = param.String(None)
     day = param.String(None)
     sensor = param.String(None)
+    hemisphere = param.String(None, doc="Of the emissivity maps, where a run has both")
     point = param.Number(None, doc="Number of the selected point of an emissivity product")
     difference = param.Number(None, doc="Half-width of the colours of emissivity differences")
 

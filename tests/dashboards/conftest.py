@@ -62,7 +62,8 @@ def make_runs(folder):
     prepare(PrepareConfig(state="waves"), "stores/waves.zarr", show=False)
     prepare(PrepareConfig(state="waves", coarsen=2), "stores/coarse.zarr", show=False)
     forecast_of("coarse", "coarse", 2)
-    simulated = SimulateConfig(size=24, days=3, sensors=("amsr2",), observations=(2000,))
+    case = {"size": 24, "hemisphere": "both", "days": 3, "sensors": ("amsr2",)}
+    simulated = SimulateConfig(**case, observations=(2000,))
     simulate(simulated, "simulated", show=False)
     short = {"starts": 1, "network_steps": 2, "state_steps": 1}
     config = {"data": "simulated", "method": "gauss_newton", "model": {"version": 2},

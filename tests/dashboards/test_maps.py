@@ -311,3 +311,22 @@ def test_a_chosen_cell_is_given_up_when_the_grid_changes(page, served):
     until(lambda: "cell" not in state(page))
     until(lambda: images(page)["Truth"].shape == (16, 16))
     page.get_by_text("Click a cell on any map").wait_for()
+
+
+def test_maps_of_the_emissivity_show_the_hemisphere_that_is_switched_on(page, served, home):
+    product = xr.load_dataset(
+        home / "runs" / "ice" / "emissivity_grid_final.nc", decode_times=False
+    )
+    estimate, latitude = product.sea_ice_concentration.values[0], product.lat.values
+
+    def shows_values_of(points):
+        shown = images(page).get("Estimate", np.zeros(0))
+        return np.array_equal(np.sort(shown[np.isfinite(shown)]), np.sort(estimate[points]))
+
+    go(page, served, page="emissivity", emissivity_run="ice")
+    until(lambda: shows_values_of(latitude >= 0))
+    page.get_by_role("button", name="South").click()
+    until(lambda: shows_values_of(latitude < 0))
+    until(lambda: state(page).get("hemisphere") == "south")
+    page.reload()
+    until(lambda: shows_values_of(latitude < 0))
