@@ -129,7 +129,7 @@ def derived_field(name, store):
         If the distance to the coast is asked for on a grid without land.
     """
     if name == "latitude":
-        field = store.latitude.values[None]
+        field = np.abs(store.latitude.values[None])  # the same distance from either pole
     elif name == "coast_distance_km":
         ocean = store.ocean.values
         if ocean.all():

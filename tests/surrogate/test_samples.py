@@ -7,7 +7,7 @@ import xarray as xr
 
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.prepare import prepare
-from seaice_lab.surrogate.samples import Samples, batches
+from seaice_lab.surrogate.samples import Samples, batches, derived_field
 from seaice_lab.surrogate.settings import PrepareConfig
 from seaice_lab.surrogate.store import locate, open_store
 from seaice_lab.surrogate.windows import WINDOWS, Window, find_window
@@ -194,6 +194,13 @@ def test_fields_of_place_and_season(store):
     # the third record after the first of January at 00 h, six hours on
     expected = np.sin(2 * np.pi * (4 * 6 / 24) / 365.2425)
     assert x[1, 3][ocean].numpy() == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_latitude_of_a_southern_store_is_its_distance_from_the_equator(store):
+    fields = open_store(store)
+    south = fields.assign_coords(latitude=-fields.latitude)
+    north = derived_field("latitude", fields)
+    np.testing.assert_array_equal(derived_field("latitude", south), north)
 
 
 def test_two_output_steps_have_two_increments(store):
