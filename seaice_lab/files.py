@@ -71,6 +71,19 @@ def _is_full(path):
     return folder is not None and shutil.disk_usage(folder).free < FULL_BYTES
 
 
+def reserve(path):
+    """Give a new file all its space on the disk before it is written through a memory map.
+
+    A write through a memory map on a full disk kills the process; here it is an OSError.
+    """
+    with suppress(AttributeError), open(path, "r+b") as file:  # macOS has no such function
+        try:
+            os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # not on every file system
+                raise
+
+
 @contextmanager
 def replacing(path):
     """Write a file under a temporary name; it gets its final name when the block succeeds.

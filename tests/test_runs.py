@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import xarray as xr
+from numpy.lib.format import open_memmap
 
 from seaice_lab import files, runs
 from seaice_lab.config import Config
@@ -51,6 +52,15 @@ def test_a_full_disk_is_reported_in_one_sentence_and_leaves_no_file(tmp_path):
     assert "the disk is full or a quota is reached" in done.stdout, done.stderr
     assert list(tmp_path.iterdir()) == []
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 100
+
+
+def test_the_space_of_a_memory_map_is_reserved_without_changing_it(tmp_path):
+    path = tmp_path / "x.npy"
+    column = open_memmap(path, "w+", "float32", (100_000,))
+    column[:10] = 3
+    files.reserve(path)
+    assert path.stat().st_blocks * 512 >= column.nbytes
+    assert column.sum() == 30
 
 
 def test_netcdf_files_have_float_times_and_no_int64(tmp_path):

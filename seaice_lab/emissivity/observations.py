@@ -263,6 +263,7 @@ def _write_columns(plan, journal, chunk, show):
         path = journal.target / f"{name}.npy"
         mode = "r+" if path.exists() else "w+"
         columns[name] = open_memmap(path, mode, dtype, (plan.count, *shape))
+        files.reserve(path)
     first = 0
     with progress.bar(plan.count, "read observations", "obs", show=show) as bar:
         for row, positions in enumerate(plan.positions):
