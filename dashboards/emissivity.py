@@ -5,21 +5,19 @@ import panel as pn
 
 from dashboards import layout, readers, selection
 from dashboards.downloads import as_netcdf
-from dashboards.products import open_products
+from dashboards.products import open_products, truth_of
 from dashboards.runs import loss_figure
 from dashboards.selectable_maps import SelectableMaps, position_text
-from seaice_lab.emissivity.ice_types import ICE_TYPE_LABELS, ice_types
 from seaice_lab.errors import InputError
-from seaice_lab.figures import charts, linked_maps, maps, rasters
-from seaice_lab.figures.curves import COLOURS
+from seaice_lab.figures import charts, emissivity, linked_maps, maps, rasters
 from seaice_lab.figures.plane import hemispheres_with_points
 from seaice_lab.names import ICE_EDGE_CONCENTRATION
 
-FREQUENCIES = (10, 20, 40, 90, 180)  # labelled, GHz
 DIFFERENCE_LIMIT = 0.5  # half-width of the colours of differences at first
 CONCENTRATION, FIRST_GUESS = "sea_ice_concentration", "sea_ice_first_guess"
 VARIABLES = (CONCENTRATION, FIRST_GUESS, "properties", "sea_ice_emissivity")
-DIFFERENCE_TITLE = "Estimate \N{MINUS SIGN} first guess"
+COLUMNS = 3  # of maps, or more
+MAP_WIDTH = 300  # pixels, the smallest width of a map
 HOW_TO_BEGIN = "Execute `notebooks/10_emissivity_train.ipynb`, or `seaice-lab emissivity train`."
 
 
@@ -87,6 +85,7 @@ class EmissivityView:
             self.show_day()
         elif "sensor" in changed:
             self.draw_departures()
+            self.show_headline(self.values)
         elif "point" in changed:
             self.draw_emissivity()
         elif self.state.difference and self.state.difference > 0:
@@ -99,25 +98,39 @@ class EmissivityView:
         concentration = linked_maps.colour_scale("cmo.ice", (0, 1))
         self.difference_scale = linked_maps.colour_scale(maps.DIFFERENCE_MAP, (-limit, limit))
         properties = linked_maps.colour_scale(maps.DIFFERENCE_MAP, (-2, 2))
-        scales = {"Estimate": concentration}
-        bars = {"Sea-ice concentration (1)": concentration}
-        if FIRST_GUESS in self.products.dataset:
-            scales |= {"First guess": concentration, DIFFERENCE_TITLE: self.difference_scale}
-            bars["Difference of concentration (1)"] = self.difference_scale
+        sources = ["Estimate"]
+        sources += ["First guess"] if FIRST_GUESS in self.products.dataset else []
+        sources += ["Truth"] if self.truth is not None else []
         count = self.products.dataset.sizes["prop"]
-        scales |= {f"Property {k}": properties for k in range(1, count + 1)}
-        bars["Empirical property (1)"] = properties
-        figures = [self.maps.add(title, title, "", scale) for title, scale in scales.items()]
+        # Every group of maps has a colour bar of its own above it.
+        groups = {
+            "Sea-ice concentration (1)": (concentration, sources),
+            "Difference of concentration (1)": (self.difference_scale, differences(sources)),
+            "Empirical property (no unit)": (
+                properties,
+                [f"Property {k}" for k in range(1, count + 1)],
+            ),
+        }
+        sections = []
+        for label, (scale, titles) in groups.items():
+            figures = [self.maps.add(title, title, "", scale) for title in titles]
+            if figures:
+                items = layout.cards(map(layout.bokeh_pane, figures), MAP_WIDTH)
+                items.styles = items.styles | {"--count": str(max(len(figures), COLUMNS))}
+                sections.append(layout.stretched(layout.colour_bars({label: scale}), items))
         self.at_point = layout.stretched(min_height=300)
         self.departures = layout.stretched(min_height=300)
+        self.headline = layout.stretched()
         history = readers.history_of(self.library, self.state.emissivity_run)
         cost = [] if history is None else [layout.bokeh_pane(loss_figure(history))]
         self.main[:] = [
+            self.headline,
             self.message,
-            layout.colour_bars(bars),
-            layout.cards(map(layout.bokeh_pane, figures), 200),
+            *sections,
             pn.Spacer(height=12),
-            layout.cards([layout.stretched(self.at_point, *cost), self.departures], 400),
+            self.at_point,
+            pn.Spacer(height=12),
+            layout.cards([*cost, self.departures], 400),
         ]
         self.show_day()
         self.draw_departures()
@@ -131,6 +144,7 @@ class EmissivityView:
         self.products = open_products(readers.current_file(path))
         path = self.library.path(run, f"departures_{state.tag}.nc")
         self.table = readers.load_table(readers.current_file(path)) if path.exists() else None
+        self.truth = truth_of(self.library, run, self.products)
         latitude, longitude = self.products.latitude, self.products.longitude
         hemispheres = {name.capitalize(): name for name in hemispheres_with_points(latitude)}
         state.offer(self.hemisphere, "hemisphere", hemispheres)
@@ -154,7 +168,10 @@ class EmissivityView:
         values = {"Estimate": concentration}
         if FIRST_GUESS in self.products.dataset:
             values["First guess"] = self.fields[FIRST_GUESS].values
-            values[DIFFERENCE_TITLE] = concentration - values["First guess"]
+        if self.truth is not None:
+            values["Truth"] = self.truth[self.products.days.index(self.state.day)]
+        for title, (field, other) in differences(values).items():
+            values[title] = values[field] - values[other]
         # Properties of the ice have no meaning where there is little ice.
         has_ice = concentration > ICE_EDGE_CONCENTRATION
         for k, field in enumerate(self.fields.properties.values.T, start=1):
@@ -164,6 +181,8 @@ class EmissivityView:
             for title in self.maps.sources:
                 self.maps.show(title, values[title])
             self.draw_emissivity()
+            self.values = values
+            self.show_headline(values)
             self.netcdf.filename = stem.replace("/", "-") + ".nc"
 
     def draw_emissivity(self):
@@ -175,9 +194,38 @@ class EmissivityView:
             return
         position = position_text(self.products.latitude[point], self.products.longitude[point])
         ice = float(self.fields[CONCENTRATION][point])
-        emissivity = self.fields.sea_ice_emissivity.values[point]
-        figure = spectrum(self.products, emissivity, f"{position}, concentration {ice:.2f}")
-        self.at_point[:] = [layout.bokeh_pane(figure)]
+        values, frequency = {}, {}
+        for letter in "vh":
+            channels = [k for k, name in enumerate(self.products.channels) if name.endswith(letter)]
+            channels = sorted(channels, key=lambda k: self.products.frequency_ghz[k])
+            frequency[letter] = self.products.frequency_ghz[channels]
+            values[letter] = self.fields.sea_ice_emissivity.values[point][None, channels]
+        learnt = {"estimate at this point": tuple(values.values())}
+        panels = emissivity.plot_emissivity(learnt, tuple(frequency.values()))
+        figures = [layout.bokeh_pane(charts.bokeh_figure(panel)) for panel in panels]
+        title = f"<b>Emissivity at {position}, concentration {ice:.2f}</b>"
+        self.at_point[:] = [pn.pane.HTML(title), layout.cards(figures, 400)]
+
+    def show_headline(self, values):
+        """Say in words how good the estimate of the day and the simulation are."""
+        sentences = {}
+        if self.truth is not None:
+            errors = {
+                name: np.sqrt(np.nanmean((values[name] - values["Truth"]) ** 2))
+                for name in ("Estimate", "First guess")
+                if name in values
+            }
+            text = f"RMSE {errors['Estimate']:.3f} against the truth"
+            if "First guess" in errors:
+                text += f", first guess {errors['First guess']:.3f}"
+            sentences[f"Concentration of {self.state.day}:"] = text
+        if self.table is not None:
+            rows = self.table.sel(sensor=self.state.sensor)
+            spread = {str(stage): rows.rms.sel(stage=stage).mean() for stage in rows.stage.values}
+            text = ", ".join(f"{float(value):.3g} K {stage} training"
+                             for stage, value in spread.items())  # fmt: skip
+            sentences[f"Departures of {self.state.sensor}:"] = f"root-mean-square {text}"
+        self.headline[:] = [layout.headline(sentences)] if sentences else []
 
     def draw_departures(self):
         """Draw the departures of the selected sensor."""
@@ -185,68 +233,30 @@ class EmissivityView:
             text = "This run has no departures file; train it again to have one."
             self.departures[:] = [layout.empty_state("Departures by channel", text)]
             return
-        figures = departure_figures(self.table, self.state.sensor)
-        self.departures[:] = [layout.bokeh_pane(figure) for figure in figures]
+        panels = emissivity.plot_departures(self.table, self.state.sensor)
+        figures = [layout.bokeh_pane(charts.bokeh_figure(panel)) for panel in panels]
+        self.departures[:] = [layout.cards(figures, 260)]
 
     def write_netcdf(self):
         """The maps of the day as CF NetCDF."""
         return as_netcdf(self.products.read(self.products.days.index(self.state.day)))
 
 
-def spectrum(products, emissivity, title):
-    """Figure of emissivity against frequency, with published types of ice.
+def differences(sources):
+    """Titles of the maps of differences, with the two maps that they subtract.
 
     Parameters
     ----------
-    products : dashboards.products.Products
-    emissivity : array (channel,)
-    title : str
+    sources : collection of str
+        Titles of the maps of concentration.
 
     Returns
     -------
-    bokeh.plotting.figure
+    dict of str to (str, str)
     """
-    frequency, curves = products.frequency_ghz, {}
-    for name, colour in (("vertical", COLOURS[1]), ("horizontal", COLOURS[2])):
-        channels = np.array([channel.endswith(name[0]) for channel in products.channels])
-        order = np.flatnonzero(channels)[np.argsort(frequency[channels])]
-        curves[name] = charts.Curve(frequency[order], emissivity[order], colour, points=True)
-    published = ice_types().sel(frequency=slice(max(frequency)))
-    greys = ("#333333", "#777777", "#aaaaaa")
-    for (kind, label), grey in zip(ICE_TYPE_LABELS.items(), greys, strict=True):
-        for letter, ending in (("V", ""), ("H", ", horizontal")):
-            values = published.sel(type=kind, polarisation=letter)
-            curve = charts.Curve(values.frequency.values, values.values, grey, points=True)
-            curves[label + ending] = curve._replace(dashed=True, listed=letter == "V")
-    curves = {name: curve for name, curve in curves.items() if len(curve.x)}
-    axes = ("Frequency (GHz)", "Emissivity (1)")
-    figure = charts.curves(curves, *axes, title, logarithmic="x", columns=3)
-    charts.label_ticks(figure, FREQUENCIES, map(str, FREQUENCIES))
-    return figure
-
-
-def departure_figures(table, sensor):
-    """Figures of the mean and the standard deviation of departures by channel.
-
-    Parameters
-    ----------
-    table : xarray.Dataset (sensor, stage, channel)
-        From a file ``departures_<tag>.nc``.
-    sensor : str
-
-    Returns
-    -------
-    list of bokeh.plotting.figure
-    """
-    rows = table.sel(sensor=sensor).dropna("channel", how="all", subset=["bias"])
-    channels = [str(name) for name in rows.channel.values]
-    colours = {"Before training": COLOURS[2], "After training": COLOURS[1]}
-    figures = []
-    for score, name in (("bias", "Mean"), ("std", "Standard deviation")):
-        series = {
-            f"{str(stage).capitalize()} training": rows[score].sel(stage=stage).values
-            for stage in rows.stage.values
-        }
-        title, x_label = f"{name} of the departures, {sensor}", "Observed minus simulated (K)"
-        figures.append(charts.category_points(series, channels, x_label, title, colours))
-    return figures
+    pairs = [("Estimate", "First guess"), ("Estimate", "Truth"), ("First guess", "Truth")]
+    return {
+        f"{field} \N{MINUS SIGN} {other[0].lower()}{other[1:]}": (field, other)
+        for field, other in pairs
+        if field in sources and other in sources
+    }

@@ -341,10 +341,12 @@ class ForecastView:
                 values = readers.series(forecast, source, variable, start, cell)
             except InputError:
                 continue  # the message below its map says why
-            series[title] = charts.Curve(selection.days(forecast.dataset), values)
+            style = charts.line_style(len(series), first=0)
+            series[title] = charts.Curve(selection.days(forecast.dataset), values, **style)
         y_label = f"{long_name(variable)} ({names.variable(variable).units})"
         title = position_text(float(dataset.latitude[cell]), float(dataset.longitude[cell]))
-        figure = charts.curves(series, "Lead time (days)", y_label, title, height=290, columns=2)
+        panel = charts.overlay(series, "Lead time (days)", y_label, title)
+        figure = charts.bokeh_figure(panel, height=290)
         self.lead_line = Span(location=float(lead / DAY), dimension="height", **LEAD_LINE)
         figure.add_layout(self.lead_line)
         self.curves[:] = [layout.bokeh_pane(figure)]

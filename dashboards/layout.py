@@ -123,6 +123,23 @@ def colour_bars(scales):
     return pn.Row(*bars, sizing_mode="stretch_width")
 
 
+def headline(sentences):
+    """Sentences that say in words what a page shows.
+
+    Parameters
+    ----------
+    sentences : dict of str to str
+        Plain text by its subject, such as the name of a run.
+
+    Returns
+    -------
+    panel.pane.HTML
+    """
+    lines = [f"<b>{escape(name)}</b> {escape(text)}" for name, text in sentences.items()]
+    html = "".join(f"<div>{line}</div>" for line in lines)
+    return pn.pane.HTML(html, sizing_mode="stretch_width", **styled("headline"))
+
+
 def empty_state(title, text):
     """Message in place of content: what is missing and how to create it.
 

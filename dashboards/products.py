@@ -8,7 +8,9 @@ import xarray as xr
 
 from dashboards.readers import reading
 from seaice_lab.errors import InputError
+from seaice_lab.runs import open_run
 
+MAX_LAGS = 2  # days before the first one on which observations can depend
 JULIAN_2000, DATE_2000 = 2451545.0, np.datetime64("2000-01-01T12:00")  # the same moment
 
 
@@ -65,6 +67,39 @@ class Products:
         names = [name for name in variables or self.dataset if name in self.dataset]
         with reading(self.file):
             return self.dataset[names].isel(step=day).load()
+
+
+def truth_of(library, run, products):
+    """The true concentration of simulated observations, or None if it is not known.
+
+    Parameters
+    ----------
+    library : dashboards.library.Library
+    run : str
+    products : Products
+
+    Returns
+    -------
+    ndarray (step, grid) or None
+        From ``truth.nc`` in the folder of the observations. None if it belongs to other days or
+        cells.
+    """
+    folder, config = library.path(run, "config.yaml").parent, open_run(library.path(run)).config
+    # As for stores: a relative path starts at a folder above the run, or at the working folder.
+    folders = [*folder.parents[: len(Path(run).parts) + 2], Path()]
+    paths = [base / config.get("data", "") / "truth.nc" for base in folders]
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None or config.get("step_start") or config.get("steps") is not None:
+        return None
+    try:
+        with xr.open_dataset(path) as dataset:
+            concentration = dataset.sic.transpose("lagstep", "grid").values
+    except (OSError, ValueError, AttributeError):
+        return None
+    # The truth begins a few days before the first day, as the maps that are estimated.
+    lags = len(concentration) - len(products.days)
+    same_cells = concentration.shape[1] == len(products.latitude)
+    return concentration[lags:] if same_cells and 0 <= lags <= MAX_LAGS else None
 
 
 open_products = lru_cache(maxsize=4)(Products)  # a file that was replaced is another `File`

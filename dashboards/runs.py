@@ -8,13 +8,10 @@ import yaml
 
 from dashboards import layout, readers, selection
 from seaice_lab.errors import InputError
-from seaice_lab.figures import charts
-from seaice_lab.figures.curves import COLOURS
+from seaice_lab.figures import charts, curves, emissivity
 from seaice_lab.runs import open_run
 
 REFRESH_MS = 2000
-LOG_RATIO = 20.0  # a loss that falls by more than this factor has a logarithmic axis
-LOSSES = {"train_loss": "Training", "validation_loss": "Validation", "cost": "Cost"}
 NEXT_STEP = {
     "created": "not trained yet: `seaice-lab train`",
     "training": "in training: the loss below grows by itself",
@@ -173,16 +170,7 @@ def text_block(title, values):
 
 
 def loss_figure(history):
-    """Figure of the training and validation loss by epoch, or of the cost by step of the solver."""
-    if "cost" in history:
-        x, labels = range(1, len(history) + 1), ("Step of the solver", "Cost per observation")
-    else:
-        x, labels = history["epoch"], ("Epoch", "Loss (normalised)")
-    losses = history.filter(list(LOSSES)).dropna(axis=1, how="all").rename(columns=LOSSES)
-    curves = {
-        label: charts.Curve(x, losses[label], colour, points=len(history) < 20)
-        for label, colour in zip(losses, COLOURS[1:], strict=False)
-    }
-    positive = losses.where(losses > 0)
-    is_steep = positive.max().max() > LOG_RATIO * positive.min().min()
-    return charts.curves(curves, *labels, "Loss", logarithmic="y" if is_steep else "")
+    """Figure of the training and validation loss by epoch, or of the cost of an emissivity run."""
+    is_surrogate = "validation_loss" in history
+    panel = curves.plot_loss(history) if is_surrogate else emissivity.plot_cost(history)
+    return charts.bokeh_figure(panel)

@@ -1,26 +1,26 @@
-"""Scores: error, bias, skill and ice edge against lead time, by month and region, as a table."""
+"""Scores: a score card, and one score against lead time, by month and by region."""
 
 import io
+from functools import lru_cache
 from html import escape
+from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 import panel as pn
-from bokeh.models import Range1d
 
 from dashboards import layout, readers, selection
-from dashboards.selection import DAY, days
+from dashboards.score_card import score_card
+from dashboards.selection import DAY
+from seaice_lab.diagnostics import comparison
 from seaice_lab.diagnostics.score_tables import pool_by_month
-from seaice_lab.figures import charts
-from seaice_lab.figures.curves import COLOURS
+from seaice_lab.figures import charts, curves
 
 OFFERED = """
     rmse bias skill mean_absolute_error correlation anomaly_correlation edge_error edge_error_over
     edge_error_under extent_error volume_error crps spread
 """.split()
 LARGE_UNITS = {"m2": (1e9, "10³ km²"), "m3": (1e9, "km³")}  # divisor and label
-MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
-TABLE_ROWS = 12
+RUN = "run:"  # before the names of runs, among the names of what they are compared with
 HOW_TO_BEGIN = "Make them with `make demo`, or `seaice-lab evaluate RUN` for a run with a forecast."
 
 
@@ -42,169 +42,258 @@ def page(library, state):
     references, reference_list = layout.checkbox_list("References", [])
     state.connect(references, "references")
     score = state.connect(pn.widgets.Select(name="Score"), "score")
+    against = state.connect(pn.widgets.Select(name="Compared with"), "against")
     slider = selection.lead_slider(state)
+    drawn = selection.last_result()  # card and curves do not depend on the lead time
 
     def read(run):
-        return readers.load_table(readers.current_file(library.path(run, "scores.nc")))
+        file = readers.current_file(library.path(run, "scores.nc"))
+        readers.load_table(file)  # here, so that a message names a run that cannot be read
+        return file
 
-    def draw(tables):
-        """The figures and the table of the scores by name of the run."""
+    def draw(files):
+        """The score card and the figures, of the files by name of the run."""
+        tables, left_out = common_tables(tuple(files.items()))
         first = next(iter(tables.values()))
         options = {first[name].attrs["long_name"]: name for name in OFFERED if name in first}
         state.offer(score, "score", options)
-        available = [str(source) for source in first.source.values if source != "forecast"]
+        names = [str(name) for table in tables.values() for name in table.source.values]
+        available = [name for name in dict.fromkeys(names) if name != "forecast"]
         selected = selection.some_of(state.references, available, ("persistence",))
         state.correct(references=selected)
         references.param.update(options=selection.labels(available), value=selected)
+        titles = selection.run_titles(tables)
+        runs_by_title = {title: RUN + run for run, title in titles.items()}
+        state.offer(against, "against", selection.labels(available) | runs_by_title)
         lead = selection.offer_leads(slider, state, first.lead_time.values)
-        scores = scores_by_title(tables, state)
-        names = (state.score, score_label(first, state.score))
-        months, regions = by_month(scores, *names, lead), by_region(scores, *names, lead)
-        items = (by_lead(scores, *names), months, regions, score_table(scores, *names))
-        return [layout.cards(items, 460)]
+        view = view_of(tables, state.score, selected, state.against)
+        key = (tuple(files.items()), state.score, tuple(selected), state.against)
+        card, against_lead = drawn(key, lambda: (score_card(view), by_lead(view)))
+        items = [against_lead, by_month(view, lead), by_region(view, lead), *ensembles(view, lead)]
+        message = layout.message_pane()
+        notes = [f"{run} is not compared: {reason}." for run, reason in left_out.items()]
+        layout.show_message(message, " ".join(notes + view.missing))
+        return [
+            layout.headline(headlines(view, lead)),
+            message,
+            layout.cards([card], 460),
+            layout.cards(items, 460),
+        ]
 
-    csv = layout.download_button(
-        "Table (CSV)", "scores.csv", lambda: as_csv(runs.read(read), state.references)
-    )
-    return runs.page(read, draw, reference_list, score, slider, csv)
+    def write_csv():
+        files = tuple(runs.read(read).items())
+        return as_csv(common_tables(files)[0] if files else {}, state.references)
+
+    csv = layout.download_button("Table (CSV)", "scores.csv", write_csv)
+    return runs.page(read, draw, reference_list, score, against, slider, csv)
 
 
-def scores_by_title(tables, state):
-    """Scores of the selected runs, and of the references in the table of the first run.
+@lru_cache(maxsize=8)
+def common_tables(files):
+    """Scores of runs on their common starts, and why runs are left out.
+
+    Parameters
+    ----------
+    files : tuple of (str, dashboards.readers.File)
+        Name of each run and its ``scores.nc``. The first run is compared with all others.
+
+    Returns
+    -------
+    tables : dict of str to xarray.Dataset
+    left_out : dict of str to str
+    """
+    tables = {run: readers.load_table(file) for run, file in files}
+    return comparison.on_common_starts(tables, files[0][0])
+
+
+class View(NamedTuple):
+    """One score of the selected runs and references.
+
+    Parameters
+    ----------
+    name, label : str
+        The score; its name and unit at an axis.
+    scores : dict of str to xarray.Dataset
+        Table of one source each, by title, the runs first.
+    measures : dict of str to xarray.Dataset or None
+        Table with which each of them is compared, by the same titles.
+    measure : str
+        Title of what they are compared with.
+    missing : list of str
+        What cannot be shown, in sentences.
+    """
+
+    name: str
+    label: str
+    scores: dict
+    measures: dict
+    measure: str
+    missing: list
+
+
+def view_of(tables, name, references, against):
+    """Select a score of the runs and references, in a readable unit.
 
     Parameters
     ----------
     tables : dict of str to xarray.Dataset
-        Content of ``scores.nc`` by name of the run.
-    state : dashboards.state.PageState
+        Scores on common starts, by name of the run.
+    name : str
+        The score.
+    references : list of str
+        References that are shown. They are those of the first run that has them.
+    against : str
+        What the scores are compared with: a reference, or `RUN` and the name of a run.
 
     Returns
     -------
-    dict of str to xarray.Dataset
-        Tables of one source by title, in the units of :func:`score_label`, without tables that lack
-        the selected score. In ``scores.nc`` a score ``<name>`` (source, lead_time) can have an
-        interval ``<name>_low`` and ``<name>_high``, and values ``<name>_by_start`` and
-        ``<name>_by_region``.
+    View
     """
-    first, titles = next(iter(tables.values())), selection.run_titles(tables)
+    titles, first = selection.run_titles(tables), next(iter(tables.values()))
+    divisor, units = LARGE_UNITS.get(first[name].attrs.get("units"), (1, None))
+    tables = {run: in_unit(table, name, divisor, units) for run, table in tables.items()}
     scores = {titles[run]: table.sel(source="forecast") for run, table in tables.items()}
-    for title, name in selection.labels(state.references).items():
-        scores[title] = first.sel(source=name)
-    divisor, _ = readable_units(first[state.score])
-    return {title: table / divisor for title, table in scores.items() if state.score in table}
+    for title, reference in selection.labels(references).items():
+        scores[title] = reference_in(tables.values(), reference)
+    if against.startswith(RUN):
+        run = against.removeprefix(RUN)
+        measure, measures = titles[run], dict.fromkeys(scores, tables[run].sel(source="forecast"))
+    else:
+        measure = against.replace("_", " ")
+        # Each run is compared with the reference of its own data, if that was scored.
+        measures = dict.fromkeys(scores, reference_in(tables.values(), against))
+        for run, table in tables.items():
+            measures[titles[run]] = reference_in([table, *tables.values()], against)
+    absent = [t for t, table in scores.items() if name not in table or table[name].isnull().all()]
+    missing = [f"{title} has no {first[name].attrs['long_name'].lower()}." for title in absent]
+    scores = {title: table for title, table in scores.items() if title not in absent}
+    label = f"{first[name].attrs['long_name']} ({units or first[name].attrs.get('units', '1')})"
+    return View(name, label, scores, measures, measure, missing)
 
 
-def styles(scores):
-    """Colour and dashes by title; black is kept for the truth, which other pages show."""
-    colours = dict(zip(scores, COLOURS[1:] + COLOURS[:1], strict=False))
+def in_unit(table, name, divisor, units):
+    """A table whose score ``name`` is divided to a more readable unit."""
+    keys = [key for key in table if key == name or key.startswith(f"{name}_")] if units else []
+    converted = {key: (table[key] / divisor).assign_attrs(table[key].attrs) for key in keys}
+    return table.assign({key: value.assign_attrs(units=units) for key, value in converted.items()})
+
+
+def reference_in(tables, name):
+    """Scores of a reference in the first of some tables that has it, or None."""
+    for table in tables:
+        if name in table.source.values:
+            # Scores without a source belong to the forecast alone.
+            return table[[key for key in table if "source" in table[key].dims]].sel(source=name)
+    return None
+
+
+def headlines(view, lead):
+    """A sentence about each run at a lead time, by its title."""
+    forecasts = [title for title, table in view.scores.items() if is_forecast(table)]
     return {
-        title: {"colour": colours[title], "dashed": str(table.source.values) != "forecast"}
-        for title, table in scores.items()
+        title: comparison.headline(
+            view.scores[title],
+            None if view.measure == title else view.measures[title],
+            view.measure,
+            view.name,
+            lead,
+        )
+        for title in forecasts
     }
 
 
-def readable_units(score):
-    """Divisor and unit for a score with large numbers, such as an area in m2."""
-    units = score.attrs.get("units", "1")
-    return LARGE_UNITS.get(units, (1, units))
+def is_forecast(table):
+    """Whether a table of one source is that of a run."""
+    return str(table.source.values) == "forecast"
 
 
-def score_label(table, name):
-    """Name and unit of a score, such as "Bias (m)".
-
-    Parameters
-    ----------
-    table : xarray.Dataset
-    name : str
-
-    Returns
-    -------
-    str
-    """
-    return f"{table[name].attrs['long_name']} ({readable_units(table[name])[1]})"
-
-
-def by_lead(scores, name, label):
+def by_lead(view):
     """The score against lead time, with its interval over the starts.
 
     Parameters
     ----------
-    scores : dict of str to xarray.Dataset
-        From :func:`scores_by_title`.
-    name, label : str
-        The score, and its label with its unit.
+    view : View
 
     Returns
     -------
     panel.pane.Bokeh
     """
-    curves, interval = {}, ""
-    for title, table in scores.items():
-        band = [table[end].values for end in (f"{name}_low", f"{name}_high") if end in table]
-        values = table[name].values
-        curves[title] = charts.Curve(days(table), values, band=band, **styles(scores)[title])
-    if f"{name}_low" in next(iter(scores.values())):
-        interval = ", 95 % interval over the starts"
-    figure = charts.curves(curves, "Lead time (days)", label, f"Against lead time{interval}")
-    if name not in ("rmse", "correlation"):
-        charts.horizontal_line(figure, 0, dash="solid")
-    return layout.bokeh_pane(figure)
+    tables = {}
+    for title, table in view.scores.items():
+        count = table.sizes["init_time"]
+        tables[f"{title} ({count} start{'s' if count > 1 else ''})"] = table
+    has_interval = f"{view.name}_low" in next(iter(tables.values()))
+    interval = ", 95 % interval over the starts" if has_interval else ""
+    panel = curves.plot_score(tables, view.name, view.label, f"Against lead time{interval}")
+    return layout.bokeh_pane(charts.bokeh_figure(panel))
 
 
-def by_month(scores, name, label, lead):
+def by_month(view, lead):
     """The score of the starts of each month at one lead time.
 
     Parameters
     ----------
-    scores : dict of str to xarray.Dataset
-        From :func:`scores_by_title`.
-    name, label : str
-        The score, and its label with its unit.
+    view : View
     lead : numpy.timedelta64
 
     Returns
     -------
     panel.pane.Bokeh or panel.pane.HTML
     """
-    curves = {}
-    for title, starts in at_lead(scores, f"{name}_by_start", lead).items():
-        months = pool_by_month(starts.to_dataset(name=name))
-        values, style = months[name].values, styles(scores)[title]
-        curves[title] = charts.Curve(months.month.values, values, points=True, **style)
-    if not curves:
+    months = {}
+    for title, starts in at_lead(view.scores, f"{view.name}_by_start", lead).items():
+        months[title] = pool_by_month(starts.to_dataset(name=view.name))[view.name]
+    if not months:
         text = "This score is computed for all starts together only."
         return layout.empty_state("By month", text)
-    title = f"By month, {lead / DAY:g} days ahead"
-    figure = charts.curves(curves, "Month of the start", label, title)
-    charts.label_ticks(figure, range(1, 13), MONTHS)
-    figure.x_range = Range1d(0.5, 12.5)
-    return layout.bokeh_pane(figure)
+    if all(values.sizes["month"] == 1 for values in months.values()):
+        month = curves.MONTHS[int(next(iter(months.values())).month[0]) - 1]
+        return layout.empty_state("By month", f"All starts are in one month ({month}).")
+    title, styles = f"By month, {lead / DAY:g} days ahead", curves.score_styles(view.scores)
+    panel = curves.plot_months(months, view.label, title, styles)
+    return layout.bokeh_pane(charts.bokeh_figure(panel))
 
 
-def by_region(scores, name, label, lead):
+def by_region(view, lead):
     """The score in each region at one lead time.
 
     Parameters
     ----------
-    scores : dict of str to xarray.Dataset
-        From :func:`scores_by_title`.
-    name, label : str
-        The score, and its label with its unit.
+    view : View
     lead : numpy.timedelta64
 
     Returns
     -------
     panel.pane.Bokeh or panel.pane.HTML
     """
-    fields = at_lead(scores, f"{name}_by_region", lead)
+    fields = at_lead(view.scores, f"{view.name}_by_region", lead)
     if not fields:
         text = "Only RMSE and bias are computed by region."
+        if view.name in ("rmse", "bias"):
+            text = "These runs have no scores by region of common starts: evaluate them again."
         return layout.empty_state("By region", text)
     regions = list(map(str, next(iter(fields.values())).region.values))
-    values = {title: field.sel(region=regions).values for title, field in fields.items()}
-    colours = {title: style["colour"] for title, style in styles(scores).items()}
+    values = {title: field.reindex(region=regions).values for title, field in fields.items()}
+    absent = [title for title in view.scores if title not in fields]
     title = f"By region, {lead / DAY:g} days ahead"
-    return layout.bokeh_pane(charts.category_points(values, regions, label, title, colours))
+    colours = {t: style["colour"] for t, style in curves.score_styles(view.scores).items()}
+    references = [t for t in fields if not is_forecast(view.scores[t])]
+    compared = [t for t in fields if t not in references[1:]]
+    panel = curves.plot_categories(values, regions, view.label, title, colours, compared)
+    text = f"No scores by region at this lead time: {escape(', '.join(absent))}" if absent else ""
+    figure = layout.bokeh_pane(charts.bokeh_figure(panel))
+    return layout.stretched(figure, pn.pane.HTML(text, visible=bool(text)))
+
+
+def ensembles(view, lead):
+    """Spread and ranks of the runs that are ensembles, two figures for each."""
+    panels = [
+        panel
+        for title, table in view.scores.items()
+        if is_forecast(table) and "rank_histogram" in table
+        for panel in curves.plot_ensemble(table, title, lead)
+    ]
+    return [layout.bokeh_pane(charts.bokeh_figure(panel)) for panel in panels]
 
 
 def at_lead(scores, variable, lead):
@@ -221,38 +310,18 @@ def at_lead(scores, variable, lead):
     dict of str to DataArray
     """
     fields = {title: table[variable] for title, table in scores.items() if variable in table}
-    fields = {title: field.sel(lead_time=lead, method="nearest") for title, field in fields.items()}
+    # The nearest lead time of a shorter forecast is not that of the others.
+    fields = {t: f.sel(lead_time=lead) for t, f in fields.items() if lead in f.lead_time.values}
     return {title: field for title, field in fields.items() if field.notnull().any()}
 
 
-def score_table(scores, name, label):
-    """The score at a dozen lead times.
-
-    Parameters
-    ----------
-    scores : dict of str to xarray.Dataset
-        From :func:`scores_by_title`.
-    name, label : str
-        The score, and its label with its unit.
-
-    Returns
-    -------
-    panel.Column
-    """
-    columns = {title: pd.Series(table[name].values, days(table)) for title, table in scores.items()}
-    table = pd.DataFrame(columns).rename_axis("Days")
-    table = table.iloc[np.unique(np.linspace(0, len(table) - 1, TABLE_ROWS).round().astype(int))]
-    pane = pn.pane.DataFrame(table, float_format="{:.4g}".format, escape=True, width=440)
-    return pn.Column(pn.pane.HTML(f"<b>{escape(label)}</b>"), pane)
-
-
 def as_csv(tables, references):
-    """All scores of runs and references, with one row for each source and lead time.
+    """All scores of runs and references on their common starts, one row a source and lead time.
 
     Parameters
     ----------
     tables : dict of str to xarray.Dataset
-        Content of ``scores.nc`` by name of the run.
+        Scores by name of the run.
     references : list of str
 
     Returns
@@ -265,6 +334,7 @@ def as_csv(tables, references):
         names = [name for name in table if table[name].dims == ("source", "lead_time")]
         rows = table[names].sel(source=sources).to_dataframe().reset_index()
         rows.insert(0, "run", run)
+        rows.insert(1, "starts", table.sizes["init_time"])
         rows["lead_time_h"] = rows.pop("lead_time") / pd.Timedelta(hours=1)
         tables_of_runs.append(rows)
     text = pd.concat(tables_of_runs).to_csv(index=False) if tables_of_runs else "run\n"

@@ -4,15 +4,8 @@ import panel as pn
 
 from dashboards import layout, readers, selection
 from dashboards.forecasts import time_text
-from seaice_lab.figures import charts
-from seaice_lab.figures.curves import COLOURS
+from seaice_lab.figures import charts, curves
 
-SOURCE_COLOURS = {"truth": COLOURS[0], "climatology": "#8a8a8a"}
-QUANTITIES = {
-    "volume": ("Volume (10³ km³)", "Ice volume"),
-    "extent": ("Extent (10⁶ km²)", "Ice extent: area of the cells with ice"),
-    "rmse": ("RMSE (m)", "Root-mean-square error of the thickness"),
-}
 HOW_TO_BEGIN = "Execute `notebooks/07_season.ipynb`, or `seaice-lab forecast RUN --steps 720`."
 
 
@@ -41,7 +34,7 @@ def page(library, state):
         time, titles = starts[state.start], selection.run_titles(state.runs)
         seasons = runs.read(lambda run: readers.season(readers.forecast_of(library, run), time))
         seasons = {titles[run]: season for run, season in seasons.items()}
-        figures = [season_figure(seasons, name) for name in QUANTITIES]
+        figures = [season_figure(seasons, name) for name in curves.SEASONS]
         panes = [layout.bokeh_pane(figure) for figure in figures if figure is not None]
         if not panes:
             return [layout.empty_state("Nothing to show", "None of these runs has this start.")]
@@ -58,25 +51,21 @@ def season_figure(seasons, quantity):
     seasons : dict of str to xarray.Dataset
         From :func:`dashboards.readers.season`, by title of the run.
     quantity : str
-        A key of `QUANTITIES`.
+        A key of `seaice_lab.figures.curves.SEASONS`.
 
     Returns
     -------
     bokeh.plotting.figure or None
         None if no run has the quantity.
     """
-    label, title = QUANTITIES[quantity]
     fields = {name: season[quantity] for name, season in seasons.items() if quantity in season}
     if not fields:
         return None
     first = next(iter(fields.values()))
-    curves = {}
-    for source, colour in SOURCE_COLOURS.items():
-        if source in first.source and first.sel(source=source).notnull().any():
-            values, dashed = first.sel(source=source).values, source == "climatology"
-            curve = charts.Curve(first.valid_time.values, values, colour, dashed=dashed)
-            curves[source.capitalize()] = curve
-    for (name, field), colour in zip(fields.items(), COLOURS[1:], strict=False):
-        values = field.sel(source="forecast").values
-        curves[name] = charts.Curve(field.valid_time.values, values, colour)
-    return charts.curves(curves, "Date", label, title, height=340)
+    sources = {
+        source.capitalize(): first.sel(source=source)
+        for source in ("truth", "climatology")
+        if source in first.source and first.sel(source=source).notnull().any()
+    }
+    forecasts = {name: field.sel(source="forecast") for name, field in fields.items()}
+    return charts.bokeh_figure(curves.plot_season(sources | forecasts, quantity), 340)

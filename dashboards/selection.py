@@ -117,6 +117,23 @@ class RunSelection:
         return layout.controls(self.column, *widgets), main
 
 
+def last_result():
+    """A function ``(key, make)`` that calls ``make()`` only if the key differs from the last one.
+
+    Pages use it for figures that do not depend on what changes most often.
+    """
+    last = {}
+
+    def result(key, make):
+        if key not in last:
+            value = make()
+            last.clear()
+            last[key] = value
+        return last[key]
+
+    return result
+
+
 def run_list(state, name, names):
     """A list of runs, on which a run that other pages show is selected at first.
 

@@ -46,6 +46,7 @@ class PageState(param.Parameterized):
     wide = param.Number(None, doc="Half-width of the colours of differences")
     view = param.NumericTuple(None, length=4, doc="West, east, south, north of the maps in km")
     score = param.String(None)
+    against = param.String(None, doc="Reference or run with which scores are compared")
     run = param.String(None)
     emissivity_run = param.String(None)
     tag = param.String(None)

@@ -12,6 +12,8 @@ from seaice_lab.diagnostics.bootstrap import (
 )
 from seaice_lab.diagnostics.score_tables import pool_starts
 
+DAY = np.timedelta64(1, "D")
+SUPERSCRIPTS = str.maketrans("23", "²³")
 BY_START, BY_REGION = "_by_start", "_by_start_and_region"
 PERFECT = {
     "rmse": 0,
@@ -163,3 +165,68 @@ def _skill(values, others, weights, verified):
     score, reference = (pooled_samples(field, weights, verified) for field in (values, others))
     difference = PERFECT[values.name] - reference
     return (score - reference) / difference.where(difference != 0)
+
+
+def headline(table, reference, label, name, lead):
+    """A score at a lead time in words, such as "+5.5 days: RMSE 0.076 m, 33 % below persistence".
+
+    Parameters
+    ----------
+    table, reference : Dataset
+        One source each of tables from :func:`on_common_starts`; the reference may be None.
+    label : str
+        Name of the reference.
+    name : str
+        Score.
+    lead : timedelta64
+        The nearest one of the table is taken.
+
+    Returns
+    -------
+    str
+        With the number of starts, and whether the difference may be chance.
+    """
+    # The lead times of a shorter or coarser forecast may not contain this one.
+    lead = table.lead_time.sel(lead_time=lead, method="nearest").values
+    attrs, value = table[name].attrs, _at(table, name, lead)
+    units = attrs.get("units", "1").replace("1", "").translate(SUPERSCRIPTS)
+    score = "RMSE" if name == "rmse" else attrs["long_name"].lower()
+    text = f"+{lead / DAY:g} days: {score} {value:.{decimals([value])}f} {units}".rstrip()
+    if reference is not None and name in reference and np.isfinite(_at(reference, name, lead)):
+        text += f", {_compared(table, reference, label, name, lead)}"
+    count = table.sizes["init_time"]
+    return f"{text} ({count} start{'s' if count > 1 else ''})"
+
+
+def _compared(table, reference, label, name, lead):
+    other = _at(reference, name, lead)
+    if name not in PERFECT:
+        return f"{label} {other:.{decimals([other])}f}"
+    result = skill_with_interval(table, reference, name).sel(lead_time=lead, method="nearest")
+    skill = float(result.skill)
+    if PERFECT[name] == 0:
+        text = f"{abs(skill):.0%} {'below' if skill >= 0 else 'above'} {label}".replace("%", " %")
+    else:
+        text = f"{label} {other:.{decimals([other])}f}"
+    return f"{text}, which may be chance" if result.low <= 0 <= result.high else text
+
+
+def _at(table, name, lead):
+    return float(table[name].sel(lead_time=lead, method="nearest"))
+
+
+def decimals(values, digits=3):
+    """Number of decimals with which numbers of one column are written.
+
+    Parameters
+    ----------
+    values : sequence of float
+    digits : int
+        Significant digits of the largest number.
+
+    Returns
+    -------
+    int
+    """
+    largest = np.nanmax(np.abs(np.append(values, 0.0)))
+    return int(np.clip(digits - 1 - np.floor(np.log10(largest)), 0, 8)) if largest > 0 else digits

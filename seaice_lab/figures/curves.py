@@ -1,43 +1,127 @@
-"""Static curves: scores against lead time, spectra and their exponents, training histories.
+"""Curves of the surrogate: scores, seasons, training histories.
 
-The colours are those of Okabe and Ito, which colour-blind readers can distinguish. Each function
-returns a matplotlib Figure, made by pyplot: close it with ``plt.close`` if you write many of them.
+Each function returns one panel (`holoviews.Overlay`) or several (`holoviews.Layout`). See
+`seaice_lab.figures.charts` for how they are shown in a notebook, in a browser or as a picture.
 """
 
-import re
-
-import matplotlib.pyplot as plt
 import numpy as np
 
+from seaice_lab.diagnostics.scores import skill
 from seaice_lab.errors import InputError
-from seaice_lab.figures.maps import styled
+from seaice_lab.figures.charts import (
+    COLOURS,
+    DASHED,
+    GREY,
+    LEAD_LABEL,
+    MARKERS,
+    Curve,
+    layout,
+    lead_days,
+    line_style,
+    log_axis,
+    overlay,
+    typeset,
+)
 
-COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9")
-STYLE = {
-    "font.size": 10,
-    "axes.titlesize": 11,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "0.9",
-    "legend.frameon": False,
-    "lines.linewidth": 1.8,
-    "figure.constrained_layout.use": True,
-    "date.converter": "concise",
-    "axes.prop_cycle": plt.cycler(color=COLOURS),
+MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
+# Scores that cannot be negative: their axis begins at zero.
+POSITIVE = """
+    rmse mean_absolute_error crps spread edge_error edge_error_over edge_error_under
+""".split()
+SEASONS = {
+    "volume": ("Ice volume", "Volume (10³ km³)"),
+    "extent": ("Ice extent: area of the cells with ice", "Extent (10⁶ km²)"),
+    "rmse": ("Root-mean-square error of the thickness", "RMSE (m)"),
+}
+SEASON_STYLES = {
+    "Truth": {"colour": COLOURS[0]},
+    "Climatology": {"colour": GREY, "dash": DASHED},
 }
 
 
-@styled(STYLE)
+def score_styles(tables):
+    """How the curves of scores look: forecasts are wide, references narrow; no two are alike.
+
+    Parameters
+    ----------
+    tables : dict of str to Dataset
+        Scores of one source each, by label.
+
+    Returns
+    -------
+    dict of str to dict
+        ``colour``, ``dash`` and ``width`` of a `Curve`, by label.
+    """
+    return {
+        label: line_style(position) | {"width": 2.6 if _is_forecast(table) else 1.6}
+        for position, (label, table) in enumerate(tables.items())
+    }
+
+
+def _is_forecast(table):
+    return str(table["source"].values) == "forecast" if "source" in table.coords else True
+
+
+def plot_score(tables, name="rmse", label=None, title=""):
+    """One score against lead time, with its interval over the starts as a band.
+
+    Parameters
+    ----------
+    tables : dict of str to Dataset
+        Scores of one source each (lead_time), by label; ``<name>_low`` and ``<name>_high`` are the
+        interval. The axis shows the forecasts and the first reference forecast completely: a much
+        worse one does not hide them.
+    name : str
+    label : str, optional
+        Name and unit of the score at the axis.
+    title : str
+
+    Returns
+    -------
+    holoviews.Overlay
+    """
+    attrs = next(iter(tables.values()))[name].attrs
+    label = label or f"{attrs.get('long_name', name)} ({typeset(attrs.get('units', '1'))})"
+    low, high = _score_limits(tables, name)
+    series, styles = {}, score_styles(tables)
+    for title_of_table, table in tables.items():
+        values, band = table[name].values, ()
+        if f"{name}_low" in table:
+            band = (table[f"{name}_low"].values, table[f"{name}_high"].values)
+        is_visible = ((values >= low) & (values <= high)).any()
+        key = title_of_table if is_visible else f"{title_of_table} (off scale)"
+        series[key] = Curve(lead_days(table), values, band=band, **styles[title_of_table])
+    margin = 0.04 * (high - low)
+    limits = (low if name in POSITIVE else low - margin, high + margin)
+    return overlay(series, LEAD_LABEL, label, title, () if name in POSITIVE else (0,), ylim=limits)
+
+
+def _score_limits(tables, name):
+    """Ends of the axis of a score: those of the forecasts and of the first reference, and more."""
+    ends = {}
+    for label, table in tables.items():
+        values = [
+            table[key].values for key in (name, f"{name}_low", f"{name}_high") if key in table
+        ]
+        ends[label] = np.nanmin(values), np.nanmax(values)
+    references = [label for label, table in tables.items() if not _is_forecast(table)]
+    compared = [label for label in tables if label not in references[1:]]
+    low, high = np.array([ends[label] for label in compared]).T
+    low, high = low.min(), high.max()
+    more = 0.6 * (high - low)
+    low = max(low - more, min(end[0] for end in ends.values()))
+    high = min(high + more, max(end[1] for end in ends.values()))
+    low, high = (0, high) if name in POSITIVE else (min(low, 0), max(high, 0))
+    return (low, high) if low < high else (low - 0.5, high + 0.5)
+
+
 def plot_scores(table, against="persistence", label="Forecast"):
     """RMSE and bias of a forecast and reference forecasts, and the ratio of RMSEs, by lead time.
 
     Parameters
     ----------
     table : Dataset
-        From `seaice_lab.surrogate.evaluation.evaluate`: scores by ``source`` and lead time. If it
-        has bootstrap intervals over starts, they are drawn as bands.
+        From `seaice_lab.surrogate.evaluation.evaluate`: scores by ``source`` and lead time.
     against : str
         Source whose RMSE divides the others in the third panel.
     label : str
@@ -45,7 +129,7 @@ def plot_scores(table, against="persistence", label="Forecast"):
 
     Returns
     -------
-    Figure
+    holoviews.Layout
 
     Raises
     ------
@@ -55,37 +139,22 @@ def plot_scores(table, against="persistence", label="Forecast"):
     sources = [str(name) for name in table.source.values]
     if against not in sources:
         raise InputError(f"the scores have the sources {', '.join(sources)}, not {against!r}")
-    days = _days(table)
-    units = _typeset(table["rmse"].attrs["units"])
-    fig, axes = plt.subplots(1, 3, figsize=(10.8, 3.4))
-    # The axes are those of the forecast and its reference: a much worse one must not hide them.
-    compared = table.sel(source=["forecast", against])
-    largest_rmse = 1.6 * float(compared.rmse.max())
-    largest_bias = max(1.5 * float(abs(compared.bias).max()), 0.1 * float(compared.rmse.max()))
-    for source, colour in [*zip(sources, COLOURS[1:], strict=False)][::-1]:  # the forecast on top
-        row = table.sel(source=source)
-        name = label if source == "forecast" else source.replace("_", " ").capitalize()
-        if float(row.rmse.min()) > largest_rmse:
-            name += " (beyond the axes)"
-        style = {"color": colour, "lw": 2.2 if source == "forecast" else 1.4}
-        for ax, score in zip(axes, ("rmse", "bias"), strict=False):
-            ax.plot(days, row[score], label=name, **style)
-            if f"{score}_low" in row:
-                low, high = row[f"{score}_low"], row[f"{score}_high"]
-                ax.fill_between(days, low, high, color=colour, alpha=0.15, linewidth=0)
-        axes[2].plot(days, row.rmse / table.rmse.sel(source=against), **style)
-    axes[0].set(title="Root-mean-square error", ylabel=f"RMSE ({units})", ylim=(0, largest_rmse))
-    axes[1].set(title="Mean error", ylabel=f"Bias ({units})", ylim=(-largest_bias, largest_bias))
-    _grey_line(axes[1], 0)
-    axes[2].set(title=_ratio_title(against), ylabel="Ratio (1)", ylim=(0, 1.6))
-    handles, labels = axes[0].get_legend_handles_labels()
-    fig.legend(handles[::-1], labels[::-1], loc="outside lower center", ncols=len(sources))
-    for ax in axes:
-        ax.set(xlabel="Lead time (days)", xlim=(days.min(), days.max()))
-    return fig
+    others = [name for name in sources if name not in ("forecast", against)]
+    labels = {name: name.replace("_", " ").capitalize() for name in (against, *others)}
+    labels = {"forecast": label} | labels
+    tables = {labels[name]: table.sel(source=name) for name in labels}
+    styles, reference = score_styles(tables), tables[labels[against]]
+    ratios = {
+        label: Curve(lead_days(row), (row.rmse / reference.rmse).values, **styles[label])
+        for label, row in tables.items()
+    }
+    title = f"RMSE over that of {against.replace('_', ' ')}"
+    ratio = overlay(ratios, LEAD_LABEL, "Ratio (1)", title, ylim=(0, 1.6))
+    units = typeset(table.rmse.attrs["units"])
+    rmse = plot_score(tables, "rmse", f"RMSE ({units})", "Root-mean-square error")
+    return layout(rmse, plot_score(tables, "bias", f"Bias ({units})", "Mean error"), ratio)
 
 
-@styled(STYLE)
 def plot_runs(results, against="persistence"):
     """Error, bias and loss of detail of several runs, by lead time.
 
@@ -98,201 +167,191 @@ def plot_runs(results, against="persistence"):
 
     Returns
     -------
-    Figure
-        RMSE divided by that of the reference, bias, and the exponent of the forecast's spectrum
-        minus that of the truth (negative for a forecast that smooths).
+    holoviews.Layout
+        Skill against the reference, bias, and the exponent of the forecast's spectrum minus that of
+        the truth (negative for a forecast that smooths).
     """
-    fig, axes = plt.subplots(1, 3, figsize=(11.4, 4.0))
-    for ax, value in zip(axes, (1, 0, 0), strict=True):
-        ax.set_prop_cycle(color=plt.get_cmap("tab20" if len(results) > 10 else "tab10").colors)
-        _grey_line(ax, value)
-        ax.set_xlabel("Lead time (days)")
-        ax.margins(x=0)
-    for name, (table, spectrum) in results.items():
-        days = _days(table)
-        forecast = table.sel(source="forecast")
-        lost = spectrum.slope.sel(source="forecast") - spectrum.slope.sel(source="truth")
-        axes[0].plot(days, forecast.rmse / table.rmse.sel(source=against), label=name)
-        axes[1].plot(days, forecast.bias)
-        axes[2].plot(days, lost)
-    units = _typeset(table["rmse"].attrs["units"])
-    axes[0].set(title=_ratio_title(against), ylabel="Ratio (1)")
-    axes[1].set(title="Mean error", ylabel=f"Bias ({units})")
-    axes[2].set(title="Exponent minus the truth's", ylabel="Difference (1)")
-    fig.legend(loc="outside lower center", ncols=min(len(results), 5))
-    return fig
+    scores = {}
+    for name, (table, _) in results.items():
+        value = skill(table.rmse, table.rmse.sel(source=against, drop=True))
+        scores[name] = table.assign(skill=value).sel(source="forecast")
+    styles, lost = score_styles(scores), {}
+    for name, (_, spectrum) in results.items():
+        exponent = spectrum.slope
+        values = exponent.sel(source="forecast") - exponent.sel(source="truth")
+        lost[name] = Curve(lead_days(spectrum), values.values, **styles[name])
+    units = typeset(next(iter(scores.values())).rmse.attrs["units"])
+    title = f"Skill against {against.replace('_', ' ')}"
+    labels = LEAD_LABEL, "Difference (1)", "Exponent minus the truth's"
+    return layout(
+        plot_score(scores, "skill", "Skill (1)", title),
+        plot_score(scores, "bias", f"Bias ({units})", "Mean error"),
+        overlay(lost, *labels, levels=(0,)),
+    )
 
 
-@styled(STYLE)
-def plot_season(volume, extent):
-    """Volume and extent of the ice through the year.
+def plot_months(values, label, title, styles):
+    """A score by month of the start.
 
     Parameters
     ----------
-    volume, extent : dict of str to DataArray (valid_time)
-        m3 and m2, under the same labels. The first one is black and should be the truth.
+    values : dict of str to DataArray (month)
+        Months from 1 to 12, by label.
+    label, title : str
+        Name and unit of the score at the axis, and title of the figure.
+    styles : dict of str to dict
+        From :func:`score_styles`.
 
     Returns
     -------
-    Figure
+    holoviews.Overlay
     """
-    fig, axes = plt.subplots(2, 1, figsize=(7.2, 5.6), sharex=True)
-    labels = ("Volume (10³ km³)", "Extent (10⁶ km²)")
-    for ax, curves, label in zip(axes, (volume, extent), labels, strict=True):
-        for name, curve in curves.items():
-            ax.plot(curve["valid_time"], curve / 1e12, label=name)
-        ax.set(ylabel=label, ylim=(0, None))
-        ax.margins(x=0)
-    axes[0].legend()
-    return fig
+    series = {
+        name: Curve(months.month.values, months.values, marker=marker, **styles[name])
+        for (name, months), marker in zip(values.items(), MARKERS, strict=False)
+    }
+    ticks = [*enumerate(MONTHS, 1)]
+    return overlay(series, "Month of the start", label, title, xticks=ticks, xlim=(0.5, 12.5))
 
 
-@styled(STYLE)
-def plot_spectra(spectra, fits):
-    """Power spectra on logarithmic axes, with the fitted power laws and their exponents.
+def plot_categories(values, categories, label, title, colours, compared=()):
+    """Values by category: one row for each category, one marker and colour for each label.
 
     Parameters
     ----------
-    spectra : dict of str to DataArray (wavenumber)
-        From `seaice_lab.diagnostics.spectra.power_spectrum`, of one field or a mean. The first one
-        is black and should be the truth.
-    fits : dict of str to Dataset
-        From `seaice_lab.diagnostics.spectra.spectral_exponent`, under the same labels.
+    values : dict of str to array (category,)
+        By label.
+    categories : sequence of str
+        Names of the rows, from top to bottom.
+    label, title : str
+        Quantity and unit at the axis, and title of the figure.
+    colours : dict of str to str
+        By label.
+    compared : collection of str
+        Labels whose values are all visible; all by default. Others may be beyond the axis.
 
     Returns
     -------
-    Figure
-
-    Raises
-    ------
-    InputError
-        If a spectrum has other dimensions than wavenumber.
+    holoviews.Overlay
     """
-    fig, ax = plt.subplots(figsize=(6.4, 4.6))
-    for (label, spectrum), colour in zip(spectra.items(), COLOURS, strict=False):
-        if spectrum.dims != ("wavenumber",):
-            raise InputError(
-                f"the spectrum {label!r} has dimensions {spectrum.dims}, expected only wavenumber; "
-                "select a lead time or average over the others"
-            )
-        slope, intercept = fits[label]["slope"].item(), fits[label]["intercept"].item()
-        text = f"{label}: exponent {slope:.2f}".replace("-", "\N{MINUS SIGN}")
-        ax.loglog(spectrum["wavenumber"], spectrum, color=colour, label=text)
-        k = 1 / np.array(fits[label].attrs["wavelength_km"])
-        ax.loglog(k, np.exp(intercept) * k**slope, color=colour, linestyle="--", linewidth=1.2)
-    top = ax.secondary_xaxis("top", functions=(_inverse, _inverse))
-    top.set_xlabel("Wavelength (km)")
-    top.xaxis.set_major_formatter("{x:g}")
-    ax.set_xlabel("Wavenumber (cycles per km)")
-    ax.set_ylabel(f"Power spectral density ({_typeset(spectrum.attrs['units'])})")
-    ax.legend(loc="lower left", title="dashed: fitted power law", alignment="left")
-    return fig
+    rows, inside = np.arange(len(categories)), [values[name] for name in compared or values]
+    low, high = np.nanmin(inside), np.nanmax(inside)
+    margin = 0.06 * ((high - low) or abs(high) or 1)
+    low, high, series = low - margin, high + margin, {}
+    for (name, row), marker in zip(values.items(), MARKERS, strict=False):
+        name_shown = f"{name} (partly off scale)" if ((row < low) | (row > high)).any() else name
+        series[name_shown] = Curve(row, rows, colours[name], dash=None, marker=marker)
+    options = {"yticks": [*enumerate(categories)], "ylim": (len(categories) - 0.5, -0.5)}
+    return overlay(series, label, "", title, xlim=(low, high), **options)
 
 
-@styled(STYLE)
-def plot_exponent(exponents):
-    """Spectral exponent against lead time; the curve of a forecast that smooths falls.
+def plot_ensemble(table, label, lead):
+    """Does the spread of an ensemble equal its error, and are the ranks of the truth even?
 
     Parameters
     ----------
-    exponents : dict of str to DataArray (lead_time)
-        Slopes from `seaice_lab.diagnostics.spectra.spectral_exponent`. The first one is black and
-        should be the truth.
+    table : Dataset
+        Scores of an ensemble (lead_time), with ``spread`` and ``rank_histogram``.
+    label : str
+        Name of the ensemble.
+    lead : timedelta64
+        Of the rank histogram.
 
     Returns
     -------
-    Figure
+    holoviews.Layout
+        A reliable ensemble has a spread of sqrt((m + 1) / m) times the error of the mean of its m
+        members (Fortin et al. 2014, doi:10.1175/JHM-D-14-0008.1), which the left panel shows.
     """
-    fig, ax = plt.subplots(figsize=(6.4, 3.4))
-    for label, exponent in exponents.items():
-        ax.plot(_days(exponent), exponent, label=label)
-    ax.set(xlabel="Lead time (days)", ylabel="Spectral exponent (1)\npower summed over directions")
-    ax.margins(x=0)
-    ax.legend()
-    return fig
+    days, members = lead_days(table), table.sizes["rank"] - 1
+    needed = ((members + 1) / members) ** 0.5 * table.rmse.values
+    series = {
+        "Spread": Curve(days, table.spread.values, **line_style(0)),
+        "Spread of a reliable ensemble": Curve(days, needed, **line_style(1)),
+    }
+    axis = f"Spread ({typeset(table.rmse.attrs['units'])})"
+    title = f"{label}: spread of {members} members"
+    spread = overlay(series, LEAD_LABEL, axis, title, ylim=(0, None))
+    ranks = table.rank_histogram.sel(lead_time=lead, method="nearest")
+    days_ahead = ranks.lead_time.values / np.timedelta64(1, "D")
+    # A step of the histogram for each rank.
+    x, y = np.repeat(np.arange(members + 2) - 0.5, 2), [0, *np.repeat(ranks.values, 2), 0]
+    title = f"{label}: ranks, {days_ahead:g} days ahead; dashed: reliable"
+    even = {1 / (members + 1): DASHED}
+    options = {"ylim": (0, None), "xticks": [(rank, str(rank)) for rank in range(members + 1)]}
+    labels = "Members below the truth", "Share of the ocean (1)", title
+    return layout(spread, overlay({label: Curve(x, y, COLOURS[1])}, *labels, even, **options))
 
 
-@styled(STYLE)
-def plot_power_ratio(spectrum, leads=4):
-    """Power of the forecast and of its error, divided by that of the truth, by wavelength.
+def plot_season(seasons, quantity):
+    """Volume, extent or error of the ice through the year.
 
     Parameters
     ----------
-    spectrum : Dataset
-        From `seaice_lab.surrogate.evaluation.evaluate`.
-    leads : int
-        Number of lead times, from the first to the last.
+    seasons : dict of str to DataArray (lead_time or valid_time)
+        In the unit of `SEASONS`, with the coordinate ``valid_time``, by label. "Truth" is black,
+        "Climatology" grey.
+    quantity : str
+        A key of `SEASONS`.
 
     Returns
     -------
-    Figure
-        Left: the forecast, which crosses one half at its effective resolution. Right: the error;
-        above one, the prediction of a wave is worse than no prediction.
+    holoviews.Overlay
     """
-    steps = np.unique(np.linspace(0, spectrum.sizes["lead_time"] - 1, leads).round().astype(int))
-    days = _days(spectrum)
-    shades = plt.get_cmap("cmo.dense")(np.linspace(0.25, 0.9, len(steps)))
-    fig, axes = plt.subplots(1, 2, figsize=(9.6, 3.8), sharey=True)
-    truth = spectrum.power.sel(source="truth")
-    for ax, source, threshold in zip(axes, ("forecast", "error"), (0.5, 1), strict=True):
-        for step, shade in zip(steps, shades, strict=True):
-            ratio = (spectrum.power.sel(source=source) / truth).isel(lead_time=step)
-            ax.loglog(ratio.wavelength, ratio, color=shade, label=f"{days[step]:g} days")
-        ax.axhline(threshold, color="0.4", linewidth=1, linestyle="--")
-        ax.set(xlabel="Wavelength (km)", title=f"{source.capitalize()} over truth")
-        ax.invert_xaxis()
-        ax.xaxis.set_major_formatter("{x:g}")
-    axes[0].set_ylabel("Ratio of power (1)")
-    axes[0].legend(title="Lead time")
-    return fig
+    others = [label for label in seasons if label not in SEASON_STYLES]
+    styles = SEASON_STYLES | {label: line_style(k) for k, label in enumerate(others)}
+    series = {
+        label: Curve(season.valid_time.values, season.values, **styles[label])
+        for label, season in seasons.items()
+    }
+    title, label = SEASONS[quantity]
+    return overlay(series, "Date", label, title, ylim=(0, None))
 
 
-@styled(STYLE)
+def plot_loss(history):
+    """Training and validation loss against the epoch, and the epoch whose weights are kept.
+
+    Parameters
+    ----------
+    history : pandas.DataFrame
+        With columns ``epoch``, ``train_loss`` and ``validation_loss``, as in ``history.csv`` of a
+        run.
+
+    Returns
+    -------
+    holoviews.Overlay
+    """
+    epoch = history["epoch"].values
+    columns = {"Training": "train_loss", "Validation": "validation_loss"}
+    losses = {name: history[column].values for name, column in columns.items()}
+    losses = {name: values for name, values in losses.items() if np.isfinite(values).any()}
+    few = {"marker": "circle"} if len(epoch) < 20 else {}
+    series = {
+        name: Curve(epoch, values, **line_style(position), **few)
+        for position, (name, values) in enumerate(losses.items())
+    }
+    if "Validation" in losses:
+        best = int(np.nanargmin(losses["Validation"]))
+        label = f"Lowest: {losses['Validation'][best]:.3g} in epoch {epoch[best]}"
+        point = Curve(epoch[[best]], losses["Validation"][[best]], COLOURS[2], dash=None)
+        series = {label: point._replace(marker="diamond")} | series
+    values = np.concatenate([*losses.values()])
+    return overlay(series, "Epoch", "Loss (normalised units)", "Loss", **log_axis(values, log=None))
+
+
 def plot_history(history):
     """Training and validation loss, and the learning rate, against the epoch.
 
     Parameters
     ----------
     history : pandas.DataFrame
-        With columns ``epoch``, ``train_loss``, ``validation_loss`` and ``learning_rate``, as in
-        ``history.csv`` of a run.
+        As of :func:`plot_loss`, with a column ``learning_rate``.
 
     Returns
     -------
-    Figure
+    holoviews.Layout
     """
-    fig, (losses, rate) = plt.subplots(2, 1, figsize=(6.4, 4.4), height_ratios=(3, 1), sharex=True)
-    epoch, validation = history["epoch"], history["validation_loss"]
-    best = validation.idxmin()
-    lowest = f"Lowest validation loss: {validation[best]:.3g}, epoch {epoch[best]}"
-    losses.semilogy(epoch, history["train_loss"], color=COLOURS[1], label="Training")
-    losses.semilogy(epoch, validation, color=COLOURS[2], label="Validation")
-    losses.plot(epoch[best], validation[best], "o", color=COLOURS[2], label=lowest)
-    losses.set_ylabel("Loss (normalised units)")
-    losses.legend()
-    rate.semilogy(epoch, history["learning_rate"], color=COLOURS[0])
-    rate.set(xlabel="Epoch", ylabel="Learning\nrate")
-    rate.margins(x=0.02)
-    return fig
-
-
-def _ratio_title(against):
-    return f"RMSE over that of {against.replace('_', ' ')}"
-
-
-def _grey_line(ax, value):
-    ax.axhline(value, color="0.5", linewidth=0.8, zorder=1)
-
-
-def _days(table):
-    return table["lead_time"].values / np.timedelta64(1, "D")
-
-
-def _inverse(value):
-    with np.errstate(divide="ignore"):
-        return 1 / np.asarray(value, dtype=float)
-
-
-def _typeset(units):
-    """CF units with superscripts in matplotlib's notation, such as m^2 km for ``m2 km``."""
-    return re.sub(r"(?<=[A-Za-z)])(-?\d+)", r"$^{\1}$", units)
+    rate = history["learning_rate"].values
+    series = {"Learning rate": Curve(history["epoch"].values, rate, COLOURS[0])}
+    panel = overlay(series, "Epoch", "Learning rate (1)", "Learning rate", **log_axis(rate))
+    return layout(plot_loss(history), panel)

@@ -1,6 +1,6 @@
 """Figures of the emissivity model: daily maps of points, spectra, departures, costs.
 
-Every function returns the matplotlib Figure, as in :mod:`seaice_lab.figures.curves`.
+Maps are matplotlib figures; the other functions return panels as in `seaice_lab.figures.curves`.
 """
 
 import matplotlib.pyplot as plt
@@ -8,7 +8,17 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from seaice_lab.emissivity.ice_types import ICE_TYPE_LABELS, ice_types
-from seaice_lab.figures.curves import COLOURS, STYLE
+from seaice_lab.figures.charts import (
+    COLOURS,
+    DASHES,
+    MARKERS,
+    Curve,
+    layout,
+    line_style,
+    log_axis,
+    overlay,
+)
+from seaice_lab.figures.curves import plot_categories
 from seaice_lab.figures.geoaxes import draw_graticule, draw_land, projection
 from seaice_lab.figures.maps import FONT, styled
 from seaice_lab.figures.plane import COAST, OUTSIDE, hemispheres_with_points, points_of
@@ -81,77 +91,80 @@ def _draw_points(ax, x, y, hemisphere, **colours):
     return ax.scatter(x, y, size, marker="s", linewidths=0, zorder=2, **colours)
 
 
-@styled(STYLE)
 def plot_emissivity(learnt, frequency_ghz):
-    """Draw emissivity by frequency and polarisation, with those of published types of ice.
+    """Emissivity by frequency and polarisation, with those of published types of ice.
 
     Parameters
     ----------
     learnt : dict of str to (ndarray, ndarray)
         By label, emissivity at vertical and at horizontal polarisation, (state, frequency): the
         median and the range from the 10th to the 90th percentile of the states are drawn.
-    frequency_ghz : ndarray (frequency,)
+    frequency_ghz : ndarray (frequency,) or (ndarray, ndarray)
+        Of both polarisations, or of each.
 
     Returns
     -------
-    Figure
+    holoviews.Layout
+        One panel for each polarisation.
     """
-    fig, axes = plt.subplots(1, 2, figsize=(9.6, 3.7), sharey=True)
-    published = ice_types()
-    ticks = [tick for tick in (10, 20, 40, 90, 160) if tick <= max(frequency_ghz)]
-    for index, (ax, polarisation) in enumerate(zip(axes, ("Vertical", "Horizontal"), strict=True)):
-        for colour, (label, emissivities) in zip(COLOURS[1:], learnt.items(), strict=False):
-            low, median, high = np.nanquantile(emissivities[index], (0.1, 0.5, 0.9), axis=0)
-            ax.fill_between(frequency_ghz, low, high, color=colour, alpha=0.2, lw=0)
-            ax.plot(frequency_ghz, median, color=colour, label=label)
-        for style, (name, label) in zip((":", "--", "-."), ICE_TYPE_LABELS.items(), strict=True):
-            emissivity = published.sel(type=name, polarisation=polarisation[0])
-            ax.plot(emissivity.frequency, emissivity, color="0.25", ls=style, lw=1.3, label=label)
-        ax.set(title=f"{polarisation} polarisation", xlabel="Frequency [GHz]", xscale="log")
-        ax.set_xlim(min(frequency_ghz), max(frequency_ghz))
-        ax.set_xticks(ticks, [str(tick) for tick in ticks])
-        ax.minorticks_off()
-    axes[0].set_ylabel("Emissivity of the ice")
-    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
-    return fig
+    published, panels = ice_types(), []
+    is_pair = isinstance(frequency_ghz, tuple)
+    highest = np.max(np.concatenate(frequency_ghz) if is_pair else frequency_ghz)
+    ticks = [(tick, str(tick)) for tick in (6, 10, 20, 40, 90, 180) if tick <= 1.2 * highest]
+    for index, polarisation in enumerate(("Vertical", "Horizontal")):
+        frequency, series = np.asarray(frequency_ghz[index] if is_pair else frequency_ghz), {}
+        for position, (label, emissivity) in enumerate(learnt.items()):
+            low, median, high = np.nanquantile(emissivity[index], (0.1, 0.5, 0.9), axis=0)
+            style = {"colour": COLOURS[1 + position], "width": 2.6}
+            style |= {"marker": "circle"} if len(frequency) < 15 else {}
+            band = (low, high) if len(emissivity[index]) > 1 else ()
+            series[label] = Curve(frequency, median, band=band, **style)
+        shown = published.sel(polarisation=polarisation[0], frequency=slice(1.1 * highest))
+        for position, (name, label) in enumerate(ICE_TYPE_LABELS.items(), 1):
+            values = shown.sel(type=name)
+            style = {"colour": ("#333333", "#777777", "#999999")[position - 1], "width": 1.6}
+            style |= {"dash": DASHES[position], "marker": tuple(MARKERS)[position]}
+            series[label] = Curve(values.frequency.values, values.values, **style)
+        values = np.concatenate([curve.y for curve in series.values()])
+        options = {
+            "logx": True,
+            "xticks": ticks,
+            "ylim": (min(0.5, np.nanmin(values)) - 0.02, 1.02),
+        }
+        text = f"{polarisation} polarisation; grey: published types of ice"
+        panels.append(overlay(series, "Frequency (GHz)", "Emissivity (1)", text, **options))
+    return layout(*panels)
 
 
-@styled(STYLE)
-def plot_departures(before, after, sensor):
-    """Draw mean and standard deviation of observed minus simulated, by channel.
+def plot_departures(table, sensor):
+    """Mean and standard deviation of observed minus simulated, by channel, before and after.
 
     Parameters
     ----------
-    before, after : Dataset
-        From :func:`seaice_lab.emissivity.evaluation.departures`.
+    table : Dataset (stage, sensor, channel)
+        From a file ``departures_<tag>.nc``.
     sensor : str
 
     Returns
     -------
-    Figure
+    holoviews.Layout
+        One panel for each score and stage, with a scale of its own, because values before and
+        after the training differ by orders of magnitude.
     """
-    fig, axes = plt.subplots(1, 2, figsize=(9.6, 3.2))
-    stages = (("before", before, -0.2, COLOURS[2]), ("after", after, 0.2, COLOURS[1]))
-    for ax, score, title in zip(axes, ("bias", "std"), ("Mean", "Standard deviation"), strict=True):
-        for stage, table, offset, colour in stages:
-            rows = table.sel(sensor=sensor).dropna("channel", subset=["bias"])
-            position = np.arange(rows.sizes["channel"])
-            ax.bar(position + offset, rows[score], 0.38, label=f"{stage} training", color=colour)
-        ax.set_xticks(position, rows.channel.values)
-        ax.tick_params(axis="x", rotation=60)
-        ax.axhline(0, color="0.3", lw=0.8)
-        ax.set_axisbelow(True)
-        ax.set_yscale("symlog", linthresh=1)  # before and after differ by orders of magnitude
-        ax.yaxis.set_major_formatter("{x:g}")
-        ax.set(title=f"{title}, {sensor}", ylabel="Observed minus simulated [K]")
-        ax.grid(axis="x", visible=False)
-    fig.legend(*axes[1].get_legend_handles_labels(), loc="outside upper right", ncols=2)
-    return fig
+    rows = table.sel(sensor=sensor).dropna("channel", how="all", subset=["bias"])
+    channels, panels = [str(name) for name in rows.channel.values], []
+    for score, name in (("bias", "Mean"), ("std", "Standard deviation")):
+        for stage in rows.stage.values:
+            title = f"{sensor}, {stage} training"
+            colours = {title: COLOURS[1 if stage == "after" else 2]}
+            values = {title: rows[score].sel(stage=stage).values}
+            label = f"{name} of the departures (K)"
+            panels.append(plot_categories(values, channels, label, title, colours))
+    return layout(*panels)
 
 
-@styled(STYLE)
 def plot_cost(history):
-    """Draw the terms of the cost by epoch, or the cost by step of the solver.
+    """The terms of the cost by epoch, or the cost by step of the solver.
 
     Parameters
     ----------
@@ -160,31 +173,34 @@ def plot_cost(history):
 
     Returns
     -------
-    Figure
+    holoviews.Overlay
+        The solver begins again for each random network, for the best network on a sample of the
+        cells and for the state of all cells: a curve each.
     """
-    fig, ax = plt.subplots(figsize=(6.4, 3.3))
+    series = {}
     if "stage" in history:
-        labels = {"start": "random networks", "network": "best network", "state": "state"}
-        colours = dict(zip(labels, COLOURS[1:], strict=False))
-        # one line for each uninterrupted sequence of steps in one stage
-        sequence = (history.stage != history.stage.shift()).cumsum()
-        for _, rows in history.groupby(sequence):
-            stage = rows.stage.iloc[0].split()[0]
-            style = {"color": colours[stage], "label": labels.pop(stage, None)}
-            ax.plot(rows.index + 1, rows.cost, "o-", ms=3, **style)
-        ax.set(xlabel="Step of the solver", ylabel="Cost per observation")
+        for position, (stage, rows) in enumerate(history.groupby("stage", sort=False)):
+            label = {"network": "best network", "state": "all cells"}.get(stage)
+            label = label or stage.replace("start", "random network")
+            style = line_style(position) | {"marker": tuple(MARKERS)[position % len(MARKERS)]}
+            series[label] = Curve(rows.index.values + 1, rows.cost.values, **style)
+        labels = (
+            "Step of the solver",
+            "Cost per observation",
+            "Cost, with every start of the solver",
+        )
     else:
-        labels = {
+        terms = {
             "train_observation": "observations",
             "train_emissivity": "emissivity",
             "sea_ice": "concentration",
             "train_bias": "bias",
         }
-        for colour, (name, label) in zip(COLOURS[1:], labels.items(), strict=False):
+        for position, (name, label) in enumerate(terms.items()):
             values = history[name].where(history[name] > 0)
             if values.notna().any():
-                ax.plot(history.epoch, values, "o-", ms=3, color=colour, label=label)
-        ax.set(xlabel="Epoch", ylabel="Term of the cost")
-    ax.set_yscale("log")
-    ax.legend()
-    return fig
+                style = line_style(position) | {"marker": "circle"}
+                series[label] = Curve(history.epoch.values, values.values, **style)
+        labels = "Epoch", "Term of the cost", "Cost"
+    values = np.concatenate([curve.y for curve in series.values()])
+    return overlay(series, *labels, **log_axis(values))
