@@ -20,7 +20,7 @@ def score_card(view):
 
     Parameters
     ----------
-    view : View
+    view : dashboards.scores.View
 
     Returns
     -------
@@ -52,7 +52,19 @@ def score_card(view):
 
 
 def skill_of(view, title, leads):
-    """Skill of a title with its interval at some lead times; NaN where it has none."""
+    """Skill of a run or reference with its interval.
+
+    Parameters
+    ----------
+    view : dashboards.scores.View
+    title : str
+    leads : array of timedelta64 (lead_time,)
+
+    Returns
+    -------
+    xarray.Dataset
+        ``skill``, ``low`` and ``high`` (lead_time), NaN where there is none.
+    """
     measure = view.measures[title]
     has_skill = view.name in comparison.PERFECT and measure is not None
     if has_skill and f"{view.name}_by_start" in measure:

@@ -172,14 +172,39 @@ def view_of(tables, name, references, against):
 
 
 def in_unit(table, name, divisor, units):
-    """A table whose score ``name`` is divided to a more readable unit."""
+    """Divide one score of a table to a more readable unit.
+
+    Parameters
+    ----------
+    table : xarray.Dataset
+    name : str
+    divisor : float
+    units : str or None
+        None returns the table unchanged.
+
+    Returns
+    -------
+    xarray.Dataset
+    """
     keys = [key for key in table if key == name or key.startswith(f"{name}_")] if units else []
     converted = {key: (table[key] / divisor).assign_attrs(table[key].attrs) for key in keys}
     return table.assign({key: value.assign_attrs(units=units) for key, value in converted.items()})
 
 
 def reference_in(tables, name):
-    """Scores of a reference in the first of some tables that has it, or None."""
+    """Scores of a reference.
+
+    Parameters
+    ----------
+    tables : iterable of xarray.Dataset
+        Scores of runs.
+    name : str
+
+    Returns
+    -------
+    xarray.Dataset or None
+        From the first of the tables that has it.
+    """
     for table in tables:
         if name in table.source.values:
             # Scores without a source belong to the forecast alone.
@@ -188,7 +213,18 @@ def reference_in(tables, name):
 
 
 def headlines(view, lead):
-    """A sentence about each run at a lead time, by its title."""
+    """A sentence about each run at a lead time.
+
+    Parameters
+    ----------
+    view : View
+    lead : numpy.timedelta64
+
+    Returns
+    -------
+    dict of str to str
+        By the title of the run.
+    """
     forecasts = [title for title, table in view.scores.items() if is_forecast(table)]
     return {
         title: comparison.headline(
@@ -286,7 +322,19 @@ def by_region(view, lead):
 
 
 def ensembles(view, lead):
-    """Spread and ranks of the runs that are ensembles, two figures for each."""
+    """Spread and ranks of the runs that are ensembles.
+
+    Parameters
+    ----------
+    view : View
+    lead : numpy.timedelta64
+        Of the ranks.
+
+    Returns
+    -------
+    list of panel.pane.Bokeh
+        Two for each run.
+    """
     panels = [
         panel
         for title, table in view.scores.items()

@@ -1,6 +1,7 @@
 """Comparison of runs: scores over the starts that all runs share, skill with its significance."""
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from seaice_lab.diagnostics import scores
@@ -11,6 +12,7 @@ from seaice_lab.diagnostics.bootstrap import (
     start_weights,
 )
 from seaice_lab.diagnostics.score_tables import pool_starts
+from seaice_lab.errors import InputError
 
 DAY = np.timedelta64(1, "D")
 SUPERSCRIPTS = str.maketrans("23", "²³")
@@ -80,7 +82,7 @@ def starts_of(table, ending=BY_START):
     return table[[*names]].rename(names)
 
 
-def on_common_starts(tables, measure=None):
+def on_common_starts(tables, measure=None, reference=None):
     """Scores of several runs, pooled over the starts that they share.
 
     Errors depend on the weather, so means over different starts must not be compared.
@@ -91,6 +93,8 @@ def on_common_starts(tables, measure=None):
         From :func:`pool_scores`, as in ``scores.nc``, by name of the run.
     measure : str, optional
         Run that the others must share starts with; the one with most starts by default.
+    reference : str, optional
+        Source that every table must have.
 
     Returns
     -------
@@ -99,7 +103,16 @@ def on_common_starts(tables, measure=None):
         one; regions of the others are left out if their scores are not known by start.
     left_out : dict of str to str
         Why a run cannot be compared, by its name.
+
+    Raises
+    ------
+    InputError
+        If there is no table of the run ``measure``.
     """
+    if measure and measure not in tables:
+        raise InputError(
+            f"measure: there is no evaluated run {measure!r}; the runs are {', '.join(tables)}"
+        )
     measure = measure or max(tables, key=lambda name: tables[name].sizes["init_time"])
     first, common = tables[measure], tables[measure].init_time.values
     comparable, left_out = {}, {}
@@ -108,6 +121,8 @@ def on_common_starts(tables, measure=None):
         units = table.rmse.attrs.get("units"), first.rmse.attrs.get("units")
         if units[0] != units[1]:
             left_out[name] = f"its scores are in {units[0]}, those of {measure} in {units[1]}"
+        elif reference and reference not in table.source.values:
+            left_out[name] = f"it was evaluated without {reference.replace('_', ' ')}"
         elif not len(shared):
             left_out[name] = f"it shares no start date with {measure} and the runs before it"
         else:
@@ -213,6 +228,42 @@ def _compared(table, reference, label, name, lead):
 
 def _at(table, name, lead):
     return float(table[name].sel(lead_time=lead, method="nearest"))
+
+
+def summary(tables, spectra, against="persistence"):
+    """Scores of runs at the last lead time that all of them have.
+
+    Parameters
+    ----------
+    tables : dict of str to Dataset
+        From :func:`on_common_starts`, by name of the run.
+    spectra : dict of str to Dataset
+        Spectra by the same names, as in ``spectra.nc``.
+    against : str
+        Source for the skill.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row of text for each run.
+    """
+    lead = min(table.lead_time.values[-1] for table in tables.values())
+    rows = {}
+    for name, table in tables.items():
+        forecast, reference = table.sel(source="forecast"), table.sel(source=against)
+        units = table.rmse.attrs["units"]
+        result = skill_with_interval(forecast, reference).sel(lead_time=lead, method="nearest")
+        skill, low, high = (f"{float(result[key]):+.1%}" for key in ("skill", "low", "high"))
+        slope = spectra[name].slope.sel(source="forecast").sel(lead_time=lead, method="nearest")
+        rows[name] = {
+            "starts": str(table.sizes["init_time"]),
+            "days": f"{lead / DAY:g}",
+            f"RMSE ({units})": f"{_at(forecast, 'rmse', lead):.4f}",
+            f"skill against {against.replace('_', ' ')}": f"{skill} ({low} to {high})",
+            f"bias ({units})": f"{_at(forecast, 'bias', lead):+.4f}",
+            "exponent": f"{float(slope):.2f}",
+        }
+    return pd.DataFrame(rows).T
 
 
 def decimals(values, digits=3):

@@ -6,9 +6,9 @@ and a click in the legend hides a curve; `picture` draws panels with matplotlib.
 draws with matplotlib, because the result must be readable where no script runs.
 """
 
-import re
+import io
 import warnings
-from functools import partial
+from functools import lru_cache, partial
 from itertools import cycle
 from typing import NamedTuple
 
@@ -31,7 +31,6 @@ MARKERS = {
     "plus": "P",
 }
 DASHED = (6, 4)  # of lines that mark a value
-LEAD_LABEL = "Lead time (days)"
 FONT_SIZE = "12px"
 LEGEND_CHARACTERS = 60  # in one row of a legend
 LEGEND_ROW = 22  # pixels
@@ -102,13 +101,13 @@ def line_style(position, first=1):
     }
 
 
+@lru_cache(maxsize=1)
 def holoviews():
     """The module holoviews with both libraries loaded; the import takes half a second or more."""
     import holoviews
     from holoviews.plotting import bokeh, mpl  # noqa: F401  (each registers its plots)
 
-    if holoviews.Store.current_backend != "bokeh":  # setting it takes 0.1 s
-        holoviews.Store.set_current_backend("bokeh")
+    holoviews.Store.set_current_backend("bokeh")
     return holoviews
 
 
@@ -201,6 +200,7 @@ def _finish_bokeh(plot, _element, listed, levels):
     for level, dash in levels.items():
         line = Span(location=level, dimension="width", line_color=GREY, line_dash=list(dash))
         figure.add_layout(line)
+    figure.center = [part for part in figure.center if not isinstance(part, Legend)]  # an empty one
     if len(listed) > 1:
         legend = Legend(
             items=[(label, entries[label]) for label in listed],
@@ -361,67 +361,16 @@ def show(panels, columns=3):
     columns : int
         Panels in one row.
     """
-    from IPython.display import display
+    from IPython.display import Image, display
 
     hv = holoviews()
     if progress.in_batch():
-        display(picture(panels, columns))
+        file = io.BytesIO()
+        picture(panels, columns).savefig(file, format="png", dpi=100)
+        display(Image(file.getvalue()))
     else:
         hv.extension("bokeh", logo=False)  # sends Bokeh's script to the page, from no other place
         display(panels.cols(columns) if isinstance(panels, hv.Layout) else panels)
-
-
-def log_axis(values, *others, log=True):
-    """Options of a logarithmic vertical axis with legible ticks.
-
-    Parameters
-    ----------
-    values : array
-        Those that are not positive are not shown.
-    *others : float
-        More values that the axis must contain.
-    log : bool, optional
-        None selects a linear axis from zero for values within a factor of 20.
-
-    Returns
-    -------
-    dict
-        Options of :func:`overlay`.
-    """
-    values = np.append(np.ravel(values), others).astype(float)
-    values = values[np.isfinite(values) & (values > 0)]
-    if not len(values):
-        return {}
-    low, high = values.min() / 1.2, values.max() * 1.2
-    if log is None and high < 20 * low:
-        return {"ylim": (0, high)}
-    decades = np.log10(high / low)
-    steps = (1, 2, 5) if decades < 3 else (1,)
-    powers = np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
-    powers = powers if decades < 9 else powers[:: int(decades // 6)]
-    ticks = [step * 10.0**power for power in powers for step in steps]
-    ticks = [(tick, f"{tick:g}") for tick in ticks if low <= tick <= high]
-    return {"logy": True, "ylim": (low, high), "yticks": ticks}
-
-
-def typeset(units):
-    """CF units with superscripts, such as m² km for ``m2 km``.
-
-    Parameters
-    ----------
-    units : str
-
-    Returns
-    -------
-    str
-    """
-    superscripts = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
-    return re.sub(r"(?<=[A-Za-z)])-?\d+", lambda match: match[0].translate(superscripts), units)
-
-
-def lead_days(table):
-    """Lead times of a dataset in days, an array (lead_time,)."""
-    return table["lead_time"].values / np.timedelta64(1, "D")
 
 
 def layout(*panels):

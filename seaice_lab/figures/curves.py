@@ -6,21 +6,17 @@ Each function returns one panel (`holoviews.Overlay`) or several (`holoviews.Lay
 
 import numpy as np
 
-from seaice_lab.diagnostics.scores import skill
 from seaice_lab.errors import InputError
+from seaice_lab.figures.axes import LEAD_LABEL, lead_days, log_axis, typeset
 from seaice_lab.figures.charts import (
     COLOURS,
     DASHED,
     GREY,
-    LEAD_LABEL,
     MARKERS,
     Curve,
     layout,
-    lead_days,
     line_style,
-    log_axis,
     overlay,
-    typeset,
 )
 
 MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
@@ -173,7 +169,7 @@ def plot_runs(results, against="persistence"):
     """
     scores = {}
     for name, (table, _) in results.items():
-        value = skill(table.rmse, table.rmse.sel(source=against, drop=True))
+        value = 1 - table.rmse / table.rmse.sel(source=against, drop=True)
         scores[name] = table.assign(skill=value).sel(source="forecast")
     styles, lost = score_styles(scores), {}
     for name, (_, spectrum) in results.items():

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from seaice_lab.emissivity.ice_types import ICE_TYPE_LABELS, ice_types
+from seaice_lab.figures.axes import log_axis
 from seaice_lab.figures.charts import (
     COLOURS,
     DASHES,
@@ -15,7 +16,6 @@ from seaice_lab.figures.charts import (
     Curve,
     layout,
     line_style,
-    log_axis,
     overlay,
 )
 from seaice_lab.figures.curves import plot_categories

@@ -9,6 +9,7 @@ In a notebook, call ``bokeh.io.output_notebook`` and then ``bokeh.io.show``.
 from functools import lru_cache
 from typing import NamedTuple
 
+import cmocean  # noqa: F401  (registers its colour maps as "cmo.<name>")
 import numpy as np
 import shapely
 from bokeh import models

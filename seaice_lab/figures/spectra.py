@@ -6,16 +6,13 @@ As in `seaice_lab.figures.curves`, each function returns one panel or several.
 import numpy as np
 
 from seaice_lab.errors import InputError
+from seaice_lab.figures.axes import LEAD_LABEL, lead_days, log_axis, typeset
 from seaice_lab.figures.charts import (
     DASHED,
-    LEAD_LABEL,
     Curve,
     layout,
-    lead_days,
     line_style,
-    log_axis,
     overlay,
-    typeset,
 )
 
 WAVENUMBERS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)  # labelled, cycles per km

@@ -1,0 +1,60 @@
+"""Axes of curves: lead times in days, logarithmic axes, units as text."""
+
+import re
+
+import numpy as np
+
+LEAD_LABEL = "Lead time (days)"
+
+
+def log_axis(values, *others, log=True):
+    """Options of a logarithmic vertical axis with legible ticks.
+
+    Parameters
+    ----------
+    values : array
+        Those that are not positive are not shown.
+    *others : float
+        More values that the axis must contain.
+    log : bool, optional
+        False selects a linear axis from zero; None selects it for values within a factor of 20.
+
+    Returns
+    -------
+    dict
+        Options of `seaice_lab.figures.charts.overlay`.
+    """
+    values = np.append(np.ravel(values), others).astype(float)
+    values = values[np.isfinite(values) & (values > 0)]
+    if not len(values):
+        return {}
+    low, high = values.min() / 1.2, values.max() * 1.2
+    if log is False or (log is None and high < 20 * low):
+        return {"ylim": (0, high)}
+    decades = np.log10(high / low)
+    steps = (1, 2, 5) if decades < 3 else (1,)
+    powers = np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+    powers = powers if decades < 9 else powers[:: int(decades // 6)]
+    ticks = [step * 10.0**power for power in powers for step in steps]
+    ticks = [(tick, f"{tick:g}") for tick in ticks if low <= tick <= high]
+    return {"logy": True, "ylim": (low, high), "yticks": ticks}
+
+
+def typeset(units):
+    """CF units with superscripts, such as m² km for ``m2 km``.
+
+    Parameters
+    ----------
+    units : str
+
+    Returns
+    -------
+    str
+    """
+    superscripts = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
+    return re.sub(r"(?<=[A-Za-z)])-?\d+", lambda match: match[0].translate(superscripts), units)
+
+
+def lead_days(table):
+    """Lead times of a dataset in days, an array (lead_time,)."""
+    return table["lead_time"].values / np.timedelta64(1, "D")
