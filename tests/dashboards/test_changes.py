@@ -163,6 +163,6 @@ def test_scores_that_break_are_told_and_the_other_run_is_shown(page, served, pas
         file.write_bytes(file.read_bytes()[:1000])
     go(page, served, page="scores", runs="passing,a")
     page.get_by_text("passing: scores.nc: cannot be read").wait_for()
-    assert "a (16 starts)" in next(iter(curves(page).values()))
+    assert "a (8 starts)" in next(iter(curves(page).values()))
     go(page, served, page="spectra", runs="passing,a")
     page.get_by_text("passing: spectra.nc: cannot be read").wait_for()
