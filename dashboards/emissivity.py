@@ -68,6 +68,7 @@ class EmissivityView:
         self.netcdf = layout.download_button(label, "emissivity.nc", self.write_netcdf)
         self.message = layout.message_pane()
         self.main = layout.stretched()
+        self.values = {}  # of the maps of concentration by title
         widgets = (self.run, self.tag, self.hemisphere, self.day, self.sensor, limit, self.netcdf)
         self.controls = layout.controls(*widgets)
         state.on_change = self.show_change
@@ -209,7 +210,7 @@ class EmissivityView:
     def show_headline(self, values):
         """Say in words how good the estimate of the day and the simulation are."""
         sentences = {}
-        if self.truth is not None:
+        if {"Truth", "Estimate"} <= set(values):
             errors = {
                 name: np.sqrt(np.nanmean((values[name] - values["Truth"]) ** 2))
                 for name in ("Estimate", "First guess")
