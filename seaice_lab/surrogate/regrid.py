@@ -86,7 +86,7 @@ def fill_positions(state, name):
     Parameters
     ----------
     state : xarray.Dataset
-        With ``latitude``, ``longitude`` and ``ocean`` (y, x).
+        With ``latitude`` and ``longitude`` (y, x), and ``ocean`` (y, x) for a state.
     name : str
         The dataset in the message.
 
@@ -105,7 +105,7 @@ def fill_positions(state, name):
     missing = ~np.isfinite(latitude + longitude) | (zero if zero.sum() > 1 else False)
     if not missing.any():
         return state
-    lost = (missing & state.ocean.values).sum()
+    lost = (missing & state.ocean.values).sum() if "ocean" in state.coords else 0
     if lost:
         raise InputError(
             f"{name}: {lost} cells have no latitude and longitude but are sea by the mask "
@@ -214,7 +214,7 @@ def check_coverage(latitude, longitude, index, needed, to, name):
     if not beyond.any():
         return
     farthest = np.unravel_index(np.argmax(distance - REACH * spacing), distance.shape)
-    missing = missing_region(latitude, longitude, to[0][beyond])
+    missing = missing_region(latitude, longitude, to[0][beyond], to[1][beyond])
     cell = _text(to[0][farthest], to[1][farthest])
     raise InputError(
         f"{name}: does not cover {beyond.sum()} of {needed.sum()} ocean cells{missing}; the cell "
@@ -250,33 +250,37 @@ def local_spacing_km(latitude, longitude):
     return np.sqrt(squares)
 
 
-def missing_region(latitude, longitude, beyond):
+def missing_region(latitude, longitude, cell_latitude, cell_longitude):
     """The part of the sphere that source points leave out, in words.
 
     Parameters
     ----------
     latitude, longitude : ndarray
         Source points, degrees.
-    beyond : ndarray (n,)
-        Latitudes of the cells that are not covered.
+    cell_latitude, cell_longitude : ndarray (n,)
+        Cells that are not covered, degrees.
 
     Returns
     -------
     str
-        ": north of ... is missing", or empty where it is neither latitudes nor a sector.
+        ", because ... are missing", or empty where it is neither latitudes nor a sector.
     """
     south, north = np.nanmin(latitude), np.nanmax(latitude)
     parts = []
-    if beyond.max() > north:
+    if cell_latitude.max() > north:
         parts.append(f"latitudes north of {_text(north)}")
-    if beyond.min() < south:
+    if cell_latitude.min() < south:
         parts.append(f"latitudes south of {_text(south)}")
     degrees = np.unique(np.mod(longitude[np.isfinite(longitude)], 360))
     step = np.diff(degrees, append=degrees[0] + 360)
-    widest = int(np.argmax(step))
-    if step[widest] > max(3 * np.median(step), 1):
-        ends = degrees[widest], degrees[(widest + 1) % len(degrees)]
-        west, east = (_text(longitude=end) for end in ends)
+    start, width = degrees[np.argmax(step)], step.max()
+    # A few points have wide gaps everywhere: the sector must hold the cells that are not covered,
+    # apart from those at other latitudes.
+    inside = np.mod(cell_longitude - start, 360) < width
+    between = (cell_latitude >= south) & (cell_latitude <= north)
+    inside = inside[between] if between.any() else inside
+    if width > max(3 * np.median(step), 1) and inside.mean() > 0.75:
+        west, east = (_text(longitude=end) for end in (start, start + width))
         parts.append(f"longitudes from {west} eastward to {east}")
     return f", because {' and '.join(parts)} are missing" if parts else ""
 

@@ -131,7 +131,9 @@ def to_geographic(vectors, name):
     InputError
         If the second component of a vector is missing.
     """
-    return _turned(vectors, vectors, "geographic", name)
+    if vectors.latitude.ndim == 1:
+        return vectors  # the axes of a regular grid are east and north
+    return _turned(vectors, fill_positions(vectors, name), "geographic", name)
 
 
 def _turned(vectors, positions, axes, name):

@@ -90,6 +90,11 @@ def test_forcing_that_does_not_cover_the_ocean_is_refused_with_the_part_that_is_
         regridded(forcing)
 
 
+def test_a_sector_is_named_only_where_the_cells_that_lack_forcing_are_in_it():
+    with pytest.raises(InputError, match=r"does not cover \d+ of 256 ocean cells(?!.*longitudes)"):
+        regridded(curvilinear(polar_grid(16, 150e3, (4e5, 0))))
+
+
 def test_only_the_ocean_must_be_covered():
     state = polar_grid()
     needed = (np.abs(state.longitude.values) < 60) & (state.latitude.values < 86)
