@@ -196,8 +196,8 @@ def frame(forecast, source, variable, start, lead):
     if source == TRUTH and not _has_truth(forecast, variable, start)[step]:
         valid = np.datetime_as_string(np.datetime64(start) + lead, unit="m").replace("T", " ")
         raise InputError(
-            f"There is no truth at {valid}: the states of {Path(forecast.store.path).name} end "
-            "before, so there are no differences."
+            f"There is no truth at {valid} in {Path(forecast.store.path).name}, so there are no "
+            "differences."
         )
     values, file = _from_start(forecast, source, variable, start)
     values = _load(values[..., step, :, :], file)

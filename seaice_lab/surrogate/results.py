@@ -48,6 +48,11 @@ def results_folder(run, store=None, output=None):
     path = opened.path if opened.path.name not in ("", "..") else opened.path.resolve()
     own = opened.config["store"]
     is_own = store is None or _is_own_store(store, opened)
+    if not is_own and "trained" in opened.config:
+        raise InputError(
+            f"{run}: holds forecasts of {opened.config['trained']} on {own}; use that run for "
+            "another store"
+        )
     folder = path if is_own else path.with_name(f"{path.name}_on_{Path(store).stem}")
     folder, store = Path(output or folder), str(store or own)
     if folder.resolve() == path.resolve():

@@ -61,13 +61,17 @@ def open_zarr(path, command, chunks):
     Raises
     ------
     InputError
-        If the store is missing, incomplete or damaged.
+        If the store is missing, incomplete or damaged, or the path is no store.
     """
     path = Path(path).expanduser()
     if not path.exists():
         is_partial = path.with_name(path.name + ".partial").exists()
         problem = "is incomplete; complete it" if is_partial else "no such store; make it"
         raise InputError(f"{path}: {problem} with `{command}`")
+    if not (path / "zarr.json").exists():
+        raise InputError(
+            f"{path}: is no Zarr store (zarr.json is missing); name one that `{command}` made"
+        )
     try:
         return xr.open_zarr(path, consolidated=False, decode_timedelta=True, chunks=chunks)
     except Exception as error:  # zarr raises many kinds of exceptions for damaged metadata

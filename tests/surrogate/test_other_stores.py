@@ -120,6 +120,10 @@ def test_the_results_of_two_stores_are_never_mixed(home):
     with pytest.raises(InputError, match="a_on_year: holds forecasts of runs/a, no network; use"):
         make(store="year.zarr")
         forecast("runs/a_on_year", ForecastConfig(), show=False)
+    with pytest.raises(InputError, match="forecasts of runs/a on year.zarr; use that run for an"):
+        evaluate("runs/a_on_year", store="home.zarr", show=False)
+    with pytest.raises(InputError, match="^data: is no Zarr store .zarr.json is missing"):
+        make(store="data")
     # The run's own store, under any path, belongs into the run folder.
     assert make(store=str(home / "home.zarr"), split="train").parent.as_posix() == "runs/a"
 
@@ -263,9 +267,7 @@ def test_the_dashboard_shows_a_forecast_without_truth_and_says_why():
     forecast = readers.forecast_of(library, "a_on_year")
     start, (first, second) = forecast.dataset.init_time.values[0], forecast.dataset.lead_time.values
     assert np.isfinite(readers.frame(forecast, readers.TRUTH, "sit", start, first)).any()
-    with pytest.raises(
-        InputError, match="There is no truth at 2011-01-05 06:00: the states of yea"
-    ):
+    with pytest.raises(InputError, match="There is no truth at 2011-01-05 06:00 in year.zarr, so"):
         readers.frame(forecast, readers.TRUTH, "sit", start, second)
     truth = readers.series(forecast, readers.TRUTH, "sit", start, (12, 12))
     assert np.isfinite(truth).tolist() == [True, False]
