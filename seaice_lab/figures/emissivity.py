@@ -22,6 +22,7 @@ from seaice_lab.figures.curves import plot_categories
 from seaice_lab.figures.geoaxes import draw_graticule, draw_land, projection
 from seaice_lab.figures.maps import FONT, styled
 from seaice_lab.figures.plane import COAST, OUTSIDE, hemispheres_with_points, points_of
+from seaice_lab.figures.rasters import SINGLE_POINT_KM
 from seaice_lab.grid import project
 
 PANEL_INCHES = 3.1
@@ -80,7 +81,7 @@ def _draw_points(ax, x, y, hemisphere, **colours):
     """Draw grid points as squares that touch each other."""
     points = np.stack([x, y], 1)
     distance, _ = cKDTree(points).query(points, 2)  # to the point itself and to the nearest other
-    spacing = np.median(distance[:, 1])
+    spacing = np.median(distance[:, 1]) if len(points) > 1 else 1000 * SINGLE_POINT_KM
     half = np.ptp(points, axis=0).max() / 2 + 2 * spacing
     middle = (points.min(0) + points.max(0)) / 2
     west, south, east, north = *(middle - half), *(middle + half)

@@ -158,6 +158,8 @@ def draw_graticule(ax, extent, labels=False):
     along, across = next(steps for limit, steps in GRATICULE_DEG.items() if width > limit)
     if west < 0 < east and south < 0 < north:
         across = 45  # meridians that are close together would meet at the pole
+    # The labels of cartopy fail in projections that are made from an EPSG code.
+    labels = labels and not hasattr(ax.projection, "epsg_code")
     halo = [withStroke(linewidth=2, foreground="white")]
     lines = ax.gridlines(
         xlocs=np.arange(-180, 180, across),

@@ -67,6 +67,10 @@ def plot_map(field, ocean, ax=None, colour_range=None, colour_map=None, label=No
         If the field has no usable coordinates or cells on both sides of the equator, its name is
         unknown, its unit is not that of the variable, or `ax` has no projection.
     """
+    if field.ndim != 2:
+        raise InputError(
+            f"the field has the dimensions {field.dims}, expected (y, x); select one with isel"
+        )
     map_grid = grid_on_plane(field, ocean)
     default_map, colour_range, default_label = colours_and_label(field, colour_range)
     if ax is None:

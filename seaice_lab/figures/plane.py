@@ -47,8 +47,10 @@ def grid_on_plane(field, ocean):
     Raises
     ------
     InputError
-        If the field has no usable coordinates, or cells on both sides of the equator.
+        If the field has no usable coordinates or cells on both sides of the equator, or the mask
+        has another shape or no ocean.
     """
+    _check_shapes(field, ocean)
     hemisphere = hemisphere_of_field(field)
     x, y = (np.asarray(axis, dtype=float) / 1000 for axis in _positions(field, hemisphere))
     ocean = ocean.transpose("y", "x").values
@@ -58,6 +60,17 @@ def grid_on_plane(field, ocean):
     west, east = sea_x.min() - margin, sea_x.max() + margin
     south, north = sea_y.min() - margin, sea_y.max() + margin
     return MapGrid(x, y, ocean, coastline(ocean, x, y), (west, east, south, north), hemisphere)
+
+
+def _check_shapes(field, ocean):
+    sizes = {name: field.sizes[name] for name in ("y", "x") if name in field.dims}
+    if len(sizes) < 2 or min(sizes.values()) < 2 or dict(ocean.sizes) != sizes:
+        raise InputError(
+            f"the field has the dimensions {dict(field.sizes)} and the ocean mask "
+            f"{dict(ocean.sizes)}, expected (y, x) of the same grid, at least 2 x 2 cells"
+        )
+    if not ocean.any():
+        raise InputError("the ocean mask has no ocean cell, expected true where there is sea")
 
 
 def hemisphere_of_field(field):
@@ -109,11 +122,11 @@ def points_of(latitude, hemisphere):
     InputError
         If there are none.
     """
-    points = np.flatnonzero(_is_in(hemisphere, latitude))
+    points = np.flatnonzero(_is_in(hemisphere, latitude)) if hemisphere in PLANES else []
     if not len(points):
         raise InputError(
-            f"hemisphere is {hemisphere!r}, expected one with points; all {len(latitude)} points "
-            "are in the other one"
+            f"hemisphere is {hemisphere!r}, expected north or south with points in it; the "
+            f"latitudes are {np.nanmin(latitude):.1f} to {np.nanmax(latitude):.1f} degrees north"
         )
     return points
 
@@ -138,12 +151,26 @@ def _positions(field, hemisphere):
                 "assign them from the prepared store"
             )
         return axes
-    x_m, y_m = project(coords["latitude"].values, coords["longitude"].values, hemisphere)
-    if axes is not None:
+    shape = {name: field.sizes[name] for name in ("y", "x")}
+    latitude, longitude = coords["latitude"], coords["longitude"]
+    if dict(latitude.sizes) != shape or dict(longitude.sizes) != shape:
+        raise InputError(
+            f"latitude has the dimensions {latitude.dims} and longitude {longitude.dims}, expected "
+            "(y, x) each; expand 1-D axes with xarray.broadcast"
+        )
+    latitude, longitude = (axis.transpose("y", "x").values for axis in (latitude, longitude))
+    x_m, y_m = project(latitude, longitude, hemisphere)
+    is_known = np.isfinite(x_m) & np.isfinite(y_m)  # some files have no positions on land
+    if axes is not None and is_known.any():
         # The axes may belong to another projection: compare them with latitude and longitude.
-        distance = np.hypot(x_m - axes[0], y_m - axes[1][:, None]).max()
+        distance = np.hypot(x_m - axes[0], y_m - axes[1][:, None])[is_known].max()
         if distance < 0.1 * np.abs(np.diff(axes[0])).min():
             return axes
+    if not is_known.all():
+        raise InputError(
+            f"latitude and longitude are not finite in {(~is_known).sum()} cells; give all cells "
+            "a position, those on land too"
+        )
     return x_m, y_m
 
 

@@ -6,6 +6,7 @@ import pytest
 import xarray as xr
 
 from seaice_lab import grid
+from seaice_lab.diagnostics.spectra import power_spectrum
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.evaluation import truth_for
 from seaice_lab.surrogate.references import (
@@ -20,11 +21,13 @@ from seaice_lab.surrogate.references import (
 SIDE_M = 25e3
 
 
-def make_store(sit, start="2001-01-01", hours=6, train=None, wind=(0.0, 0.0), ocean=None):
+def make_store(
+    sit, start="2001-01-01", hours=6, train=None, wind=(0.0, 0.0), ocean=None, hemisphere="north"
+):
     """A store in memory: every record before position ``train`` is for training."""
     times, rows, columns = sit.shape
     x, y = np.meshgrid(np.arange(columns) * SIDE_M, np.arange(rows) * SIDE_M)
-    latitude, longitude = grid.unproject(x - x.mean(), y - y.mean())
+    latitude, longitude = grid.unproject(x - x.mean(), y - y.mean(), hemisphere)
     ocean = np.ones((rows, columns), bool) if ocean is None else ocean
     split = np.full(times, 2, "int8")
     split[:train] = 0
@@ -123,10 +126,13 @@ def test_damped_persistence_goes_from_the_anomaly_to_the_climatology():
 
 
 @pytest.mark.parametrize("upwards", [True, False])
-def test_free_drift_carries_a_bump_with_the_wind_and_to_its_right(upwards):
+@pytest.mark.parametrize("hemisphere", ["north", "south"])
+def test_free_drift_turns_to_the_right_of_the_wind_in_the_north_and_left_in_the_south(
+    hemisphere, upwards
+):
     rows, columns = np.mgrid[:41, :41]
     bump = np.exp(-((rows - 20.0) ** 2 + (columns - 20.0) ** 2) / 2 / 4**2)
-    store = make_store(np.repeat(bump[None], 9, 0), wind=(10.0, 0.0))
+    store = make_store(np.repeat(bump[None], 9, 0), wind=(10.0, 0.0), hemisphere=hemisphere)
     if not upwards:  # rows that run towards decreasing y; v along growing row index
         store = store.isel(y=slice(None, None, -1))
     result = reference_for("free_drift", forecast_from(store, [0], [24, 48]), store)
@@ -136,12 +142,25 @@ def test_free_drift_carries_a_bump_with_the_wind_and_to_its_right(upwards):
     assert ice.sum() == pytest.approx(before.sum(), rel=1e-6)  # ice is conserved
     assert result.values.min() >= 0
     moved = [(ice * axis).sum() / ice.sum() - 20 for axis in (columns, rows)]
-    turn = np.radians(TURNING_DEG) * (1 if upwards else -1)
+    turn = np.radians(TURNING_DEG) * (1 if upwards == (hemisphere == "north") else -1)
     # the map's scale at 84 to 90 degrees north: cells are a little wider than 25 km
     side_m = np.sqrt(area[20, 20])
     distance = FREE_DRIFT_WIND_FACTOR * 10 * 48 * 3600 / side_m
     expected = [distance * np.cos(turn), -distance * np.sin(turn)]
     np.testing.assert_allclose(moved, expected, rtol=0.02)
+
+
+def test_free_drift_areas_and_spectra_of_a_mirrored_earth_are_the_same():
+    bump = np.random.default_rng(0).random((20, 20))
+    north = make_store(np.repeat(bump[None], 9, 0), wind=(8.0, 3.0))
+    mirrored = north.assign_coords(latitude=-north.latitude)
+    results = []
+    for store in (north, mirrored):
+        forecast = reference_for("free_drift", forecast_from(store, [0], [24]), store)
+        dx_m = grid.spacing_m(store, store.ocean)
+        results.append((forecast, power_spectrum(forecast, store.ocean, dx_m)))
+    for of_north, of_mirror in zip(*results, strict=True):
+        np.testing.assert_array_equal(of_mirror.values, of_north.values)
 
 
 def test_free_drift_takes_no_ice_through_a_coast():
