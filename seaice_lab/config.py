@@ -9,12 +9,22 @@ from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from seaice_lab.errors import InputError
-from seaice_lab.parameters import Dumper, is_model, load_yaml, similar_settings
+from seaice_lab.parameters import (
+    Dumper,
+    alternatives,
+    is_model,
+    load_yaml,
+    similar_settings,
+    type_text,
+)
 
 PathText = Annotated[str, AfterValidator(os.path.expanduser)]  # a path as text; ~ is the home
+
+
+UNION_TYPES = {"str", "bool", "int", "float", "Window"}  # names of alternatives, which are no keys
 
 
 class _CheckedAsInput(type(BaseModel)):
@@ -33,6 +43,14 @@ class Config(BaseModel, metaclass=_CheckedAsInput):
     model_config = ConfigDict(
         extra="forbid", frozen=True, coerce_numbers_to_str=True, allow_inf_nan=False
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_bool_as_number(cls, value, info):
+        annotation = cls.model_fields[info.field_name].annotation
+        if isinstance(value, bool) and bool not in alternatives(annotation):
+            raise ValueError(f"expected {type_text(annotation)}, not true or false")
+        return value
 
     @classmethod
     def parse(cls, values, where) -> Self:
@@ -160,9 +178,14 @@ def explain(model, error):
     str
         Half a sentence, without the file or argument.
     """
-    problem = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+    problems = error.errors()
+    problem = min(problems, key=lambda each: (each["type"] != "extra_forbidden", -len(each["loc"])))
     location, message = problem["loc"], problem["msg"].removeprefix("Value error, ")
-    key = ".".join(map(str, location))
+    # pydantic appends the name of each type of a union to the location.
+    of_union = [each["loc"][-1] for each in problems if location[:-1] == each["loc"][:-1] != ()]
+    if len(of_union) > 1 and set(of_union) <= UNION_TYPES:
+        location, message = location[:-1], f"expected {' or '.join(of_union)}"
+    key = ".".join(str(name) for name in location if not _is_union_type(name))
     if problem["type"] == "extra_forbidden":
         fields = field_names(model, location[:-1])
         listed = f"; the known ones are {', '.join(fields)}" if fields else ""
@@ -177,6 +200,11 @@ def explain(model, error):
     if problem["type"] == "tuple_type":
         message = f"expected a list, such as [{problem['input']}]"
     return f"{key or 'configuration'} is {problem['input']!r}, but: {message}"
+
+
+def _is_union_type(name):
+    """Whether a part of a location is the name of a type, such as "str" or "list[int]"."""
+    return name in UNION_TYPES or "[" in str(name)
 
 
 def field_names(model, location):

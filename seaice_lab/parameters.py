@@ -223,7 +223,7 @@ def read_value(name, text, annotation):
     InputError
         If the type is not text and the text is not YAML.
     """
-    accepted = _alternatives(annotation)
+    accepted = alternatives(annotation)
     takes_text = accepted & {str} or any(isinstance(value, str) for value in accepted)
     if types.NoneType in accepted and text in ("", "null"):
         return None
@@ -241,13 +241,13 @@ def read_value(name, text, annotation):
         ) from None
 
 
-def _alternatives(annotation):
+def alternatives(annotation):
     """The types and literal values that an annotation allows, a set."""
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return _alternatives(inner[0])
+        return alternatives(inner[0])
     if origin in (Union, types.UnionType):
-        return set().union(*(_alternatives(each) for each in inner))
+        return set().union(*(alternatives(each) for each in inner))
     return set(inner) if origin is Literal else {origin or annotation}
 
 

@@ -149,6 +149,21 @@ def test_an_unknown_name_is_told_before_a_missing_one_with_the_name_that_was_mea
         model.parse(replace_values({}, parse_parameters([pair], model)), "-p")
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"width": True}, "width is True, but: expected int, not true or false"),
+        ({"fit": {"max_gradient_norm": False}}, "fit.max_gradient_norm is False, but: expected"),
+        ({"network_options": {"dropout": "x"}}, "network_options.dropout is 'x', .* bool or int"),
+        ({"window": {"inputs": 3}}, "window.inputs is 3, but: expected a list"),
+        ({"transport": 3}, "transport is 3, but: .*bool"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_with_the_kinds_that_fit(values, message):
+    with pytest.raises(InputError, match=message):
+        TrainConfig(store="s", **values)
+
+
 def test_text_where_a_list_is_expected_is_refused_with_an_example():
     with pytest.raises(InputError, match=r"variables is 'sit', but: expected a list, .*\[sit\]"):
         PrepareConfig(variables="sit")

@@ -152,8 +152,8 @@ def at_times(forcing, state, config):
     times = forcing.get_index("time")
     if times.has_duplicates:
         raise InputError(
-            f"{config.forcing}: has the time {times[times.duplicated()][0]} twice; remove the "
-            "doubled file or record"
+            f"{config.forcing}: has the time {times[times.duplicated()][0]} twice; keep "
+            "each record once"
         )
     index = times.get_indexer(state.get_index("time"))
     if (index < 0).any():

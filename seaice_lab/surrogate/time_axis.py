@@ -48,7 +48,7 @@ def segments(state, config):
         fault = "repeats" if times[at] == times[at - 1] else "runs backwards at"
         raise InputError(
             f"{config.state} ({run[at]}): time {fault} {time_text(times[at])}; sort the records by "
-            "time and remove doubled files or records"
+            "time and keep each of them once"
         )
     gap = ~new_run & (step != usual_step(state, config))
     if gap.any() and not config.allow_gaps:
