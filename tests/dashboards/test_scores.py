@@ -1,0 +1,110 @@
+"""The pages of scores and spectra: common starts, score card, headlines; emissivity with truth."""
+
+import shutil
+
+import numpy as np
+import pytest
+import xarray as xr
+from browser import curves, go, images, settled, state, until, until_listed
+
+from seaice_lab.files import write_netcdf
+from seaice_lab.surrogate.evaluation import read_evaluation
+
+pytestmark = pytest.mark.xdist_group("browser")
+AGAINST_LEAD = "Against lead time, 95 % interval over the starts"
+
+
+@pytest.fixture
+def fewer(page, served, home):
+    """A copy of the run ``b`` whose scores have every second start only."""
+    from seaice_lab.diagnostics import comparison
+
+    run = home / "runs" / "fewer"
+    shutil.copytree(home / "runs" / "b", run)
+    table, _ = read_evaluation(run)
+    some = table.isel(init_time=slice(None, None, 2))
+    regions = comparison.starts_of(some, comparison.BY_REGION)
+    pooled = comparison.pool_scores(comparison.starts_of(some), regions or None)
+    write_netcdf(run / "scores.nc", pooled)
+    until_listed(page, served, "fewer")
+    yield pooled
+    shutil.rmtree(run)
+
+
+def test_runs_are_compared_on_common_starts_and_the_card_says_how_well(page, served, home, fewer):
+    go(page, served, page="scores", runs="a,fewer", references="persistence", lead=48)
+    count = fewer.sizes["init_time"]
+    table, _ = read_evaluation(home / "runs" / "a")
+    both = table.sel(init_time=fewer.init_time)
+    expected = {
+        f"a ({count} starts)": both.sel(source="forecast"),
+        f"fewer ({count} starts)": fewer.sel(source="forecast"),
+        f"Persistence ({count} starts)": both.sel(source="persistence"),
+    }
+    lines = curves(page)[AGAINST_LEAD]
+    assert set(lines) == set(expected)
+    for label, scores in expected.items():
+        pooled = (scores.rmse_by_start**2).mean("init_time") ** 0.5
+        np.testing.assert_allclose(lines[label][1], pooled, rtol=1e-6)
+    rows = [row.split("\t") for row in page.locator("table tr").all_inner_texts()]
+    head, first, *_ = rows
+    assert head[1:4] == ["Starts", "0.5 d", "1 d"]
+    assert first[:2] == ["a", str(count)]
+    decimals = {len(cell.split(".")[1]) for row in rows[1:] for cell in row[2:]}
+    assert len(decimals) == 1
+    rmse = float((expected[f"a ({count} starts)"].rmse_by_start[:, 3] ** 2).mean() ** 0.5)
+    pattern = f"+2 days: RMSE {rmse:.3g}"[:18]
+    assert page.get_by_text(pattern).count() >= 1
+    assert page.get_by_text(f"persistence ({count} starts)").count() >= 2
+    # A card coloured by the skill against another run, which is 0 for the run itself.
+    page.get_by_label("Compared with").select_option("fewer")
+    until(lambda: state(page).get("against") == "run:fewer")
+    until(lambda: page.get_by_text("Blue: better than fewer").count() == 1)
+    cells = page.locator("table tr:has(th:text-is('fewer')) td")
+    assert all("background" not in (cell.get_attribute("style") or "") for cell in cells.all())
+
+
+def test_what_is_missing_is_said(page, served, home):
+    run = home / "runs" / "other"
+    shutil.copytree(home / "runs" / "a", run)
+    try:
+        with xr.open_dataset(run / "scores.nc", decode_timedelta=True) as file:
+            table = file.load()
+        later = table.assign_coords(init_time=table.init_time + np.timedelta64(400, "D"))
+        later["init_time"].attrs = table.init_time.attrs
+        write_netcdf(run / "scores.nc", later)
+        until_listed(page, served, "other")
+        go(page, served, page="scores", runs="a,other", score="bias")
+        page.get_by_text("other is not compared: it shares no start date with a").wait_for()
+        assert not any("other" in name for name in curves(page)[AGAINST_LEAD])
+        assert page.get_by_text("All starts are in one month").count() == 1
+    finally:
+        shutil.rmtree(run)
+
+
+def test_spectra_say_in_words_how_much_detail_is_lost(page, served, home):
+    go(page, served, page="spectra", runs="a,b", lead=96)
+    _, spectrum = read_evaluation(home / "runs" / "a")
+    slope = float(spectrum.slope.sel(source="forecast")[-1])
+    minus = "\N{MINUS SIGN}"
+    text = f"exponent {slope:.2f}".replace("-", minus)
+    assert page.get_by_text(text).count() >= 1
+    lines = curves(page)["Power kept: forecast over truth"]
+    power = spectrum.power.isel(lead_time=-1)
+    ratio = (power.sel(source="forecast") / power.sel(source="truth")).values
+    np.testing.assert_allclose(np.sort(lines["a"][1]), np.sort(ratio), rtol=1e-6)
+
+
+def test_the_emissivity_page_shows_the_truth_and_readable_departures(page, served, home):
+    go(page, served, page="emissivity", emissivity_run="ice", point=3)
+    maps = until(lambda: images(page))
+    assert {"Estimate", "Truth", "Estimate \N{MINUS SIGN} truth"} <= set(maps)
+    difference = maps["Estimate"] - maps["Truth"]
+    np.testing.assert_allclose(maps["Estimate \N{MINUS SIGN} truth"], difference, atol=1e-6)
+    assert page.get_by_text("against the truth").count() == 1
+    lines = curves(page)
+    vertical = lines["Vertical polarisation; grey: published types of ice"]
+    horizontal = lines["Horizontal polarisation; grey: published types of ice"]
+    assert not np.allclose(vertical["melting ice"][1], horizontal["melting ice"][1])
+    assert any("start of the solver" in title for title in lines)
+    settled(page)
