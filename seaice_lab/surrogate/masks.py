@@ -138,7 +138,8 @@ def _check_records(values, times, ocean, where, comment, reasons):
         reason = f" (flags of the file: {reasons})" if reasons else ""
         raise InputError(
             f"{where} at {stamp} has {lacking} NaN in ocean cells of the mask, expected "
-            f"none{reason}; fill them in the files, correct the mask ({comment}), or crop the grid"
+            f"none{reason}; fill them in the files (with 0 where NaN means no ice), correct the "
+            f"mask ({comment}), or crop the grid"
         )
     return np.where(ocean, values, np.nan).astype(values.dtype)
 
