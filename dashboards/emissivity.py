@@ -226,7 +226,7 @@ class EmissivityView:
             text = ", ".join(f"{float(value):.3g} K {stage} training"
                              for stage, value in spread.items())  # fmt: skip
             sentences[f"Departures of {self.state.sensor}:"] = f"root-mean-square {text}"
-        self.headline[:] = [layout.headline(sentences)] if sentences else []
+        self.headline[:] = [layout.headline(layout.in_words(sentences))] if sentences else []
 
     def draw_departures(self):
         """Draw the departures of the selected sensor."""

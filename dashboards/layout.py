@@ -123,21 +123,15 @@ def colour_bars(scales):
     return pn.Row(*bars, sizing_mode="stretch_width")
 
 
-def headline(sentences):
-    """Sentences that say in words what a page shows.
+def headline(html=""):
+    """A pane for a sentence that says what is shown and how good it is."""
+    return pn.pane.HTML(html, sizing_mode="stretch_width", margin=(2, 6), **styled("headline"))
 
-    Parameters
-    ----------
-    sentences : dict of str to str
-        Plain text by its subject, such as the name of a run.
 
-    Returns
-    -------
-    panel.pane.HTML
-    """
+def in_words(sentences):
+    """Sentences by their subject, such as the name of a run, as HTML for :func:`headline`."""
     lines = [f"<b>{escape(name)}</b> {escape(text)}" for name, text in sentences.items()]
-    html = "".join(f"<div>{line}</div>" for line in lines)
-    return pn.pane.HTML(html, sizing_mode="stretch_width", **styled("headline"))
+    return "".join(f"<div>{line}</div>" for line in lines)
 
 
 def empty_state(title, text):

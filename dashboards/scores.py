@@ -74,7 +74,7 @@ def page(library, state):
         notes = [f"{run} is not compared: {reason}." for run, reason in left_out.items()]
         layout.show_message(message, " ".join(notes + view.missing))
         return [
-            layout.headline(headlines(view, lead)),
+            layout.headline(layout.in_words(headlines(view, lead))),
             message,
             layout.cards([card], 460),
             layout.cards(items, 460),

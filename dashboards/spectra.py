@@ -49,7 +49,7 @@ def page(library, state):
         power, *ratios = at_lead(tables, lead)
         sentences = {title: headline(table, lead) for title, table in tables.items()}
         cards = layout.cards((power, exponent, *ratios, resolution), 460)
-        return [layout.headline(sentences), cards, convention_pane(first)]
+        return [layout.headline(layout.in_words(sentences)), cards, convention_pane(first)]
 
     def read(run):
         return readers.load_table(readers.current_file(library.path(run, "spectra.nc")))
@@ -130,7 +130,9 @@ def headline(table, lead):
     if np.isfinite(forecast) and np.isfinite(truth):
         numbers = f"exponent {forecast:.2f}, truth {truth:.2f}".replace("-", "\N{MINUS SIGN}")
         sentences.append(numbers)
-    return f"+{days:g} days: {'; '.join(sentences)}"
+    # The mean spectra of runs with other starts belong to other weather.
+    starts = f" ({table.attrs['starts']} starts)" if "starts" in table.attrs else ""
+    return f"+{days:g} days: {'; '.join(sentences)}{starts}"
 
 
 def convention_pane(table):

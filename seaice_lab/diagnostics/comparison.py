@@ -210,6 +210,8 @@ def headline(table, reference, label, name, lead):
     if reference is not None and name in reference and np.isfinite(_at(reference, name, lead)):
         text += f", {_compared(table, reference, label, name, lead)}"
     count = table.sizes["init_time"]
+    if "start_count" in table:  # the truth ends before the last forecasts do
+        count = int(table.start_count.sel(lead_time=lead))
     return f"{text} ({count} start{'s' if count > 1 else ''})"
 
 

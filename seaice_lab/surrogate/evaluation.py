@@ -245,6 +245,7 @@ def _join_spectra(blocks):
         power.sel(source="forecast", drop=True), power.sel(source="truth", drop=True)
     )
     spectrum.attrs["comment"] = power.attrs["comment"]
+    spectrum.attrs["starts"] = sum(block.sizes["init_time"] for block in blocks)
     return spectrum
 
 
