@@ -5,6 +5,7 @@ wrong name.
 """
 
 import re
+import time
 from pathlib import Path
 
 import netCDF4
@@ -14,6 +15,7 @@ from scipy.io import netcdf_file
 from seaice_lab.errors import InputError
 
 HEAD_BYTES = 1024
+PAUSE_S = 0.2
 
 # First bytes of files that are not NetCDF: what such a file is, and what to do with it.
 OTHER_KINDS = (
@@ -60,12 +62,12 @@ def open_raw(path, variables):
         if path.is_dir():
             return xr.open_zarr(path, **settings)
         check_kind(path)
-        dataset = xr.open_dataset(path, engine="netcdf4", **settings)
-        if not dataset.variables.keys() & set(variables):
-            group = _group(path, variables)
-            if group is not None:
-                dataset = xr.open_dataset(path, engine="netcdf4", group=group, **settings)
-        return dataset
+        try:
+            return _open_netcdf(path, variables, settings)
+        except (OSError, RuntimeError):
+            # An error of a busy file system is gone at the next try.
+            time.sleep(PAUSE_S)
+            return _open_netcdf(path, variables, settings)
     except InputError:
         raise
     except Exception as error:  # the libraries raise many kinds for damaged files
@@ -78,6 +80,17 @@ def open_raw(path, variables):
             f"{path}: cannot be read as NetCDF ({type(error).__name__}: {error}); the file may be "
             "cut short, copy or download it again"
         ) from None
+
+
+def _open_netcdf(path, variables, settings):
+    dataset = xr.open_dataset(path, engine="netcdf4", **settings)
+    if dataset.variables.keys() & set(variables):
+        return dataset
+    group = _group(path, variables)
+    if group is None:
+        return dataset
+    dataset.close()
+    return xr.open_dataset(path, engine="netcdf4", group=group, **settings)
 
 
 def check_kind(path):

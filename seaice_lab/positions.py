@@ -182,7 +182,8 @@ def _projected(dataset, field, where):
     """Positions computed from the axes of a projection and its CF grid mapping."""
     axes = {along: _axis_m(dataset, field, along) for along in ALONG}
     mapping = _grid_mapping(dataset, field)
-    if None in axes.values() or mapping is None or len({a.dims for a in axes.values()}) < 2:
+    dims = {axis.dims for axis in axes.values() if axis is not None}
+    if len(dims) < 2 or mapping is None:
         raise InputError(
             f"{where}: has no latitude and longitude of {field.name} (dimensions "
             f"{', '.join(map(str, field.dims))}), and no projection axes x, y in metres with a CF "

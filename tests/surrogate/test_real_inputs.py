@@ -17,6 +17,7 @@ import xarray as xr
 import yaml
 
 from seaice_lab.errors import InputError
+from seaice_lab.formats import open_raw
 from seaice_lab.surrogate.assemble import assemble
 from seaice_lab.surrogate.prepare import prepare
 from seaice_lab.surrogate.settings import PrepareConfig
@@ -129,11 +130,287 @@ def user(base, tmp_path, monkeypatch):
 def write_catalogue(folder, changes):
     """The catalogue of the cases with the paths of the fixture, changed by entry and key."""
     catalogue = yaml.safe_load((CASES / "time_axis/b06_noleap/data_catalog.yaml").read_text())
-    catalogue["moorings"]["splits"] = {
-        name: {"period": [f"2010-01-{day}"] * 2}
-        for name, day in (("train", "01"), ("validation", "02"), ("test", "02"))
-    }
+    catalogue["moorings"]["splits"] = {"train": {"period": ["2009", "2013"]}}
     for name, entry in catalogue.items():
         entry["paths"] = [f"{name}/*"]
         entry.update(changes.get(name, {}))
     (folder / "data_catalog.yaml").write_text(yaml.safe_dump(catalogue))
+
+
+def renamed(**names):
+    return lambda d: d.rename({k: v for k, v in names.items() if k in d.variables or k in d.dims})
+
+
+def with_attributes(name, **attrs):
+    return lambda d: d.assign_coords({name: d[name].assign_attrs(attrs)})
+
+
+def coded_time(name, calendar="standard", dtype="f8", units="days since 1900-01-01", shift_h=0):
+    """Times as numbers of any type, unit and calendar, counted from the same dates."""
+
+    def edit(d):
+        import cftime
+
+        stamps = (d[name].values + np.timedelta64(int(shift_h * 60), "m")).astype("M8[us]").tolist()
+        dates = [cftime.datetime(*stamp.timetuple()[:6], calendar=calendar) for stamp in stamps]
+        numbers = np.asarray(cftime.date2num(dates, units, calendar), dtype)
+        attrs = {"units": units, "calendar": calendar, "standard_name": "time"}
+        return d.assign_coords({name: (d[name].dims, numbers, attrs)})
+
+    return edit
+
+
+def both(*edits):
+    def edit(d):
+        for step in edits:
+            d = step(d)
+        return d
+
+    return edit
+
+
+def members(d):
+    """Two members along a dimension in the middle; the second is warmer by 100 K."""
+    second = d.assign(t2m=d.t2m + 100)
+    both_members = xr.concat([d, second], dim=xr.Variable("member", [3, 7]))
+    return both_members.transpose("latitude", "member", ...)
+
+
+def forecasts(d):
+    """Starts every 12 h with steps of 0 and 6 h instead of one time axis."""
+    d = d.drop_vars(["number", "expver"])
+    pieces = [
+        d.isel(valid_time=[at, at + 1]).drop_vars("valid_time").rename(valid_time="step")
+        for at in range(0, 8, 2)
+    ]
+    start = xr.Variable("time", d.valid_time.values[::2], {"long_name": "initial time of forecast"})
+    step = xr.Variable("step", [0, 6], {"units": "hours", "standard_name": "forecast_period"})
+    return xr.concat(pieces, dim=start).assign_coords(step=step)
+
+
+def positions_with_time(d, moving=0.0):
+    drift = xr.DataArray(np.arange(d.sizes["time"]) * moving, dims="time")
+    return d.assign_coords(latitude=d.latitude - drift, longitude=d.longitude + 0 * drift)
+
+
+def projected(d):
+    """Only x and y in km with a polar stereographic grid mapping."""
+    centre = (np.arange(16) - 7.5) * 150
+    mapping = {
+        "grid_mapping_name": "polar_stereographic",
+        "straight_vertical_longitude_from_pole": -45.0,
+        "latitude_of_projection_origin": 90.0,
+        "standard_parallel": 70.0,
+    }
+    d = d.drop_vars(["latitude", "longitude"]).assign(crs=((), 0, mapping))
+    d.sit.attrs["grid_mapping"] = "crs"
+    d = d.assign_coords(
+        x=("x", centre, {"standard_name": "projection_x_coordinate", "units": "km"}),
+        y=("y", centre, {"standard_name": "projection_y_coordinate", "units": "km"}),
+    )
+    return d.rename(x="xc", y="yc")
+
+
+def celsius_and_knots(d):
+    return d.assign(
+        t2m=(d.t2m - 273.15).assign_attrs(units="degC"),
+        u10=(d.u10 * 3600 / 1852).assign_attrs(units="knots"),
+        v10=(d.v10 * 100).assign_attrs(units="cm/s"),
+    )
+
+
+def versions(d):
+    """Final values of the first half and preliminary ones of the second along `expver`."""
+    d = d.drop_vars(["expver", "number"])
+    first = d.valid_time < d.valid_time[4]
+    pieces = [d.where(~first), d.where(first)]
+    return xr.concat(pieces, dim=xr.Variable("expver", ["0005", "0001"]))
+
+
+NEIGHBOURS = {
+    "any order of the dimensions of both files": (
+        lambda d: d.transpose("x", "time", "y"), lambda d: d.transpose("longitude", ...), {}),
+    "names of NEMO": (
+        both(renamed(time="time_counter", latitude="nav_lat", longitude="nav_lon"),
+             lambda d: d.transpose("y", "x", "time_counter")), None, {}),
+    "names of CICE, with positions of two kinds of points": (
+        both(lambda d: d.assign_coords(ULAT=d.latitude - 1, ULON=d.longitude),
+             renamed(latitude="TLAT", longitude="TLON", x="ni", y="nj"),
+             lambda d: d.assign(sit=d.sit.assign_attrs(coordinates="TLON TLAT time"))), None, {}),
+    "attributes only, names without meaning": (
+        both(renamed(latitude="a", longitude="b", x="c", y="d", time="e"),
+             with_attributes("a", units="degrees_north"), with_attributes("b", units="degreeE"),
+             with_attributes("e", axis="T")),
+        both(renamed(latitude="p", longitude="q", valid_time="r"),
+             with_attributes("p", standard_name="latitude"),
+             with_attributes("q", standard_name="longitude")), {}),
+    "upper case": (
+        renamed(time="TIME", latitude="LAT", longitude="LON", x="X", y="Y"),
+        renamed(latitude="LATITUDE", longitude="LONGITUDE", valid_time="Time"), {}),
+    "longitudes from 0 to 360 and north first": (
+        lambda d: d.assign_coords(longitude=d.longitude % 360),
+        lambda d: d.assign_coords(longitude=d.longitude % 360).sortby("latitude", False), {}),
+    "positions that do not change with time": (positions_with_time, None, {}),
+    "positions from a projection": (projected, None, {}),
+    "a chosen member": (None, members, {"era5": {"select": {"member": 3}}}),
+    "further dimensions of length one": (
+        lambda d: d.expand_dims(category=[1]).transpose(..., "category"),
+        lambda d: d.expand_dims("height", -1), {}),
+    "forecast steps": (None, forecasts, {}),
+    "versions as text": (None, versions, {}),
+    "float32 days": (coded_time("time", dtype="f4"), coded_time("valid_time", dtype="f4"), {}),
+    "calendar noleap": (None, coded_time("valid_time", "noleap"), {}),
+    "absolute times": (
+        lambda d: d.assign_coords(time=("time", 20100101 + np.arange(8) // 4 + np.arange(8) % 4 / 4,
+                                        {"units": "day as %Y%m%d.%f"})), None, {}),
+    "records out of order": (lambda d: d.isel(time=[1, 0, *range(7, 1, -1)]), None, {}),
+    "other units": (
+        lambda d: d.assign(sit=(d.sit * 100).assign_attrs(units="centimeters")),
+        celsius_and_knots, {}),
+}  # fmt: skip
+
+REFUSED = {
+    "a member that is not chosen": (
+        None, members, {}, r"era5.nc: t2m .*'member' with the values 3, 7; .*{member: 3}`"),
+    "a member that is not there": (
+        None, members, {"era5": {"select": {"member": 0}}}, r"member has no value 0 \(it has 3, 7"),
+    "a choice of a dimension that is not there": (
+        None, None, {"era5": {"select": {"level": 0}}}, r"has no dimension 'level', which"),
+    "categories of ice": (
+        lambda d: d.expand_dims(ncat=5), None, {}, r"sit has the further dimension 'ncat'"),
+    "positions that move": (
+        lambda d: positions_with_time(d, 0.01), None, {}, r"expected positions that do not move"),
+    "no positions": (
+        lambda d: d.drop_vars(["latitude", "longitude"]), None, {},
+        r"moorings.nc: has no latitude and longitude of sit"),
+    "several positions": (
+        lambda d: d.assign_coords(tlat=d.latitude).drop_vars("latitude").assign_coords(
+            plat=d.latitude), None, {}, r"several coordinates .*latitude of sit \((tlat|plat), "),
+    "a calendar that lacks a day": (
+        lambda d: d.assign_coords(time=("time", np.arange(8) / 4,
+            {"units": "days since 2012-02-28", "calendar": "noleap"})), None, {},
+        r"moorings.nc: time has the calendar 'noleap', in which 2012-02-28 .* 2012-03-01"),
+    "the calendar of 360 days with 30 February": (
+        lambda d: d.assign_coords(time=("time", 58 + np.arange(8) / 4,
+            {"units": "days since 2010-01-01", "calendar": "360_day"})), None, {},
+        r"calendar '360_day', with a date that the Gregorian calendar lacks"),
+    "the Julian calendar": (
+        coded_time("time", "julian"), None, {}, r"time has the calendar 'julian', whose dates"),
+    "float32 seconds that lost their times": (
+        both(lambda d: d.assign_coords(time=d.time[0].values + 41 * np.arange(8, dtype="m8[s]")),
+             coded_time("time", dtype="f4", units="seconds since 1970-01-01")), None, {},
+        r"time resolves only 128 s in its floating-point type"),
+    "units of time that mean nothing": (
+        lambda d: d.assign_coords(time=("time", np.arange(8), {"units": "ells since 2010-01-01"})),
+        None, {}, r"time has the units 'ells since 2010-01-01' .* cannot be decoded"),
+    "stamps at half past": (
+        None, coded_time("valid_time", shift_h=0.5, units="minutes since 2010-01-01"), {},
+        r"no record at 2010-01-01T00:00 .*its records are at 2010-01-01T00:30, 2010-01-01T06:30"),
+    "a time twice": (
+        lambda d: d.isel(time=[0, 1, 1, 2]), None, {}, r"time repeats 2010-01-01T06:00; keep one"),
+    "a time without a value": (
+        lambda d: d.assign_coords(time=("time", [0, np.nan, *range(2, 8)],
+                                        {"units": "days since 2010-01-01"})),
+        None, {}, r"time has no value at record 1"),
+    "a unit of another quantity": (
+        lambda d: d.assign(sit=d.sit.assign_attrs(units="kg m-2")), None, {},
+        r"sit has units 'kg m-2', expected 'm'"),
+    "forecasts that overlap": (
+        None, lambda d: forecasts(d).assign_coords(
+            step=("step", [0, 12], {"units": "hours", "standard_name": "forecast_period"})), {},
+        r"its forecasts overlap: .*choose one step .*`select: {step: 0}`"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", NEIGHBOURS)
+def test_what_an_input_means_does_not_depend_on_its_form(case, user, base):
+    state, forcing, entries = NEIGHBOURS[case]
+    result = user(state, forcing, **entries)
+    check_truth(result)
+    np.testing.assert_allclose(result.latitude, base[0].latitude, atol=1e-6)
+    np.testing.assert_allclose(result.sit, base[0].sit, rtol=1e-6)
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_not_certain_is_refused_in_one_sentence(case, user):
+    state, forcing, entries, message = REFUSED[case]
+    with pytest.raises(InputError, match=message) as caught:
+        user(state, forcing, **entries)
+    assert "\n" not in str(caught.value)
+
+
+OTHER_FILES = {
+    "nothing": (b"", r"is empty \(0 bytes\)"),
+    "gzip": (b"\x1f\x8b\x08data", "is compressed with gzip, .* gunzip"),
+    "an error page": (b"\n<!DOCTYPE html><html>login", "is a web page, not data, .*failed"),
+    "a table": (b"time,sit\n0,1.5\n", r"is text \('time,sit'\), expected NetCDF"),
+    "GRIB behind a header": (b"\x01\r\r\n123 GRIB\x00\x02", "is a GRIB file"),
+    "anything": (bytes(range(256)), "cannot be read as NetCDF"),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_FILES)
+def test_a_file_of_another_kind_says_what_it_is(kind, tmp_path):
+    content, message = OTHER_FILES[kind]
+    (tmp_path / "x.nc").write_bytes(content)
+    with pytest.raises(InputError, match=f"x.nc: {message}"):
+        open_raw(tmp_path / "x.nc", ["sit"])
+
+
+def test_a_classic_file_cut_short_is_refused_although_the_library_reads_it(base, tmp_path):
+    path = tmp_path / "x.nc"
+    base[0].to_netcdf(path, format="NETCDF3_64BIT")
+    assert set(open_raw(path, ["sit"]).data_vars) == {"sit"}
+    with open(path, "r+b") as file:
+        file.truncate(path.stat().st_size - 2000)
+    with pytest.raises(InputError, match="x.nc: is cut short"):
+        open_raw(path, ["sit"])
+
+
+def test_a_zarr_folder_is_opened_and_another_folder_is_refused(base, tmp_path):
+    base[0].to_zarr(tmp_path / "x.zarr", zarr_format=3, consolidated=False)
+    opened = open_raw(tmp_path / "x.zarr", ["sit"])
+    assert opened.time.dtype.kind == "i"
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InputError, match="folder: is a folder that cannot be read as Zarr"):
+        open_raw(tmp_path / "folder", ["sit"])
+
+
+def test_variables_in_several_groups_are_refused_with_their_names(base, tmp_path):
+    for group in ("first", "second/inner"):
+        base[0].to_netcdf(tmp_path / "x.nc", group=group, mode="a")
+    with pytest.raises(InputError, match=r"several groups hold sit \(/first: .*; /second/inner: "):
+        open_raw(tmp_path / "x.nc", ["sit"])
+
+
+def test_a_state_on_latitudes_and_longitudes_has_rows_and_columns(user, base):
+    latitude, longitude = np.arange(85.0, 72, -1.5), np.arange(150.0, 210, 5)
+    values = np.broadcast_to(latitude[:, None], (8, len(latitude), len(longitude)))
+
+    def regular(d):
+        field = (("time", "lon", "lat"), values.transpose(0, 2, 1) / 50, {"units": "m"})
+        axes = {"lat": latitude, "lon": longitude}
+        return xr.Dataset({"sit": field}, {"time": d.time, **axes})
+
+    result = user(regular)
+    assert result.latitude.dims == result.longitude.dims == ("y", "x")
+    np.testing.assert_allclose(result.sit, result.latitude.broadcast_like(result.sit) / 50)
+    assert float(np.hypot(result.u10, result.v10).mean()) == pytest.approx(5, abs=0.05)
+    with pytest.raises(InputError, match="moorings: has a row at the pole"):
+        user(lambda d: regular(d).assign_coords(lat=np.linspace(90, 60, len(latitude))))
+
+
+def test_two_versions_of_a_time_give_the_final_one(user, base):
+    def twice(d):
+        preliminary = d.assign(t2m=d.t2m + 50).assign_coords(expver=("valid_time", ["0005"] * 8))
+        return xr.concat([preliminary, d.assign_coords(expver=("valid_time", ["0001"] * 8))],
+                         "valid_time", coords="minimal", compat="override")  # fmt: skip
+
+    check_truth(user(forcing=twice))
+
+
+def test_notes_tell_what_was_converted(user, capsys):
+    user(lambda d: d.assign(sit=(d.sit * 100).assign_attrs(units="cm")), forecasts)
+    notes = capsys.readouterr().err.splitlines()
+    assert "note: moorings: sit is converted from 'cm' to 'm'" in notes
+    assert "note: era5: the time is time + step" in notes
