@@ -5,6 +5,7 @@ SEAICE_DATA, then in ``data/`` next to the catalogue.
 """
 
 import os
+from glob import glob
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -105,13 +106,15 @@ def load():
 
 
 def find(name):
-    """Find an entry of the catalogue.
+    """Find an entry of the catalogue by its name; an entry itself is returned as it is.
 
     Raises
     ------
     InputError
         If there is no entry of this name; the message lists the entries.
     """
+    if isinstance(name, Entry):
+        return name
     entries = load()
     if name not in entries:
         raise InputError(
@@ -147,7 +150,8 @@ def files(entry):
     """
     folders = data_folders()
     for folder in folders:
-        paths = sorted({path for pattern in entry.paths for path in folder.glob(pattern)})
+        matches = {path for pattern in entry.paths for path in glob(pattern, root_dir=folder)}
+        paths = sorted(folder / path for path in matches)
         if paths:
             return paths
     if entry.generator is not None:
@@ -186,6 +190,7 @@ def open(name, variables=None):
         or its positions are not understood.
     """
     entry = find(name)
+    name = entry.name
     shorts = tuple(variables or entry.variables)
     paths = files(entry)
     opened = {path: open_file(path, entry, shorts) for path in paths}

@@ -124,6 +124,30 @@ def data_show(name: Annotated[str, Argument(help="Entry of the catalogue.")]):
     print(catalog.open(name))
 
 
+@data_app.command("check")
+def data_check(
+    name: Annotated[str, Argument(help="Entry of the catalogue.")],
+    files: Annotated[
+        list[str] | None, Argument(help="Files to read instead of those of the entry.")
+    ] = None,
+    map_file: Annotated[
+        Path | None, Option("--map", parser=path, help="Picture to write; default: NAME.png.")
+    ] = None,
+):
+    """Show how the files of a dataset are understood, and draw a map of one record.
+
+    What is wrong is told as by `seaice-lab prepare`.
+    """
+    from seaice_lab.figures.maps import plot_map
+    from seaice_lab.surrogate.check import check
+
+    lines, field, ocean = check(name, files or ())
+    print("\n".join(lines))
+    map_file = map_file or Path(f"{name}.png")
+    plot_map(field, ocean, title=name).savefig(map_file, dpi=150)
+    print(f"wrote {map_file}")
+
+
 @data_app.command("make")
 def data_make(
     name: Annotated[str, Argument(help="A generated dataset.")] = "synthetic-arctic",

@@ -32,7 +32,7 @@ def open_state(name, variables=("sit",)):
 
     Parameters
     ----------
-    name : str
+    name : str or seaice_lab.catalog.Entry
         Entry of the catalogue.
     variables : sequence of str
         Short names, such as "sit".
@@ -49,6 +49,7 @@ def open_state(name, variables=("sit",)):
         not say where the sea is or which axes its vectors have.
     """
     entry, raw = _open(name, variables)
+    name = entry.name
     if entry.format == "era5":
         raise InputError(f"{name}: is forcing, not sea ice; use it as forcing")
     state = positions.plane(_in_convention(raw, entry, variables), name)
@@ -225,6 +226,7 @@ def _stated_axes(field, is_second, name):
 
 def _open(name, variables):
     entry = catalog.find(name)
+    name = entry.name
     for short in variables:
         names.variable(short)
         if short not in entry.variables:
@@ -235,7 +237,7 @@ def _open(name, variables):
     # One component of a vector cannot be turned without the other one.
     pairs = [pair for pair in VECTORS if set(pair) & set(variables)]
     both = [short for pair in pairs for short in pair if short in entry.variables]
-    return entry, catalog.open(name, tuple(dict.fromkeys([*variables, *both])))
+    return entry, catalog.open(entry, tuple(dict.fromkeys([*variables, *both])))
 
 
 def _in_convention(raw, entry, variables):

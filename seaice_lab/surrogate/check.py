@@ -1,0 +1,149 @@
+"""Check of a dataset: how every part of its files was recognised, in words and as one field."""
+
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from seaice_lab import catalog, grid, names, positions
+from seaice_lab.errors import InputError
+from seaice_lab.surrogate import masks, sources
+from seaice_lab.times import time_text
+
+HOUR = np.timedelta64(1, "h")
+MAP_CELLS = 400  # along each side of the map of a fine grid
+POLAR_LATITUDE = 50.0  # of the map of a global forcing
+
+
+def check(name, paths=()):
+    """Read a dataset of the catalogue as a preparation would, and describe what was recognised.
+
+    Parameters
+    ----------
+    name : str
+        Entry of the catalogue.
+    paths : sequence of str or Path, optional
+        Files to read instead of those of the entry.
+
+    Returns
+    -------
+    lines : list of str
+        Files, grid, times, variables, mask and coverage.
+    field : xarray.DataArray (y, x)
+        One record of the first variable, with latitude and longitude, for a map.
+    ocean : xarray.DataArray of bool (y, x)
+        True where sea; everywhere for forcing.
+
+    Raises
+    ------
+    InputError
+        As :func:`seaice_lab.surrogate.prepare.prepare`: if something is not as expected.
+    """
+    entry = catalog.find(name)
+    if paths:
+        # An absolute path is found in any data folder.
+        absolute = tuple(str(Path(path).expanduser().absolute()) for path in paths)
+        entry = entry.model_copy(update={"paths": absolute})
+    found = catalog.files(entry)
+    lines = [f"{name} ({entry.format}): {len(found)} files, {found[0]} to {found[-1]}"]
+    ice = [short for short in entry.variables if short not in names.FORCING]
+    weather = [short for short in entry.variables if short in names.FORCING]
+    parts = []
+    if ice and entry.format != "era5":
+        parts.append(sources.open_state(entry, ice))
+        lines += [*_grid(parts[0]), *_mask(parts[0]), *_times(parts[0], entry)]
+    if weather:
+        parts.append(sources.open_forcing(entry, weather))
+        if len(parts) == 1:
+            lines += [*_grid(parts[0]), *_times(parts[0], entry)]
+    if not parts:
+        raise InputError(
+            f"{name}: names no variable that can be read; correct 'variables' in its entry"
+        )
+    for part in parts:
+        lines += [_values(part[short], entry) for short in part.data_vars]
+    return lines, *_map(parts[0])
+
+
+def _grid(dataset):
+    """The grid in words: size, spacing, region."""
+    latitude, longitude = dataset.latitude.values, dataset.longitude.values
+    sizes = [size for dim, size in dataset.sizes.items() if dim != "time"]
+    region = f"{np.nanmin(latitude):.2f} to {np.nanmax(latitude):.2f} N"
+    if latitude.ndim == 1:
+        yield (
+            f"grid: regular, {len(latitude)} latitudes x {len(longitude)} longitudes, {region}, "
+            f"{longitude.min():.2f} to {longitude.max():.2f} E"
+        )
+        gaps = np.diff(longitude, append=longitude[0] + 360)
+        if gaps.max() > 1.5 * np.median(gaps):
+            at = int(np.argmax(gaps))
+            yield (
+                f"coverage: no data from {longitude[at]:.2f} E eastward over {gaps[at]:.2f} degrees"
+            )
+        else:
+            yield "coverage: all longitudes"
+    else:
+        rows, columns = (dataset.sizes[dim] for dim in ("y", "x"))
+        spacing = f", cells of {grid.spacing_m(dataset) / 1000:.1f} km" if min(sizes) > 1 else ""
+        yield f"grid: curvilinear, {rows} rows x {columns} columns{spacing}, {region}"
+
+
+def _mask(state):
+    cells = int(state.ocean.sum())
+    yield f"mask: {cells} of {state.ocean.size} cells are sea ({state.ocean.attrs['comment']})"
+
+
+def _times(dataset, entry):
+    """The times in words: period, step, gaps."""
+    times, run = dataset.time.values, dataset.run.values
+    runs = f" in {len(np.unique(run))} runs" if entry.separate_runs else ""
+    yield f"times: {len(times)} records{runs}, {time_text(times.min())} to {time_text(times.max())}"
+    same_run = run[1:] == run[:-1]
+    steps = np.diff(times)[same_run] / HOUR
+    if not len(steps):
+        return
+    values, counts = np.unique(steps, return_counts=True)
+    usual = values[np.argmax(counts)]
+    stated = "" if usual == entry.step_h else f", but the entry says {entry.step_h:g} h"
+    yield f"step: {usual:g} h{stated}"
+    starts = times[:-1][same_run]
+    for at in np.flatnonzero(steps != usual)[:5]:
+        end = starts[at] + np.timedelta64(round(steps[at] * 3600), "s")
+        yield f"gap: from {time_text(starts[at])} to {time_text(end)}"
+
+
+def _values(field, entry):
+    """A field in words: unit, axes, range of a few records."""
+    sample = field.isel(time=masks.sample_records(field.sizes["time"])).compute()
+    low, high = float(sample.min()), float(sample.max())
+    names.check_range(field.name, low, high, entry.name)
+    axes = {"grid": ", along the axes of the grid", "geographic": ", east and north", None: ""}
+    return (
+        f"{field.name}: {entry.variables[field.name]} in the files, {', '.join(field.dims)}, "
+        f"{low:.4g} to {high:.4g} {field.attrs['units']}{axes[field.attrs.get('vectors')]}"
+    )
+
+
+def _map(dataset):
+    """One record for a map, and its ocean."""
+    field = dataset[next(iter(dataset.data_vars))]
+    records = field.isel(time=masks.sample_records(field.sizes["time"]))
+    first = int(np.argmax(records.notnull().any([d for d in field.dims if d != "time"]).values))
+    field = records.isel(time=first, drop=True)
+    if field.latitude.ndim == 1:
+        # The north of a global forcing, without the pole itself; else what there is of the south.
+        for inside in (
+            (field.latitude > POLAR_LATITUDE) & (field.latitude < 89.9),
+            field.latitude > 0,
+            field.latitude < -POLAR_LATITUDE,
+            field.latitude < 0,
+        ):
+            if inside.sum() > 1:
+                break
+        field = positions.plane(field.isel(latitude=inside.values).to_dataset(), "map")[field.name]
+    coarse = {dim: slice(None, None, -(-field.sizes[dim] // MAP_CELLS)) for dim in ("y", "x")}
+    field = field.isel(coarse).load()
+    if "ocean" in field.coords:
+        return field, field.ocean
+    return field, xr.ones_like(field, bool)
