@@ -335,18 +335,9 @@ def open_file(path, entry, shorts=None):
         or its positions are not understood.
     """
     wanted = {short: entry.variables[short] for short in shorts or entry.variables}
-    raw = formats.open_raw(path, list(wanted.values()))
-    try:
-        # One thread reads the coordinates: the NetCDF library crashes if a forgotten file is
-        # closed, at any time by the garbage collector, while another thread reads.
-        with dask.config.set(scheduler="synchronous"):
-            dataset = _recognised(raw, path, entry, wanted)
-    except InputError:
-        raw.close()
-        raise
-    if dataset is None:
-        raw.close()
-    return dataset
+    # Coordinates are read by one thread, since the NetCDF library is not safe in threads.
+    with formats.closing_files(), dask.config.set(scheduler="synchronous"):
+        return _recognised(formats.open_raw(path, list(wanted.values())), path, entry, wanted)
 
 
 def _recognised(raw, path, entry, wanted):

@@ -6,11 +6,13 @@ wrong name.
 
 import re
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import netCDF4
 import xarray as xr
 from scipy.io import netcdf_file
+from xarray.backends.file_manager import FILE_CACHE
 
 from seaice_lab.errors import InputError
 
@@ -34,6 +36,21 @@ OTHER_KINDS = (
 )  # fmt: skip
 HDF5 = b"\x89HDF"
 NETCDF3 = re.compile(rb"CDF[\x01\x02]")
+
+
+@contextmanager
+def closing_files():
+    """Context at whose end the NetCDF files that it opened are closed; lazy fields reopen them.
+
+    The NetCDF library fails or crashes when the garbage collector closes forgotten files at any
+    time, and each open file needs some megabytes.
+    """
+    open_before = set(FILE_CACHE)
+    try:
+        yield
+    finally:
+        for key in set(FILE_CACHE) - open_before:
+            FILE_CACHE.pop(key).close()
 
 
 def open_raw(path, variables):

@@ -5,6 +5,7 @@ from conftest import ENTRY, change, write_catalogue
 
 from seaice_lab import catalog
 from seaice_lab.errors import InputError
+from seaice_lab.surrogate.check import check
 
 
 def test_the_bundled_catalogue_is_valid_and_every_entry_names_licence_and_source():
@@ -96,3 +97,18 @@ def test_files_of_one_series_are_joined_in_time_order(waves, tmp_path):
     assert dataset.get_index("time").is_monotonic_increasing
     assert dataset.sizes["time"] == 48
     assert set(dataset.run.values) == {"series"}
+
+
+def test_a_check_tells_how_files_are_understood_and_takes_other_files(waves):
+    lines, field, ocean = check("waves", [waves / "val_1.nc"])
+    text = "\n".join(lines)
+    assert "waves (nextsimdg): 1 files, " in text
+    assert "grid: curvilinear, 32 rows x 32 columns, cells of 2" in text
+    assert "of 1024 cells are sea (variable mask)" in text
+    assert "24 records in 1 runs, 2010-01-01T00:00 to 2010-01-06T18:00" in text
+    assert "step: 6 h" in text
+    assert "u10: u10 in the files, time, y, x, " in text
+    assert field.dims == ocean.dims == ("y", "x")
+    change(waves / "val_1.nc", lambda d: d.assign(t2m=(d.t2m - 273.15).assign_attrs(units="K")))
+    with pytest.raises(InputError, match="t2m runs from .* expected values within 180 to 340 K"):
+        check("waves")

@@ -11,15 +11,16 @@ import re
 import shutil
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
 import zarr
-from xarray.backends.file_manager import FILE_CACHE
+from dask.system import CPU_COUNT
 
-from seaice_lab import catalog, files, names, progress, runs
+from seaice_lab import catalog, files, formats, names, progress, runs
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.assemble import assemble
 from seaice_lab.surrogate.records import check_zero_records
@@ -70,7 +71,7 @@ def prepare(config, path, scheduler=None, show=True, block_bytes=BLOCK_BYTES):
         If a variable, unit, time step, split or value is not as expected, or the disk is full.
     """
     path = Path(path).expanduser()
-    with _damaged_files(config, RuntimeError, OSError):
+    with _damaged_files(config, RuntimeError, OSError), formats.closing_files():
         source = assemble(config)
     defaults = {name: PrepareConfig.model_fields[name].default for name in LATER_SETTINGS}
     unchanged = {name for name, value in defaults.items() if getattr(config, name) == value}
@@ -253,18 +254,20 @@ def read_block(block, source):
     fields = source.isel(time=block)
     for pause in (*PAUSES_S, None):
         # Every open file needs some megabytes; without a limit, more years would need more memory.
-        with READING, xr.set_options(file_cache_maxsize=OPEN_FILES):
-            open_before = set(FILE_CACHE)
+        with (
+            READING,
+            xr.set_options(file_cache_maxsize=OPEN_FILES),
+            formats.closing_files(),
+            # After an error other threads still read: their end comes before that of the files.
+            ThreadPoolExecutor(CPU_COUNT) as pool,
+        ):
             try:
                 # In a dask worker the default would send the reading to the cluster again.
-                return fields.load(scheduler="threads")
-            except MemoryError:
+                return fields.load(scheduler="threads", pool=pool)
+            except (MemoryError, InputError):
                 raise
             except Exception as error:  # the NetCDF library raises many kinds
                 reason = f"{type(error).__name__}: {error}"
-            finally:
-                for key in set(FILE_CACHE) - open_before:
-                    FILE_CACHE.pop(key).close()
         if pause is not None:
             time.sleep(pause)
     first, last = (time_text(source.time.values[block][at]) for at in (0, -1))
