@@ -350,7 +350,8 @@ def write_statistics(target, length):
     store = xr.open_zarr(target, consolidated=False, chunks=None)
     train, ocean = in_split(store, "train"), store.ocean.values
     result = {}
-    for name in store.data_vars if len(train) else ():
+    # Zarr lists the variables in the order of the disk.
+    for name in sorted(store.data_vars) if len(train) else ():
         steps = (train[first : first + length] for first in range(0, len(train), length))
         result[name] = moments(store[name].isel(time=block).values[:, ocean] for block in steps)
     zarr.open_group(target, mode="r+").attrs["statistics"] = json.dumps(result)

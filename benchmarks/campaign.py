@@ -1,0 +1,371 @@
+"""Disturb the library on purpose: killed processes, mutated inputs, many sessions of the dashboard.
+
+python benchmarks/campaign.py kills [--count 100] [--seed 0]
+python benchmarks/campaign.py mutations [--count 500] [--seed 0]
+python benchmarks/campaign.py sessions [--count 20] [--moves 1000] [--seed 0]
+
+Each prints what failed and a summary. Jobs are processes that are forked from this one, where all
+imports are done, so that a kill falls into the work.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"  # forked processes cannot use the threads of this one
+
+import mutations
+import numpy as np
+import pandas as pd
+import torch
+import xarray as xr
+import yaml
+
+from seaice_lab.config import FitConfig
+from seaice_lab.emissivity.jobs import run_training
+from seaice_lab.emissivity.settings import EmissivityConfig, SimulateConfig
+from seaice_lab.emissivity.simulate import simulate
+from seaice_lab.errors import InputError
+from seaice_lab.surrogate import sources
+from seaice_lab.surrogate.forecast import forecast
+from seaice_lab.surrogate.prepare import prepare
+from seaice_lab.surrogate.settings import ForecastConfig, PrepareConfig, TrainConfig
+from seaice_lab.surrogate.train import train
+
+ENTRY = {
+    "title": "Small Arctic",
+    "format": "nextsimdg",
+    "paths": ["ice/*.nc"],
+    "variables": {name: name for name in ("sit", "t2m", "u10", "v10")},
+    "grid": "EPSG:3413",
+    "step_h": 6,
+    "vectors": "grid",
+    "generator": {"size": 32, "days": 12},
+    "splits": {
+        "train": {"period": ["2001-01-01", "2001-01-06"]},
+        "validation": {"period": ["2001-01-07", "2001-01-08"]},
+        "test": {"period": ["2001-01-09", "2001-01-12"]},
+    },
+    "licence": "CC0",
+    "source": "generated",
+}
+FIT = FitConfig(epochs=6, batch_size=4)
+
+
+def start(job, log):
+    """Start ``job()`` in a forked process; its output goes to the file ``log``."""
+    sys.stdout.flush()
+    process = os.fork()
+    if process:
+        return process
+    status = 1
+    try:
+        output = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        torch.set_num_threads(1)
+        job()
+        status = 0
+    except InputError as error:
+        os.write(2, f"seaice-lab: {error}\n".encode())
+        status = 2
+    except SystemExit as error:
+        status = error.code if isinstance(error.code, int) else 1
+    except BaseException:
+        import traceback
+
+        os.write(2, traceback.format_exc().encode())
+    finally:
+        os._exit(status)
+
+
+def wait(process, seconds):
+    """Exit status of a process, negative for a signal; None if it had to be killed at the end."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        done, status = os.waitpid(process, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.002)
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+    return None
+
+
+def content(folder):
+    """What counts in a folder of results: a digest for each file, without times of creation."""
+    digests = {}
+    for path in sorted(Path(folder).rglob("*")):
+        hidden = any(name.startswith(".") for name in path.relative_to(folder).parts)
+        if path.is_file() and not hidden:
+            value = significant(path)
+            digests[str(path.relative_to(folder))] = hashlib.sha256(value).hexdigest()[:12]
+    return digests
+
+
+def significant(path):
+    """The bytes of a file that a repeated job must reproduce."""
+    if path.suffix == ".nc":
+        with xr.open_dataset(path, decode_times=False) as dataset:
+            return b"".join(f"{k}{v.dims}".encode() + v.values.tobytes()
+                            for k, v in sorted(dataset.variables.items()))  # fmt: skip
+    if path.suffix == ".csv":
+        return pd.read_csv(path).drop(columns="seconds", errors="ignore").to_csv().encode()
+    if path.suffix == ".json":
+        values = json.loads(path.read_text())
+        for record in (values, values.get("attributes") or {}):
+            for key in ("created", "command", "history", "date_created"):
+                record.pop(key, None)
+        return json.dumps(values).encode()
+    return path.read_bytes()
+
+
+def make_inputs(folder):
+    """Write the inputs of the jobs: a dataset, a store, a trained run and observations."""
+    sources.make("ice", show=False)
+    case = {"layout": "month", "sensors": ("amsr2",), "observations": (2500,)}
+    simulate(SimulateConfig(size=16, days=3, **case), folder / "observations", show=False)
+    prepare(PrepareConfig(state="ice"), folder / "given.zarr", show=False)
+    train(train_config(folder), folder / "given", show=False)
+
+
+def train_config(folder):
+    """A small network on the given store."""
+    store = str(folder / "given.zarr")
+    return TrainConfig(store=store, network="UNet2", width=4, fit=FIT)
+
+
+def kill_jobs(folder):
+    """The jobs that are killed by name; each takes the folder of its results."""
+    emissivity = EmissivityConfig(
+        data=str(folder / "observations"),
+        sensors=("amsr2",),
+        model={"version": 1},
+        fit={"epochs": 4, "batch_size": 256},
+    )
+
+    def make_forecast(place):
+        if not (place / "run").exists():
+            shutil.copytree(folder / "given", place / "copy")
+            (place / "copy").replace(place / "run")
+        forecast(place / "run", ForecastConfig(steps=3, batch_size=1), show=False)
+
+    four_frames = 4 * 4 * 32**2
+    return {
+        "prepare": lambda place: prepare(
+            PrepareConfig(state="ice"), place / "s.zarr", show=False, block_bytes=four_frames
+        ),
+        "train": lambda place: train(train_config(folder), place / "run", show=False),
+        "forecast": make_forecast,
+        "emissivity train": lambda place: run_training(emissivity, place / "run", show=False),
+    }
+
+
+def kills(options, folder):
+    """Kill each job at random moments, start it again, and compare with an undisturbed run."""
+    rng = np.random.default_rng(options.seed)
+    Path("data_catalog.yaml").write_text(yaml.safe_dump({"ice": ENTRY}))
+    # This process opens no store: forked processes would wait for the threads that Zarr starts.
+    if wait(start(lambda: make_inputs(folder), folder / "log"), 600) != 0:
+        sys.exit(f"the inputs cannot be made: {tail(folder / 'log')}")
+    failures = 0
+    for name, job in kill_jobs(folder).items():
+        undisturbed = folder / name / "undisturbed"
+        undisturbed.mkdir(parents=True)
+        began = time.monotonic()
+        status = wait(start(lambda job=job, place=undisturbed: job(place), folder / "log"), 600)
+        seconds = time.monotonic() - began
+        if status != 0:
+            sys.exit(f"{name}: the undisturbed job ended with {status}: {tail(folder / 'log')}")
+        expected, in_work, equal = content(undisturbed), 0, 0
+        count = options.count // 4
+        for number in range(count):
+            place = folder / name / str(number)
+            place.mkdir()
+            log = folder / name / f"{number}.log"
+            process = start(lambda job=job, place=place: job(place), log)
+            in_work += wait(process, rng.uniform(0, seconds)) is None
+            status = wait(start(lambda job=job, place=place: job(place), log), 600)
+            result = content(place)
+            if status == 0 and result == expected:
+                equal += 1
+                shutil.rmtree(place)
+                continue
+            failures += 1
+            keys = {key for key in expected | result if expected.get(key) != result.get(key)}
+            print(f"{name} {number}: status {status}, differs in {sorted(keys)[:8]}, {tail(log)}")
+        print(
+            f"{name}: {equal} of {count} equal to the undisturbed run ({seconds:.1f} s), "
+            f"{in_work} of the kills fell into the work",
+            flush=True,
+        )
+    return failures
+
+
+def prepared(place):
+    """Run the command in a folder; returns the fields of its store. A refusal exits with 2."""
+    from seaice_lab import cli
+
+    os.chdir(place)
+    try:
+        cli.main()
+    except SystemExit as end:
+        if end.code:
+            raise
+    store = xr.open_zarr("s.zarr", consolidated=False, chunks=None).load()
+    return {name: store[name].values for name in ("time", "ocean", "latitude", *store.data_vars)}
+
+
+def try_mutation(number, seed, place, reference):
+    """Mutate the inputs in a folder, prepare them, and compare; exits with 3 if that is wrong."""
+    rng = np.random.default_rng([seed, number])
+    mutate = mutations.MUTATIONS[number % len(mutations.MUTATIONS)]
+    os.chdir(place)
+    before = mutations.raw()
+    sys.argv = ["seaice-lab", "prepare", "s.zarr", "-p", "state=moorings", "-p", "forcing=era5"]
+    argument, truth = mutate(rng)
+    Path("case.json").write_text(json.dumps([mutate.__name__, argument, truth]))
+    fields, after = prepared(place), mutations.raw()
+    expected = dict(np.load(reference))
+    if truth == mutations.SHOWN and not mutations.same(before, after):
+        right = mutations.shows(fields, after)
+    else:
+        right = truth != mutations.REFUSED and mutations.same(fields, expected)
+    sys.exit(0 if right else 3)
+
+
+def fault_of(status, log, case):
+    """What is wrong with the end of a job on mutated input; None if nothing is."""
+    text = log.read_text(errors="replace")
+    if status is None:
+        return "hangs"
+    if "Traceback" in text or status not in (0, 2, 3):
+        return f"traceback or crash, status {status}: {tail(log)}"
+    if status == 3:
+        return f"wrong without a word, or not refused: {tail(log)}"
+    if status == 0:
+        return None
+    lines = [line for line in text.splitlines() if line.startswith("seaice-lab: ")]
+    names = {Path(case[1]).name, "moorings", "era5"}
+    clear = len(lines) == 1 and any(name in lines[0] for name in names)
+    clear = clear and ("; " in lines[0] or "expected" in lines[0])
+    return None if clear else f"the message names no file or no remedy: {tail(log)}"
+
+
+def mutate_inputs(options, folder):
+    """Prepare stores from mutated inputs, and judge each result or message."""
+    base, cases = folder / "base", Path(__file__).parents[1] / "tests" / "data" / "cases" / "_base"
+    (base / "data" / "era5").mkdir(parents=True)
+    shutil.copy(cases / "Moorings_2010m01.nc", base / mutations.STATE)
+    shutil.copy(cases / "era5_2010m01.nc", base / mutations.FORCING)
+    (base / mutations.CATALOGUE).write_text(yaml.safe_dump(mutations.ENTRIES))
+    shutil.copytree(base, folder / "reference")
+
+    def make_reference():
+        sys.argv = ["seaice-lab", "prepare", "s.zarr", "-p", "state=moorings", "-p", "forcing=era5"]
+        np.savez(folder / "reference.npz", **prepared(folder / "reference"))
+
+    if wait(start(make_reference, folder / "log"), 300) != 0:
+        sys.exit(f"the reference cannot be made: {tail(folder / 'log')}")
+    failures, ends = 0, dict.fromkeys((0, 2), 0)
+    for number in range(options.count):
+        place, log = folder / str(number), folder / f"{number}.log"
+        shutil.copytree(base, place)
+
+        def job(number=number, place=place):
+            try_mutation(number, options.seed, place, folder / "reference.npz")
+
+        status = wait(start(job, log), 120)
+        case = json.loads((place / "case.json").read_text())
+        fault = fault_of(status, log, case)
+        failures += fault is not None
+        ends[status] = ends.get(status, 0) + 1
+        if fault:
+            print(f"{number} {case}: {fault}", flush=True)
+        else:
+            shutil.rmtree(place)
+    print(f"{ends[0]} right results, {ends[2]} refusals, of {options.count}")
+    return failures
+
+
+def sessions(options, folder):
+    """Move the lead time in many browser sessions at once, and watch the memory of the server."""
+    import dashboard
+    from playwright.sync_api import sync_playwright
+
+    rng = np.random.default_rng(options.seed)
+    name = dashboard.make_run(folder, 128)
+    process, address = dashboard.serve(folder / "runs")
+    failures, memory_mb = 0, []
+    try:
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(
+                executable_path=shutil.which("chromium"),
+                args=["--no-sandbox", "--disable-background-networking"],
+            )
+            pages = [dashboard.usable(browser, address, name)[0] for _ in range(options.count)]
+            leads = [1] * len(pages)
+            for move in range(options.moves):
+                for number, page in enumerate(pages):  # start all moves, then wait for them
+                    leads[number] = int((leads[number] + rng.integers(1, 18)) % 19) + 1
+                    page.evaluate(f"() => {{ window.moved = ({dashboard.MOVE})({leads[number]}) }}")
+                for page in pages:
+                    try:
+                        page.evaluate("() => window.moved")
+                    except Exception as error:  # a browser error of any kind is a failure
+                        failures += 1
+                        print(f"move {move}: {error}")
+                if (move + 1) % max(options.moves // 10, 1) == 0:
+                    memory_mb.append(round(dashboard.resident_mb(process)))
+            browser.close()
+    finally:
+        process.terminate()
+    print(f"memory of the server during the moves: {memory_mb} MB")
+    half = len(memory_mb) // 2
+    # The first half fills the caches.
+    return failures + (memory_mb[-1] > 1.05 * memory_mb[half])
+
+
+def tail(log):
+    """The last line of a log."""
+    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+    return lines[-1][:300] if lines else "no output"
+
+
+CAMPAIGNS = {"kills": kills, "mutations": mutate_inputs, "sessions": sessions}
+COUNTS = {"kills": 100, "mutations": 500, "sessions": 20}
+
+
+def main():
+    """Run one campaign; exit status 1 if anything failed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("campaign", choices=list(CAMPAIGNS))
+    parser.add_argument("--count", type=int)
+    parser.add_argument("--moves", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", type=Path, help="Folder that is kept, for looking at failures.")
+    options = parser.parse_args()
+    options.count = options.count or COUNTS[options.campaign]
+    began = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        folder = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder.mkdir(parents=True, exist_ok=True)
+        os.chdir(folder)
+        failures = {"kills": kills, "mutations": mutate_inputs}[options.campaign](
+            options, folder.absolute()
+        )
+        os.chdir("/")
+    print(f"{options.campaign}: {failures} failures, {time.monotonic() - began:.0f} s")
+    sys.exit(bool(failures))
+
+
+if __name__ == "__main__":
+    main()

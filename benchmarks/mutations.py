@@ -1,0 +1,237 @@
+"""Mutated inputs for the campaign: each mutation says what a right result is.
+
+A mutation changes the working folder and returns ``(argument, truth)``. The argument is the file or
+setting that a refusal must name. The truth is EQUAL if nothing that matters changed, REFUSED if
+only a refusal is right, SHOWN if the result must show what the file holds now.
+"""
+
+import sys
+
+import netCDF4
+import numpy as np
+import xarray as xr
+import yaml
+
+EQUAL, REFUSED, SHOWN = "equal", "refused", "shown"
+STATE, FORCING = "data/Moorings_2010m01.nc", "data/era5/era5_2010m01.nc"
+CATALOGUE = "data_catalog.yaml"
+COMMON = {"grid": "any", "step_h": 6, "licence": "CC0", "source": "made"}
+ENTRIES = {
+    "moorings": {
+        "title": "Small sea",
+        "format": "nextsim",
+        "paths": ["Moorings_2010m01.nc"],
+        "variables": {"sit": "sit"},
+        "splits": {
+            "train": {"period": ["2010-01-01", "2010-01-03"]},
+            "validation": {"period": ["2010-01-04", "2010-01-04"]},
+            "test": {"period": ["2010-01-05", "2010-01-06"]},
+        },
+    }
+    | COMMON,
+    "era5": {
+        "title": "Small weather",
+        "format": "era5",
+        "paths": ["era5/era5_2010m01.nc"],
+        "variables": {"t2m": "t2m", "u10": "u10", "v10": "v10"},
+    }
+    | COMMON,
+}
+
+
+def rewrite(path, edit):
+    """Replace a NetCDF file by what ``edit`` makes of its dataset."""
+    with xr.open_dataset(path) as dataset:
+        changed = edit(dataset.load())
+    changed.to_netcdf(path)
+
+
+def pick(rng, *values):
+    """One of some values."""
+    return values[rng.integers(len(values))]
+
+
+def damage_bytes(rng):
+    """Flip, cut or blank bytes of a NetCDF file."""
+    path = pick(rng, STATE, FORCING)
+    with open(path, "rb") as file:
+        content = bytearray(file.read())
+    first, size = int(rng.integers(len(content))), int(2 ** rng.integers(0, 13))
+    kind = pick(rng, "flip", "cut", "blank")
+    if kind == "cut":
+        content = content[:first]
+    elif kind == "blank":
+        content[first : first + size] = bytes(min(size, len(content) - first))
+    else:
+        content[first] ^= 1 << int(rng.integers(8))
+    with open(path, "wb") as file:
+        file.write(content)
+    return path, SHOWN
+
+
+def change_dimensions(rng):
+    """Turn, rename or add dimensions."""
+    path = pick(rng, STATE, FORCING)
+    kind = pick(rng, "turn", "rename", "one", "two")
+    axes = (
+        {"y": "rows", "x": "columns"} if path == STATE else {"longitude": "lon", "latitude": "lat"}
+    )
+    if kind == "turn":
+        rewrite(path, lambda d: d.transpose(*rng.permutation(list(d.dims))))
+    elif kind == "rename":
+        rewrite(path, lambda d: d.rename(axes))
+    else:
+        rewrite(path, lambda d: d.expand_dims(member=np.arange(1 if kind == "one" else 2)))
+    return path, REFUSED if kind == "two" else EQUAL
+
+
+def change_attributes(rng):
+    """Remove or replace an attribute."""
+    path = pick(rng, STATE, FORCING)
+    variable = pick(rng, *(("sit", "latitude") if path == STATE else ("t2m", "u10")))
+    key = pick(rng, "units", "long_name", "standard_name", "comment")
+    value = pick(rng, None, "", "parsec", "\u00e9\u00df", 7)
+
+    def edit(dataset):
+        dataset[variable].attrs.pop(key, None)
+        if value is not None:
+            dataset[variable].attrs[key] = value
+        return dataset
+
+    rewrite(path, edit)
+    return path, EQUAL
+
+
+def change_units(rng):
+    """Keep the meaning of the values in another unit."""
+    path, variable, unit, factor, offset = pick(
+        rng,
+        (STATE, "sit", "cm", 100, 0),
+        (STATE, "sit", "mm", 1000, 0),
+        (FORCING, "t2m", "degC", 1, -273.15),
+        (FORCING, "u10", "km h-1", 3.6, 0),
+    )
+
+    def edit(dataset):
+        field = dataset[variable]
+        dataset[variable] = (field * factor + offset).assign_attrs(field.attrs | {"units": unit})
+        return dataset
+
+    rewrite(path, edit)
+    return path, EQUAL
+
+
+def change_values(rng):
+    """Put a value, or a record of values, that is possible or impossible."""
+    path, variable = pick(rng, (STATE, "sit"), (FORCING, "t2m"), (FORCING, "u10"))
+    value = pick(rng, np.nan, np.inf, -1e4, 1e20, None)
+    record = int(rng.integers(24))
+
+    def edit(dataset):
+        values = dataset[variable].values
+        if value is None:
+            values[record] += 0.25
+        else:
+            values[record] = value
+        return dataset
+
+    rewrite(path, edit)
+    return path, SHOWN if value is None else REFUSED
+
+
+def change_times(rng):
+    """Repeat, turn or drop records."""
+    path = pick(rng, STATE, FORCING)
+    axis = "time" if path == STATE else "valid_time"
+    kind = pick(rng, "turn", "repeat", "drop")
+    order = np.arange(24)
+    if kind == "turn":
+        order = order[::-1]
+    elif kind == "repeat":
+        order = np.sort(np.append(order, rng.integers(24)))
+    else:
+        order = np.delete(order, rng.integers(1, 23))
+    rewrite(path, lambda d: d.isel({axis: order}))
+    return path, REFUSED if kind == "drop" else EQUAL
+
+
+def change_catalogue(rng):
+    """Remove, misspell or replace a key of the catalogue, or damage its text."""
+    with open(CATALOGUE) as file:
+        entries = yaml.safe_load(file)
+    name = pick(rng, "moorings", "era5")
+    key = pick(rng, *entries[name])
+    kind = pick(rng, "remove", "misspell", "replace", "text")
+    if kind == "text":
+        text = yaml.safe_dump(entries)
+        at = int(rng.integers(len(text)))
+        text = text[:at] + pick(rng, "\t", "{", ":", "*", "\x00", "'") + text[at + 1 :]
+    else:
+        value = entries[name].pop(key)
+        if kind == "misspell":
+            entries[name][key + "s"] = value
+        elif kind == "replace":
+            entries[name][key] = pick(rng, 7, [], {}, "text", None, True, -1.5)
+        text = yaml.safe_dump(entries)
+    with open(CATALOGUE, "w") as file:
+        file.write(text)
+    return CATALOGUE, EQUAL
+
+
+def change_parameters(rng):
+    """Give a setting a value of another kind."""
+    name = pick(rng, "state", "forcing", "variables", "crop", "coarsen", "splits", "colour", "")
+    value = pick(rng, "", "7", "-1", "nan", "[", "{a: b}", "@x", "*", "[0, 99, 0, 99]", "~", "text")
+    sys.argv += ["-p", f"{name}={value}"]
+    return name.removesuffix("s") or "parameter", EQUAL
+
+
+def raw():
+    """What the input files hold now, read by the NetCDF library alone."""
+    values = {}
+    for path in (STATE, FORCING):
+        try:
+            with netCDF4.Dataset(path) as file:
+                for name, variable in file.variables.items():
+                    values[f"{path} {name}"] = np.ma.filled(variable[:], np.nan)
+        except Exception:
+            values[path] = np.array("damaged")
+    return values
+
+
+def same(values, expected):
+    """Whether two sets of arrays are equal but for the rounding of single precision."""
+    return values.keys() == expected.keys() and all(
+        values[name].shape == array.shape
+        and (
+            np.allclose(values[name], array, rtol=1e-5, atol=1e-4, equal_nan=True)
+            if array.dtype.kind == "f"
+            else np.array_equal(values[name], array)
+        )
+        for name, array in expected.items()
+    )
+
+
+def shows(fields, files):
+    """Whether the fields of a store are those that the files hold."""
+    sit = files.get(f"{STATE} sit")
+    temperature = files.get(f"{FORCING} t2m")
+    if sit is None or temperature is None or sit.shape != fields["sit"].shape:
+        return False
+    ocean = fields["ocean"]
+    shown = np.array_equal(fields["sit"][:, ocean], sit[:, ocean].astype("f4"))
+    times = zip(fields["t2m"], temperature, strict=True)
+    return shown and all(np.isin(store, file.astype("f4")).all() for store, file in times)
+
+
+MUTATIONS = (
+    damage_bytes,
+    damage_bytes,
+    change_dimensions,
+    change_attributes,
+    change_units,
+    change_values,
+    change_times,
+    change_catalogue,
+    change_parameters,
+)
