@@ -293,6 +293,7 @@ def _style(field, values, colour_range):
 
 def _colours(colour_map):
     """The colours of a matplotlib colour map as a list of str."""
+    import cmocean  # noqa: F401  (registers its colour maps as "cmo.<name>")
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
 
