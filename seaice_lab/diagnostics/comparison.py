@@ -55,7 +55,8 @@ def pool_scores(by_start, by_region=None):
         pooled = pool_starts(by_region.assign(by_start[["verified"] if partial else []]))
         for name in by_region:
             table[f"{name}_by_region"] = pooled[name].assign_attrs(table[name].attrs)
-            table[f"{name}{BY_REGION}"] = by_region[name].astype("float32")
+            of_starts = by_region[name].astype("float32")
+            table[f"{name}{BY_REGION}"] = of_starts.assign_attrs(table[name].attrs)
     if by_start.sizes["init_time"] > 1:
         # Starts in the same weather have similar errors and are drawn together.
         single = by_start.drop_vars("rank_histogram", errors="ignore")
