@@ -359,9 +359,7 @@ def main():
         folder = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder.mkdir(parents=True, exist_ok=True)
         os.chdir(folder)
-        failures = {"kills": kills, "mutations": mutate_inputs}[options.campaign](
-            options, folder.absolute()
-        )
+        failures = CAMPAIGNS[options.campaign](options, folder.absolute())
         os.chdir("/")
     print(f"{options.campaign}: {failures} failures, {time.monotonic() - began:.0f} s")
     sys.exit(bool(failures))
