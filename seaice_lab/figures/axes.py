@@ -37,6 +37,8 @@ def log_axis(values, *others, log=True):
     powers = powers if decades < 9 else powers[:: int(decades // 6)]
     ticks = [step * 10.0**power for power in powers for step in steps]
     ticks = [(tick, f"{tick:g}") for tick in ticks if low <= tick <= high]
+    if len(ticks) < 2:  # values that are nearly equal
+        ticks = [(tick, f"{tick:.3g}") for tick in np.unique([values.min(), values.max()])]
     return {"logy": True, "ylim": (low, high), "yticks": ticks}
 
 

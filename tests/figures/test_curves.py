@@ -171,6 +171,9 @@ def test_the_history_shows_both_losses_the_kept_epoch_and_the_learning_rate():
     assert lines[0]["Validation"][1].tolist() == [1.1, 0.6, 0.7]
     assert "Lowest: 0.6 in epoch 2" in texts
     assert lines[1]["Learning rate"][1].tolist() == [1e-3, 1e-3, 1e-4]
+    # A constant learning rate has a tick too.
+    _, lines, _, picture, *_ = by_both(curves.plot_history(history.iloc[:1] * 1.3))
+    assert [label.get_text() for label in picture.axes[1].get_yticklabels()] == ["0.0013"]
 
 
 def test_a_season_has_dates():
