@@ -71,8 +71,8 @@ def make_run(folder, size):
     truth = truth.astype("float32")
     prepared = xr.Dataset(
         {"sit": (("time", "y", "x"), truth, attrs)}, coordinates | {"time": times}
-    )
-    prepared.attrs = {"statistics": "{}", "configuration": ""}
+    ).assign_coords(segment=("time", np.zeros(len(times), "int32")))
+    prepared.attrs = {"statistics": "{}", "configuration": "", "fingerprint": str(size)}
     prepared.to_zarr(
         store, zarr_format=3, consolidated=False, encoding={"sit": {"chunks": (1, size, size)}}
     )

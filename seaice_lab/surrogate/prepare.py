@@ -77,7 +77,7 @@ def prepare(config, path, scheduler=None, show=True, block_bytes=BLOCK_BYTES):
     unchanged = {name for name, value in defaults.items() if getattr(config, name) == value}
     settings = config.model_dump(mode="json", exclude=unchanged)
     identity = files.fingerprint(settings, *source_files(config))
-    if path.exists() and open_store(path).attrs["fingerprint"] == identity:
+    if path.exists() and open_store(path).attrs.get("fingerprint") == identity:
         return path
     journal = files.Journal(path, identity)
     with files.disk_errors(path):

@@ -49,9 +49,8 @@ def check_store(forecast, store, path):
     InputError
         If it is another store, or was prepared differently since.
     """
-    if (
-        forecast.attrs.get("store_fingerprint", store.attrs["fingerprint"])
-        == (store.attrs["fingerprint"])
+    if forecast.attrs.get("store_fingerprint", store.attrs.get("fingerprint")) == (
+        store.attrs.get("fingerprint")
     ):
         return
     raise InputError(
