@@ -32,8 +32,8 @@ pretrained: $(VENV)/ready  ## Train the bundled network again
 	@rm -rf data/pretrained/sample
 	@$(BIN)/seaice-lab train data/pretrained/sample --config data/pretrained/sample.yaml
 
-clean:  ## Remove the environment, runs/ and stores/
-	rm -rf $(VENV) runs stores
+clean:  ## Remove the environment; runs/ and stores/ stay
+	rm -rf $(VENV)
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -198,7 +198,8 @@ def open(name, variables=None):
     _refuse_missing(entry, shorts, datasets, opened)
     notes = [note for dataset in datasets.values() for note in dataset.attrs["notes"]]
     if len(datasets) < len(opened):
-        notes.append(f"{len(opened) - len(datasets)} files without {' '.join(shorts)} are left out")
+        count = len(opened) - len(datasets)
+        notes.append(f"files that hold none of {', '.join(shorts)} are left out: {count}")
     for note in dict.fromkeys(notes):
         progress.note(f"{name}: {note}")
     if entry.separate_runs:
