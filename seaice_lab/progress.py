@@ -92,10 +92,11 @@ def bar_over(items, description, unit):
 def note(text):
     """Tell the user in one line how an input was read.
 
-    The line goes to the standard error, so that it is not part of the output of a command.
+    The line is not part of the output of a command, since it goes to the standard error, but it is
+    part of the output of a notebook that is executed unattended.
 
     Parameters
     ----------
     text : str
     """
-    print(f"note: {text}", file=sys.stderr, flush=True)
+    line(f"note: {text}")

@@ -7,11 +7,13 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
+import xarray as xr
 import yaml
 from PIL import Image
 
-from seaice_lab import notebooks
+from seaice_lab import grid, notebooks
 from seaice_lab.surrogate.evaluation import open_forecast, read_evaluation
+from seaice_lab.surrogate.store import open_store
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -120,6 +122,14 @@ def sensitivity(tmp_path_factory):
     return notebooks.execute(path, folder / path.name, settings)
 
 
+@pytest.fixture(scope="module")
+def own_data(tmp_path_factory):
+    """Two files on other grids, their catalogue, their check and their store."""
+    folder = tmp_path_factory.mktemp("own")
+    path = ROOT / "notebooks" / "13_own_data.ipynb"
+    return notebooks.execute(path, folder / path.name, {"folder": str(folder / "files")})
+
+
 @pytest.fixture(params=[path.stem for path in NOTEBOOKS])
 def executed(request):
     """Every notebook of the project, executed."""
@@ -131,6 +141,7 @@ def executed(request):
         "10_emissivity_train": "emissivity",
         "11_emissivity_maps": "emissivity_maps",
         "12_emissivity_sensitivity": "sensitivity",
+        "13_own_data": "own_data",
     }
     if request.param in others:
         return request.getfixturevalue(others[request.param])
@@ -162,6 +173,25 @@ def test_an_executed_case_is_not_executed_again(networks):
 def test_the_seasonal_forecast_leaves_an_animation(season):
     with Image.open(season.parent / "runs" / "season" / "season.gif") as moving:
         assert moving.n_frames == 20
+
+
+def test_own_files_become_a_store_in_the_units_and_on_the_axes_of_the_project(own_data):
+    folder = own_data.parent / "files"
+    stored = open_store(folder / "store.zarr").isel(time=0).load()
+    model = xr.open_dataset(folder / "data" / "my_model_2010.nc").isel(time_counter=0)
+    np.testing.assert_array_equal(stored.ocean, model.tmask == 1)
+    np.testing.assert_allclose(stored.sit, model.sithic / 100, rtol=1e-6)
+    np.testing.assert_allclose(stored.sic, model.siconc / 100, rtol=1e-6)
+    wind = xr.open_dataset(folder / "data" / "my_era5_2010.nc").isel(valid_time=0)
+    at = {"latitude": stored.latitude, "longitude": stored.longitude % 360}
+    east, north = (wind[name].sel(at, method="nearest") for name in ("u10", "v10"))
+    back = grid.rotate_to_geographic(stored.u10, stored.v10, stored.latitude, stored.longitude)
+    near = np.abs(back[0] - east) + np.abs(back[1] - north) < 1e-3
+    assert near.mean() > 0.7  # the nearest point on the sphere may be another one
+    text = "".join(o.get("text", "") for c in nbformat.read(own_data, 4).cells
+                   for o in c.get("outputs", []))  # fmt: skip
+    assert "check the units of the file" in text
+    assert "longitudes from 45.0 E eastward to 0.0 E are missing" in text
 
 
 def test_the_pipeline_leaves_forecast_scores_and_spectra_of_the_run(made):
