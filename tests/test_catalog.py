@@ -102,7 +102,7 @@ def test_files_of_one_series_are_joined_in_time_order(waves, tmp_path):
 def test_a_check_tells_how_files_are_understood_and_takes_other_files(waves):
     lines, field, ocean = check("waves", [waves / "val_1.nc"])
     text = "\n".join(lines)
-    assert "waves (nextsimdg): 1 files, " in text
+    assert f"waves (nextsimdg): 1 file, {waves / 'val_1.nc'}\n" in text
     assert "grid: curvilinear, 32 rows x 32 columns, cells of 2" in text
     assert "of 1024 cells are sea (variable mask)" in text
     assert "24 records in 1 runs, 2010-01-01T00:00 to 2010-01-06T18:00" in text

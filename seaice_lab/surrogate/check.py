@@ -45,7 +45,8 @@ def check(name, paths=()):
         absolute = tuple(str(Path(path).expanduser().absolute()) for path in paths)
         entry = entry.model_copy(update={"paths": absolute})
     found = catalog.files(entry)
-    lines = [f"{name} ({entry.format}): {len(found)} files, {found[0]} to {found[-1]}"]
+    number = "1 file, " if len(found) == 1 else f"{len(found)} files, {found[0]} to "
+    lines = [f"{entry.name} ({entry.format}): {number}{found[-1]}"]
     ice = [short for short in entry.variables if short not in names.FORCING]
     weather = [short for short in entry.variables if short in names.FORCING]
     parts = []
@@ -118,10 +119,11 @@ def _values(field, entry):
     sample = field.isel(time=masks.sample_records(field.sizes["time"])).compute()
     low, high = float(sample.min()), float(sample.max())
     names.check_range(field.name, low, high, entry.name)
+    unit = "" if field.attrs["units"] == "1" else f" {field.attrs['units']}"
     axes = {"grid": ", along the axes of the grid", "geographic": ", east and north", None: ""}
     return (
         f"{field.name}: {entry.variables[field.name]} in the files, {', '.join(field.dims)}, "
-        f"{low:.4g} to {high:.4g} {field.attrs['units']}{axes[field.attrs.get('vectors')]}"
+        f"{low:.4g} to {high:.4g}{unit}{axes[field.attrs.get('vectors')]}"
     )
 
 
