@@ -372,8 +372,10 @@ def _converted(dataset, present, path):
         field = dataset[name]
         units = field.attrs.get("units")
         factor, offset = names.conversion(short, units, str(path))
+        expected = names.variable(short).units
+        if units is None and expected != "1":
+            dataset.attrs["notes"].append(f"{short} has no units, {expected!r} is assumed")
         if (factor, offset) != (1, 0):
-            expected = names.variable(short).units
             dataset.attrs["notes"].append(f"{short} is converted from {units!r} to {expected!r}")
             converted = field * factor + offset
             attrs = flags.scaled(field.attrs, factor, offset)

@@ -414,3 +414,8 @@ def test_notes_tell_what_was_converted(user, capsys):
     notes = capsys.readouterr().err.splitlines()
     assert "note: moorings: sit is converted from 'cm' to 'm'" in notes
     assert "note: era5: the time is time + step" in notes
+
+
+def test_a_note_tells_the_assumed_unit_of_a_field_without_units(user, capsys):
+    user(lambda d: d.assign(sit=d.sit.drop_attrs()))
+    assert "note: moorings: sit has no units, 'm' is assumed" in capsys.readouterr().err
