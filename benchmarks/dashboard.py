@@ -29,7 +29,7 @@ STEP = np.timedelta64(12, "h")
 # Moves the slider and resolves when the last map has been painted with the new picture.
 MOVE = """async (lead) => {
   const models = [...Bokeh.documents[0]._all_models.values()]
-  const player = models.find((m) => m.type.endsWith("Player"))
+  const bar = models.find((m) => m.attributes?.playable)
   const maps = models.filter((m) => m.type == "ColumnDataSource" && m.data.image
                              && m.data.image[0].dtype == "float32")
   const painted = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done, 0)))
@@ -39,7 +39,7 @@ MOVE = """async (lead) => {
     m.properties.data.change.connect(heard)
   })))
   const late = new Promise((_, fail) => setTimeout(() => fail(Error("no picture in 60 s")), 60e3))
-  player.value = lead
+  bar.value = lead
   await Promise.race([news, late])
   await painted()
   return performance.now() - began

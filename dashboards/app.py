@@ -5,13 +5,17 @@ same machine can reach it.
 """
 
 import errno
+import logging
 import traceback
 from importlib import import_module
 
 import panel as pn
+from tornado.iostream import StreamClosedError
 from tornado.web import RequestHandler
+from tornado.websocket import WebSocketClosedError
 
 from dashboards import layout
+from dashboards.components import Header
 from dashboards.library import Library
 from dashboards.state import PageState, one_of
 from seaice_lab.errors import InputError
@@ -25,20 +29,14 @@ PAGES = ("forecasts", "scores", "spectra", "season", "emissivity", "runs")
 def session(library):
     """All that one tab of a browser shows, as a panel.Column."""
     state = PageState(pn.state.session_args)
-    main = pn.Row(sizing_mode="stretch_width", margin=(8, 8))
-    tabs = pn.widgets.RadioButtonGroup(
-        name="Page",
-        options={name.capitalize(): name for name in PAGES},
-        margin=0,
-        **layout.styled("tabs"),
-    )
+    main = pn.Row(sizing_mode="stretch_width", margin=(8, 8), **layout.styled("page"))
+    header = Header(pages=list(PAGES), sizing_mode="stretch_width", margin=0)
 
     def show_page():
         """Show the page of the state."""
         name = one_of(state.page, PAGES)
         state.correct(page=name)
         state.on_change = lambda names: None
-        tabs.value = name
         with main.param.update(loading=True):
             try:
                 main[:] = import_module(f"dashboards.{name}").page(library, state)
@@ -48,15 +46,22 @@ def session(library):
                 traceback.print_exc()
                 text = "Something went wrong; the terminal of the server shows the error."
                 main[:] = [layout.empty_state("This page cannot be shown", text)]
+        header.page = name
 
-    state.connect(tabs, "page")
+    header.param.watch(lambda event: state.param.update(page=event.new), "page")
     state.show_page = show_page
-    show_page()
-    state.write()
-    title = pn.pane.HTML("<h1>Sea-Ice Lab</h1>", width=130, **layout.styled("header-title"))
-    style = layout.styled("header")
-    header = pn.Row(title, tabs, state.bar, sizing_mode="stretch_width", margin=0, **style)
-    return layout.stretched(header, main, margin=0)
+
+    def begin():
+        """Show the first page."""
+        show_page()
+        state.write()
+
+    if pn.state.curdoc is None:  # a notebook
+        begin()
+    else:
+        pn.state.curdoc.template = layout.PAGE_TEMPLATE
+        pn.state.onload(begin)  # the browser already shows where the page will be
+    return layout.stretched(header, state.bar, main, margin=0)
 
 
 class Notebook(RequestHandler):
@@ -79,6 +84,12 @@ class Notebook(RequestHandler):
         self.set_header("Content-Security-Policy", SANDBOX)
         self.set_header("X-Content-Type-Options", "nosniff")
         self.finish(text)
+
+
+def _is_fault(record):
+    """Whether a message of the log is about more than a browser that has gone."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, WebSocketClosedError | StreamClosedError)
 
 
 def serve(
@@ -116,6 +127,8 @@ def serve(
     library = Library(folder, listing_s)
     prefix = f"/{prefix.strip('/')}" if prefix.strip("/") else ""
     pn.extension(raw_css=[layout.PAGE_STYLE], notifications=False)
+    for name in ("asyncio", "tornado.application"):
+        logging.getLogger(name).addFilter(_is_fault)
     try:
         server = pn.serve(
             {"/": lambda: session(library)},

@@ -5,26 +5,121 @@ import re
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import xarray as xr
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 
-from dashboards.readers import TRUTH
+from dashboards import layout
+from dashboards.selection import DAY, long_name, time_text
 from seaice_lab import names
-from seaice_lab.figures import maps
+from seaice_lab.errors import InputError
+from seaice_lab.figures import maps, rasters
+from seaice_lab.figures.plane import LAND, grid_on_plane
 from seaice_lab.files import write_netcdf
 
+# Coordinates of the fields that are downloaded.
+COORDINATES = {"init_time", "lead_time", "y", "x", "latitude", "longitude", "ocean"}
+GIF = {"duration": 250, "loop": 0}  # ms of a frame; 0 repeats for ever
+TITLE_PIXELS = 28
+PANEL_INCHES = 4.2  # width and height of a map
 
-def as_figure(fields, limits, difference_limit):
-    """Draw truth, forecasts and their differences as a figure for print.
+
+class Downloads:
+    """The buttons of the forecasts page.
 
     Parameters
     ----------
-    fields : dict of str to DataArray (lead_time, y, x)
-        Fields of one lead time by title; the truth has the title `TRUTH`.
-    limits : (float, float)
-        Ends of the colours of values.
-    difference_limit : float
-        Half-width of the colours of differences.
+    view : dashboards.forecasts.ForecastView
+    """
+
+    def __init__(self, view):
+        self.view = view
+        self.png = layout.download_button("Figure (PNG)", "forecast.png", self.write_png)
+        self.gif = layout.download_button("Animation (GIF)", "forecast.gif", self.write_gif)
+        self.netcdf = layout.download_button("Fields (NetCDF)", "forecast.nc", self.write_netcdf)
+        self.buttons = (self.png, self.gif, self.netcdf)
+
+    def disable(self, is_disabled):
+        """Switch all buttons off or on."""
+        for button in self.buttons:
+            button.disabled = is_disabled
+
+    def update(self, lead):
+        """Name the files after what is shown."""
+        state = self.view.state
+        self.disable(not self.view.values)
+        stem = f"{'_'.join(state.runs)}_{state.variable}_{state.start}"
+        stem = stem.replace("/", "-").replace(":", "").replace(" ", "T")
+        hours = lead / pd.Timedelta(hours=1)
+        self.png.filename = f"{stem}_+{hours:g}h.png"
+        self.netcdf.filename, self.gif.filename = f"{stem}_+{hours:g}h.nc", f"{stem}.gif"
+
+    def template(self, leads):
+        """The forecast of the first run at some lead times, whose coordinates all fields have."""
+        variable, start, _ = self.view.selection()
+        template = self.view.forecast().dataset[variable].sel(init_time=start, lead_time=leads)
+        template = template.isel(member=0, missing_dims="ignore")
+        template = template.drop_vars(set(template.coords) - COORDINATES)
+        return template.assign_attrs(names.attributes(variable))
+
+    def fields(self):
+        """The fields of the maps as DataArrays (lead_time, y, x) by title."""
+        template = self.template([self.view.selection()[2]])
+        return {title: template.copy(data=field[None]) for title, field in self.view.values.items()}
+
+    def write_png(self):
+        """The maps as they are on the page, as a figure for print."""
+        view = self.view
+        variable, start, lead = view.selection()
+        template = self.template([lead]).isel(lead_time=0)
+        panels = {}
+        for key, (title, scale) in view.shown.items():
+            if view.fields.get(key) is not None:
+                panels[title] = (template.copy(data=view.fields[key]), scale)
+        times = f"start {time_text(start)} UTC, +{lead / DAY:g} days"
+        valid = f"valid {time_text(start + lead)} UTC"
+        title = f"{long_name(variable)}: {times}, {valid}"
+        source = view.forecast().dataset.attrs.get("store", "")
+        note = f"Runs: {', '.join(view.state.runs)}. Truth: {Path(source).name}"
+        columns = 3 if len(view.sources) == 2 else len(view.sources)
+        return as_figure(panels, columns, title, note)
+
+    def write_gif(self):
+        """Truth and forecasts through all lead times, side by side."""
+        view = self.view
+        variable, start, _ = view.selection()
+        frames = []
+        for lead in view.times.leads.values():
+            pictures = []
+            for title in view.sources:
+                try:
+                    values = view.frame(title, start, lead)
+                except InputError:
+                    values = np.full(view.maps.raster.source.max() + 1, np.nan)
+                pictures.append(coloured(view.maps.raster, values, view.colours.value))
+            text = f"{long_name(variable)}: {', '.join(view.sources)}; +{lead / DAY:g} days"
+            frames.append(titled(pictures, f"{text}, valid {time_text(start + lead)} UTC"))
+        file = io.BytesIO()
+        frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], **GIF)
+        file.seek(0)
+        return file
+
+    def write_netcdf(self):
+        """The fields as CF NetCDF."""
+        return as_fields(self.fields())
+
+
+def as_figure(panels, columns, title, note):
+    """Draw maps in rows and columns as a figure for print.
+
+    Parameters
+    ----------
+    panels : dict of str to (DataArray (y, x), bokeh.models.LinearColorMapper)
+        Fields with coordinate ``ocean``, and their colours, by title.
+    columns : int
+    title, note : str
+        Text above and below the maps.
 
     Returns
     -------
@@ -32,17 +127,81 @@ def as_figure(fields, limits, difference_limit):
         A PNG file, with the position at its end.
     """
     import matplotlib.pyplot as plt
+    from matplotlib.colors import ListedColormap
 
-    forecasts = dict(fields)
-    truth = forecasts.pop(TRUTH)
-    leads = [pd.Timedelta(truth.lead_time.values[0])]
-    figure = maps.field_panels(
-        truth, forecasts, leads, truth.ocean, colour_range=limits, difference_limit=difference_limit
+    first = next(iter(panels.values()))[0]
+    map_grid = grid_on_plane(first, first.ocean)
+    rows = -(-len(panels) // columns)
+    figure, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(PANEL_INCHES * columns, PANEL_INCHES * rows + 0.9),
+        squeeze=False,
+        layout="constrained",
+        subplot_kw={"projection": maps.map_projection(first)},
     )
+    # The truth has no second map: the second row begins below the first forecast.
+    places = list(axes.flat)
+    blank = places[columns:] if rows > 1 else places[len(panels) :]
+    used = places[:columns] + places[columns + 1 :] if rows > 1 else places
+    for ax in blank:
+        ax.set_visible(False)
+    for ax, (name, (field, scale)) in zip(used, panels.items(), strict=False):
+        ax.set_visible(True)
+        limits = (scale.low, scale.high)
+        drawn = maps.draw(ax, map_grid, field, ListedColormap(scale.palette), limits)
+        ax.set_title(name, fontsize=10)
+        extend = maps.exceeded_ends([field], map_grid, limits)
+        figure.colorbar(drawn, ax=ax, shrink=0.75, pad=0.02, extend=extend)
+    figure.suptitle(title)
+    figure.supxlabel(note, fontsize=8)
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=200)
+    figure.savefig(file, format="png", dpi=160)
     plt.close(figure)
     return file
+
+
+def coloured(raster, values, scale):
+    """A field as an image of red, green and blue, north upwards.
+
+    Parameters
+    ----------
+    raster : seaice_lab.figures.rasters.Raster
+    values : ndarray
+        One value for each cell of the grid.
+    scale : bokeh.models.LinearColorMapper
+
+    Returns
+    -------
+    ndarray of uint8 (row, column, 3)
+    """
+    image = rasters.picture(raster, np.asarray(values))["image"][0][::-1]
+    shades = np.array([ImageColor.getrgb(shade) for shade in (*scale.palette, LAND)], "uint8")
+    count = len(shades) - 1
+    position = count * (image - scale.low) / (scale.high - scale.low)
+    position = np.clip(np.nan_to_num(position), 0, count - 1).astype(int)
+    return np.repeat(np.repeat(shades[np.where(np.isnan(image), count, position)], 2, 0), 2, 1)
+
+
+def titled(pictures, title):
+    """Put images side by side below a title.
+
+    Parameters
+    ----------
+    pictures : list of ndarray
+        From :func:`coloured`.
+    title : str
+
+    Returns
+    -------
+    PIL.Image.Image
+    """
+    gap = np.full((len(pictures[0]), 8, 3), 255, "uint8")
+    row = np.concatenate([part for picture in pictures for part in (picture, gap)], axis=1)
+    image = Image.new("RGB", (row.shape[1], row.shape[0] + TITLE_PIXELS), "white")
+    image.paste(Image.fromarray(row), (0, TITLE_PIXELS))
+    ImageDraw.Draw(image).text((6, 6), title, "black", ImageFont.load_default(14))
+    return image
 
 
 def as_fields(fields):

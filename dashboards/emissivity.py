@@ -8,6 +8,7 @@ from dashboards.downloads import as_netcdf
 from dashboards.products import open_products, truth_of
 from dashboards.runs import loss_figure
 from dashboards.selectable_maps import SelectableMaps, position_text
+from dashboards.state import one_of
 from seaice_lab.errors import InputError
 from seaice_lab.figures import charts, emissivity, linked_maps, maps, rasters
 from seaice_lab.figures.plane import hemispheres_with_points
@@ -55,7 +56,7 @@ class EmissivityView:
         self.library, self.state = library, state
         self.run = selection.run_list(state, "emissivity_run", usable)
         self.tag = state.connect(pn.widgets.Select(name="Tag"), "tag")
-        self.day = state.connect(pn.widgets.DiscreteSlider(name="Day", options=[""]), "day")
+        self.day = selection.time_slider(state, "day", "Day")
         self.sensor = state.connect(pn.widgets.Select(name="Sensor of the departures"), "sensor")
         switch = pn.widgets.RadioButtonGroup(name="Hemisphere", options=[""])
         self.hemisphere = state.connect(switch, "hemisphere")
@@ -96,7 +97,7 @@ class EmissivityView:
     def draw(self):
         """Draw all maps and figures again."""
         limit = self.state.difference or DIFFERENCE_LIMIT
-        concentration = linked_maps.colour_scale("cmo.ice", (0, 1))
+        concentration = linked_maps.colour_scale("cmo.ice", (0, 1), ICE_EDGE_CONCENTRATION)
         self.difference_scale = linked_maps.colour_scale(maps.DIFFERENCE_MAP, (-limit, limit))
         properties = linked_maps.colour_scale(maps.DIFFERENCE_MAP, (-2, 2))
         sources = ["Estimate"]
@@ -153,7 +154,9 @@ class EmissivityView:
         raster = rasters.raster_of_points(latitude, longitude, state.hemisphere)
         self.maps = SelectableMaps(raster, state, "point")
         sensors = [] if self.table is None else [str(name) for name in self.table.sensor.values]
-        state.offer(self.day, "day", self.products.days)
+        days = self.products.days
+        state.correct(day=one_of(state.day, days))
+        selection.offer_times(self.day, days, days, state.day)
         state.offer(self.sensor, "sensor", sensors)
         self.sensor.visible = bool(sensors)
 

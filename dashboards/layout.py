@@ -11,12 +11,13 @@ from seaice_lab.figures import linked_maps
 CONTROLS_WIDTH = 270
 ASSETS = Path(__file__).with_name("assets")
 PAGE_STYLE = (ASSETS / "page.css").read_text("utf-8")
+PAGE_TEMPLATE = (ASSETS / "page.html").read_text("utf-8")
 COMPONENT_STYLE = (ASSETS / "components.css").read_text("utf-8")
 
 
-def styled(name):
-    """Options of a Panel object that takes the style of a class of ``assets/components.css``."""
-    return {"stylesheets": [COMPONENT_STYLE], "css_classes": [name]}
+def styled(*names):
+    """Options of a Panel object that takes the style of classes of ``assets/components.css``."""
+    return {"stylesheets": [COMPONENT_STYLE], "css_classes": list(names)}
 
 
 def bokeh_pane(figure):
@@ -45,10 +46,8 @@ def controls(*widgets):
     for widget in widgets:
         if isinstance(widget, pn.widgets.Widget):
             widget.width = CONTROLS_WIDTH - 40
-    sticky = {"position": "sticky", "top": "8px", "align-self": "start"}
-    return pn.Column(
-        *widgets, width=CONTROLS_WIDTH, margin=(0, 12, 12, 0), styles=sticky, **styled("panel")
-    )
+            widget.stylesheets = [COMPONENT_STYLE]
+    return pn.Column(*widgets, width=CONTROLS_WIDTH, margin=0, **styled("panel", "controls"))
 
 
 def checkbox_list(name, options):
@@ -107,6 +106,27 @@ def cards(items, width):
     return stretched(*boxes, styles=sizes, **styled("cards"))
 
 
+def map_grid(items, count, rows, below=None):
+    """Maps in columns, all of which can be seen together on a wide screen.
+
+    Parameters
+    ----------
+    items : iterable of Panel objects
+        The maps, row by row.
+    count, rows : int
+        Columns and rows on a wide screen.
+    below : Panel object, optional
+        What stands below the maps on a wide screen, and beside them on a narrower one.
+
+    Returns
+    -------
+    panel.Column
+    """
+    boxes = [stretched(item, **styled("panel")) for item in items]
+    boxes += [] if below is None else [stretched(below, **styled("panel", "probe"))]
+    return stretched(*boxes, styles={"--count": str(count), "--rows": str(rows)}, **styled("maps"))
+
+
 def colour_bars(scales):
     """Horizontal colour bars in one row.
 
@@ -120,7 +140,7 @@ def colour_bars(scales):
     panel.Row
     """
     bars = [bokeh_pane(linked_maps.colour_bar(scale, label)) for label, scale in scales.items()]
-    return pn.Row(*bars, sizing_mode="stretch_width")
+    return pn.Row(*bars, sizing_mode="stretch_width", **styled("bars"))
 
 
 def headline(html=""):

@@ -11,9 +11,13 @@ from pathlib import Path
 from seaice_lab import runs
 from seaice_lab.errors import InputError
 
+SHIPPED = Path(__file__).parents[1] / "data" / "pretrained"
+
 
 class Library:
-    """The runs of a folder.
+    """The runs of a folder; those that come with the project as long as it has none.
+
+    ``folder`` is the folder whose runs are listed now, ``own`` the one that was given.
 
     Parameters
     ----------
@@ -28,7 +32,8 @@ class Library:
     """
 
     def __init__(self, folder, listing_s=2.0):
-        self.folder, self.listing_s = Path(folder), listing_s
+        self.folder = self.own = Path(folder)
+        self.listing_s = listing_s
         if not self.folder.is_dir():
             raise InputError(
                 f"{folder}: no such folder of runs; make a run with `make demo`, or name the "
@@ -48,7 +53,10 @@ class Library:
         """
         if time.monotonic() - self._listed_at < self.listing_s:
             return self._rows
-        rows = []
+        # A newcomer without runs sees the network that comes with the project.
+        rows, self.folder = [], self.own
+        if not runs.run_folders(self.own) and SHIPPED.is_dir():
+            self.folder = SHIPPED
         for row in runs.list_runs(self.folder):
             folder = self.folder / row.name
             paths = (folder, folder / "config.yaml", folder / "provenance.json")

@@ -163,8 +163,8 @@ def check_comparable(forecast, reference):
 
 
 @lru_cache(maxsize=64)
-def frame(forecast, source, variable, start, lead):
-    """A field at the valid time of a forecast; of an ensemble the mean.
+def frame(forecast, source, variable, start, lead, statistic="mean", above=0.0):
+    """A field at the valid time of a forecast; of an ensemble the mean, or another statistic.
 
     Parameters
     ----------
@@ -174,6 +174,10 @@ def frame(forecast, source, variable, start, lead):
     variable : str
     start : numpy.datetime64
     lead : numpy.timedelta64
+    statistic : str
+        "mean", "spread" (standard deviation of the members) or "above" (share of the members).
+    above : float
+        The value that the members of "above" exceed.
 
     Returns
     -------
@@ -200,7 +204,7 @@ def frame(forecast, source, variable, start, lead):
             "differences."
         )
     values, file = _from_start(forecast, source, variable, start)
-    values = _load(values[..., step, :, :], file)
+    values = _load(values[..., step, :, :], file, statistic, above)
     if np.isnan(values).all():
         name = Path(file.path).name
         raise InputError(f"{name}: has no values at this time, a chunk is missing; make it again")
@@ -233,6 +237,26 @@ def _has_truth(forecast, variable, start):
     """Whether the store has the truth at each lead time of a forecast, ndarray of bool."""
     block = _start_block(forecast, variable, start)
     return verification_positions(block, truth_of(forecast))[0] >= 0
+
+
+def members(forecast, variable, start, cell):
+    """All members of an ensemble at one cell through the lead times.
+
+    Parameters
+    ----------
+    forecast, variable, start, cell
+        As of :func:`series`.
+
+    Returns
+    -------
+    ndarray (member, lead_time), float32
+        Without members if the forecast is no ensemble.
+    """
+    values = _start_block(forecast, variable, start).variable[0][..., cell[0], cell[1]]
+    if "member" not in values.dims:
+        return np.empty((0, values.size), "float32")
+    with reading(forecast.file):
+        return np.asarray(values.transpose("member", "lead_time").values, "float32")
 
 
 def _from_start(forecast, source, variable, start):
@@ -395,9 +419,13 @@ def reading(file):
         ) from None
 
 
-def _load(values, file):
-    """Values as float32, of an ensemble the mean."""
+def _load(values, file, statistic="mean", above=0.0):
+    """Values as float32, of an ensemble a statistic of the members."""
     with reading(file):
+        if "member" in values.dims and statistic == "spread":
+            values = values.std("member", ddof=1)
+        elif "member" in values.dims and statistic == "above":
+            values = (values > above).mean("member").where(values.notnull().all("member"))
         return np.asarray(_ensemble_mean(values).values, "float32")
 
 

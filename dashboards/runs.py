@@ -12,6 +12,12 @@ from seaice_lab.figures import charts, curves, emissivity
 from seaice_lab.runs import open_run
 
 REFRESH_MS = 2000
+# Copies the text before the button; where a browser forbids this, the text is selected.
+COPY_BUTTON = (
+    "<button onclick='const code = this.previousElementSibling; "
+    "getSelection().selectAllChildren(code); "
+    "navigator.clipboard?.writeText(code.textContent)'>Copy</button>"
+)
 NEXT_STEP = {
     "created": "not trained yet: `seaice-lab train`",
     "training": "in training: the loss below grows by itself",
@@ -46,10 +52,12 @@ def page(library, state):
     run = selection.run_list(state, "run", [row.name for row in library.runs()])
     no_runs = layout.empty_state(
         "No runs yet",
-        f"`{library.folder.name}` holds none. Make one with `make demo`, or "
-        "`seaice-lab train RUN`; it appears here by itself.",
+        f"`{library.own.name}` holds none. Make one with `make demo`, or "
+        "`seaice-lab train RUN`; it appears here by itself. Until then you see the network that "
+        "comes with the project: `seaice-lab forecast data/pretrained/sample`.",
     )
-    table = pn.pane.HTML(sizing_mode="stretch_width", **layout.styled("run-table"))
+    headline = layout.headline()
+    table = pn.pane.HTML(sizing_mode="stretch_width", **layout.styled("table", "clickable"))
     card = layout.cards([table], 400)
     details = layout.stretched()
     described = None  # row and version of the history that the details show
@@ -58,16 +66,16 @@ def page(library, state):
         """Show the runs that are in the folder now."""
         nonlocal described
         rows = {row.name: row for row in library.runs()}
-        no_runs.visible = not rows
+        no_runs.visible = not rows or library.folder != library.own
         card.visible = run.visible = bool(rows)
-        table.object = run_table(rows.values())
+        headline.object = summary(rows.values())
         if list(rows) != run.options:
             run.options = list(rows)
+        table.object = run_table(rows.values(), run.value)
         row = rows.get(run.value)
         history = row and readers.current_file(library.folder / row.name / "history.csv")
-        now = row and row._replace(detail=""), history  # a heartbeat changes no details
-        if described != now:
-            described = now
+        if described != (row, history):
+            described = row, history
             details[:] = describe(library, row) if row else []
 
     def follow_folder():
@@ -80,14 +88,36 @@ def page(library, state):
     state.on_change = refresh
     refresh()
     timer = pn.state.add_periodic_callback(follow_folder, REFRESH_MS)
-    return layout.controls(run), layout.stretched(no_runs, card, details)
+    return layout.controls(run), layout.stretched(headline, no_runs, card, details)
 
 
-def run_table(rows):
-    """All runs as an HTML table."""
-    lines = [(row.name, row.kind, row.created[:16], row.detail or row.state) for row in rows]
-    cells = ["".join(f"<td>{escape(text)}</td>" for text in line) for line in lines]
-    body = "".join(f"<tr>{line}</tr>" for line in cells)
+def summary(rows):
+    """How many runs there are in each state, as HTML."""
+    states = [row.state if row.kind != "?" else "unreadable" for row in rows]
+    counts = [f"{states.count(state)} {escape(state)}" for state in dict.fromkeys(states)]
+    return f"<b>{len(states)} runs</b>: {', '.join(counts)}" if states else ""
+
+
+def run_table(rows, selected):
+    """All runs as an HTML table; the name of a run is a link that selects it.
+
+    Parameters
+    ----------
+    rows : iterable of seaice_lab.runs.RunState
+    selected : str or None
+
+    Returns
+    -------
+    str
+    """
+    body = ""
+    for row in rows:
+        link = f"?{urlencode({'page': 'runs', 'run': row.name})}"
+        name = f"<a href='{escape(link)}'>{escape(row.name)}</a>"
+        texts = (row.kind, row.created[:16].replace("T", " "), row.detail or row.state)
+        cells = "".join(f"<td>{cell}</td>" for cell in (name, *map(escape, texts)))
+        mark = " class='selected' aria-current='true'" if row.name == selected else ""
+        body += f"<tr{mark}>{cells}</tr>"
     header = "<tr><th>Run</th><th>System</th><th>Created (UTC)</th><th>State</th></tr>"
     return f"<table>{header}{body}</table>"
 
@@ -115,18 +145,26 @@ def describe(library, row):
     overview = [run_heading(row)]
     if history is not None:
         overview.append(layout.bokeh_pane(loss_figure(history)))
-    overview.append(pn.pane.HTML(notebook_links(row.name, library.notebooks(row.name))))
-    texts = [text_block("Where from", run.provenance), text_block("Configuration", run.config)]
-    return [layout.cards([layout.stretched(*overview), *texts], 330)]
+    overview.append(html_pane(notebook_links(row.name, library.notebooks(row.name))))
+    facts = dict(run.provenance)
+    command = html_pane(command_block(str(facts.pop("command", ""))))
+    where = layout.stretched(command, html_pane(settings_table("Where from", facts)))
+    configuration = html_pane(settings_table("Configuration", run.config))
+    return [layout.cards([layout.stretched(*overview), where, configuration], 330)]
+
+
+def html_pane(html):
+    """A pane with tables and links in the common style."""
+    return pn.pane.HTML(html, sizing_mode="stretch_width", **layout.styled("table"))
 
 
 def run_heading(row):
     """Name and state of a run, and its next step."""
     steps = EMISSIVITY_NEXT_STEP if row.kind == "emissivity" else NEXT_STEP
-    step = steps.get(row.state, row.state).replace("`", "")
+    step = escape(steps.get(row.state, row.state)).replace("`", "")
     name = f"<b style='font-size:15px;overflow-wrap:anywhere'>{escape(row.name)}</b>"
-    html = f"{name}<br>{escape(row.kind)}, {escape(step)}"
-    return pn.pane.HTML(html, sizing_mode="stretch_width")
+    detail = f"<br>{escape(row.detail)}" if row.detail else ""
+    return html_pane(f"{name}<br>{escape(row.kind)}, {step}{detail}")
 
 
 def notebook_links(run, names):
@@ -151,8 +189,13 @@ def notebook_links(run, names):
     return f"<b>Executed notebooks</b>{content}"
 
 
-def text_block(title, values):
-    """Values as YAML below a title.
+def command_block(command):
+    """The command that made a run, with a button that copies it, as HTML."""
+    return f"<b>Command</b><p><code>{escape(command)}</code> {COPY_BUTTON}</p>"
+
+
+def settings_table(title, values):
+    """Settings as an HTML table; settings of a group are named ``group.setting``.
 
     Parameters
     ----------
@@ -161,12 +204,38 @@ def text_block(title, values):
 
     Returns
     -------
-    panel.Column
+    str
     """
-    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-    style = {"overflow": "auto", "font-size": "12px"}
-    pane = pn.pane.Str(text, styles=style, sizing_mode="stretch_width")
-    return layout.stretched(pn.pane.HTML(f"<b>{title}</b>"), pane)
+    rows = "".join(
+        f"<tr><th scope='row'>{escape(name)}</th><td>{escape(text)}</td></tr>"
+        for name, text in flatten(values)
+    )
+    return f"<b>{escape(title)}</b><table>{rows}</table>"
+
+
+def flatten(values, prefix=""):
+    """Names and texts of nested settings.
+
+    Parameters
+    ----------
+    values : dict
+    prefix : str
+        Start of the names.
+
+    Returns
+    -------
+    list of (str, str)
+    """
+    rows = []
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            rows += flatten(value, f"{prefix}{name}.")
+        else:
+            is_text = isinstance(value, str)
+            dump = yaml.safe_dump(value, allow_unicode=True, default_flow_style=True)
+            text = value if is_text else dump.removesuffix("\n").removesuffix("\n...")
+            rows.append((f"{prefix}{name}", text))
+    return rows
 
 
 def loss_figure(history):

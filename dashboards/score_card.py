@@ -47,7 +47,9 @@ def score_card(view):
     if view.name not in comparison.PERFECT:
         legend = "This score has no skill, so the card has no colours. –: not forecast."
     title = f"<b>{escape(view.label)} by lead time</b>"
-    html = f"{title}<table>{head}{''.join(rows)}</table><small>{legend}</small>"
+    # Keys scroll the table where it is wider than the screen.
+    table = f"<div tabindex='0'><table>{head}{''.join(rows)}</table></div>"
+    html = f"{title}{table}<small>{legend}</small>"
     return pn.pane.HTML(html, sizing_mode="stretch_width", **layout.styled("score-card"))
 
 

@@ -3,7 +3,7 @@
 import panel as pn
 
 from dashboards import layout, readers, selection
-from dashboards.forecasts import time_text
+from dashboards.selection import time_text
 from seaice_lab.figures import charts, curves
 
 HOW_TO_BEGIN = "Execute `notebooks/07_season.ipynb`, or `seaice-lab forecast RUN --steps 720`."

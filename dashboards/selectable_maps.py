@@ -2,8 +2,12 @@
 
 import numpy as np
 from bokeh.events import Tap
+from bokeh.models import ColumnDataSource
 
+from seaice_lab.diagnostics.regions import REGIONS
 from seaice_lab.figures import linked_maps, rasters
+
+EDGE_LINE = {"line_color": "#e8590c", "line_width": 1.2}
 
 
 class SelectableMaps:
@@ -22,9 +26,9 @@ class SelectableMaps:
     def __init__(self, raster, state, name, window=None):
         self.raster, self.state, self.name = raster, state, name
         self.scene = linked_maps.scene(raster, window)
-        self.sources = {}
+        self.sources, self.edges = {}, {}
 
-    def add(self, key, title, units, scale):
+    def add(self, key, title, units, scale, edge=None):
         """Add an empty map.
 
         Parameters
@@ -33,12 +37,20 @@ class SelectableMaps:
             For :meth:`show`.
         title, units : str
         scale : bokeh.models.LinearColorMapper
+        edge : float, optional
+            Value along which a line is drawn: the ice edge.
 
         Returns
         -------
         bokeh.plotting.figure
         """
-        figure, self.sources[key] = linked_maps.polar_map(self.scene, scale, title, units)
+        arguments = (self.scene, scale, title, units)
+        figure, self.sources[key] = linked_maps.polar_map(*arguments, REGIONS)
+        self.edges.pop(key, None)
+        if edge is not None:
+            source = ColumnDataSource({"x": [], "y": []})
+            figure.line("x", "y", source=source, **EDGE_LINE)
+            self.edges[key] = (edge, source)
         figure.on_event(Tap, self._select_cell)
         return figure
 
@@ -55,18 +67,41 @@ class SelectableMaps:
         """
         if values is None:
             values = np.full(self.raster.source.max() + 1, np.nan, "float32")
-        self.sources[key].data = rasters.picture(self.raster, values, window)
+        picture = rasters.picture(self.raster, values, window)
+        self.sources[key].data = picture
+        if key in self.edges:
+            edge, source = self.edges[key]
+            source.data = rasters.contour(picture, edge)
 
-    def mark(self):
-        """Draw a cross at the selected cell. Returns its number, or None if the grid lacks it."""
+    def mark(self, default=None):
+        """Draw a cross at the selected cell. Returns its number, or None if the grid lacks it.
+
+        Parameters
+        ----------
+        default : int, optional
+            Number of the cell that is marked as long as none is selected.
+
+        Returns
+        -------
+        int or None
+        """
         source, cell = self.raster.source, getattr(self.state, self.name)
         positions = np.argwhere((source == cell) & (source >= 0))  # -1 is no cell
         if not len(positions):
             self.state.correct(**{self.name: None})
+            cell = default
+            positions = np.argwhere(source == cell) if cell is not None else ()
+        if not len(positions):
             return None
         row, column = positions[0]
         self.scene.selected.data = {"x": [self.raster.x[column]], "y": [self.raster.y[row]]}
         return int(cell)
+
+    def central_cell(self):
+        """Number of the cell that is nearest to the middle of all cells of the grid."""
+        rows, columns = np.nonzero(self.raster.source >= 0)
+        middle = np.hypot(rows - rows.mean(), columns - columns.mean()).argmin()
+        return int(self.raster.source[rows[middle], columns[middle]])
 
     def _select_cell(self, event):
         column = np.abs(self.raster.x - event.x).argmin()

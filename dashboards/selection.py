@@ -4,7 +4,9 @@ import numpy as np
 import panel as pn
 
 from dashboards import layout
+from dashboards.components import TimeBar
 from dashboards.readers import TRUTH
+from seaice_lab import names
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.references import REFERENCES
 
@@ -58,10 +60,18 @@ class RunSelection:
         self.checkboxes, self.column = layout.checkbox_list(f"Runs (up to {MAX_RUNS})", usable)
         state.connect(self.checkboxes, "runs")
         self.message = layout.message_pane()
+        self.note = ""  # which of the runs that were asked for cannot be shown
 
     def update(self):
         """Select valid runs only, at most `MAX_RUNS`, and at first the newest."""
         runs = some_of(self.state.runs, self.usable, self.usable[:1])
+        missing = [name for name in self.state.runs or () if name not in self.usable]
+        self.note = ""
+        if missing:
+            self.note = (
+                f"This page has nothing of {', '.join(missing)}; it shows "
+                f"{', '.join(runs[:MAX_RUNS]) or 'no run'} instead."
+            )
         self.state.correct(runs=runs[:MAX_RUNS])
         self.checkboxes.value = self.state.runs
 
@@ -85,7 +95,7 @@ class RunSelection:
                 results[name] = reader(name)
             except InputError as error:
                 problems.append(f"{name}: {error}")
-        layout.show_message(self.message, "; ".join(problems))
+        layout.show_message(self.message, " ".join([self.note, *problems]).strip())
         return results
 
     def page(self, reader, draw, *widgets):
@@ -160,10 +170,50 @@ def nothing_selected():
     return layout.empty_state("No run selected", "Select one or more runs on the left.")
 
 
+def time_slider(state, name, label):
+    """A slider over times; :func:`offer_times` fills it.
+
+    Parameters
+    ----------
+    state : PageState
+    name, label : str
+        Name of the parameter that holds the selected time, and label of the slider.
+
+    Returns
+    -------
+    dashboards.components.TimeBar
+    """
+    style = layout.styled("small")
+    slider = TimeBar(label=label, sizing_mode="stretch_width", margin=(5, 10), **style)
+
+    def select(event):
+        """Take the time from the slider."""
+        if event.new < len(slider.values):
+            state.param.update(**{name: slider.values[event.new]})
+
+    slider.param.watch(select, "value")
+    return slider
+
+
+def offer_times(slider, times, texts, selected):
+    """Offer times on a slider.
+
+    Parameters
+    ----------
+    slider : dashboards.components.TimeBar
+    times : list
+        Values of the parameter.
+    texts : list of str
+    selected : object
+        One of the times.
+    """
+    slider.values = list(times)
+    slider.param.update(texts=list(texts), value=slider.values.index(selected))
+
+
 def lead_slider(state):
-    """A slider over lead times in hours; :func:`offer_leads` fills it."""
-    slider = pn.widgets.DiscreteSlider(name="Lead time", options={"": None})
-    return state.connect(slider, "lead")
+    """A slider over lead times; :func:`offer_leads` fills it."""
+    return time_slider(state, "lead", "Lead time")
 
 
 def offer_leads(slider, state, leads):
@@ -171,7 +221,7 @@ def offer_leads(slider, state, leads):
 
     Parameters
     ----------
-    slider : panel.widgets.DiscreteSlider
+    slider : dashboards.components.TimeBar
     state : PageState
     leads : array of timedelta64 (lead_time,)
 
@@ -183,8 +233,7 @@ def offer_leads(slider, state, leads):
     hours = {float(lead / HOUR): lead for lead in leads}
     middle = list(hours)[len(hours) // 2]
     state.correct(lead=nearest(hours, middle if state.lead is None else state.lead))
-    options = {f"{value / 24:g} days": value for value in hours}
-    slider.param.update(options=options, value=state.lead)
+    offer_times(slider, hours, [f"{value / 24:g} days" for value in hours], state.lead)
     return hours[state.lead]
 
 
@@ -193,9 +242,19 @@ def days(table):
     return table.lead_time.values / DAY
 
 
-def labels(names):
+def time_text(time):
+    """A date and time such as "2020-01-31 12:00"."""
+    return np.datetime_as_string(np.datetime64(time, "ns"), unit="m").replace("T", " ")
+
+
+def long_name(variable):
+    """Name of a variable as a label."""
+    return names.variable(variable).long_name.partition(" (")[0]
+
+
+def labels(sources):
     """Labels of names, such as "Damped persistence", as a dict of label to name."""
-    return {name.replace("_", " ").capitalize(): name for name in names}
+    return {name.replace("_", " ").capitalize(): name for name in sources}
 
 
 def run_titles(runs):

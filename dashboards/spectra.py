@@ -141,4 +141,4 @@ def convention_pane(table):
     if "wavelength_km" in table.attrs:
         low, high = sorted(np.atleast_1d(table.attrs["wavelength_km"]))
         text = f"{CONVENTION.format(low=low, high=high)} Region and window: {text}."
-    return pn.pane.HTML(escape(text), styles={"color": "#5b6b77"}, sizing_mode="stretch_width")
+    return pn.pane.HTML(escape(text), sizing_mode="stretch_width", **layout.styled("faint"))

@@ -44,6 +44,10 @@ class PageState(param.Parameterized):
     low = param.Number(None, doc="Lower end of the colours; None selects it automatically")
     high = param.Number(None, doc="Upper end of the colours")
     wide = param.Number(None, doc="Half-width of the colours of differences")
+    colours = param.String(None, doc="Range of the colours: that of the data, or fixed")
+    differences = param.String(None, doc="Range of differences: one for all lead times, or each")
+    second = param.String(None, doc="What the second map of an ensemble shows")
+    above = param.Number(None, doc="Value above which probabilities are shown")
     view = param.NumericTuple(None, length=4, doc="West, east, south, north of the maps in km")
     score = param.String(None)
     against = param.String(None, doc="Reference or run with which scores are compared")
@@ -113,9 +117,11 @@ class PageState(param.Parameterized):
         names = {event.name for event in events}
         if "page" in names:
             self.show_page()
+            self.write()
         else:
-            self.on_change(names)
-        self.write()
+            with pn.io.hold():  # one message, in which no change overtakes another
+                self.on_change(names)
+                self.bar.value = self.address()
 
     def _show_address(self, _attribute, _old, address):
         if address != self.address():  # Back or Forward, not a change by this class

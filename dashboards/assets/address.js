@@ -20,3 +20,13 @@ addEventListener("popstate", () => {
     shown = page(location.search)
     bar.value = location.search
 })
+
+// A link to another selection changes the page in place.
+addEventListener("click", (event) => {
+    const link = event.composedPath().find((node) => node.localName === "a")
+    const search = link?.getAttribute("href")
+    if (!search?.startsWith("?") || event.defaultPrevented || event.ctrlKey || event.metaKey) return
+    event.preventDefault()
+    history.pushState(null, "", search)
+    dispatchEvent(new PopStateEvent("popstate"))
+})

@@ -32,7 +32,7 @@ MARKERS = {
 }
 DASHED = (6, 4)  # of lines that mark a value
 FONT_SIZE = "12px"
-LEGEND_CHARACTERS = 60  # in one row of a legend
+LEGEND_CHARACTERS = 46  # in one row of a legend, about the width of a phone
 LEGEND_ROW = 22  # pixels
 MATPLOTLIB_STYLE = {
     "font.size": 10,

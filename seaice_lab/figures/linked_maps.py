@@ -18,6 +18,7 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
 from seaice_lab.figures.charts import FONT_SIZE
+from seaice_lab.figures.places import add_places, place_sources
 from seaice_lab.figures.plane import COAST, LAND, LINES, OUTSIDE, graticule, land_rings
 from seaice_lab.figures.rasters import PIXELS, Raster, picture
 
@@ -39,8 +40,16 @@ for (let i = 0; i < 6; i++) {
 let lon = south ? Math.atan2(x, y) * 180 / Math.PI : Math.atan2(x, -y) * 180 / Math.PI - 45
 lon = ((lon + 540) % 360) - 180
 const latitude = `${(phi * 180 / Math.PI).toFixed(2)}°${south ? "S" : "N"}`
-return `${latitude} ${Math.abs(lon).toFixed(2)}°${lon < 0 ? "W" : "E"}`
+const degrees = (south ? -phi : phi) * 180 / Math.PI
+const inside = Object.entries(regions).filter(([_, [from, to, west, width]]) =>
+    from <= degrees && degrees <= to && (((lon - west) % 360) + 360) % 360 < width)
+const names = inside.map(([name]) => name).join(", ")
+return `${latitude} ${Math.abs(lon).toFixed(2)}°${lon < 0 ? "W" : "E"} ${names}`
 """
+
+
+SHADES = 256  # of a colour scale
+WATER = "#a5cbe3"  # open water: unlike thin ice, which is nearly black, and unlike land
 
 
 class Scene(NamedTuple):
@@ -57,6 +66,7 @@ class Scene(NamedTuple):
     mask: models.ColumnDataSource
     graticule: models.ColumnDataSource
     coast: models.ColumnDataSource
+    places: dict[str, models.ColumnDataSource]
     selected: models.ColumnDataSource
     pointer: list[models.Span]
 
@@ -96,6 +106,7 @@ def scene(raster, window=None):
         mask=models.ColumnDataSource(mask),
         graticule=_one_source(graticule(raster.hemisphere)),
         coast=_one_source(_coast(raster.coast)),
+        places=place_sources(raster.hemisphere),
         selected=models.ColumnDataSource({"x": [], "y": []}),
         pointer=[models.Span(dimension=side, **pointer) for side in ("width", "height")],
     )
@@ -135,7 +146,7 @@ def _one_source(lines):
     return models.ColumnDataSource({"x": points[:, 0], "y": points[:, 1]})
 
 
-def colour_scale(colour_map, limits):
+def colour_scale(colour_map, limits, water=None):
     """Colour scale of one or more maps; values outside the limits take the end colours.
 
     Parameters
@@ -144,18 +155,40 @@ def colour_scale(colour_map, limits):
         Name of a matplotlib colour map.
     limits : (float, float)
         Lowest and highest value of the scale.
+    water : float, optional
+        Smaller values are open water, which has a colour of its own.
 
     Returns
     -------
     bokeh.models.LinearColorMapper
     """
-    shades = [to_hex(shade) for shade in colormaps[colour_map](np.linspace(0, 1, 256))]
+    shades = palette(colour_map, limits, water)
     return models.LinearColorMapper(
         shades, low=limits[0], high=limits[1], nan_color="rgba(0, 0, 0, 0)"
     )
 
 
-def polar_map(scene, scale, title, units):
+def palette(colour_map, limits, water=None):
+    """The colours of a scale.
+
+    Parameters
+    ----------
+    colour_map, limits, water
+        As of :func:`colour_scale`.
+
+    Returns
+    -------
+    list of str
+    """
+    shades = [to_hex(shade) for shade in colormaps[colour_map](np.linspace(0, 1, SHADES))]
+    if water is not None:
+        count = round(SHADES * (water - limits[0]) / (limits[1] - limits[0]))
+        count = int(np.clip(count, 0, SHADES))
+        shades[:count] = [WATER] * count
+    return shades
+
+
+def polar_map(scene, scale, title, units, regions=None):
     """A map with land, coast and graticule.
 
     Parameters
@@ -165,6 +198,8 @@ def polar_map(scene, scale, title, units):
     scale : LinearColorMapper
         From :func:`colour_scale`; maps with the same scale share their colours.
     title, units : str
+    regions : dict of str to (float, float, float, float), optional
+        Boxes that the pointer names: south, north, west and the width eastwards in degrees.
 
     Returns
     -------
@@ -183,13 +218,14 @@ def polar_map(scene, scale, title, units):
     thin = {"line_color": LINES, "line_width": 0.5, "line_alpha": 0.6}
     plot.line("x", "y", source=scene.graticule, **thin)
     plot.line("x", "y", source=scene.coast, line_color=COAST, line_width=0.8)
+    add_places(plot, scene.places)
     cross = {"marker": "cross", "size": 16, "line_color": "#d7191c", "line_width": 2}
     plot.scatter("x", "y", source=scene.selected, **cross)
-    is_south = raster.hemisphere == "south"
+    arguments = {"south": raster.hemisphere == "south", "regions": regions or {}}
     hover = models.HoverTool(
         renderers=[image],
         tooltips=[("", f"@image{{0.000}} {units}"), ("", "$x{custom}")],
-        formatters={"$x": models.CustomJSHover(code=POSITION, args={"south": is_south})},
+        formatters={"$x": models.CustomJSHover(code=POSITION, args=arguments)},
         point_policy="follow_mouse",
     )
     plot.add_tools(models.CrosshairTool(overlay=scene.pointer), hover)
@@ -212,9 +248,11 @@ def _empty_map(scene, title):
         min_border=4,
         output_backend="canvas",
     )
-    wheel = models.WheelZoomTool()
-    plot.add_tools(wheel)
+    # The wheel scrolls the page unless Ctrl is held or the other wheel tool is switched on.
+    wheel = models.WheelZoomTool(modifiers={"ctrl": True}, visible=False)
+    plot.add_tools(wheel, models.WheelZoomTool())
     plot.toolbar.update(active_scroll=wheel, logo=None, autohide=True)
+    plot.toolbar_inner = True  # a toolbar beside the map would take its width
     plot.axis.visible = plot.grid.visible = False
     plot.title.text_font_size = "13px"
     return plot
@@ -237,12 +275,13 @@ def colour_bar(scale, label):
     # The bar needs a scale of its own: one that also colours pictures has its bar painted again
     # with each of them.
     bar_scale = scale.clone()
-    for limit in ("low", "high"):
-        scale.js_link(limit, bar_scale, limit)
+    for name in ("low", "high", "palette"):
+        scale.js_link(name, bar_scale, name)
     borders = {"min_border": 0, "min_border_left": 24, "min_border_right": 24}
     size = {"height": 58, "sizing_mode": "stretch_width"}
     plot = figure(x_range=(0, 1), y_range=(0, 1), toolbar_location=None, **size, **borders)
     plot.outline_line_color = None
+    plot.background_fill_alpha = plot.border_fill_alpha = 0
     plot.axis.visible = plot.grid.visible = False
     plot.scatter([], [])  # without a glyph Bokeh prints a warning
     bar = models.ColorBar(

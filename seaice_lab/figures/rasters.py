@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from contourpy import contour_generator
 from scipy.spatial import cKDTree
 
 from seaice_lab import grid
@@ -10,6 +11,7 @@ from seaice_lab.figures.plane import grid_on_plane, points_of
 
 SINGLE_POINT_KM = 25.0  # size of a grid point without neighbours
 PIXELS = 400  # along each side of a picture, about the size of a map on a screen
+LINE_PIXELS = 256  # along each side of a picture from which a line is drawn
 
 
 class Raster(NamedTuple):
@@ -183,3 +185,30 @@ def _block_sum(values, rows, columns):
     """Sums over blocks. Adding slices is much faster than summing over two axes of a block."""
     values = sum((values[k::rows] for k in range(1, rows)), values[::rows].astype("float32"))
     return sum((values[:, k::columns] for k in range(1, columns)), values[:, ::columns])
+
+
+def contour(drawn, level):
+    """Lines along which a picture has a value, such as the ice edge.
+
+    Parameters
+    ----------
+    drawn : dict
+        From :func:`picture`.
+    level : float
+
+    Returns
+    -------
+    dict
+        Columns x and y in km, float32; NaN separates the lines.
+    """
+    rows, columns = drawn["image"][0].shape
+    step = -(-max(rows, columns) // LINE_PIXELS)
+    image = drawn["image"][0][::step, ::step]
+    x = drawn["x"][0] + drawn["dw"][0] * (np.arange(0, columns, step) + 0.5) / columns
+    y = drawn["y"][0] + drawn["dh"][0] * (np.arange(0, rows, step) + 0.5) / rows
+    masked = np.ma.masked_invalid(image)
+    if min(image.shape) < 2:
+        return {"x": np.empty(0, "float32"), "y": np.empty(0, "float32")}
+    lines = contour_generator(x, y, masked, line_type="ChunkCombinedNan").lines(level)[0][0]
+    lines = np.empty((0, 2)) if lines is None else lines
+    return {"x": lines[:, 0].astype("float32"), "y": lines[:, 1].astype("float32")}

@@ -9,7 +9,13 @@ from urllib.parse import parse_qs, urlencode
 
 import numpy as np
 
-READY = "() => window.Bokeh && Bokeh.documents.length && Bokeh.documents[0].is_idle"
+# The skeleton has gone, and every part of the page has been drawn.
+READY = """() => {
+    const complete = (view) => (view.model.children?.length ?? 0) <= (view.child_views?.length ?? 0)
+        && (view.has_finished?.() ?? true) && (view.child_views ?? []).every(complete)
+    return window.Bokeh && Bokeh.documents.length && !document.getElementById("skeleton")
+        && [...Bokeh.index.roots].every(complete)
+}"""
 # Figures on the page; the document keeps models of what was there before for a while.
 FIGURES = """
     const figures = []
@@ -125,12 +131,18 @@ def settled(page):
     """Wait until a page is drawn."""
     page.get_by_role("heading", name="Sea-Ice Lab").wait_for()
     page.wait_for_function(READY)
+    until(lambda: page.locator(".pn-loading").count() == 0)
+
+
+def bar(page, name):
+    """The slider of a time bar."""
+    return page.get_by_role("slider", name=name, exact=True)
 
 
 def until_listed(page, server, name):
     """Wait until the server lists a new run."""
     go(page, server, page="runs")
-    page.get_by_role("cell", name=name, exact=True).wait_for()
+    page.get_by_role("cell", name=name, exact=True).first.wait_for()
 
 
 def until(check, seconds=60):

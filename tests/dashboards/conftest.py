@@ -74,6 +74,8 @@ def make_runs(folder):
         forecast_of(name, "waves", seed)
         evaluate(f"runs/{name}", references=["persistence", "climatology"], show=False)
     copied("a", f"runs/{HOSTILE}")
+    ensemble = copied("a", "runs/members")
+    forecast(ensemble, ForecastConfig(steps=LEADS, members=3, every=4), show=False)
     copied("a", "runs/sweep/inner")
     copied("a", "elsewhere/run")
     Path("runs/linked").symlink_to(folder / "elsewhere" / "run")

@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from browser import curves, ended, go, images, serving, settled, state, until, until_listed
+from browser import bar, curves, ended, go, images, serving, settled, state, until, until_listed
 
 from seaice_lab.surrogate.store import open_store
 
@@ -114,13 +114,13 @@ def test_a_store_that_breaks_is_told_under_its_maps_and_the_rest_goes_on(page, s
     go(page, served, page="forecasts", runs="doomed,a", lead=12, cell=500)
     assert np.isfinite(images(page)["Truth"]).any()
     damage(store / "sit")
-    page.locator("input[type=range]").press("ArrowRight")
+    bar(page, "Lead time").press("ArrowRight")
     page.get_by_text("doomed.zarr: cannot be read here").first.wait_for()
     assert np.isnan(images(page)["Truth"]).all() and np.isfinite(images(page)["doomed"]).any()
-    page.get_by_label("Start").select_option(index=3)
+    bar(page, "Start").fill("3")
     until(lambda: "Truth" not in next(iter(curves(page).values())))
     shutil.rmtree(store)
-    page.locator("input[type=range]").press("ArrowRight")
+    bar(page, "Lead time").press("ArrowRight")
     page.get_by_text("doomed.zarr: no such store").first.wait_for()
     go(page, served, page="season", runs="doomed,a")
     page.get_by_text("doomed.zarr: no such store").first.wait_for()
@@ -137,20 +137,20 @@ def test_a_damaged_store_is_told_on_the_season_page(page, served, doomed):
 def test_a_forecast_that_breaks_or_goes_is_told(page, served, passing):
     go(page, served, page="forecasts", runs="passing,a", lead=12, cell=500)
     damage(passing / "forecast.zarr" / "sit")
-    page.locator("input[type=range]").press("ArrowRight")
+    bar(page, "Lead time").press("ArrowRight")
     page.get_by_text("forecast.zarr: cannot be read here").first.wait_for()
-    page.get_by_label("Start").select_option(index=3)
+    bar(page, "Start").fill("3")
     until(lambda: set(next(iter(curves(page).values()))) == {"Truth", "a"})
     shutil.rmtree(passing)
-    starts = itertools.cycle((2, 1))
+    starts = itertools.cycle(("2", "1"))
 
     def is_missed():
-        page.get_by_label("Start").select_option(index=next(starts))
+        bar(page, "Start").fill(next(starts))
         settled(page)
         return page.get_by_text("there is no usable run 'passing'").count() > 0
 
     until(is_missed)  # when the server lists the folder again
-    page.get_by_role("button", name="Scores").click()
+    page.get_by_role("link", name="Scores", exact=True).click()
     until(lambda: state(page)["page"] == "scores")
     page.reload()
     settled(page)

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 import xarray as xr
-from browser import go, settled, state, until
+from browser import bar, go, settled, state, until
 from conftest import ENTRY
 
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -34,7 +34,7 @@ def test_a_hostile_address_shows_an_ordinary_page(case, page, served):
     page.goto(f"{served.url}?{QUERIES[case]}")
     settled(page)
     until(lambda: page.locator("canvas").count() >= 3)
-    page.locator("input[type=range]").press("ArrowRight")
+    bar(page, "Lead time").press("ArrowRight")
     until(lambda: state(page).get("lead"))
     assert 12 <= float(state(page)["lead"]) <= 96
     assert page.locator("script:has-text('alert')").count() == 0

@@ -1,12 +1,12 @@
 """Every page in a browser: it draws itself, whatever the window, and asks nobody else."""
 
 import pytest
-from browser import frames, go, images, settled, state, until
+from browser import bar, frames, go, images, settled, state, until
 
 pytestmark = pytest.mark.xdist_group("browser")
 
 PAGES = {"forecasts": 3, "scores": 3, "spectra": 4, "season": 3, "emissivity": 5, "runs": 1}
-WINDOWS = ((1440, 900), (1024, 768))
+WINDOWS = ((1440, 900), (820, 1180), (390, 844))
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -29,7 +29,7 @@ def test_a_page_draws_itself_in_wide_and_narrow_windows(name, page, served):
 def test_the_tabs_lead_to_every_page(page, served):
     go(page, served, runs="a")
     for name, count in PAGES.items():
-        page.get_by_role("button", name=name.capitalize(), exact=True).click()
+        page.get_by_role("link", name=name.capitalize(), exact=True).click()
         until(lambda name=name: state(page).get("page") == name)
         until(lambda count=count: page.locator("canvas").count() >= count)
     until(lambda: not images(page))  # no earlier page is still there
@@ -37,14 +37,14 @@ def test_the_tabs_lead_to_every_page(page, served):
 
 def test_back_and_forward_lead_through_the_pages_with_what_was_chosen(page, served):
     go(page, served, page="forecasts", runs="b", lead=24)
-    page.locator("input[type=range]").press("ArrowRight")
+    bar(page, "Lead time").press("ArrowRight")
     until(lambda: state(page)["lead"] == "36")
-    page.get_by_role("button", name="Scores").click()
+    page.get_by_role("link", name="Scores", exact=True).click()
     until(lambda: "score" in state(page))
     score = page.get_by_label("Score", exact=True)
     score.select_option(index=1)
     until(lambda: state(page)["score"] == "bias")
-    page.get_by_role("button", name="Runs", exact=True).click()
+    page.get_by_role("link", name="Runs", exact=True).click()
     page.get_by_role("cell", name="coarse").wait_for()
     page.evaluate("history.back()")
     score.wait_for()
@@ -52,7 +52,8 @@ def test_back_and_forward_lead_through_the_pages_with_what_was_chosen(page, serv
     assert state(page)["page"] == "scores" and state(page)["score"] == "bias"
     page.evaluate("history.back()")
     until(lambda: "b" in images(page))
-    assert page.get_by_text("+1.5 days").count() == 1 and state(page)["lead"] == "36"
+    page.get_by_text("+1.5 days").first.wait_for()
+    assert state(page)["lead"] == "36"
     page.evaluate("history.go(2)")
     page.get_by_role("cell", name="coarse").wait_for()
     assert state(page)["page"] == "runs"

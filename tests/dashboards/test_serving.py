@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from browser import go, images, settled, state, until
+from browser import bar, go, images, settled, state, until
 
 import dashboards
 import seaice_lab
@@ -164,7 +164,7 @@ def test_jupyterlab_has_an_icon_that_opens_the_dashboard(chromium, lab):
     until(lambda: page.locator("canvas").count() >= 3)
     assert all(address.startswith((url, "data:", "blob:")) for address in asked)
     before = images(page)["a"]
-    page.locator("input[type=range]").press("ArrowRight")
+    bar(page, "Lead time").press("ArrowRight")
     until(lambda: not (images(page)["a"][20:30] == before[20:30]).all())
     until(lambda: state(page)["lead"] == "24")
     assert page.evaluate("location.href").startswith(url)

@@ -278,9 +278,9 @@ def test_the_dashboard_shows_a_forecast_without_truth_and_says_why():
     page = forecasts.ForecastView(library, PageState({"runs": [b"a_on_year"]}), ["a_on_year"])
     page.state.lead = 24.0
     shown = {key: message.object for key, message in page.messages.items() if message.visible}
-    assert list(shown) == [(readers.TRUTH,), ("a_on_year", readers.TRUTH)]
+    assert list(shown) == [(readers.TRUTH, "value"), ("a_on_year", "difference")]
     assert all("no truth at 2011-01-05 06:00" in text for text in shown.values())
-    assert not page.netcdf.disabled
+    assert not page.downloads.netcdf.disabled
 
 
 IMPOSSIBLE = {

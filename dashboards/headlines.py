@@ -1,0 +1,136 @@
+"""Sentences that say what a page shows, and maps in words."""
+
+from html import escape
+
+import numpy as np
+
+from dashboards import readers
+from dashboards.scores import common_tables
+from dashboards.selectable_maps import position_text
+from seaice_lab import names
+from seaice_lab.errors import InputError
+
+MIN_CHANGE = 0.005  # share of the reference's error; smaller differences are called equal
+
+
+class Headlines:
+    """How good forecasts are at each lead time, for the sentences of the forecasts page.
+
+    Runs are compared on their common starts.
+
+    Parameters
+    ----------
+    library : dashboards.library.Library
+    titles : dict of str to str
+        Titles by name of the run.
+    variable : str
+        The scores of a run are those of its first variable.
+    """
+
+    def __init__(self, library, titles, variable):
+        self.titles, self.units = titles, names.variable(variable).units
+        tables, files = {}, {}
+        for run in titles:
+            try:
+                dataset = readers.forecast_of(library, run).dataset
+                file = readers.current_file(library.path(run, "scores.nc"))
+                table = readers.load_table(file)
+            except InputError:
+                continue  # not evaluated
+            if variable == next(iter(dataset.data_vars)) and "rmse" in table:
+                tables[run], files[run] = table, file
+        if files:  # a run that shares no starts with the first one keeps its own
+            tables |= common_tables(tuple(files.items()))[0]
+        self.scores = {run: _errors_by_lead(table) for run, table in tables.items()}
+
+    def text(self, lead_h, lead_text):
+        """One sentence for each run, as HTML.
+
+        Parameters
+        ----------
+        lead_h : float
+            Lead time in hours.
+        lead_text : str
+            Lead time in words.
+
+        Returns
+        -------
+        str
+        """
+        sentences = []
+        for run, title in self.titles.items():
+            error, persistence, starts = self.scores.get(run, {}).get(lead_h, (None, None, 0))
+            if error is None or np.isnan(error):
+                text = "no scores yet: <code>seaice-lab evaluate</code>"
+            else:
+                comparison = compare(error, persistence)
+                count = f"<small>({starts} start{'s' if starts != 1 else ''})</small>"
+                text = f"RMSE {error:.3f} {self.units}{comparison} {count}"
+            sentences.append(f"<b>{escape(title)}</b>: {text}")
+        return f"<b>{escape(lead_text)}</b> &nbsp; " + " &nbsp;·&nbsp; ".join(sentences)
+
+
+def _errors_by_lead(table):
+    """RMSE of the forecast and of persistence, and the number of starts, by lead time in hours."""
+    rmse, sources = table.rmse, [str(name) for name in table.source.values]
+    forecast = rmse.values[sources.index("forecast")]
+    persistence = np.full_like(forecast, np.nan)
+    if "persistence" in sources:
+        persistence = rmse.values[sources.index("persistence")]
+    hours = (table.lead_time.values / np.timedelta64(1, "h")).tolist()
+    starts = np.full(len(hours), table.sizes.get("init_time", 0))
+    if "start_count" in table:  # the truth ends before the last forecasts do
+        starts = table.start_count.values
+    rows = zip(hours, forecast, persistence, starts, strict=True)
+    return {hour: (float(error), float(other), int(count)) for hour, error, other, count in rows}
+
+
+def compare(error, reference, name="persistence"):
+    """How much smaller or larger an error is than that of a reference, as HTML.
+
+    Parameters
+    ----------
+    error, reference : float
+    name : str
+        Name of the reference.
+
+    Returns
+    -------
+    str
+        Such as ", 33 % below persistence"; empty without a reference.
+    """
+    if reference is None or not reference > 0 or not np.isfinite(error):
+        return ""
+    change = error / reference - 1
+    if abs(change) < MIN_CHANGE:
+        return f", equal to {name}"
+    word, style = ("below", "better") if change < 0 else ("above", "worse")
+    return f", <b class='{style}'>{abs(change):.0%} {word} {name}</b>".replace("%", " %")
+
+
+def map_in_words(title, values, units, dataset, is_difference=False):
+    """Text that replaces a map for those who cannot see it.
+
+    Parameters
+    ----------
+    title : str
+    values : ndarray (y, x)
+    units : str
+    dataset : xarray.Dataset
+        With latitude and longitude (y, x).
+    is_difference : bool
+
+    Returns
+    -------
+    str
+        Range and mean; of a difference its largest value and where it is.
+    """
+    inside = values[np.isfinite(values)]
+    if not len(inside):
+        return f"{title}: no values."
+    if is_difference:
+        index = np.unravel_index(np.nanargmax(np.abs(values)), values.shape)
+        place = position_text(float(dataset.latitude[index]), float(dataset.longitude[index]))
+        return f"{title}: largest difference {values[index]:+.2f} {units} at {place}."
+    low, high, mean = inside.min(), inside.max(), inside.mean()
+    return f"{title}: {low:.2f} to {high:.2f} {units}, mean {mean:.2f} {units}."

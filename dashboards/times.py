@@ -1,0 +1,103 @@
+"""The time bars of the forecasts page: start and lead time, with their dates."""
+
+import numpy as np
+
+from dashboards import layout, selection
+from dashboards.components import TimeBar
+from dashboards.selection import HOUR, time_text
+from seaice_lab.torch_private import set_change_delay
+
+LEAD_DELAY_MS = 5  # between a move of the time bar and new pictures
+MARKS = 6  # dates below a time bar
+
+
+class Times:
+    """The starts and lead times of a run, and the bars that select one of each.
+
+    Parameters
+    ----------
+    state : dashboards.state.PageState
+    """
+
+    def __init__(self, state):
+        self.state = state
+        self.starts, self.leads = {}, {}  # times by text, and lead times by hours
+        self.start_bar = TimeBar(label="Start", sizing_mode="stretch_width")
+        self.lead_bar = TimeBar(label="Lead time", playable=True, sizing_mode="stretch_width")
+        set_change_delay(self.lead_bar, LEAD_DELAY_MS)
+        bars, style = (self.start_bar, self.lead_bar), layout.styled("panel", "times")
+        self.column = layout.stretched(*bars, **style)
+        self.lead_bar.param.watch(self.select_lead, "value")
+        self.start_bar.param.watch(self.select_start, "value")
+
+    def offer(self, run, dataset):
+        """Offer the times of a forecast, and select those of the state or the nearest ones.
+
+        Parameters
+        ----------
+        run : str
+            Name of the run.
+        dataset : xarray.Dataset
+
+        Returns
+        -------
+        list of str
+            What is shown in place of times that the run does not have, in sentences.
+        """
+        state, notes = self.state, []
+        self.starts = {time_text(time): time for time in dataset.init_time.values}
+        self.leads = {float(lead / HOUR): lead for lead in dataset.lead_time.values}
+        starts, leads = list(self.starts), list(self.leads)
+        if state.start not in starts:
+            if state.start is not None:
+                notes.append(f"{run} has no forecast from {state.start}; the first is shown.")
+            state.correct(start=starts[0])
+        lead = selection.nearest(leads, state.lead or 0)
+        if state.lead is not None and state.lead != lead:
+            days = f"{state.lead / 24:g} days ahead; {lead / 24:g} days are shown"
+            notes.append(f"{run} has no forecast {days}.")
+        state.correct(lead=lead)
+        texts, position = [f"{text} UTC" for text in starts], starts.index(state.start)
+        self.start_bar.param.update(texts=texts, marks=marks(starts), value=position)
+        texts = [f"+{lead / 24:g} days" for lead in leads]
+        self.lead_bar.param.update(texts=texts, value=leads.index(lead))
+        return notes
+
+    def selected(self):
+        """The selected start and lead time."""
+        return self.starts[self.state.start], self.leads[self.state.lead]
+
+    def show_valid_times(self):
+        """Show the valid times of the selected start on the bar of the lead times."""
+        start, _ = self.selected()
+        valid = [time_text(start + lead) for lead in self.leads.values()]
+        steps = zip(self.leads, valid, strict=True)
+        texts = [f"+{hours / 24:g} days, valid {time} UTC" for hours, time in steps]
+        self.lead_bar.param.update(texts=texts, marks=marks(valid))
+
+    def select_lead(self, event):
+        """Take the lead time from its bar."""
+        if event.new < len(self.leads):  # there are none while the run cannot be shown
+            self.state.lead = list(self.leads)[event.new]
+
+    def select_start(self, event):
+        """Take the start from its bar."""
+        if self.leads and event.new < len(self.starts):
+            self.state.start = list(self.starts)[event.new]
+
+
+def marks(times):
+    """A few dates below a time bar.
+
+    Parameters
+    ----------
+    times : list of str
+        Times such as "2020-01-31 12:00".
+
+    Returns
+    -------
+    list of [int, str]
+        Positions and dates.
+    """
+    positions = np.linspace(0, len(times) - 1, min(MARKS, len(times))).round().astype(int)
+    return [[int(k), times[k][:10]] for k in dict.fromkeys(positions.tolist())]

@@ -1,0 +1,134 @@
+"""The look of the pages: phones, dark colours, words, ensembles; and an audit of accessibility."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from browser import bar, curves, frames, go, images, limits, settled, state, until
+
+from seaice_lab.surrogate.evaluation import open_forecast
+
+pytestmark = pytest.mark.xdist_group("browser")
+
+AXE = Path(__file__).parents[1] / "data" / "axe" / "axe.min.js"
+SERIOUS = """async () => {
+    const {violations} = await axe.run({resultTypes: ["violations"]})
+    return violations.filter(({impact}) => ["serious", "critical"].includes(impact))
+        .map(({id, nodes}) => [id, nodes.map(({html}) => html.slice(0, 120))])
+}"""
+PAGES = ("forecasts", "scores", "spectra", "season", "emissivity", "runs")
+MAPS = ("Truth", "a", "a \N{MINUS SIGN} truth")
+BACKGROUND = "getComputedStyle(document.body).backgroundColor"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_an_audit_finds_nothing_serious_at_three_widths(name, page, served):
+    go(page, served, page=name, runs="a,members", run="a")
+    page.add_script_tag(path=AXE)
+    for width, height in ((1440, 900), (820, 1180), (390, 844)):
+        page.set_viewport_size({"width": width, "height": height})
+        controls = page.get_by_role("button", name="Controls")
+        if width < 1000:  # the controls are in a drawer
+            assert not page.locator(".controls").first.is_visible()
+            controls.click()
+            page.locator(".controls").first.wait_for()
+        else:
+            assert controls.count() == 0
+        assert page.evaluate(SERIOUS) == [], width
+        page.keyboard.press("Escape")
+
+
+def test_maps_are_as_wide_as_a_phone_and_all_can_be_seen_on_a_desk(page, served):
+    go(page, served, page="forecasts", runs="a")
+    shown = [frames(page)[title] for title in MAPS]
+    assert max(frame["top"] + frame["height"] for frame in shown) < 900
+    bottom = bar(page, "Lead time").bounding_box()
+    assert bottom["y"] + bottom["height"] <= 900  # the time bar stays in sight
+    page.set_viewport_size({"width": 390, "height": 844})
+    until(lambda: all(frames(page)[title]["width"] > 300 for title in MAPS))
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.get_by_role("button", name="Play").bounding_box()["height"] >= 44
+
+
+def test_colours_follow_the_system_and_the_switch(page, served):
+    page.emulate_media(color_scheme="dark")
+    go(page, served, page="runs")
+    dark = page.evaluate(BACKGROUND)
+    page.get_by_role("button", name="Light colours").click()
+    page.get_by_role("button", name="Dark colours").wait_for()
+    settled(page)
+    assert page.evaluate(BACKGROUND) != dark
+    page.evaluate("localStorage.clear()")
+
+
+def test_pages_are_links_and_a_headline_says_how_good_a_forecast_is(page, served):
+    go(page, served, page="forecasts", runs="a", lead=24)
+    link = page.get_by_role("link", name="Forecasts", exact=True)
+    assert link.get_attribute("aria-current") == "page"
+    scores = page.get_by_role("link", name="Scores", exact=True)
+    scores.focus()
+    assert "page=scores" in scores.get_attribute("href") and "runs=a" in scores.get_attribute(
+        "href"
+    )
+    assert page.get_by_text("persistence").first.inner_text()
+    text = page.locator(".headline div").first.inner_text()
+    assert text.startswith("+1 days") and "RMSE 0." in text and "starts)" in text, text
+    assert any(f"{word} persistence" in text for word in ("% below", "% above", "equal to")), text
+    assert bar(page, "Lead time").get_attribute("aria-valuetext").startswith("+1 days, valid 2010-")
+    page.get_by_text("largest difference").wait_for()  # the maps in words
+
+
+def test_a_dead_link_says_what_is_shown_instead(page, served):
+    go(page, served, page="forecasts", runs="gone,a", start="2050-01-01", lead=999)
+    page.get_by_text("This page has nothing of gone; it shows a instead.").wait_for()
+    assert page.get_by_text("a has no forecast from 2050-01-01").count()
+    assert page.get_by_text("a has no forecast 41.625 days ahead; 4 days are shown").count()
+    go(page, served, page="scores", runs="half")
+    page.get_by_text("This page has nothing of half; it shows").wait_for()
+
+
+def test_members_of_an_ensemble_have_a_mean_a_spread_and_probabilities(page, served, home):
+    members = open_forecast(home / "runs" / "members").sit[0, :, 1].values
+    go(page, served, page="forecasts", runs="members", lead=24, second="spread")
+    title = "members, mean of 3"
+    np.testing.assert_allclose(images(page)[title], members.mean(0), rtol=1e-5)
+    spread = images(page)[f"{title}: spread"]
+    np.testing.assert_allclose(spread, members.std(0, ddof=1), atol=1e-6)
+    page.get_by_label("Maps of an ensemble").select_option("Probability of thicker ice")
+    name = f"{title}: probability > 1 m"
+    until(lambda: name in images(page))
+    shown = images(page)[name]
+    sea = np.isfinite(shown)
+    np.testing.assert_allclose(shown[sea], (members > 1).mean(0)[sea], atol=1e-6)
+    assert limits(page)[name] == [0, 1]
+    assert set(next(iter(curves(page).values()))) == {"Truth", title}
+
+
+def test_colours_come_from_the_data_or_are_fixed(page, served):
+    go(page, served, page="forecasts", runs="a", lead=24)
+    low, high = limits(page)["a"]
+    assert low == 0 and np.nanmax(images(page)["Truth"]) * 0.9 < high < 4
+    page.get_by_label("Range of the colours").select_option("Fixed")
+    until(lambda: limits(page)["a"] == [0, 4])
+
+
+def test_a_run_is_selected_in_the_table_and_its_command_can_be_copied(page, served):
+    go(page, served, page="runs", run="a")
+    page.get_by_role("link", name="coarse", exact=True).click()
+    until(lambda: state(page)["run"] == "coarse")
+    page.get_by_role("row", name="fit.learning_rate").wait_for()
+    assert page.get_by_role("button", name="Copy").count() == 1
+    page.evaluate("history.back()")
+    until(lambda: state(page)["run"] == "a")
+
+
+def test_a_position_selects_its_nearest_cell_and_an_animation_is_made(page, served, home):
+    go(page, served, page="forecasts", runs="a", lead=24)
+    ocean = open_forecast(home / "runs" / "a").ocean
+    text = f"{float(ocean.latitude[9, 12]):.3f}, {float(ocean.longitude[9, 12]):.3f}"
+    page.get_by_label("Cell at latitude, longitude").fill(text)
+    page.get_by_label("Cell at latitude, longitude").press("Enter")
+    until(lambda: state(page).get("cell") == str(9 * ocean.shape[1] + 12))
+    with page.expect_download() as download:
+        page.get_by_text("Animation (GIF)").click()
+    assert download.value.path().read_bytes().startswith(b"GIF8")
