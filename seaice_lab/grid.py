@@ -168,6 +168,28 @@ def cell_sides(latitude, longitude):
     return tuple(EARTH_RADIUS_M * np.linalg.norm(along, axis=-1) for along in (along_x, along_y))
 
 
+def great_circle_km(latitude_1, longitude_1, latitude_2, longitude_2):
+    """Distance on the sphere by the haversine formula, which is exact for small distances too.
+
+    Parameters
+    ----------
+    latitude_1, longitude_1, latitude_2, longitude_2 : array_like
+        Degrees.
+
+    Returns
+    -------
+    ndarray
+        Kilometres; NaN where a position is NaN.
+    """
+    phi_1, lam_1, phi_2, lam_2 = (
+        np.radians(np.asarray(degrees, float))
+        for degrees in (latitude_1, longitude_1, latitude_2, longitude_2)
+    )
+    half = np.sin((phi_2 - phi_1) / 2) ** 2
+    half = half + np.cos(phi_1) * np.cos(phi_2) * np.sin((lam_2 - lam_1) / 2) ** 2
+    return 2 * EARTH_RADIUS_M / 1e3 * np.arcsin(np.sqrt(np.clip(half, 0, 1)))
+
+
 def is_right_handed(latitude, longitude):
     """Whether the y axis points to the left of the x axis, seen from above.
 

@@ -13,6 +13,7 @@ import xarray as xr
 from pyproj import CRS, Transformer
 from pyproj.exceptions import CRSError, ProjError
 
+from seaice_lab import grid
 from seaice_lab.errors import InputError
 
 # Usual names of coordinates and dimensions, in lower case.
@@ -137,7 +138,8 @@ def _degrees(coordinate, key, where):
     attrs = coordinate.attrs
     if str(attrs.get("units", "")).lower().startswith("rad"):
         coordinate = np.degrees(coordinate).assign_attrs(attrs | {"units": UNITS_OF[key]})
-    largest = float(np.abs(coordinate).max())
+    # fmax ignores NaN. To read all values at once is faster than a lazy maximum.
+    largest = float(np.fmax.reduce(np.abs(coordinate.values), axis=None))
     if not largest <= LIMIT_OF[key]:
         raise InputError(
             f"{where}: {coordinate.name} has values up to {largest:g}, which are no {key} in "
@@ -329,14 +331,14 @@ def plane(dataset, where):
     return rows.assign_coords(positions)
 
 
-def check_same(dataset, grid, path, first):
+def check_same(dataset, reference, path, reference_path):
     """Refuse a file whose cells are not where those of the first file are.
 
     Parameters
     ----------
-    dataset, grid : xarray.Dataset
+    dataset, reference : xarray.Dataset
         The file and the first file, with 2-D ``latitude`` and ``longitude``.
-    path, first : Path
+    path, reference_path : Path
         Names of both in the message.
 
     Raises
@@ -344,21 +346,17 @@ def check_same(dataset, grid, path, first):
     InputError
         If a cell is farther from its position in the first file than rounding explains.
     """
-    here, there = ([source[name].values for name in UNITS_OF] for source in (dataset, grid))
-    away = _degrees_apart(*here, *there)
-    next_column = _degrees_apart(*(values[:, 1:] for values in there),
-                                 *(values[:, :-1] for values in there))  # fmt: skip
-    if np.nanmax(away, initial=0) > ROUNDING * np.nanmedian(next_column):
-        at = np.unravel_index(np.nanargmax(away), away.shape)
+    here, there = ([source[name].values for name in UNITS_OF] for source in (dataset, reference))
+    if all(map(np.array_equal, here, there)):
+        return
+    distance_km = grid.great_circle_km(*here, *there)
+    columns = slice(1, None), slice(None, -1)
+    spacing_km = grid.great_circle_km(*(values[:, at] for at in columns for values in there))
+    if np.nanmax(distance_km, initial=0) > ROUNDING * np.nanmedian(spacing_km):
+        at = np.unravel_index(np.nanargmax(distance_km), distance_km.shape)
         cells = [f"{source[0][at]:.3f} N {source[1][at]:.3f} E" for source in (here, there)]
         raise InputError(
-            f"{path}: is on another grid than {first}: the cell in row {at[0]}, column {at[1]} is "
-            f"at {cells[0]}, there at {cells[1]}; the files of one entry must share one grid"
+            f"{path}: is on another grid than {reference_path}: the cell in row {at[0]}, "
+            f"column {at[1]} is at {cells[0]}, there at {cells[1]}; the files of one entry must "
+            "share one grid"
         )
-
-
-def _degrees_apart(latitude, longitude, other_latitude, other_longitude):
-    """Distance of two positions that are near each other, in degrees of a great circle."""
-    north = np.subtract(latitude, other_latitude, dtype="f8")
-    east = (np.subtract(longitude, other_longitude, dtype="f8") + 180) % 360 - 180
-    return np.hypot(north, east * np.cos(np.radians(other_latitude)))

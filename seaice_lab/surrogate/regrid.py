@@ -71,7 +71,7 @@ def is_on(forcing, state):
         return False
     there = forcing.latitude.values, forcing.longitude.values
     here = state.latitude.values, state.longitude.values
-    distance = great_circle_km(*there, *here)
+    distance = grid.great_circle_km(*there, *here)
     # Cells without a position in either are land.
     return bool((np.isnan(distance) | (distance < SAME_PLACE_KM)).all())
 
@@ -209,7 +209,7 @@ def check_coverage(latitude, longitude, index, needed, to, name):
     """
     spacing = local_spacing_km(latitude, longitude).ravel()[index]
     nearest = latitude.ravel()[index], longitude.ravel()[index]
-    distance = np.where(needed, great_circle_km(*nearest, *to), 0)
+    distance = np.where(needed, grid.great_circle_km(*nearest, *to), 0)
     beyond = distance > np.maximum(REACH * spacing, SAME_PLACE_KM)
     if not beyond.any():
         return
@@ -242,7 +242,7 @@ def local_spacing_km(latitude, longitude):
     for axis in (0, 1):
         first, second = np.arange(latitude.shape[axis] - 1), np.arange(1, latitude.shape[axis])
         ends = [values.take(at, axis) for at in (first, second) for values in (latitude, longitude)]
-        step = great_circle_km(*ends)
+        step = grid.great_circle_km(*ends)
         step = np.where(step > SAME_PLACE_KM, step, np.inf)  # also where a position is missing
         edge = np.full_like(latitude.take([0], axis), np.inf, dtype=float)
         side = np.minimum(np.concatenate([step, edge], axis), np.concatenate([edge, step], axis))
@@ -283,28 +283,6 @@ def missing_region(latitude, longitude, cell_latitude, cell_longitude):
         west, east = (_text(longitude=end) for end in (start, start + width))
         parts.append(f"longitudes from {west} eastward to {east}")
     return f", because {' and '.join(parts)} are missing" if parts else ""
-
-
-def great_circle_km(latitude_1, longitude_1, latitude_2, longitude_2):
-    """Distance on the sphere by the haversine formula, which is exact for small distances too.
-
-    Parameters
-    ----------
-    latitude_1, longitude_1, latitude_2, longitude_2 : array_like
-        Degrees.
-
-    Returns
-    -------
-    ndarray
-        Kilometres; NaN where a position is.
-    """
-    phi_1, lam_1, phi_2, lam_2 = (
-        np.radians(np.asarray(degrees, float))
-        for degrees in (latitude_1, longitude_1, latitude_2, longitude_2)
-    )
-    half = np.sin((phi_2 - phi_1) / 2) ** 2
-    half = half + np.cos(phi_1) * np.cos(phi_2) * np.sin((lam_2 - lam_1) / 2) ** 2
-    return 2 * grid.EARTH_RADIUS_M / 1e3 * np.arcsin(np.sqrt(np.clip(half, 0, 1)))
 
 
 def _text(latitude=None, longitude=None):

@@ -142,18 +142,6 @@ def origin_attributes(opened, path, store):
     return {"store": path, "store_fingerprint": fingerprint, "training_store": training}
 
 
-def _distance_km(cells, others):
-    """Distance between the cells of two grids of the same size, ndarray (y, x)."""
-    (phi, lam), (other_phi, other_lam) = (
-        np.radians([side.latitude.values, side.longitude.values], dtype="float64")
-        for side in (cells, others)
-    )
-    # The haversine formula is exact for small distances too.
-    squared_sine = np.sin((phi - other_phi) / 2) ** 2
-    squared_sine += np.cos(phi) * np.cos(other_phi) * np.sin((lam - other_lam) / 2) ** 2
-    return 2 * grid.EARTH_RADIUS_M / 1e3 * np.arcsin(np.sqrt(np.clip(squared_sine, 0, 1)))
-
-
 def check_same_grid(store, path, opened):
     """Check that a store has the cells and the ocean of the store of a run.
 
@@ -181,7 +169,9 @@ def check_same_grid(store, path, opened):
             f"{path}: has a grid of {' x '.join(map(str, ocean.shape))} cells, {run} was trained "
             f"on {' x '.join(map(str, expected.shape))}; prepare it on the grid of the run"
         )
-    distance_km = _distance_km(store, reference)
+    distance_km = grid.great_circle_km(
+        store.latitude, store.longitude, reference.latitude, reference.longitude
+    )
     spacing_km = grid.spacing_m(reference) / 1e3
     if np.nanmax(distance_km) > POSITION_TOLERANCE * spacing_km:
         row, column = np.unravel_index(np.nanargmax(distance_km), distance_km.shape)
