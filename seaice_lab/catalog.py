@@ -307,7 +307,8 @@ def _differing(datasets):
     differing = {}
     for path, dataset in others:
         for name in set(constant) - set(differing):
-            if name in dataset and not dataset[name].variable.equals(grid[name].variable):
+            # To read all values at once is faster than a lazy comparison.
+            if name in dataset and not dataset[name].variable.compute().equals(grid[name].variable):
                 differing[name] = str(path)
     return differing
 
@@ -348,7 +349,7 @@ def _recognised(raw, path, entry, wanted):
         return None
     if not present or (entry.separate_runs and len(present) < len(wanted)):
         raise _lacks(path, entry, raw, wanted.values())
-    raw = raw.assign({name: flags.unpacked(raw[name]) for name in present.values()})
+    raw = raw.assign({name: flags.unpacked(raw[name], str(path)) for name in present.values()})
     dataset = recognise.to_convention(raw, list(present.values()), str(path), entry.select)
     dataset = _converted(dataset, present, path)
     if entry.format == "era5":

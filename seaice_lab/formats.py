@@ -11,7 +11,6 @@ from pathlib import Path
 
 import netCDF4
 import xarray as xr
-from scipy.io import netcdf_file
 from xarray.backends.file_manager import FILE_CACHE
 
 from seaice_lab.errors import InputError
@@ -127,6 +126,8 @@ def check_kind(path):
     if not head:
         raise InputError(f"{path}: is empty (0 bytes); copy or download it again")
     if NETCDF3.match(head):
+        from scipy.io import netcdf_file  # slow to import, and seldom needed
+
         try:
             # The NetCDF library returns any numbers beyond the end of a classic file. This reader
             # maps the whole file by its header and fails where bytes are missing.

@@ -253,12 +253,9 @@ def _in_convention(raw, entry, variables):
                     field = raw[entry.variables[short]]
                     field = -field if axes == "grid" and _runs_down(raw, short) else field
                     fields[short] = _lazy_field(field, short).assign_attrs(vectors=axes)
-    # Axes of whole numbers only number the cells: they are not positions in metres.
-    axes = [
-        axis for axis in ("x", "y") if axis in raw.variables and raw[axis].dtype.kind not in "iu"
-    ]
-    present = [name for name in ("time", "run", "latitude", "longitude") if name in raw.variables]
-    return xr.Dataset(fields, coords={name: raw[name].variable.load() for name in present + axes})
+    coordinates = ("time", "run", "latitude", "longitude", "x", "y")
+    present = [name for name in coordinates if name in raw.coords]
+    return xr.Dataset(fields, coords={name: raw[name].variable.load() for name in present})
 
 
 def _lazy_field(field, short):
