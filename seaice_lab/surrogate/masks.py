@@ -36,8 +36,10 @@ STANDARD_NAMES = {
     "land_binary_mask": False,
     "land_area_fraction": False,
 }
-SEA = re.compile(r"ocean|sea|water|wet")
+SEA = re.compile(r"ocean|sea[ _-]?ice|sea|water|wet")
 LAND = re.compile(r"land|lake|coast|shelf|dry")
+# "not_land" is sea; but "no_sea_ice" is sea too.
+NEGATED = re.compile(r"(?<![a-z])(?:no|non|not)[ _-]?(?!sea[ _-]?ice)[a-z]+$")
 NUMBER_FIRST = re.compile(r"\b(\d+)\s*(?:=|:|-|is|for|if|where|over|on|means)\s*([a-z_ ]+)")
 WORD_FIRST = re.compile(r"\b([a-z_]+)\s*(?:=|:|\(|is)\s*(\d+)\b")
 FROM_VALUES = "cells where "
@@ -269,9 +271,11 @@ def _is_mask(attrs):
 
 def _is_sea(meaning):
     """Whether a word means sea (True) or land (False); None if neither."""
-    words = [(match.start(), match.re is SEA) for kind in (SEA, LAND)
-             for match in [kind.search(meaning)] if match]  # fmt: skip
-    return min(words)[1] if words else None
+    matches = [match for match in (SEA.search(meaning), LAND.search(meaning)) if match]
+    if not matches:
+        return None
+    first = min(matches, key=lambda match: match.start())
+    return (first.re is SEA) != bool(NEGATED.search(meaning[: first.end()]))
 
 
 def _constant(mask, entry, dims):

@@ -48,6 +48,12 @@ MEANINGS = {
     "1 is land by its description": grid_of(~SEA, {"comment": "ocean (0), land (1)"}),
     "ROMS options": grid_of(SEA, ROMS),
     "flag meanings": grid_of(np.where(SEA, 0, 2), FLAGS),
+    "flag meanings with a negation": grid_of(
+        np.where(SEA, 1, 2), {"flag_values": [1, 2], "flag_meanings": "ocean not_ocean"}),
+    "flag meanings of ice": grid_of(np.where(SEA, np.arange(8) % 2, 2), {
+        "flag_values": [0, 1, 2], "flag_meanings": "no_sea_ice sea_ice land"}),
+    "flag meanings of two words": grid_of(
+        np.where(SEA, 0, 1), {"flag_values": [0, 1], "flag_meanings": "Open water, Dry land"}),
     "land_binary_mask": grid_of(~SEA, {"standard_name": "land_binary_mask"}),
     "percent of sea": grid_of(SEA * 100.0, {"standard_name": "sea_area_fraction", "units": "%"}),
     "fraction of land": grid_of(np.where(SEA, 0.3, 0.8), {"standard_name": "land_area_fraction"}),
@@ -57,7 +63,7 @@ MEANINGS = {
     "1 on land, missing in the sea": grid_of(np.where(SEA, np.nan, 1)),
     "transposed": (("x", "y"), SEA.T, {"long_name": "0: land, 1: sea"}),
     "along time": (DIMS, np.repeat(SEA[None], 10, axis=0).astype("f4"), {}),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("land", [np.nan, 0.0])

@@ -315,6 +315,9 @@ REFUSED = {
     "a unit of another quantity": (
         lambda d: d.assign(sit=d.sit.assign_attrs(units="kg m-2")), None, {},
         r"sit has units 'kg m-2', expected 'm'"),
+    "flags without meanings": (
+        lambda d: d.assign(sit=d.sit.assign_attrs(flag_values=[30, 31], flag_meanings="land")),
+        None, {}, r"moorings.nc: sit has the flag_values \[30 31\] and the flag_meanings 'land', exp"),
     "forecasts that overlap": (
         None, lambda d: forecasts(d).assign_coords(
             step=("step", [0, 12], {"units": "hours", "standard_name": "forecast_period"})), {},
