@@ -60,7 +60,7 @@ FORCING = ("t2m", "u10", "v10")
 CONVERSIONS = {
     "m": {"m": (1, 0), "km": (1e3, 0), "dm": (0.1, 0), "cm": (1e-2, 0), "mm": (1e-3, 0)},
     "1": {
-        **dict.fromkeys(("1", "", "-", "none", "dimensionless", "fraction", "0-1"), (1, 0)),
+        **dict.fromkeys(["", *"1 - none unitless dimensionless fraction 0-1".split()], (1, 0)),
         **dict.fromkeys(("%", "percent", "percentage", "1e-2", "0.01"), (1e-2, 0)),
     },
     "m s-1": {
@@ -132,7 +132,7 @@ def canonical_units(units):
     str
         Such as "m s-1"; an unknown unit keeps its own words.
     """
-    text = re.sub(r"[(){}]|\s+", " ", units).strip()
+    text = re.sub(r"[(){}\[\]]|\s+", " ", units).strip()
     text = re.sub(r"^deg(rees?)? +(?=[CcFfKk])", "deg", text).replace("0 - 1", "0-1")
     # "m/s" and "m per s" are "m s-1"; powers are written with ** or ^; factors joined with . or *.
     text = re.sub(r"\s*(?:/|\bper\b)\s*([A-Za-z]+)", r" \1-1", text)
