@@ -228,7 +228,7 @@ def _series(entry, variables, datasets):
         groups.setdefault(paths, []).append(variable)
     parts = []
     for paths, held in groups.items():
-        # What else stands on the grid, such as a mask, comes with the first group.
+        # Other variables on the grid, such as a mask, come with the first group.
         drop = [variable for variable in variables if variable not in held]
         ordered = sorted(paths, key=lambda path: datasets[path].time.values[0])
         _refuse_overlap(ordered, datasets)
@@ -254,7 +254,9 @@ def _refuse_overlap(paths, datasets):
 
 def _concatenated(entry, datasets):
     """Files along time; what has no time is that of the first file."""
-    first = dict(data_vars="minimal", coords="minimal", compat="override", combine_attrs="override")
+    options = dict(
+        data_vars="minimal", coords="minimal", compat="override", combine_attrs="override"
+    )
     paths = list(datasets)
     # The positions of the first file are compared with those of every other one.
     grid = datasets[paths[0]]
@@ -262,7 +264,7 @@ def _concatenated(entry, datasets):
     parts = [_on_grid(datasets[path], grid, path, paths[0]) for path in paths]
     differing = _differing(dict(zip(paths, parts, strict=True)))
     try:
-        joined = xr.concat(parts, dim="time", join="override", **first)
+        joined = xr.concat(parts, dim="time", join="override", **options)
         return joined.assign_attrs(differing=differing)
     except ValueError as error:
         raise InputError(
@@ -297,9 +299,9 @@ def _on_grid(dataset, grid, path, first):
 
 
 def _differing(datasets):
-    """Fields without time that are not those of the first file, with the first file that differs.
+    """Names of the fields without time that differ between the files, with a file that differs.
 
-    They may be masks; whoever reads one refuses it.
+    They may be masks: :mod:`seaice_lab.surrogate.masks` refuses a mask that differs.
     """
     (_, first), *others = datasets.items()
     constant = [name for name, field in first.data_vars.items() if "time" not in field.dims]

@@ -1,4 +1,4 @@
-"""Positions: which coordinates of a file are latitude and longitude, and how its grid lies.
+"""Positions: the latitude and longitude of a file, and the dimensions of its rows and columns.
 
 Meaning comes from CF attributes (with cf-xarray), else from the usual names. Positions that a file
 lacks are computed from its projection.
@@ -99,17 +99,17 @@ def find(dataset, name, where):
 
 def _geographic(dataset, field, key, where):
     """The coordinate of a field that is its latitude or longitude; None if there is none."""
-    inside = [
+    candidates = [
         name
         for name, coordinate in dataset.coords.items()
         if coordinate.ndim and set(coordinate.dims) <= set(field.dims)
     ]
     by_attributes = set(dataset.cf.coordinates.get(key, ()))
     # The first criterion that any coordinate fulfils decides; later ones choose among several.
-    names = [name for name in inside if name in by_attributes]
+    names = [name for name in candidates if name in by_attributes]
     names = names or [
         name
-        for name in inside
+        for name in candidates
         if GEOGRAPHIC[key].fullmatch(str(name).lower())
         and str(dataset[name].attrs.get("units", "")).lower() not in METRES
     ]
@@ -156,7 +156,7 @@ def _oriented(dataset, dims):
             return dims[1], dims[0]
         if first != second:
             return tuple(dims)
-    return tuple(dims)  # CF recommends the order (y, x) for what nothing tells
+    return tuple(dims)  # the order that CF recommends
 
 
 def _axes_by_attributes(dataset):
@@ -346,17 +346,19 @@ def check_same(dataset, reference, path, reference_path):
     InputError
         If a cell is farther from its position in the first file than rounding explains.
     """
-    here, there = ([source[name].values for name in UNITS_OF] for source in (dataset, reference))
-    if all(map(np.array_equal, here, there)):
+    cells, expected = (
+        [source[name].values for name in UNITS_OF] for source in (dataset, reference)
+    )
+    if all(map(np.array_equal, cells, expected)):
         return
-    distance_km = grid.great_circle_km(*here, *there)
+    distance_km = grid.great_circle_km(*cells, *expected)
     columns = slice(1, None), slice(None, -1)
-    spacing_km = grid.great_circle_km(*(values[:, at] for at in columns for values in there))
+    spacing_km = grid.great_circle_km(*(values[:, at] for at in columns for values in expected))
     if np.nanmax(distance_km, initial=0) > ROUNDING * np.nanmedian(spacing_km):
         at = np.unravel_index(np.nanargmax(distance_km), distance_km.shape)
-        cells = [f"{source[0][at]:.3f} N {source[1][at]:.3f} E" for source in (here, there)]
+        texts = [f"{lat[at]:.3f} N {lon[at]:.3f} E" for lat, lon in (cells, expected)]
         raise InputError(
             f"{path}: is on another grid than {reference_path}: the cell in row {at[0]}, "
-            f"column {at[1]} is at {cells[0]}, there at {cells[1]}; the files of one entry must "
+            f"column {at[1]} is at {texts[0]}, there at {texts[1]}; the files of one entry must "
             "share one grid"
         )

@@ -15,7 +15,7 @@ CONVENTION = ("time", "latitude", "longitude", "x", "y", "run")
 
 
 def to_convention(dataset, variables, where, select=None):
-    """Bring the fields of one file, and what stands on their grid, to the convention.
+    """Bring the fields of one file, and the other variables on their grid, to the convention.
 
     Parameters
     ----------
@@ -43,13 +43,12 @@ def to_convention(dataset, variables, where, select=None):
     """
     notes = []
     _refuse_empty(dataset, variables, where)
-    others = [name for name in dataset.data_vars if name not in variables]
-    dataset = dataset.set_coords(others)
+    dataset = dataset.set_coords([name for name in dataset.data_vars if name not in variables])
     dataset.encoding.pop("coordinates", None)
     dataset = _selected(dataset, variables, select or {}, where)
     dataset = _one_version(dataset)
-    place = positions.find(dataset, variables[0], where)
-    grid = (place.y_dim, place.x_dim)
+    grid_positions = positions.find(dataset, variables[0], where)
+    grid = (grid_positions.y_dim, grid_positions.x_dim)
     dataset = dataset.squeeze(
         [dim for dim, n in dataset.sizes.items() if n == 1 and dim not in grid]
     )
@@ -57,7 +56,7 @@ def to_convention(dataset, variables, where, select=None):
     _refuse_further_dimensions(dataset, variables, (*grid, *stamps.dims), where)
     if stamps.ndim > 1:
         dataset, stamps = _one_time_axis(dataset, stamps, where)
-    result = _renamed(dataset, variables, place, stamps)
+    result = _renamed(dataset, variables, grid_positions, stamps)
     return _in_time_order(result, where, notes).assign_attrs(notes=notes)
 
 
@@ -145,14 +144,14 @@ def _one_time_axis(dataset, stamps, where):
     return dataset.stack(dims, create_index=False), stamps.stack(dims, create_index=False)
 
 
-def _renamed(dataset, variables, place, stamps):
+def _renamed(dataset, variables, grid_positions, stamps):
     """A new dataset with the names and the order of dimensions of the convention."""
-    y, x = ("latitude", "longitude") if place.regular else ("y", "x")
-    new = {place.y_dim: y, place.x_dim: x} | dict.fromkeys(stamps.dims, "time")
+    y, x = ("latitude", "longitude") if grid_positions.regular else ("y", "x")
+    new = {grid_positions.y_dim: y, grid_positions.x_dim: x} | dict.fromkeys(stamps.dims, "time")
 
     def convert(array):
         further = [dim for dim in array.dims if dim not in new]
-        order = (*stamps.dims, *further, place.y_dim, place.x_dim)
+        order = (*stamps.dims, *further, grid_positions.y_dim, grid_positions.x_dim)
         variable = array.variable.transpose(*[dim for dim in order if dim in array.dims])
         dims = [new.get(dim, dim) for dim in variable.dims]
         return xr.Variable(dims, variable.data, variable.attrs, variable.encoding)
@@ -161,22 +160,22 @@ def _renamed(dataset, variables, place, stamps):
     on_grid = [
         name
         for name, coordinate in dataset.coords.items()
-        if {place.y_dim, place.x_dim} <= set(coordinate.dims)
+        if {grid_positions.y_dim, grid_positions.x_dim} <= set(coordinate.dims)
         and not set(CONVENTION) & (set(coordinate.dims) - set(new))
-        and name not in (*CONVENTION, place.latitude.name, place.longitude.name)
+        and name not in (*CONVENTION, grid_positions.latitude.name, grid_positions.longitude.name)
     ]
     fields = {name: convert(dataset[name]) for name in (*variables, *on_grid)}
     if not stamps.dims:
         fields |= {name: fields[name].expand_dims("time") for name in variables}
     coords = {
         "time": ("time", np.atleast_1d(stamps.values), stamps.attrs),
-        "latitude": convert(place.latitude),
-        "longitude": convert(place.longitude),
+        "latitude": convert(grid_positions.latitude),
+        "longitude": convert(grid_positions.longitude),
     }
     if "expver" in dataset.coords and dataset.expver.dims == stamps.dims != ():
         coords["expver"] = ("time", dataset.expver.values)
-    if not place.regular:
-        coords |= positions.plane_axes(dataset, place)
+    if not grid_positions.regular:
+        coords |= positions.plane_axes(dataset, grid_positions)
     return xr.Dataset(fields, coords, dataset.attrs)
 
 

@@ -1,4 +1,4 @@
-"""Time axes: from what a file holds to UTC times as numpy understands them.
+"""Times: the times of a file are decoded to UTC times of numpy.
 
 Times are decoded by their CF units and calendar. What would lose or invent a date is refused.
 """
@@ -184,8 +184,8 @@ def _by_date(dates, calendar, where):
     # A day that only one of the two calendars has changes the time between its neighbours.
     order = np.argsort(times.ravel(), kind="stable")
     series = times.ravel()[order]
-    for first, (before, after) in enumerate(pairwise(dates.ravel()[order])):
-        if np.timedelta64(after - before) != series[first + 1] - series[first]:
+    for at, (before, after) in enumerate(pairwise(dates.ravel()[order])):
+        if np.timedelta64(after - before) != series[at + 1] - series[at]:
             raise InputError(
                 f"{where} has the calendar {calendar!r}, in which {before} and {after} are "
                 f"{(after - before).total_seconds() / 3600:g} h apart, which they are not in the "
@@ -276,7 +276,7 @@ def valid_times(dataset, name, where, notes):
     time, step = _time_coordinate(dataset, field, where), _step(dataset, field)
     if time is None:
         raise InputError(
-            f"{where}: has no time that {name} stands on (its coordinates are "
+            f"{where}: has no time coordinate of {name} (its coordinates are "
             f"{', '.join(map(str, dataset.coords)) or 'none'}); add a time coordinate to the file"
         )
     stamps = xr.DataArray(
@@ -299,7 +299,7 @@ def valid_times(dataset, name, where, notes):
 
 def _time_coordinate(dataset, field, where):
     """The coordinate that holds the times of a field; None if there is none."""
-    inside = {
+    candidates = {
         name: coordinate
         for name, coordinate in dataset.coords.items()
         if set(coordinate.dims) <= set(field.dims)
@@ -307,10 +307,10 @@ def _time_coordinate(dataset, field, where):
     }
     reference = {
         name
-        for name, coordinate in inside.items()
+        for name, coordinate in candidates.items()
         if coordinate.attrs.get("standard_name") == "forecast_reference_time"
     }
-    names = [name for name in inside if name not in reference] or list(inside)
+    names = [name for name in candidates if name not in reference] or list(candidates)
     standard = dataset.cf.coordinates.get("time", ())
     for preferred in (("valid_time",), field.dims, standard, ("time",)):
         names = [name for name in names if name in preferred] or names
@@ -319,7 +319,7 @@ def _time_coordinate(dataset, field, where):
             f"{where}: has several coordinates that may be the time of {field.name} "
             f"({', '.join(map(str, names))}); set standard_name 'time' on the right one alone"
         )
-    return inside[names[0]] if names else None
+    return candidates[names[0]] if names else None
 
 
 def _step(dataset, field):

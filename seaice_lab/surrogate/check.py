@@ -1,4 +1,4 @@
-"""Check of a dataset: how every part of its files was recognised, in words and as one field."""
+"""Check of a dataset: what was recognised in its files, in words and as one field."""
 
 from pathlib import Path
 
@@ -44,26 +44,26 @@ def check(name, paths=()):
         # An absolute path is found in any data folder.
         absolute = tuple(str(Path(path).expanduser().absolute()) for path in paths)
         entry = entry.model_copy(update={"paths": absolute})
-    found = catalog.files(entry)
-    number = "1 file, " if len(found) == 1 else f"{len(found)} files, {found[0]} to "
-    lines = [f"{entry.name} ({entry.format}): {number}{found[-1]}"]
+    file_paths = catalog.files(entry)
+    number = "1 file, " if len(file_paths) == 1 else f"{len(file_paths)} files, {file_paths[0]} to "
+    lines = [f"{entry.name} ({entry.format}): {number}{file_paths[-1]}"]
     ice = [short for short in entry.variables if short not in names.FORCING]
     weather = [short for short in entry.variables if short in names.FORCING]
-    parts = []
+    datasets = []
     if ice and entry.format != "era5":
-        parts.append(sources.open_state(entry, ice))
-        lines += [*_grid(parts[0]), *_mask(parts[0]), *_times(parts[0], entry)]
+        datasets.append(sources.open_state(entry, ice))
+        lines += [*_grid(datasets[0]), *_mask(datasets[0]), *_times(datasets[0], entry)]
     if weather:
-        parts.append(sources.open_forcing(entry, weather))
-        if len(parts) == 1:
-            lines += [*_grid(parts[0]), *_times(parts[0], entry)]
-    if not parts:
+        datasets.append(sources.open_forcing(entry, weather))
+        if len(datasets) == 1:
+            lines += [*_grid(datasets[0]), *_times(datasets[0], entry)]
+    if not datasets:
         raise InputError(
             f"{name}: names no variable that can be read; correct 'variables' in its entry"
         )
-    for part in parts:
-        lines += [_values(part[short], entry) for short in part.data_vars]
-    return lines, *_map(parts[0])
+    for dataset in datasets:
+        lines += [_values(dataset[short], entry) for short in dataset.data_vars]
+    return lines, *_map(datasets[0])
 
 
 def _grid(dataset):

@@ -62,7 +62,7 @@ def ocean_mask(raw, entry, fields):
     Returns
     -------
     xarray.DataArray of bool (y, x)
-        True where sea; the attribute ``comment`` tells where the mask comes from.
+        True where sea; the attribute ``comment`` says where the mask comes from.
 
     Raises
     ------
@@ -164,11 +164,11 @@ def _from_flags(raw, entry, sample):
             records = field.isel(time=sample_records(field.sizes["time"])).compute()
             is_land = _is_flag(records, land)
             # A record that is missing does not say what is land.
-            both = is_land.any("time") & (records.notnull() & ~is_land).any("time")
-            if both.any():
+            changing = is_land.any("time") & (records.notnull() & ~is_land).any("time")
+            if changing.any():
                 raise InputError(
                     f"{entry.name}: the land flags of {field.name} change with time in "
-                    f"{int(both.sum())} cells; use files with one mask"
+                    f"{int(changing.sum())} cells; use files with one mask"
                 )
             ocean = ~is_land.any("time").values
             return ocean, f"cells of {field.name} without a flag of land"
@@ -222,7 +222,7 @@ def _is_flag(field, values):
 def _from_mask(raw, entry, sample):
     """The ocean by a mask variable of the files, and which; None without one."""
     dims = [dim for dim in raw[entry.variables[next(iter(sample))]].dims if dim != "time"]
-    masks = {}
+    oceans = {}
     for name in _candidates(raw, entry, dims):
         if name in raw.attrs.get("differing", {}):
             raise InputError(
@@ -230,17 +230,18 @@ def _from_mask(raw, entry, sample):
                 f"{entry.name}; all files of one entry need the same mask"
             )
         mask = _constant(raw[name], entry, dims)
-        masks[name] = _read_mask(mask, entry, sample)
-    if not masks:
+        oceans[name] = _read_mask(mask, entry, sample)
+    if not oceans:
         return None
-    (first, ocean), *others = masks.items()
-    for other, its_ocean in others:
-        if (its_ocean != ocean).any():
+    first_name = next(iter(oceans))
+    for name, ocean in oceans.items():
+        differing = (ocean != oceans[first_name]).sum()
+        if differing:
             raise InputError(
-                f"{entry.name}: the masks {first} and {other} differ in "
-                f"{(its_ocean != ocean).sum()} cells; {_how_to_say(other)}"
+                f"{entry.name}: the masks {first_name} and {name} differ in {differing} cells; "
+                f"{_how_to_say(name)}"
             )
-    return ocean, f"variable {first}"
+    return oceans[first_name], f"variable {first_name}"
 
 
 def _candidates(raw, entry, dims):
@@ -280,15 +281,15 @@ def _is_sea(meaning):
 
 def _constant(mask, entry, dims):
     """A mask without its further axes, (y, x); refused if it changes along them."""
-    others = [dim for dim in mask.dims if dim not in dims]
-    for dim in others:
+    further_dims = [dim for dim in mask.dims if dim not in dims]
+    for dim in further_dims:
         if dim != "time" and mask.sizes[dim] > 1:
             raise InputError(
                 f"{entry.name}: the mask {mask.name} has the dimension {dim} of {mask.sizes[dim]}; "
                 "supply a mask of the surface"
             )
-    first = mask.isel(dict.fromkeys(others, 0))
-    if others and bool((mask.fillna(-1) != first.fillna(-1)).any()):
+    first = mask.isel(dict.fromkeys(further_dims, 0))
+    if further_dims and bool((mask.fillna(-1) != first.fillna(-1)).any()):
         raise InputError(
             f"{entry.name}: the mask {mask.name} changes with time; supply one mask for all times"
         )
@@ -307,17 +308,17 @@ def _read_mask(mask, entry, sample):
         # The number of levels: none on land.
         return _agreed(values > 0, True, mask.name, entry, sample)
     values = _fraction(values, attrs)
-    known = np.isfinite(values)
-    if known.any() and (values[known].min() < 0 or values[known].max() > 1):
-        numbers = ", ".join(f"{number:g}" for number in np.unique(values[known])[:6])
+    finite = np.isfinite(values)
+    if finite.any() and (values[finite].min() < 0 or values[finite].max() > 1):
+        numbers = ", ".join(f"{number:g}" for number in np.unique(values[finite])[:6])
         raise InputError(
             f"{entry.name}: the mask {mask.name} has the values {numbers}, and nothing says which "
             f"of them are sea; {_how_to_say(mask.name)}"
         )
-    one = np.nan_to_num(values) > 0.5
+    nearer_one = np.nan_to_num(values) > 0.5
     # NaN beside 0 and 1 is outside of the region of the file.
-    inside = known if (values == 0).any() and (values == 1).any() else True
-    ocean = _agreed(one, _statement(attrs), mask.name, entry, sample)
+    inside = finite if (values == 0).any() and (values == 1).any() else True
+    ocean = _agreed(nearer_one, _statement(attrs), mask.name, entry, sample)
     return ocean & inside
 
 
@@ -353,24 +354,24 @@ def _statement(attrs):
     return stated.pop() if len(stated) == 1 else None
 
 
-def _agreed(one, one_is_sea, name, entry, sample):
-    """The ocean where ``one`` is true or false, as stated or, without a statement, by the ice."""
+def _agreed(is_one, one_is_sea, name, entry, sample):
+    """The ocean: ``is_one`` or its opposite, as stated or, without a statement, by the ice."""
     ice = _ice(sample)
-    floats = {is_sea: _ice_is_on(one == is_sea, ice, sample) for is_sea in (True, False)}
+    ice_fits = {is_sea: _ice_is_on(is_one == is_sea, ice, sample) for is_sea in (True, False)}
     if one_is_sea is None:
-        if floats[True] == floats[False]:
+        if ice_fits[True] == ice_fits[False]:
             raise InputError(
                 f"{entry.name}: nothing says whether 1 is sea or land in the mask {name}, and "
                 f"{'there is ice on both' if ice.any() else 'no ice shows it'}; {_how_to_say(name)}"
             )
-        one_is_sea = floats[True]
-    elif floats[not one_is_sea] and not floats[one_is_sea]:
+        one_is_sea = ice_fits[True]
+    elif ice_fits[not one_is_sea] and not ice_fits[one_is_sea]:
         raise InputError(
             f"{entry.name}: the attributes of the mask {name} say where the sea is, but the ice of "
             f"{' and '.join(sample)} is on land by them; correct the attributes, or, if the mask "
             f"is right, {_how_to_say(name)}"
         )
-    return one == one_is_sea
+    return is_one == one_is_sea
 
 
 def _ice(sample):

@@ -31,13 +31,13 @@ def check_zero_records(fields, source, first, config):
         after it, or, for thickness and concentration, in the record before it.
     """
     ocean = fields.ocean.values
-    enough = max(SHARE * ocean.sum(), CELLS)
+    threshold = max(SHARE * ocean.sum(), CELLS)
     for name, field in fields.items():
         for at in first + np.flatnonzero(~field.values[:, ocean].any(axis=1)):
             before, after = (_nonzero(source, name, at, by) if by else 0 for by in (-1, 1))
-            short = source.time.values[at] - source.time.values[max(at - 1, 0)] <= STEP
-            is_lost = name in ICE and before >= enough and short
-            if is_lost or min(before, after) >= enough:
+            is_short = source.time.values[at] - source.time.values[max(at - 1, 0)] <= STEP
+            is_lost = name in ICE and before >= threshold and is_short
+            if is_lost or min(before, after) >= threshold:
                 entry = config.state if name in config.variables else config.forcing or config.state
                 raise InputError(
                     f"{entry}: {name} at {time_text(source.time.values[at])} is 0 in all "
@@ -48,9 +48,9 @@ def check_zero_records(fields, source, first, config):
 
 
 def _nonzero(source, name, at, by):
-    """Number of ocean cells that are not zero in the record ``by`` further in the same segment."""
-    other = at + by
+    """Number of ocean cells that are not zero ``by`` records later in the same segment."""
+    neighbour = at + by
     segment = source.segment.values
-    if not 0 <= other < len(segment) or segment[other] != segment[at]:
+    if not 0 <= neighbour < len(segment) or segment[neighbour] != segment[at]:
         return 0
-    return int(np.count_nonzero(source[name].isel(time=other).values[source.ocean.values]))
+    return int(np.count_nonzero(source[name].isel(time=neighbour).values[source.ocean.values]))

@@ -46,10 +46,10 @@ def regrid(forcing, state, needed, name):
     has_position = np.flatnonzero(np.isfinite(latitude) & np.isfinite(longitude))
     if not has_position.size:
         raise InputError(f"{name}: no point has a latitude and a longitude; correct its positions")
-    to = [np.where(np.isfinite(state[axis]), state[axis], 0) for axis in ("latitude", "longitude")]
+    target = [np.nan_to_num(state[axis].values) for axis in ("latitude", "longitude")]
     source = latitude.ravel()[has_position], longitude.ravel()[has_position]
-    index = has_position[nearest_neighbour(*source, *to)]
-    check_coverage(latitude, longitude, index, needed, to, name)
+    index = has_position[nearest_neighbour(*source, *target)]
+    check_coverage(latitude, longitude, index, needed, target, name)
     flat = forcing.drop_vars(set(forcing.coords) - {"time"})
     flat = flat.stack(point=point_dims(forcing), create_index=False)
     return flat.isel(point=xr.DataArray(index, dims=("y", "x")))
@@ -69,9 +69,9 @@ def is_on(forcing, state):
     """
     if forcing.latitude.ndim != 2 or forcing.latitude.shape != state.latitude.shape:
         return False
-    there = forcing.latitude.values, forcing.longitude.values
-    here = state.latitude.values, state.longitude.values
-    distance = grid.great_circle_km(*there, *here)
+    source = forcing.latitude.values, forcing.longitude.values
+    target = state.latitude.values, state.longitude.values
+    distance = grid.great_circle_km(*source, *target)
     # Cells without a position in either are land.
     return bool((np.isnan(distance) | (distance < SAME_PLACE_KM)).all())
 
@@ -186,7 +186,7 @@ def _positions_km(latitude, longitude):
     return radius[..., None] * np.stack(unit, axis=-1)
 
 
-def check_coverage(latitude, longitude, index, needed, to, name):
+def check_coverage(latitude, longitude, index, needed, target, name):
     """Refuse source points that do not reach all needed cells.
 
     Parameters
@@ -197,7 +197,7 @@ def check_coverage(latitude, longitude, index, needed, to, name):
         The nearest source point of each cell, a position in the flattened source.
     needed : ndarray of bool (y, x)
         Cells that must be covered.
-    to : tuple of ndarray (y, x)
+    target : tuple of ndarray (y, x)
         Latitude and longitude of the cells, degrees.
     name : str
         Name of the forcing in the message.
@@ -209,13 +209,13 @@ def check_coverage(latitude, longitude, index, needed, to, name):
     """
     spacing = local_spacing_km(latitude, longitude).ravel()[index]
     nearest = latitude.ravel()[index], longitude.ravel()[index]
-    distance = np.where(needed, grid.great_circle_km(*nearest, *to), 0)
+    distance = np.where(needed, grid.great_circle_km(*nearest, *target), 0)
     beyond = distance > np.maximum(REACH * spacing, SAME_PLACE_KM)
     if not beyond.any():
         return
     farthest = np.unravel_index(np.argmax(distance - REACH * spacing), distance.shape)
-    missing = missing_region(latitude, longitude, to[0][beyond], to[1][beyond])
-    cell = _text(to[0][farthest], to[1][farthest])
+    missing = missing_region(latitude, longitude, target[0][beyond], target[1][beyond])
+    cell = _text(target[0][farthest], target[1][farthest])
     raise InputError(
         f"{name}: does not cover {beyond.sum()} of {needed.sum()} ocean cells{missing}; the cell "
         f"at {cell} is {distance[farthest]:.0f} km from the nearest point, where a cell of the "

@@ -194,10 +194,10 @@ def vector_axes(raw, entry, pair):
     default = "geographic" if entry.format == "era5" else None
     axes = entry.vectors or (stated.pop() if len(stated) == 1 else default if not stated else None)
     if axes is None:
-        found = "contradict each other" if stated else "are missing"
+        fault = "contradict each other" if stated else "are missing"
         raise InputError(
             f"{entry.name}: nothing says whether {' and '.join(fields)} are along the axes of the "
-            f"grid or east and north (statements by standard_name {found}); add `vectors: grid` or "
+            f"grid or east and north (statements by standard_name {fault}); add `vectors: grid` or "
             "`vectors: geographic` to the entry of the catalogue"
         )
     # The axes of a regular grid are east and north.
@@ -236,8 +236,8 @@ def _open(name, variables):
             )
     # One component of a vector cannot be turned without the other one.
     pairs = [pair for pair in VECTORS if set(pair) & set(variables)]
-    both = [short for pair in pairs for short in pair if short in entry.variables]
-    return entry, catalog.open(entry, tuple(dict.fromkeys([*variables, *both])))
+    components = [short for pair in pairs for short in pair if short in entry.variables]
+    return entry, catalog.open(entry, tuple(dict.fromkeys([*variables, *components])))
 
 
 def _in_convention(raw, entry, variables):

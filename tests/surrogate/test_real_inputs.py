@@ -215,7 +215,7 @@ def celsius_and_knots(d):
     return d.assign(
         t2m=(d.t2m - 273.15).assign_attrs(units="degC"),
         u10=(d.u10 * 3600 / 1852).assign_attrs(units="knots"),
-        v10=(d.v10 * 100).assign_attrs(units="cm/s"),
+        v10=(d.v10 * 100).assign_attrs(units="[cm/s]"),
     )
 
 
@@ -317,7 +317,7 @@ REFUSED = {
         r"sit has units 'kg m-2', expected 'm'"),
     "flags without meanings": (
         lambda d: d.assign(sit=d.sit.assign_attrs(flag_values=[30, 31], flag_meanings="land")),
-        None, {}, r"moorings.nc: sit has the flag_values \[30 31\] and the flag_meanings 'land', exp"),
+        None, {}, r"sit has the flag_values \[30 31\] and the flag_meanings 'land', expected one"),
     "forecasts that overlap": (
         None, lambda d: forecasts(d).assign_coords(
             step=("step", [0, 12], {"units": "hours", "standard_name": "forecast_period"})), {},
