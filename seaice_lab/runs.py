@@ -169,12 +169,14 @@ def create(path, config, kind, **facts):
     return path
 
 
-def open_run(path):
+def open_run(path, kind=None):
     """Open a run folder and check its configuration and provenance.
 
     Parameters
     ----------
     path : str or Path
+    kind : str, optional
+        Kind of run that is expected, "surrogate" or "emissivity".
 
     Returns
     -------
@@ -183,7 +185,7 @@ def open_run(path):
     Raises
     ------
     InputError
-        If it is not a run folder, is incomplete, or has another format.
+        If it is not a run folder, is incomplete, or has another format or kind.
     """
     path = Path(path).expanduser()
     if path.is_dir() and not os.access(path, os.R_OK | os.X_OK):
@@ -214,6 +216,11 @@ def open_run(path):
             f"{path}: has run format {recorded.get('format')}, this version reads format {FORMAT}; "
             f"use seaice_lab {recorded.get('versions', {}).get('seaice_lab')} or train again"
         )
+    if kind not in (None, recorded["kind"]):
+        raise InputError(
+            f"{path}: is a run of kind {recorded['kind']}, expected {kind}; `seaice-lab runs list` "
+            "shows the kinds of all runs"
+        )
     return Run(path, read_yaml(path / "config.yaml"), recorded)
 
 
@@ -222,31 +229,33 @@ def state_of(path):
 
     Returns
     -------
-    str
+    state : str
         "created", "training", "stopped", "failed", "trained", "forecast" or "evaluated";
         "inferred" for a finished run without weights.
+    detail : str
+        The state in words, for a training that is not finished; else empty.
     """
     path = Path(path)
     is_finished = (path / "finished").exists()
-    activity, _ = activity_of(path)
+    activity, detail = activity_of(path)
     if activity and not is_finished:
-        return activity
+        return activity, detail
     if (path / "scores.nc").exists():
-        return "evaluated"
+        return "evaluated", ""
     if (path / "forecast.zarr").exists():
-        return "forecast"
+        return "forecast", ""
     has_weights = (path / "weights.safetensors").exists()
     if is_finished:
-        return "trained" if has_weights else "inferred"
-    return "stopped" if has_weights else "created"
+        return "trained" if has_weights else "inferred", ""
+    return "stopped" if has_weights else "created", ""
 
 
 @contextmanager
 def heartbeat(run, epochs=None, is_main=True):
-    """Context in which a file in a run folder tells that this process trains.
+    """Context in which a file in a run folder says that this process trains.
 
-    A thread renews the file every few seconds. It goes when the block ends; when the block fails,
-    it keeps the reason.
+    A thread writes the file again every few seconds. The file is removed when the block ends. When
+    the block fails, the file stays and holds the reason.
 
     Parameters
     ----------
@@ -260,7 +269,7 @@ def heartbeat(run, epochs=None, is_main=True):
     Yields
     ------
     callable
-        ``beat(epoch)`` tells which epoch is in work, counted from 1.
+        ``beat(epoch)`` says which epoch has begun, counted from 1.
     """
     path, ended = Path(run) / HEARTBEAT, threading.Event()
     facts = {"state": "training", "pid": os.getpid(), "host": platform.node(), "since": now()}
@@ -281,10 +290,10 @@ def heartbeat(run, epochs=None, is_main=True):
             write()
 
     thread = threading.Thread(target=renew, daemon=True)
+    if is_main:
+        write()
+        thread.start()
     try:
-        if is_main:
-            write()
-            thread.start()
         yield beat
     except BaseException as error:
         facts["state"] = "failed" if isinstance(error, Exception) else "stopped"
@@ -319,12 +328,13 @@ def activity_of(path):
         facts = json.loads((Path(path) / HEARTBEAT).read_text(encoding="utf-8"))
         age_s = (datetime.now(UTC) - datetime.fromisoformat(facts["time"])).total_seconds()
         state, epoch, since = facts["state"], facts["epoch"], facts["since"][:16]
+        is_alive = age_s < SILENCE_S and _is_alive(facts)
     except (OSError, ValueError, KeyError, TypeError):
         return "", ""
     at_epoch = f" in epoch {epoch} of {facts.get('epochs')}" if epoch else ""
     if state == "failed":
         return state, f"failed{at_epoch}: {facts.get('reason')}"
-    if state == "training" and age_s < SILENCE_S and _is_alive(facts):
+    if state == "training" and is_alive:
         epochs = at_epoch.replace(" in", ",")
         return state, f"training{epochs}, since {since}, heartbeat {max(age_s, 0):.0f} s ago"
     last = facts["time"][:16]
@@ -332,9 +342,9 @@ def activity_of(path):
 
 
 def _is_alive(facts):
-    """Whether the process of a heartbeat may still run; of another machine nobody knows."""
+    """Whether the process of a heartbeat may still run."""
     if facts.get("host") != platform.node():
-        return True
+        return True  # this machine cannot ask another one
     try:
         os.kill(int(facts["pid"]), 0)  # signal 0 only asks whether the process exists
     except ProcessLookupError:
@@ -360,8 +370,7 @@ def list_runs(folder):
         name = path.relative_to(folder).as_posix()
         try:
             facts = open_run(path).provenance
-            state, (activity, detail) = state_of(path), activity_of(path)
-            detail = detail if state == activity else ""
+            state, detail = state_of(path)
             rows.append(RunState(name, facts["kind"], state, facts["created"], detail))
         except InputError as error:
             rows.append(RunState(name, "?", f"unreadable: {error}", ""))

@@ -168,12 +168,7 @@ def load(run, observations=None):
     InputError
         If the run is missing, broken, or another kind of run.
     """
-    opened = runs.open_run(run)
-    if opened.provenance["kind"] != "emissivity":
-        raise InputError(
-            f"{run}: is a {opened.provenance['kind']} run, not an emissivity run; choose one that "
-            "`seaice-lab emissivity train` made"
-        )
+    opened = runs.open_run(run, "emissivity")
     if "trained" in opened.config:
         raise InputError(
             f"{run}: holds the state of other days, not a model of its own; use the run that was "

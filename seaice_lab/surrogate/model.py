@@ -186,9 +186,7 @@ def load(run, device=None, store=None):
     InputError
         If the folder is not a complete run of a surrogate.
     """
-    opened = runs.open_run(run)
-    if opened.provenance["kind"] != "surrogate":
-        raise InputError(f"{run}: is a run of {opened.provenance['kind']}, expected surrogate")
+    opened = runs.open_run(run, "surrogate")
     if "trained" in opened.config:
         raise InputError(
             f"{run}: holds forecasts of {opened.config['trained']}, no network; use that run"

@@ -73,7 +73,7 @@ def test_scores_are_those_computed_by_hand_and_are_written(run, store):
     np.testing.assert_allclose(read_table.rmse, table.rmse)
     np.testing.assert_array_equal(read_table.lead_time, table.lead_time)
     np.testing.assert_allclose(read_spectrum.slope, spectrum.slope)
-    assert runs.state_of(run) == "evaluated"
+    assert runs.state_of(run) == ("evaluated", "")
 
 
 def test_scores_do_not_depend_on_the_block_length(run):
