@@ -41,7 +41,7 @@ OtherStore = Annotated[
     Path | None,
     Option(parser=path, help="Another prepared store on the grid of RUN; by default its own."),
 ]
-RESUMED = ("prepare", "train", "forecast", "pipeline", "emissivity")  # go on when started again
+RESUMED = ("prepare", "train", "forecast", "pipeline", "emissivity")  # continue when started again
 
 
 def main():
@@ -63,8 +63,8 @@ def main():
     except SystemExit as error:
         if error.code != 130:
             raise
-        goes_on = len(sys.argv) > 1 and sys.argv[1] in RESUMED
-        advice = "continues the work" if goes_on else "starts again"
+        is_resumed = len(sys.argv) > 1 and sys.argv[1] in RESUMED
+        advice = "continues the work" if is_resumed else "starts again"
         _end(f"interrupted; the same command {advice}", 130)
 
 
@@ -136,7 +136,7 @@ def data_check(
 ):
     """Show how the files of a dataset are understood, and draw a map of one record.
 
-    What is wrong is told as by `seaice-lab prepare`.
+    It refuses what `seaice-lab prepare` would refuse, with the same messages.
     """
     from seaice_lab.figures.maps import plot_map
     from seaice_lab.surrogate.check import check
@@ -239,7 +239,7 @@ def forecast(
     values |= {"starts": start or (), "store": store and str(store)}
     values |= {"output": output and str(output)}
     job_config = config_class("forecast").parse(values, "forecast")
-    runs.open_run(run)  # refuses a missing run before torch is imported
+    runs.open_run(run, "surrogate")  # refuses a wrong run before torch is imported
     from seaice_lab.surrogate.forecast import forecast
 
     print(f"wrote {forecast(run, job_config)}")
@@ -265,7 +265,7 @@ def evaluate(
     from seaice_lab.surrogate.evaluation import evaluate, report
     from seaice_lab.surrogate.results import results_folder
 
-    folder = run if store is None else results_folder(run, store)[0]
+    folder = run if store is None else results_folder(run, store).folder
     table, spectrum = evaluate(run, reference, variable, store=store)
     print(report(table, spectrum))
     print(f"wrote {folder}/scores.nc and {folder}/spectra.nc")

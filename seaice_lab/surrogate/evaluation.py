@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from seaice_lab import files, grid, names, progress, runs
+from seaice_lab import files, grid, progress, runs
 from seaice_lab.diagnostics import ensembles, score_tables, spectra
 from seaice_lab.diagnostics.comparison import pool_scores
 from seaice_lab.diagnostics.regions import polar_regions, scores_by_region
@@ -107,7 +107,7 @@ def evaluate(run, references=None, variable=None, block_bytes=256e6, show=True, 
     """
     run, store_path = Path(run).expanduser(), store
     if store_path is not None:
-        trained, (run, _) = run, results_folder(run, store)
+        trained, run = run, results_folder(run, store).folder
         if not (run / "forecast.zarr").exists():
             raise InputError(
                 f"{run}: has no forecast; make it with `seaice-lab forecast {trained} --store "
@@ -265,11 +265,9 @@ def _write(result, run, name, dataset):
     if "source" in result.coords:
         result["source"].attrs = {"long_name": "What was scored"}
     result["lead_time"].attrs = {"standard_name": "forecast_period", "long_name": "Lead time"}
+    title = f"{name.capitalize()} of run {run.name}"
     result.attrs |= {
-        "Conventions": names.CONVENTIONS,
-        "title": f"{name.capitalize()} of run {run.name}",
-        "source": dataset.attrs["source"],
-        "history": f"{runs.now()} seaice-lab evaluate",
+        **runs.file_attributes(title, dataset.attrs["source"], "evaluate"),
         "store": dataset.attrs["store"],
         "forecast": dataset.attrs["fingerprint"],
     }
@@ -330,10 +328,10 @@ def report(table, spectrum):
         if counts is not None and not counts[lead]:
             lines.append(f"{days[lead]:7.1f}   no truth")
             continue
-        ours = row.sel(source="forecast")
-        line = f"{days[lead]:7.1f}{float(ours.rmse):9.4f}{float(ours.bias):+9.4f}"
+        forecast = row.sel(source="forecast")
+        line = f"{days[lead]:7.1f}{float(forecast.rmse):9.4f}{float(forecast.bias):+9.4f}"
         for name, head in heads.items():
-            line += f"{float(ours.rmse / row.rmse.sel(source=name)):{len(head)}.3f}"
+            line += f"{float(forecast.rmse / row.rmse.sel(source=name)):{len(head)}.3f}"
         line += f"{float(slope.sel(source='forecast')):11.2f}"
         line += f"{float(slope.sel(source='truth')):9.2f}"
         lines.append(line if counts is None else line + f"{int(counts[lead]):8d}")

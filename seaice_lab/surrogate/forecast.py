@@ -21,7 +21,6 @@ from seaice_lab.surrogate.layers import zero_on_land
 from seaice_lab.surrogate.model import bounds, load
 from seaice_lab.surrogate.results import (
     check_same_grid,
-    origin_attributes,
     prepare_results_folder,
     results_folder,
 )
@@ -94,10 +93,11 @@ def forecast(run, config, path=None, device=None, block_bytes=256e6, show=True):
         needs, the folder holds something else, the state is no longer finite, or the disk is full.
     """
     # Which start dates: those with all fields that the forecast needs.
-    folder, store_path = results_folder(run, config.store, config.output)
+    folder, store_path, is_own_store = results_folder(run, config.store, config.output)
     opened, surrogate = runs.open_run(run), load(run, device, store_path)
     store = open_store(store_path)
-    check_same_grid(store, store_path, opened)
+    if not is_own_store:
+        check_same_grid(store, store_path, opened)
     positions = start_positions(store, surrogate.window, config)
     starts = positions[0.0]
     fields = Fields(store_path, [name for name, _ in surrogate.window.inputs])
@@ -121,10 +121,13 @@ def forecast(run, config, path=None, device=None, block_bytes=256e6, show=True):
     with files.disk_errors(path), bar:
         if not journal.is_done("template"):
             empty = _template(store, surrogate.window, starts, config, block_steps, opened)
-            origin = origin_attributes(opened, store_path, store)
-            empty.assign_attrs(fingerprint=identity, **origin).to_zarr(
-                journal.target, compute=False, zarr_format=3, consolidated=False, mode="w"
-            )
+            empty.assign_attrs(
+                fingerprint=identity,
+                store=store_path,
+                store_fingerprint=store.attrs["fingerprint"],
+                # The climatology is that of the training data.
+                training_store=store_path if is_own_store else opened.config["store"],
+            ).to_zarr(journal.target, compute=False, zarr_format=3, consolidated=False, mode="w")
             journal.mark("template")
         for first in range(0, count, batch_starts):
             batch = slice(first, min(first + batch_starts, count))
@@ -318,14 +321,12 @@ def _template(store, window, starts, config, block_steps, opened):
     # The fields of a block are one file (shard), in which each field is a chunk.
     shards = (1, 1, block_steps, *store.ocean.shape)
     empty = dask.array.zeros(shape, chunks=shards, dtype="float32")
+    source = f"seaice_lab surrogate, {opened.config['network']}"
     dataset = xr.Dataset(
         {name: (dims, empty, names.attributes(name)) for name in window.variables},
         coords=coords,
         attrs={
-            "Conventions": names.CONVENTIONS,
-            "title": f"Forecasts of run {opened.path.name}",
-            "source": f"seaice_lab surrogate, {opened.config['network']}",
-            "history": f"{runs.now()} seaice-lab forecast",
+            **runs.file_attributes(f"Forecasts of run {opened.path.name}", source, "forecast"),
             "variables": " ".join(window.variables),
         },
     )

@@ -24,13 +24,12 @@ from seaice_lab import catalog, files, formats, names, progress, runs
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.assemble import assemble
 from seaice_lab.surrogate.records import check_zero_records
-from seaice_lab.surrogate.settings import PrepareConfig
 from seaice_lab.surrogate.store import in_split, moments, open_store
 from seaice_lab.times import time_text
 
 OPEN_FILES = 16
 # Settings that were added later. At their defaults they leave the fingerprint of a store as it was.
-LATER_SETTINGS = ("forcing_beyond_state",)
+LATER_SETTINGS = {"forcing_beyond_state"}
 BLOCK_BYTES = 32e6  # of one field in one block; about twenty times this is in memory at once
 PAUSES_S = (0.1, 0.5)  # before a read that failed is tried again
 CLUSTER_S = 60  # to wait for a dask cluster
@@ -73,8 +72,7 @@ def prepare(config, path, scheduler=None, show=True, block_bytes=BLOCK_BYTES):
     path = Path(path).expanduser()
     with _damaged_files(config, RuntimeError, OSError), formats.closing_files():
         source = assemble(config)
-    defaults = {name: PrepareConfig.model_fields[name].default for name in LATER_SETTINGS}
-    unchanged = {name for name, value in defaults.items() if getattr(config, name) == value}
+    unchanged = LATER_SETTINGS - config.model_dump(exclude_defaults=True).keys()
     settings = config.model_dump(mode="json", exclude=unchanged)
     identity = files.fingerprint(settings, *source_files(config))
     if path.exists() and open_store(path).attrs.get("fingerprint") == identity:
@@ -137,11 +135,8 @@ def write_template(source, config, target, identity):
     entry = catalog.find(config.state)
     template = source.drop_encoding().assign_attrs(
         {
-            "Conventions": names.CONVENTIONS,
-            "title": f"Prepared store of {config.state}",
-            "source": entry.source,
+            **runs.file_attributes(f"Prepared store of {config.state}", entry.source, "prepare"),
             "license": entry.licence,
-            "history": f"{runs.now()} seaice-lab prepare",
             "configuration": config.to_yaml(),
             "fingerprint": identity,
             "files": json.dumps([name for name, *_ in source_files(config)]),

@@ -1,6 +1,7 @@
 """Where the results of a run are: in its folder, or in one beside it for another store."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,6 +20,17 @@ class ForecastFolder(Config):
     store: str
 
 
+class Results(NamedTuple):
+    """The folder for the results of a run, the store that they belong to, and whose store it is.
+
+    ``is_own_store`` says whether the store is the one with which the run was trained.
+    """
+
+    folder: Path
+    store: str
+    is_own_store: bool
+
+
 def results_folder(run, store=None, output=None):
     """The folder for the results of a run, and the store that they belong to.
 
@@ -34,17 +46,14 @@ def results_folder(run, store=None, output=None):
 
     Returns
     -------
-    folder : Path
-    store : str
+    Results
 
     Raises
     ------
     InputError
         If the run or the store is missing, or the folder holds something else.
     """
-    opened = runs.open_run(run)
-    if opened.provenance["kind"] != "surrogate":
-        raise InputError(f"{run}: is a run of {opened.provenance['kind']}, expected surrogate")
+    opened = runs.open_run(run, "surrogate")
     path = opened.path if opened.path.name not in ("", "..") else opened.path.resolve()
     own = opened.config["store"]
     is_own = store is None or _is_own_store(store, opened)
@@ -54,16 +63,16 @@ def results_folder(run, store=None, output=None):
             "another store"
         )
     folder = path if is_own else path.with_name(f"{path.name}_on_{Path(store).stem}")
-    folder, store = Path(output or folder), str(store or own)
+    folder, store = Path(output or folder).expanduser(), str(Path(store or own).expanduser())
     if folder.resolve() == path.resolve():
         if is_own:
-            return path, store
+            return Results(path, store, is_own)
         raise InputError(
             f"{folder}: is the run itself, whose results belong to {own}; choose another folder "
             "with --output"
         )
     _check_results_folder(folder, path, store)
-    return folder, store
+    return Results(folder, store, is_own)
 
 
 def _is_own_store(store, opened):
@@ -121,29 +130,8 @@ def prepare_results_folder(folder, run, store, fingerprint):
     )
 
 
-def origin_attributes(opened, path, store):
-    """Attributes with which a forecast says which stores it belongs to.
-
-    Parameters
-    ----------
-    opened : seaice_lab.runs.Run
-        The trained run.
-    path : str
-        Of the store from which the forecast starts.
-    store : xarray.Dataset
-
-    Returns
-    -------
-    dict of str
-        ``store``, its fingerprint, and ``training_store``, the store with the training data.
-    """
-    training = path if _is_own_store(path, opened) else opened.config["store"]
-    fingerprint = store.attrs["fingerprint"]
-    return {"store": path, "store_fingerprint": fingerprint, "training_store": training}
-
-
 def check_same_grid(store, path, opened):
-    """Check that a store has the cells and the ocean of the store of a run.
+    """Check that another store has the cells and the ocean of the store of a run.
 
     Parameters
     ----------
@@ -159,10 +147,7 @@ def check_same_grid(store, path, opened):
         If the size of the grid, the positions of its cells or the ocean masks differ, or if the
         store of the run is missing.
     """
-    run, own = opened.path, opened.config["store"]
-    if str(path) == own or _is_own_store(path, opened):
-        return
-    reference = open_store(own)
+    run, reference = opened.path, open_store(opened.config["store"])
     ocean, expected = store.ocean.values, reference.ocean.values
     if ocean.shape != expected.shape:
         raise InputError(
