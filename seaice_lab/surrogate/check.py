@@ -8,9 +8,9 @@ import xarray as xr
 from seaice_lab import catalog, grid, names, positions
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate import masks, sources
+from seaice_lab.surrogate.time_axis import HOUR
 from seaice_lab.times import time_text
 
-HOUR = np.timedelta64(1, "h")
 MAP_CELLS = 400  # along each side of the map of a fine grid
 POLAR_LATITUDE = 50.0  # of the map of a global forcing
 

@@ -5,8 +5,9 @@ import pandas as pd
 
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.store import has_state, in_split, locate, name_of, positions_at
-from seaice_lab.surrogate.time_axis import HOUR, time_text
+from seaice_lab.surrogate.time_axis import HOUR
 from seaice_lab.surrogate.windows import STATIC
+from seaice_lab.times import time_text
 
 LATEST = "latest"  # as a start: the last time at which the store has the state
 

@@ -227,12 +227,12 @@ def beyond_state(state, forcing, config):
         count = int(np.argmin(np.append(np.isin(expected, available.values), False)))
         if count:
             last = piece.isel(time=np.full(count, -1))
-            nothing = xr.full_like(last, np.nan, dtype="float32").assign_coords(
+            added = xr.full_like(last, np.nan, dtype="float32").assign_coords(
                 time=expected[:count],
                 split=("time", np.full(count, -1, "int8")),
                 has_state=("time", np.zeros(count, bool)),
             )
-            pieces.append(nothing)
+            pieces.append(added)
         first = end + 1
     if len(pieces) == len(ends):
         raise InputError(

@@ -5,7 +5,8 @@ import xarray as xr
 
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.store import has_state, name_of, open_store, positions_at
-from seaice_lab.surrogate.time_axis import HOUR, time_text
+from seaice_lab.surrogate.time_axis import HOUR
+from seaice_lab.times import time_text
 
 
 def open_truth(forecast, path=None):
@@ -106,15 +107,13 @@ def verification_positions(forecast, store):
     InputError
         If the forecast was started from another store.
     """
-    starts, times = forecast.position.values, store.time.values
-    inside = starts < len(times)
-    if not inside.all() or (times[starts] != forecast.init_time.values).any():
-        wrong = ~inside
-        wrong[inside] = times[starts[inside]] != forecast.init_time.values[inside]
+    starts, times, init = forecast.position.values, store.time.values, forecast.init_time.values
+    wrong = (starts >= len(times)) | (times[starts.clip(max=len(times) - 1)] != init)
+    if wrong.any():
         raise InputError(
             f"{forecast.name}: {name_of(store)} does not have the start "
-            f"{time_text(forecast.init_time.values[wrong][0])} where the forecast found it; use "
-            "the store from which the forecast was started, or make the forecast again"
+            f"{time_text(init[wrong][0])} where the forecast found it; use the store from which "
+            "the forecast was started, or make the forecast again"
         )
     leads_h = forecast.lead_time.values / HOUR
     positions = positions_at(store, starts, leads_h).T
