@@ -26,14 +26,14 @@ def disk_errors(path):
     Raises
     ------
     InputError
-        If the disk is full or a quota is reached, or an OSError tells that a path is missing,
-        read-only, forbidden or of the wrong kind.
+        If the disk is full or a quota is reached, or an OSError has an error number: the path is
+        missing, read-only, forbidden or of the wrong kind.
     """
     try:
         yield
     except (OSError, RuntimeError) as error:
         number = getattr(error, "errno", None)
-        # On a full disk the NetCDF library tells of permissions, or of an error of HDF.
+        # On a full disk the NetCDF library reports missing permissions, or an error of HDF.
         if number in DISK_ERRORS or _is_full(path):
             raise InputError(
                 f"{path}: the disk is full or a quota is reached ({os.strerror(errno.ENOSPC)}); "
@@ -60,7 +60,7 @@ def os_error_text(error, path=None):
     """
     reason = error.strerror or str(error)
     if error.errno in (errno.EEXIST, errno.ENOTDIR):
-        reason = "a file stands where a folder is needed"
+        reason = "a file is where a folder is needed"
     subject = error.filename or path or "a file or the working folder"
     return f"{subject}: cannot be read or written ({reason}); check the path and its permissions"
 

@@ -120,7 +120,7 @@ def type_text(annotation):
 
 
 def similar_settings(model, key):
-    """Names of the settings that a wrong key may mean: of the same last part, or of like spelling.
+    """Names of the settings that a wrong key may mean: same last part, or similar spelling.
 
     Parameters
     ----------

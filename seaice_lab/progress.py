@@ -58,11 +58,11 @@ def bar(total, description, unit, done=0, show=True):
     options = {"total": total, "desc": description, "unit": unit, "initial": done}
     if not in_batch():
         return tqdm(disable=not show, mininterval=0.5, **options)
-    form = "{desc}: {n_fmt}/{total_fmt} {unit} [{elapsed}<{remaining}{postfix}]"
-    # Neither time nor the monitor of tqdm asks for a line, only the count.
+    bar_format = "{desc}: {n_fmt}/{total_fmt} {unit} [{elapsed}<{remaining}{postfix}]"
+    # A line is written for the count only, not for the time or by the monitor of tqdm.
     steps = {"mininterval": 0, "maxinterval": float("inf"), "miniters": max(total / 10, 1)}
     disable = not show or bool(os.environ.get(BATCH))
-    return text_bar(disable=disable, file=_Lines(), bar_format=form, **steps, **options)
+    return text_bar(disable=disable, file=_Lines(), bar_format=bar_format, **steps, **options)
 
 
 def bar_over(items, description, unit):

@@ -213,7 +213,7 @@ ENDINGS = {
     "a file where a folder is needed": (
         "",
         ("prepare", "data/waves/val_1.nc/x.zarr", "-p", "state=waves"),
-        (2, "a file stands where a folder is needed"),
+        (2, "a file is where a folder is needed"),
     ),
     "a full disk": (
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
