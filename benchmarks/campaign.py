@@ -18,6 +18,7 @@ import signal
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # forked processes cannot use the threads of this one
@@ -115,8 +116,10 @@ def significant(path):
     """The bytes of a file that a repeated job must reproduce."""
     if path.suffix == ".nc":
         with xr.open_dataset(path, decode_times=False) as dataset:
-            return b"".join(f"{k}{v.dims}".encode() + v.values.tobytes()
-                            for k, v in sorted(dataset.variables.items()))  # fmt: skip
+            return b"".join(
+                f"{name}{variable.dims}".encode() + variable.values.tobytes()
+                for name, variable in sorted(dataset.variables.items())
+            )
     if path.suffix == ".csv":
         return pd.read_csv(path).drop(columns="seconds", errors="ignore").to_csv().encode()
     if path.suffix == ".json":
@@ -152,20 +155,22 @@ def kill_jobs(folder):
         fit={"epochs": 4, "batch_size": 256},
     )
 
-    def make_forecast(place):
-        if not (place / "run").exists():
-            shutil.copytree(folder / "given", place / "copy")
-            (place / "copy").replace(place / "run")
-        forecast(place / "run", ForecastConfig(steps=3, batch_size=1), show=False)
+    def make_forecast(workspace):
+        if not (workspace / "run").exists():
+            shutil.copytree(folder / "given", workspace / "copy")
+            (workspace / "copy").replace(workspace / "run")
+        forecast(workspace / "run", ForecastConfig(steps=3, batch_size=1), show=False)
 
     four_frames = 4 * 4 * 32**2
     return {
-        "prepare": lambda place: prepare(
-            PrepareConfig(state="ice"), place / "s.zarr", show=False, block_bytes=four_frames
+        "prepare": lambda workspace: prepare(
+            PrepareConfig(state="ice"), workspace / "s.zarr", show=False, block_bytes=four_frames
         ),
-        "train": lambda place: train(train_config(folder), place / "run", show=False),
+        "train": lambda workspace: train(train_config(folder), workspace / "run", show=False),
         "forecast": make_forecast,
-        "emissivity train": lambda place: run_training(emissivity, place / "run", show=False),
+        "emissivity train": lambda workspace: run_training(
+            emissivity, workspace / "run", show=False
+        ),
     }
 
 
@@ -181,23 +186,23 @@ def kills(options, folder):
         undisturbed = folder / name / "undisturbed"
         undisturbed.mkdir(parents=True)
         began = time.monotonic()
-        status = wait(start(lambda job=job, place=undisturbed: job(place), folder / "log"), 600)
+        status = wait(start(partial(job, undisturbed), folder / "log"), 600)
         seconds = time.monotonic() - began
         if status != 0:
             sys.exit(f"{name}: the undisturbed job ended with {status}: {tail(folder / 'log')}")
         expected, in_work, equal = content(undisturbed), 0, 0
         count = options.count // 4
         for number in range(count):
-            place = folder / name / str(number)
-            place.mkdir()
+            workspace = folder / name / str(number)
+            workspace.mkdir()
             log = folder / name / f"{number}.log"
-            process = start(lambda job=job, place=place: job(place), log)
+            process = start(partial(job, workspace), log)
             in_work += wait(process, rng.uniform(0, seconds)) is None
-            status = wait(start(lambda job=job, place=place: job(place), log), 600)
-            result = content(place)
+            status = wait(start(partial(job, workspace), log), 600)
+            result = content(workspace)
             if status == 0 and result == expected:
                 equal += 1
-                shutil.rmtree(place)
+                shutil.rmtree(workspace)
                 continue
             failures += 1
             keys = {key for key in expected | result if expected.get(key) != result.get(key)}
@@ -210,11 +215,11 @@ def kills(options, folder):
     return failures
 
 
-def prepared(place):
+def prepared(workspace):
     """Run the command in a folder; returns the fields of its store. A refusal exits with 2."""
     from seaice_lab import cli
 
-    os.chdir(place)
+    os.chdir(workspace)
     try:
         cli.main()
     except SystemExit as end:
@@ -224,16 +229,16 @@ def prepared(place):
     return {name: store[name].values for name in ("time", "ocean", "latitude", *store.data_vars)}
 
 
-def try_mutation(number, seed, place, reference):
+def try_mutation(number, seed, workspace, reference):
     """Mutate the inputs in a folder, prepare them, and compare; exits with 3 if that is wrong."""
     rng = np.random.default_rng([seed, number])
     mutate = mutations.MUTATIONS[number % len(mutations.MUTATIONS)]
-    os.chdir(place)
+    os.chdir(workspace)
     before = mutations.raw()
     sys.argv = ["seaice-lab", "prepare", "s.zarr", "-p", "state=moorings", "-p", "forcing=era5"]
     argument, truth = mutate(rng)
     Path("case.json").write_text(json.dumps([mutate.__name__, argument, truth]))
-    fields, after = prepared(place), mutations.raw()
+    fields, after = prepared(workspace), mutations.raw()
     expected = dict(np.load(reference))
     if truth == mutations.SHOWN and not mutations.same(before, after):
         right = mutations.shows(fields, after)
@@ -277,21 +282,18 @@ def mutate_inputs(options, folder):
         sys.exit(f"the reference cannot be made: {tail(folder / 'log')}")
     failures, ends = 0, dict.fromkeys((0, 2), 0)
     for number in range(options.count):
-        place, log = folder / str(number), folder / f"{number}.log"
-        shutil.copytree(base, place)
-
-        def job(number=number, place=place):
-            try_mutation(number, options.seed, place, folder / "reference.npz")
-
+        workspace, log = folder / str(number), folder / f"{number}.log"
+        shutil.copytree(base, workspace)
+        job = partial(try_mutation, number, options.seed, workspace, folder / "reference.npz")
         status = wait(start(job, log), 120)
-        case = json.loads((place / "case.json").read_text())
+        case = json.loads((workspace / "case.json").read_text())
         fault = fault_of(status, log, case)
         failures += fault is not None
         ends[status] = ends.get(status, 0) + 1
         if fault:
             print(f"{number} {case}: {fault}", flush=True)
         else:
-            shutil.rmtree(place)
+            shutil.rmtree(workspace)
     print(f"{ends[0]} right results, {ends[2]} refusals, of {options.count}")
     return failures
 
