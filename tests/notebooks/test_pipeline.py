@@ -15,6 +15,9 @@ from seaice_lab import grid, notebooks
 from seaice_lab.surrogate.evaluation import open_forecast, read_evaluation
 from seaice_lab.surrogate.store import open_store
 
+# Of several test processes one executes all notebooks, because tests share what was executed.
+pytestmark = pytest.mark.xdist_group("notebooks")
+
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SMALL = {"coarsen": 2, "width": 4, "epochs": 2, "steps": 4, "every": 4, "compile": "never"}
