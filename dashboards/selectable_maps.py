@@ -86,7 +86,7 @@ class SelectableMaps:
         int or None
         """
         source, cell = self.raster.source, getattr(self.state, self.name)
-        positions = np.argwhere((source == cell) & (source >= 0))  # -1 is no cell
+        positions = np.argwhere((source == cell) & (source >= 0))  # not land or outside
         if not len(positions):
             self.state.correct(**{self.name: None})
             cell = default

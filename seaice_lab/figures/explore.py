@@ -4,13 +4,12 @@ hvplot and HoloViews are imported inside the functions, because their import tak
 """
 
 import numpy as np
-import shapely
 import xarray as xr
 
 from seaice_lab import names
 from seaice_lab.errors import InputError
-from seaice_lab.figures import rasters
-from seaice_lab.figures.plane import COAST, LAND, land_rings
+from seaice_lab.figures import linked_maps, rasters
+from seaice_lab.figures.plane import COAST, LAND
 
 LABELS = {"time": "Time (UTC)", "init_time": "Start (UTC)", "lead_time": "Lead time (days)"}
 WIDTH = 560  # pixels of a map
@@ -86,11 +85,16 @@ def explore(field, ocean=None, colour_range=None, histogram=False, series=False)
 
     view = _View(field, ocean, colour_range)
     kdims = [hv.Dimension(name, label=label, values=values) for name, label, values in view.sliders]
-    background = hv.Polygons(view.land()).opts(color=LAND, line_color=None)
-    coast = hv.Path([view.coast()]).opts(color=COAST, line_width=1)
+    scene = linked_maps.scene(view.raster)
+    # HoloViews refuses the gap after the last outline.
+    outlines = {axis: points[:-1] for axis, points in scene.land.data.items()}
+    background = hv.Polygons([outlines]).opts(color=LAND, line_color=None)
+    land = hv.Image((view.raster.x, view.raster.y, scene.mask.data["image"][0]))
+    land.opts(cmap=["#00000000", LAND], clim=(0, 1))
+    coast = hv.Path([scene.coast.data]).opts(color=COAST, line_width=1)
 
     def draw_map(*key):
-        return background * view.image(key) * coast
+        return background * view.image(key) * land * coast
 
     plots = [hv.DynamicMap(draw_map, kdims=kdims)]
     if histogram:
@@ -203,28 +207,6 @@ class _View:
             x=self.axis, title=title, frame_width=WIDTH, frame_height=150, **options
         )
 
-    def land(self):
-        """Land of the plane around the grid as rings of points, no finer than a pixel."""
-        west, east, south, north = self.raster.extent
-        frame = shapely.box(west, south, east, north)
-        land = shapely.polygons(
-            [
-                shapely.linearrings(ring)
-                for ring in land_rings(self.raster.extent, self.raster.hemisphere)
-            ]
-        )
-        land = shapely.simplify(
-            shapely.intersection(shapely.buffer(land, 0), frame), (east - west) / WIDTH
-        )
-        rings = shapely.get_exterior_ring(shapely.get_parts(land))
-        return [dict(zip("xy", shapely.get_coordinates(ring).T, strict=True)) for ring in rings]
-
-    def coast(self):
-        """Coast of the grid as one line (point, 2) with gaps: many small lines are slow."""
-        segments = np.asarray(self.raster.coast, float).reshape(-1, 2, 2)
-        gaps = np.full((len(segments), 1, 2), np.nan)
-        return np.concatenate([segments, gaps], axis=1).reshape(-1, 2)
-
     def centre(self):
         """Position of the cell of the grid that is nearest to the middle of the map."""
         rows, columns = np.nonzero(self.raster.source >= 0)
@@ -286,15 +268,6 @@ def _style(field, values, colour_range):
         finite = values[np.isfinite(values)]
         limits = np.quantile(finite, QUANTILES) if finite.size else (0.0, 1.0)
     title = title.partition(" (")[0]
-    colours = _colours(variable.colour_map if variable else "viridis")
+    colours = linked_maps.palette(variable.colour_map if variable else "viridis", limits)
     label = f"{title} ({units})"
     return {"colours": colours, "limits": tuple(map(float, limits)), "label": label, "title": title}
-
-
-def _colours(colour_map):
-    """The colours of a matplotlib colour map as a list of str."""
-    import cmocean  # noqa: F401  (registers its colour maps as "cmo.<name>")
-    from matplotlib import colormaps
-    from matplotlib.colors import to_hex
-
-    return [to_hex(shade) for shade in colormaps[colour_map](np.linspace(0, 1, 256))]

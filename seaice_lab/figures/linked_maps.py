@@ -20,7 +20,7 @@ from matplotlib.colors import to_hex
 from seaice_lab.figures.charts import FONT_SIZE
 from seaice_lab.figures.places import add_places, place_sources
 from seaice_lab.figures.plane import COAST, LAND, LINES, OUTSIDE, graticule, land_rings
-from seaice_lab.figures.rasters import PIXELS, Raster, picture
+from seaice_lab.figures.rasters import LAND_CELL, NO_CELL, PIXELS, Raster, picture
 
 # Latitude and longitude of the pointer: inverse polar stereographic projection of Snyder (1987, Map
 # Projections, USGS Professional Paper 1395), WGS 84, true at 70 degrees, with 45 W downwards in the
@@ -91,10 +91,11 @@ def scene(raster, window=None):
     side = raster.x[1] - raster.x[0]
     left, bottom = raster.x[0] - side / 2, raster.y[0] - side / 2
     width, height = len(raster.x) * side, len(raster.y) * side
-    is_land = (raster.source < 0).astype("uint8")
+    is_land = (raster.source == LAND_CELL).astype("uint8")
     mask = {"image": [is_land], "x": [left], "y": [bottom], "dw": [width], "dh": [height]}
-    # Where a grid has a coast, its own mask shows the land.
-    covered = (left, bottom, left + width, bottom + height) if len(raster.coast) else None
+    # The mask of a grid shows the land, unless the grid has no coast or does not fill the picture.
+    has_land = len(raster.coast) and (raster.source != NO_CELL).all()
+    covered = (left, bottom, left + width, bottom + height) if has_land else None
     pointer = {"line_color": "#555555", "line_alpha": 0.4, "line_dash": "dotted"}
     return Scene(
         raster=raster,

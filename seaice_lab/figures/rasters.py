@@ -12,15 +12,16 @@ from seaice_lab.figures.plane import grid_on_plane, points_of
 SINGLE_POINT_KM = 25.0  # size of a grid point without neighbours
 PIXELS = 400  # along each side of a picture, about the size of a map on a screen
 LINE_PIXELS = 256  # along each side of a picture from which a line is drawn
+NO_CELL, LAND_CELL = -1, -2  # in place of the index of an ocean cell
 
 
 class Raster(NamedTuple):
     """A grid as a picture in the plane of its hemisphere (EPSG:3413 or EPSG:3976); lengths in km.
 
     ``x`` and ``y`` are the centres of the cells of the picture, both increasing. ``source`` (y, x)
-    is the index of the grid cell that each shows, -1 for none. ``coast`` are the segments of the
-    coastline (n, 2, 2), ``extent`` is the part with data: west, east, south, north;
-    ``hemisphere`` is "north" or "south".
+    is the index of the ocean cell that each shows, `LAND_CELL` on land and `NO_CELL` outside the
+    grid. ``coast`` are the segments of the coastline (n, 2, 2), ``extent`` is the part with data:
+    west, east, south, north; ``hemisphere`` is "north" or "south".
     """
 
     x: np.ndarray
@@ -53,7 +54,7 @@ def raster_of(field, ocean):
         If the field has no usable coordinates, or cells on both sides of the equator.
     """
     x, y, is_ocean, coast, extent, hemisphere = grid_on_plane(field, ocean)
-    cells = np.where(is_ocean, np.arange(is_ocean.size).reshape(is_ocean.shape), -1)
+    cells = np.where(is_ocean, np.arange(is_ocean.size).reshape(is_ocean.shape), LAND_CELL)
     if x.ndim == 2:
         return Raster(*nearest_cells(x, y, cells), coast, extent, hemisphere)
     cells = cells[:: -1 if y[0] > y[-1] else 1, :: -1 if x[0] > x[-1] else 1]
@@ -107,7 +108,7 @@ def nearest_cells(x, y, cells):
         Centres of the cells of the picture in km; their side is the median distance of neighbours.
     rows : ndarray (row,)
     nearest : ndarray of int (row, column)
-        Index of the nearest grid cell, -1 if it is too far.
+        Index of the nearest grid cell, `NO_CELL` if it is too far.
     """
     points = np.stack([x.ravel(), y.ravel()], 1)
     tree = cKDTree(points)
@@ -117,7 +118,8 @@ def nearest_cells(x, y, cells):
     positions = np.stack(np.meshgrid(columns, rows), -1).reshape(-1, 2)
     # The tree gives an infinite distance and an index past the end where no cell is near.
     distance, index = tree.query(positions, distance_upper_bound=0.8 * side)
-    nearest = np.where(np.isfinite(distance), cells.ravel()[np.minimum(index, cells.size - 1)], -1)
+    nearest = cells.ravel()[np.minimum(index, cells.size - 1)]
+    nearest = np.where(np.isfinite(distance), nearest, NO_CELL)
     return columns, rows, nearest.reshape(len(rows), len(columns))
 
 
@@ -150,8 +152,8 @@ def picture(raster, values, window=None, pixels=PIXELS):
     columns, west, width, column_block = _visible(raster.x, window and window[:2], pixels)
     rows, south, height, row_block = _visible(raster.y, window and window[2:], pixels)
     cells = raster.source[rows, columns]
-    # Index -1 (no cell) takes the NaN at the end.
-    image = np.append(values.astype("float32", copy=False), np.float32(np.nan))[cells]
+    # NO_CELL and LAND_CELL take the two NaN at the end.
+    image = np.append(values.astype("float32", copy=False), np.full(2, np.nan, "float32"))[cells]
     if row_block > 1 or column_block > 1:
         image = _block_mean(image, row_block, column_block)
     return {"image": [image], "x": [west], "y": [south], "dw": [width], "dh": [height]}
