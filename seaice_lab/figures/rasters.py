@@ -116,10 +116,14 @@ def nearest_cells(x, y, cells):
     side = float(np.median(tree.query(sample, 2)[0][:, 1])) if len(points) > 1 else SINGLE_POINT_KM
     columns, rows = (_axis(points[:, axis], side) for axis in (0, 1))
     positions = np.stack(np.meshgrid(columns, rows), -1).reshape(-1, 2)
+    reach = np.full(x.shape, 0.8 * side)
+    if x.ndim == 2:  # cells that are larger than most others also touch their neighbours
+        sides = (np.gradient(axis, axis=(0, 1)) for axis in (x, y))
+        reach = np.maximum(reach, 0.8 / np.sqrt(2) * np.linalg.norm(list(sides), axis=(0, 1)))
     # The tree gives an infinite distance and an index past the end where no cell is near.
-    distance, index = tree.query(positions, distance_upper_bound=0.8 * side)
-    nearest = cells.ravel()[np.minimum(index, cells.size - 1)]
-    nearest = np.where(np.isfinite(distance), nearest, NO_CELL)
+    distance, index = tree.query(positions, distance_upper_bound=reach.max())
+    index = np.minimum(index, cells.size - 1)
+    nearest = np.where(distance < reach.ravel()[index], cells.ravel()[index], NO_CELL)
     return columns, rows, nearest.reshape(len(rows), len(columns))
 
 

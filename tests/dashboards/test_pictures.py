@@ -94,6 +94,37 @@ def test_axes_that_fall_are_turned():
     np.testing.assert_array_equal(picture(raster, values.values)["image"][0], values[::-1])
 
 
+def on_plane(x_m, y_m):
+    """Cells at positions in the plane: a field of ones with latitude and longitude."""
+    positions = zip(("latitude", "longitude"), grid.unproject(x_m, y_m), strict=True)
+    return xr.DataArray(np.ones(x_m.shape), {k: (("y", "x"), v) for k, v in positions}, ("y", "x"))
+
+
+def test_a_turned_grid_has_its_land_but_none_of_its_own_beyond_its_edge():
+    x, y = np.meshgrid(np.arange(-10, 11) * 50e3, np.arange(-10, 11) * 50e3)
+    turned = (x + 1j * y) * np.exp(0.25j * np.pi)
+    field = on_plane(turned.real, turned.imag - 1.5e6)  # around the north of Greenland
+    ocean = xr.ones_like(field, bool)
+    ocean[8:13, 8:13] = False
+    raster = rasters.raster_of(field, ocean)
+    scene = linked_maps.scene(raster)
+    mask, middle = scene.mask.data["image"][0], len(raster.y) // 2
+    assert mask[middle, middle] == 1 and mask[0, 0] == mask[-1, -1] == 0
+    assert mask.sum() * 50**2 == pytest.approx(25 * 50**2, rel=0.2)
+    drawn = np.array([scene.land.data[axis] for axis in "xy"])
+    assert (np.hypot(drawn[0] - 500, drawn[1] + 2000) < 500).any()  # Natural Earth in the corner
+
+
+def test_cells_of_any_shape_leave_no_gaps():
+    latitude, longitude = np.meshgrid(np.arange(60.0, 90), np.arange(360.0), indexing="ij")
+    field = on_plane(*grid.project(latitude, longitude))
+    raster = rasters.raster_of(field, xr.ones_like(field, bool))
+    distance = np.hypot(*np.meshgrid(raster.x, raster.y))
+    inside = (distance > 100) & (distance < 3200)  # km: 89 to 61 degrees north
+    assert (raster.source[inside] >= 0).all()
+    assert (raster.source[distance > 3500] < 0).all()
+
+
 def test_points_are_shown_where_they_are_and_gaps_stay_empty():
     x, y = np.meshgrid(np.arange(-100e3, 101e3, 25e3), np.arange(-200e3, 1e3, 25e3))
     kept = np.ones(x.size, bool)

@@ -109,6 +109,14 @@ def test_points_and_single_fields_are_shown_and_empty_frames_too():
     hv.render(explore(points * np.nan))
 
 
+def test_land_cells_of_the_grid_have_the_colour_of_land():
+    field = forecast(members=1).isel(init_time=0, member=0, lead_time=0)
+    ocean = field.ocean.copy()
+    ocean[2, 3] = False
+    land = explore(field, ocean)[()].get(2)
+    np.testing.assert_array_equal(land.dimension_values(2, flat=False) == 1, ~ocean)
+
+
 def test_histogram_and_series_follow_the_sliders_and_the_click():
     field = forecast()
     layout = explore(field, histogram=True, series=True)
