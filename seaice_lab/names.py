@@ -228,3 +228,18 @@ def check_range(name, smallest, largest, where):
             f"{where}: {name} runs from {smallest:.4g} to {largest:.4g}, expected values within "
             f"{low:g} to {high:g} {variable(name).units}; check the units of the file"
         )
+
+
+def typeset(units):
+    """CF units with superscripts, such as m² km for ``m2 km``.
+
+    Parameters
+    ----------
+    units : str
+
+    Returns
+    -------
+    str
+    """
+    superscripts = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
+    return re.sub(r"(?<=[A-Za-z)])-?\d+", lambda match: match[0].translate(superscripts), units)

@@ -13,9 +13,9 @@ from seaice_lab.diagnostics.bootstrap import (
 )
 from seaice_lab.diagnostics.score_tables import pool_starts
 from seaice_lab.errors import InputError
+from seaice_lab.names import typeset
 
 DAY = np.timedelta64(1, "D")
-SUPERSCRIPTS = str.maketrans("23", "²³")
 BY_START, BY_REGION = "_by_start", "_by_start_and_region"
 PERFECT = {
     "rmse": 0,
@@ -161,24 +161,26 @@ def skill_with_interval(table, reference, name="rmse", level=0.95):
         ``skill``, ``low`` and ``high`` (lead_time), at the lead times that both have. The
         difference is significant where the interval excludes 0. One start has no interval.
     """
-    tables, score, mark = (table, reference), f"{name}{BY_START}", f"verified{BY_START}"
-    marks = [table[mark] for table in tables if mark in table]
-    values, others, *marks = xr.align(*(table[score] for table in tables), *marks)
-    values, others = values.rename(name).astype("float64"), others.rename(name).astype("float64")
-    verified = marks[0] & marks[-1] if marks else None
+    tables, mask = (table, reference), f"verified{BY_START}"
+    scores_and_masks = [
+        table[f"{name}{BY_START}"].rename(name).astype("float64") for table in tables
+    ]
+    scores_and_masks += [table[mask] for table in tables if mask in table]
+    values, compared, *masks = xr.align(*scores_and_masks)
+    verified = masks[0] & masks[-1] if masks else None
     weights = xr.DataArray(np.full((1, len(values)), 1 / len(values)), dims=("draw", "init_time"))
-    result = xr.Dataset({"skill": _skill(values, others, weights, verified).isel(draw=0)})
+    result = xr.Dataset({"skill": _skill(values, compared, weights, verified).isel(draw=0)})
     if len(values) < 2:
         return result.assign(low=result.skill * np.nan, high=result.skill * np.nan)
     weights = start_weights(len(values), block=correlated_starts(values.init_time))
-    samples = _skill(values, others, weights, verified)
+    samples = _skill(values, compared, weights, verified)
     limits = [(1 - level) / 2, (1 + level) / 2]
     bounds = samples.quantile(limits, "draw", skipna=verified is not None)
     return result.assign(low=bounds[0].drop_vars("quantile"), high=bounds[1].drop_vars("quantile"))
 
 
-def _skill(values, others, weights, verified):
-    score, reference = (pooled_samples(field, weights, verified) for field in (values, others))
+def _skill(values, compared, weights, verified):
+    score, reference = (pooled_samples(field, weights, verified) for field in (values, compared))
     difference = PERFECT[values.name] - reference
     return (score - reference) / difference.where(difference != 0)
 
@@ -205,7 +207,7 @@ def headline(table, reference, label, name, lead):
     # The lead times of a shorter or coarser forecast may not contain this one.
     lead = table.lead_time.sel(lead_time=lead, method="nearest").values
     attrs, value = table[name].attrs, _at(table, name, lead)
-    units = attrs.get("units", "1").replace("1", "").translate(SUPERSCRIPTS)
+    units = "" if attrs.get("units", "1") == "1" else typeset(attrs["units"])
     score = "RMSE" if name == "rmse" else attrs["long_name"].lower()
     text = f"+{lead / DAY:g} days: {score} {value:.{decimals([value])}f} {units}".rstrip()
     if reference is not None and name in reference and np.isfinite(_at(reference, name, lead)):

@@ -1,6 +1,4 @@
-"""Axes of curves: lead times in days, logarithmic axes, units as text."""
-
-import re
+"""Axes of curves: lead times in days, logarithmic axes."""
 
 import numpy as np
 
@@ -40,21 +38,6 @@ def log_axis(values, *others, log=True):
     if len(ticks) < 2:  # values that are nearly equal
         ticks = [(tick, f"{tick:.3g}") for tick in np.unique([values.min(), values.max()])]
     return {"logy": True, "ylim": (low, high), "yticks": ticks}
-
-
-def typeset(units):
-    """CF units with superscripts, such as m² km for ``m2 km``.
-
-    Parameters
-    ----------
-    units : str
-
-    Returns
-    -------
-    str
-    """
-    superscripts = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
-    return re.sub(r"(?<=[A-Za-z)])-?\d+", lambda match: match[0].translate(superscripts), units)
 
 
 def lead_days(table):

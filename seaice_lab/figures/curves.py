@@ -7,7 +7,7 @@ Each function returns one panel (`holoviews.Overlay`) or several (`holoviews.Lay
 import numpy as np
 
 from seaice_lab.errors import InputError
-from seaice_lab.figures.axes import LEAD_LABEL, lead_days, log_axis, typeset
+from seaice_lab.figures.axes import LEAD_LABEL, lead_days, log_axis
 from seaice_lab.figures.charts import (
     COLOURS,
     DASHED,
@@ -18,6 +18,7 @@ from seaice_lab.figures.charts import (
     line_style,
     overlay,
 )
+from seaice_lab.names import typeset
 
 MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 # Scores that cannot be negative: their axis begins at zero.
@@ -242,7 +243,7 @@ def plot_categories(values, categories, label, title, colours, compared=()):
 
 
 def plot_ensemble(table, label, lead):
-    """Does the spread of an ensemble equal its error, and are the ranks of the truth even?
+    """Spread of an ensemble with the spread of a reliable one, and ranks of the truth.
 
     Parameters
     ----------

@@ -6,7 +6,7 @@ As in `seaice_lab.figures.curves`, each function returns one panel or several.
 import numpy as np
 
 from seaice_lab.errors import InputError
-from seaice_lab.figures.axes import LEAD_LABEL, lead_days, log_axis, typeset
+from seaice_lab.figures.axes import LEAD_LABEL, lead_days, log_axis
 from seaice_lab.figures.charts import (
     DASHED,
     Curve,
@@ -14,6 +14,7 @@ from seaice_lab.figures.charts import (
     line_style,
     overlay,
 )
+from seaice_lab.names import typeset
 
 WAVENUMBERS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)  # labelled, cycles per km
 WAVELENGTHS = (10, 20, 50, 100, 200, 500, 1000, 2000)  # labelled, km

@@ -105,3 +105,13 @@ def test_ranks_of_the_truth_are_even_for_a_reliable_ensemble_and_shared_among_ti
     np.testing.assert_allclose(ensembles.rank_histogram(open_water, open_water[0], ocean), 0.25)
     missing = truth.where(truth < 2)
     assert ensembles.rank_histogram(ensemble, missing, ocean).isnull().all()
+
+
+@pytest.mark.parametrize(
+    ("units", "text"), [("m", "m"), ("1", ""), ("m2", "m²"), ("m s-1", "m s⁻¹")]
+)
+def test_a_headline_writes_the_unit_of_its_score(units, text):
+    table = evaluation(0.5, units=units).sel(source="forecast")
+    words = comparison.headline(table, None, "persistence", "rmse", np.timedelta64(12, "h"))
+    number = words.removeprefix("+0.5 days: RMSE ").removesuffix(f" ({STARTS} starts)")
+    assert number == f"{table.rmse.values[0]:.3f} {text}".rstrip()
