@@ -1,4 +1,4 @@
-"""Does an ensemble know its own uncertainty? CRPS and spread over the ocean.
+"""Scores of an ensemble over the ocean: CRPS, spread and ranks of the truth.
 
 Arrays, masks, weights and missing values are as in :mod:`seaice_lab.diagnostics.scores`; the
 members of an ensemble have the dimension ``member``.

@@ -200,7 +200,8 @@ def _finish_bokeh(plot, _element, listed, levels):
     for level, dash in levels.items():
         line = Span(location=level, dimension="width", line_color=GREY, line_dash=list(dash))
         figure.add_layout(line)
-    figure.center = [part for part in figure.center if not isinstance(part, Legend)]  # an empty one
+    # HoloViews adds an empty legend.
+    figure.center = [item for item in figure.center if not isinstance(item, Legend)]
     if len(listed) > 1:
         legend = Legend(
             items=[(label, entries[label]) for label in listed],

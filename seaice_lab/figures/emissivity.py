@@ -67,8 +67,8 @@ def plot_points(
         points = points_of(latitude, name)
         x, y = project(latitude[points], longitude[points], name)
         for column, (title, values) in enumerate(panels.items()):
-            place = (len(hemispheres), len(panels), row * len(panels) + column + 1)
-            ax = fig.add_subplot(*place, projection=projection(name), title=title)
+            subplot = (len(hemispheres), len(panels), row * len(panels) + column + 1)
+            ax = fig.add_subplot(*subplot, projection=projection(name), title=title)
             markers = _draw_points(ax, x, y, name, c=np.asarray(values)[points], **colours)
     below = any(np.nanmin(values) < low - 1e-3 for values in panels.values())
     above = any(np.nanmax(values) > high + 1e-3 for values in panels.values())

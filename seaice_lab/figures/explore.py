@@ -99,7 +99,7 @@ def explore(field, ocean=None, colour_range=None, histogram=False, series=False)
     plots = [hv.DynamicMap(draw_map, kdims=kdims)]
     if histogram:
         plots.append(hv.DynamicMap(lambda *key: view.histogram(key), kdims=kdims))
-    if series and view.axis:
+    if series and view.series_dim:
         x, y = view.centre()
         tap = hv.streams.Tap(source=plots[0], x=x, y=y)
 
@@ -116,7 +116,8 @@ class _View:
     def __init__(self, field, ocean, colour_range):
         if ocean is None and "ocean" in {*field.coords, *getattr(field, "data_vars", ())}:
             ocean = field["ocean"]
-        dataset = field.to_dataset(name=field.name or "value") if _is_array(field) else field
+        is_array = isinstance(field, xr.DataArray)
+        dataset = field.to_dataset(name=field.name or "value") if is_array else field
         first = next((v for v in dataset.data_vars.values() if v.ndim and _shape(v)), None)
         if first is None:
             raise InputError(
@@ -127,11 +128,13 @@ class _View:
         arrays = {name: v for name, v in dataset.data_vars.items() if v.dims == first.dims}
         self.arrays = {name: v for name, v in arrays.items() if v.dtype.kind in "fiub"}
         self.raster = _raster(first, self.shape, ocean)
-        self.others = [name for name in first.dims if name not in self.shape]
-        self.axis = next((d for d in ("lead_time", "time") if d in self.others), None)
-        self.axis = self.axis or (self.others[0] if self.others else None)
-        self.values = {name: _slider_values(first, name) for name in self.others}
-        self.sliders = [(name, LABELS.get(name, name), self.values[name]) for name in self.others]
+        self.slider_dims = [name for name in first.dims if name not in self.shape]
+        self.series_dim = next((d for d in ("lead_time", "time") if d in self.slider_dims), None)
+        self.series_dim = self.series_dim or (self.slider_dims[0] if self.slider_dims else None)
+        self.values = {name: _slider_values(first, name) for name in self.slider_dims}
+        self.sliders = [
+            (name, LABELS.get(name, name), self.values[name]) for name in self.slider_dims
+        ]
         if len(self.arrays) > 1:
             self.sliders.insert(0, ("variable", "Variable", list(self.arrays)))
         self.colour_range = colour_range
@@ -140,13 +143,15 @@ class _View:
     def select(self, key):
         """The variable and the positions on its other dimensions, from values of the sliders."""
         name, *key = key if len(self.arrays) > 1 else (next(iter(self.arrays)), *key)
-        return name, {d: self.values[d].index(v) for d, v in zip(self.others, key, strict=True)}
+        return name, {
+            d: self.values[d].index(v) for d, v in zip(self.slider_dims, key, strict=True)
+        }
 
     def frame(self, key):
         """Variable, title and values of the cells of one frame; only this frame is read."""
         name, positions = self.select(key)
         frame = self.arrays[name].isel(positions)
-        titles = [_text(frame[d].values, d) for d in self.others if d in frame.coords]
+        titles = [_text(frame[d].values, d) for d in self.slider_dims if d in frame.coords]
         values = np.asarray(frame.transpose(*self.shape).values, "float32")
         if name not in self.styles:
             self.styles[name] = _style(self.arrays[name], values, self.colour_range)
@@ -193,18 +198,23 @@ class _View:
         name, positions = self.select(key)
         column, row = abs(self.raster.x - x).argmin(), abs(self.raster.y - y).argmin()
         cell = self.raster.source[row, column]
-        array = self.arrays[name].isel({d: k for d, k in positions.items() if d != self.axis})
+        array = self.arrays[name].isel({d: k for d, k in positions.items() if d != self.series_dim})
         sizes = [array.sizes[d] for d in self.shape]
         index = dict(zip(self.shape, np.unravel_index(max(cell, 0), sizes), strict=True))
         values = np.asarray(array.isel(index).values, float)
         values = values if cell >= 0 else np.full_like(values, np.nan)
-        axis = xr.DataArray(values, {self.axis: self.values[self.axis]}, [self.axis], name)
+        axis = xr.DataArray(
+            values, {self.series_dim: self.values[self.series_dim]}, [self.series_dim], name
+        )
         if name not in self.styles:
             self.frame(key)
-        options = {"xlabel": LABELS.get(self.axis, self.axis), "ylabel": self.styles[name]["label"]}
+        options = {
+            "xlabel": LABELS.get(self.series_dim, self.series_dim),
+            "ylabel": self.styles[name]["label"],
+        }
         title = f"Cell at x {x:.0f} km, y {y:.0f} km"
         return axis.hvplot.line(
-            x=self.axis, title=title, frame_width=WIDTH, frame_height=150, **options
+            x=self.series_dim, title=title, frame_width=WIDTH, frame_height=150, **options
         )
 
     def centre(self):
@@ -212,10 +222,6 @@ class _View:
         rows, columns = np.nonzero(self.raster.source >= 0)
         middle = np.hypot(rows - rows.mean(), columns - columns.mean()).argmin()
         return float(self.raster.x[columns[middle]]), float(self.raster.y[rows[middle]])
-
-
-def _is_array(field):
-    return isinstance(field, xr.DataArray)
 
 
 def _shape(field):

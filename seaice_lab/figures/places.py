@@ -43,7 +43,7 @@ def places_of(hemisphere):
         Columns text, x and y. Seas have rank "1", islands and straits "2", and stations "3".
     """
     lines = files("seaice_lab").joinpath("data/places.csv").read_text("utf-8").splitlines()
-    rows = [row for row in csv.DictReader(lines)]
+    rows = csv.DictReader(lines)
     rows = [row for row in rows if (float(row["latitude"]) > 0) == (hemisphere == "north")]
     return {
         rank: _columns([row for row in rows if row["rank"] == rank], hemisphere)
@@ -109,6 +109,6 @@ def add_places(plot, sources):
             limits.append(VISIBLE_BELOW[rank])
     # An event of the plot: a new callback of the range, which belongs to all maps of the document,
     # makes Bokeh search the whole document for models.
-    code = "names.forEach((one, k) => one.visible = cb_obj.x1 - cb_obj.x0 < limits[k])"
+    code = "names.forEach((name, k) => name.visible = cb_obj.x1 - cb_obj.x0 < limits[k])"
     args = {"names": names, "limits": limits}
     plot.js_on_event(RangesUpdate, models.CustomJS(args=args, code=code))

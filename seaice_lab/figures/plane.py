@@ -160,16 +160,16 @@ def _positions(field, hemisphere):
         )
     latitude, longitude = (axis.transpose("y", "x").values for axis in (latitude, longitude))
     x_m, y_m = project(latitude, longitude, hemisphere)
-    is_known = np.isfinite(x_m) & np.isfinite(y_m)  # some files have no positions on land
-    if axes is not None and is_known.any():
+    has_position = np.isfinite(x_m) & np.isfinite(y_m)  # some files have no positions on land
+    if axes is not None and has_position.any():
         # The axes may belong to another projection: compare them with latitude and longitude.
-        distance = np.hypot(x_m - axes[0], y_m - axes[1][:, None])[is_known].max()
+        distance = np.hypot(x_m - axes[0], y_m - axes[1][:, None])[has_position].max()
         if distance < 0.1 * np.abs(np.diff(axes[0])).min():
             return axes
-    if not is_known.all():
+    if not has_position.all():
         raise InputError(
-            f"latitude and longitude are not finite in {(~is_known).sum()} cells; give all cells "
-            "a position, those on land too"
+            f"latitude and longitude are not finite in {(~has_position).sum()} cells; give all "
+            "cells a position, those on land too"
         )
     return x_m, y_m
 

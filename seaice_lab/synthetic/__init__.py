@@ -1,1 +1,1 @@
-"""An idealised Arctic: weather, ice dynamics and growth."""
+"""An idealised Arctic or Antarctic: weather, ice dynamics and growth."""

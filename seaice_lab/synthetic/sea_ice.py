@@ -1,4 +1,4 @@
-"""Physics of the synthetic Arctic: drift, transport, growth and melt, one time step each.
+"""Physics of the synthetic sea ice: drift, transport, growth and melt, one time step each.
 
 Fields are (y, x) at the cell centres. Velocity is complex, u + iv along the grid axes, at the
 cell corners (y + 1, x + 1).
