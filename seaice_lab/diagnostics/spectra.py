@@ -128,7 +128,7 @@ def power_spectrum(field, ocean, dx_m):
     def variance_in_rings(frames):
         # 3. The plane is not a wave, but its jump from one edge to the opposite one would look
         #    like waves of all lengths.
-        waves = _without_plane(frames) * window
+        waves = without_plane(frames) * window
         # 4. Parseval: the sum of |F|^2 over all wavenumbers is n^4 times the mean square of the
         #    waves. Dividing by <w^2> makes good what the window takes away.
         return _ring_sums(waves) / (n_cells**4 * (window**2).mean())
@@ -298,7 +298,7 @@ def _finite(frames):
     return np.asarray(frames, dtype="float64")
 
 
-def _without_plane(frames):
+def without_plane(frames):
     """Frames (frame, n, n) minus their best-fitting planes a + b x + c y."""
     n_cells = frames.shape[-1]
     offset = np.arange(n_cells) - (n_cells - 1) / 2
