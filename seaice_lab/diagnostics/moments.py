@@ -1,0 +1,338 @@
+"""How do the moments of a deformation rate change with scale? The exponents beta(q).
+
+Powers are first added up over the boxes of each frame, and exponents are fitted to sums over many
+frames. So sums of any selection of frames, or of a bootstrap sample, give exponents without the
+fields.
+
+Two exponents of the deformation rate are called beta(q) in the literature. ``average="gradient"``
+averages the four velocity gradients over a box and then forms the rate (Marsan et al. 2004);
+opposite slip lines in a box cancel. ``average="rate"`` averages the rate, so that beta(1) = 0.
+Never compare one with the other.
+"""
+
+import numpy as np
+import xarray as xr
+
+from seaice_lab.diagnostics.bootstrap import start_weights
+from seaice_lab.diagnostics.deformation import GRADIENTS, RATES, invariants
+from seaice_lab.diagnostics.frames import reduce_frames
+from seaice_lab.errors import InputError
+
+ORDERS = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
+SCALES = (1, 2, 4, 8, 16)  # cells
+FEWEST_SCALES = 4  # a finite domain bends curves of fewer scales
+LARGEST = 10  # boxes that must not dominate a moment
+
+
+def box_moments(field, dx_m, average="rate", rate="total", q=ORDERS, scales=SCALES, offsets=True):
+    """Sums of powers of box averages of a rate, for every frame.
+
+    Parameters
+    ----------
+    field : Dataset or DataArray (..., y, x)
+        Gradients from `velocity_gradients`, or, for ``average="rate"``, also any field that is
+        not negative. NaN where masked.
+    dx_m : float
+        Distance between cells, m.
+    average : {"gradient", "rate"}
+        What is averaged over a box; see the module.
+    rate : {"total", "shear", "divergence", "vorticity"}
+        Rate of the gradients; its absolute value counts.
+    q : sequence of float
+        Orders of the moments.
+    scales : sequence of int
+        Sides of the boxes in cells, powers of two.
+    offsets : bool
+        Use boxes shifted by half a side along x, y and both, which lowers the variance.
+
+    Returns
+    -------
+    Dataset
+        ``moment`` (..., q, scale): sum of the powers over the boxes; ``length`` (..., scale): sum
+        of the sides in km, sqrt(number of valid cells) dx; ``count`` (..., scale): number of boxes
+        with at least half of their cells valid; ``largest`` (..., scale, rank): the largest values.
+
+    Raises
+    ------
+    InputError
+        If an argument is unknown, or a zero has no power because of an order q <= 0.
+    """
+    has_gradients = isinstance(field, xr.Dataset)
+    if average not in ("gradient", "rate") or (average == "gradient" and not has_gradients):
+        raise InputError(
+            f"average: {average!r}, expected 'rate', or 'gradient' with a dataset of velocity "
+            "gradients"
+        )
+    if rate not in RATES or any(n & (n - 1) or n < 1 for n in scales):
+        raise InputError(
+            f"rate {rate!r} and scales {tuple(scales)}: expected a rate of {', '.join(RATES)} and "
+            "scales that are powers of two"
+        )
+    fields = [field[name] for name in GRADIENTS] if has_gradients else [field]
+
+    def rate_of(values):
+        return abs(invariants(*values)[list(RATES).index(rate)] if len(values) > 1 else values[0])
+
+    def in_boxes(values, valid):
+        combine = rate_of if average == "gradient" else lambda means: means[0]
+        values = values if average == "gradient" else rate_of(values)[None]
+        levels = list(_boxes(values, valid, scales, offsets))
+        sums = [_sums(combine(means), counts, q) for means, counts in levels]
+        moment, count, largest = (np.stack(parts, axis=1) for parts in zip(*sums, strict=True))
+        side = [np.sqrt(counts).sum(axis=-1) * dx_m / 1e3 for _, counts in levels]
+        return np.moveaxis(moment, 1, -1), np.stack(side, axis=-1), count, largest
+
+    sizes = {"q": len(q), "scale": len(scales), "rank": LARGEST}
+    outputs = {"moment": ("q", "scale"), "length": ("scale",), "count": ("scale",)}
+    outputs["largest"] = ("scale", "rank")
+    outputs = {name: {dim: sizes[dim] for dim in dims} for name, dims in outputs.items()}
+    sums = reduce_frames(in_boxes, fields, None, outputs)
+    boxes = f"boxes with {'and without shifts' if offsets else 'one position'}, half of them valid"
+    coords = {"q": list(map(float, q)), "scale": list(scales)}
+    return sums.assign_coords(coords).assign_attrs(average=average, rate=rate, boxes=boxes)
+
+
+def _boxes(values, valid, scales, offsets):
+    """Means over boxes of each scale, with the numbers of valid cells (0: too few), flattened.
+
+    The four positions of boxes of side n, shifted by half a side, are all pairs of neighbouring
+    boxes of side n / 2 along both axes.
+    """
+    sums, counts, side = values, valid.astype("float64"), 1
+    while side <= max(scales):
+        shifted = [(sums, counts), (sums, counts)]
+        if side > 1:
+            windows = [_neighbours(array) for array in (sums, counts)]
+            sums, counts = (array[..., ::2, ::2] for array in windows)
+            shifted = [(sums, counts), windows]
+        if side in scales:
+            box_sums, box_counts = (
+                array.reshape(*array.shape[:-2], -1) for array in shifted[bool(offsets)]
+            )
+            box_counts = np.where(2 * box_counts >= side**2, box_counts, 0.0)
+            yield box_sums / np.maximum(box_counts, 1.0), box_counts
+        side *= 2
+
+
+def _neighbours(array):
+    """Sums over 2 x 2 neighbours at all positions."""
+    rows = array[..., :-1, :] + array[..., 1:, :]
+    return rows[..., :-1] + rows[..., 1:]
+
+
+def _sums(values, counts, q):
+    """Sums of powers (frame, q), number of values and the largest ones of each frame."""
+    valid = counts > 0
+    if min(q) <= 0 and (values[valid] == 0).any():
+        raise InputError(
+            f"moments of order {min(q):g} need positive values, but some are zero; leave out "
+            "orders below or equal to zero"
+        )
+    values = np.where(valid, values, 0.0)
+    size = values.shape[-1]
+    ordered = values if size > LARGEST else np.pad(values, ((0, 0), (LARGEST - size, 0)))
+    largest = np.partition(ordered, -LARGEST, axis=-1)[:, -LARGEST:]
+    return power_sums(values, q, valid), valid.sum(axis=-1).astype("float64"), largest
+
+
+def power_sums(values, q, valid=None):
+    """Sums of powers along the last axis.
+
+    Parameters
+    ----------
+    values : ndarray (..., n)
+        Not negative; zero where it does not count.
+    q : sequence of float
+        Orders; multiples of one half are fastest.
+    valid : ndarray of bool (..., n), optional
+        Needed only for orders q <= 0.
+
+    Returns
+    -------
+    ndarray (..., len(q))
+    """
+    # Sums of products need no array for each power: x^2.5 = x^0.5 x^2.
+    root, square, one = np.sqrt(values), values * values, np.ones_like(values)
+    factors = {
+        0.5: (root, one),
+        1: (values, one),
+        1.5: (root, values),
+        2: (square, one),
+        2.5: (root, square),
+        3: (values, square),
+    }
+    columns = []
+    for order in q:
+        if order in factors:
+            columns.append(np.einsum("...i,...i->...", *factors[order]))
+        else:
+            with np.errstate(divide="ignore"):
+                powers = values**order
+            columns.append((powers if valid is None else np.where(valid, powers, 0)).sum(axis=-1))
+    return np.stack(columns, axis=-1)
+
+
+def scaling_exponents(sums, over=None, length_km=None, sign=-1):
+    """Exponents of moments against scale, from sums over frames.
+
+    Parameters
+    ----------
+    sums : Dataset
+        From `box_moments`, or a sum or weighted sum of such datasets.
+    over : sequence of str, optional
+        Dimensions to pool before the logarithm is taken; by default all but q and scale.
+    length_km : (float, float), optional
+        Shortest and longest scale of the fit; all scales by default.
+    sign : int
+        -1: an exponent is positive if the moment decreases with scale.
+
+    Returns
+    -------
+    Dataset
+        ``exponent`` (..., q), beta(q) = -d ln M_q / d ln L by least squares; ``local_low`` and
+        ``local_high``: its extremes between neighbouring scales; ``curvature`` and ``linear``: a
+        and b of beta(q) = a q^2 + b q; ``moment`` (..., q, scale), ``length_km`` (..., scale) and,
+        if it can be known, ``largest_share`` (..., q): share of the moment sum in the 10 largest
+        boxes, at the worst scale; above one half the moment is not reliable.
+
+    Raises
+    ------
+    InputError
+        If fewer than four scales have data.
+    """
+    fixed = {"q", "scale", "rank", "increment", "eta"}
+    over = [dim for dim in sums["count"].dims if dim not in fixed] if over is None else list(over)
+    pooled = sums[["moment", "length", "count"]].sum(over, keep_attrs=True).compute()
+    # Without boxes a scale has no length: NaN.
+    count = pooled["count"].where(pooled["count"] > 0)
+    moment, length = pooled.moment / count, pooled.length / count
+    others = [dim for dim in length.dims if dim != "scale"]
+    mean_length = length.mean(others)
+    low, high = length_km or (0, np.inf)
+    fitted = (mean_length >= low * (1 - 1e-9)) & (mean_length <= high * (1 + 1e-9))
+    fitted = (fitted & (count.notnull().any(others))).values
+    if fitted.sum() < FEWEST_SCALES:
+        raise InputError(
+            f"the fit has {fitted.sum()} scales, expected at least {FEWEST_SCALES}; widen its "
+            "range, take more scales or a larger field"
+        )
+    exponents = _fit_lines(moment.isel(scale=fitted), length.isel(scale=fitted), sign)
+    if "q" in moment.dims and len(moment.q) > 1:
+        exponents = exponents.assign(quadratic(exponents.exponent))
+    exponents["moment"], exponents["length_km"] = moment, length
+    if "largest" in sums:
+        share = _largest_share(sums.largest, over, pooled.moment)
+        exponents["largest_share"] = share.isel(scale=fitted).max("scale")
+    limits = mean_length[fitted]
+    return exponents.assign_attrs(sums.attrs, fit_km=[float(limits.min()), float(limits.max())])
+
+
+def _largest_share(largest, over, moment):
+    """Share of moment sums (..., q, scale) in the largest boxes of all frames."""
+    values = largest.transpose(..., *over, "rank").compute()
+    kept = [dim for dim in values.dims if dim not in (*over, "rank")]
+    values = values.values.reshape(*(values.sizes[dim] for dim in kept), -1)
+    values = xr.DataArray(np.sort(values, axis=-1)[..., -LARGEST:], dims=[*kept, "rank"])
+    return (values**moment.q).sum("rank") / moment
+
+
+def _fit_lines(moment, length, sign):
+    """Least squares of ln M on ln L along scale, and the extremes between neighbouring scales."""
+    with np.errstate(divide="ignore"):
+        log_m, log_l = np.log(moment.where(moment > 0)), np.log(length)
+    centred = log_l - log_l.mean("scale", skipna=False)
+    slope = (centred * log_m).sum("scale", skipna=False) / (centred**2).sum("scale", skipna=False)
+    local = sign * log_m.diff("scale") / log_l.diff("scale")
+    names = {"exponent": sign * slope, "local_low": local.min("scale")}
+    return xr.Dataset(names | {"local_high": local.max("scale")})
+
+
+def quadratic(exponent):
+    """Least-squares parabola through the origin, exponent(q) = a q^2 + b q.
+
+    Parameters
+    ----------
+    exponent : DataArray (..., q)
+
+    Returns
+    -------
+    dict of str to DataArray
+        ``curvature`` a (positive: multifractal) and ``linear`` b.
+    """
+    q = exponent.q.values
+    solution = np.linalg.pinv(np.stack([q**2, q], axis=-1))
+    names = ("curvature", "linear")
+    rows = [xr.DataArray(row, {"q": exponent.q}, "q") for row in solution]
+    return {n: xr.dot(exponent, row, dim="q") for n, row in zip(names, rows, strict=True)}
+
+
+def universal_fit(exponent):
+    """Fit beta(q) = C1 (q^alpha - q) / (alpha - 1) + H q, with C1 and alpha in [0, 2].
+
+    Parameters
+    ----------
+    exponent : DataArray (..., q)
+
+    Returns
+    -------
+    Dataset
+        ``C1``, ``alpha`` and ``H``, each (...).
+    """
+    q = exponent.q.values
+    values = exponent.transpose(..., "q").values
+
+    def fit_for(alpha):
+        # For a given alpha the fit is linear in C1 and H: remove the part along q from both.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            curve = (q ** alpha[..., None] - q) / (alpha[..., None] - 1)
+        curve = np.where(abs(alpha[..., None] - 1) < 1e-7, q * np.log(q), curve)
+        without = curve - (curve @ q / (q @ q))[..., None] * q
+        norm = np.maximum((without**2).sum(axis=-1), 1e-30)
+        c1 = np.clip((values * without).sum(axis=-1) / norm, 0, 2)
+        h = (values - c1[..., None] * curve) @ q / (q @ q)
+        misfit = ((values - c1[..., None] * curve - h[..., None] * q) ** 2).sum(axis=-1)
+        return misfit, c1, h
+
+    # The misfit has one minimum in alpha: look for it on ever finer grids.
+    values = np.atleast_2d(values)
+    best, step = np.full(values.shape[:-1], 1.0), 1.0
+    for _ in range(7):
+        trials = np.clip(best + step * np.linspace(-1, 1, 21).reshape(-1, *[1] * best.ndim), 0, 2)
+        misfit = np.stack([fit_for(trial)[0] for trial in trials])
+        best = np.take_along_axis(trials, misfit.argmin(axis=0)[None], axis=0)[0]
+        step /= 5
+    _, c1, h = fit_for(best)
+    template = exponent.isel(q=0, drop=True)
+    missing = np.isnan(values).any(axis=-1)
+    results = {"C1": c1, "alpha": best, "H": h}
+    results = {name: np.where(missing, np.nan, array) for name, array in results.items()}
+    return xr.Dataset(
+        {name: template.copy(data=array.reshape(template.shape)) for name, array in results.items()}
+    )
+
+
+def bootstrap(estimate, sums, dim="time", block=1, draws=200, seed=0):
+    """Estimates from bootstrap samples of frames, for standard errors.
+
+    Equal arguments draw equal frames, so that the difference of two results is a paired bootstrap.
+
+    Parameters
+    ----------
+    estimate : callable
+        Maps a dataset of sums without ``dim`` to a Dataset; it keeps other dimensions.
+    sums : Dataset
+        Sums of each frame, for example from `box_moments`.
+    dim : str
+        Dimension from which samples are drawn.
+    block : int
+        Neighbours that are drawn together; take at least two days.
+    draws, seed : int
+
+    Returns
+    -------
+    Dataset
+        With the dimension ``draw``; its standard deviation is the standard error.
+    """
+    weight = start_weights(sums.sizes[dim], draws, block, seed).rename(init_time=dim)
+    sums = sums.drop_vars(["largest", dim], errors="ignore")
+    return estimate(sums.map(lambda values: xr.dot(values, weight, dim=dim), keep_attrs=True))

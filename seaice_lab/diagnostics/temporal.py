@@ -1,0 +1,86 @@
+"""How does deformation localise in time? Moments of drift averaged over time windows."""
+
+import numpy as np
+import xarray as xr
+
+from seaice_lab.diagnostics.deformation import velocity_gradients
+from seaice_lab.diagnostics.moments import FEWEST_SCALES, box_moments
+from seaice_lab.errors import InputError
+
+DAY_H, REFERENCE_KM = 24.0, 10.0  # units of time and length in the fit of the coupling
+
+
+def temporal_sums(siu, siv, mask, dx_m, windows=(1, 2, 4, 8, 16), dim="time"):
+    """Box moments of the drift averaged over several time windows.
+
+    Parameters
+    ----------
+    siu, siv, mask, dx_m
+        As in `velocity_gradients`; a cell counts if it counts at all times of a window.
+    windows : sequence of int
+        Lengths of the windows in time steps; they do not overlap.
+    dim : str
+        Time dimension, with a coordinate of times.
+
+    Returns
+    -------
+    Dataset
+        As from `box_moments` with ``average="gradient"``, summed over time, with the dimension
+        ``window`` and its length ``window_h``.
+
+    Raises
+    ------
+    InputError
+        If fewer than four windows fit into the series.
+    """
+    windows = [n for n in windows if n <= siu.sizes[dim]]
+    if len(windows) < FEWEST_SCALES:
+        raise InputError(
+            f"{len(windows)} time windows fit into {siu.sizes[dim]} steps, expected at least "
+            f"{FEWEST_SCALES}; take a longer series or shorter windows"
+        )
+    step_h = np.diff(siu[dim].values[:2])[0] / np.timedelta64(1, "h")
+    mask = mask if dim in mask.dims else mask.expand_dims({dim: siu[dim]})
+    sums = []
+    for steps in windows:
+        u, v, valid = (
+            field.coarsen({dim: steps}, boundary="trim").mean()
+            for field in (siu.where(mask, 0), siv.where(mask, 0), mask.astype("float64"))
+        )
+        u.attrs, v.attrs = siu.attrs, siv.attrs
+        gradients = velocity_gradients(u, v, valid == 1, dx_m)
+        sums.append(box_moments(gradients, dx_m, "gradient").drop_vars("largest").sum(dim))
+    hours = ("window", [steps * step_h for steps in windows], {"units": "h"})
+    return xr.concat(sums, "window").assign_coords(window_h=hours)
+
+
+def temporal_exponents(sums):
+    """Exponents of moments against the length of the time window, and their coupling to scale.
+
+    Parameters
+    ----------
+    sums : Dataset
+        From `temporal_sums`, or a sum of such datasets over runs.
+
+    Returns
+    -------
+    Dataset
+        ``exponent`` (..., q, scale): alpha_t of M_q ~ window^-alpha_t. ``beta0``, ``alpha0`` and
+        ``c`` of ln M_1 = A - beta0 ln L - alpha0 ln tau + c ln L ln tau, with L in units of 10 km
+        and tau in days; c > 0: localisation fades with the window. ``moment`` (..., window, q,
+        scale) is the table of means.
+    """
+    sums = sums.compute()
+    count = sums["count"].where(sums["count"] > 0)
+    moment, length = sums.moment / count, sums.length / count
+    log_m, log_t = np.log(moment), np.log(sums.window_h / DAY_H)
+    centred = log_t - log_t.mean()
+    result = xr.Dataset({"exponent": -(centred * log_m).sum("window") / (centred**2).sum()})
+    log_l = np.log(length / REFERENCE_KM)
+    log_l, log_t = xr.broadcast(log_l, log_t)
+    table = xr.concat([xr.ones_like(log_l), -log_l, -log_t, log_l * log_t], "term")
+    inverse = np.linalg.pinv(table.stack(cell=("window", "scale")).transpose("cell", "term").values)
+    first = log_m.sel(q=1.0, drop=True).stack(cell=("window", "scale"))
+    for name, row in zip(("beta0", "alpha0", "c"), inverse[1:], strict=True):
+        result[name] = (first * xr.DataArray(row, dims="cell")).sum("cell", skipna=False)
+    return result.assign(moment=moment, length_km=length)
