@@ -1,0 +1,222 @@
+"""Do structures have a direction? Anisotropy of a field, by scale and by place.
+
+Angles are those of the structures, in degrees anticlockwise from the x axis of the grid, modulo
+180. Wave vectors and gradients are perpendicular to them. An index of a finite isotropic field is
+not zero: print `isotropic_index` next to it.
+"""
+
+import numpy as np
+import xarray as xr
+from scipy import fft, ndimage, signal
+
+from seaice_lab.diagnostics.frames import reduce_frames
+from seaice_lab.diagnostics.spectra import largest_ocean_square, without_plane
+
+FIRST_RING = 3  # longer waves are bent by the window
+SECTORS = 12
+GRADIENT_CELLS = 1.5  # Gaussian derivative: central differences turn angles towards the axes
+TRUNCATE = 3.0  # standard deviations of Gaussian filters
+STRONG_RATE = 0.1  # 1/day
+
+
+def angular_sums(field, mask):
+    """Sums of the power of a field by ring of wavenumbers and by direction, for every frame.
+
+    The field is taken in the largest square inside the mask, without its plane and with a Hann
+    window.
+
+    Parameters
+    ----------
+    field : DataArray (..., y, x)
+        Take log10 of a deformation rate, not the rate.
+    mask : DataArray of bool (y, x)
+        Cells that count; the field is finite there.
+
+    Returns
+    -------
+    Dataset
+        ``power``, ``cosine`` and ``sine`` (..., ring): sums over the ring of P, P cos(2 theta) and
+        P sin(2 theta), theta the direction of the wave vector, for rings 3 to a quarter of the
+        side; ``sector_power`` (..., sector): mean of the power divided by that of its ring, in 12
+        sectors of 15 degrees of the direction of the structures; ``count`` (...): 1.
+    """
+    square = largest_ocean_square(mask)
+    field, mask = field.isel(square), mask.isel(square)
+    size = mask.sizes["x"]
+    rings = np.arange(FIRST_RING, size // 4 + 1)
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)
+    ky, kx = np.meshgrid(fft.fftfreq(size, 1 / size), fft.rfftfreq(size, 1 / size), indexing="ij")
+    # A real field has the same power at k and -k, and both have the same angle modulo 180.
+    multiplicity = np.where((kx == 0) | (2 * kx == size), 1.0, 2.0)
+    ring = np.floor(np.hypot(ky, kx) + 0.5).astype(int) - FIRST_RING
+    used = (ring >= 0) & (ring < len(rings))
+    ring, theta, weight = ring[used], np.arctan2(ky[used], kx[used]), multiplicity[used]
+    sector = ((theta + np.pi / 2) % np.pi / np.pi * SECTORS).astype(int) % SECTORS
+    # One matrix for all sums over rings, one for the means over sectors.
+    is_ring = ring[:, None] == np.arange(len(rings))
+    cos_ring, sin_ring = (is_ring * turn(2 * theta)[:, None] for turn in (np.cos, np.sin))
+    is_sector = weight[:, None] * (sector[:, None] == np.arange(SECTORS))
+    is_sector /= np.maximum(is_sector.sum(axis=0), 1)
+
+    def of_frames(values, _valid):
+        waves = fft.rfft2(without_plane(values[0]) * np.outer(hann, hann))[:, used]
+        power = waves.real**2 + waves.imag**2
+        total, cosine, sine = (power * weight @ rows for rows in (is_ring, cos_ring, sin_ring))
+        mean = (total / (weight @ is_ring))[:, ring]
+        relative = np.divide(power, mean, out=np.ones_like(power), where=mean > 0)
+        return total, cosine, sine, relative @ is_sector, np.ones(len(power))
+
+    sizes = {"ring": len(rings)}
+    outputs = {"power": sizes, "cosine": sizes, "sine": sizes, "sector_power": {"sector": SECTORS}}
+    sums = reduce_frames(of_frames, [field], mask, outputs | {"count": {}})
+    angles = (np.arange(SECTORS) + 0.5) * 180 / SECTORS
+    coords = {"ring": rings, "sector": ("sector", angles, {"units": "degree"})}
+    return sums.assign_coords(coords).assign_attrs(side_cells=size)
+
+
+def angular_index(sums, over=None):
+    """Index of anisotropy and orientation of the structures.
+
+    Parameters
+    ----------
+    sums : Dataset
+        From `angular_sums`.
+    over : sequence of str, optional
+        Dimensions that are pooled, for a persistent direction; by default all but ring and sector.
+        An empty one asks how anisotropic each frame is.
+
+    Returns
+    -------
+    Dataset
+        ``index`` (...) in [0, 1]: with z the sum of P e^(2 i theta) over the sum of P in a ring,
+        the modulus of the mean of z over the rings; ``orientation`` (...), degrees;
+        ``index_by_scale`` (..., ring), the modulus of z; ``sector_power`` (..., sector) and
+        ``power_ratio`` (...), its largest value over its smallest.
+    """
+    over = list(sums["count"].dims) if over is None else list(over)
+    pooled = sums.sum(over, keep_attrs=True)
+    power = pooled.power.where(pooled.power > 0)
+    cosine, sine = pooled.cosine / power, pooled.sine / power
+    mean = cosine.mean("ring", skipna=False), sine.mean("ring", skipna=False)
+    # Half the argument of z is the direction of the wave vectors.
+    orientation = (np.degrees(np.arctan2(*mean[::-1])) / 2 + 90) % 180
+    sectors = pooled.sector_power / pooled["count"]
+    result = {"index": np.hypot(*mean), "orientation": orientation.assign_attrs(units="degree")}
+    result |= {"index_by_scale": np.hypot(cosine, sine), "sector_power": sectors}
+    result["power_ratio"] = sectors.max("sector") / sectors.min("sector")
+    return xr.Dataset(result, attrs=sums.attrs)
+
+
+def isotropic_index(size, frames=1, draws=100, seed=0):
+    """Indices of isotropic noise on a square: the null of `angular_index`.
+
+    Parameters
+    ----------
+    size : int
+        Side of the square in cells.
+    frames : int
+        Frames that are pooled.
+    draws, seed : int
+
+    Returns
+    -------
+    DataArray (draw)
+    """
+    noise = np.random.default_rng(seed).standard_normal((draws, frames, size, size))
+    noise = xr.DataArray(noise, dims=("draw", "frame", "y", "x"))
+    everywhere = xr.DataArray(np.ones((size, size), bool), dims=("y", "x"))
+    return angular_index(angular_sums(noise, everywhere), ["frame"]).index
+
+
+def structure_tensor(field, mask, sigma_cells=None):
+    """Local orientation and coherence from the smoothed outer product of the gradient.
+
+    Parameters
+    ----------
+    field : DataArray (..., y, x)
+        Finite inside the mask. Take log10 of a deformation rate, not the rate.
+    mask : DataArray of bool (..., y, x)
+        Cells that count.
+    sigma_cells : float, optional
+        Standard deviation of the smoothing, 4 to 8 cells for maps. By default one tensor is summed
+        over all cells.
+
+    Returns
+    -------
+    Dataset
+        ``coherence`` (l1 - l2) / (l1 + l2) of the eigenvalues, in [0, 1], and ``orientation``,
+        degrees; (..., y, x), NaN near land and the edge of the grid, or (...).
+    """
+    reach = int(TRUNCATE * GRADIENT_CELLS + 0.5)
+
+    def of_frames(values, valid):
+        # Cells whose filters reach no masked cell.
+        inner = ndimage.binary_erosion(valid, np.ones((1, 2 * reach + 1, 2 * reach + 1)))
+        sigma = (0, GRADIENT_CELLS, GRADIENT_CELLS)
+        d_dy, d_dx = (
+            ndimage.gaussian_filter(values[0], sigma, order, truncate=TRUNCATE)
+            for order in ((0, 1, 0), (0, 0, 1))
+        )
+        products = np.where(inner, [d_dx**2, d_dy**2, d_dx * d_dy], 0.0)
+        if sigma_cells is None:
+            xx, yy, xy = products.sum(axis=(-2, -1))
+        else:
+            smoothing = (0, 0, sigma_cells, sigma_cells)
+            xx, yy, xy = ndimage.gaussian_filter(products, smoothing, mode="constant")
+        with np.errstate(invalid="ignore"):
+            coherence = np.hypot(xx - yy, 2 * xy) / (xx + yy)
+        # The large eigenvalue belongs to the gradient, the small one to the structure.
+        orientation = (np.degrees(np.arctan2(2 * xy, xx - yy)) / 2 + 90) % 180
+        counted = inner if sigma_cells is not None else inner.any(axis=(-2, -1))
+        return tuple(np.where(counted, array, np.nan) for array in (coherence, orientation))
+
+    sizes = {dim: field.sizes[dim] for dim in ("y", "x")} if sigma_cells else {}
+    outputs = dict.fromkeys(("coherence", "orientation"), sizes)
+    tensor = reduce_frames(of_frames, [field], mask, outputs)
+    tensor.orientation.attrs["units"] = "degree"
+    return tensor
+
+
+def neighbourhood_anisotropy(rate, radius_cells=5):
+    """Anisotropy of the strongly deforming cells around each of them (Korosov et al. 2025).
+
+    Parameters
+    ----------
+    rate : DataArray (..., y, x), 1/day
+        Total deformation rate, NaN where masked.
+    radius_cells : int
+        Cells within this distance count.
+
+    Returns
+    -------
+    DataArray (..., y, x)
+        1 - (small / large eigenvalue)^2 of the inertia tensor of the positions of cells above
+        0.1 1/day, weighted by their rate, about their centre; NaN where the rate is lower or fewer
+        than three cells count. 1 for a straight line.
+    """
+    offset = np.arange(-radius_cells, radius_cells + 1.0)
+    y, x = np.meshgrid(offset, offset, indexing="ij")
+    disc = np.hypot(x, y) <= radius_cells
+    kernels = [disc, disc * x, disc * y, disc * x * x, disc * y * y, disc * x * y]
+
+    def correlate(field, kernel):
+        return signal.oaconvolve(field, kernel[None, ::-1, ::-1], "same", axes=(1, 2))
+
+    def of_frames(values, valid):
+        strong = valid & (values[0] > STRONG_RATE)
+        weight = np.where(strong, values[0], 0.0)
+        sums = [correlate(weight, kernel) for kernel in kernels]
+        number = correlate(strong * 1.0, disc).round()
+        enough = strong & (number >= 3)
+        # Where too few cells count, numbers without meaning avoid a division by zero.
+        total, sx, sy, sxx, syy, sxy = (
+            np.where(enough, array, other)
+            for array, other in zip(sums, (1, 0, 0, 1, 1, 0), strict=True)
+        )
+        xx, yy, xy = sxx - sx**2 / total, syy - sy**2 / total, sxy - sx * sy / total
+        trace, gap = xx + yy, np.hypot(xx - yy, 2 * xy)
+        anisotropy = 1 - (np.maximum(trace - gap, 0) / (trace + gap)) ** 2
+        return (np.where(enough, anisotropy, np.nan),)
+
+    sizes = {dim: rate.sizes[dim] for dim in ("y", "x")}
+    return reduce_frames(of_frames, [rate], None, {"anisotropy": sizes}).anisotropy
