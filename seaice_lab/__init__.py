@@ -6,6 +6,10 @@ A public name is imported when it is first used. So a program that needs no torc
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 
+from seaice_lab.processors import set_environment
+
+set_environment()  # before torch is loaded, which reads the variables then
+
 try:
     __version__ = version("seaice_lab")
 except PackageNotFoundError:  # a checkout that is on the path but not installed

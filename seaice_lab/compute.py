@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import distributed, nn
 
+from seaice_lab import processors
 from seaice_lab.errors import InputError
 
 
@@ -30,6 +31,8 @@ class Process:
             if gpu:
                 self._take_gpu(local)
             distributed.init_process_group("nccl" if gpu else "gloo")
+        # Where torch was loaded before the package, which limits its threads by the environment.
+        torch.set_num_threads(min(torch.get_num_threads(), processors.processors()))
 
     def _take_gpu(self, local):
         count = torch.cuda.device_count()
@@ -44,6 +47,12 @@ class Process:
     def is_main(self):
         """Whether this process writes the files and shows the progress."""
         return self.rank == 0
+
+    def memory_bytes(self, device):
+        """Memory of a device; processes on one machine share that of the machine equally."""
+        if device.type == "cuda":
+            return torch.cuda.get_device_properties(device).total_memory
+        return processors.memory_bytes() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
     def gather(self, value):
         """Exchange a value with all processes; each waits here until all have come.

@@ -130,7 +130,9 @@ class FitConfig(Config):
         description="Decay of an exponential moving average of the weights (0.99: over the last "
         "hundred steps), which is validated and kept instead of the weights; 0: none.",
     )
-    workers: int = Field(0, ge=0, description="Processes that load batches; 0: a thread does.")
+    workers: int = Field(
+        0, ge=0, description="Threads that read a store; 0: one for each processor."
+    )
     seed: int = Field(0, ge=0, description="Seed of the random numbers.")
 
 

@@ -28,7 +28,8 @@ def test_importing_the_package_imports_neither_torch_nor_xarray():
 def test_a_checkout_that_is_not_installed_can_be_imported(tmp_path):
     package = Path(seaice_lab.__file__).parent
     (tmp_path / "seaice_lab").mkdir()
-    shutil.copy(package / "__init__.py", tmp_path / "seaice_lab")
+    for name in ("__init__.py", "processors.py"):
+        shutil.copy(package / name, tmp_path / "seaice_lab")
     # Isolated (-I) and without site-packages (-S): no metadata of an installed package is seen.
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import seaice_lab; "

@@ -15,7 +15,6 @@ Both conventions sum the power over directions. White noise then has the exponen
 S(k) ~ k^p corresponds to a two-dimensional density ~ k^(p-1).
 """
 
-import os
 from bisect import bisect_left
 from functools import lru_cache
 
@@ -24,6 +23,7 @@ import xarray as xr
 from scipy import fft
 
 from seaice_lab.errors import InputError
+from seaice_lab.processors import processors
 
 PUBLISHED_START = 5  # list position of the first wavenumber of the published fit, so j >= 6
 SHORTEST_FITTED = 2  # in units of the shortest wavelength of the spectrum (2 cells): 4 cells
@@ -314,7 +314,7 @@ def without_plane(frames):
 def _ring_sums(frames):
     """Sum of |FFT|^2 over the wavenumbers in each ring, (frame, n, n) -> (frame, n/2)."""
     ring, multiplicity, count = _rings(frames.shape[-1])
-    transform = fft.rfft2(frames, workers=os.cpu_count())
+    transform = fft.rfft2(frames, workers=processors())
     power = (transform.real**2 + transform.imag**2) * multiplicity
     # Ring 0 is the mean of the field; the corners of the plane lie beyond the last full ring.
     return np.array([np.bincount(ring, frame.ravel())[1 : len(count) + 1] for frame in power])

@@ -17,6 +17,7 @@ from scipy import ndimage
 from seaice_lab import files, grid, names, progress, runs
 from seaice_lab.compute import compiles, prefetch
 from seaice_lab.errors import InputError
+from seaice_lab.surrogate.fields import Fields
 from seaice_lab.surrogate.layers import zero_on_land
 from seaice_lab.surrogate.model import bounds, load
 from seaice_lab.surrogate.results import (
@@ -24,7 +25,6 @@ from seaice_lab.surrogate.results import (
     prepare_results_folder,
     results_folder,
 )
-from seaice_lab.surrogate.samples import Fields
 from seaice_lab.surrogate.starts import start_positions
 from seaice_lab.surrogate.store import open_store
 

@@ -1,152 +1,31 @@
-"""Samples: windows over a prepared store as normalised tensors, assembled when they are read.
+"""Samples: windows over a prepared store as normalised tensors, gathered when they are read.
 
 The store holds every field once. Windows overlap freely, and never cross a gap, a segment or a
-split.
+split. A :class:`Block` holds the normalised fields of some windows on one device; a batch is
+gathered from it, so that only indices reach the device. One block holds all windows if the fields
+fit in memory. Otherwise an epoch goes through groups of windows, each with a block of its own, and
+reads every field about once.
 """
+
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-import zarr
-from scipy import ndimage
 
-from seaice_lab import grid
+from seaice_lab.compute import prefetch
 from seaice_lab.errors import InputError
+from seaice_lab.processors import processors
+from seaice_lab.surrogate.fields import Fields
 from seaice_lab.surrogate.store import locate, moments, open_store, statistics
 from seaice_lab.surrogate.windows import DERIVED
 
-MEMORY_BYTES = 4e9
-MEAN_YEAR = np.timedelta64(31_556_952, "s")  # of the Gregorian calendar, 365.2425 days
+MEMORY_SHARE = 0.5  # largest share of the memory of a device that fields take
+GROUP_BYTES = 1.3e9  # fields of a group; three groups are in memory: in use, waiting, being read
+SERIES_WINDOWS = 16  # successive windows that stay together in a group
+READ_TIMES = 16  # times that a thread reads at once
 
 
-class Fields:
-    """Reads the fields of a store by name; it can be sent to other processes.
-
-    Parameters
-    ----------
-    path : str or Path
-        Prepared store.
-    variables : sequence of str
-        Names of variables of the store, or of :data:`~seaice_lab.surrogate.windows.DERIVED`.
-    memory_bytes : float
-        Fields that need less memory are read once and kept.
-
-    Raises
-    ------
-    InputError
-        If the store lacks a variable.
-    """
-
-    def __init__(self, path, variables, memory_bytes=MEMORY_BYTES):
-        self.path = str(path)
-        store = open_store(path)
-        self.ocean = store.ocean.values
-        # Variables that are missing at some times, with the times at which they are there.
-        self._present = {}
-        if "has_state" in store.coords:
-            state = store.has_state.attrs["variables"].split()
-            self._present = dict.fromkeys(state, store.has_state.values)
-        self._derived = {name: derived_field(name, store) for name in variables if name in DERIVED}
-        self.variables = tuple(name for name in dict.fromkeys(variables) if name not in DERIVED)
-        for name in self.variables:
-            if name not in store:
-                raise InputError(
-                    f"{path}: lacks the variable {name!r} that the window needs (it has "
-                    f"{', '.join(store.data_vars)}); prepare it again with this variable"
-                )
-        size = 4 * store.sizes["time"] * self.ocean.size * len(self.variables)
-        self.in_memory = size < memory_bytes
-        self._arrays, self._values = {}, {}  # by name: open Zarr arrays, and values in memory
-
-    def __getstate__(self):
-        # Another process opens and reads the store itself.
-        return self.__dict__ | {"_arrays": {}, "_values": {}}
-
-    def read(self, name, times):
-        """Read one variable.
-
-        Parameters
-        ----------
-        name : str
-        times : ndarray of int
-            Positions on the time axis.
-
-        Returns
-        -------
-        ndarray (len(times), y, x), float32
-
-        Raises
-        ------
-        InputError
-            If the store is damaged: a chunk is cut short or missing.
-        """
-        if name in self._derived:
-            values = self._derived[name]
-            values = values[times] if len(values) > 1 else values
-            return np.broadcast_to(values, (len(times), *self.ocean.shape))
-        if not self.in_memory:
-            return self._read_zarr(name, times)
-        if name not in self._values:
-            self._values[name] = self._read_zarr(name, slice(None))
-        return self._values[name][times]
-
-    def _read_zarr(self, name, times):
-        try:
-            if name not in self._arrays:
-                self._arrays[name] = zarr.open_group(self.path, mode="r")[name]
-            values = self._arrays[name].oindex[times]
-        except Exception as error:  # each codec raises its own kind for a damaged chunk
-            raise InputError(
-                f"{self.path}: {name} cannot be read ({type(error).__name__}: {error}); the store "
-                "is damaged, move it away and run `seaice-lab prepare` again"
-            ) from None
-        # A missing chunk is read as NaN.
-        expected = values[self._present[name][times]] if name in self._present else values
-        if np.isnan(expected[:, self.ocean]).any():
-            raise InputError(
-                f"{self.path}: {name} has NaN in the ocean, probably because a chunk is missing; "
-                "the store is damaged, move it away and run `seaice-lab prepare` again"
-            )
-        return values
-
-
-def derived_field(name, store):
-    """Make an input from the grid or the date.
-
-    Parameters
-    ----------
-    name : str
-        One of :data:`~seaice_lab.surrogate.windows.DERIVED`.
-    store : xarray.Dataset
-        Prepared store.
-
-    Returns
-    -------
-    ndarray (1, y, x) or (time, 1, 1), float32
-
-    Raises
-    ------
-    InputError
-        If the distance to the coast is asked for on a grid without land.
-    """
-    if name == "latitude":
-        field = np.abs(store.latitude.values[None])  # the same distance from either pole
-    elif name == "coast_distance_km":
-        ocean = store.ocean.values
-        if ocean.all():
-            raise InputError(
-                "coast_distance_km: the grid has no land, so there is no coast; leave this input "
-                "out of the window"
-            )
-        # The edge of the domain is not a coast.
-        field = ndimage.distance_transform_edt(ocean)[None] * grid.spacing_m(store) / 1e3
-    else:
-        year = store.time.values.astype("datetime64[Y]")
-        angle = 2 * np.pi * (store.time.values - year) / MEAN_YEAR
-        field = (np.sin(angle) if name == "season_sine" else np.cos(angle))[:, None, None]
-    return field.astype("float32")
-
-
-class Samples(torch.utils.data.Dataset):
+class Samples:
     """Windows of one split as normalised tensors.
 
     An item is ``(x, y)``: inputs (channel, y, x) and increments (target, y, x), float32, in units
@@ -165,8 +44,9 @@ class Samples(torch.utils.data.Dataset):
         ``{"mean", "std"}`` of each input by name and, as the list "increments", of each target.
     steps : int
         Successive windows in one item, for training through a rollout.
-    memory_bytes : float
-        Fields that need less memory are read once and kept.
+    device : str or torch.device, optional
+        Where all fields are kept after the first use. With None they stay in the store, and
+        :func:`batches` reads them in groups.
 
     Raises
     ------
@@ -174,16 +54,17 @@ class Samples(torch.utils.data.Dataset):
         If the store lacks a variable, has no complete window in the split, or a field is constant.
     """
 
-    def __init__(self, path, window, split, normalisation=None, steps=1, memory_bytes=MEMORY_BYTES):
+    def __init__(self, path, window, split, normalisation=None, steps=1, device="cpu"):
         store = open_store(path)
-        self.window, self.steps = window, steps
+        self.window, self.steps, self.device = window, steps, device
         offsets = {offset for _, offset in (*window.inputs, *window.targets)} | {window.start_h}
         reach = {offset + step * window.step_h for offset in offsets for step in range(steps)}
         self.positions = locate(store, reach, split)
-        self.fields = Fields(path, [name for name, _ in window.inputs], memory_bytes)
+        self.fields = Fields(path, [name for name, _ in window.inputs], memory_bytes=0)
         if normalisation is None and split != "train":
             raise InputError(f"normalisation: missing for the {split} split; pass that of training")
         self.normalisation = normalisation or self._compute_normalisation(statistics(store))
+        self._all = None
 
     def __len__(self):
         return len(self.positions[0.0])
@@ -204,29 +85,11 @@ class Samples(torch.utils.data.Dataset):
         x, y : torch.Tensor
             Items as the class describes, with a first axis that counts the indices.
         """
-        indices = np.asarray(indices)
-        ocean = self.fields.ocean
-        x = np.empty((len(indices), self.steps, len(self.window.inputs), *ocean.shape), "float32")
-        y = np.empty((len(indices), self.steps, len(self.window.targets), *ocean.shape), "float32")
-        for step in range(self.steps):
-            shift_h = step * self.window.step_h
-            for channel, (name, offset_h) in enumerate(self.window.inputs):
-                values = self._read(name, offset_h + shift_h, indices)
-                x[:, step, channel] = normalise(values, self.normalisation[name], ocean)
-            for channel, (name, end_h) in enumerate(self.window.targets):
-                scale = self.normalisation["increments"][channel]
-                increment = self._increment(name, end_h, indices, shift_h)
-                y[:, step, channel] = normalise(increment, scale, ocean)
-        if self.steps == 1:
-            x, y = x[:, 0], y[:, 0]
-        return torch.from_numpy(x), torch.from_numpy(y)
-
-    def _read(self, name, offset_h, indices):
-        return self.fields.read(name, self.positions[offset_h][indices])
-
-    def _increment(self, name, end_h, indices, shift_h=0.0):
-        start = self._read(name, self.window.start_h + shift_h, indices)
-        return self._read(name, end_h + shift_h, indices) - start
+        if self.device is None:
+            return Block(self, np.unique(indices)).take(indices)
+        if self._all is None:
+            self._all = Block(self, np.arange(len(self)), self.device)
+        return self._all.take(indices)
 
     def _compute_normalisation(self, stored):
         """Scales of the inputs and targets, from the statistics of the store and the increments."""
@@ -246,36 +109,196 @@ class Samples(torch.utils.data.Dataset):
         return inputs | fixed | {"increments": increments}
 
     def _increment_scale(self, name, end_h):
-        blocks = (
-            self._increment(name, end_h, np.arange(first, min(first + 64, len(self))))
-            for first in range(0, len(self), 64)
-        )
-        result = moments(block[:, self.fields.ocean] for block in blocks)
+        def increments(first):
+            pair = [
+                self.positions[hour][first : first + 64] for hour in (self.window.start_h, end_h)
+            ]
+            times, rows = np.unique(pair, return_inverse=True)
+            values = self.fields.read(name, times)
+            start, end = rows.reshape(2, -1)
+            return (values[end] - values[start])[:, self.fields.ocean]
+
+        result = moments(prefetch(map(increments, range(0, len(self), 64)), 1))
         return {"mean": result["mean"], "std": result["std"]}
 
 
-def normalise(values, scale, ocean):
-    """Scale a field, and set it to zero on land.
+class Block:
+    """Normalised fields of some windows on one device, from which batches are gathered.
+
+    The fields are the rows of one tensor: the times of each variable, then the increments of each
+    target by their start, then the inputs that do not change with time. Two tables hold the rows
+    of each window, so that a batch is one gather without arithmetic.
 
     Parameters
     ----------
-    values : ndarray (..., y, x)
-    scale : dict
-        Has "mean" and "std".
-    ocean : ndarray of bool (y, x)
-        True where sea.
+    samples : Samples
+    indices : ndarray of int
+        The windows, sorted.
+    device : str or torch.device
+    workers : int
+        Threads that read and decompress fields; 0: one for each processor.
+
+    Raises
+    ------
+    InputError
+        If the store is damaged.
+    """
+
+    def __init__(self, samples, indices, device="cpu", workers=0):
+        window, fields = samples.window, samples.fields
+        self.indices, self.device = indices, torch.device(device)
+        self.steps, self.shape = samples.steps, fields.ocean.shape
+        self.positions = {hour: where[indices] for hour, where in samples.positions.items()}
+        self.times = np.unique(np.stack(list(self.positions.values())))
+        static = {name: field for name, field in fields.derived.items() if len(field) == 1}
+        layers = (*fields.variables, *range(len(window.targets)))
+        self.first_row = {layer: n * len(self.times) for n, layer in enumerate(layers)}
+        end = len(layers) * len(self.times)
+        self.first_row |= {name: end + n for n, name in enumerate(static)}
+        rows = end + len(static)
+        self.values = torch.empty(rows, fields.ocean.size, device=self.device)
+        self.ocean = torch.from_numpy(fields.ocean).to(self.device)
+        self.land = (~self.ocean).flatten().nonzero()[:, 0]
+
+        self._read(fields, workers or processors())
+        scales = samples.normalisation
+        for target, (name, end_h) in enumerate(window.targets):
+            self._add_increments(target, name, window, end_h, scales["increments"][target])
+        for name in fields.variables:
+            first = self.first_row[name]
+            self._normalise(self.values[first : first + len(self.times)], scales[name])
+        for name, field in static.items():
+            row = self.values[self.first_row[name]][None]
+            row.copy_(torch.from_numpy(field).flatten(1))
+            self._normalise(row, scales[name])
+        self._make_tables(window, fields, scales)
+
+    def _read(self, fields, threads):
+        def read(name, first):
+            times = self.times[first : first + READ_TIMES]
+            row = self.first_row[name] + first
+            values = torch.from_numpy(fields.read(name, times)).flatten(1)
+            self.values[row : row + len(times)] = values
+
+        with ThreadPoolExecutor(threads) as pool:
+            firsts = range(0, len(self.times), READ_TIMES)
+            jobs = [pool.submit(read, name, at) for at in firsts for name in fields.variables]
+            try:
+                for job in jobs:
+                    job.result()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def _add_increments(self, target, name, window, end_h, scale):
+        shifts = [step * window.step_h for step in range(self.steps)]
+        start, end = (
+            np.concatenate([self._row(name, hour + shift) for shift in shifts])
+            for hour in (window.start_h, end_h)
+        )
+        start, first = np.unique(start, return_index=True)
+        start, end = (torch.from_numpy(rows).to(self.device) for rows in (start, end[first]))
+        shift = self.first_row[target] - self.first_row[name]
+        for some in range(0, len(start), READ_TIMES):  # so that copies stay small
+            now, later = start[some : some + READ_TIMES], end[some : some + READ_TIMES]
+            increments = self.values[later] - self.values[now]
+            self.values[now + shift] = self._normalise(increments, scale)
+
+    def _normalise(self, values, scale):
+        """(values - mean) / std in place, zero on land; in float32 as on every device."""
+        values.sub_(float(np.float32(scale["mean"]))).mul_(float(np.float32(1 / scale["std"])))
+        return values.index_fill_(1, self.land, 0.0)
+
+    def _row(self, layer, hour):
+        """Rows of a layer at some hours from the present time of each window."""
+        return self.first_row[layer] + np.searchsorted(self.times, self.positions[hour])
+
+    def _make_tables(self, window, fields, scales):
+        shape = (len(self.indices), self.steps)
+        x_rows = np.zeros((*shape, len(window.inputs)), "int64")
+        y_rows = np.zeros((*shape, len(window.targets)), "int64")
+        self.uniform = {}  # by channel: the inputs that are equal in all cells, (window, step)
+        for step in range(self.steps):
+            shift = step * window.step_h
+            for channel, (name, hour) in enumerate(window.inputs):
+                if name in fields.variables:
+                    x_rows[:, step, channel] = self._row(name, hour + shift)
+                elif name in self.first_row:
+                    x_rows[:, step, channel] = self.first_row[name]
+                else:
+                    series = fields.derived[name][self.positions[hour + shift], 0, 0]
+                    values = self.uniform.setdefault(channel, np.empty(shape, "float32"))
+                    values[:, step] = (series - scales[name]["mean"]) / scales[name]["std"]
+            for target in range(len(window.targets)):
+                y_rows[:, step, target] = self._row(target, window.start_h + shift)
+        self.x_rows, self.y_rows = (torch.from_numpy(t).to(self.device) for t in (x_rows, y_rows))
+        self.uniform = {c: torch.from_numpy(v).to(self.device) for c, v in self.uniform.items()}
+
+    def take(self, indices):
+        """A batch of windows, as :meth:`Samples.take` returns it.
+
+        Parameters
+        ----------
+        indices : sequence of int
+            Indices of windows of the samples.
+
+        Returns
+        -------
+        x, y : torch.Tensor
+            On the device of the block, or in pinned memory from which a GPU copies them.
+        """
+        numbers = torch.from_numpy(np.searchsorted(self.indices, indices)).to(self.device)
+        x, y = self._gather(self.x_rows[numbers]), self._gather(self.y_rows[numbers])
+        for channel, values in self.uniform.items():
+            x[:, :, channel] = values[numbers][:, :, None, None] * self.ocean
+        return (x[:, 0], y[:, 0]) if self.steps == 1 else (x, y)
+
+    def _gather(self, rows):
+        pinned = self.device.type == "cpu" and torch.cuda.is_available()
+        result = torch.empty(
+            rows.numel(), self.values.shape[1], device=self.device, pin_memory=pinned
+        )
+        torch.index_select(self.values, 0, rows.flatten(), out=result)
+        return result.view(*rows.shape, *self.shape)
+
+
+def choose_device(setting, path, window, process):
+    """Choose where the fields of the training and validation splits live.
+
+    Parameters
+    ----------
+    setting : {"auto", "device", "memory", "store"}
+        As in ``TrainConfig.fields_in``.
+    path : str or Path
+        Prepared store.
+    window : Window
+    process : Process
 
     Returns
     -------
-    ndarray (..., y, x), float32
-        (values - mean) / std in the ocean.
+    device : torch.device or None
+        As in :class:`Samples`.
+    text : str
+        One line for the user. The choice depends on the size of the memory, not on how much is
+        free, so that a continued training makes the same.
     """
-    scaled = (values - np.float32(scale["mean"])) * np.float32(1 / scale["std"])
-    return np.where(ocean, scaled, np.float32(0))
+    store = open_store(path)
+    layers = len({name for name, _ in window.inputs} - DERIVED.keys()) + len(window.targets)
+    needed = 4 * layers * store.ocean.size * int(np.isin(store.split.values, (0, 1)).sum())
+    text = f"fields: {needed / 1e9:.2f} GB "
+    for place, device in (("device", process.device), ("memory", torch.device("cpu"))):
+        memory = process.memory_bytes(device)
+        if setting == place or (setting == "auto" and needed < MEMORY_SHARE * memory):
+            where = "on the GPU" if device.type == "cuda" else "in memory"
+            return device, text + f"{where} (of {memory / 1e9:.0f} GB)"
+    return None, text + f"read from the store in groups of {GROUP_BYTES / 1e9:g} GB"
 
 
 def batches(samples, size, shuffle=None, rank=0, world=1, workers=0):
     """Batches of one epoch, in an order that does not depend on the number of processes.
+
+    The order is random over all windows if the fields are in memory. From a store, the order is
+    random within groups of windows; a group consists of short series from random times.
 
     Parameters
     ----------
@@ -288,7 +311,7 @@ def batches(samples, size, shuffle=None, rank=0, world=1, workers=0):
     rank, world : int
         This process, and the number of processes that share the epoch.
     workers : int
-        Processes that assemble windows; with 0, this process does.
+        Threads that read a store; 0: one for each processor.
 
     Yields
     ------
@@ -300,22 +323,57 @@ def batches(samples, size, shuffle=None, rank=0, world=1, workers=0):
     InputError
         If there are fewer windows than a batch of all processes needs.
     """
+    if shuffle is not None and len(samples) < size * world:
+        raise InputError(
+            f"batch_size {size} on {world} process(es) is more than the {len(samples)} windows "
+            "of the training split; choose a smaller batch_size"
+        )
+    if samples.device is None:
+        groups = list(groups_of_batches(samples, size, shuffle, rank, world))
+        blocks = (Block(samples, np.unique(np.concatenate(g)), "cpu", workers) for g in groups)
+        for group, block in zip(groups, prefetch(blocks, 1), strict=True):
+            yield from map(block.take, group)
+        return
     order = np.arange(len(samples))
     if shuffle is not None:
         order = np.random.default_rng(shuffle).permutation(len(samples))
-        batch_count = len(order) // (size * world)
-        if batch_count == 0:
-            raise InputError(
-                f"batch_size {size} on {world} process(es) is more than the {len(order)} windows "
-                "of the training split; choose a smaller batch_size"
-            )
-        order = order[: batch_count * size * world]
+        order = order[: len(order) // (size * world) * size * world]
     order = order[rank::world]
-    groups = [order[first : first + size] for first in range(0, len(order), size)]
-    if workers == 0:
-        yield from map(samples.take, groups)
+    for first in range(0, len(order), size):
+        yield samples.take(order[first : first + size])
+
+
+def groups_of_batches(samples, size, shuffle, rank, world):
+    """Groups of batches of one process, so that a group reads few fields twice.
+
+    Parameters
+    ----------
+    samples, size, shuffle, rank, world
+        As in :func:`batches`.
+
+    Yields
+    ------
+    list of ndarray of int (size,)
+        The batches of a group: indices of windows.
+    """
+    layers = len(samples.fields.variables) + len(samples.window.targets)
+    windows = max(int(GROUP_BYTES / (4 * layers * samples.fields.ocean.size)), 1)
+    order = np.arange(len(samples))
+    if shuffle is None:
+        order = np.array_split(order, world)[rank]
+        batch_list = [order[first : first + size] for first in range(0, len(order), size)]
+        count = max(windows // size, 1)
+        for first in range(0, len(batch_list), count):
+            yield batch_list[first : first + count]
         return
-    # A forked process could deadlock with the threads of an open Zarr store.
-    yield from torch.utils.data.DataLoader(
-        samples, batch_sampler=groups, num_workers=workers, multiprocessing_context="forkserver"
-    )
+    # 1. Short series of windows in random order, in whole batches.
+    rng, total = np.random.default_rng(shuffle), size * world
+    series = np.array_split(order, -(-len(order) // SERIES_WINDOWS))
+    order = np.concatenate([series[number] for number in rng.permutation(len(series))])
+    order = order[: len(order) // total * total]
+    # 2. Each row of a group is shuffled, and each column is a batch. A process takes successive
+    #    rows, so that it reads only its share of the series.
+    count = max(windows // total, 1) * total
+    for first in range(0, len(order), count):
+        group = rng.permuted(order[first : first + count].reshape(total, -1), axis=1)
+        yield list(group[rank * size : (rank + 1) * size].T)

@@ -104,6 +104,12 @@ class TrainConfig(Config):
         description="Trained run of the same network and window, with whose weights and "
         "normalisation the training starts.",
     )
+    fields_in: Literal["auto", "device", "memory", "store"] = Field(
+        "auto",
+        description="Where the fields are during training. device: in the memory of the GPU; "
+        "memory: in the memory of the computer; store: read in groups of windows, which changes "
+        "their order; auto: the first in which they fit.",
+    )
     fit: FitConfig = Field(FitConfig(), description="How to train.")
 
 

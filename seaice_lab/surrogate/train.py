@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from seaice_lab import files, grid, runs
+from seaice_lab import files, grid, progress, runs
 from seaice_lab.compute import Process, prefetch, training_form
 from seaice_lab.errors import InputError
 from seaice_lab.optimiser import adamw_step
@@ -14,7 +14,7 @@ from seaice_lab.surrogate.augmentation import Turn, turned_kernels
 from seaice_lab.surrogate.losses import LossWeights, ocean_loss, published_loss
 from seaice_lab.surrogate.model import bounds, build, load, scales, window_of
 from seaice_lab.surrogate.networks import check_options
-from seaice_lab.surrogate.samples import Samples, batches
+from seaice_lab.surrogate.samples import Samples, batches, choose_device
 from seaice_lab.surrogate.settings import TrainConfig
 from seaice_lab.surrogate.store import open_store
 from seaice_lab.surrogate.windows import DERIVED
@@ -50,9 +50,11 @@ def train(config, run, show=True):
 
     # 1. The samples, normalised with the statistics of the training split or of the start run.
     start_weights, normalisation = load_start_run(config, run)
-    samples = Samples(config.store, window, "train", normalisation, config.rollout_steps)
+    device, where = choose_device(config.fields_in, config.store, window, process)
+    options = {"steps": config.rollout_steps, "device": device}
+    samples = Samples(config.store, window, "train", normalisation, **options)
     normalisation = samples.normalisation
-    validation = Samples(config.store, window, "validation", normalisation, config.rollout_steps)
+    validation = Samples(config.store, window, "validation", normalisation, **options)
 
     # 2. The network.
     torch.manual_seed(config.fit.seed)
@@ -68,6 +70,9 @@ def train(config, run, show=True):
         files.write_json(run / "normalisation.json", normalisation)
     if (run / "finished").exists():
         return run
+
+    if show and process.is_main:
+        progress.line(where)
 
     # 4. The training loop.
     area = torch.from_numpy(grid.cell_area(store).values.astype("float32"))

@@ -5,9 +5,12 @@ import pytest
 import torch
 import xarray as xr
 
+from seaice_lab.compute import Process
 from seaice_lab.errors import InputError
+from seaice_lab.surrogate import samples
+from seaice_lab.surrogate.fields import derived_field
 from seaice_lab.surrogate.prepare import prepare
-from seaice_lab.surrogate.samples import Samples, batches, derived_field
+from seaice_lab.surrogate.samples import Samples, batches, choose_device
 from seaice_lab.surrogate.settings import PrepareConfig
 from seaice_lab.surrogate.store import locate, open_store
 from seaice_lab.surrogate.windows import WINDOWS, Window, find_window
@@ -77,20 +80,84 @@ def test_a_rollout_longer_than_the_run_is_refused(store):
         locate(open_store(store), [12.0 * step for step in range(30)], "test")
 
 
-def test_large_stores_are_read_frame_by_frame_with_the_same_result(store):
-    kept = Samples(store, WINDOWS["self_consistent"], "train").take([3, 40, 7])
-    streamed = Samples(store, WINDOWS["self_consistent"], "train", memory_bytes=0)
-    assert not streamed.fields.in_memory
-    for a, b in zip(kept, streamed.take([3, 40, 7]), strict=True):
+@pytest.fixture
+def small_groups(monkeypatch):
+    """Twelve windows a group and four a series, on the grid of the tests."""
+    monkeypatch.setattr(samples, "GROUP_BYTES", 12 * 5 * 4 * 32 * 32)
+    monkeypatch.setattr(samples, "SERIES_WINDOWS", 4)
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_windows_are_the_same_from_memory_and_from_the_store(store, steps):
+    inputs = (("sit", 0.0), ("u10", -6.0), ("u10", 6.0), ("latitude", 0.0), ("season_sine", 6.0))
+    window = Window(inputs=inputs, targets=(("sit", 12.0), ("sit", 6.0)))
+    kept = Samples(store, window, "train", steps=steps)
+    streamed = Samples(store, window, "train", kept.normalisation, steps, device=None)
+    for a, b in zip(kept.take([3, 30, 7, 3]), streamed.take([3, 30, 7, 3]), strict=True):
         assert torch.equal(a, b)
+    raw, (name, scale) = open_store(store), ("u10", kept.normalisation["u10"])
+    for step in range(steps):
+        record = raw[name].values[kept.positions[-6.0 + 12 * step][30]]
+        x = kept.take([30])[0].reshape(steps, -1, 32, 32)[step, 1]
+        expected = (record - np.float32(scale["mean"])) * np.float32(1 / scale["std"])
+        np.testing.assert_array_equal(x, np.where(raw.ocean, expected, 0))
 
 
-def test_worker_processes_give_the_same_batches(store):
-    train = Samples(store, WINDOWS["self_consistent"], "train")
-    here = batches(train, 16, shuffle=(3, 1))
-    for a, b in zip(here, batches(train, 16, shuffle=(3, 1), workers=1), strict=True):
-        assert torch.equal(a[0], b[0])
-        assert torch.equal(a[1], b[1])
+def test_an_epoch_from_the_store_has_every_window_once_and_reads_every_time_about_once(
+    store, small_groups, monkeypatch
+):
+    streamed = Samples(store, WINDOWS["self_consistent"], "train", device=None)
+    times, read = [], streamed.fields.read
+    monkeypatch.setattr(
+        streamed.fields, "read", lambda name, at: times.extend(at) or read(name, at)
+    )
+    groups = list(samples.groups_of_batches(streamed, 4, (0, 1), 0, 1))
+    assert [len(group) for group in groups] == [3, 3, 3, 2]
+    assert sorted(np.concatenate(sum(groups, []))) == list(range(44))
+    series = {index // 4 for index in np.concatenate(groups[0])}
+    assert len(series) <= 4  # of four windows each
+    assert max(series) - min(series) > 3  # from different times
+    ys = torch.cat([y for _, y in batches(streamed, 4, (0, 1))])
+    order = np.concatenate(sum(groups, []))
+    assert torch.equal(ys, streamed.take(order)[1])
+    assert len(times) / 2 < 2.2 * 4 * 48  # of the two passes; windows of a series overlap
+    unshuffled = torch.cat([y for _, y in batches(streamed, 4)])
+    assert torch.equal(unshuffled, streamed.take(range(44))[1])
+
+
+def test_processes_read_their_own_series_and_share_the_batches(store, small_groups):
+    streamed = Samples(store, WINDOWS["self_consistent"], "train", device=None)
+    one = [
+        set(batch)
+        for group in samples.groups_of_batches(streamed, 4, (0, 1), 0, 1)
+        for batch in group
+    ]
+    ranks = [list(samples.groups_of_batches(streamed, 2, (0, 1), rank, 2)) for rank in (0, 1)]
+    pairs = zip(*(sum(groups, []) for groups in ranks), strict=True)
+    assert [set(first) | set(second) for first, second in pairs] == one
+    for first, second in zip(*ranks, strict=True):
+        shared = {i // 4 for i in np.concatenate(first)} & {i // 4 for i in np.concatenate(second)}
+        assert len(shared) <= 1
+    both = [
+        batch
+        for rank in (0, 1)
+        for group in samples.groups_of_batches(streamed, 4, None, rank, 2)
+        for batch in group
+    ]
+    assert sorted(np.concatenate(both)) == list(range(44))
+
+
+def test_the_fields_are_kept_where_they_fit(store):
+    window, process = WINDOWS["self_consistent"], Process()
+    needed = 4 * 5 * 32 * 32 * 72 / 1e9  # five fields at the times of training and validation
+    device, text = choose_device("auto", store, window, process)
+    assert device == torch.device("cpu")
+    assert text.startswith(f"fields: {needed:.2f} GB in memory (of ")
+    process.memory_bytes = lambda device: 1.9 * needed * 1e9
+    assert choose_device("auto", store, window, process)[0] is None
+    assert choose_device("memory", store, window, process)[0] == torch.device("cpu")
+    device, text = choose_device("store", store, window, Process())
+    assert device is None and "from the store in groups of 1.3 GB" in text
 
 
 def test_the_order_of_an_epoch_depends_on_seed_and_epoch_alone(store):
@@ -129,9 +196,9 @@ def test_a_store_without_a_needed_variable_is_refused(waves, tmp_path):
         Samples(path, WINDOWS["self_consistent"], "train")
 
 
-@pytest.mark.parametrize("memory_bytes", [0, 1e9])
-def test_a_damaged_store_is_refused_when_it_is_read(store, memory_bytes):
-    train = Samples(store, WINDOWS["self_consistent"], "train", memory_bytes=memory_bytes)
+@pytest.mark.parametrize("device", [None, "cpu"])
+def test_a_damaged_store_is_refused_when_it_is_read(store, device):
+    train = Samples(store, WINDOWS["self_consistent"], "train", device=device)
     chunk = store / "u10" / "c" / str(train.positions[6.0][3]) / "0" / "0"
     content = chunk.read_bytes()
     chunk.write_bytes(content[: len(content) // 2])

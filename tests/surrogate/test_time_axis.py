@@ -7,8 +7,9 @@ from conftest import ENTRY, change, wave_run, write_catalogue
 
 from seaice_lab.catalog import SplitRule
 from seaice_lab.errors import InputError
+from seaice_lab.surrogate.fields import Fields
 from seaice_lab.surrogate.prepare import prepare
-from seaice_lab.surrogate.samples import Fields, Samples
+from seaice_lab.surrogate.samples import Samples
 from seaice_lab.surrogate.settings import PrepareConfig
 from seaice_lab.surrogate.store import in_split, locate, open_store, statistics
 from seaice_lab.surrogate.time_axis import beyond_state, segments, splits
