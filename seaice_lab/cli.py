@@ -117,11 +117,11 @@ def data_show(name: Annotated[str, Argument(help="Entry of the catalogue.")]):
     """Show an entry of the catalogue and the content of its files."""
     import yaml
 
-    from seaice_lab import catalog
+    from seaice_lab import catalog, datasets
 
     entry = catalog.find(name)
     print(yaml.safe_dump(entry.model_dump(mode="json", exclude_none=True), sort_keys=False))
-    print(catalog.open(name))
+    print(datasets.open(name))
 
 
 @data_app.command("check")

@@ -9,7 +9,6 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-import netCDF4
 import xarray as xr
 from xarray.backends.file_manager import FILE_CACHE
 
@@ -102,11 +101,21 @@ def _open_netcdf(path, variables, settings):
     dataset = xr.open_dataset(path, engine="netcdf4", **settings)
     if dataset.variables.keys() & set(variables):
         return dataset
-    group = _group(path, variables)
-    if group is None:
+    # A group has the coordinates of the groups above it.
+    groups = list(xr.open_datatree(path, engine="netcdf4", **settings).subtree)
+    if len(groups) == 1:
         return dataset
-    dataset.close()
-    return xr.open_dataset(path, engine="netcdf4", group=group, **settings)
+    matching = [group for group in groups if set(variables) & group.data_vars.keys()]
+    if len(matching) == 1:
+        return matching[0].to_dataset()
+    content = "; ".join(
+        f"{group.path}: {', '.join(group.data_vars) or 'nothing'}" for group in groups[1:]
+    )
+    count = "several groups hold" if matching else "no group holds"
+    raise InputError(
+        f"{path}: {count} {', '.join(variables)} ({content}); correct the names in the catalogue, "
+        "or copy one group to a file of its own, for example with `ncks -G : -g GROUP`"
+    )
 
 
 def check_kind(path):
@@ -150,27 +159,3 @@ def check_kind(path):
             f"{path}: is text ({start!r}), expected NetCDF; the download may have failed, or "
             "convert the table to NetCDF"
         )
-
-
-def _group(path, variables):
-    """The group that holds the variables; None if the file has no groups."""
-    with netCDF4.Dataset(path) as file:
-        if not file.groups:
-            return None
-        groups = {group.path: group.variables.keys() for group in _groups(file)}
-    matching = [name for name, content in groups.items() if set(variables) & content]
-    if len(matching) == 1:
-        return matching[0]
-    content = "; ".join(f"{name}: {', '.join(keys) or 'nothing'}" for name, keys in groups.items())
-    count = "several groups hold" if matching else "no group holds"
-    raise InputError(
-        f"{path}: {count} {', '.join(variables)} ({content}); correct the names in the catalogue, "
-        "or copy one group to a file of its own, for example with `ncks -G : -g GROUP`"
-    )
-
-
-def _groups(parent):
-    """All groups below a group, at any depth."""
-    for group in parent.groups.values():
-        yield group
-        yield from _groups(group)

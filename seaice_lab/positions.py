@@ -18,35 +18,41 @@ from seaice_lab.errors import InputError
 
 # Usual names of coordinates and dimensions, in lower case.
 GEOGRAPHIC = {
-    "latitude": re.compile(r"(nav_|[gtp])?lat(itudes?)?(_?(t|rho|2d))?|gphit|yc"),
-    "longitude": re.compile(r"(nav_|[gtp])?lon(g|gitudes?)?(_?(t|rho|2d))?|glamt|xc"),
+    "latitude": re.compile(r"(nav_|[gtp])?lat(itude)?s?(_?(t|rho|2d))?|gphit|yc"),
+    "longitude": re.compile(r"(nav_|[gtp])?lon(g|gitude)?s?(_?(t|rho|2d))?|glamt|xc"),
 }
 UNITS_OF = {"latitude": "degrees_north", "longitude": "degrees_east"}
 LIMIT_OF = {"latitude": 90.001, "longitude": 720.0}
 ALONG = {
     "x": re.compile(
-        r"(n|d|dim_?|r?lon|grid_|projection_)?[xi]([cthij]|_?axis|_?coord\w*|_?pos|_\d+|_rho)?"
-        r"|xi_?\w*|[nr]?lon(gitude)?|i_?\w?|ni_?\w?|west_east|col(umn)?s?|easting"
+        r"(n|d|dim_?|r?lon|grid_|projection_)?[xi]([cthij]|_?(axis|dim)|_?coord\w*|_?pos|_\d+|_rho)?"
+        r"|xi_?\w*|[nr]?lon(gitude)?|i_?\w?|ni_?\w?|west_east|col(umn)?s?|east(ing)?"
     ),
     "y": re.compile(
-        r"(n|d|dim_?|r?lat|grid_|projection_)?[yj]([cthij]|_?axis|_?coord\w*|_?pos|_\d+|_rho)?"
-        r"|eta_?\w*|[nr]?lat(itude)?|j_?\w?|nj_?\w?|south_north|rows?|northing"
+        r"(n|d|dim_?|r?lat|grid_|projection_)?[yj]([cthij]|_?(axis|dim)|_?coord\w*|_?pos|_\d+|_rho)?"
+        r"|eta_?\w*|[nr]?lat(itude)?|j_?\w?|nj_?\w?|south_north|rows?|north(ing)?"
     ),
 }
 ROUNDING = 0.05  # of a cell: positions are rounded to float32 or to a few digits
-# Units of projection axes, in metres.
 METRES = dict.fromkeys(("m", "metre", "metres", "meter", "meters"), 1.0)
 METRES |= dict.fromkeys(("km", "kilometre", "kilometres", "kilometer", "kilometers"), 1000.0)
+# A projection stretches distances; an axis in another unit differs by far more.
+STRETCHING = (0.5, 2.0)
+SPACING_M = (200.0, 1e6)  # of the cells of a file whose positions come from its projection
 
 
 @dataclass(frozen=True)
 class Positions:
-    """Positions of a grid: ``latitude`` and ``longitude``, both along (y_dim, x_dim) or 1-D."""
+    """Positions of a grid: ``latitude`` and ``longitude``, both along (y_dim, x_dim) or 1-D.
+
+    ``ordered`` is false where nothing but the order of the dimensions says which one is along x.
+    """
 
     latitude: xr.DataArray
     longitude: xr.DataArray
     y_dim: str
     x_dim: str
+    ordered: bool = True
 
     @property
     def regular(self):
@@ -92,9 +98,14 @@ def find(dataset, name, where):
             f"{longitude.dims}, expected two 1-D axes or two equal 2-D arrays; put the fields on a "
             "grid with rows and columns first"
         )
-    y_dim, x_dim = _oriented(dataset, [dim for dim in field.dims if dim in dims])
-    order = (y_dim, x_dim)
-    return Positions(latitude.transpose(*order), longitude.transpose(*order), *order)
+    # The order that CF recommends, if nothing else says it.
+    order = tuple(dim for dim in field.dims if dim in dims)
+    along_y = _dim_along(dataset, order, "y")
+    along_x = _dim_along(dataset, [dim for dim in order if dim != along_y], "x")
+    if along_x == order[0] or along_y == order[1]:
+        order = order[::-1]
+    positions = latitude.transpose(*order), longitude.transpose(*order)
+    return Positions(*positions, *order, ordered=bool(along_x or along_y))
 
 
 def _geographic(dataset, field, key, where):
@@ -148,60 +159,47 @@ def _degrees(coordinate, key, where):
     return coordinate
 
 
-def _oriented(dataset, dims):
-    """The two dimensions of a grid as (y, x), by attributes, else names, else their order."""
-    for meaning in (_axes_by_attributes(dataset), ALONG):
-        first, second = (_direction(dim, meaning) for dim in dims)
-        if first != second and "x" in (first, None) and "y" in (second, None):
-            return dims[1], dims[0]
-        if first != second:
-            return tuple(dims)
-    return tuple(dims)  # the order that CF recommends
-
-
-def _axes_by_attributes(dataset):
-    """Dimensions along x and y, by the attributes of their 1-D coordinates."""
-    axes, geographic = dataset.cf.axes, dataset.cf.coordinates
-    return {
-        along: {
-            dataset[name].dims[0]
-            for name in (*axes.get(along.upper(), ()), *geographic.get(key, ()))
-            if dataset[name].ndim == 1
-        }
-        for along, key in (("x", "longitude"), ("y", "latitude"))
-    }
-
-
-def _direction(dim, meaning):
-    """The direction "x" or "y" of a dimension; None if it is not known."""
-    for along, dims in meaning.items():
-        if dim in dims if isinstance(dims, set) else dims.fullmatch(str(dim).lower()):
-            return along
+def _dim_along(dataset, dims, along):
+    """The one dimension along "x" or "y", by attributes, else by names; None if it is not known."""
+    names = dataset.cf.axes.get(along.upper(), ())
+    names = [*names, *dataset.cf.coordinates.get({"x": "longitude", "y": "latitude"}[along], ())]
+    by_attributes = {dataset[name].dims[0] for name in names if dataset[name].ndim == 1}
+    by_name = {dim for dim in dims if ALONG[along].fullmatch(str(dim).lower())}
+    for candidates in (by_attributes, by_name):
+        matching = [dim for dim in dims if dim in candidates]
+        if len(matching) == 1:
+            return matching[0]
     return None
 
 
 def _projected(dataset, field, where):
     """Positions computed from the axes of a projection and its CF grid mapping."""
-    axes = {along: _axis_m(dataset, field, along) for along in ALONG}
+    in_metres = [dim for dim in field.dims if dim in dataset.coords and _unit_m(dataset[dim])]
+    dims = tuple(_dim_along(dataset, in_metres, along) for along in ("y", "x"))
     mapping = _grid_mapping(dataset, field)
-    dims = {axis.dims for axis in axes.values() if axis is not None}
-    if len(dims) < 2 or mapping is None:
+    if None in dims or mapping is None:
         raise InputError(
             f"{where}: has no latitude and longitude of {field.name} (dimensions "
             f"{', '.join(map(str, field.dims))}), and no projection axes x, y in metres with a CF "
             "grid mapping to compute them from; add them to the file"
         )
     try:
-        crs = _crs(mapping.attrs)
-        to_degrees = Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
+        to_degrees = Transformer.from_crs(_crs(mapping.attrs), "EPSG:4326", always_xy=True)
     except ProjError as error:
         raise InputError(
             f"{where}: the grid mapping {mapping.name} cannot be understood ({error}); add "
             "latitude and longitude to the file"
         ) from None
-    x, y = np.meshgrid(axes["x"].values, axes["y"].values)
-    dims = (axes["y"].dims[0], axes["x"].dims[0])
-    longitude, latitude = to_degrees.transform(x, y)
+    y, x = (dataset[dim].values * _unit_m(dataset[dim]) for dim in dims)
+    for dim, axis in zip(dims, (y, x), strict=True):
+        spacing = np.abs(np.diff(axis))
+        if spacing.size and not SPACING_M[0] < np.median(spacing) < SPACING_M[1]:
+            raise InputError(
+                f"{where}: its cells are {np.median(spacing):g} m apart along {dim} by the units "
+                f"{dataset[dim].attrs['units']!r}; correct the units of the axis, for example with "
+                "ncatted, or add latitude and longitude to the file"
+            )
+    longitude, latitude = to_degrees.transform(*np.meshgrid(x, y))
     arrays = {"latitude": latitude, "longitude": longitude}
     return Positions(
         *(
@@ -232,23 +230,17 @@ def _crs(attrs):
         raise CRSError(f"its attributes are {', '.join(attrs) or 'none'}") from None
 
 
-def _axis_m(dataset, field, along):
-    """The coordinate of a field along x or y in metres; None if it has none."""
-    for meaning in (_axes_by_attributes(dataset), ALONG):
-        for dim in field.dims:
-            axis = dataset.coords.get(dim)
-            units = "" if axis is None else str(axis.attrs.get("units", "")).lower()
-            if axis is not None and units in METRES and _direction(dim, meaning) == along:
-                return _metres(axis, METRES[units])
-    return None
-
-
-def _metres(axis, factor):
-    return axis if factor == 1 else (axis * factor).assign_attrs(axis.attrs | {"units": "m"})
+def _unit_m(axis):
+    """The unit of an axis in metres, such as 1000 for "km"; None if it is no unit of length."""
+    match = re.fullmatch(r"([\d.]+)?\s*([a-z]+)", str(axis.attrs.get("units", "")).strip().lower())
+    return float(match[1] or 1) * METRES[match[2]] if match and match[2] in METRES else None
 
 
 def plane_axes(dataset, positions):
-    """The axes x and y in metres, as far as the file has them.
+    """The axes x and y in metres, as far as the file has them, and those that decrease.
+
+    The distances between the positions decide whether an axis is in metres or kilometres; an axis
+    that fits neither, such as one that numbers the cells, is left out.
 
     Parameters
     ----------
@@ -258,19 +250,32 @@ def plane_axes(dataset, positions):
 
     Returns
     -------
-    dict of str to tuple
+    axes : dict of str to tuple
         ``x``, ``y``, or nothing, for ``assign_coords``.
+    descending : list of str
+        "x", "y" where the coordinate of any unit decreases with the index of the cells.
     """
-    axes = {}
+    axes, descending = {}, []
     for new, dim in (("y", positions.y_dim), ("x", positions.x_dim)):
         axis = dataset.coords.get(dim)
-        # Axes of whole numbers only number the cells: they are not positions in metres.
-        if axis is None or axis.dtype.kind in "iu":
+        if axis is None or axis.dtype.kind not in "iuf" or len(axis) < 2:
             continue
-        factor = METRES.get(str(axis.attrs.get("units", "m")).lower())
-        if factor is not None:
-            axes[new] = (new, _metres(axis, factor).values, _metres(axis, factor).attrs)
-    return axes
+        steps, unit = np.diff(axis.values), _unit_m(axis)
+        if (steps < 0).all():
+            descending.append(new)
+        if unit is None and axis.dtype.kind != "f":
+            continue  # axes of whole numbers only number the cells
+        middle = {d: n // 2 for d, n in positions.latitude.sizes.items() if d != dim}
+        line = [p.isel(middle).values for p in (positions.latitude, positions.longitude)]
+        ends = [values[at] for at in (slice(1, None), slice(-1)) for values in line]
+        ratio = 1e3 * np.nanmedian(grid.great_circle_km(*ends)) / np.median(np.abs(steps))
+        low, high = STRETCHING
+        fitting = [u for u in (unit, 1.0, 1000.0) if u and low < ratio / u < high]
+        if fitting:
+            attrs = axis.attrs if fitting[0] == 1 else axis.attrs | {"units": "m"}
+            values = axis.values if fitting[0] == 1 else axis.values * fitting[0]
+            axes[new] = (new, values, attrs)
+    return axes, descending
 
 
 def ascending(dataset):
@@ -352,9 +357,7 @@ def check_same(dataset, reference, path, reference_path):
     if all(map(np.array_equal, cells, expected)):
         return
     distance_km = grid.great_circle_km(*cells, *expected)
-    columns = slice(1, None), slice(None, -1)
-    spacing_km = grid.great_circle_km(*(values[:, at] for at in columns for values in expected))
-    if np.nanmax(distance_km, initial=0) > ROUNDING * np.nanmedian(spacing_km):
+    if np.nanmax(distance_km, initial=0) > ROUNDING * spacing_km(*expected):
         at = np.unravel_index(np.nanargmax(distance_km), distance_km.shape)
         texts = [f"{lat[at]:.3f} N {lon[at]:.3f} E" for lat, lon in (cells, expected)]
         raise InputError(
@@ -362,3 +365,21 @@ def check_same(dataset, reference, path, reference_path):
             f"column {at[1]} is at {texts[0]}, there at {texts[1]}; the files of one entry must "
             "share one grid"
         )
+
+
+def spacing_km(latitude, longitude):
+    """Median distance between neighbouring cells of a row.
+
+    Parameters
+    ----------
+    latitude, longitude : ndarray (y, x)
+        Degrees.
+
+    Returns
+    -------
+    float
+        Kilometres.
+    """
+    columns = slice(1, None), slice(None, -1)
+    ends = (values[:, at] for at in columns for values in (latitude, longitude))
+    return np.nanmedian(grid.great_circle_km(*ends))

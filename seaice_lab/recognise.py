@@ -14,7 +14,7 @@ from seaice_lab.errors import InputError
 CONVENTION = ("time", "latitude", "longitude", "x", "y", "run")
 
 
-def to_convention(dataset, variables, where, select=None):
+def to_convention(dataset, variables, where, select=None, has_time=True):
     """Bring the fields of one file, and the other variables on their grid, to the convention.
 
     Parameters
@@ -27,6 +27,8 @@ def to_convention(dataset, variables, where, select=None):
         File to name in messages.
     select : dict, optional
         For each further dimension the value of its coordinate, or the position if it has none.
+    has_time : bool
+        False for a file of constants, such as a mask: it becomes one record of an unknown time.
 
     Returns
     -------
@@ -34,7 +36,9 @@ def to_convention(dataset, variables, where, select=None):
         The fields ``(time, y, x)`` or ``(time, latitude, longitude)`` with their names in the file;
         every other variable of the same grid, such as a mask; the coordinates ``time``,
         ``latitude``, ``longitude``, and ``x``, ``y`` in metres if the file has them. The attribute
-        ``notes`` lists what the user should know.
+        ``notes`` lists what the user should know, ``descending`` the axes "x", "y" that decrease
+        with the index of the cells; ``ordered`` is false where only the order of the dimensions
+        tells rows from columns.
 
     Raises
     ------
@@ -52,7 +56,9 @@ def to_convention(dataset, variables, where, select=None):
     dataset = dataset.squeeze(
         [dim for dim, n in dataset.sizes.items() if n == 1 and dim not in grid]
     )
-    stamps = times.valid_times(dataset, variables[0], where, notes)
+    stamps = xr.DataArray(np.datetime64("1970-01-01", "ns"))
+    if has_time:
+        stamps = times.valid_times(dataset, variables[0], where, notes)
     _refuse_further_dimensions(dataset, variables, (*grid, *stamps.dims), where)
     if stamps.ndim > 1:
         dataset, stamps = _one_time_axis(dataset, stamps, where)
@@ -174,9 +180,11 @@ def _renamed(dataset, variables, grid_positions, stamps):
     }
     if "expver" in dataset.coords and dataset.expver.dims == stamps.dims != ():
         coords["expver"] = ("time", dataset.expver.values)
+    attrs = {"ordered": grid_positions.ordered, "descending": []}
     if not grid_positions.regular:
-        coords |= positions.plane_axes(dataset, grid_positions)
-    return xr.Dataset(fields, coords, dataset.attrs)
+        axes, attrs["descending"] = positions.plane_axes(dataset, grid_positions)
+        coords |= axes
+    return xr.Dataset(fields, coords, dataset.attrs | attrs)
 
 
 def _in_time_order(dataset, where, notes):
@@ -184,7 +192,7 @@ def _in_time_order(dataset, where, notes):
     stamps = dataset.get_index("time")
     if not stamps.is_monotonic_increasing:
         notes.append("records were not in the order of time and were sorted")
-        dataset = dataset.isel(time=np.argsort(stamps, kind="stable"))
+        dataset = dataset.sortby("time")
     if "expver" in dataset.coords:
         # The final value of ERA5 (version 1) is used where a preliminary one (5) exists too.
         dataset = dataset.sortby(["time", "expver"])

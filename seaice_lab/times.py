@@ -7,6 +7,7 @@ import re
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from seaice_lab.errors import InputError
@@ -66,7 +67,10 @@ def decode(variable, where, notes):
     """
     values, units = np.asarray(variable.values), variable.attrs.get("units")
     if values.dtype.kind not in "iuf":
-        raise InputError(f"{where} is {values.dtype}, expected numbers with units like {EXAMPLE}")
+        raise InputError(
+            f"{where} is {values.dtype}, expected numbers with units like {EXAMPLE}; write the "
+            "times with xarray or another tool that knows the CF conventions"
+        )
     if not is_time(variable):
         missing = "no units" if units is None else f"the units {units!r}"
         raise InputError(
@@ -197,20 +201,14 @@ def _by_date(dates, calendar, where):
 def _absolute(values, where):
     """Times of CDO's "day as %Y%m%d.%f": the date as a number, the time of day as its fraction."""
     date = np.floor(values).astype("i8")
-    year, month, day = date // 10000, date // 100 % 100, date % 100
     try:
-        days = np.array([f"{y:04d}-{m:02d}-{d:02d}" for y, m, d in _triples(year, month, day)])
-        days = days.astype("M8[ns]").reshape(values.shape)
+        days = pd.to_datetime(date.ravel().astype(str), format="%Y%m%d").values.astype("M8[ns]")
     except ValueError as error:
         raise InputError(
             f"{where} has the units 'day as %Y%m%d.%f' but a value that is no date "
             f"({_first_line(error)}); write relative times, for example with `cdo -r copy`"
         ) from None
-    return days + np.rint((values - date) * 86400e9).astype("m8[ns]")
-
-
-def _triples(*arrays):
-    return zip(*(array.ravel() for array in arrays), strict=True)
+    return days.reshape(values.shape) + np.rint((values - date) * 86400e9).astype("m8[ns]")
 
 
 def _precision_s(values, units):
@@ -282,11 +280,9 @@ def valid_times(dataset, name, where, notes):
     stamps = xr.DataArray(
         decode(time.variable, f"{where}: {time.name}", notes), dims=time.dims
     ).assign_attrs({k: v for k, v in time.attrs.items() if k not in ("units", "calendar")})
-    if step is None or _is_valid_time(dataset, time, step):
+    if step is None or not step.values.any() or _is_valid_time(dataset, time, step):
         return stamps
     steps = duration(step.variable, f"{where}: {step.name}")
-    if not steps.any():
-        return stamps
     initial = re.search("init|reference|base|start", str(time.attrs).lower())
     if not (initial or set(step.dims) - set(time.dims)):
         raise InputError(
@@ -326,9 +322,9 @@ def _step(dataset, field):
     """The coordinate that holds the forecast steps of a field; None if there is none."""
     for name, coordinate in dataset.coords.items():
         is_step = coordinate.attrs.get("standard_name") == "forecast_period"
-        if is_step or STEP_NAMES.fullmatch(str(name).lower()):
-            if set(coordinate.dims) <= set(field.dims) and coordinate.attrs.get("units"):
-                return coordinate
+        is_step = is_step or STEP_NAMES.fullmatch(str(name).lower())
+        if is_step and set(coordinate.dims) <= set(field.dims) and coordinate.dtype.kind in "iuf":
+            return coordinate
     return None
 
 
@@ -336,6 +332,9 @@ def _is_valid_time(dataset, time, step):
     """Whether a time is that of the record, not that of the start of its forecast."""
     if time.name == "valid_time":
         return True
+    # Numbers without a unit that grow together with the times only count the records.
+    if "units" not in step.attrs and step.dims == time.dims != () and np.ptp(step.values) > 0:
+        return bool((np.diff(time.values) > 0).all())
     reference = [
         name
         for name, coordinate in dataset.coords.items()

@@ -3,7 +3,7 @@
 import pytest
 from conftest import ENTRY, change, write_catalogue
 
-from seaice_lab import catalog
+from seaice_lab import catalog, datasets
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.check import check
 
@@ -68,20 +68,20 @@ def test_missing_files_say_where_they_were_looked_for_and_how_to_get_them(waves,
     for path in waves.glob("*.nc"):
         path.unlink()
     with pytest.raises(InputError, match=r"no file matches waves/\*.nc in .*/data; get them from"):
-        catalog.open("waves")
+        datasets.open("waves")
     write_catalogue(tmp_path, {"waves": ENTRY | {"generator": {"size": 16}}})
     with pytest.raises(InputError, match="make them with `seaice-lab data make waves`"):
-        catalog.open("waves")
+        datasets.open("waves")
 
 
 def test_a_grid_of_another_size_is_refused(waves, tmp_path):
     write_catalogue(tmp_path, {"waves": ENTRY | {"shape": [64, 64]}})
     with pytest.raises(InputError, match=r"its grid is 32 x 32, but the entry waves says 64 x 64"):
-        catalog.open("waves")
+        datasets.open("waves")
 
 
 def test_runs_keep_their_own_times_and_names(waves):
-    dataset = catalog.open("waves")
+    dataset = datasets.open("waves")
     assert dataset.sizes["time"] == 96
     assert list(dict.fromkeys(dataset.run.values)) == ["test_1", "train_1", "train_2", "val_1"]
 
@@ -93,7 +93,7 @@ def test_files_of_one_series_are_joined_in_time_order(waves, tmp_path):
     entry = {k: v for k, v in ENTRY.items() if k not in ("separate_runs", "splits")}
     entry |= {"paths": ["waves/test_1.nc", "waves/train_1.nc"]}
     write_catalogue(tmp_path, {"series": entry})
-    dataset = catalog.open("series")
+    dataset = datasets.open("series")
     assert dataset.get_index("time").is_monotonic_increasing
     assert dataset.sizes["time"] == 48
     assert set(dataset.run.values) == {"series"}

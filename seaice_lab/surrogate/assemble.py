@@ -4,7 +4,7 @@ import xarray as xr
 
 from seaice_lab import names
 from seaice_lab.errors import InputError
-from seaice_lab.surrogate import masks, sources
+from seaice_lab.surrogate import records, sources
 from seaice_lab.surrogate.coarsen import block_mean, coarse_coordinates
 from seaice_lab.surrogate.regrid import is_on, regrid
 from seaice_lab.surrogate.time_axis import (
@@ -48,6 +48,7 @@ def assemble(config):
         state = beyond_state(state, forcing, config)
     forcing = crop(on_grid(forcing, whole_grid, config), config)
     forcing = at_times(forcing, state, config)
+    check_units(forcing[list(config.forcing_variables)], config.forcing or config.state)
     fields = {name: state[name] for name in config.variables}
     fields |= {name: forcing[name] for name in config.forcing_variables}
     fields = {name: coarsen(field, state.ocean, config) for name, field in fields.items()}
@@ -86,12 +87,35 @@ def on_ocean(state, config):
         If one of a few records from the whole period lacks values.
     """
     checked = {
-        name: masks.on_ocean(state[name], state.ocean, config.state) for name in config.variables
+        name: records.on_ocean(state[name], state.ocean, config.state) for name in config.variables
     }
     state = state.assign(checked)
     # A fault that runs through the whole period is refused now, not after hours.
-    state.isel(time=masks.sample_records(state.sizes["time"])).compute()
+    sample = state.isel(time=records.sample_records(state.sizes["time"])).compute()
+    for name in config.variables:
+        records.check_unit(sample[name], config.state)
     return state
+
+
+def check_units(forcing, where):
+    """Refuse forcing whose values contradict their unit, by a few records.
+
+    Parameters
+    ----------
+    forcing : xarray.Dataset (time, y, x)
+        Only fields that were converted from another unit are read.
+    where : str
+        The dataset in the message.
+
+    Raises
+    ------
+    InputError
+        If the largest value is too small for its unit.
+    """
+    sample = forcing.isel(time=records.sample_records(forcing.sizes["time"]))
+    for field in sample.values():
+        if "units_in_file" in field.attrs:
+            records.check_unit(field.compute(), where)
 
 
 def on_grid(forcing, grid, config):
@@ -119,14 +143,14 @@ def on_grid(forcing, grid, config):
     name = config.forcing or config.state
     if not is_on(forcing, grid):
         # Axes of another grid mean nothing here: its vectors are turned before they are moved.
-        forcing = sources.to_geographic(forcing, name)
+        forcing = sources.turn(forcing, "geographic", name)
         needed = grid.ocean.values.copy()
         if config.crop is not None:
             first_row, end_row, first_column, end_column = config.crop
             needed[:first_row] = needed[end_row:] = False
             needed[:, :first_column] = needed[:, end_column:] = False
         forcing = regrid(forcing, grid, needed, name)
-    return sources.to_grid(forcing, grid, name) if config.rotate_winds else forcing
+    return sources.turn(forcing, "grid", name, grid) if config.rotate_winds else forcing
 
 
 def at_times(forcing, state, config):

@@ -7,7 +7,9 @@ import xarray as xr
 
 from seaice_lab import catalog, grid, names, positions
 from seaice_lab.errors import InputError
-from seaice_lab.surrogate import masks, sources
+from seaice_lab.surrogate import sources
+from seaice_lab.surrogate.records import check_unit, sample_records
+from seaice_lab.surrogate.regrid import coverage, nearest_points
 from seaice_lab.surrogate.time_axis import HOUR
 from seaice_lab.times import time_text
 
@@ -56,7 +58,8 @@ def check(name, paths=()):
     if weather:
         datasets.append(sources.open_forcing(entry, weather))
         if len(datasets) == 1:
-            lines += [*_grid(datasets[0]), *_times(datasets[0], entry)]
+            coverage_line = _coverage(datasets[0], entry.name)
+            lines += [*_grid(datasets[0]), *coverage_line, *_times(datasets[0], entry)]
     if not datasets:
         raise InputError(
             f"{name}: names no variable that can be read; correct 'variables' in its entry"
@@ -69,25 +72,36 @@ def check(name, paths=()):
 def _grid(dataset):
     """The grid in words: size, spacing, region."""
     latitude, longitude = dataset.latitude.values, dataset.longitude.values
-    sizes = [size for dim, size in dataset.sizes.items() if dim != "time"]
     region = f"{np.nanmin(latitude):.2f} to {np.nanmax(latitude):.2f} N"
     if latitude.ndim == 1:
         yield (
             f"grid: regular, {len(latitude)} latitudes x {len(longitude)} longitudes, {region}, "
             f"{longitude.min():.2f} to {longitude.max():.2f} E"
         )
-        gaps = np.diff(longitude, append=longitude[0] + 360)
-        if gaps.max() > 1.5 * np.median(gaps):
-            at = int(np.argmax(gaps))
-            yield (
-                f"coverage: no data from {longitude[at]:.2f} E eastward over {gaps[at]:.2f} degrees"
-            )
-        else:
-            yield "coverage: all longitudes"
-    else:
-        rows, columns = (dataset.sizes[dim] for dim in ("y", "x"))
-        spacing = f", cells of {grid.spacing_m(dataset) / 1000:.1f} km" if min(sizes) > 1 else ""
-        yield f"grid: curvilinear, {rows} rows x {columns} columns{spacing}, {region}"
+        return
+    rows, columns = latitude.shape
+    spacing = (
+        f", cells of {grid.spacing_m(dataset) / 1000:.1f} km" if min(rows, columns) > 1 else ""
+    )
+    yield f"grid: curvilinear, {rows} rows x {columns} columns{spacing}, {region}"
+
+
+def _coverage(forcing, name):
+    """How far the places around the pole are from the forcing, as a preparation measures it."""
+    latitude = forcing.latitude.values
+    side = 1 if np.nanmax(latitude) > -np.nanmin(latitude) else -1
+    edge, last = np.nanmin(side * latitude), np.nanmax(side * latitude)
+    edge = max(edge, POLAR_LATITUDE) if last > POLAR_LATITUDE else edge
+    cells = side * np.arange(edge, 90.01), np.arange(-180.0, 180.0, 2.0)
+    cells = np.meshgrid(*cells, indexing="ij")
+    points, index = nearest_points(forcing, *cells, name)
+    cover = coverage(*points, index, np.ones(index.shape, bool), *cells)
+    yield (
+        f"coverage from {edge:.1f} {'N' if side > 0 else 'S'} to the pole: "
+        f"{f'incomplete{cover.missing}' if cover.count else 'complete'}; the place at {cover.cell} "
+        f"is {cover.distance_km:.0f} km from the nearest point, where a cell of the forcing "
+        f"measures {cover.spacing_km:.0f} km"
+    )
 
 
 def _mask(state):
@@ -116,9 +130,10 @@ def _times(dataset, entry):
 
 def _values(field, entry):
     """A field in words: unit, axes, range of a few records."""
-    sample = field.isel(time=masks.sample_records(field.sizes["time"])).compute()
+    sample = field.isel(time=sample_records(field.sizes["time"])).compute()
     low, high = float(sample.min()), float(sample.max())
     names.check_range(field.name, low, high, entry.name)
+    check_unit(sample, entry.name)
     unit = "" if field.attrs["units"] == "1" else f" {field.attrs['units']}"
     axes = {"grid": ", along the axes of the grid", "geographic": ", east and north", None: ""}
     return (
@@ -130,7 +145,7 @@ def _values(field, entry):
 def _map(dataset):
     """One record for a map, and its ocean."""
     field = dataset[next(iter(dataset.data_vars))]
-    records = field.isel(time=masks.sample_records(field.sizes["time"]))
+    records = field.isel(time=sample_records(field.sizes["time"]))
     first = int(np.argmax(records.notnull().any([d for d in field.dims if d != "time"]).values))
     field = records.isel(time=first, drop=True)
     if field.latitude.ndim == 1:

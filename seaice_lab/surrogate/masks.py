@@ -2,50 +2,28 @@
 
 Whether 1 means sea or land is stated by the entry of the catalogue, by CF attributes or by the
 description of the variable; the statement must agree with the ice, which floats on the sea. Where
-only the name of a variable says that it is a mask, the ice decides. Without a mask, the ocean is
-where the variables that are asked for have values, and these cells must not change with time.
+only the name of a variable says that it is a mask, the ice decides. The entry may name a file with
+the mask. Without a mask, the ocean is where the variables that are asked for have values, and
+these cells must not change with time.
 """
 
-import re
-from functools import partial, reduce
+from functools import reduce
 from operator import or_
 
-import dask.array as da
 import numpy as np
-import pandas as pd
 import xarray as xr
 
-from seaice_lab import flags
+from seaice_lab import catalog, flags, formats, grid, positions, recognise
 from seaice_lab.errors import InputError
+from seaice_lab.surrogate.mask_meaning import LAND, is_mask, one_is_sea, sea_and_land
+from seaice_lab.surrogate.records import FROM_VALUES, sample_records
+from seaice_lab.surrogate.regrid import nearest_points
 
-SAMPLE = 8  # records that are read to learn where there is ice
 STRAY_ICE = 0.05  # share of the ice that may be on land, at the coasts of regridded files
 
-# Names of masks in model output and products, in lower case. Masks of velocity points are others.
-NAMES = frozenset(
-    """
-    mask landmask land_mask lmask lsm lsmask lsm_mask land_sea_mask landsea_mask landseamask land
-    sftlf ocean oceanmask ocean_mask sea seamask sea_mask water_mask watermask wet wet_c wet_t
-    tmask tmaskutil mask_t mask_rho maskrho sftof kmt
-    """.split()
-)
-# What 1 means by the CF standard name.
-STANDARD_NAMES = {
-    "sea_binary_mask": True,
-    "sea_area_fraction": True,
-    "land_binary_mask": False,
-    "land_area_fraction": False,
-}
-SEA = re.compile(r"ocean|sea[ _-]?ice|sea|water|wet")
-LAND = re.compile(r"land|lake|coast|shelf|dry")
-# "not_land" is sea; but "no_sea_ice" is sea too.
-NEGATED = re.compile(r"(?<![a-z])(?:no|non|not)[ _-]?(?!sea[ _-]?ice)[a-z]+$")
-NUMBER_FIRST = re.compile(r"\b(\d+)\s*(?:=|:|-|is|for|if|where|over|on|means)\s*([a-z_ ]+)")
-WORD_FIRST = re.compile(r"\b([a-z_]+)\s*(?:=|:|\(|is)\s*(\d+)\b")
-FROM_VALUES = "cells where "
 # Bytes of NSIDC-0051 in units of 1 / 250; the first versions have no attributes for them.
 NSIDC_BYTES = {251: "pole_hole", 252: "unused", 253: "coastline", 254: "land", 255: "missing"}
-NSIDC_FLAGS = {byte / 250: meaning for byte, meaning in NSIDC_BYTES.items()}
+NSIDC_FLAGS = [flags.Flag(meaning, byte / 250) for byte, meaning in NSIDC_BYTES.items()]
 
 
 def ocean_mask(raw, entry, fields):
@@ -54,7 +32,7 @@ def ocean_mask(raw, entry, fields):
     Parameters
     ----------
     raw : xarray.Dataset
-        As opened by :func:`seaice_lab.catalog.open`.
+        As opened by :func:`seaice_lab.datasets.open`.
     entry : seaice_lab.catalog.Entry
     fields : xarray.Dataset
         The variables asked for, (time, y, x); NaN where they have no value.
@@ -71,7 +49,9 @@ def ocean_mask(raw, entry, fields):
     """
     sample = fields.isel(time=sample_records(fields.sizes["time"])).compute()
     ocean, comment = (
-        _from_flags(raw, entry, sample) or _from_mask(raw, entry, sample) or _from_values(sample)
+        _from_flags(raw, entry, sample)
+        or _from_mask(raw, entry, sample)
+        or _from_values(raw, entry, sample)
     )
     if not ocean.any():
         raise InputError(
@@ -81,88 +61,47 @@ def ocean_mask(raw, entry, fields):
     return xr.DataArray(ocean, dims=("y", "x"), attrs=attrs)
 
 
-def sample_records(count):
-    """Positions of a few records from the first to the last of ``count``, ndarray of int."""
-    return np.unique(np.linspace(0, count - 1, SAMPLE).astype(int))
-
-
-def on_ocean(field, ocean, name):
-    """A lazy field without its values on land; reading it refuses a record that lacks values.
-
-    Parameters
-    ----------
-    field : xarray.DataArray (time, y, x)
-        Its attribute ``flags`` may name reasons for missing values.
-    ocean : xarray.DataArray of bool (y, x)
-        From :func:`ocean_mask`.
-    name : str
-        The dataset in the message.
-
-    Returns
-    -------
-    xarray.DataArray (time, y, x)
-        NaN on land. Reading it raises InputError.
-    """
-    data = da.asarray(field.data).rechunk({1: -1, 2: -1})
-    times = da.from_array(field.time.values[:, None, None], chunks=(data.chunks[0], 1, 1))
-    check = partial(
-        _check_records,
-        ocean=ocean.values,
-        where=f"{name}: {field.name}",
-        comment=ocean.attrs["comment"],
-        reasons=field.attrs.get("flags", ""),
-    )
-    return field.copy(data=da.map_blocks(check, data, times, dtype=data.dtype, meta=data._meta))
-
-
-def _check_records(values, times, ocean, where, comment, reasons):
-    """One block of :func:`on_ocean`."""
-    for value, time in zip(values, times.ravel(), strict=True):
-        lacking = np.isnan(value[ocean]).sum()
-        # A mask that comes from the values must not lose sea either.
-        beyond = np.isfinite(value[~ocean]).sum() if comment.startswith(FROM_VALUES) else 0
-        if lacking == 0 and beyond == 0:
-            continue
-        stamp = pd.Timestamp(time).isoformat(timespec="minutes")
-        cells = ocean.sum()
-        if lacking == cells:
-            raise InputError(
-                f"{where} at {stamp} has no value in the ocean; supply this record, or leave it "
-                "out of the files and set allow_gaps to true"
-            )
-        if comment.startswith(FROM_VALUES):
-            raise InputError(
-                f"{where} at {stamp} has values in {np.isfinite(value).sum()} cells, but the ocean "
-                f"has {cells} ({comment} at any of several times); the files have no mask, so a "
-                'missing value may be land or may mean "no ice": write 0 where there is no ice, or '
-                "add an ocean mask to the files"
-            )
-        reason = f" (flags of the file: {reasons})" if reasons else ""
-        raise InputError(
-            f"{where} at {stamp} has {lacking} NaN in ocean cells of the mask, expected "
-            f"none{reason}; fill them in the files (with 0 where NaN means no ice), correct the "
-            f"mask ({comment}), or crop the grid"
-        )
-    return np.where(ocean, values, np.nan).astype(values.dtype)
-
-
-def _from_values(sample):
+def _from_values(raw, entry, sample):
     """Cells where any of the variables has a value in any of the records that were read."""
-    finite = [np.isfinite(field).any("time").values for field in sample.values()]
-    names = " or ".join(sample)
-    return np.logical_or.reduce(finite), f"{FROM_VALUES}{names} has a value"
+    ocean, names = _has_values(sample), " or ".join(sample)
+    if entry.missing_is_no_ice:
+        raise InputError(
+            f"{entry.name}: has no mask, so a missing value may be land or, by the key "
+            "missing_is_no_ice of its entry, no ice; add an ocean mask to the files, or name one "
+            "in the entry, such as `mask: {variable: lsm, file: mask.nc}`"
+        )
+    if ocean.all():
+        _refuse_likely_mask(raw, entry, sample)
+    return ocean, f"{FROM_VALUES}{names} has a value"
+
+
+def _refuse_likely_mask(raw, entry, sample):
+    """Refuse a variable that is 0 or 1 with all ice on one of them, which nothing calls a mask."""
+    dims, ice = sample[next(iter(sample))].dims[1:], _ice(sample)
+    for name, variable in raw.data_vars.items():
+        if set(variable.dims) != set(dims) or variable.dtype.kind not in "bui":
+            continue
+        is_one = variable.transpose(*dims).values == 1
+        is_binary = is_one.any() and (variable.values == 0).sum() == (~is_one).sum() > 0
+        if is_binary and ice.any() and any(_ice_is_on(is_one == n, ice, sample) for n in (0, 1)):
+            raise InputError(
+                f"{entry.name}: has values in all cells, and its variable {name} may be the "
+                f"mask, since it is 0 or 1 and all ice is on one of them; {_how_to_say(name)}"
+            )
+
+
+def _has_values(sample):
+    return np.logical_or.reduce([field.notnull().any("time").values for field in sample.values()])
 
 
 def _from_flags(raw, entry, sample):
     """Land by the flags of a field itself, as in concentrations of NSIDC; None without flags."""
-    for short in sample:
+    for short in sample if entry.mask is None else ():
         field = raw[entry.variables[short]]
-        land = [
-            value for value, meaning in field_flags(field, entry).items() if LAND.search(meaning)
-        ]
+        land = [flag for flag in field_flags(field, entry) if LAND.search(flag.meaning)]
         if land:
             records = field.isel(time=sample_records(field.sizes["time"])).compute()
-            is_land = _is_flag(records, land)
+            is_land = _any_is_set(land, records)
             # A record that is missing does not say what is land.
             changing = is_land.any("time") & (records.notnull() & ~is_land).any("time")
             if changing.any():
@@ -175,23 +114,25 @@ def _from_flags(raw, entry, sample):
     return None
 
 
+def _any_is_set(flagged, values):
+    return reduce(or_, [flag.is_set(values) for flag in flagged])
+
+
 def field_flags(field, entry):
     """Values of a field that are flags, such as land in concentrations of NSIDC.
 
     Parameters
     ----------
     field : xarray.DataArray
-        As opened by :func:`seaice_lab.catalog.open`.
+        As opened by :func:`seaice_lab.datasets.open`.
     entry : seaice_lab.catalog.Entry
 
     Returns
     -------
-    dict of float to str
-        Meaning of each value, after the scale of the file is applied.
+    list of seaice_lab.flags.Flag
+        Their values after the scale of the file is applied.
     """
-    if entry.format == "nsidc0051":
-        return flags.meanings(field.attrs) or NSIDC_FLAGS
-    return flags.meanings(field.attrs)
+    return flags.read(field.attrs) or (NSIDC_FLAGS if entry.format == "nsidc0051" else [])
 
 
 def without_flags(field, entry):
@@ -200,37 +141,37 @@ def without_flags(field, entry):
     Parameters
     ----------
     field : xarray.DataArray
-        As opened by :func:`seaice_lab.catalog.open`.
+        As opened by :func:`seaice_lab.datasets.open`.
     entry : seaice_lab.catalog.Entry
 
     Returns
     -------
     xarray.DataArray
     """
-    values = field_flags(field, entry)
-    if not values:
+    flagged = field_flags(field, entry)
+    if not flagged:
         return field
-    reasons = [meaning for meaning in values.values() if not LAND.search(meaning)]
-    return field.where(~_is_flag(field, values)).assign_attrs(flags=", ".join(reasons))
-
-
-def _is_flag(field, values):
-    """Whether each value of a field is one of some flags, but for the rounding of float32."""
-    return reduce(or_, [abs(field - value) < 1e-4 * max(abs(value), 1) for value in values])
+    reasons = [flag.meaning for flag in flagged if not LAND.search(flag.meaning)]
+    return field.where(~_any_is_set(flagged, field)).assign_attrs(flags=", ".join(reasons))
 
 
 def _from_mask(raw, entry, sample):
     """The ocean by a mask variable of the files, and which; None without one."""
     dims = [dim for dim in raw[entry.variables[next(iter(sample))]].dims if dim != "time"]
     oceans = {}
+    if entry.mask is not None and entry.mask.file is not None:
+        mask = _mask_of_file(raw, entry)
+        # Cells without a position are land.
+        has_position = np.isfinite(raw.latitude.values + raw.longitude.values)
+        ocean = _read_mask(mask, entry, sample, dims) & has_position
+        return ocean, f"variable {mask.name} of {entry.mask.file}"
     for name in _candidates(raw, entry, dims):
         if name in raw.attrs.get("differing", {}):
             raise InputError(
                 f"{raw.attrs['differing'][name]}: its mask {name} is not that of the first file of "
                 f"{entry.name}; all files of one entry need the same mask"
             )
-        mask = _constant(raw[name], entry, dims)
-        oceans[name] = _read_mask(mask, entry, sample)
+        oceans[name] = _read_mask(raw[name], entry, sample, dims)
     if not oceans:
         return None
     first_name = next(iter(oceans))
@@ -242,6 +183,31 @@ def _from_mask(raw, entry, sample):
                 f"{_how_to_say(name)}"
             )
     return oceans[first_name], f"variable {first_name}"
+
+
+def _mask_of_file(raw, entry):
+    """The mask of another file at the cells of the dataset, whatever the order of its cells."""
+    name, (path, *_) = entry.mask.variable, catalog.files(entry, [entry.mask.file])
+    with formats.closing_files():
+        file = formats.open_raw(path, [name])
+        if name not in file:
+            raise InputError(
+                f"{path}: has no variable {name}, which is the mask by the entry {entry.name} (it "
+                f"has {', '.join(file.data_vars)}); correct the key mask"
+            )
+        file = recognise.to_convention(file, [name], str(path), entry.mask.select, has_time=False)
+        mask = positions.plane(file, str(path))[name].isel(time=0, drop=True).load()
+    cells = raw.latitude.values, raw.longitude.values
+    points, index = nearest_points(mask, *map(np.nan_to_num, cells), str(path))
+    distance_km = grid.great_circle_km(*cells, *(degrees.ravel()[index] for degrees in points))
+    if (distance_km > positions.ROUNDING * positions.spacing_km(*cells)).any():
+        raise InputError(
+            f"{path}: the mask {name} is on another grid than {entry.name}: a cell is "
+            f"{np.nanmax(distance_km):.3g} km from the nearest cell of the mask; supply a mask on "
+            "the grid of the dataset"
+        )
+    values = mask.values.ravel()[index]
+    return xr.DataArray(values, dims=("y", "x"), name=name, attrs=mask.attrs)
 
 
 def _candidates(raw, entry, dims):
@@ -260,23 +226,8 @@ def _candidates(raw, entry, dims):
         if name not in fields
         and set(dims) <= set(variable.dims)
         and variable.dtype.kind in "buif"
-        and (name.lower() in NAMES or _is_mask(variable.attrs))
+        and is_mask(name, variable.attrs)
     ]
-
-
-def _is_mask(attrs):
-    if attrs.get("standard_name") in STANDARD_NAMES:
-        return True
-    return {True, False} <= {_is_sea(meaning) for meaning in flags.meanings(attrs).values()}
-
-
-def _is_sea(meaning):
-    """Whether a word means sea (True) or land (False); None if neither."""
-    matches = [match for match in (SEA.search(meaning), LAND.search(meaning)) if match]
-    if not matches:
-        return None
-    first = min(matches, key=lambda match: match.start())
-    return (first.re is SEA) != bool(NEGATED.search(meaning[: first.end()]))
 
 
 def _constant(mask, entry, dims):
@@ -289,45 +240,44 @@ def _constant(mask, entry, dims):
                 "supply a mask of the surface"
             )
     first = mask.isel(dict.fromkeys(further_dims, 0))
-    if further_dims and bool((mask.fillna(-1) != first.fillna(-1)).any()):
+    if further_dims and bool(((mask != first) & (mask.notnull() | first.notnull())).any()):
         raise InputError(
             f"{entry.name}: the mask {mask.name} changes with time; supply one mask for all times"
         )
-    return first.transpose(*dims).load()
+    return first.transpose(*dims).values
 
 
-def _read_mask(mask, entry, sample):
+def _read_mask(mask, entry, sample, dims):
     """The ocean (y, x) by the values of one mask."""
-    values, attrs = mask.values.astype(float), mask.attrs
-    if entry.mask is not None:
-        return _by_rule(values, entry, attrs)
-    if flags.meanings(attrs):
-        sea = [number for number, meaning in flags.meanings(attrs).items() if _is_sea(meaning)]
-        return _agreed(np.isin(values, sea), True, mask.name, entry, sample)
-    if mask.name.lower() == "kmt":
+    attrs, name = mask.attrs, mask.name
+    if entry.mask is not None and entry.mask.ocean is not None:
+        return _by_rule(_constant(mask, entry, dims).astype(float), entry)
+    sea, land = sea_and_land(attrs)
+    if sea or land:
+        # A cell may have the bits of several flags, but one value.
+        by_land = not sea or (land and land[0].is_bit)
+        is_sea = mask.notnull() & ~_any_is_set(land, mask) if by_land else _any_is_set(sea, mask)
+        return _agreed(_constant(is_sea.rename(name), entry, dims), True, name, entry, sample)
+    values = _constant(mask, entry, dims).astype(float)
+    if name.lower() == "kmt":
         # The number of levels: none on land.
-        return _agreed(values > 0, True, mask.name, entry, sample)
-    values = _fraction(values, attrs)
+        return _agreed(values > 0, True, name, entry, sample)
+    if attrs.get("units") in ("%", "percent") or np.nanmax(values, initial=0) == 100:
+        values = values / 100
     finite = np.isfinite(values)
     if finite.any() and (values[finite].min() < 0 or values[finite].max() > 1):
         numbers = ", ".join(f"{number:g}" for number in np.unique(values[finite])[:6])
         raise InputError(
-            f"{entry.name}: the mask {mask.name} has the values {numbers}, and nothing says which "
-            f"of them are sea; {_how_to_say(mask.name)}"
+            f"{entry.name}: the mask {name} has the values {numbers}, and nothing says which "
+            f"of them are sea; {_how_to_say(name)}"
         )
     nearer_one = np.nan_to_num(values) > 0.5
     # NaN beside 0 and 1 is outside of the region of the file.
     inside = finite if (values == 0).any() and (values == 1).any() else True
-    ocean = _agreed(nearer_one, _statement(attrs), mask.name, entry, sample)
-    return ocean & inside
+    return _agreed(nearer_one, one_is_sea(attrs), name, entry, sample) & inside
 
 
-def _fraction(values, attrs):
-    is_percent = attrs.get("units") in ("%", "percent") or np.nanmax(values, initial=0) == 100
-    return values / 100 if is_percent else values
-
-
-def _by_rule(values, entry, attrs):
+def _by_rule(values, entry):
     """The ocean by the key ``mask`` of the entry."""
     sea = np.atleast_1d(entry.mask.ocean)
     finite = values[np.isfinite(values)]
@@ -335,23 +285,6 @@ def _by_rule(values, entry, attrs):
         # A fraction belongs to the nearer of land and sea.
         return np.abs(values - sea[0]) < 0.5
     return np.isin(values, sea)
-
-
-def _statement(attrs):
-    """Whether 1 is sea (True) or land (False) by the attributes of a mask; None if unknown."""
-    if attrs.get("standard_name") in STANDARD_NAMES:
-        return STANDARD_NAMES[attrs["standard_name"]]
-    options = [f"{key[7:]} = {text}" for key, text in attrs.items() if key.startswith("option_")]
-    texts = [str(attrs.get(key, "")) for key in ("long_name", "description", "comment")]
-    text = "; ".join([*texts, *options]).lower()
-    pairs = NUMBER_FIRST.findall(text)
-    pairs += [(number, word) for word, number in WORD_FIRST.findall(text)]
-    stated = {
-        _is_sea(word) == (number == "1")
-        for number, word in pairs
-        if number in "01" and _is_sea(word) is not None
-    }
-    return stated.pop() if len(stated) == 1 else None
 
 
 def _agreed(is_one, one_is_sea, name, entry, sample):
@@ -387,7 +320,7 @@ def _ice_is_on(ocean, ice, sample):
     """Whether nearly all ice is on these cells; without any ice, whether all values are."""
     if ice.any():
         return bool((ice & ~ocean).sum() <= STRAY_ICE * ice.sum())
-    finite = _from_values(sample)[0]
+    finite = _has_values(sample)
     return bool(finite.any() and (finite == ocean).all())
 
 

@@ -20,10 +20,10 @@ import xarray as xr
 import zarr
 from dask.system import CPU_COUNT
 
-from seaice_lab import catalog, files, formats, names, progress, runs
+from seaice_lab import catalog, datasets, files, formats, progress, runs
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.assemble import assemble
-from seaice_lab.surrogate.records import check_zero_records
+from seaice_lab.surrogate.records import check_field, check_zero_records
 from seaice_lab.surrogate.store import in_split, moments, open_store
 from seaice_lab.times import time_text
 
@@ -74,8 +74,8 @@ def prepare(config, path, scheduler=None, show=True, block_bytes=BLOCK_BYTES):
         source = assemble(config)
     unchanged = LATER_SETTINGS - config.model_dump(exclude_defaults=True).keys()
     settings = config.model_dump(mode="json", exclude=unchanged)
-    identity = files.fingerprint(settings, *source_files(config))
-    if path.exists() and open_store(path).attrs.get("fingerprint") == identity:
+    identity = files.fingerprint(settings, *map(_signature, source_files(config)), *_rules(config))
+    if path.exists() and _is_current(open_store(path), source, identity):
         return path
     journal = files.Journal(path, identity)
     with files.disk_errors(path):
@@ -99,7 +99,7 @@ def prepare(config, path, scheduler=None, show=True, block_bytes=BLOCK_BYTES):
 
 
 def source_files(config):
-    """Name, size and time of change of every input file, which identify the content of the store.
+    """All files from which a store is made.
 
     Parameters
     ----------
@@ -107,11 +107,44 @@ def source_files(config):
 
     Returns
     -------
-    list of (str, int, int)
+    list of Path
     """
-    datasets = [name for name in (config.state, config.forcing) if name]
-    paths = [path for name in datasets for path in catalog.files(catalog.find(name))]
-    return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+    entries = [catalog.find(name) for name in (config.state, config.forcing) if name]
+    return [path for entry in entries for path in catalog.input_files(entry)]
+
+
+def _signature(path):
+    """What identifies the content of a file; of a Zarr folder, its metadata and all its chunks."""
+    if not path.is_dir():
+        return path.name, path.stat().st_size, path.stat().st_mtime_ns
+    content = []
+    for file in sorted(file for file in path.rglob("*") if file.is_file()):
+        is_metadata = file.suffix == ".json" or file.name.startswith(".z")
+        stat = file.stat()
+        facts = file.read_text() if is_metadata else [stat.st_size, stat.st_mtime_ns]
+        content.append((str(file.relative_to(path)), facts))
+    return path.name, files.fingerprint(content)
+
+
+def _rules(config):
+    """What the entries say about reading their files, apart from what is usual for the format."""
+    for name in filter(None, (config.state, config.forcing)):
+        entry = catalog.find(name)
+        rules = entry.model_dump(
+            mode="json", include={"select", "mask", "missing_is_no_ice"}, exclude_defaults=True
+        )
+        renamed = {short: name for short, name in entry.variables.items() if short != name}
+        usual = "geographic" if entry.format == "era5" else "grid"
+        rules |= {"variables": renamed} if renamed else {}
+        rules |= {"vectors": entry.vectors} if entry.vectors not in (None, usual) else {}
+        if rules:
+            yield entry.name, rules
+
+
+def _is_current(store, source, identity):
+    """Whether a store was made from the same files and rules, with the same mask and splits."""
+    same = (store[name].variable.equals(source[name].variable) for name in ("ocean", "split"))
+    return store.attrs.get("fingerprint") == identity and all(same)
 
 
 def write_template(source, config, target, identity):
@@ -139,7 +172,7 @@ def write_template(source, config, target, identity):
             "license": entry.licence,
             "configuration": config.to_yaml(),
             "fingerprint": identity,
-            "files": json.dumps([name for name, *_ in source_files(config)]),
+            "files": json.dumps([path.name for path in source_files(config)]),
         }
     )
     template.to_zarr(
@@ -288,7 +321,7 @@ def _damaged_files(config, *kinds):
 def _check_readable(path, entry):
     """Read a file once, and refuse it if that fails."""
     try:
-        dataset = catalog.open_file(path, entry)
+        dataset = datasets.open_file(path, entry)
         dataset.coords.to_dataset().load()
         for first in range(0, dataset.sizes["time"], 64):
             dataset.isel(time=slice(first, first + 64)).load(scheduler="threads")
@@ -297,37 +330,6 @@ def _check_readable(path, entry):
             f"{path}: cannot be read as a whole ({type(error).__name__}: {error}); the file may be "
             "cut short or damaged, copy or download it again"
         ) from None
-
-
-def check_field(field, ocean, config):
-    """Check that a field has no NaN in the ocean and plausible values.
-
-    Parameters
-    ----------
-    field : xarray.DataArray (time, y, x)
-    ocean : ndarray of bool (y, x)
-        True where sea.
-    config : PrepareConfig
-
-    Raises
-    ------
-    InputError
-        If an ocean cell holds NaN, or values that no field in the right unit takes.
-    """
-    entry = config.state if field.name in config.variables else config.forcing or config.state
-    values = field.values[:, ocean]
-    nan_count = np.isnan(values).sum(axis=1)
-    if nan_count.any():
-        first = int(np.argmax(nan_count > 0))
-        record = f"{entry}: {field.name} at {time_text(field.time.values[first])}"
-        if nan_count[first] == values.shape[1]:
-            raise InputError(f"{record} has no value in the ocean; supply this record")
-        raise InputError(
-            f"{record} has {nan_count[first]} NaN in ocean cells of the mask, expected none; fill "
-            "them or correct the mask"
-        )
-    if values.size:
-        names.check_range(field.name, values.min(), values.max(), entry)
 
 
 def write_statistics(target, length):

@@ -1,5 +1,7 @@
 """Forcing on the model grid: the nearest source point, where the source covers the ocean."""
 
+from typing import NamedTuple
+
 import numpy as np
 import xarray as xr
 from scipy import ndimage
@@ -42,16 +44,18 @@ def regrid(forcing, state, needed, name):
     InputError
         If a needed cell is farther from the nearest source point than the source points are apart.
     """
-    latitude, longitude = points(forcing)
-    has_position = np.flatnonzero(np.isfinite(latitude) & np.isfinite(longitude))
-    if not has_position.size:
-        raise InputError(f"{name}: no point has a latitude and a longitude; correct its positions")
     target = [np.nan_to_num(state[axis].values) for axis in ("latitude", "longitude")]
-    source = latitude.ravel()[has_position], longitude.ravel()[has_position]
-    index = has_position[nearest_neighbour(*source, *target)]
-    check_coverage(latitude, longitude, index, needed, target, name)
+    points, index = nearest_points(forcing, *target, name)
+    cover = coverage(*points, index, needed, *target)
+    if cover.count:
+        raise InputError(
+            f"{name}: does not cover {cover.count} of {needed.sum()} ocean cells{cover.missing}; "
+            f"the cell at {cover.cell} is {cover.distance_km:.0f} km from the nearest point, where "
+            f"a cell of the forcing measures {cover.spacing_km:.0f} km; supply forcing of a larger "
+            "region, or crop the grid"
+        )
     flat = forcing.drop_vars(set(forcing.coords) - {"time"})
-    flat = flat.stack(point=point_dims(forcing), create_index=False)
+    flat = flat.stack(point=_point_dims(forcing), create_index=False)
     return flat.isel(point=xr.DataArray(index, dims=("y", "x")))
 
 
@@ -130,26 +134,41 @@ def fill_positions(state, name):
     )  # fmt: skip
 
 
-def point_dims(dataset):
-    """The dimensions of the source points, in the order of :func:`points`."""
+def _point_dims(dataset):
     return list(dict.fromkeys([*dataset.latitude.dims, *dataset.longitude.dims]))
 
 
-def points(dataset):
-    """Positions of all source points.
+def nearest_points(dataset, latitude, longitude, name):
+    """The point of a dataset that is nearest to each of some cells.
 
     Parameters
     ----------
     dataset : xarray.Dataset
-        With 1-D or 2-D ``latitude`` and ``longitude``.
+        With 1-D or 2-D ``latitude`` and ``longitude``, degrees.
+    latitude, longitude : ndarray (y, x)
+        Cells, degrees.
+    name : str
+        The dataset in the message.
 
     Returns
     -------
-    latitude, longitude : ndarray
-        Degrees, both along :func:`point_dims`.
+    points : tuple of ndarray (n, m)
+        Latitude and longitude of all points of the dataset, degrees.
+    index : ndarray of int (y, x)
+        Position of the nearest point in the flattened (C order) points.
+
+    Raises
+    ------
+    InputError
+        If no point has a position.
     """
     both = xr.broadcast(dataset.latitude, dataset.longitude)
-    return tuple(axis.transpose(*point_dims(dataset)).values for axis in both)
+    points = tuple(axis.transpose(*_point_dims(dataset)).values for axis in both)
+    has_position = np.flatnonzero(np.isfinite(points[0]) & np.isfinite(points[1]))
+    if not has_position.size:
+        raise InputError(f"{name}: no point has a latitude and a longitude; correct its positions")
+    source = (degrees.ravel()[has_position] for degrees in points)
+    return points, has_position[nearest_neighbour(*source, latitude, longitude)]
 
 
 def nearest_neighbour(source_latitude, source_longitude, latitude, longitude):
@@ -186,42 +205,44 @@ def _positions_km(latitude, longitude):
     return radius[..., None] * np.stack(unit, axis=-1)
 
 
-def check_coverage(latitude, longitude, index, needed, target, name):
-    """Refuse source points that do not reach all needed cells.
+class Coverage(NamedTuple):
+    """How far cells are from the nearest source point; all but ``count`` for the farthest one."""
+
+    count: int  # cells that are farther than source points are apart
+    cell: str  # position in words
+    distance_km: float
+    spacing_km: float  # diagonal of the source cell there
+    missing: str  # ", because ... are missing", or empty
+
+
+def coverage(latitude, longitude, index, needed, cell_latitude, cell_longitude):
+    """Measure whether source points reach all needed cells.
 
     Parameters
     ----------
-    latitude, longitude : ndarray
+    latitude, longitude : ndarray (n, m)
         Source points, degrees.
     index : ndarray of int (y, x)
         The nearest source point of each cell, a position in the flattened source.
     needed : ndarray of bool (y, x)
         Cells that must be covered.
-    target : tuple of ndarray (y, x)
-        Latitude and longitude of the cells, degrees.
-    name : str
-        Name of the forcing in the message.
+    cell_latitude, cell_longitude : ndarray (y, x)
+        Degrees.
 
-    Raises
-    ------
-    InputError
-        Names the latitudes and longitudes that are missing.
+    Returns
+    -------
+    Coverage
     """
     spacing = local_spacing_km(latitude, longitude).ravel()[index]
     nearest = latitude.ravel()[index], longitude.ravel()[index]
-    distance = np.where(needed, grid.great_circle_km(*nearest, *target), 0)
-    beyond = distance > np.maximum(REACH * spacing, SAME_PLACE_KM)
-    if not beyond.any():
-        return
-    farthest = np.unravel_index(np.argmax(distance - REACH * spacing), distance.shape)
-    missing = missing_region(latitude, longitude, target[0][beyond], target[1][beyond])
-    cell = _text(target[0][farthest], target[1][farthest])
-    raise InputError(
-        f"{name}: does not cover {beyond.sum()} of {needed.sum()} ocean cells{missing}; the cell "
-        f"at {cell} is {distance[farthest]:.0f} km from the nearest point, where a cell of the "
-        f"forcing measures {spacing[farthest]:.0f} km; supply forcing of a larger region, or crop "
-        "the grid"
-    )
+    distance = grid.great_circle_km(*nearest, cell_latitude, cell_longitude)
+    beyond = needed & (distance > np.maximum(REACH * spacing, SAME_PLACE_KM))
+    cells = cell_latitude[beyond], cell_longitude[beyond]
+    missing = missing_region(latitude, longitude, *cells) if beyond.any() else ""
+    excess = np.where(needed, distance - REACH * spacing, -np.inf)
+    at = np.unravel_index(np.argmax(excess), distance.shape)
+    cell = _text(cell_latitude[at], cell_longitude[at])
+    return Coverage(int(beyond.sum()), cell, float(distance[at]), float(spacing[at]), missing)
 
 
 def local_spacing_km(latitude, longitude):

@@ -11,12 +11,12 @@ import json
 import re
 from pathlib import Path
 
-import numpy as np
 import xarray as xr
 
-from seaice_lab import catalog, files, grid, names, positions, progress
+from seaice_lab import catalog, datasets, files, grid, names, positions, progress
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate import masks
+from seaice_lab.surrogate.records import FROM_VALUES
 from seaice_lab.surrogate.regrid import fill_positions
 from seaice_lab.synthetic import arctic
 
@@ -54,13 +54,15 @@ def open_state(name, variables=("sit",)):
         raise InputError(f"{name}: is forcing, not sea ice; use it as forcing")
     state = positions.plane(_in_convention(raw, entry, variables), name)
     ocean = masks.ocean_mask(positions.plane(raw, name), entry, state[list(variables)])
-    if ocean.attrs["comment"].startswith(masks.FROM_VALUES):
+    if entry.missing_is_no_ice:
+        progress.note(f"{name}: missing values in the ocean are no ice (0), as its entry says")
+    if ocean.attrs["comment"].startswith(FROM_VALUES):
         progress.note(
             f"{name}: the files have no mask; the ocean is the {int(ocean.sum())} of {ocean.size} "
             f"{ocean.attrs['comment']} (land with values would count as ocean)"
         )
     state = fill_positions(state.assign_coords(ocean=ocean), name)
-    return to_grid(state, state, name)[list(variables)]
+    return turn(state, "grid", name, state)[list(variables)]
 
 
 def open_forcing(name, variables=names.FORCING):
@@ -89,17 +91,18 @@ def open_forcing(name, variables=names.FORCING):
     return _in_convention(positions.ascending(raw), entry, variables)
 
 
-def to_grid(vectors, positions, name):
-    """Turn vectors that are east and north to the axes of a grid.
+def turn(vectors, axes, name, positions=None):
+    """Turn wind and drift to the axes of a grid, or to east and north.
 
     Parameters
     ----------
     vectors : xarray.Dataset
         In the convention of this module, (time, y, x).
-    positions : xarray.Dataset
-        Has ``latitude`` and ``longitude`` (y, x) of the grid.
+    axes : "grid" or "geographic"
     name : str
         The dataset in the message.
+    positions : xarray.Dataset, optional
+        Has ``latitude`` and ``longitude`` (y, x) of the grid; by default ``vectors`` itself.
 
     Returns
     -------
@@ -110,34 +113,6 @@ def to_grid(vectors, positions, name):
     InputError
         If the second component of a vector is missing.
     """
-    return _turned(vectors, positions, "grid", name)
-
-
-def to_geographic(vectors, name):
-    """Turn vectors that are along the axes of their grid to east and north.
-
-    Parameters
-    ----------
-    vectors : xarray.Dataset
-        In the convention of this module, (time, y, x).
-    name : str
-        The dataset in the message.
-
-    Returns
-    -------
-    xarray.Dataset
-
-    Raises
-    ------
-    InputError
-        If the second component of a vector is missing.
-    """
-    if vectors.latitude.ndim == 1:
-        return vectors  # the axes of a regular grid are east and north
-    return _turned(vectors, fill_positions(vectors, name), "geographic", name)
-
-
-def _turned(vectors, positions, axes, name):
     rotate = grid.rotate_to_grid if axes == "grid" else grid.rotate_to_geographic
     for pair in VECTORS:
         present = [short for short in pair if short in vectors]
@@ -148,6 +123,7 @@ def _turned(vectors, positions, axes, name):
                 f"{name}: {present[0]} must be turned to other axes, which needs both of "
                 f"{' and '.join(pair)}; name the other one in the entry of the catalogue"
             )
+        positions = fill_positions(vectors, name) if positions is None else positions
         latitude, longitude = positions.latitude.values, positions.longitude.values
         components = rotate(*(vectors[short].data for short in pair), latitude, longitude)
         turned = zip(pair, components, strict=True)
@@ -163,7 +139,7 @@ def vector_axes(raw, entry, pair):
     Parameters
     ----------
     raw : xarray.Dataset
-        As opened by :func:`seaice_lab.catalog.open`.
+        As opened by :func:`seaice_lab.datasets.open`.
     entry : seaice_lab.catalog.Entry
     pair : tuple of str
         Short names of its components.
@@ -179,8 +155,7 @@ def vector_axes(raw, entry, pair):
     InputError
         If nothing says it, or the statements contradict each other.
     """
-    fields = {short: raw[entry.variables[short]] for short in pair
-              if entry.variables.get(short) in raw}  # fmt: skip
+    fields = _held(raw, entry, pair)
     stated = set()
     for short, field in fields.items():
         stated |= _stated_axes(field, short == pair[1], entry.name)
@@ -200,16 +175,27 @@ def vector_axes(raw, entry, pair):
             f"grid or east and north (statements by standard_name {fault}); add `vectors: grid` or "
             "`vectors: geographic` to the entry of the catalogue"
         )
-    # The axes of a regular grid are east and north.
-    return "geographic" if raw.latitude.ndim == 1 else axes
+    if raw.latitude.ndim == 1:
+        return "geographic"  # the axes of a regular grid are east and north
+    if axes == "grid" and not raw.attrs.get("ordered", True):
+        raise InputError(
+            f"{entry.name}: {' and '.join(fields)} are along the axes of the grid, and nothing "
+            "says which dimension of the files is along x; name the dimensions y and x, or give "
+            "them coordinates with the attribute 'axis'"
+        )
+    return axes
+
+
+def _held(raw, entry, pair):
+    """The components of a vector that the files hold, by short name."""
+    return {s: raw[entry.variables[s]] for s in pair if entry.variables.get(s) in raw}
 
 
 def _stated_axes(field, is_second, name):
     """The axes that the attributes of one component state, as a set: none, one or contradictory."""
     stated = set()
     standard_name = str(field.attrs.get("standard_name", ""))
-    direction = DIRECTION.search(standard_name)
-    if direction:
+    for direction in DIRECTION.finditer(standard_name):
         if (direction["east"] == "northward" or direction["x"] == "y") != is_second:
             raise InputError(
                 f"{name}: {field.name} is taken as the component towards "
@@ -237,40 +223,30 @@ def _open(name, variables):
     # One component of a vector cannot be turned without the other one.
     pairs = [pair for pair in VECTORS if set(pair) & set(variables)]
     components = [short for pair in pairs for short in pair if short in entry.variables]
-    return entry, catalog.open(entry, tuple(dict.fromkeys([*variables, *components])))
+    return entry, datasets.open(entry, tuple(dict.fromkeys([*variables, *components])))
 
 
 def _in_convention(raw, entry, variables):
+    pairs = [pair for pair in VECTORS if set(pair) & set(variables)]
+    axes = {s: vector_axes(raw, entry, pair) for pair in pairs for s in _held(raw, entry, pair)}
     fields = {}
-    for short in variables:
-        field = masks.without_flags(raw[entry.variables[short]], entry)
-        fields[short] = _lazy_field(field, short)
-    for pair in VECTORS:
-        if set(pair) & set(variables):
-            axes = vector_axes(raw, entry, pair)
-            for short in pair:
-                if entry.variables.get(short) in raw:
-                    field = raw[entry.variables[short]]
-                    field = -field if axes == "grid" and _runs_down(raw, short) else field
-                    fields[short] = _lazy_field(field, short).assign_attrs(vectors=axes)
+    for short in dict.fromkeys((*variables, *axes)):
+        field = raw[entry.variables[short]]
+        if entry.missing_is_no_ice and short not in names.FORCING:
+            # Flags, such as the hole at the pole, stay missing: they do not mean "no ice".
+            field = field.fillna(0)
+        field = masks.without_flags(field, entry)
+        # A component of the convention is positive towards growing row or column index, one of CF
+        # towards growing coordinate: the other way in files with north at the top.
+        along = "y" if short in {second for _, second in VECTORS} else "x"
+        if axes.get(short) == "grid" and along in raw.attrs["descending"]:
+            field = field.copy(data=-field.data)
+        field = field.drop_vars(list(field.coords)).transpose("time", ...)
+        attrs = names.attributes(short) | ({"vectors": axes[short]} if short in axes else {})
+        fields[short] = field.assign_attrs(attrs)
     coordinates = ("time", "run", "latitude", "longitude", "x", "y")
     present = [name for name in coordinates if name in raw.coords]
     return xr.Dataset(fields, coords={name: raw[name].variable.load() for name in present})
-
-
-def _lazy_field(field, short):
-    field = field.drop_vars(list(field.coords)).transpose("time", ...)
-    return field.assign_attrs(names.attributes(short))
-
-
-def _runs_down(raw, short):
-    """Whether the axis of a component decreases with the index of its cells.
-
-    A component of the convention is positive towards growing row or column index, one of CF
-    towards growing coordinate, which is the other way in files with north at the top.
-    """
-    axis = "y" if short in {second for _, second in VECTORS} else "x"
-    return axis in raw.variables and bool(np.all(np.diff(raw[axis].values) < 0))
 
 
 def make(name, show=True):

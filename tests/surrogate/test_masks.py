@@ -8,7 +8,8 @@ from conftest import ENTRY
 from seaice_lab.catalog import Entry
 from seaice_lab.errors import InputError
 from seaice_lab.flags import scaled
-from seaice_lab.surrogate.masks import ocean_mask, on_ocean, without_flags
+from seaice_lab.surrogate.masks import ocean_mask, without_flags
+from seaice_lab.surrogate.records import on_ocean
 
 DIMS = ("time", "y", "x")
 SEA = np.ones((6, 8), bool)

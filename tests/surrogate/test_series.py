@@ -9,8 +9,7 @@ from test_regrid import polar_grid
 from seaice_lab import positions
 from seaice_lab.errors import InputError
 from seaice_lab.grid import great_circle_km
-from seaice_lab.surrogate.prepare import check_field
-from seaice_lab.surrogate.records import check_zero_records
+from seaice_lab.surrogate.records import check_field, check_zero_records
 from seaice_lab.surrogate.regrid import fill_positions
 from seaice_lab.surrogate.settings import PrepareConfig
 from seaice_lab.surrogate.sources import open_state
