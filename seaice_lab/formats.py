@@ -7,7 +7,7 @@ wrong name.
 import re
 import time
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import xarray as xr
 from xarray.backends.file_manager import FILE_CACHE
@@ -101,21 +101,32 @@ def _open_netcdf(path, variables, settings):
     dataset = xr.open_dataset(path, engine="netcdf4", **settings)
     if dataset.variables.keys() & set(variables):
         return dataset
-    # A group has the coordinates of the groups above it.
-    groups = list(xr.open_datatree(path, engine="netcdf4", **settings).subtree)
+    groups = xr.open_groups(path, engine="netcdf4", **settings)
+    matching = [name for name, group in groups.items() if set(variables) & group.data_vars.keys()]
     if len(groups) == 1:
         return dataset
-    matching = [group for group in groups if set(variables) & group.data_vars.keys()]
     if len(matching) == 1:
-        return matching[0].to_dataset()
+        return _with_parents(groups, matching[0])
     content = "; ".join(
-        f"{group.path}: {', '.join(group.data_vars) or 'nothing'}" for group in groups[1:]
+        f"{name}: {', '.join(group.data_vars) or 'nothing'}"
+        for name, group in groups.items()
+        if name != "/"
     )
     count = "several groups hold" if matching else "no group holds"
     raise InputError(
         f"{path}: {count} {', '.join(variables)} ({content}); correct the names in the catalogue, "
         "or copy one group to a file of its own, for example with `ncks -G : -g GROUP`"
     )
+
+
+def _with_parents(groups, name):
+    """A group with the variables of the groups above it that have its dimensions."""
+    dataset = groups[name]
+    for parent in PurePosixPath(name).parents:
+        for key, variable in groups[str(parent)].variables.items():
+            if key not in dataset.variables and variable.sizes.items() <= dataset.sizes.items():
+                dataset = dataset.assign_coords({key: variable})
+    return dataset
 
 
 def check_kind(path):

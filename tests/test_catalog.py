@@ -1,6 +1,10 @@
 """The catalogue: what it accepts, where it looks, and what it says when something is wrong."""
 
+import re
+
+import numpy as np
 import pytest
+import xarray as xr
 from conftest import ENTRY, change, write_catalogue
 
 from seaice_lab import catalog, datasets
@@ -87,8 +91,6 @@ def test_runs_keep_their_own_times_and_names(waves):
 
 
 def test_files_of_one_series_are_joined_in_time_order(waves, tmp_path):
-    import numpy as np
-
     change(waves / "test_1.nc", lambda d: d.assign_coords(time=d.time + np.timedelta64(6, "D")))
     entry = {k: v for k, v in ENTRY.items() if k not in ("separate_runs", "splits")}
     entry |= {"paths": ["waves/test_1.nc", "waves/train_1.nc"]}
@@ -112,3 +114,23 @@ def test_a_check_tells_how_files_are_understood_and_takes_other_files(waves):
     change(waves / "val_1.nc", lambda d: d.assign(t2m=(d.t2m - 273.15).assign_attrs(units="K")))
     with pytest.raises(InputError, match="t2m runs from .* expected values within 180 to 340 K"):
         check("waves")
+
+
+def test_a_check_of_forcing_measures_how_far_it_is_from_the_places_around_the_pole(waves, tmp_path):
+    def weather(west):
+        axes = {"latitude": np.arange(60.0, 91, 3), "longitude": np.arange(west, 180.0, 6)}
+        values = np.full((2, *map(len, axes.values())), 260.0)
+        times = {"time": np.datetime64("2010-01-01", "ns") + np.arange(2) * np.timedelta64(6, "h")}
+        path = tmp_path / "t2m.nc"
+        xr.Dataset({"t2m": (("time", *axes), values, {"units": "K"})}, times | axes).to_netcdf(path)
+        return "\n".join(check("air", [path])[0])
+
+    variables = {"t2m": "t2m"}
+    entry = ENTRY | {"format": "era5", "variables": variables, "separate_runs": False}
+    write_catalogue(tmp_path, {"air": entry})
+    assert "coverage from 60.0 N to the pole: complete; the place at " in weather(-180.0)
+    sector = weather(-90.0)
+    assert "because longitudes from 174.0 E eastward to 90.0 W are missing; the place" in sector
+    assert re.search(
+        r"is \d{4} km from the nearest point, where a cell .* measures \d{3} km", sector
+    )

@@ -74,7 +74,7 @@ def prepare(config, path, scheduler=None, show=True, block_bytes=BLOCK_BYTES):
         source = assemble(config)
     unchanged = LATER_SETTINGS - config.model_dump(exclude_defaults=True).keys()
     settings = config.model_dump(mode="json", exclude=unchanged)
-    identity = files.fingerprint(settings, *map(_signature, source_files(config)), *_rules(config))
+    identity = files.fingerprint(settings, *map(signature, source_files(config)), *_rules(config))
     if path.exists() and _is_current(open_store(path), source, identity):
         return path
     journal = files.Journal(path, identity)
@@ -113,8 +113,19 @@ def source_files(config):
     return [path for entry in entries for path in catalog.input_files(entry)]
 
 
-def _signature(path):
-    """What identifies the content of a file; of a Zarr folder, its metadata and all its chunks."""
+def signature(path):
+    """What identifies the content of a file: its name, its size and the time of its change.
+
+    Parameters
+    ----------
+    path : Path
+        A file, or a Zarr folder, whose metadata count by their content and whose chunks count
+        like files.
+
+    Returns
+    -------
+    tuple
+    """
     if not path.is_dir():
         return path.name, path.stat().st_size, path.stat().st_mtime_ns
     content = []

@@ -55,6 +55,10 @@ MEANINGS = {
         "flag_values": [0, 1, 2], "flag_meanings": "no_sea_ice sea_ice land"}),
     "flag meanings of two words": grid_of(
         np.where(SEA, 0, 1), {"flag_values": [0, 1], "flag_meanings": "Open water, Dry land"}),
+    "a bit that is land beside other bits": grid_of(np.where(SEA, 4, 1 + np.arange(8) % 2 * 4), {
+        "flag_masks": [1, 2, 4], "flag_meanings": "land lake land_spill_over_corrected"}),
+    "bits with values": grid_of(np.where(SEA, 1, 2) + 8, {
+        "flag_masks": [3, 3, 8], "flag_values": [1, 2, 8], "flag_meanings": "sea land quality"}),
     "land_binary_mask": grid_of(~SEA, {"standard_name": "land_binary_mask"}),
     "percent of sea": grid_of(SEA * 100.0, {"standard_name": "sea_area_fraction", "units": "%"}),
     "fraction of land": grid_of(np.where(SEA, 0.3, 0.8), {"standard_name": "land_area_fraction"}),
@@ -106,6 +110,8 @@ UNCERTAIN = {
     "two masks that differ": (
         dict(mask=SEA.astype("i1"), wet=grid_of(SEA & (np.arange(8) > 0), {"comment": "1 = sea"})),
         "the masks mask and wet differ in 5 cells"),
+    "0 and 1 under a name that means nothing": (
+        dict(sit=ice(0), field_7=SEA.astype("i1")), "its variable field_7 may be the mask, since"),
     "levels": (dict(tmask=(("z", "y", "x"), np.stack([SEA, SEA]))), "dimension z of 2; supply"),
     "no sea": (dict(mask=grid_of(0 * SEA, {"comment": "1 = sea"}), sit=0 * ice()), "no cell is"),
 }  # fmt: skip
@@ -126,6 +132,41 @@ def test_the_entry_decides_what_the_files_do_not_say():
         mask_of(raw, mask={"variable": "lsm", "ocean": 0})
     raw = dataset(ice(1.0), mask=(~SEA).astype("i1"))
     np.testing.assert_array_equal(mask_of(raw, mask={"variable": "mask", "ocean": 0}), SEA)
+
+
+def positions(order=slice(None), shift=0.0):
+    """Positions of the test grid as a dataset, in any order of its rows."""
+    rows, columns = np.meshgrid(np.arange(6), np.arange(8), indexing="ij")
+    latitude = (("y", "x"), (70 + rows * 0.5 + shift)[order], {"units": "degrees_north"})
+    return {"latitude": latitude, "longitude": (("y", "x"), columns * 1.5 + 0.2 * rows)}
+
+
+def test_a_mask_in_another_file_is_read_at_the_cells_of_the_dataset(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEAICE_DATA", str(tmp_path))
+    raw = dataset(ice(0)).assign_coords(positions())
+    reversed_rows = {"nav_lev": [0, 50], **positions(slice(None, None, -1))}
+    values = np.stack([SEA[::-1], 0 * SEA]).astype("i1")
+    path = tmp_path / "mesh.nc"
+    file = xr.Dataset({"tmask": (("nav_lev", "y", "x"), values)}, reversed_rows)
+    file["longitude"] = file.longitude[::-1]
+    file.to_netcdf(path)
+    rule = {"variable": "tmask", "file": "mesh.nc", "select": {"nav_lev": 0}}
+    ocean = mask_of(raw, mask=rule)
+    np.testing.assert_array_equal(ocean, SEA)
+    assert ocean.attrs["comment"] == "variable tmask of mesh.nc"
+    with pytest.raises(InputError, match=r"mesh.nc: the mask tmask is on another grid than model"):
+        mask_of(raw.assign_coords(positions(shift=0.2)), mask=rule)
+    with pytest.raises(InputError, match=r"mesh.nc: tmask has the further dimension 'nav_lev'"):
+        mask_of(raw, mask=rule | {"select": {}})
+    with pytest.raises(InputError, match=r"mesh.nc: has no variable lsm, .*\(it has tmask\)"):
+        mask_of(raw, mask=rule | {"variable": "lsm", "select": {}})
+    with pytest.raises(InputError, match=r"no file matches nowhere.nc"):
+        mask_of(raw, mask=rule | {"file": "nowhere.nc"})
+
+
+def test_missing_values_that_mean_no_ice_need_a_mask():
+    with pytest.raises(InputError, match="model: has no mask, so a missing value may be land or"):
+        mask_of(dataset(), missing_is_no_ice=True)
 
 
 def test_without_a_mask_all_records_of_what_is_asked_for_decide():

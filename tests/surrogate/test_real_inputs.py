@@ -219,6 +219,23 @@ def celsius_and_knots(d):
     )
 
 
+def no_ice_is_missing(d):
+    """A mask, and no value in the first columns of the first records, where there is no ice."""
+    sea = d.sit.notnull().any("time").astype("i1").assign_attrs(comment="1 = sea")
+    return d.assign(sit=d.sit.where((d.x > d.x[4]) | (d.time > d.time[2])), lsm=sea)
+
+
+def in_a_group(d):
+    """Coordinates in the root of the file, fields in a group."""
+
+    class Tree:
+        def to_netcdf(self, path):
+            d.coords.to_dataset().to_netcdf(path)
+            d.drop_vars(list(d.coords)).to_netcdf(path, group="output", mode="a")
+
+    return Tree()
+
+
 def versions(d):
     """Final values of the first half and preliminary ones of the second along `expver`."""
     d = d.drop_vars(["expver", "number"])
@@ -260,6 +277,9 @@ NEIGHBOURS = {
     "versions as text": (None, versions, {}),
     "float32 days": (coded_time("time", dtype="f4"), coded_time("valid_time", dtype="f4"), {}),
     "calendar noleap": (None, coded_time("valid_time", "noleap"), {}),
+    "a counter named step": (
+        None, lambda d: d.assign_coords(step=("valid_time", np.arange(8))), {}),
+    "coordinates in the root, fields in a group": (in_a_group, None, {}),
     "absolute times": (
         lambda d: d.assign_coords(time=("time", 20100101 + np.arange(8) // 4 + np.arange(8) % 4 / 4,
                                         {"units": "day as %Y%m%d.%f"})), None, {}),
@@ -286,6 +306,17 @@ REFUSED = {
     "several positions": (
         lambda d: d.assign_coords(tlat=d.latitude).drop_vars("latitude").assign_coords(
             plat=d.latitude), None, {}, r"several coordinates .*latitude of sit \((tlat|plat), "),
+    "percent by the unit, fractions by the values": (
+        lambda d: d.assign(sit=(d.sit / 4).assign_attrs(units="mm")), None, {},
+        r"moorings: sit has the units 'mm', by which its largest value is only 0.0"),
+    "a step without a unit": (
+        None, lambda d: d.rename(valid_time="time").assign_coords(step=6.0), {},
+        r"step has units 'None', expected a duration"),
+    "no ice by missing values, but no mask": (
+        None, None, {"moorings": {"missing_is_no_ice": True}}, r"moorings: has no mask, so a miss"),
+    "axes in kilometres that say metres": (
+        both(projected, lambda d: d.assign_coords(xc=d.xc.assign_attrs(units="m"))), None, {},
+        r"its cells are 150 m apart along xc by the units 'm'; correct the units"),
     "a calendar that lacks a day": (
         lambda d: d.assign_coords(time=("time", np.arange(8) / 4,
             {"units": "days since 2012-02-28", "calendar": "noleap"})), None, {},
@@ -410,6 +441,16 @@ def test_two_versions_of_a_time_give_the_final_one(user, base):
                          "valid_time", coords="minimal", compat="override")  # fmt: skip
 
     check_truth(user(forcing=twice))
+
+
+def test_missing_values_are_no_ice_if_the_entry_says_so(user, base, capsys):
+    with pytest.raises(InputError, match="NaN in ocean .* add `missing_is_no_ice: true`"):
+        user(no_ice_is_missing)
+    result = user(no_ice_is_missing, moorings={"missing_is_no_ice": True})
+    assert "missing values in the ocean are no ice (0)" in capsys.readouterr().err
+    expected = base[0].sit.copy(deep=True)
+    expected[:3] = expected[:3].where(expected.x > expected.x[4], 0 * expected[0])
+    np.testing.assert_allclose(result.sit, expected, rtol=1e-6)
 
 
 def test_notes_tell_what_was_converted(user, capsys):

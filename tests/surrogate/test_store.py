@@ -1,6 +1,7 @@
 """Preparation: what the store holds, that it resumes, and which input it refuses."""
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from conftest import ENTRY, SIZE, change, wave_run, write_catalogue
 
 from seaice_lab.catalog import SplitRule
 from seaice_lab.errors import InputError
-from seaice_lab.surrogate.prepare import prepare
+from seaice_lab.surrogate.prepare import prepare, signature
 from seaice_lab.surrogate.settings import PrepareConfig
 from seaice_lab.surrogate.store import in_split, open_store, statistics
 
@@ -97,6 +98,33 @@ def test_preparing_again_keeps_an_equal_store_and_replaces_another(store, waves)
     assert (store / "zarr.json").stat().st_mtime_ns == before
     prepared(store, coarsen=2)
     assert open_store(store).sizes["y"] == SIZE // 2
+
+
+def test_a_store_is_made_again_when_its_entry_reads_the_files_in_another_way(store, waves):
+    variables = ENTRY["variables"] | {"sit": "t2m"}
+    write_catalogue(waves.parents[1], {"waves": ENTRY | {"variables": variables}})
+    with pytest.raises(InputError, match="sit runs from"):
+        prepared(store)
+    splits = {"train": {"files": ["val_1.nc"]}}
+    write_catalogue(waves.parents[1], {"waves": ENTRY | {"splits": splits}})
+    prepared(store)
+    assert (open_store(store).split.values >= 0).sum() == 24
+
+
+def test_the_content_of_a_zarr_folder_identifies_it_not_its_times(tmp_path):
+    path = tmp_path / "x.zarr"
+    values = xr.Dataset({"sit": ("time", np.zeros(4))}, attrs={"title": "first"})
+    values.to_zarr(path, consolidated=False)
+    before = signature(path)
+    os.utime(path)
+    os.utime(path / "zarr.json")
+    assert signature(path) == before
+    os.utime(path / "sit" / "c" / "0", (1, 1))
+    changed = signature(path)
+    assert changed != before
+    metadata = path / "zarr.json"
+    metadata.write_text(metadata.read_text().replace("first", "other"))
+    assert signature(path) != changed
 
 
 def test_a_dask_worker_with_four_threads_makes_the_same_store(waves, tmp_path):

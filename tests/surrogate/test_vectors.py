@@ -126,6 +126,26 @@ def test_a_component_of_cf_is_turned_where_rows_run_towards_decreasing_y(waves):
     assert_close(geographic[1][::-1], upright[1], atol=1e-9)
 
 
+def test_axes_are_told_by_coordinates_of_any_unit_or_refused(waves):
+    def indices(run):
+        return run.isel(y=slice(None, None, -1)).assign_coords(y=np.arange(SIZE)[::-1])
+
+    write(waves, ALONG, indices)
+    assert_close(open_state("waves", ("siv",)).siv, -0.4, **NEARLY)
+    write(waves, ALONG, lambda run: run.drop_vars(["x", "y"]).rename(x="b", y="a"))
+    with pytest.raises(InputError, match="siu and siv are along .* nothing says which dimension"):
+        open_state("waves", ("siu", "siv"))
+    assert open_state("waves", ("sit",)).sit.dims == ("time", "y", "x")
+
+
+def test_files_with_vectors_of_different_axes_are_refused(waves):
+    write(waves, ALONG)
+    change(waves / "val_1.nc", lambda d: d.assign(
+        siu=d.siu.assign_attrs(standard_name="eastward_sea_ice_velocity")))  # fmt: skip
+    with pytest.raises(InputError, match="contradict each other"):
+        open_state("waves", ("siu", "siv"))
+
+
 def test_wind_along_the_axes_of_another_grid_is_turned_twice(waves):
     write(waves, ALONG)
     # The other grid is the same plane, turned by 90 degrees: its x axis is -y here, its y axis x.
