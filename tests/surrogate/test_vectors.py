@@ -130,12 +130,11 @@ def test_axes_are_told_by_coordinates_of_any_unit_or_refused(waves):
     def indices(run):
         return run.isel(y=slice(None, None, -1)).assign_coords(y=np.arange(SIZE)[::-1])
 
-    write(waves, ALONG, indices)
-    assert_close(open_state("waves", ("siv",)).siv, -0.4, **NEARLY)
     write(waves, ALONG, lambda run: run.drop_vars(["x", "y"]).rename(x="b", y="a"))
     with pytest.raises(InputError, match="siu and siv are along .* nothing says which dimension"):
         open_state("waves", ("siu", "siv"))
-    assert open_state("waves", ("sit",)).sit.dims == ("time", "y", "x")
+    write(waves, ALONG, indices)
+    assert_close(open_state("waves", ("siv",)).siv, -0.4, **NEARLY)
 
 
 def test_files_with_vectors_of_different_axes_are_refused(waves):
