@@ -30,8 +30,9 @@ NEXT_STEP = {
 EMISSIVITY_NEXT_STEP = {
     "created": "not trained yet: `seaice-lab emissivity train`",
     "training": "in training: the loss below grows by itself",
-    "stopped": "stopped before its end: the same `seaice-lab emissivity train` continues it",
-    "failed": "failed: the table says why, and the same `seaice-lab emissivity train` continues it",
+    "inferring": "new days are in work",
+    "stopped": "stopped before its end: the same command continues it",
+    "failed": "failed: the table says why, and the same command continues it",
     "trained": "complete",
     "inferred": "complete: new days with the network of another run",
 }

@@ -17,7 +17,8 @@ from seaice_lab.errors import InputError
 from seaice_lab.files import write_json, write_text
 
 FORMAT = 1  # of a run folder; a higher number means that older versions would misread it
-HEARTBEAT = "heartbeat.json"  # in a run folder while a process trains, and after it has failed
+HEARTBEAT = "heartbeat.json"  # in a run folder while a process works on it, and after a failure
+FORECASTING = "forecasting"  # work that leaves the state of a run as it is
 RUN_FILES = ("config.yaml", "provenance.json")
 BEAT_S = 5.0  # between two heartbeats
 SILENCE_S = 60.0  # without a heartbeat, after which a process counts as stopped
@@ -35,7 +36,7 @@ class Run(NamedTuple):
 class RunState(NamedTuple):
     """One line of a list of runs: name, kind of run, state and time of creation.
 
-    ``detail`` is the state in words, with the epoch, for a training that is not finished.
+    ``detail`` is the state in words, with the epoch or step, for a job that is not finished.
     """
 
     name: str
@@ -230,29 +231,32 @@ def state_of(path):
     Returns
     -------
     state : str
-        "created", "training", "stopped", "failed", "trained", "forecast" or "evaluated";
-        "inferred" for a finished run without weights.
+        "created", "training", "inferring", "stopped", "failed", "trained", "forecast" or
+        "evaluated"; "inferred" for a finished run without weights. A forecast that is being made
+        changes the state only of a folder without a network.
     detail : str
-        The state in words, for a training that is not finished; else empty.
+        The state in words, for a job that is not finished; else empty.
     """
-    path = Path(path)
+    path, activity = Path(path), activity_of(path)
+    is_forecast = activity.work == FORECASTING
     is_finished = (path / "finished").exists()
-    activity, detail = activity_of(path)
-    if activity and not is_finished:
-        return activity, detail
-    if (path / "scores.nc").exists():
-        return "evaluated", ""
-    if (path / "forecast.zarr").exists():
-        return "forecast", ""
     has_weights = (path / "weights.safetensors").exists()
-    if is_finished:
-        return "trained" if has_weights else "inferred", ""
-    return "stopped" if has_weights else "created", ""
+    if activity.state and not (is_forecast or is_finished):
+        return activity.state, activity.detail
+    if (path / "scores.nc").exists():
+        state = "evaluated"
+    elif (path / "forecast.zarr").exists():
+        state = "forecast"
+    elif is_finished:
+        state = "trained" if has_weights else "inferred"
+    else:
+        state = "stopped" if has_weights else activity.state or "created"
+    return state, f"{state}; {activity.detail}" if is_forecast else ""
 
 
 @contextmanager
-def heartbeat(run, epochs=None, is_main=True):
-    """Context in which a file in a run folder says that this process trains.
+def heartbeat(run, work, unit="epoch", total=None, is_main=True):
+    """Context in which a file in a run folder says that this process works on the run.
 
     A thread writes the file again every few seconds. The file is removed when the block ends. When
     the block fails, the file stays and holds the reason.
@@ -261,19 +265,23 @@ def heartbeat(run, epochs=None, is_main=True):
     ----------
     run : str or Path
         Run folder.
-    epochs : int, optional
-        Number of epochs of the training.
+    work : str
+        "training", "inferring" or "forecasting".
+    unit : str
+        What is counted, such as "epoch".
+    total : int, optional
+        Number of units.
     is_main : bool
         Whether this process writes the files.
 
     Yields
     ------
     callable
-        ``beat(epoch)`` says which epoch has begun, counted from 1.
+        ``beat(number)`` says which unit has begun, counted from 1.
     """
     path, ended = Path(run) / HEARTBEAT, threading.Event()
-    facts = {"state": "training", "pid": os.getpid(), "host": platform.node(), "since": now()}
-    facts |= {"epoch": None, "epochs": epochs}
+    facts = {"work": work, "state": work, "pid": os.getpid(), "host": platform.node()}
+    facts |= {"since": now(), "unit": unit, "number": None, "total": total}
 
     def write():
         with suppress(InputError, OSError):  # a full disk must not end a training
@@ -283,9 +291,9 @@ def heartbeat(run, epochs=None, is_main=True):
         while not ended.wait(BEAT_S):
             write()
 
-    def beat(epoch):
-        is_first = facts["epoch"] is None
-        facts["epoch"] = epoch
+    def beat(number):
+        is_first = facts["number"] is None
+        facts["number"] = number
         if is_first and is_main:
             write()
 
@@ -305,40 +313,37 @@ def heartbeat(run, epochs=None, is_main=True):
         if is_main:
             thread.join()
             write()
-            if facts["state"] == "training":
+            if facts["state"] == work:
                 path.unlink(missing_ok=True)
 
 
+class Activity(NamedTuple):
+    """What a heartbeat tells, if there is one: its work; the work, "stopped" or "failed"; words."""
+
+    work: str
+    state: str
+    detail: str
+
+
 def activity_of(path):
-    """Whether a process trains a run, or was stopped or failed, from its heartbeat.
-
-    Parameters
-    ----------
-    path : str or Path
-        Run folder.
-
-    Returns
-    -------
-    state : str
-        "training", "stopped" or "failed"; empty without a heartbeat.
-    detail : str
-        The state in words.
-    """
+    """Read from the heartbeat of a run whether a process works on it; an :class:`Activity`."""
     try:
         facts = json.loads((Path(path) / HEARTBEAT).read_text(encoding="utf-8"))
         age_s = (datetime.now(UTC) - datetime.fromisoformat(facts["time"])).total_seconds()
-        state, epoch, since = facts["state"], facts["epoch"], facts["since"][:16]
+        work, state, since = facts["work"], facts["state"], facts["since"][:16]
+        number, unit = facts["number"], f"{facts['unit']} {facts['number']} of {facts['total']}"
         is_alive = age_s < SILENCE_S and _is_alive(facts)
     except (OSError, ValueError, KeyError, TypeError):
-        return "", ""
-    at_epoch = f" in epoch {epoch} of {facts.get('epochs')}" if epoch else ""
+        return Activity("", "", "")
+    at_unit = f" in {unit}" if number else ""
     if state == "failed":
-        return state, f"failed{at_epoch}: {facts.get('reason')}"
-    if state == "training" and is_alive:
-        epochs = at_epoch.replace(" in", ",")
-        return state, f"training{epochs}, since {since}, heartbeat {max(age_s, 0):.0f} s ago"
-    last = facts["time"][:16]
-    return "stopped", f"stopped{at_epoch} at {last}; run the same command to continue"
+        return Activity(work, state, f"{work} failed{at_unit}: {facts.get('reason')}")
+    if state == work and is_alive:
+        at_unit = at_unit.replace(" in", ",")
+        last = f"heartbeat {max(age_s, 0):.0f} s ago"
+        return Activity(work, state, f"{work}{at_unit}, since {since}, {last}")
+    end = f"at {facts['time'][:16]}; run the same command to continue"
+    return Activity(work, "stopped", f"{work} stopped{at_unit} {end}")
 
 
 def _is_alive(facts):

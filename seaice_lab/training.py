@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from safetensors.torch import load_file, save
 
 from seaice_lab import files, progress, runs, torch_private
 from seaice_lab.errors import InputError
 from seaice_lab.optimiser import adamw, learning_rate, update_average
+from seaice_lab.weights import contiguous, load_weights, save_weights
 
 GRADIENT_CHECK_EVERY = 100  # batches; on a GPU each check waits for the device
 COUNTERS = ("epoch", "step", "best", "since_best", "history")
@@ -51,6 +51,8 @@ class TrainState:
         Epochs since then.
     history : list of dict
         One row an epoch.
+    settings : dict
+        What gives the weights their meaning (:func:`seaice_lab.weights.save_weights`).
     """
 
     def __init__(self, model, config, process, steps_per_epoch, optimiser=None):
@@ -60,7 +62,7 @@ class TrainState:
         self.averaged = copy.deepcopy(model).eval() if config.averaging else model
         self.epoch = self.step = self.since_best = 0
         self.best = float("inf")
-        self.history = []
+        self.history, self.settings = [], {}
 
     def save(self, run, better):
         """Write the finished epoch; each file is replaced at once, so that a kill loses nothing.
@@ -74,8 +76,7 @@ class TrainState:
         """
         averaged, device = contiguous(self.averaged), self.process.device
         if better:
-            with files.replacing(run / "weights.safetensors") as temporary:
-                temporary.write_bytes(save(averaged))
+            save_weights(run / "weights.safetensors", averaged, self.settings)
         checkpoint = {
             "model": contiguous(self.model),
             "averaged": averaged,
@@ -131,11 +132,6 @@ class TrainState:
             ) from None
 
 
-def contiguous(model):
-    """Weights and statistics of a model by name, in the form in which files keep them."""
-    return {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-
-
 def fit(step, train_batches, end_epoch, state, run, show=True):
     """Train a model and keep its best weights.
 
@@ -176,7 +172,7 @@ def fit(step, train_batches, end_epoch, state, run, show=True):
     show = show and process.is_main
     show_bar = show and not progress.in_batch()
     with (
-        runs.heartbeat(run, config.epochs, process.is_main) as beat,
+        runs.heartbeat(run, "training", "epoch", config.epochs, process.is_main) as beat,
         progress.bar(config.epochs, f"train {run.name}", "epoch", state.epoch, show_bar) as bar,
     ):
         while state.epoch < config.epochs and state.since_best < config.patience:
@@ -206,7 +202,7 @@ def fit(step, train_batches, end_epoch, state, run, show=True):
             report(row, config.epochs, bar, show)
 
     process.gather("saved")  # no process reads the weights before they are written
-    state.model.load_state_dict(load_file(run / "weights.safetensors"))
+    state.model.load_state_dict(load_weights(run / "weights.safetensors"))
     if process.is_main:
         (run / "finished").touch()
         (run / "checkpoint.pt").unlink(missing_ok=True)

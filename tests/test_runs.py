@@ -137,7 +137,7 @@ def row_of(run):
 
 def test_a_run_in_training_tells_its_epoch_and_its_heartbeat(tmp_path):
     run = runs.create(tmp_path / "a", Settings(), "surrogate")
-    with runs.heartbeat(run, 30) as beat:
+    with runs.heartbeat(run, "training", "epoch", 30) as beat:
         beat(3)
         row = row_of(run)
     assert row.state == "training"
@@ -153,7 +153,7 @@ def test_a_training_that_fails_or_is_interrupted_keeps_the_reason(tmp_path):
         (KeyError("x"), "failed", "failed in epoch 2 of 5: KeyError: 'x'"),
         (KeyboardInterrupt(), "stopped", "run the same command to continue"),
     ):
-        with pytest.raises(type(error)), runs.heartbeat(run, 5) as beat:
+        with pytest.raises(type(error)), runs.heartbeat(run, "training", "epoch", 5) as beat:
             beat(2)
             raise error
         assert row_of(run).state == state
@@ -169,17 +169,17 @@ def test_a_training_that_fails_or_is_interrupted_keeps_the_reason(tmp_path):
         ({"pid": 2**22 + 1}, "stopped"),  # no process has this number
         ({"pid": 2**22 + 1, "host": "another"}, "training"),
         ({"time": "2020-01-01T00:00:00+00:00"}, "stopped"),
-        ({"epoch": None}, "training"),
+        ({"number": None}, "training"),
         ({"time": "x"}, ""),
         ({"time": None}, ""),
     ],
 )
 def test_a_process_that_is_gone_is_told_as_stopped(tmp_path, change, state):
-    with runs.heartbeat(tmp_path, 5) as beat:
+    with runs.heartbeat(tmp_path, "training", "epoch", 5) as beat:
         beat(1)
         facts = json.loads((tmp_path / runs.HEARTBEAT).read_text())
     files.write_json(tmp_path / runs.HEARTBEAT, facts | change)
-    assert runs.activity_of(tmp_path)[0] == state
+    assert runs.activity_of(tmp_path).state == state
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):

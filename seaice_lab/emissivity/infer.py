@@ -17,8 +17,8 @@ from seaice_lab.emissivity.settings import SolveConfig
 from seaice_lab.errors import InputError
 
 
-def infer_run(config, run, show=True):
-    """Estimate the state of new days and prepare the run folder for it.
+def begin_inference(config, run, show=True):
+    """Prepare the run folder for the state of new days.
 
     Parameters
     ----------
@@ -31,10 +31,10 @@ def infer_run(config, run, show=True):
 
     Returns
     -------
-    model : EmpiricalState
-        With the state of the new days.
+    trained : EmpiricalState
+        Of the trained run.
     initial : EmpiricalState
-        With their first guess.
+        First guess of the new days.
     observations : Observations
 
     Raises
@@ -56,8 +56,7 @@ def infer_run(config, run, show=True):
     observations = prepare(complete, run / "observations", trained.lags, keep, show)
     initial = transfer(trained, observations)
     runs.create(run, config, "emissivity", data=observations.fingerprint)
-    model = infer(trained, observations, config.solve, show)
-    return model, initial, observations
+    return trained, initial, observations
 
 
 def infer(trained, observations, config=None, show=True):

@@ -9,8 +9,9 @@ from typing import NamedTuple
 import pandas as pd
 import xarray as xr
 
+from seaice_lab import runs
 from seaice_lab.emissivity import products, state_files
-from seaice_lab.emissivity.infer import infer_run
+from seaice_lab.emissivity.infer import begin_inference, infer
 from seaice_lab.emissivity.model import EmpiricalState
 from seaice_lab.emissivity.observations import Observations
 from seaice_lab.emissivity.run import initial_state, load, open_data
@@ -110,11 +111,16 @@ def run_inference(config, run, product_config=DEFAULT_PRODUCTS, show=True):
     Estimate
     """
     run = Path(run).expanduser()
-    model, initial, observations = infer_run(config, run, show)
-    paths = state_files.write_state(model, observations, run, product_config.tag)
-    estimate = Estimate(model, initial, observations, None, paths)
-    estimate = _write_products(estimate, run, product_config, show)
-    (run / "finished").touch()
+    trained, initial, observations = begin_inference(config, run, show)
+    with runs.heartbeat(run, "inferring", "step", 3) as beat:
+        beat(1)
+        model = infer(trained, observations, config.solve, show)
+        beat(2)
+        paths = state_files.write_state(model, observations, run, product_config.tag)
+        beat(3)
+        estimate = Estimate(model, initial, observations, None, paths)
+        estimate = _write_products(estimate, run, product_config, show)
+        (run / "finished").touch()
     return estimate
 
 

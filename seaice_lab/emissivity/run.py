@@ -4,8 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from seaice_lab import runs
 from seaice_lab.emissivity.gauss_newton import check_model
@@ -13,6 +11,7 @@ from seaice_lab.emissivity.model import MAPS, EmpiricalState
 from seaice_lab.emissivity.observations import open_observations, prepare
 from seaice_lab.emissivity.settings import EmissivityConfig
 from seaice_lab.errors import InputError
+from seaice_lab.weights import load_weights
 
 # Settings of ``fit`` that the optimisers of maps ignore, with the only value allowed.
 FIXED_FIT_SETTINGS = dict(
@@ -178,14 +177,21 @@ def load(run, observations=None):
     if observations is None:
         observations = open_observations(opened.path / "observations")
     state = EmpiricalState(config.model, observations)
-    try:
-        weights = load_file(opened.path / "weights.safetensors")
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{run}: no trained weights ({error}); train the run first") from None
+    path = opened.path / "weights.safetensors"
+    if not path.exists():
+        raise InputError(f"{run}: has no trained weights yet; train the run first")
+    weights = load_weights(path, config.model.model_dump(mode="json"))
     for name in MAPS:
         # older runs kept the values and the moments of a cell in one table
         table = weights.pop(f"{name}.state", None)
         if table is not None:
             weights[name] = table[:, : getattr(state, name).shape[1]]
-    state.load_state_dict(weights)
+    try:
+        state.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{path}: does not hold the state of config.yaml and of the observations of this run "
+            f"({reason}); restore these files or train again"
+        ) from None
     return state.eval(), observations

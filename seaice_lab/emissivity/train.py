@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import save
 
 from seaice_lab import files, runs, torch_private
 from seaice_lab.compute import Process, prefetch
@@ -17,6 +16,7 @@ from seaice_lab.emissivity.observations import Batch, read_batch
 from seaice_lab.emissivity.run import check, check_zenith, hold_out, initial_state, open_data
 from seaice_lab.errors import InputError
 from seaice_lab.training import TrainState, fit, validate
+from seaice_lab.weights import contiguous, save_weights
 
 
 def train(config, run, show=True, lazy=None):
@@ -74,6 +74,7 @@ def train(config, run, show=True, lazy=None):
     size = config.fit.batch_size
     steps_per_epoch = -(-len(training_set) // size)
     state = TrainState(model, config.fit, process, steps_per_epoch, optimiser)
+    state.settings = config.model.model_dump(mode="json")
 
     def strengths():
         return penalty.strengths(config.model, state.epoch, model.size)
@@ -114,12 +115,12 @@ def solve_run(config, run, model, observations, show=True):
     pandas.DataFrame
         History of the solver.
     """
-    with runs.heartbeat(run):
+    with runs.heartbeat(run, "training"):
         history = pd.DataFrame(solve(model, observations, config.solve, show))
     with files.replacing(run / "history.csv") as temporary:
         history.to_csv(temporary, index=False)
-    with files.replacing(run / "weights.safetensors") as temporary:
-        temporary.write_bytes(save(model.state_dict()))
+    settings = config.model.model_dump(mode="json")
+    save_weights(run / "weights.safetensors", contiguous(model), settings)
     (run / "finished").touch()
     return history
 

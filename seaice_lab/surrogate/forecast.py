@@ -26,7 +26,7 @@ from seaice_lab.surrogate.results import (
     results_folder,
 )
 from seaice_lab.surrogate.starts import start_positions
-from seaice_lab.surrogate.store import open_store
+from seaice_lab.surrogate.store import COMPRESSORS, open_store, write_checksums
 
 # Product of cells and steps above which the surrogate is compiled: a few minutes of work on a CPU,
 # compared with half a minute for compiling.
@@ -96,8 +96,7 @@ def forecast(run, config, path=None, device=None, block_bytes=256e6, show=True):
     folder, store_path, is_own_store = results_folder(run, config.store, config.output)
     opened, surrogate = runs.open_run(run), load(run, device, store_path)
     store = open_store(store_path)
-    if not is_own_store:
-        check_same_grid(store, store_path, opened)
+    check_same_grid(store, store_path, opened, is_own_store)
     positions = start_positions(store, surrogate.window, config)
     starts = positions[0.0]
     fields = Fields(store_path, [name for name, _ in surrogate.window.inputs])
@@ -108,17 +107,17 @@ def forecast(run, config, path=None, device=None, block_bytes=256e6, show=True):
     if path == folder / "forecast.zarr":
         prepare_results_folder(folder, opened.path, store_path, store.attrs["fingerprint"])
 
-    # How much at once: batches of start dates on the device, blocks of steps in memory.
-    cells, count = surrogate.ocean.numel(), len(starts)
-    batch_starts = min(max(config.batch_size // config.members, 1), count)
-    step_bytes = 4 * batch_starts * config.members * cells * len(surrogate.window.variables)
-    block_steps = int(np.clip(block_bytes // step_bytes, 1, config.steps))
-    steps_of_start = config.members * config.steps
-    fast = _compiled(surrogate, config, count * steps_of_start * cells)
+    count, steps_of_start = len(starts), config.members * config.steps
+    batch_starts, block_steps = _sizes(surrogate, config, count, block_bytes)
+    total = count * steps_of_start
+    fast = _compiled(surrogate, config, total * surrogate.ocean.numel())
 
     journal = files.Journal(path, identity)
-    bar = progress.bar(count * steps_of_start, f"forecast {opened.path.name}", "step", show=show)
-    with files.disk_errors(path), bar:
+    with (
+        files.disk_errors(path),
+        progress.bar(total, f"forecast {opened.path.name}", "step", show=show) as bar,
+        runs.heartbeat(folder, runs.FORECASTING, "step", total, path.parent == folder) as beat,
+    ):
         if not journal.is_done("template"):
             empty = _template(store, surrogate.window, starts, config, block_steps, opened)
             empty.assign_attrs(
@@ -130,6 +129,7 @@ def forecast(run, config, path=None, device=None, block_bytes=256e6, show=True):
             ).to_zarr(journal.target, compute=False, zarr_format=3, consolidated=False, mode="w")
             journal.mark("template")
         for first in range(0, count, batch_starts):
+            beat(first * steps_of_start + 1)
             batch = slice(first, min(first + batch_starts, count))
             label = f"{batch.start}:{batch.stop}"  # a continued forecast may have other batches
             if journal.is_done(label):
@@ -144,6 +144,7 @@ def forecast(run, config, path=None, device=None, block_bytes=256e6, show=True):
                 dataset = _as_dataset(values, surrogate, config.members)
                 dataset.to_zarr(journal.target, region=region, consolidated=False)
             journal.mark(label)
+        write_checksums(journal.target, surrogate.window.variables)
         journal.finish()
     return path
 
@@ -195,6 +196,14 @@ def forecast_blocks(surrogate, initial, forcing, block_steps, bar):
             )
         yield slice(first, end), values
         first = end
+
+
+def _sizes(surrogate, config, count, block_bytes):
+    """How much at once: start dates of a batch on the device, steps of a block in memory."""
+    batch_starts = min(max(config.batch_size // config.members, 1), count)
+    fields = batch_starts * config.members * len(surrogate.window.variables)
+    step_bytes = 4 * fields * surrogate.ocean.numel()
+    return batch_starts, int(np.clip(block_bytes // step_bytes, 1, config.steps))
 
 
 def _fingerprint_of(path):
@@ -335,7 +344,7 @@ def _template(store, window, starts, config, block_steps, opened):
     for name in window.variables:
         shards = dataset[name].data.chunksize
         chunks = (*(1 for _ in shards[:-2]), *store.ocean.shape)
-        dataset[name].encoding = {"chunks": chunks, "shards": shards}
+        dataset[name].encoding = {"chunks": chunks, "shards": shards, "compressors": COMPRESSORS}
     for name in ("init_time", "valid_time", "lead_time"):
         units = "hours" if name == "lead_time" else "hours since 1970-01-01"
         dataset[name].encoding = {"units": units, "dtype": "float64", "_FillValue": None}

@@ -1,11 +1,10 @@
 """The surrogate: its configuration, its network, and loading a trained one from a run folder."""
 
 import json
+import math
 from typing import NamedTuple
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from seaice_lab import names, runs
 from seaice_lab.compute import Process
@@ -15,6 +14,7 @@ from seaice_lab.surrogate.settings import TrainConfig
 from seaice_lab.surrogate.store import open_store
 from seaice_lab.surrogate.windows import Window, find_window
 from seaice_lab.surrogate.wrappers import PastChanges, Transport
+from seaice_lab.weights import load_weights
 
 ADVECTED = ("sit", "sic", "snt")  # variables that a drift of the ice transports
 
@@ -121,6 +121,26 @@ def window_of(config):
     return find_window(config.window) if isinstance(config.window, str) else config.window
 
 
+def weight_settings(config, normalisation):
+    """What gives the weights of a network their meaning: its form, its fields and their scales.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    normalisation : dict
+        As in :class:`Surrogate`.
+
+    Returns
+    -------
+    dict
+        JSON-like values.
+    """
+    form = {"network", "width", "network_options", "transport", "published_network"}
+    values = config.model_dump(mode="json", include=form)
+    window = window_of(config).model_dump(mode="json")
+    return values | {"window": window, "normalisation": normalisation}
+
+
 def build(config, ocean, normalisation):
     """The untrained network of a configuration, with wrappers for past states and transport.
 
@@ -197,10 +217,11 @@ def load(run, device=None, store=None):
     config = TrainConfig.parse(opened.config, opened.path / "config.yaml")
     ocean = torch.from_numpy(open_store(store or config.store).ocean.values)
     normalisation = _read_normalisation(opened.path / "normalisation.json", window_of(config))
+    tensors = load_weights(weights, weight_settings(config, normalisation))
     network = build(config, ocean, normalisation)
     try:
-        network.load_state_dict(load_file(weights))
-    except (RuntimeError, SafetensorError) as error:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
         reason = str(error).splitlines()[0].rstrip(":")
         raise InputError(
             f"{weights}: does not hold the {config.network} of width {config.width} of config.yaml "
@@ -212,9 +233,23 @@ def load(run, device=None, store=None):
 
 
 def _read_normalisation(path, window):
-    normalisation = json.loads(path.read_text(encoding="utf-8"))
-    missing = {name for name, _ in window.inputs} - normalisation.keys()
-    if missing or len(normalisation.get("increments", ())) != len(window.targets):
+    try:
+        normalisation = json.loads(path.read_text(encoding="utf-8"))
+        missing = {name for name, _ in window.inputs} - normalisation.keys()
+        increments = normalisation.get("increments", [])
+        entries = [entry for name, entry in normalisation.items() if name != "increments"]
+        usable = all(
+            math.isfinite(entry["mean"]) and 0 < entry["std"] < math.inf
+            for entry in (*entries, *increments)
+        )
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        usable = False
+    if not usable:
+        raise InputError(
+            f"{path}: is not the normalisation of a run, expected a finite mean and a positive std "
+            "for every field; restore the file or train again"
+        )
+    if missing or len(increments) != len(window.targets):
         raise InputError(
             f"{path}: lacks {', '.join(sorted(missing)) or 'increments'}; the run belongs to "
             "another version or window, train it again"

@@ -24,7 +24,13 @@ from seaice_lab import catalog, datasets, files, formats, progress, runs
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.assemble import assemble
 from seaice_lab.surrogate.records import check_field, check_zero_records
-from seaice_lab.surrogate.store import in_split, moments, open_store
+from seaice_lab.surrogate.store import (
+    COMPRESSORS,
+    in_split,
+    moments,
+    open_store,
+    write_checksums,
+)
 from seaice_lab.times import time_text
 
 OPEN_FILES = 16
@@ -94,6 +100,7 @@ def prepare(config, path, scheduler=None, show=True, block_bytes=BLOCK_BYTES):
                     journal.mark(block.start)
                     bar.update()
         write_statistics(journal.target, length)
+        write_checksums(journal.target, list(source.data_vars))
         journal.finish()
     return path
 
@@ -175,7 +182,8 @@ def write_template(source, config, target, identity):
     encoding = {name: {"_FillValue": None} for name in coordinates if name in source.coords}
     encoding["time"] |= {"units": "hours since 1970-01-01", "dtype": "float64"}
     for name in source.data_vars:
-        encoding[name] = {"chunks": (1, source.sizes["y"], source.sizes["x"])}
+        chunks = (1, source.sizes["y"], source.sizes["x"])
+        encoding[name] = {"chunks": chunks, "compressors": COMPRESSORS}
     entry = catalog.find(config.state)
     template = source.drop_encoding().assign_attrs(
         {

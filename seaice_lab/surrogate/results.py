@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import xarray as xr
 
 from seaice_lab import files, grid, runs
 from seaice_lab.config import Config
@@ -130,8 +131,45 @@ def prepare_results_folder(folder, run, store, fingerprint):
     )
 
 
-def check_same_grid(store, path, opened):
-    """Check that another store has the cells and the ocean of the store of a run.
+def write_grid(run, store):
+    """Keep the positions and the ocean mask of a store in the run folder, as ``grid.nc``.
+
+    With them other stores can be checked when the store of the run is lost.
+
+    Parameters
+    ----------
+    run : Path
+    store : xarray.Dataset
+        Prepared store of the training.
+    """
+    fields = {name: store[name].variable for name in ("ocean", "latitude", "longitude")}
+    attributes = runs.file_attributes(f"Grid of run {run.name}", "seaice_lab", "train")
+    files.write_netcdf(run / "grid.nc", xr.Dataset(fields, attrs=attributes).drop_encoding())
+
+
+def _grid_of(opened):
+    """Positions and ocean mask of a run; older runs have them in their store only."""
+    path, own = opened.path / "grid.nc", opened.config["store"]
+    if not path.exists():
+        try:
+            return open_store(own)
+        except InputError as error:
+            raise InputError(
+                f"{opened.path}: was trained by a version that kept no grid with the run, and its "
+                f"store cannot be compared with another one ({error}); restore the store"
+            ) from None
+    try:
+        reference = xr.load_dataset(path)
+        return reference.assign(ocean=reference.ocean.astype(bool))
+    except (OSError, RuntimeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{path}: cannot be read ({type(error).__name__}: {error}); restore the file, or move "
+            "it away to compare with the store of the run"
+        ) from None
+
+
+def check_same_grid(store, path, opened, is_own_store):
+    """Check that a store has the cells and the ocean of a run.
 
     Parameters
     ----------
@@ -140,14 +178,18 @@ def check_same_grid(store, path, opened):
     path : str or Path
         Of the store.
     opened : seaice_lab.runs.Run
+    is_own_store : bool
+        From :func:`results_folder`.
 
     Raises
     ------
     InputError
         If the size of the grid, the positions of its cells or the ocean masks differ, or if the
-        store of the run is missing.
+        run has no grid of its own and its store is missing.
     """
-    run, reference = opened.path, open_store(opened.config["store"])
+    if is_own_store and not (opened.path / "grid.nc").exists():
+        return
+    run, reference = opened.path, _grid_of(opened)
     ocean, expected = store.ocean.values, reference.ocean.values
     if ocean.shape != expected.shape:
         raise InputError(

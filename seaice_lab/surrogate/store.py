@@ -4,13 +4,21 @@
 """
 
 import json
+import zlib
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
+from zarr.codecs import ZstdCodec
 
+from seaice_lab import files
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.time_axis import HOUR, SPLITS
+
+# Checksums of all files of a store but its fields, which have a checksum in each chunk. They are
+# inside the folder of an array, since Zarr warns of a foreign file beside arrays.
+COMPRESSORS = (ZstdCodec(level=0, checksum=True),)  # as by default, but damage is noticed
+CHECKSUMS = "ocean/checksums.json"
 
 
 def open_store(path, dask=True):
@@ -72,6 +80,7 @@ def open_zarr(path, command, chunks):
         raise InputError(
             f"{path}: is no Zarr store (zarr.json is missing); name one that `{command}` made"
         )
+    _check_checksums(path)
     try:
         return xr.open_zarr(path, consolidated=False, decode_timedelta=True, chunks=chunks)
     except Exception as error:  # zarr raises many kinds of exceptions for damaged metadata
@@ -79,6 +88,43 @@ def open_zarr(path, command, chunks):
             f"{path}: cannot be read ({type(error).__name__}: {error}); check its "
             f"permissions, or move it away and run `{command}` again"
         ) from None
+
+
+def write_checksums(path, variables):
+    """Keep checksums of the metadata and the coordinates of a complete store.
+
+    A changed byte there could move times or cells without a word.
+
+    Parameters
+    ----------
+    path : str or Path
+        Zarr store.
+    variables : sequence of str
+        Names of the fields, whose chunks are left out.
+    """
+    path = Path(path)
+    paths = [path / "zarr.json", *(path / name / "zarr.json" for name in variables)]
+    for folder in path.iterdir():
+        if folder.is_dir() and folder.name not in variables:
+            paths += [file for file in folder.rglob("*") if file.is_file()]
+    sums = {file.relative_to(path).as_posix(): zlib.crc32(file.read_bytes()) for file in paths}
+    files.write_json(path / CHECKSUMS, dict(sorted(sums.items())))
+
+
+def _check_checksums(path):
+    """Refuse a store whose metadata or coordinates were changed since it was written."""
+    if not (path / CHECKSUMS).exists():  # of an older version
+        return
+    try:
+        sums = json.loads((path / CHECKSUMS).read_text(encoding="utf-8"))
+        damaged = [name for name in sums if zlib.crc32((path / name).read_bytes()) != sums[name]]
+    except (OSError, ValueError, TypeError) as error:
+        damaged = [getattr(error, "filename", None) or CHECKSUMS]
+    if damaged:
+        raise InputError(
+            f"{path}: {damaged[0]} is damaged or was changed after the store was written; restore "
+            f"it, write the store again, or, if the change was intended, move {CHECKSUMS} away"
+        )
 
 
 def statistics(store):

@@ -12,8 +12,9 @@ from seaice_lab.errors import InputError
 from seaice_lab.optimiser import adamw_step
 from seaice_lab.surrogate.augmentation import Turn, turned_kernels
 from seaice_lab.surrogate.losses import LossWeights, ocean_loss, published_loss
-from seaice_lab.surrogate.model import bounds, build, load, scales, window_of
+from seaice_lab.surrogate.model import bounds, build, load, scales, weight_settings, window_of
 from seaice_lab.surrogate.networks import check_options
+from seaice_lab.surrogate.results import write_grid
 from seaice_lab.surrogate.samples import Samples, batches, choose_device
 from seaice_lab.surrogate.settings import TrainConfig
 from seaice_lab.surrogate.store import open_store
@@ -68,6 +69,7 @@ def train(config, run, show=True):
         data = store.attrs["fingerprint"]
         runs.create(run, config, "surrogate", seed=config.fit.seed, data=data)
         files.write_json(run / "normalisation.json", normalisation)
+        write_grid(run, store)
     if (run / "finished").exists():
         return run
 
@@ -80,6 +82,7 @@ def train(config, run, show=True):
     size = config.fit.batch_size
     share = {"rank": process.rank, "world": process.world, "workers": config.fit.workers}
     state = TrainState(network, config.fit, process, len(samples) // (size * process.world))
+    state.settings = weight_settings(config, normalisation)
     with process.watch_others():
         forward = training_form(network, config.fit, process)
 

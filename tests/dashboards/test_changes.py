@@ -9,7 +9,7 @@ import pytest
 from browser import bar, curves, ended, go, images, serving, settled, state, until, until_listed
 from playwright.sync_api import TimeoutError
 
-from seaice_lab.surrogate.store import open_store
+from seaice_lab.surrogate.store import CHECKSUMS, open_store
 
 pytestmark = pytest.mark.xdist_group("browser")
 
@@ -88,6 +88,7 @@ def doomed(page, served, home):
     shutil.copytree(home / "runs" / "a", run)
     for file in run.joinpath("forecast.zarr").rglob("zarr.json"):
         file.write_text(file.read_text().replace("stores/waves.zarr", "stores/doomed.zarr"))
+    (run / "forecast.zarr" / CHECKSUMS).unlink()  # the change is intended
     until_listed(page, served, "doomed")
     yield run, store
     shutil.rmtree(run, ignore_errors=True)

@@ -395,10 +395,10 @@ def test_infer_knows_the_sensors_of_a_run_and_new_ones(ice, tmp_path):
     train(config, run, show=False)
     own.unlink()
     words = {"trained": str(run), "data": str(ice), "steps": 2}
-    _, _, seen = infer.infer_run(InferConfig(**words), tmp_path / "new", show=False)
+    _, _, seen = infer.begin_inference(InferConfig(**words), tmp_path / "new", show=False)
     assert seen.instruments.sensors == ("amsr2",) and seen.instruments.error_k[0, 0] == 1.5
     config = InferConfig(**words, sensor_tables=str(table("more.yaml", 2.5)))
-    _, _, seen = infer.infer_run(config, tmp_path / "more", show=False)
+    _, _, seen = infer.begin_inference(config, tmp_path / "more", show=False)
     assert seen.instruments.error_k[0, 0] == 2.5
 
 

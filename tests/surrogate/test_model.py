@@ -17,6 +17,7 @@ from seaice_lab.surrogate.samples import Samples
 from seaice_lab.surrogate.settings import TrainConfig
 from seaice_lab.surrogate.train import batch_losses, rollout_pairs, train
 from seaice_lab.surrogate.windows import Window
+from seaice_lab.weights import load_weights, save_weights
 
 WINDOW = Window(inputs=(("sit", 0.0), ("sit", -12.0), ("u10", 0.0), ("u10", 12.0)))
 
@@ -78,6 +79,8 @@ def test_training_goes_on_from_the_weights_and_normalisation_of_a_run(store, tmp
     scale = json.loads((first / "normalisation.json").read_text())
     scale["sit"]["std"] *= 2
     (first / "normalisation.json").write_text(json.dumps(scale))
+    weights = first / "weights.safetensors"
+    save_weights(weights, load_weights(weights), {})  # as if trained with this normalisation
     fit_little = FitConfig(epochs=1, batch_size=4, learning_rate=1e-12, seed=5)
     continued = settings(store, start_from=str(first), fit=fit_little)
     second = train(continued, tmp_path / "runs" / "second", show=False)
@@ -172,20 +175,45 @@ def test_two_processes_train_like_one_with_the_doubled_batch(store, tmp_path):
 def test_weights_and_scales_of_another_network_are_refused(store, tmp_path):
     path = train(settings(store), tmp_path / "runs" / "a", show=False)
     other_network = train(settings(store, network="UNet2"), tmp_path / "runs" / "b", show=False)
-    complete = (path / "weights.safetensors").read_bytes()
-    for wrong in (
-        (other_network / "weights.safetensors").read_bytes(),
-        complete[: len(complete) // 2],
+    weights, config = path / "weights.safetensors", path / "config.yaml"
+    complete, text = weights.read_bytes(), config.read_text()
+    flipped = bytearray(complete)
+    flipped[-100] ^= 4
+    for wrong, message in (
+        ((other_network / "weights.safetensors").read_bytes(), "trained with another network than"),
+        (complete[: len(complete) // 2], "cannot be read as weights .*again"),
+        (flipped, "is damaged, its values do not have the checksum .*again"),
     ):
-        (path / "weights.safetensors").write_bytes(wrong)
-        with pytest.raises(InputError, match="does not hold the UNet3 of width 4 .*again"):
+        weights.write_bytes(wrong)
+        with pytest.raises(InputError, match=f"weights.safetensors: .*{message}"):
             load(path, "cpu")
-    (path / "weights.safetensors").write_bytes(complete)
+    # Files of older versions have no record of their settings.
+    save_weights(weights, load_weights(other_network / "weights.safetensors"), {})
+    with pytest.raises(InputError, match="does not hold the UNet3 of width 4 .*again"):
+        load(path, "cpu")
+    weights.write_bytes(complete)
+    for old, new, name in (
+        ("published_network: false", "published_network: true", "published_network"),
+        ("window: self_consistent", "window: no_forcing", "window"),
+    ):
+        config.write_text(text.replace(old, new))
+        with pytest.raises(InputError, match=f"trained with another {name} than config.yaml"):
+            load(path, "cpu")
+    config.write_text(text.replace("input_noise: 0.01", "input_noise: 0.5"))
+    load(path, "cpu")  # does not change what the weights mean
     scale = json.loads((path / "normalisation.json").read_text())
     for name in ("increments", "t2m"):
         lacking = {key: value for key, value in scale.items() if key != name}
         (path / "normalisation.json").write_text(json.dumps(lacking))
         with pytest.raises(InputError, match=f"normalisation.json: lacks {name}"):
+            load(path, "cpu")
+    for wrong, message in (
+        ({"sit": scale["sit"] | {"mean": 7.0}}, "trained with another normalisation"),
+        ({"sit": scale["sit"] | {"std": 0}}, "is not the normalisation of a run, expected"),
+        ({"sit": 3}, "is not the normalisation of a run"),
+    ):
+        (path / "normalisation.json").write_text(json.dumps(scale | wrong))
+        with pytest.raises(InputError, match=message):
             load(path, "cpu")
 
 

@@ -1,6 +1,7 @@
 """A trained network on other data: another store, a start without truth, partly missing truth."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -154,9 +155,6 @@ def test_a_run_finds_its_moved_store_by_its_fingerprint(home):
         assert "climatology" in table.source
         assert make(store="moved.zarr", split="train").exists()
         assert not (home / "runs" / "a" / "scores.nc").exists()  # they belonged to one step
-        # Without its store, the grid of the run is not known.
-        with pytest.raises(InputError, match="home.zarr: no such store"):
-            make(store="year.zarr")
     finally:
         (home / "moved.zarr").rename(home / "home.zarr")
 
@@ -208,6 +206,57 @@ def test_a_store_of_another_grid_is_refused_with_what_differs(edit, message):
         make(store=changed("year.zarr", edit))
     assert "\n" not in str(caught.value)
     assert [path.name for path in runs.run_folders("runs")] == ["a"]
+
+
+def test_a_run_whose_store_is_lost_forecasts_on_another_one(home):
+    make(store="year.zarr")
+    expected = open_forecast("runs/a_on_year").sit.values
+    shutil.rmtree(home / "runs" / "a_on_year")
+    grid, lost = home / "runs" / "a" / "grid.nc", home / "home.zarr"
+    lost.rename(home / "lost")
+    try:
+        make(store="year.zarr")
+        np.testing.assert_array_equal(open_forecast("runs/a_on_year").sit.values, expected)
+        table, _ = evaluate("runs/a", store="year.zarr", show=False)
+        assert "climatology" not in table.source
+        shutil.rmtree(home / "runs" / "a_on_year")
+        copy = xr.load_dataset(grid)
+        grid.rename(home / "grid.nc")
+        with pytest.raises(InputError, match="kept no grid .*home.zarr: no such store.* restore"):
+            make(store="year.zarr")
+        copy["ocean"][5, 5] = 0
+        copy.to_netcdf(grid)
+        with pytest.raises(InputError, match="mask differs .* in 1 of 1024"):
+            make(store="year.zarr")
+        grid.write_bytes(b"damaged")
+        with pytest.raises(InputError, match="grid.nc: cannot be read"):
+            make(store="year.zarr")
+    finally:
+        (home / "lost").rename(lost)
+        (home / "grid.nc").replace(grid)
+
+
+def test_a_store_prepared_again_on_another_grid_is_refused_under_its_old_name(home):
+    shutil.copytree("home.zarr", "kept.zarr")
+    try:
+        prepare(PrepareConfig(state="waves", splits=DAY, coarsen=2), "home.zarr", show=False)
+        with pytest.raises(InputError, match="a grid of 16 x 16 cells, runs/a was trained on 32"):
+            make(split="train")
+    finally:
+        shutil.rmtree("home.zarr")
+        Path("kept.zarr").rename("home.zarr")
+
+
+def test_a_forecast_tells_how_far_it_is_and_leaves_the_state_of_its_run():
+    with pytest.raises(RuntimeError), runs.heartbeat("runs/a", "forecasting", "step", 6) as beat:
+        beat(2)
+        row = next(row for row in runs.list_runs("runs") if row.name == "a")
+        assert (row.state, row.detail[:34]) == ("trained", "trained; forecasting, step 2 of 6,")
+        raise RuntimeError("no more")
+    row = next(row for row in runs.list_runs("runs") if row.name == "a")
+    assert row.detail == "trained; forecasting failed in step 2 of 6: RuntimeError: no more"
+    make(split="train")
+    assert [row.detail for row in runs.list_runs("runs") if row.name == "a"] == [""]
 
 
 def test_a_forecast_needs_no_truth():

@@ -16,8 +16,9 @@ from conftest import ENTRY, SIZE, change, wave_run, write_catalogue
 from seaice_lab.catalog import SplitRule
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.prepare import prepare, signature
+from seaice_lab.surrogate.samples import Fields
 from seaice_lab.surrogate.settings import PrepareConfig
-from seaice_lab.surrogate.store import in_split, open_store, statistics
+from seaice_lab.surrogate.store import CHECKSUMS, in_split, open_store, statistics
 
 
 def prepared(path, **settings):
@@ -29,7 +30,7 @@ def contents(path):
     return {
         file.relative_to(path): file.read_bytes()
         for file in sorted(path.rglob("*"))
-        if file.is_file() and file.name != "zarr.json"
+        if file.is_file() and file.name not in ("zarr.json", "checksums.json")
     }
 
 
@@ -62,6 +63,7 @@ def test_statistics_are_those_of_the_training_ocean(store, waves):
 
 PREPARE = """
 import sys
+from seaice_lab.surrogate.samples import Fields
 from seaice_lab.surrogate.settings import PrepareConfig
 from seaice_lab.surrogate.prepare import prepare
 prepare(PrepareConfig(state="waves"), sys.argv[1], show=False, block_bytes=float(sys.argv[2]))
@@ -307,11 +309,35 @@ def test_a_full_disk_says_so_and_leaves_no_final_name(waves, tmp_path):
 
 
 def test_a_damaged_store_is_refused(store):
+    expected = open_store(store).load()
+    for name, edit in (
+        ("zarr.json", lambda text: text.replace(b'"fingerprint', b'"fingerprinz')),
+        ("sit/zarr.json", lambda text: text.replace(b"little", b"big")),
+        ("time/zarr.json", lambda text: text.replace(b"1970-01-01", b"1971-01-01")),
+        ("split/c/0", lambda values: values[:-1] + bytes([values[-1] ^ 1])),
+        ("ocean/c/0/0", None),
+    ):
+        content = (store / name).read_bytes()
+        (store / name).unlink() if edit is None else (store / name).write_bytes(edit(content))
+        with pytest.raises(InputError, match=f"{name} is damaged or was changed .* restore it"):
+            open_store(store)
+        (store / name).write_bytes(content)
+    chunk = store / "u10" / "c" / "3" / "0" / "0"
+    flipped = bytearray(chunk.read_bytes())
+    flipped[-1] ^= 1  # in the checksum, so that it is only noticed if that is compared
+    chunk.write_bytes(flipped)
+    with pytest.raises(InputError, match="u10 cannot be read .* the store is damaged"):
+        Fields(store, ["u10"]).read("u10", np.array([3]))
+    # A store of an older version has no checksums, and a store that xarray copied neither.
+    (store / CHECKSUMS).unlink()
     (store / "zarr.json").write_text("{")
     with pytest.raises(
         InputError, match="cannot be read .* move it away and run `seaice-lab prepare` again"
     ):
         open_store(store)
+    copy = store.with_name("copy.zarr")
+    expected.drop_encoding().to_zarr(copy, consolidated=False)
+    xr.testing.assert_equal(open_store(copy).load(), expected)
 
 
 def test_a_zarr_store_that_was_not_prepared_is_refused(tmp_path):
