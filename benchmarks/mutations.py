@@ -1,202 +1,105 @@
-"""Mutated inputs for the campaign: each mutation says what a right result is.
+"""The campaign of mutations: what is changed, what is right, and how an end is judged.
 
-A mutation changes the working folder and returns ``(argument, truth)``. The argument is the file or
-setting that a refusal must name. The truth is EQUAL if nothing that matters changed, REFUSED if
-only a refusal is right, SHOWN if the result must show what the file holds now.
+Each mutation says what is right: EQUAL if nothing that matters changed (the result of the
+unmutated input is right, and so is a refusal of damage), SHOWN if the result must show what the
+files hold now, REFUSED if only a refusal is right. Each runs in a process that is forked from one
+in which everything is imported, so that it costs a second and can neither hang nor crash the
+others.
 """
 
+import json
+import os
+import shutil
 import sys
+from pathlib import Path
 
-import netCDF4
+import mutated_inputs
+import mutated_runs
+import mutated_settings
 import numpy as np
-import xarray as xr
-import yaml
+from mutated_inputs import EQUAL, REFUSED, SHOWN
+from processes import start, tail, wait
 
-EQUAL, REFUSED, SHOWN = "equal", "refused", "shown"
-STATE, FORCING = "data/Moorings_2010m01.nc", "data/era5/era5_2010m01.nc"
-CATALOGUE = "data_catalog.yaml"
-COMMON = {"grid": "any", "step_h": 6, "licence": "CC0", "source": "made"}
-ENTRIES = {
-    "moorings": {
-        "title": "Small sea",
-        "format": "nextsim",
-        "paths": ["Moorings_2010m01.nc"],
-        "variables": {"sit": "sit"},
-        "splits": {
-            "train": {"period": ["2010-01-01", "2010-01-03"]},
-            "validation": {"period": ["2010-01-04", "2010-01-04"]},
-            "test": {"period": ["2010-01-05", "2010-01-06"]},
-        },
-    }
-    | COMMON,
-    "era5": {
-        "title": "Small weather",
-        "format": "era5",
-        "paths": ["era5/era5_2010m01.nc"],
-        "variables": {"t2m": "t2m", "u10": "u10", "v10": "v10"},
-    }
-    | COMMON,
-}
+from seaice_lab import cli
+
+SECONDS = 120  # after which a mutation hangs
+REMEDIES = ("; ", "expected", "should be", "use ", "choose ", "restore ")
 
 
-def rewrite(path, edit):
-    """Replace a NetCDF file by what ``edit`` makes of its dataset."""
-    with xr.open_dataset(path) as dataset:
-        changed = edit(dataset.load())
-    changed.to_netcdf(path)
+def run_cli(*words):
+    """Run a command of the command line; exits if it ends with an error."""
+    sys.argv = ["seaice-lab", *words]
+    try:
+        cli.main()
+    except SystemExit as end:
+        if end.code:
+            raise
 
 
-def pick(rng, *values):
-    """One of some values."""
-    return values[rng.integers(len(values))]
+def of_inputs(rng, reference):
+    """A preparation from mutated inputs."""
+    mutate = pick_in_turn(mutated_inputs.MUTATIONS, rng)
+    before = mutated_inputs.raw()
+    sys.argv = ["seaice-lab", *mutated_inputs.COMMAND]
+    name, truth = mutate(rng)
+    tell(mutate, "prepare", name, truth)
+    words = sys.argv[1:]
+    run_cli(*words)
+    fields, after = mutated_inputs.read_store(), mutated_inputs.raw()
+    if truth == SHOWN and not same(before, after):
+        return mutated_inputs.shows(fields, after)
+    return truth != REFUSED and same(fields, load(reference, "inputs"))
 
 
-def damage_bytes(rng):
-    """Flip, cut or blank bytes of a NetCDF file."""
-    path = pick(rng, STATE, FORCING)
-    with open(path, "rb") as file:
-        content = bytearray(file.read())
-    first, size = int(rng.integers(len(content))), int(2 ** rng.integers(0, 13))
-    kind = pick(rng, "flip", "cut", "blank")
-    if kind == "cut":
-        content = content[:first]
-    elif kind == "blank":
-        content[first : first + size] = bytes(min(size, len(content) - first))
-    else:
-        content[first] ^= 1 << int(rng.integers(8))
-    with open(path, "wb") as file:
-        file.write(content)
-    return path, SHOWN
+def of_runs(rng, reference):
+    """A job that reads a mutated store or run."""
+    mutate, commands = pick_in_turn(mutated_runs.MUTATIONS, rng)
+    command = mutated_inputs.pick(rng, *commands)
+    name, truth = mutate(rng, command)
+    tell(mutate, command, name, truth)
+    run_cli(*mutated_runs.COMMANDS[command])
+    return truth == EQUAL and same(mutated_runs.read_result(command), load(reference, command))
 
 
-def change_dimensions(rng):
-    """Turn, rename or add dimensions."""
-    path = pick(rng, STATE, FORCING)
-    kind = pick(rng, "turn", "rename", "one", "two")
-    axes = (
-        {"y": "rows", "x": "columns"} if path == STATE else {"longitude": "lon", "latitude": "lat"}
-    )
-    if kind == "turn":
-        rewrite(path, lambda d: d.transpose(*rng.permutation(list(d.dims))))
-    elif kind == "rename":
-        rewrite(path, lambda d: d.rename(axes))
-    else:
-        rewrite(path, lambda d: d.expand_dims(member=np.arange(1 if kind == "one" else 2)))
-    return path, REFUSED if kind == "two" else EQUAL
+def of_settings(rng, _reference):
+    """Settings of any job, mutated in their form or made wrong."""
+    mutate = pick_in_turn(mutated_settings.SETTINGS, rng)
+    arguments, name, truth, values = mutate(rng)
+    tell(mutate, arguments, name, truth)
+    result = mutated_settings.read_settings(*arguments)
+    return truth == EQUAL and same(result, mutated_settings.expected_settings(arguments[0], values))
 
 
-def change_attributes(rng):
-    """Remove or replace an attribute."""
-    path = pick(rng, STATE, FORCING)
-    variable = pick(rng, *(("sit", "latitude") if path == STATE else ("t2m", "u10")))
-    key = pick(rng, "units", "long_name", "standard_name", "comment")
-    value = pick(rng, None, "", "parsec", "\u00e9\u00df", 7)
-
-    def edit(dataset):
-        dataset[variable].attrs.pop(key, None)
-        if value is not None:
-            dataset[variable].attrs[key] = value
-        return dataset
-
-    rewrite(path, edit)
-    return path, EQUAL
+def of_notebooks(rng, _reference):
+    """Parameters of the notebooks, mutated in their form or made wrong."""
+    mutate = pick_in_turn(mutated_settings.NOTEBOOKS, rng)
+    arguments, name, truth, values = mutate(rng)
+    tell(mutate, arguments, name, truth)
+    result = mutated_settings.read_notebooks(*arguments)
+    return truth == EQUAL and same(result, mutated_settings.expected_notebooks(values))
 
 
-def change_units(rng):
-    """Keep the meaning of the values in another unit."""
-    path, variable, unit, factor, offset = pick(
-        rng,
-        (STATE, "sit", "cm", 100, 0),
-        (STATE, "sit", "mm", 1000, 0),
-        (FORCING, "t2m", "degC", 1, -273.15),
-        (FORCING, "u10", "km h-1", 3.6, 0),
-    )
-
-    def edit(dataset):
-        field = dataset[variable]
-        dataset[variable] = (field * factor + offset).assign_attrs(field.attrs | {"units": unit})
-        return dataset
-
-    rewrite(path, edit)
-    return path, EQUAL
+# Of ten mutations, so many are of each kind.
+KINDS = (of_inputs, of_runs, of_inputs, of_runs, of_settings, of_inputs, of_runs, of_notebooks,
+         of_settings, of_runs)  # fmt: skip
 
 
-def change_values(rng):
-    """Put a value, or a record of values, that is possible or impossible."""
-    path, variable = pick(rng, (STATE, "sit"), (FORCING, "t2m"), (FORCING, "u10"))
-    value = pick(rng, np.nan, np.inf, -1e4, 1e20, None)
-    record = int(rng.integers(24))
-
-    def edit(dataset):
-        values = dataset[variable].values
-        if value is None:
-            values[record] += 0.25
-        else:
-            values[record] = value
-        return dataset
-
-    rewrite(path, edit)
-    return path, SHOWN if value is None else REFUSED
+def pick_in_turn(choices, rng):
+    """One of some choices at random."""
+    return choices[rng.integers(len(choices))]
 
 
-def change_times(rng):
-    """Repeat, turn or drop records."""
-    path = pick(rng, STATE, FORCING)
-    axis = "time" if path == STATE else "valid_time"
-    kind = pick(rng, "turn", "repeat", "drop")
-    order = np.arange(24)
-    if kind == "turn":
-        order = order[::-1]
-    elif kind == "repeat":
-        order = np.sort(np.append(order, rng.integers(24)))
-    else:
-        order = np.delete(order, rng.integers(1, 23))
-    rewrite(path, lambda d: d.isel({axis: order}))
-    return path, REFUSED if kind == "drop" else EQUAL
+def tell(mutate, what, name, truth):
+    """Keep what was mutated, for the judge."""
+    names = [name] if isinstance(name, str) else list(name)
+    what = what if isinstance(what, str) else json.dumps(what, default=str)
+    Path("case.json").write_text(json.dumps([mutate.__name__, what, names, truth]))
 
 
-def change_catalogue(rng):
-    """Remove, misspell or replace a key of the catalogue, or damage its text."""
-    with open(CATALOGUE) as file:
-        entries = yaml.safe_load(file)
-    name = pick(rng, "moorings", "era5")
-    key = pick(rng, *entries[name])
-    kind = pick(rng, "remove", "misspell", "replace", "text")
-    if kind == "text":
-        text = yaml.safe_dump(entries)
-        at = int(rng.integers(len(text)))
-        text = text[:at] + pick(rng, "\t", "{", ":", "*", "\x00", "'") + text[at + 1 :]
-    else:
-        value = entries[name].pop(key)
-        if kind == "misspell":
-            entries[name][key + "s"] = value
-        elif kind == "replace":
-            entries[name][key] = pick(rng, 7, [], {}, "text", None, True, -1.5)
-        text = yaml.safe_dump(entries)
-    with open(CATALOGUE, "w") as file:
-        file.write(text)
-    return CATALOGUE, EQUAL
-
-
-def change_parameters(rng):
-    """Give a setting a value of another kind."""
-    name = pick(rng, "state", "forcing", "variables", "crop", "coarsen", "splits", "colour", "")
-    value = pick(rng, "", "7", "-1", "nan", "[", "{a: b}", "@x", "*", "[0, 99, 0, 99]", "~", "text")
-    sys.argv += ["-p", f"{name}={value}"]
-    return name.removesuffix("s") or "parameter", EQUAL
-
-
-def raw():
-    """What the input files hold now, read by the NetCDF library alone."""
-    values = {}
-    for path in (STATE, FORCING):
-        try:
-            with netCDF4.Dataset(path) as file:
-                for name, variable in file.variables.items():
-                    values[f"{path} {name}"] = np.ma.filled(variable[:], np.nan)
-        except Exception:
-            values[path] = np.array("damaged")
-    return values
+def load(reference, name):
+    """Arrays of the unmutated result."""
+    with np.load(reference / f"{name}.npz") as arrays:
+        return dict(arrays)
 
 
 def same(values, expected):
@@ -212,26 +115,70 @@ def same(values, expected):
     )
 
 
-def shows(fields, files):
-    """Whether the fields of a store are those that the files hold."""
-    sit = files.get(f"{STATE} sit")
-    temperature = files.get(f"{FORCING} t2m")
-    if sit is None or temperature is None or sit.shape != fields["sit"].shape:
-        return False
-    ocean = fields["ocean"]
-    shown = np.array_equal(fields["sit"][:, ocean], sit[:, ocean].astype("f4"))
-    times = zip(fields["t2m"], temperature, strict=True)
-    return shown and all(np.isin(store, file.astype("f4")).all() for store, file in times)
+def try_mutation(number, seed, place, reference):
+    """Run one mutation in a folder; exits with 3 if the result is wrong."""
+    os.chdir(place)
+    right = KINDS[number % len(KINDS)](np.random.default_rng([seed, number]), reference)
+    sys.exit(0 if right else 3)
 
 
-MUTATIONS = (
-    damage_bytes,
-    damage_bytes,
-    change_dimensions,
-    change_attributes,
-    change_units,
-    change_values,
-    change_times,
-    change_catalogue,
-    change_parameters,
-)
+def make_references(folder):
+    """Make the unmutated inputs in ``base``, and keep the right results."""
+    reference = folder / "reference"
+    for path in (folder / "base", reference):
+        path.mkdir(parents=True)
+    os.chdir(folder / "base")
+    mutated_runs.make_base()
+    for command, words in mutated_runs.COMMANDS.items():
+        place = folder / f"of {command}"
+        shutil.copytree(folder / "base", place)
+        os.chdir(place)
+        run_cli(*words)
+        np.savez(reference / f"{command}.npz", **mutated_runs.read_result(command))
+    run_cli(*mutated_inputs.COMMAND)
+    np.savez(reference / "inputs.npz", **mutated_inputs.read_store())
+
+
+def fault_of(status, text, case):
+    """What is wrong with the end of a job on mutated input; None if nothing is."""
+    if status is None:
+        return "hangs"
+    if "Traceback" in text or status not in (0, 2, 3):
+        return f"traceback or crash, status {status}"
+    if status == 3:
+        return "SILENT: wrong without a word, or not refused"
+    if status == 0:
+        return None
+    lines = [line for line in text.splitlines() if line.startswith("seaice-lab: ")]
+    if len(lines) != 1:
+        return f"{len(lines)} sentences"
+    if not any(name in lines[0] for name in (*case[2], "moorings", "era5")):
+        return "the message names neither file nor argument"
+    return None if any(word in lines[0] for word in REMEDIES) else "the message has no remedy"
+
+
+def mutate_inputs(options, folder):
+    """Run the mutations and judge each result or message; returns the number of failures."""
+    if wait(start(lambda: make_references(folder), folder / "log"), 600) != 0:
+        sys.exit(f"the references cannot be made: {tail(folder / 'log')}")
+    table = {}
+    for number in range(options.first, options.first + options.count):
+        place, log = folder / str(number), folder / f"{number}.log"
+        shutil.copytree(folder / "base", place)
+
+        def job(number=number, place=place):
+            try_mutation(number, options.seed, place, folder / "reference")
+
+        status = wait(start(job, log), SECONDS)
+        case = json.loads((place / "case.json").read_text())
+        text = log.read_text(errors="replace")
+        fault = fault_of(status, text, case)
+        end = fault or ("right result" if status == 0 else f"refused, where {case[3]} is right")
+        kind = KINDS[number % len(KINDS)].__name__.removeprefix("of_")
+        table[kind, end] = table.get((kind, end), 0) + 1
+        if fault:
+            print(f"{number} {case}: {fault}: {tail(log)}", flush=True)
+        shutil.rmtree(place)
+    for (kind, end), count in sorted(table.items()):
+        print(f"{kind:10s} {count:4d} {end}")
+    return sum(count for (_, end), count in table.items() if not end.startswith(("right", "ref")))

@@ -110,7 +110,7 @@ class ModelConfig(Config):
         version = values.get("version", 1)
         if version not in (1, 2):
             return values  # refused by the type of version
-        return {name: pair[version - 1] for name, pair in PUBLISHED.items()} | values
+        return {name: pair[int(version) - 1] for name, pair in PUBLISHED.items()} | values
 
 
 class SolveConfig(Config):

@@ -251,12 +251,17 @@ def _join_spectra(blocks):
 
 def _load(block, run):
     try:
-        return block.load()
+        block = block.load()
+        reason = "NaN in the ocean, probably because a chunk is missing"
+        is_complete = np.isfinite(block.values[..., block.ocean.values]).all()
     except Exception as error:  # each codec raises its own exception for a damaged chunk
+        is_complete, reason = False, f"{type(error).__name__}: {error}"
+    if not is_complete:
         raise InputError(
-            f"{run}/forecast.zarr: cannot be read ({type(error).__name__}: {error}); it is "
-            f"damaged, move it away and run `seaice-lab forecast {run}` again"
-        ) from None
+            f"{run}/forecast.zarr: cannot be read ({reason}); it is damaged, move it away and run "
+            f"`seaice-lab forecast {run}` again"
+        )
+    return block
 
 
 def _write(result, run, name, dataset):

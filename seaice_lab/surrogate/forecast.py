@@ -26,7 +26,7 @@ from seaice_lab.surrogate.results import (
     results_folder,
 )
 from seaice_lab.surrogate.starts import start_positions
-from seaice_lab.surrogate.store import COMPRESSORS, open_store, write_checksums
+from seaice_lab.surrogate.store import COMPRESSORS, open_store, open_zarr, write_checksums
 
 # Product of cells and steps above which the surrogate is compiled: a few minutes of work on a CPU,
 # compared with half a minute for compiling.
@@ -209,8 +209,8 @@ def _sizes(surrogate, config, count, block_bytes):
 def _fingerprint_of(path):
     """Fingerprint of an existing forecast; None if it is missing or damaged."""
     try:
-        return xr.open_zarr(path, consolidated=False).attrs.get("fingerprint")
-    except Exception:  # zarr raises many kinds of exceptions for damaged metadata
+        return open_zarr(path, "seaice-lab forecast", {}).attrs.get("fingerprint")
+    except InputError:
         return None
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from seaice_lab import grid
 from seaice_lab.advection import advect
 from seaice_lab.errors import InputError
-from seaice_lab.surrogate.store import in_split, locate, name_of
+from seaice_lab.surrogate.store import in_split, locate, name_of, read_frames
 
 DAYS = 366
 SMOOTHING_DAYS = 15.0  # standard deviation of the smoothing of the climatology
@@ -96,7 +96,7 @@ def _persistence(store, variable, _training, _daily_mean):
     """The initial state at all lead times."""
 
     def make(forecast):
-        initial = store[variable].isel(time=forecast.position.values).values
+        initial = read_frames(store, variable, forecast.position.values)
         return forecast.copy(data=np.broadcast_to(initial[:, None], forecast.shape))
 
     return make
@@ -123,7 +123,7 @@ def _damped_persistence(store, variable, training, daily_mean):
 
     def make(forecast):
         r = coefficients(tuple(forecast.lead_time.values / np.timedelta64(1, "h")))
-        initial = store[variable].isel(time=forecast.position.values).values
+        initial = read_frames(store, variable, forecast.position.values)
         anomaly = initial - daily_mean[_day_of_year(forecast.init_time)]
         damped = r[None, :, None, None] * anomaly[:, None]
         return forecast.copy(data=daily_mean[_day_of_year(forecast.valid_time)] + damped)
@@ -151,7 +151,7 @@ def _free_drift(store, variable, _training, _daily_mean):
     def make(forecast):
         position = forecast.position.values
         lead_s = forecast.lead_time.values / np.timedelta64(1, "s")
-        state = np.where(ocean, store[variable].isel(time=position).values, 0.0)
+        state = np.where(ocean, read_frames(store, variable, position), 0.0)
         result = np.empty(forecast.shape, "float32")
         time_s, has_wind = 0.0, np.ones(len(position), bool)
         for index, end_s in enumerate(lead_s):
@@ -184,8 +184,8 @@ def _drift_with_wind(store):
     across_wind = FREE_DRIFT_WIND_FACTOR * np.sin(turning)
 
     def drift(state, record, seconds):
-        u = np.where(ocean, store.u10.isel(time=record).values, 0.0)
-        v = np.where(ocean, store.v10.isel(time=record).values, 0.0)
+        u = np.where(ocean, read_frames(store, "u10", record), 0.0)
+        v = np.where(ocean, read_frames(store, "v10", record), 0.0)
         # Area that the ice sweeps across each face between two ocean cells: velocity times length
         # of the face times time.
         swept_x = _at_faces(along_wind * u + across_wind * v, -1) * open_x * length_x * seconds
@@ -238,9 +238,9 @@ def daily_climatology(store, variable):
         )
     total, count = np.zeros((DAYS, *store.ocean.shape), "float32"), np.zeros(DAYS)
     for first in range(0, len(positions), BLOCK_FRAMES):
-        block = store[variable].isel(time=positions[first : first + BLOCK_FRAMES])
-        days = _day_of_year(block.time)
-        np.add.at(total, days, block.values)
+        block = positions[first : first + BLOCK_FRAMES]
+        days = _day_of_year(store.time[block])
+        np.add.at(total, days, read_frames(store, variable, block))
         np.add.at(count, days, 1)
     # Distance in days between any two days, along the shorter way around the year.
     distance = np.abs(np.arange(DAYS)[:, None] - np.arange(DAYS))
@@ -283,7 +283,7 @@ def damping(store, variable, daily_mean, leads_h):
             continue
         every = -(-len(positions[0.0]) // DAMPING_PAIRS)
         earlier, later = (
-            store[variable].isel(time=at).values[:, ocean]
+            read_frames(store, variable, at)[:, ocean]
             - daily_mean[_day_of_year(store.time[at])][:, ocean]
             for at in (positions[0.0][::every], positions[float(lead)][::every])
         )

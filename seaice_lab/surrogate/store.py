@@ -80,7 +80,7 @@ def open_zarr(path, command, chunks):
         raise InputError(
             f"{path}: is no Zarr store (zarr.json is missing); name one that `{command}` made"
         )
-    _check_checksums(path)
+    _check_checksums(path, command)
     try:
         return xr.open_zarr(path, consolidated=False, decode_timedelta=True, chunks=chunks)
     except Exception as error:  # zarr raises many kinds of exceptions for damaged metadata
@@ -111,20 +111,26 @@ def write_checksums(path, variables):
     files.write_json(path / CHECKSUMS, dict(sorted(sums.items())))
 
 
-def _check_checksums(path):
+def _check_checksums(path, command):
     """Refuse a store whose metadata or coordinates were changed since it was written."""
     if not (path / CHECKSUMS).exists():  # of an older version
         return
     try:
         sums = json.loads((path / CHECKSUMS).read_text(encoding="utf-8"))
-        damaged = [name for name in sums if zlib.crc32((path / name).read_bytes()) != sums[name]]
-    except (OSError, ValueError, TypeError) as error:
-        damaged = [getattr(error, "filename", None) or CHECKSUMS]
-    if damaged:
-        raise InputError(
-            f"{path}: {damaged[0]} is damaged or was changed after the store was written; restore "
-            f"it, write the store again, or, if the change was intended, move {CHECKSUMS} away"
-        )
+        sums = dict.items(sums)
+    except (OSError, ValueError, TypeError):
+        sums = [(CHECKSUMS, None)]
+    for name, expected in sums:
+        try:
+            is_complete = zlib.crc32((path / name).read_bytes()) == expected
+        except OSError:
+            is_complete = False
+        if not is_complete:
+            raise InputError(
+                f"{path}: {name} is damaged or was changed after the store was written; restore "
+                f"it, move the store away and run `{command}` again, or, if the change was "
+                f"intended, move {CHECKSUMS} away"
+            )
 
 
 def statistics(store):
@@ -197,6 +203,46 @@ def has_state(store):
     if "has_state" in store.coords:
         return store.has_state.values
     return np.ones(store.sizes["time"], bool)
+
+
+def read_frames(store, name, positions):
+    """Read one variable at some times.
+
+    Parameters
+    ----------
+    store : xarray.Dataset
+        A prepared store.
+    name : str
+    positions : sequence of int
+        Positions on the time axis.
+
+    Returns
+    -------
+    ndarray (len(positions), y, x)
+
+    Raises
+    ------
+    InputError
+        If the store is damaged: a chunk cannot be read, or is missing.
+    """
+    try:
+        values = store[name].isel(time=positions).values
+    except Exception as error:  # each codec raises its own kind for a damaged chunk
+        raise damage(name_of(store), name, f"{type(error).__name__}: {error}") from None
+    complete = values
+    if "has_state" in store.coords and name in store.has_state.attrs["variables"].split():
+        complete = values[has_state(store)[positions]]
+    if np.isnan(complete[:, store.ocean.values]).any():  # a missing chunk is read as NaN
+        raise damage(name_of(store), name, "NaN in the ocean, probably because a chunk is missing")
+    return values
+
+
+def damage(path, name, reason):
+    """The InputError about a variable of a store that is damaged."""
+    return InputError(
+        f"{path}: {name} cannot be read ({reason}); the store is damaged, move it away and run "
+        "`seaice-lab prepare` again"
+    )
 
 
 def positions_at(store, starts, offsets_h):

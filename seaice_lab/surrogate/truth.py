@@ -4,7 +4,13 @@ import numpy as np
 import xarray as xr
 
 from seaice_lab.errors import InputError
-from seaice_lab.surrogate.store import has_state, name_of, open_store, positions_at
+from seaice_lab.surrogate.store import (
+    has_state,
+    name_of,
+    open_store,
+    positions_at,
+    read_frames,
+)
 from seaice_lab.surrogate.time_axis import HOUR
 from seaice_lab.times import time_text
 
@@ -82,7 +88,7 @@ def truth_for(forecast, store):
     """
     position = verification_positions(forecast, store)
     frames, inverse = np.unique(position, return_inverse=True)
-    values = store[forecast.name].isel(time=frames.clip(0)).values
+    values = read_frames(store, forecast.name, frames.clip(0))
     values[frames < 0] = np.nan
     return forecast.copy(data=values[inverse.reshape(position.shape)])
 

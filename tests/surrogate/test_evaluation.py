@@ -22,7 +22,7 @@ from seaice_lab.surrogate.forecast import forecast
 from seaice_lab.surrogate.prepare import prepare
 from seaice_lab.surrogate.references import REFERENCES
 from seaice_lab.surrogate.settings import ForecastConfig, PrepareConfig, TrainConfig
-from seaice_lab.surrogate.store import open_store
+from seaice_lab.surrogate.store import CHECKSUMS, open_store
 from seaice_lab.surrogate.train import train
 
 
@@ -129,6 +129,7 @@ def test_a_grid_too_small_for_an_exponent_is_scored_all_the_same(waves, tmp_path
 def test_a_store_without_wind_is_scored_without_free_drift(run, store):
     for name in ("u10", "v10"):
         shutil.rmtree(store / name)
+    (store / CHECKSUMS).unlink()  # the change is intended
     table, _ = evaluate(run, show=False)
     assert "free_drift" not in table.source.values and "climatology" in table.source.values
 
@@ -157,6 +158,19 @@ def test_a_damaged_forecast_is_refused_when_it_is_read(run):
     shard.write_bytes(shard.read_bytes()[:-40])
     with pytest.raises(InputError, match=r"forecast.zarr: cannot be read .*seaice-lab forecast"):
         evaluate(run, show=False)
+    shard.unlink()
+    with pytest.raises(InputError, match="NaN in the ocean, probably because a chunk is missing"):
+        evaluate(run, show=False)
+
+
+def test_a_damaged_truth_is_refused_when_it_is_read(run, store):
+    chunk = store / "sit" / "c" / str(open_forecast(run).position.values[0] + 1) / "0" / "0"
+    chunk.write_bytes(chunk.read_bytes()[:-4])
+    with pytest.raises(InputError, match=r"waves.zarr: sit cannot be read .*Zstd.* is damaged"):
+        evaluate(run, show=False)
+    chunk.unlink()
+    with pytest.raises(InputError, match="sit cannot be read .NaN in the ocean, probably because"):
+        evaluate(run, show=False)
 
 
 def test_missing_forecasts_and_scores_say_which_command_makes_them(run, tmp_path):
@@ -165,5 +179,5 @@ def test_missing_forecasts_and_scores_say_which_command_makes_them(run, tmp_path
     with pytest.raises(InputError, match="scores.nc: cannot be read .*seaice-lab evaluate"):
         read_evaluation(run)
     (run / "forecast.zarr" / "zarr.json").write_text("{")
-    with pytest.raises(InputError, match="forecast.zarr: cannot be read"):
+    with pytest.raises(InputError, match="zarr.json is damaged .* `seaice-lab forecast .*a` again"):
         open_forecast(run)
