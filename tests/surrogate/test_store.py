@@ -15,8 +15,8 @@ from conftest import ENTRY, SIZE, change, wave_run, write_catalogue
 
 from seaice_lab.catalog import SplitRule
 from seaice_lab.errors import InputError
+from seaice_lab.surrogate.fields import Fields
 from seaice_lab.surrogate.prepare import prepare, signature
-from seaice_lab.surrogate.samples import Fields
 from seaice_lab.surrogate.settings import PrepareConfig
 from seaice_lab.surrogate.store import CHECKSUMS, in_split, open_store, statistics
 
@@ -63,7 +63,7 @@ def test_statistics_are_those_of_the_training_ocean(store, waves):
 
 PREPARE = """
 import sys
-from seaice_lab.surrogate.samples import Fields
+from seaice_lab.surrogate.fields import Fields
 from seaice_lab.surrogate.settings import PrepareConfig
 from seaice_lab.surrogate.prepare import prepare
 prepare(PrepareConfig(state="waves"), sys.argv[1], show=False, block_bytes=float(sys.argv[2]))
