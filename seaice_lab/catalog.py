@@ -6,7 +6,8 @@ a list of the datasets is printed at once; :mod:`seaice_lab.datasets` opens the 
 """
 
 import os
-from glob import glob
+from glob import escape, glob
+from os.path import normpath
 from pathlib import Path
 from typing import Literal
 
@@ -155,9 +156,13 @@ def files(entry, patterns=None):
     """
     folders, patterns = data_folders(), patterns or entry.paths
     for folder in folders:
-        matches = {path for pattern in patterns for path in glob(pattern, root_dir=folder)}
+        if folder.is_dir():
+            matches = {folder / path for one in patterns for path in glob(one, root_dir=folder)}
+        else:  # "../file" names a file even where the data folder does not exist
+            inside = escape(str(folder))
+            matches = {Path(path) for one in patterns for path in glob(normpath(f"{inside}/{one}"))}
         if matches:
-            return sorted(folder / path for path in matches)
+            return sorted(matches)
     if entry.generator is not None:
         advice = f"make them with `seaice-lab data make {entry.name}`"
     else:

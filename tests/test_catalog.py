@@ -68,6 +68,13 @@ def test_data_are_looked_for_in_the_users_folder_first(waves, tmp_path, monkeypa
     assert len(catalog.files(catalog.find("waves"))) == 3
 
 
+def test_a_path_beside_the_data_folder_needs_no_data_folder(waves, tmp_path):
+    waves.rename(tmp_path / "waves")
+    (tmp_path / "data").rmdir()
+    write_catalogue(tmp_path, {"waves": ENTRY | {"paths": ["../waves/test_*.nc"]}})
+    assert catalog.files(catalog.find("waves")) == [tmp_path / "waves" / "test_1.nc"]
+
+
 def test_missing_files_say_where_they_were_looked_for_and_how_to_get_them(waves, tmp_path):
     for path in waves.glob("*.nc"):
         path.unlink()
