@@ -256,6 +256,9 @@ def evaluate(
         ),
     ] = None,
     variable: Annotated[str | None, Option(help="Variable to score; default: the first.")] = None,
+    scaling: Annotated[
+        bool, Option("--scaling", help="Also do what `seaice-lab scaling` does.")
+    ] = False,
     store: OtherStore = None,
 ):
     """Score the forecast of a run and of reference forecasts; write scores and spectra.
@@ -269,6 +272,27 @@ def evaluate(
     table, spectrum = evaluate(run, reference, variable, store=store)
     print(report(table, spectrum))
     print(f"wrote {folder}/scores.nc and {folder}/spectra.nc")
+    if scaling:
+        score_scaling(run, store=store)
+
+
+@app.command("scaling")
+def score_scaling(
+    run: RunFolder,
+    starts: Annotated[int, Option(min=1, help="Start dates to score, equally spaced.")] = 20,
+    store: OtherStore = None,
+):
+    """Compare the statistical character of a forecast with the truth; write scaling.nc.
+
+    Scaling, intermittency, anisotropy, tails and linear features of thickness and, if it is
+    predicted, drift, with persistence and a smoothed truth as references.
+    """
+    from seaice_lab.surrogate.results import results_folder
+    from seaice_lab.surrogate.scaling import evaluate_scaling, report
+
+    table = evaluate_scaling(run, store, starts)
+    print(report(table))
+    print(f"wrote {run if store is None else results_folder(run, store)[0]}/scaling.nc")
 
 
 @app.command()

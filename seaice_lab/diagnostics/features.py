@@ -13,9 +13,9 @@ import xarray as xr
 from scipy import ndimage, sparse
 from scipy.spatial import cKDTree
 
-from seaice_lab.diagnostics.frames import reduce_frames
+from seaice_lab.diagnostics.frames import masked_gaussian, reduce_frames
 
-FINE_CELLS, COARSE_CELLS, TRUNCATE = 0.5, 2.5, 2.0  # Gaussians of the detector
+FINE_CELLS, COARSE_CELLS = 0.5, 2.5  # Gaussians of the detector
 CONTRAST = 15 / 255  # of equalised rates
 SHORTEST_CELLS = 4  # from end to end
 GAP_CELLS, GAP_DEGREES, ACROSS = 4.0, 35.0, 3.0  # reconnection; distances across count three times
@@ -95,7 +95,7 @@ def find_features(values, valid, threshold=None, reconnect=True):
     """
     field = values if threshold is not None else _equalised(values, valid)
     field = np.where(valid, field, 0.0)
-    fine, coarse = (_masked_gaussian(field, valid, sigma) for sigma in (FINE_CELLS, COARSE_CELLS))
+    fine, coarse = (masked_gaussian(field, valid, sigma) for sigma in (FINE_CELLS, COARSE_CELLS))
     lines = _thinned(valid & (fine - coarse > (CONTRAST if threshold is None else threshold)))
     # Without the pixels where lines meet, every connected piece is one segment or a ring.
     segments = lines & (_NUMBER[_neighbours(lines)] <= 2)
@@ -126,12 +126,6 @@ def _equalised(values, valid):
         rates = values[frame][cells]
         result[frame][cells] = np.searchsorted(np.sort(rates), rates, "right") / max(len(rates), 1)
     return result
-
-
-def _masked_gaussian(field, valid, sigma):
-    options = {"sigma": (0, sigma, sigma), "truncate": TRUNCATE, "mode": "constant"}
-    weight = ndimage.gaussian_filter(valid.astype(float), **options)
-    return ndimage.gaussian_filter(field, **options) / np.maximum(weight, 1e-12)
 
 
 def _neighbours(mask):

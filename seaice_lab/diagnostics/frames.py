@@ -2,6 +2,7 @@
 
 import numpy as np
 import xarray as xr
+from scipy import ndimage
 
 from seaice_lab.errors import InputError
 
@@ -96,6 +97,53 @@ def _masked(values, group, missing_is_masked):
             "leaves those cells out"
         )
     return fields, mask
+
+
+def masked_gaussian(values, valid, sigma, truncate=2.0):
+    """Gaussian mean over the valid cells.
+
+    Parameters
+    ----------
+    values : ndarray (frame, y, x)
+        Zero where masked.
+    valid : ndarray of bool (frame, y, x)
+    sigma : float
+        Standard deviation in cells.
+    truncate : float
+        Reach in standard deviations.
+
+    Returns
+    -------
+    ndarray (frame, y, x)
+    """
+    options = {"sigma": (0, sigma, sigma), "truncate": truncate, "mode": "constant"}
+    weight = ndimage.gaussian_filter(valid.astype(float), **options)
+    return ndimage.gaussian_filter(values, **options) / np.maximum(weight, 1e-12)
+
+
+def blurred(field, mask, cells=1.0):
+    """A field smoothed by a Gaussian: what a network that damps fine scales looks like.
+
+    Parameters
+    ----------
+    field : DataArray (..., y, x)
+    mask : DataArray of bool (..., y, x)
+        Only these cells count; elsewhere the result is NaN.
+    cells : float
+        Standard deviation.
+
+    Returns
+    -------
+    DataArray (..., y, x)
+    """
+
+    def of_frames(values, valid):
+        smooth = masked_gaussian(values[0], valid, cells, truncate=4.0)
+        return (np.where(valid, smooth, np.nan),)
+
+    sizes = {dim: field.sizes[dim] for dim in ("y", "x")}
+    result = reduce_frames(of_frames, [field], mask, {"field": sizes}).field
+    return result.assign_attrs(field.attrs).rename(field.name)
 
 
 def phase_randomised(fields, mask, seed=0):

@@ -76,7 +76,7 @@ def box_moments(field, dx_m, average="rate", rate="total", q=ORDERS, scales=SCAL
     def in_boxes(values, valid):
         combine = rate_of if average == "gradient" else lambda means: means[0]
         values = values if average == "gradient" else rate_of(values)[None]
-        levels = list(_boxes(values, valid, scales, offsets))
+        levels = list(boxes(values, valid, scales, offsets))
         sums = [_sums(combine(means), counts, q) for means, counts in levels]
         moment, count, largest = (np.stack(parts, axis=1) for parts in zip(*sums, strict=True))
         side = [np.sqrt(counts).sum(axis=-1) * dx_m / 1e3 for _, counts in levels]
@@ -87,14 +87,30 @@ def box_moments(field, dx_m, average="rate", rate="total", q=ORDERS, scales=SCAL
     outputs["largest"] = ("scale", "rank")
     outputs = {name: {dim: sizes[dim] for dim in dims} for name, dims in outputs.items()}
     sums = reduce_frames(in_boxes, fields, None, outputs)
-    boxes = f"boxes with {'and without shifts' if offsets else 'one position'}, half of them valid"
+    kind = f"boxes with {'and without shifts' if offsets else 'one position'}, half of them valid"
     coords = {"q": list(map(float, q)), "scale": list(scales)}
-    return sums.assign_coords(coords).assign_attrs(average=average, rate=rate, boxes=boxes)
+    return sums.assign_coords(coords).assign_attrs(average=average, rate=rate, boxes=kind)
 
 
-def _boxes(values, valid, scales, offsets):
-    """Means over boxes of each scale, with the numbers of valid cells (0: too few), flattened.
+def boxes(values, valid, scales, offsets):
+    """Means over the boxes of each scale.
 
+    Parameters
+    ----------
+    values : ndarray (field, frame, y, x)
+        Zero where masked.
+    valid : ndarray of bool (frame, y, x)
+    scales, offsets
+        As in `box_moments`.
+
+    Yields
+    ------
+    means : ndarray (field, frame, box)
+    counts : ndarray (frame, box)
+        Number of valid cells; 0 where it is less than half of the box.
+
+    Notes
+    -----
     The four positions of boxes of side n, shifted by half a side, are all pairs of neighbouring
     boxes of side n / 2 along both axes.
     """

@@ -79,8 +79,11 @@ def temporal_exponents(sums):
     log_l = np.log(length / REFERENCE_KM)
     log_l, log_t = xr.broadcast(log_l, log_t)
     table = xr.concat([xr.ones_like(log_l), -log_l, -log_t, log_l * log_t], "term")
-    inverse = np.linalg.pinv(table.stack(cell=("window", "scale")).transpose("cell", "term").values)
+    table = table.stack(cell=("window", "scale")).drop_vars(["cell", "window", "scale"])
+    core = {"input_core_dims": [["cell", "term"]], "output_core_dims": [["term", "cell"]]}
     first = log_m.sel(q=1.0, drop=True).stack(cell=("window", "scale"))
-    for name, row in zip(("beta0", "alpha0", "c"), inverse[1:], strict=True):
-        result[name] = (first * xr.DataArray(row, dims="cell")).sum("cell", skipna=False)
+    first = first.drop_vars(["cell", "window", "scale"])
+    fitted = (xr.apply_ufunc(np.linalg.pinv, table, **core) * first).sum("cell", skipna=False)
+    for position, name in enumerate(("beta0", "alpha0", "c"), start=1):
+        result[name] = fitted.isel(term=position)
     return result.assign(moment=moment, length_km=length)

@@ -120,7 +120,7 @@ def prepare_results_folder(folder, run, store, fingerprint):
     fingerprint : str
         Of the store.
     """
-    for name in ("scores.nc", "spectra.nc"):
+    for name in ("scores.nc", "spectra.nc", "scaling.nc"):
         (folder / name).unlink(missing_ok=True)
     if folder.resolve() == Path(run).resolve():
         return
