@@ -1,4 +1,4 @@
-"""Curves and points with hvplot and HoloViews: described once, drawn by Bokeh or by matplotlib.
+"""Curves and points with HoloViews: described once, drawn by Bokeh or by matplotlib.
 
 `overlay` describes one panel. `bokeh_figure` draws it for a browser, where the pointer shows values
 and a click in the legend hides a curve; `picture` draws panels with matplotlib. In a notebook,
@@ -10,6 +10,7 @@ import io
 import warnings
 from functools import lru_cache, partial
 from itertools import cycle
+from textwrap import fill
 from typing import NamedTuple
 
 import numpy as np
@@ -21,32 +22,22 @@ COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#5
 GREY = "#7f7f7f"
 # Lengths of dashes and gaps in pixels, and the same marker in both libraries.
 DASHES = ((), (7, 3), (2, 2), (8, 3, 2, 3), (14, 3), (8, 2, 2, 2, 2, 2), (4, 4))
-MARKERS = {
-    "circle": "o",
-    "square": "s",
-    "triangle": "^",
-    "diamond": "D",
-    "inverted_triangle": "v",
-    "star": "*",
-    "plus": "P",
-}
+MARKERS = {"circle": "o", "square": "s", "triangle": "^", "diamond": "D", "inverted_triangle": "v"}
+MARKERS |= {"star": "*", "plus": "P"}
 DASHED = (6, 4)  # of lines that mark a value
 FONT_SIZE = "12px"
 LEGEND_CHARACTERS = 46  # in one row of a legend, about the width of a phone
 LEGEND_ROW = 22  # pixels
-MATPLOTLIB_STYLE = {
-    "font.size": 10,
-    "axes.titlesize": 11,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "0.9",
-    "legend.frameon": False,
-}
+TITLE_CHARACTERS = 11  # in one row of a title in a picture, for each inch
+MATPLOTLIB_STYLE = {"font.size": 10, "axes.titlesize": 11, "axes.titlelocation": "left"}
+MATPLOTLIB_STYLE |= dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False)
 PANEL_INCHES = (3.8, 3.1)
+FRAME_INCHES = (4.7, 4.4)  # of a map with sliders
 PANEL_PIXELS = {"width": 430, "height": 320}
-BOKEH_FONTS = {"title": "13px", "labels": FONT_SIZE, "ticks": "11px"}
+BOKEH_FONTS = {"title": "13px", "labels": FONT_SIZE, "ticks": "11px", "legend": FONT_SIZE}
+BOKEH_LEGEND = {"click_policy": "hide", "orientation": "horizontal", "border_line_color": None}
+BOKEH_LEGEND |= {"location": "top_left", "glyph_width": 28, "glyph_height": 16, "label_height": 16}
+BOKEH_LEGEND |= {"spacing": 8, "padding": 2, "margin": 2}
 POINTS_PER_PIXEL = 0.75
 
 
@@ -137,125 +128,93 @@ def overlay(series, x_label, y_label, title="", levels=(), **options):
         for element in _elements(hv, label, curve._replace(colour=curve.colour or colour))
     ]
     listed = [label for label, curve in series.items() if curve.listed]
-    options = {"title": title, "xlabel": x_label, "ylabel": y_label} | options
     levels = levels if isinstance(levels, dict) else dict.fromkeys(levels, ())
-    panel = hv.Overlay(elements)
-    for backend, finish in (("bokeh", _finish_bokeh), ("matplotlib", _finish_matplotlib)):
-        options["hooks"] = [partial(finish, listed=listed, levels=levels)]
-        special = PANEL_PIXELS | {"fontsize": BOKEH_FONTS} if backend == "bokeh" else {}
-        common = {"padding": (0.01, 0.05), "show_legend": False, "show_grid": True}
-        panel.opts(hv.opts.Overlay(**common, **options, **special, backend=backend))
-    return panel
+    options = {"title": title, "xlabel": x_label, "ylabel": y_label} | options
+    options |= {"padding": (0.01, 0.05), "show_grid": True}
+    bokeh = PANEL_PIXELS | {"fontsize": BOKEH_FONTS, "legend_opts": BOKEH_LEGEND}
+    bokeh |= {"legend_position": "bottom", "show_legend": len(listed) > 1}
+    bokeh |= {"legend_cols": legend_columns(listed, LEGEND_CHARACTERS)}
+    bokeh["hooks"] = [partial(_finish_bokeh, levels=levels)]
+    pictures = {"show_legend": False, "hooks": [partial(_finish_matplotlib, levels=levels)]}
+    return hv.Overlay(elements).opts(
+        hv.opts.Overlay(**options, **bokeh, backend="bokeh"),
+        hv.opts.Overlay(**options, **pictures, backend="matplotlib"),
+    )
 
 
 def _elements(hv, label, curve):
     """Band, line and points of one curve, from the lowest to the topmost."""
-    import pandas as pd
-    from hvplot import hvPlotTabular  # as `frame.hvplot`, but sends no script to a notebook
-
-    data = pd.DataFrame({"x": np.asarray(curve.x), "y": np.asarray(curve.y, float)})
-    common = {"label": label, "hover": False}
+    x, y, colour = np.asarray(curve.x), np.asarray(curve.y, float), curve.colour
     if len(curve.band):
         low, high = (np.asarray(end, float) for end in curve.band)
-        area = hvPlotTabular(data.assign(y=low, high=high)).area("x", "y", "high", **common)
-        style = {"alpha": 0.15, "backend": "bokeh"}
-        area.opts(hv.opts.Area(color=curve.colour, line_alpha=0, **style))
-        style["backend"] = "matplotlib"
-        colours = {"color": curve.colour, "facecolor": curve.colour}
-        yield area.opts(hv.opts.Area(**colours, linewidth=0, **style))
+        yield hv.Area((x, low, high), "x", ["y", "high"], label=label).opts(
+            hv.opts.Area(color=colour, alpha=0.15, line_alpha=0, backend="bokeh"),
+            hv.opts.Area(color=colour, alpha=0.15, linewidth=0, backend="matplotlib"),
+        )
+    common = {"color": colour, "show_legend": curve.listed}
     if curve.dash is not None:
-        line, size = hvPlotTabular(data).line("x", "y", **common), POINTS_PER_PIXEL * curve.width
+        style = {"line_dash": list(curve.dash), "line_width": curve.width}
         # matplotlib counts dashes in widths of the line
         dash = (0, [length / curve.width for length in curve.dash]) if curve.dash else "solid"
-        style = {"color": curve.colour, "line_dash": list(curve.dash), "line_width": curve.width}
-        line.opts(hv.opts.Curve(**style, backend="bokeh"))
-        style = {"color": curve.colour, "linestyle": dash, "linewidth": size}
-        yield line.opts(hv.opts.Curve(**style, backend="matplotlib"))
+        size = POINTS_PER_PIXEL * curve.width
+        yield hv.Curve((x, y), "x", "y", label=label).opts(
+            hv.opts.Curve(**common, **style, backend="bokeh"),
+            hv.opts.Curve(**common, linestyle=dash, linewidth=size, backend="matplotlib"),
+        )
     if curve.marker:
-        points = hvPlotTabular(data).scatter("x", "y", **common)
-        style = {"color": curve.colour, "marker": curve.marker, "size": 8, "alpha": 0.9}
-        points.opts(hv.opts.Scatter(**style, backend="bokeh"))
-        style |= {"marker": MARKERS[curve.marker], "s": style.pop("size") * 4}
-        yield points.opts(hv.opts.Scatter(**style, backend="matplotlib"))
+        common["alpha"], marker = 0.9, MARKERS[curve.marker]
+        yield hv.Scatter((x, y), "x", "y", label=label).opts(
+            hv.opts.Scatter(**common, marker=curve.marker, size=8, backend="bokeh"),
+            hv.opts.Scatter(**common, marker=marker, s=32, backend="matplotlib"),
+        )
 
 
-def _finish_bokeh(plot, _element, listed, levels):
-    """Style of the Bokeh figure, one hover tool, the legend and the grey lines."""
-    from bokeh.models import HoverTool, Legend, Span
+def _finish_bokeh(plot, _element, levels):
+    """Style of the Bokeh figure, one hover tool, the order of the legend and the grey lines."""
+    from bokeh.models import HoverTool, Span
 
-    figure, entries = plot.state, {}
+    figure, topmost = plot.state, {}
     for drawn in plot.subplots.values():
         renderer = drawn.handles["glyph_renderer"]
         renderer.name = drawn.current_frame.label
-        entries.setdefault(renderer.name, []).insert(0, renderer)
+        topmost[renderer.name] = renderer
     has_dates = figure.xaxis[0].__class__.__name__ == "DatetimeAxis"
     hover = HoverTool(
-        renderers=[renderers[0] for renderers in entries.values()],
+        renderers=[*topmost.values()],
         tooltips=[("$name", f"@y{{0.[0000]}} at {'@x{%F %H:%M}' if has_dates else '@x{0.[000]}'}")],
         formatters={"@x": "datetime"} if has_dates else {},
         visible=False,
     )
     figure.add_tools(hover)
-    style_figure(figure)
+    figure.update(min_border=8, outline_line_color=None)
+    figure.toolbar.update(logo=None, autohide=True)
+    figure.axis.axis_label_text_font_style = "normal"
+    figure.grid.grid_line_color = "#e8e8e8"
     for level, dash in levels.items():
         line = Span(location=level, dimension="width", line_color=GREY, line_dash=list(dash))
         figure.add_layout(line)
-    # HoloViews adds an empty legend.
-    figure.center = [item for item in figure.center if not isinstance(item, Legend)]
-    if len(listed) > 1:
-        legend = Legend(
-            items=[(label, entries[label]) for label in listed],
-            click_policy="hide",
-            orientation="horizontal",
-            border_line_color=None,
-            label_text_font_size=FONT_SIZE,
-            glyph_width=28,
-            glyph_height=16,
-            label_height=16,
-            spacing=8,
-            padding=2,
-            margin=2,
-            location="top_left",
-            ncols=legend_columns(listed, LEGEND_CHARACTERS),
-        )
-        figure.add_layout(legend, "below")
+    for legend in figure.legend:
+        legend.items = legend.items[::-1]  # the topmost curve is the first
 
 
-def style_figure(figure):
-    """The common style of Bokeh figures.
-
-    Parameters
-    ----------
-    figure : bokeh.plotting.figure
-    """
-    figure.toolbar.update(logo=None, autohide=True)
-    figure.title.text_font_size = "13px"
-    figure.axis.axis_label_text_font_style = "normal"
-    figure.axis.axis_label_text_font_size = FONT_SIZE
-    figure.update(min_border=8, outline_line_color=None)
-    figure.grid.grid_line_color = "#e8e8e8"
-
-
-def _finish_matplotlib(plot, _element, listed, levels):
-    """Grey lines of the axes, and the entries of its legend."""
+def _finish_matplotlib(plot, _element, levels):
+    """Ticks, a title that fits, and the grey lines."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
     from matplotlib.ticker import NullFormatter
 
-    axes, artists = plot.handles["axis"], {}
+    axes = plot.handles["axis"]
     axes.set_aspect("auto")
     axes.grid(True, color="0.9", which="major")
-    axes.set_axisbelow(True)
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_minor_formatter(NullFormatter())  # a logarithmic axis has legible ticks already
+        # Grid and grey lines are below the curves, which HoloViews draws from order 0 upwards. A
+        # logarithmic axis has legible ticks already.
+        axis.set(zorder=-2, minor_formatter=NullFormatter())
     if np.asarray(next(iter(plot.current_frame)).dimension_values("x")).dtype.kind == "M":
         locator = AutoDateLocator(maxticks=7)
         axes.xaxis.set(major_locator=locator, major_formatter=ConciseDateFormatter(locator))
     for level, dash in levels.items():
         dash = (0, dash) if dash else "solid"
-        axes.axhline(level, color=GREY, linewidth=0.9, linestyle=dash, zorder=0.5)
-    for drawn in plot.subplots.values():
-        artists.setdefault(drawn.current_frame.label, []).append(drawn.handles["artist"])
-    axes.legend_entries = {label: tuple(artists[label]) for label in listed}
+        axes.axhline(level, color=GREY, linewidth=0.9, linestyle=dash, zorder=-1)
 
 
 def bokeh_figure(panel, height=300):
@@ -296,7 +255,7 @@ def picture(panels, columns=3):
     matplotlib.figure.Figure
         Not known to pyplot, so it need not be closed.
     """
-    import matplotlib as mpl
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     hv = holoviews()
@@ -304,7 +263,7 @@ def picture(panels, columns=3):
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
     renderer = hv.renderer("matplotlib")
-    with mpl.rc_context(MATPLOTLIB_STYLE), warnings.catch_warnings():
+    with rc_context(MATPLOTLIB_STYLE), warnings.catch_warnings():
         # HoloViews gives curves over dates a second line style, which matplotlib passes over.
         warnings.filterwarnings("ignore", "linestyle is redundantly defined")
         width, height = PANEL_INCHES if len(panels) > 1 else (6.4, 3.8)
@@ -313,6 +272,7 @@ def picture(panels, columns=3):
         for panel, axes in zip(panels, all_axes, strict=False):
             options = {"axis": axes, "fig": figure, "renderer": renderer}
             renderer.plotting_class(panel)(panel, **options).initialize_plot()
+            axes.set_title(fill(axes.get_title("left"), int(TITLE_CHARACTERS * width)))
         for axes in all_axes[len(panels) :]:
             axes.set_visible(False)
         _add_matplotlib_legend(figure, all_axes[: len(panels)])
@@ -321,15 +281,21 @@ def picture(panels, columns=3):
 
 def _add_matplotlib_legend(figure, all_axes):
     """One legend below panels with as many curves each, or one in every panel."""
-    entries = [axes.legend_entries for axes in all_axes if len(axes.legend_entries) > 1]
-    if len({len(labels) for labels in entries}) == 1:
-        columns = legend_columns(entries[0], 12 * figure.get_figwidth())
-        options = {"loc": "outside lower center", "ncols": columns, "handlelength": 3}
-        figure.legend(entries[0].values(), entries[0].keys(), **options)
-        return
+    entries = []
     for axes in all_axes:
-        if len(axes.legend_entries) > 1:
-            axes.legend(axes.legend_entries.values(), axes.legend_entries.keys(), handlelength=3)
+        entries.append({})
+        for artist, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            entries[-1] = {label: (artist, *entries[-1].pop(label, ()))} | entries[-1]
+    counts = {len(labels) for labels in entries if len(labels) > 1}
+    if len(counts) == 1:
+        labels = next(labels for labels in entries if len(labels) > 1)
+        columns = legend_columns(labels, 12 * figure.get_figwidth())
+        options = {"loc": "outside lower center", "ncols": columns, "handlelength": 3}
+        figure.legend(labels.values(), labels.keys(), **options)
+        return
+    for axes, labels in zip(all_axes, entries, strict=True):
+        if len(labels) > 1:
+            axes.legend(labels.values(), labels.keys(), handlelength=3)
 
 
 def legend_columns(labels, width):
@@ -364,14 +330,58 @@ def show(panels, columns=3):
     """
     from IPython.display import Image, display
 
-    hv = holoviews()
+    hv = load_notebook()
     if progress.in_batch():
         file = io.BytesIO()
         picture(panels, columns).savefig(file, format="png", dpi=100)
         display(Image(file.getvalue()))
     else:
-        hv.extension("bokeh", logo=False)  # sends Bokeh's script to the page, from no other place
         display(panels.cols(columns) if isinstance(panels, hv.Layout) else panels)
+
+
+@lru_cache(maxsize=1)
+def load_notebook():
+    """The module holoviews, ready to show its elements in the notebook that runs this process.
+
+    Bokeh's script is sent to the page, so that nothing is loaded from the internet. In a notebook
+    that is executed unattended, a map with sliders is shown as a picture of its first frame.
+    """
+    from IPython import get_ipython
+
+    hv = holoviews()
+    if not progress.in_batch():
+        hv.extension("bokeh", inline=True, logo=False)
+    elif shell := get_ipython():
+        hv.Store.set_current_backend("matplotlib")  # hvplot takes the options of this library
+        formatter = shell.display_formatter.formatters["image/png"]
+        for kind in (hv.DynamicMap, hv.Layout):
+            formatter.for_type(kind, first_frame)
+    return hv
+
+
+def first_frame(maps):
+    """The first frame of maps with sliders as a picture.
+
+    Parameters
+    ----------
+    maps : holoviews.DynamicMap or holoviews.Layout
+        From :func:`seaice_lab.figures.explore.explore`.
+
+    Returns
+    -------
+    bytes
+        A file in the format PNG.
+    """
+    from matplotlib import rc_context
+
+    hv = holoviews()
+    maps = [maps] if isinstance(maps, hv.DynamicMap) else maps
+    frames = [one[tuple(slider.values[0] for slider in one.kdims)] for one in maps]
+    inches = len(frames) * FRAME_INCHES[0], FRAME_INCHES[1]
+    row = {"sublabel_format": "", "hspace": 0.6, "fig_inches": inches, "backend": "matplotlib"}
+    frames = hv.Layout(frames).cols(len(frames)).opts(hv.opts.Layout(**row))
+    with rc_context(MATPLOTLIB_STYLE):
+        return hv.renderer("matplotlib").instance(dpi=90)(frames, fmt="png")[0]
 
 
 def layout(*panels):

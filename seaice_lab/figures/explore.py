@@ -8,7 +8,7 @@ import xarray as xr
 
 from seaice_lab import names
 from seaice_lab.errors import InputError
-from seaice_lab.figures import linked_maps, rasters
+from seaice_lab.figures import charts, linked_maps, rasters
 from seaice_lab.figures.plane import COAST, LAND
 
 LABELS = {"time": "Time (UTC)", "init_time": "Start (UTC)", "lead_time": "Lead time (days)"}
@@ -34,23 +34,29 @@ def hvplot_ready(field):
     """
     field = field.drop_vars([name for name in field.coords if name not in field.dims])
     for name, coordinate in field.coords.items():
-        values, units = coordinate.values, None
-        if values.dtype.kind == "m":
-            values, units = (values / np.timedelta64(1, "D")).round(ROUNDING), "days"
+        values, attrs = _in_days(coordinate.values), {}
+        if coordinate.dtype.kind == "m":
+            attrs = {"long_name": name.replace("_", " ").capitalize(), "units": "days"}
         elif name in ("x", "y") and names.canonical_units(coordinate.attrs.get("units", "")) == "m":
-            values, units = values / 1000, "km"
-        if units:
-            label = name.replace("_", " ").capitalize() if units == "days" else name
-            attrs = {"long_name": label, "units": units}
+            values, attrs = values / 1000, {"long_name": name, "units": "km"}
+        if attrs:
             field = field.assign_coords({name: (name, values, attrs)})
     return field
+
+
+def _in_days(values):
+    """Time differences in days; other values as they are."""
+    if values.dtype.kind != "m":
+        return values
+    return (values / np.timedelta64(1, "D")).round(ROUNDING)
 
 
 def explore(field, ocean=None, colour_range=None, histogram=False, series=False):
     """Interactive map of a field, with a slider for each other dimension.
 
     A new frame keeps the zoom. Only the frame that is shown is read. Maps that are shown together
-    (``explore(a) + explore(b)``) zoom and pan together.
+    (``explore(a) + explore(b)``) zoom and pan together. A notebook that is executed unattended
+    shows a picture of the first frame.
 
     Parameters
     ----------
@@ -77,21 +83,10 @@ def explore(field, ocean=None, colour_range=None, histogram=False, series=False)
     InputError
         If the field has no variable to map or no positions.
     """
-    import holoviews as hv
-
-    if "bokeh" not in hv.Store.loaded_backends():
-        hv.extension("bokeh", inline=True, logo=False)  # load nothing from the internet
-    import hvplot.xarray  # noqa: F401  (adds `.hvplot` to DataArray)
-
+    hv = charts.load_notebook()
     view = _View(field, ocean, colour_range)
     kdims = [hv.Dimension(name, label=label, values=values) for name, label, values in view.sliders]
-    scene = linked_maps.scene(view.raster)
-    # HoloViews refuses the gap after the last outline.
-    outlines = {axis: points[:-1] for axis, points in scene.land.data.items()}
-    background = hv.Polygons([outlines]).opts(color=LAND, line_color=None)
-    land = hv.Image((view.raster.x, view.raster.y, scene.mask.data["image"][0]))
-    land.opts(cmap=["#00000000", LAND], clim=(0, 1))
-    coast = hv.Path([scene.coast.data]).opts(color=COAST, line_width=1)
+    background, land, coast = _land(hv, view.raster)
 
     def draw_map(*key):
         return background * view.image(key) * land * coast
@@ -110,6 +105,20 @@ def explore(field, ocean=None, colour_range=None, histogram=False, series=False)
     return plots[0] if len(plots) == 1 else hv.Layout(plots).cols(1)
 
 
+def _land(hv, raster):
+    """The land around the grid, the land of the grid, and its coast."""
+    scene = linked_maps.scene(raster)
+    # HoloViews refuses the gap after the last outline.
+    outlines = {axis: points[:-1] for axis, points in scene.land.data.items()}
+    background = hv.Polygons([outlines]).opts(
+        hv.opts.Polygons(color=LAND, line_color=None, backend="bokeh"),
+        hv.opts.Polygons(facecolor=LAND, edgecolor="none", backend="matplotlib"),
+    )
+    land = hv.Image((raster.x, raster.y, scene.mask.data["image"][0]))
+    land = land.opts(cmap=["#00000000", LAND], clim=(0, 1))
+    return background, land, hv.Path([scene.coast.data]).opts(color=COAST)
+
+
 class _View:
     """The variables of a field, their colours, their cells on the map, and the sliders."""
 
@@ -124,104 +133,87 @@ class _View:
                 "the field has no positions: expected latitude and longitude (y, x) or (point,), "
                 "or x and y in metres; assign them from the prepared store"
             )
-        self.shape = _shape(first)
+        self.shape, self.colour_range, self.styles = _shape(first), colour_range, {}
         arrays = {name: v for name, v in dataset.data_vars.items() if v.dims == first.dims}
         self.arrays = {name: v for name, v in arrays.items() if v.dtype.kind in "fiub"}
         self.raster = _raster(first, self.shape, ocean)
-        self.slider_dims = [name for name in first.dims if name not in self.shape]
-        self.series_dim = next((d for d in ("lead_time", "time") if d in self.slider_dims), None)
-        self.series_dim = self.series_dim or (self.slider_dims[0] if self.slider_dims else None)
-        self.values = {name: _slider_values(first, name) for name in self.slider_dims}
-        self.sliders = [
-            (name, LABELS.get(name, name), self.values[name]) for name in self.slider_dims
-        ]
+        dims = [name for name in first.dims if name not in self.shape]
+        self.series_dim = next((d for d in ("lead_time", "time", *dims) if d in dims), None)
+        self.values = {name: _slider_values(first, name) for name in dims}
+        self.sliders = [(name, LABELS.get(name, name), self.values[name]) for name in dims]
         if len(self.arrays) > 1:
             self.sliders.insert(0, ("variable", "Variable", list(self.arrays)))
-        self.colour_range = colour_range
-        self.styles = {}
 
     def select(self, key):
         """The variable and the positions on its other dimensions, from values of the sliders."""
         name, *key = key if len(self.arrays) > 1 else (next(iter(self.arrays)), *key)
-        return name, {
-            d: self.values[d].index(v) for d, v in zip(self.slider_dims, key, strict=True)
-        }
+        positions = zip(self.values.items(), key, strict=True)
+        return self.arrays[name], {d: values.index(value) for (d, values), value in positions}
 
     def frame(self, key):
-        """Variable, title and values of the cells of one frame; only this frame is read."""
-        name, positions = self.select(key)
-        frame = self.arrays[name].isel(positions)
-        titles = [_text(frame[d].values, d) for d in self.slider_dims if d in frame.coords]
+        """Values of the cells of one frame, its title and its style; only this frame is read."""
+        array, positions = self.select(key)
+        frame = array.isel(positions)
+        title = ", ".join(_text(frame[d].values, d) for d in positions if d in frame.coords)
         values = np.asarray(frame.transpose(*self.shape).values, "float32")
-        if name not in self.styles:
-            self.styles[name] = _style(self.arrays[name], values, self.colour_range)
-        return name, ", ".join(titles), values
-
-    def image(self, key):
-        name, title, values = self.frame(key)
-        style, raster = self.styles[name], self.raster
-        picture = rasters.picture(raster, values, pixels=max(raster.source.shape))["image"][0]
-        image = xr.DataArray(picture, {"y": raster.y, "x": raster.x}, ("y", "x"), name)
-        return image.hvplot.image(
-            x="x",
-            y="y",
-            cmap=style["colours"],
-            clim=style["limits"],
-            clabel=style["label"],
-            title=f"{style['title']} {title}",
-            xlabel="x (km)",
-            ylabel="y (km)",
-            frame_width=WIDTH,
-            data_aspect=1,
-            xlim=raster.extent[:2],
-            ylim=raster.extent[2:],
+        if array.name not in self.styles:
+            self.styles[array.name] = _style(array, values, self.colour_range)
+        return (
+            xr.DataArray(values, dims=self.shape, name=array.name),
+            title,
+            self.styles[array.name],
         )
 
+    def image(self, key):
+        frame, title, style = self.frame(key)
+        raster = self.raster
+        picture = rasters.picture(raster, frame.values, pixels=max(raster.source.shape))
+        axes = {"y": raster.y, "x": raster.x}
+        image = xr.DataArray(picture["image"][0], axes, ("y", "x"), frame.name)
+        limits = {"clim": style["limits"], "xlim": raster.extent[:2], "ylim": raster.extent[2:]}
+        labels = {"clabel": style["label"], "xlabel": "x (km)", "ylabel": "y (km)"}
+        labels["title"] = f"{style['title']} {title}"
+        size = {"frame_width": WIDTH, "data_aspect": 1}
+        return _hvplot(image).image("x", "y", cmap=style["colours"], **limits, **labels, **size)
+
     def histogram(self, key):
-        name, title, values = self.frame(key)
-        style = self.styles[name]
+        frame, title, style = self.frame(key)
         # The end bars hold the values beyond the colours, so that the axis is that of the colours.
-        values = np.clip(values[np.isfinite(values)], *style["limits"])
-        values = xr.DataArray(values, dims="cell", name=name)
-        options = {"bins": BINS, "bin_range": style["limits"], "xlabel": style["label"]}
-        return values.hvplot.hist(
-            **options,
-            ylabel="Cells",
-            title=title,
-            frame_width=WIDTH,
-            frame_height=150,
-            legend=False,
+        values = np.clip(frame.values[np.isfinite(frame.values)], *style["limits"])
+        bins = {"bins": BINS, "bin_range": style["limits"], "legend": False}
+        labels = {"xlabel": style["label"], "ylabel": "Cells", "title": title}
+        return _hvplot(xr.DataArray(values, dims="cell", name=frame.name)).hist(
+            **bins, **labels, frame_width=WIDTH, frame_height=150
         )
 
     def series(self, key, x, y):
         """The cell at a position through time; the other sliders stay."""
-        name, positions = self.select(key)
+        array, positions = self.select(key)
+        if array.name not in self.styles:
+            self.frame(key)
         column, row = abs(self.raster.x - x).argmin(), abs(self.raster.y - y).argmin()
         cell = self.raster.source[row, column]
-        array = self.arrays[name].isel({d: k for d, k in positions.items() if d != self.series_dim})
         sizes = [array.sizes[d] for d in self.shape]
-        index = dict(zip(self.shape, np.unravel_index(max(cell, 0), sizes), strict=True))
-        values = np.asarray(array.isel(index).values, float)
-        values = values if cell >= 0 else np.full_like(values, np.nan)
-        axis = xr.DataArray(
-            values, {self.series_dim: self.values[self.series_dim]}, [self.series_dim], name
-        )
-        if name not in self.styles:
-            self.frame(key)
-        options = {
-            "xlabel": LABELS.get(self.series_dim, self.series_dim),
-            "ylabel": self.styles[name]["label"],
-        }
-        title = f"Cell at x {x:.0f} km, y {y:.0f} km"
-        return axis.hvplot.line(
-            x=self.series_dim, title=title, frame_width=WIDTH, frame_height=150, **options
-        )
+        positions |= zip(self.shape, np.unravel_index(max(cell, 0), sizes), strict=True)
+        dim = self.series_dim
+        values = np.asarray(array.isel({d: k for d, k in positions.items() if d != dim}), float)
+        values = xr.DataArray(values, {dim: self.values[dim]}, [dim], array.name).where(cell >= 0)
+        labels = {"xlabel": LABELS.get(dim, dim), "ylabel": self.styles[array.name]["label"]}
+        labels["title"] = f"Cell at x {x:.0f} km, y {y:.0f} km"
+        return _hvplot(values).line(x=dim, **labels, frame_width=WIDTH, frame_height=150)
 
     def centre(self):
         """Position of the cell of the grid that is nearest to the middle of the map."""
         rows, columns = np.nonzero(self.raster.source >= 0)
         middle = np.hypot(rows - rows.mean(), columns - columns.mean()).argmin()
         return float(self.raster.x[columns[middle]]), float(self.raster.y[rows[middle]])
+
+
+def _hvplot(field):
+    """As ``field.hvplot``, whose import would send Bokeh's script to a notebook once more."""
+    from hvplot import hvPlot
+
+    return hvPlot(field)
 
 
 def _shape(field):
@@ -235,23 +227,18 @@ def _raster(field, shape, ocean):
     """How the cells of a field are shown; without a mask all of them are sea."""
     if len(shape) == 1:
         return rasters.raster_of_points(field.latitude.values, field.longitude.values)
+    axes = dict(zip(shape, ("y", "x"), strict=True))
     frame = field.isel({name: 0 for name in field.dims if name not in shape})
-    frame = frame.transpose(*shape).rename(dict(zip(shape, ("y", "x"), strict=True)))
+    frame = frame.transpose(*shape).rename(axes)
     if ocean is None:
         return rasters.raster_of(frame, xr.ones_like(frame, bool).compute())
-    ocean = ocean.transpose(*shape).rename(dict(zip(shape, ("y", "x"), strict=True)))
-    return rasters.raster_of(frame, ocean.astype(bool))
+    return rasters.raster_of(frame, ocean.transpose(*shape).rename(axes).astype(bool))
 
 
 def _slider_values(field, name):
     """What a slider offers: the values of a coordinate, or positions if some are equal."""
-    if name not in field.coords:
-        return list(range(field.sizes[name]))
-    values = field[name].values
-    if values.dtype.kind == "m":
-        values = (values / np.timedelta64(1, "D")).round(ROUNDING)
-    unique = len(set(values.tolist())) == len(values)
-    return list(values) if unique else list(range(len(values)))
+    values = _in_days(field[name].values)  # of a dimension without coordinate: its positions
+    return list(values) if len(set(values.tolist())) == len(values) else list(range(len(values)))
 
 
 def _text(value, dimension):
@@ -275,5 +262,5 @@ def _style(field, values, colour_range):
         limits = np.quantile(finite, QUANTILES) if finite.size else (0.0, 1.0)
     title = title.partition(" (")[0]
     colours = linked_maps.palette(variable.colour_map if variable else "viridis", limits)
-    label = f"{title} ({units})"
+    label = f"{title} ({names.typeset(units)})"
     return {"colours": colours, "limits": tuple(map(float, limits)), "label": label, "title": title}

@@ -1,12 +1,16 @@
 """Exploring fields with hvplot: the right frame, colours and labels; only that frame is read."""
 
+from io import BytesIO
+
 import dask.array
 import numpy as np
 import pytest
 import xarray as xr
+from PIL import Image
 
-from seaice_lab import grid
+from seaice_lab import grid, progress
 from seaice_lab.errors import InputError
+from seaice_lab.figures import charts
 from seaice_lab.figures.explore import explore, hvplot_ready
 
 hv = pytest.importorskip("holoviews")
@@ -128,6 +132,16 @@ def test_histogram_and_series_follow_the_sliders_and_the_click():
     np.testing.assert_array_equal(curve.dimension_values(0), [0.5, 1.0, 1.5])
     np.testing.assert_array_equal(curve.dimension_values(1), [110.0, 111.0, 112.0])
     hv.render(layout)
+
+
+def test_a_notebook_that_is_executed_unattended_shows_the_first_frame_as_a_picture(monkeypatch):
+    monkeypatch.setenv(progress.BATCH, "1")
+    views = explore(forecast()), explore(forecast(), histogram=True, series=True)
+    widths = []
+    for view in views:
+        with Image.open(BytesIO(charts.first_frame(view))) as picture:
+            widths.append(picture.width)
+    assert widths[1] > 2 * widths[0] > 400
 
 
 def test_a_field_without_positions_is_refused():

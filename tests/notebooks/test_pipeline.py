@@ -155,7 +155,7 @@ def executed(request):
 def test_every_executed_notebook_shows_figures_without_errors_or_warnings(executed):
     cells = nbformat.read(executed, as_version=4).cells
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
-    figure = re.compile(r"^\s*(figure(, ax|, axes)? = |charts\.show\()", re.M)
+    figure = re.compile(r"^\s*(figure(, ax|, axes)? = |charts\.show\(|explore\()", re.M)
     drawn = [cell for cell in cells if figure.search(cell.source)]
     assert drawn
     for cell in drawn:
