@@ -31,8 +31,7 @@ LEGEND_ROW = 22  # pixels
 TITLE_CHARACTERS = 11  # in one row of a title in a picture, for each inch
 MATPLOTLIB_STYLE = {"font.size": 10, "axes.titlesize": 11, "axes.titlelocation": "left"}
 MATPLOTLIB_STYLE |= dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False)
-PANEL_INCHES = (3.8, 3.1)
-FRAME_INCHES = (4.7, 4.4)  # of a map with sliders
+PANEL_INCHES, FRAME_INCHES = (3.8, 3.1), (4.7, 4.4)  # of curves, and of a map with sliders
 PANEL_PIXELS = {"width": 430, "height": 320}
 BOKEH_FONTS = {"title": "13px", "labels": FONT_SIZE, "ticks": "11px", "legend": FONT_SIZE}
 BOKEH_LEGEND = {"click_policy": "hide", "orientation": "horizontal", "border_line_color": None}
@@ -147,9 +146,10 @@ def _elements(hv, label, curve):
     x, y, colour = np.asarray(curve.x), np.asarray(curve.y, float), curve.colour
     if len(curve.band):
         low, high = (np.asarray(end, float) for end in curve.band)
+        style = {"color": colour, "alpha": 0.15}
         yield hv.Area((x, low, high), "x", ["y", "high"], label=label).opts(
-            hv.opts.Area(color=colour, alpha=0.15, line_alpha=0, backend="bokeh"),
-            hv.opts.Area(color=colour, alpha=0.15, linewidth=0, backend="matplotlib"),
+            hv.opts.Area(**style, line_alpha=0, backend="bokeh"),
+            hv.opts.Area(**style, facecolor=colour, linewidth=0, backend="matplotlib"),
         )
     common = {"color": colour, "show_legend": curve.listed}
     if curve.dash is not None:
@@ -198,23 +198,33 @@ def _finish_bokeh(plot, _element, levels):
 
 
 def _finish_matplotlib(plot, _element, levels):
-    """Ticks, a title that fits, and the grey lines."""
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-    from matplotlib.ticker import NullFormatter
-
+    """Order of drawing, dates, and the grey lines."""
     axes = plot.handles["axis"]
     axes.set_aspect("auto")
     axes.grid(True, color="0.9", which="major")
     for axis in (axes.xaxis, axes.yaxis):
         # Grid and grey lines are below the curves, which HoloViews draws from order 0 upwards. A
         # logarithmic axis has legible ticks already.
-        axis.set(zorder=-2, minor_formatter=NullFormatter())
-    if np.asarray(next(iter(plot.current_frame)).dimension_values("x")).dtype.kind == "M":
-        locator = AutoDateLocator(maxticks=7)
-        axes.xaxis.set(major_locator=locator, major_formatter=ConciseDateFormatter(locator))
+        axis.set(zorder=-2, minor_formatter="")
+    if next(iter(plot.current_frame)).dimension_values(0).dtype.kind == "M":
+        short_dates(plot)
     for level, dash in levels.items():
         dash = (0, dash) if dash else "solid"
         axes.axhline(level, color=GREY, linewidth=0.9, linestyle=dash, zorder=-1)
+
+
+def short_dates(plot, _element=None):
+    """Hook of HoloViews with matplotlib: few and short dates on the horizontal axis.
+
+    Parameters
+    ----------
+    plot : holoviews.plotting.mpl.ElementPlot
+    """
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    locator = AutoDateLocator(maxticks=7)
+    axis = plot.handles["axis"].xaxis
+    axis.set(major_locator=locator, major_formatter=ConciseDateFormatter(locator))
 
 
 def bokeh_figure(panel, height=300):

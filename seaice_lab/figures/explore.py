@@ -200,7 +200,9 @@ class _View:
         values = xr.DataArray(values, {dim: self.values[dim]}, [dim], array.name).where(cell >= 0)
         labels = {"xlabel": LABELS.get(dim, dim), "ylabel": self.styles[array.name]["label"]}
         labels["title"] = f"Cell at x {x:.0f} km, y {y:.0f} km"
-        return _hvplot(values).line(x=dim, **labels, frame_width=WIDTH, frame_height=150)
+        line = _hvplot(values).line(x=dim, **labels, frame_width=WIDTH, frame_height=150)
+        hooks = [charts.short_dates] if values[dim].dtype.kind == "M" else []
+        return line.opts(charts.holoviews().opts.Curve(hooks=hooks, backend="matplotlib"))
 
     def centre(self):
         """Position of the cell of the grid that is nearest to the middle of the map."""

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 from bokeh.models import DatetimeAxis, HoverTool, Legend, LogScale
+from matplotlib.colors import to_hex
 
 from seaice_lab import progress
 from seaice_lab.diagnostics import comparison, score_tables
@@ -80,6 +81,10 @@ def test_scores_are_drawn_alike_by_both_libraries_with_days_units_and_bands(tabl
     assert figures[1].y_range.start < 0 < figures[1].y_range.end
     areas = [r for r in figures[0].renderers if r.glyph.__class__.__name__ == "Patch"]
     assert len(areas) == 3 and len(picture.axes[0].collections) == 3
+    # A band has the colour of its curve in both libraries.
+    line = next(r for r in figures[0].renderers if r.glyph.__class__.__name__ == "Line")
+    (colour,) = {to_hex(area.get_facecolor()[0]) for area in picture.axes[0].collections[:1]}
+    assert colour == line.glyph.line_color.lower() == areas[0].glyph.fill_color.lower()
     with pytest.raises(InputError, match="sources forecast, climatology, persistence, not 'x'"):
         curves.plot_scores(table, against="x")
 
