@@ -38,7 +38,7 @@ MOVE = """async (lead) => {
     const heard = () => { m.properties.data.change.disconnect(heard); done() }
     m.properties.data.change.connect(heard)
   })))
-  const late = new Promise((_, fail) => setTimeout(() => fail(Error("no picture in 60 s")), 60e3))
+  const late = new Promise((_, fail) => setTimeout(() => fail(Error("no picture in 300 s")), 300e3))
   bar.value = lead
   await Promise.race([news, late])
   await painted()
@@ -121,9 +121,10 @@ def resident_mb(process):
 def usable(browser, address, run):
     """Open a page and wait for its maps; returns the page and the time in seconds."""
     page = browser.new_page(viewport={"width": 1440, "height": 900})
+    page.set_default_timeout(300_000)
     began = time.perf_counter()
     page.goto(f"{address}?runs={run}")
-    page.wait_for_selector(".bk-Figure canvas, canvas", state="visible", timeout=60_000)
+    page.wait_for_selector(".bk-Figure canvas, canvas", state="visible")
     page.wait_for_function(
         "() => [...Bokeh.documents[0]._all_models.values()].some((m) => m.data && m.data.image"
         " && m.data.image[0].some((v) => Number.isFinite(v) && v > 1))"

@@ -29,7 +29,8 @@ VALID = {
     "emissivity infer": {"data": "d", "trained": "runs/a", "solve": {"state_steps": 2}},
 }  # fmt: skip
 assert VALID.keys() == JOBS.keys()
-PARAMETERS = {"run": "runs/a", "epochs": 2, "width": 8, "learning_rate": 1e-3, "steps": 4,
+PARAMETERS = {"dataset": "moorings", "run": "runs/a", "epochs": 2, "width": 8,
+              "learning_rate": 1e-3, "steps": 4,
               "transport": False, "network": "UNet2"}  # fmt: skip
 
 
@@ -177,15 +178,16 @@ def wrong_notebook_parameters(rng):
         ("steps", "0"),
         ("every", "-2"),
         ("split", "tset"),
-        ("starts", "tomorrow"),
         ("seed", "-1"),
         ("run", "runs/a,b"),
     )
     # In a file, yaml.safe_dump of the text would be quoted text; the pair is the same in YAML.
+    others = {} if name == "dataset" else {"dataset": "moorings"}
     if rng.random() < 0.5 and name and "{" not in text:
-        Path(FILE).write_text(f"{name}: {text}\n")
+        Path(FILE).write_text(f"{name}: {text}\n" + "".join(f"{k}: {v}" for k, v in others.items()))
         return (FILE, []), (name, FILE), REFUSED, None
-    return (None, [f"{name}={text}"]), (name or "parameter"), REFUSED, None
+    pairs = [f"{name}={text}", *(f"{key}={value}" for key, value in others.items())]
+    return (None, pairs), (name or "parameter"), REFUSED, None
 
 
 def read_notebooks(file, pairs):

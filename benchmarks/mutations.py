@@ -22,7 +22,7 @@ from processes import start, tail, wait
 
 from seaice_lab import cli
 
-SECONDS = 120  # after which a mutation hangs
+SECONDS = 600  # after which a mutation hangs; long, since other work may share the machine
 REMEDIES = ("; ", "expected", "should be", "use ", "choose ", "restore ")
 
 

@@ -19,11 +19,14 @@ from nbclient.exceptions import DeadKernelError
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 
-from seaice_lab import files, progress
+from seaice_lab import catalog, files, progress, runs
 from seaice_lab.errors import InputError
-from seaice_lab.parameters import read_value
+from seaice_lab.parameters import list_settings, read_value, replace_values
+from seaice_lab.surrogate.settings import ForecastConfig, PrepareConfig, TrainConfig
 
 PIPELINE = ("01_explore", "02_prepare", "03_train", "04_evaluate", "05_spectra")
+# Configurations that take parameters of a notebook as settings of the same name.
+SETTINGS = {"02_prepare": PrepareConfig, "03_train": TrainConfig, "04_evaluate": ForecastConfig}
 
 
 def default_parameters(path):
@@ -97,6 +100,37 @@ def check_parameters(path, parameters):
             )
         checked[name] = value
     return checked
+
+
+def check_settings(path, parameters):
+    """Refuse values that a job would refuse, before a kernel starts.
+
+    Parameters
+    ----------
+    path : str or Path
+        A notebook of :data:`PIPELINE`.
+    parameters : dict
+        All parameters of the notebook.
+
+    Raises
+    ------
+    InputError
+        If a setting has no such value, a dataset is not in the catalogue, or the name of the run
+        cannot be used.
+    """
+    model = SETTINGS.get(Path(path).stem)
+    if model is not None:
+        full = {setting.name.rpartition(".")[2]: setting.name for setting in list_settings(model)}
+        values = {full[name]: value for name, value in parameters.items() if name in full}
+        # In notebooks, an empty text means the default, and blanks separate start dates.
+        texts = {"forcing": lambda text: text or None, "starts": str.split}
+        values |= {name: texts[name](values[name]) for name in texts if name in values}
+        model.parse(replace_values({}, values), Path(path).name)
+    for name in ("dataset", "forcing"):
+        if parameters.get(name):
+            catalog.find(parameters[name])
+    if "run" in parameters:
+        runs.check_name(Path(parameters["run"]))
 
 
 def _refuse_unknown(names, defaults, subject, listing):
@@ -278,6 +312,8 @@ def pipeline(values, texts=None):
         path: check_parameters(path, {name: values[name] for name in cell if name in values})
         for path, cell in defaults_of.items()
     }
+    for path, cell in defaults_of.items():
+        check_settings(path, cell | parameters[path])
     paths = list(defaults_of)
     given = {name: value for cell in parameters.values() for name, value in cell.items()}
     run = Path(given.get("run", defaults["run"]))

@@ -147,11 +147,7 @@ def create(path, config, kind, **facts):
         a comma.
     """
     path = Path(path).expanduser()
-    if "," in path.name:
-        raise InputError(
-            f"{path}: has a comma in its name, which links of the dashboard cannot hold; choose a "
-            "name without one"
-        )
+    check_name(path)
     if (path / "config.yaml").exists():
         existing = open_run(path)
         new, old = config.model_dump(mode="json"), existing.config
@@ -168,6 +164,13 @@ def create(path, config, kind, **facts):
     write_json(path / "provenance.json", provenance(kind, **facts))
     write_text(path / "config.yaml", config.to_yaml())
     return path
+
+
+def check_name(path):
+    """Refuse the path of a run whose name has a comma; such a run cannot be linked to."""
+    if "," in path.name:
+        reason = "has a comma in its name, which links of the dashboard cannot hold"
+        raise InputError(f"{path}: {reason}; choose a name without one")
 
 
 def open_run(path, kind=None):

@@ -159,6 +159,27 @@ def test_the_pipeline_takes_numbers_in_every_usual_form(text, tmp_path, monkeypa
     assert (str(run), taken["run"], taken["transport"]) == ("007", "007", False)
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("epochs", "0", "03_train.ipynb: fit.epochs is 0, but: .*greater than or equal to 1"),
+        ("averaging", "1.5", "03_train.ipynb: fit.averaging is 1.5"),
+        ("network", "UNet9", "03_train.ipynb: network is 'UNet9', but: .*'UNet2'"),
+        ("window", "none", "window is 'none', but: unknown window 'none'; the named windows are"),
+        ("coarsen", "0", "02_prepare.ipynb: coarsen is 0"),
+        ("split", "tset", "04_evaluate.ipynb: split is 'tset', but: .*'validation'"),
+        ("steps", "-1", "04_evaluate.ipynb: steps is -1"),
+        ("dataset", "none", "dataset 'none' is not in the catalogue; it has"),
+        ("forcing", "none", "dataset 'none' is not in the catalogue; it has"),
+        ("run", "runs/a,b", "runs/a,b: has a comma in its name"),
+    ],
+)
+def test_the_pipeline_refuses_wrong_values_before_a_kernel_starts(name, text, message, capsys):
+    with pytest.raises(InputError, match=message):
+        notebooks.pipeline({}, {name: text})
+    assert "[1/5]" not in capsys.readouterr().out
+
+
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
 

@@ -2,11 +2,14 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from seaice_lab import names
 from seaice_lab.config import Config, FitConfig, PathText, SplitRule
-from seaice_lab.surrogate.windows import Window
+from seaice_lab.surrogate.windows import Window, find_window
+
+Split = Literal["train", "validation", "test"]
+Network = Literal["UNet2", "UNet3", "UNet4", "UNet5", "ResNet", "PCNN", "CNN"]
 
 
 class PrepareConfig(Config):
@@ -39,7 +42,7 @@ class PrepareConfig(Config):
         description="Keep the forcing after the end of the state, as long as it continues at the "
         "same step, for forecasts from the last state.",
     )
-    splits: dict[Literal["train", "validation", "test"], SplitRule] | None = Field(
+    splits: dict[Split, SplitRule] | None = Field(
         None,
         description="Files or period of each split, such as {train: {period: [2009, 2016]}}; "
         "null: those of the entry.",
@@ -55,7 +58,7 @@ class TrainConfig(Config):
         description="Input fields and target: self_consistent, past_state, full_state, no_forcing, "
         "published_surrogate, published_4dvar, or {inputs, targets, start_h}.",
     )
-    network: str = Field("UNet3", description="UNet2 to UNet5, ResNet, PCNN or CNN.")
+    network: Network = Field("UNet3", description="UNet2 to UNet5, ResNet, PCNN or CNN.")
     width: int = Field(16, ge=1, description="Channels on the finest grid of the network.")
     network_options: dict[str, bool | int | float] = Field(
         {},
@@ -112,6 +115,13 @@ class TrainConfig(Config):
     )
     fit: FitConfig = Field(FitConfig(), description="How to train.")
 
+    @field_validator("window")
+    @classmethod
+    def _refuse_unknown_window(cls, window):
+        if isinstance(window, str):
+            find_window(window)
+        return window
+
 
 class ForecastConfig(Config):
     """What to forecast.
@@ -121,7 +131,7 @@ class ForecastConfig(Config):
     """
 
     steps: int = Field(60, ge=1, description="Steps of the surrogate; 60 of 12 h are 30 days.")
-    split: str | None = Field(
+    split: Split | None = Field(
         None,
         description="Split of the start dates: train, validation or test; null: test, or that of "
         "the given starts.",

@@ -1,12 +1,15 @@
 """Networks against the published implementation (Durand et al. 2024), and the rule of land."""
 
+from typing import get_args
+
 import pytest
 import torch
 import torch.nn.functional as F
 from keras_weights import error, image, manifest, parameters, published_network, read
 
 from seaice_lab.errors import InputError
-from seaice_lab.surrogate.networks import UNet, build_network, check_options
+from seaice_lab.surrogate.networks import OPTIONS, UNet, build_network, check_options
+from seaice_lab.surrogate.settings import Network
 from seaice_lab.surrogate.wrappers import PastChanges, Transport
 
 MODELS = {
@@ -155,6 +158,7 @@ def test_weights_of_one_grid_load_on_another():
 
 
 def test_unknown_network_is_refused_with_the_known_ones():
+    assert get_args(Network) == tuple(OPTIONS)
     with pytest.raises(InputError, match="found 'unet', expected one of UNet2, UNet3"):
         build_network("unet", torch.ones(8, 8, dtype=torch.bool), 2)
 

@@ -356,7 +356,10 @@ IMPOSSIBLE = {
         {"starts": ["2011-01-02"], "split": "train"},
         "is not in the train split of",
     ),
-    "no such split": ({"starts": ["2011-01-02"], "split": "tests"}, "unknown split 'tests'"),
+    "no such split": (
+        {"starts": ["2011-01-02"], "split": "tests"},
+        "split is 'tests', but: .*'train', 'val",
+    ),
     "a split that is not there": ({"split": "train"}, r"has no train split \(it has test\)"),
     "longer than the split": (
         {"steps": 9},
