@@ -159,9 +159,9 @@ def _tails(dataset, store):
     sit = store["sit"].isel(time=dataset.position.values).load()
     dx_m = grid.spacing_m(store, store.ocean)
     gradient = gradient_magnitude(sit, ice_mask(store.ocean, sit), dx_m)
-    day = abs(dataset.lead_time - np.timedelta64(1, "D")).argmin()
+    day = int(abs(dataset.lead_time.values - np.timedelta64(1, "D")).argmin())
     single = dataset.sit.isel(member=0, drop=True) if "member" in dataset.dims else dataset.sit
-    later = truth_for(single.isel(lead_time=[int(day)]), store).values[:, 0]
+    later = truth_for(single.isel(lead_time=[day]), store).values[:, 0]
     change = abs(later - sit.values)[:, store.ocean.values]
     quantiles = float(gradient.quantile(TAIL_SHARE)), float(np.quantile(change, TAIL_SHARE))
     return dict(zip(("gradient", "increment"), quantiles, strict=True))

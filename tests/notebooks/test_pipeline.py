@@ -133,6 +133,15 @@ def own_data(tmp_path_factory):
     return notebooks.execute(path, folder / path.name, {"folder": str(folder / "files")})
 
 
+@pytest.fixture(scope="module")
+def scaling(made, tmp_path_factory):
+    """The scaling of the run of the pipeline, two starts."""
+    run, _ = made
+    output = tmp_path_factory.mktemp("scaling") / "15_scaling.ipynb"
+    settings = {"run": str(run), "starts": 2}
+    return notebooks.execute(ROOT / "notebooks" / output.name, output, settings)
+
+
 @pytest.fixture(params=[path.stem for path in NOTEBOOKS])
 def executed(request):
     """Every notebook of the project, executed."""
@@ -145,6 +154,7 @@ def executed(request):
         "11_emissivity_maps": "emissivity_maps",
         "12_emissivity_sensitivity": "sensitivity",
         "13_own_data": "own_data",
+        "15_scaling": "scaling",
     }
     if request.param in others:
         return request.getfixturevalue(others[request.param])

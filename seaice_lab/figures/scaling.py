@@ -1,0 +1,197 @@
+"""Curves of scaling: moments against scale, exponents against order and lead time.
+
+As in `seaice_lab.figures.curves`, functions of curves return one panel. `plot_lines` draws maps.
+"""
+
+import numpy as np
+
+from seaice_lab.figures import maps
+from seaice_lab.figures.axes import LEAD_LABEL, lead_days, log_axis
+from seaice_lab.figures.charts import DASHED, Curve, line_style, overlay
+from seaice_lab.figures.plane import grid_on_plane
+from seaice_lab.names import typeset
+
+SHOWN_ORDERS = (1.0, 2.0, 3.0)
+SOURCES = {"truth": "Truth", "forecast": "Forecast", "persistence": "Persistence",
+           "blurred": "Truth, blurred by one cell", "phase_randomised": "Truth, random phases",
+           "ensemble_mean": "Ensemble mean (not a forecast)"}  # fmt: skip
+
+
+def select_sources(table, names=tuple(SOURCES)):
+    """The sources of a table by the label of their curve.
+
+    Parameters
+    ----------
+    table : Dataset
+        Content of ``scaling.nc``.
+    names : sequence of str
+
+    Returns
+    -------
+    dict of str to Dataset
+        Those that the table has, the truth first.
+    """
+    return {SOURCES[n]: table.sel(source=n) for n in names if n in table.source}
+
+
+def plot_orders(sources, name="beta", title=""):
+    """An exponent against the order q, with two standard errors.
+
+    Parameters
+    ----------
+    sources : dict of str to Dataset
+        ``<name>`` (q) and, for bars, ``<name>_error``, by label; the first one is black and should
+        be the truth.
+    name : str
+    title : str
+
+    Returns
+    -------
+    holoviews.Overlay
+        The dashed line is straight: what the first one would be without multifractality.
+    """
+    series = {}
+    for position, (label, table) in enumerate(sources.items()):
+        values, band = table[name], ()
+        if f"{name}_error" in table:
+            error = 2 * table[f"{name}_error"].values
+            band = values.values - error, values.values + error
+        style = line_style(position, first=0)
+        series[label] = Curve(values.q.values, values.values, band=band, marker="circle", **style)
+    first = next(iter(sources.values()))[name]
+    line = np.array([0, first.q.values[-1]])
+    straight = line * float(first.sel(q=1.0))
+    style = {"colour": "#7f7f7f", "dash": DASHED, "width": 1.2, "listed": False}
+    series["straight"] = Curve(line, straight, **style)
+    symbol = "ζ" if name == "zeta" else "K" if name == "gradient_k" else "β"
+    return overlay(series, "Order q of the moment", f"{symbol}(q)", title)
+
+
+def plot_statistic(sources, name, title=""):
+    """A statistic against lead time, with two standard errors of the bootstrap.
+
+    Parameters
+    ----------
+    sources : dict of str to Dataset
+        ``<name>`` (lead_time), by label; the first one is black and should be the truth.
+    name : str
+    title : str
+        By default the description of the statistic.
+
+    Returns
+    -------
+    holoviews.Overlay
+    """
+    series = {}
+    for position, (label, table) in enumerate(sources.items()):
+        table = table.isel(lead_time=table[name].notnull().values)  # references have fewer
+        values, band = table[name].values, ()
+        if f"{name}_error" in table:
+            error = 2 * table[f"{name}_error"].values
+            band = values - error, values + error
+        style = line_style(position, first=0)
+        if len(values):
+            series[label] = Curve(lead_days(table), values, band=band, **style)
+    attrs = next(iter(sources.values()))[name].attrs
+    label = f"{name.replace('_', ' ').capitalize()} ({typeset(attrs.get('units', '1'))})"
+    return overlay(series, LEAD_LABEL, label, title or attrs.get("long_name", name))
+
+
+def plot_moments(sources, name="rate_moment", title=""):
+    """Moments of orders 1, 2 and 3 against scale on logarithmic axes.
+
+    Parameters
+    ----------
+    sources : dict of str to Dataset
+        ``rate_moment`` (q, scale) with ``scale_km``, or ``structure_function`` (q, distance) with
+        ``distance_km``, by label; the first one is black.
+    name : {"rate_moment", "structure_function"}
+    title : str
+
+    Returns
+    -------
+    holoviews.Overlay
+        Each order is divided by the truth's value at the smallest scale.
+    """
+    length = "scale_km" if name == "rate_moment" else "distance_km"
+    series, scale = {}, {}
+    for position, (label, table) in enumerate(sources.items()):
+        for q in SHOWN_ORDERS:
+            values = table[name].sel(q=q).values
+            scale.setdefault(q, values[0])
+            style = line_style(position, first=0) | {"width": 1 + q / 2, "listed": q == 1}
+            text = label if q == 1 else f"{label}, q = {q:g}"
+            series[text] = Curve(table[length].values, values / scale[q], **style)
+    ticks = [(km, f"{km:g}") for km in (10, 20, 50, 100, 200, 500, 1000)]
+    options = {"logx": True, "xticks": ticks}
+    options |= log_axis(np.concatenate([curve.y for curve in series.values()]))
+    labels = "Scale (km)", "Moment (relative)", title or "Moments of order 1, 2, 3 (thin to wide)"
+    return overlay(series, *labels, **options)
+
+
+def on_cells(corners, field):
+    """Values at the corners of cells on the cells themselves, to draw them.
+
+    Parameters
+    ----------
+    corners : DataArray (..., y, x)
+        One row and one column less than the field.
+    field : DataArray (..., y, x)
+        On the grid with ``latitude`` and ``longitude``.
+
+    Returns
+    -------
+    DataArray (..., y, x)
+        Each value at the cell below and left of its corner, half a cell away.
+    """
+    values = corners.drop_vars(["y", "x"], errors="ignore").pad(y=(0, 1), x=(0, 1))
+    coords = {
+        name: field[name] for name in ("y", "x", "latitude", "longitude") if name in field.coords
+    }
+    return values.assign_coords(coords)
+
+
+@maps.styled({"font.size": 10})
+def plot_lines(fields, lines, ocean, label, limits):
+    """Maps of a rate with logarithmic colours, its linear features in black.
+
+    Parameters
+    ----------
+    fields : dict of str to DataArray (y, x)
+        Positive values by title, from `on_cells`.
+    lines : dict of str to DataArray (y, x)
+        Positive on linear features, by the same titles, from `on_cells`.
+    ocean : DataArray of bool (y, x)
+    label : str
+        Name and unit of the rate.
+    limits : (float, float)
+        Smallest and largest colour.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    import matplotlib.pyplot as plt
+    from matplotlib.ticker import FuncFormatter
+
+    first = next(iter(fields.values()))
+    map_grid = grid_on_plane(first, ocean)
+    figure, axes = plt.subplots(
+        1,
+        len(fields),
+        figsize=(3.4 * len(fields) + 1, 3.6),
+        layout="constrained",
+        squeeze=False,
+        subplot_kw={"projection": maps.map_projection(first)},
+    )
+    low, high = np.log10(limits)
+    for ax, (title, field) in zip(axes[0], fields.items(), strict=True):
+        values = np.log10(field.where(field > 0))
+        cells = maps.draw(ax, map_grid, values, "cmo.amp", (low, high))
+        on_line = values.where(lines[title] > 0) * 0
+        black = maps.visible_values(map_grid, on_line)
+        maps.geoaxes.draw_cells(ax, map_grid, black, zorder=2.5, cmap="gray", vmin=0, vmax=1)
+        ax.set_title(title)
+    bar = figure.colorbar(cells, ax=axes, label=label, extend="both", shrink=0.85)
+    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda log, _: f"{10**log:.2g}"))
+    return figure
