@@ -54,8 +54,7 @@ def now():
 def project_folder():
     """The working folder, or the folder above it if that is a project and this its notebooks/.
 
-    JupyterLab starts a notebook in the folder that holds it, but the runs, stores and data of a
-    project are in the folder above, where the commands and the dashboard look for them.
+    JupyterLab starts a notebook in its folder, but runs, stores and data are in the folder above.
     """
     folder = Path.cwd()
     in_notebooks = folder.name == "notebooks" and (folder.parent / "data_catalog.yaml").exists()
@@ -167,10 +166,15 @@ def create(path, config, kind, **facts):
 
 
 def check_name(path):
-    """Refuse the path of a run whose name has a comma; such a run cannot be linked to."""
+    """Check that the name of a run has no comma, at which links of the dashboard separate names.
+
+    Raises
+    ------
+    InputError
+        If it has one.
+    """
     if "," in path.name:
-        reason = "has a comma in its name, which links of the dashboard cannot hold"
-        raise InputError(f"{path}: {reason}; choose a name without one")
+        raise InputError(f"{path}: has a comma in its name; choose a name without one")
 
 
 def open_run(path, kind=None):
@@ -270,10 +274,8 @@ def heartbeat(run, work, unit="epoch", total=None, is_main=True):
         Run folder.
     work : str
         "training", "inferring" or "forecasting".
-    unit : str
-        What is counted, such as "epoch".
-    total : int, optional
-        Number of units.
+    unit, total : str and int
+        What is counted, such as "epoch", and how many there are.
     is_main : bool
         Whether this process writes the files.
 
@@ -355,10 +357,8 @@ def _is_alive(facts):
         return True  # this machine cannot ask another one
     try:
         os.kill(int(facts["pid"]), 0)  # signal 0 only asks whether the process exists
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # it exists and belongs to somebody else
-        return True
+    except OSError as error:  # PermissionError: it exists and belongs to somebody else
+        return not isinstance(error, ProcessLookupError)
     return True
 
 

@@ -228,16 +228,16 @@ def read_frames(store, name, positions):
     try:
         values = store[name].isel(time=positions).values
     except Exception as error:  # each codec raises its own kind for a damaged chunk
-        raise damage(name_of(store), name, f"{type(error).__name__}: {error}") from None
+        raise _damage(name_of(store), name, f"{type(error).__name__}: {error}") from None
     complete = values
     if "has_state" in store.coords and name in store.has_state.attrs["variables"].split():
         complete = values[has_state(store)[positions]]
     if np.isnan(complete[:, store.ocean.values]).any():  # a missing chunk is read as NaN
-        raise damage(name_of(store), name, "NaN in the ocean, probably because a chunk is missing")
+        raise _damage(name_of(store), name, "NaN in the ocean, probably because a chunk is missing")
     return values
 
 
-def damage(path, name, reason):
+def _damage(path, name, reason):
     """The InputError about a variable of a store that is damaged."""
     return InputError(
         f"{path}: {name} cannot be read ({reason}); the store is damaged, move it away and run "
