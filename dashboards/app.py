@@ -19,6 +19,7 @@ from dashboards.components import Header
 from dashboards.library import Library
 from dashboards.state import PageState, one_of
 from seaice_lab.errors import InputError
+from seaice_lab.figures import charts
 
 # The browser shows the text and pictures of an executed notebook, but refuses its scripts, forms
 # and requests.
@@ -84,6 +85,13 @@ class Notebook(RequestHandler):
         self.set_header("Content-Security-Policy", SANDBOX)
         self.set_header("X-Content-Type-Options", "nosniff")
         self.finish(text)
+
+
+def load_pages():
+    """Import the pages and draw a figure, so that the first visitor does not wait for imports."""
+    for name in PAGES:
+        import_module(f"dashboards.{name}")
+    charts.bokeh_figure(charts.overlay({"": charts.Curve([0, 1], [0, 1])}, "", ""))
 
 
 def _is_fault(record):
@@ -152,6 +160,7 @@ def serve(
         raise InputError(f"{reason}; choose another with --port") from None
     print(f"{folder} at http://{address}:{server.port}{prefix}/ (Ctrl-C ends it)", flush=True)
     server.start()
+    load_pages()
     try:
         server.io_loop.start()
     except KeyboardInterrupt:

@@ -6,7 +6,6 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
@@ -45,15 +44,11 @@ class Downloads:
         for button in self.buttons:
             button.disabled = is_disabled
 
-    def update(self, lead):
-        """Name the files after what is shown."""
+    def file_stem(self):
+        """Name of a file with what is shown at all lead times, without its suffix."""
         state = self.view.state
-        self.disable(not self.view.values)
         stem = f"{'_'.join(state.runs)}_{state.variable}_{state.start}"
-        stem = stem.replace("/", "-").replace(":", "").replace(" ", "T")
-        hours = lead / pd.Timedelta(hours=1)
-        self.png.filename = f"{stem}_+{hours:g}h.png"
-        self.netcdf.filename, self.gif.filename = f"{stem}_+{hours:g}h.nc", f"{stem}.gif"
+        return stem.replace("/", "-").replace(":", "").replace(" ", "T")
 
     def template(self, leads):
         """The forecast of the first run at some lead times, whose coordinates all fields have."""
@@ -71,6 +66,7 @@ class Downloads:
     def write_png(self):
         """The maps as they are on the page, as a figure for print."""
         view = self.view
+        self.png.filename = f"{self.file_stem()}_+{view.state.lead:g}h.png"
         variable, start, lead = view.selection()
         template = self.template([lead]).isel(lead_time=0)
         panels = {}
@@ -88,6 +84,7 @@ class Downloads:
     def write_gif(self):
         """Truth and forecasts through all lead times, side by side."""
         view = self.view
+        self.gif.filename = f"{self.file_stem()}.gif"
         variable, start, _ = view.selection()
         frames = []
         for lead in view.times.leads.values():
@@ -107,6 +104,7 @@ class Downloads:
 
     def write_netcdf(self):
         """The fields as CF NetCDF."""
+        self.netcdf.filename = f"{self.file_stem()}_+{self.view.state.lead:g}h.nc"
         return as_fields(self.fields())
 
 

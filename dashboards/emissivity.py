@@ -3,7 +3,7 @@
 import numpy as np
 import panel as pn
 
-from dashboards import layout, readers, selection
+from dashboards import layout, run_files, selection
 from dashboards.downloads import as_netcdf
 from dashboards.products import open_products, truth_of
 from dashboards.runs import loss_figure
@@ -123,7 +123,7 @@ class EmissivityView:
         self.at_point = layout.stretched(min_height=300)
         self.departures = layout.stretched(min_height=300)
         self.headline = layout.stretched()
-        history = readers.history_of(self.library, self.state.emissivity_run)
+        history = run_files.history_of(self.library, self.state.emissivity_run)
         cost = [] if history is None else [layout.bokeh_pane(loss_figure(history))]
         self.main[:] = [
             self.headline,
@@ -143,9 +143,9 @@ class EmissivityView:
         tags = self.library.tags(run)
         state.offer(self.tag, "tag", tags)
         path = self.library.path(run, f"emissivity_grid_{state.tag}.nc")
-        self.products = open_products(readers.current_file(path))
+        self.products = open_products(run_files.current_file(path))
         path = self.library.path(run, f"departures_{state.tag}.nc")
-        self.table = readers.load_table(readers.current_file(path)) if path.exists() else None
+        self.table = run_files.load_table(run_files.current_file(path)) if path.exists() else None
         self.truth = truth_of(self.library, run, self.products)
         latitude, longitude = self.products.latitude, self.products.longitude
         hemispheres = {name.capitalize(): name for name in hemispheres_with_points(latitude)}
@@ -229,7 +229,7 @@ class EmissivityView:
             text = ", ".join(f"{float(value):.3g} K {stage} training"
                              for stage, value in spread.items())  # fmt: skip
             sentences[f"Departures of {self.state.sensor}:"] = f"root-mean-square {text}"
-        self.headline[:] = [layout.headline(layout.in_words(sentences))] if sentences else []
+        self.headline[:] = [layout.text_block(layout.in_words(sentences))] if sentences else []
 
     def draw_departures(self):
         """Draw the departures of the selected sensor."""

@@ -22,6 +22,7 @@ from seaice_lab.figures import rasters
 from seaice_lab.surrogate.references import REFERENCES
 
 VIEW_DELAY_MS = 120  # between a change of the view and new pictures for it
+WORDS_DELAY_MS = 300  # between new pictures and their description in words
 SECOND = {
     "Difference from truth": "difference",
     "Spread of the members": "spread",
@@ -84,8 +85,7 @@ class ForecastView:
         self.above = state.connect(pn.widgets.FloatInput(name="Ice thicker than (m)"), "above")
         self.colours = Colours(self)
         self.times = Times(state)
-        self.headline = layout.headline()
-        self.words = pn.pane.HTML(sizing_mode="stretch_width", **layout.styled("faint"))
+        self.headline, self.words = layout.text_block(), layout.text_block(style="faint")
         self.probe = Probe(self)
         self.downloads = Downloads(self)
         self.main, self.content = layout.stretched(), layout.stretched()
@@ -97,7 +97,7 @@ class ForecastView:
             *lists, *widgets, self.probe.position, *self.downloads.buttons
         )
         self.maps = self.view = None
-        self.view_is_pending = False
+        self.pending = set()  # methods that are called soon
         state.connect(self.references, "references")
         state.on_change = self.show_change
         self.show_change({"runs"})
@@ -211,7 +211,8 @@ class ForecastView:
 
     def draw(self):
         """Draw all maps again."""
-        raster = readers.raster_of(self.forecast())
+        forecast = self.forecast()
+        raster, self.ocean = readers.raster_of(forecast), forecast.dataset.ocean
         if self.maps is None or raster is not self.maps.raster:
             if self.maps and not np.array_equal(raster.source, self.maps.raster.source):
                 self.state.correct(cell=None)  # cells are numbered by grid
@@ -337,7 +338,7 @@ class ForecastView:
             self.times.show_valid_times()
         self.send_pictures()
         self.colours.show_lead()
-        self.headline.object = self.headlines.text(self.state.lead, f"+{lead / DAY:g} days")
+        self.headline.text = self.headlines.text(self.state.lead, f"+{lead / DAY:g} days")
         for (title, kind), message in self.messages.items():
             titles = (title, TRUTH) if kind == "difference" else (title,)
             texts = [problems[name] for name in titles if name in problems]
@@ -345,20 +346,32 @@ class ForecastView:
         if with_curves:
             self.probe.draw()
         self.probe.show_lead(lead)
-        self.words.object = self.in_words()
-        self.downloads.update(lead)
+        self.later(self.show_words, WORDS_DELAY_MS)
+        self.downloads.disable(not self.values)
 
-    def in_words(self):
-        """The maps in words."""
-        dataset, units = self.forecast().dataset, names.variable(self.state.variable).units
+    def later(self, method, delay_ms):
+        """Call a method after a delay, once for all requests until then."""
+        if method in self.pending:
+            return
+        self.pending.add(method)
+
+        def call():
+            self.pending.discard(method)
+            method()
+
+        pn.state.add_periodic_callback(call, delay_ms, count=1)
+
+    def show_words(self):
+        """Describe the maps in words."""
+        units = self.headlines.units
         sentences = [
             map_in_words(
-                f"{title}, {kind}", values, units, dataset, is_difference=kind == "difference"
+                f"{title}, {kind}", values, units, self.ocean, is_difference=kind == "difference"
             )
             for (title, kind), values in self.fields.items()
             if values is not None
         ]
-        return f"<b>The maps in words</b><div>{escape(' '.join(sentences))}</div>"
+        self.words.text = f"<b>The maps in words</b><div>{escape(' '.join(sentences))}</div>"
 
     def send_pictures(self):
         """Send pictures of the fields in the present view."""
@@ -371,13 +384,10 @@ class ForecastView:
         if view == self.view:
             return
         self.view = view
-        if not self.view_is_pending:  # a drag reports many views; the last one is sent
-            self.view_is_pending = True
-            pn.state.add_periodic_callback(self.send_view, VIEW_DELAY_MS, count=1)
+        self.later(self.send_view, VIEW_DELAY_MS)  # a drag reports many views; the last is sent
 
     def send_view(self):
         """Send pictures of the present view if the grid is finer than the screen."""
-        self.view_is_pending = False
         self.state.view = self.view
         if max(self.maps.raster.source.shape) > rasters.PIXELS:
             with pn.io.hold():  # as in show_values, so that no picture overtakes another

@@ -4,7 +4,7 @@ from html import escape
 
 import numpy as np
 
-from dashboards import readers
+from dashboards import readers, run_files
 from dashboards.scores import common_tables
 from dashboards.selectable_maps import position_text
 from seaice_lab import names
@@ -33,8 +33,8 @@ class Headlines:
         for run in titles:
             try:
                 dataset = readers.forecast_of(library, run).dataset
-                file = readers.current_file(library.path(run, "scores.nc"))
-                table = readers.load_table(file)
+                file = run_files.current_file(library.path(run, "scores.nc"))
+                table = run_files.load_table(file)
             except InputError:
                 continue  # not evaluated
             if variable == next(iter(dataset.data_vars)) and "rmse" in table:
@@ -108,7 +108,7 @@ def compare(error, reference, name="persistence"):
     return f", <b class='{style}'>{abs(change):.0%} {word} {name}</b>".replace("%", " %")
 
 
-def map_in_words(title, values, units, dataset, is_difference=False):
+def map_in_words(title, values, units, ocean, is_difference=False):
     """Text that replaces a map for those who cannot see it.
 
     Parameters
@@ -116,8 +116,8 @@ def map_in_words(title, values, units, dataset, is_difference=False):
     title : str
     values : ndarray (y, x)
     units : str
-    dataset : xarray.Dataset
-        With latitude and longitude (y, x).
+    ocean : xarray.DataArray (y, x)
+        With coordinates latitude and longitude (y, x).
     is_difference : bool
 
     Returns
@@ -130,7 +130,7 @@ def map_in_words(title, values, units, dataset, is_difference=False):
         return f"{title}: no values."
     if is_difference:
         index = np.unravel_index(np.nanargmax(np.abs(values)), values.shape)
-        place = position_text(float(dataset.latitude[index]), float(dataset.longitude[index]))
+        place = position_text(float(ocean.latitude[index]), float(ocean.longitude[index]))
         return f"{title}: largest difference {values[index]:+.2f} {units} at {place}."
     low, high, mean = inside.min(), inside.max(), inside.mean()
     return f"{title}: {low:.2f} to {high:.2f} {units}, mean {mean:.2f} {units}."

@@ -5,6 +5,7 @@ from html import escape
 from pathlib import Path
 
 import panel as pn
+from bokeh.models import Div
 
 from seaice_lab.figures import linked_maps
 
@@ -143,13 +144,25 @@ def colour_bars(scales):
     return pn.Row(*bars, sizing_mode="stretch_width", **styled("bars"))
 
 
-def headline(html=""):
-    """A pane for a sentence that says what is shown and how good it is."""
-    return pn.pane.HTML(html, sizing_mode="stretch_width", margin=(2, 6), **styled("headline"))
+def text_block(html="", style="headline"):
+    """A text as wide as the page. A new ``text`` costs much less than that of `panel.pane.HTML`.
+
+    Parameters
+    ----------
+    html : str
+    style : str
+        Class of ``assets/components.css``. The headline says what is shown and how good it is.
+
+    Returns
+    -------
+    bokeh.models.Div
+    """
+    size = {"sizing_mode": "stretch_width", "margin": (2, 6)}
+    return Div(text=html, disable_math=True, **size, **styled(style))
 
 
 def in_words(sentences):
-    """Sentences by their subject, such as the name of a run, as HTML for :func:`headline`."""
+    """Sentences by their subject, such as the name of a run, as HTML for :func:`text_block`."""
     lines = [f"<b>{escape(name)}</b> {escape(text)}" for name, text in sentences.items()]
     return "".join(f"<div>{line}</div>" for line in lines)
 
@@ -199,4 +212,6 @@ def show_message(pane, text):
     pane : panel.pane.HTML
     text : str
     """
-    pane.param.update(object=escape(text), visible=bool(text))
+    html = escape(text)
+    if pane.object != html:  # an update without a change costs as much
+        pane.param.update(object=html, visible=bool(html))

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from dashboards.readers import reading
+from dashboards.run_files import reading
 from seaice_lab.errors import InputError
 from seaice_lab.runs import open_run
 
@@ -19,7 +19,7 @@ class Products:
 
     Parameters
     ----------
-    file : dashboards.readers.File
+    file : dashboards.run_files.File
 
     Raises
     ------

@@ -1,19 +1,19 @@
-"""Data of runs for the pages: forecasts with their truth and reference forecasts, and tables.
+"""Forecasts of runs for the pages, with their truth and reference forecasts.
 
 Everything is opened once per process, and again after its file was replaced: the arguments of the
-cached functions contain the version of the file (:class:`File`). All caches are bounded.
+cached functions contain the version of the file (:class:`dashboards.run_files.File`). All caches
+are bounded.
 """
 
-import os
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
+from dashboards.run_files import File, current_file, reading
 from seaice_lab import grid, names
 from seaice_lab.diagnostics import scores
 from seaice_lab.errors import InputError
@@ -29,22 +29,6 @@ CLIMATOLOGY_BYTES = 600e6
 SEASON_BYTES = 64e6  # the frames that a season reads at once
 TRUTH = "Truth"  # a source of fields; the others are "forecast" and the names of references
 NEED_CLIMATOLOGY = ("climatology", "damped_persistence")
-
-
-class File(NamedTuple):
-    """A file or store in its present version."""
-
-    path: str
-    version: tuple | None
-
-
-def current_file(path):
-    """The :class:`File` at a path; the version is None if nothing is there."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return File(str(path), None)
-    return File(str(path), (status.st_mtime_ns, status.st_ino))
 
 
 class Forecast(NamedTuple):
@@ -391,34 +375,6 @@ def _template(forecast, variable, start):
     return values.isel(member=0, drop=True, missing_dims="ignore")
 
 
-@contextmanager
-def reading(file):
-    """Replace the errors of a damaged file, which the block reads, by one that says what to do.
-
-    Parameters
-    ----------
-    file : File
-
-    Yields
-    ------
-    None
-
-    Raises
-    ------
-    InputError
-        If the block raises an exception.
-    """
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:  # each codec raises its own kind for a damaged chunk
-        raise InputError(
-            f"{Path(file.path).name}: cannot be read here ({type(error).__name__}: {error}); it is "
-            "damaged or being replaced: wait a little, or make it again"
-        ) from None
-
-
 def _load(values, file, statistic="mean", above=0.0):
     """Values as float32, of an ensemble a statistic of the members."""
     with reading(file):
@@ -427,33 +383,3 @@ def _load(values, file, statistic="mean", above=0.0):
         elif "member" in values.dims and statistic == "above":
             values = (values > above).mean("member").where(values.notnull().all("member"))
         return np.asarray(_ensemble_mean(values).values, "float32")
-
-
-@lru_cache(maxsize=32)
-def load_table(file):
-    """A small NetCDF file with lead times, such as scores, in memory; ``file`` is a `File`."""
-    with reading(file):
-        return xr.load_dataset(file.path, decode_timedelta=True)
-
-
-def history_of(library, run):
-    """Training history of a run, or None before its first epoch.
-
-    Parameters
-    ----------
-    library : dashboards.library.Library
-    run : str
-
-    Returns
-    -------
-    pandas.DataFrame or None
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read.
-    """
-    path = library.path(run, "history.csv")
-    with reading(current_file(path)):
-        history = pd.read_csv(path) if path.exists() else None
-    return None if history is None or history.empty else history

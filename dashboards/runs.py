@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 import panel as pn
 import yaml
 
-from dashboards import layout, readers, selection
+from dashboards import layout, run_files, selection
 from seaice_lab.errors import InputError
 from seaice_lab.figures import charts, curves, emissivity
 from seaice_lab.runs import open_run
@@ -57,7 +57,7 @@ def page(library, state):
         "`seaice-lab train RUN`; it appears here by itself. Until then you see the network that "
         "comes with the project: `seaice-lab forecast data/pretrained/sample`.",
     )
-    headline = layout.headline()
+    headline = layout.text_block()
     table = pn.pane.HTML(sizing_mode="stretch_width", **layout.styled("table", "clickable"))
     card = layout.cards([table], 400)
     details = layout.stretched()
@@ -69,12 +69,12 @@ def page(library, state):
         rows = {row.name: row for row in library.runs()}
         no_runs.visible = not rows or library.folder != library.own
         card.visible = run.visible = bool(rows)
-        headline.object = summary(rows.values())
+        headline.text = summary(rows.values())
         if list(rows) != run.options:
             run.options = list(rows)
         table.object = run_table(rows.values(), run.value)
         row = rows.get(run.value)
-        history = row and readers.current_file(library.folder / row.name / "history.csv")
+        history = row and run_files.current_file(library.folder / row.name / "history.csv")
         if described != (row, history):
             described = row, history
             details[:] = describe(library, row) if row else []
@@ -139,7 +139,7 @@ def describe(library, row):
         text = "The table above says why. The other runs can be used."
         return [layout.empty_state("This run cannot be used", text)]
     try:
-        history = readers.history_of(library, row.name)
+        history = run_files.history_of(library, row.name)
         run = open_run(library.path(row.name))
     except InputError as error:
         return [layout.empty_state("This run cannot be read", str(error))]

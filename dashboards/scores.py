@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pandas as pd
 import panel as pn
 
-from dashboards import layout, readers, selection
+from dashboards import layout, run_files, selection
 from dashboards.score_card import score_card
 from dashboards.selection import DAY
 from seaice_lab.diagnostics import comparison
@@ -47,8 +47,8 @@ def page(library, state):
     drawn = selection.last_result()  # card and curves do not depend on the lead time
 
     def read(run):
-        file = readers.current_file(library.path(run, "scores.nc"))
-        readers.load_table(file)  # here, so that a message names a run that cannot be read
+        file = run_files.current_file(library.path(run, "scores.nc"))
+        run_files.load_table(file)  # here, so that a message names a run that cannot be read
         return file
 
     def draw(files):
@@ -74,7 +74,7 @@ def page(library, state):
         notes = [f"{run} is not compared: {reason}." for run, reason in left_out.items()]
         layout.show_message(message, " ".join(notes + view.missing))
         return [
-            layout.headline(layout.in_words(headlines(view, lead))),
+            layout.text_block(layout.in_words(headlines(view, lead))),
             message,
             layout.cards([card], 460),
             layout.cards(items, 460),
@@ -94,7 +94,7 @@ def common_tables(files):
 
     Parameters
     ----------
-    files : tuple of (str, dashboards.readers.File)
+    files : tuple of (str, dashboards.run_files.File)
         Name of each run and its ``scores.nc``. The first run is compared with all others.
 
     Returns
@@ -102,7 +102,7 @@ def common_tables(files):
     tables : dict of str to xarray.Dataset
     left_out : dict of str to str
     """
-    tables = {run: readers.load_table(file) for run, file in files}
+    tables = {run: run_files.load_table(file) for run, file in files}
     return comparison.on_common_starts(tables, files[0][0])
 
 

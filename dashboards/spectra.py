@@ -5,7 +5,7 @@ from html import escape
 import numpy as np
 import panel as pn
 
-from dashboards import layout, readers, selection
+from dashboards import layout, run_files, selection
 from dashboards.readers import TRUTH
 from dashboards.selection import DAY
 from seaice_lab.figures import charts, spectra
@@ -49,10 +49,10 @@ def page(library, state):
         power, *ratios = at_lead(tables, lead)
         sentences = {title: headline(table, lead) for title, table in tables.items()}
         cards = layout.cards((power, exponent, *ratios, resolution), 460)
-        return [layout.headline(layout.in_words(sentences)), cards, convention_pane(first)]
+        return [layout.text_block(layout.in_words(sentences)), cards, convention_pane(first)]
 
     def read(run):
-        return readers.load_table(readers.current_file(library.path(run, "spectra.nc")))
+        return run_files.load_table(run_files.current_file(library.path(run, "spectra.nc")))
 
     return runs.page(read, draw, slider)
 

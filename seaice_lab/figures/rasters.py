@@ -212,9 +212,8 @@ def contour(drawn, level):
     image = drawn["image"][0][::step, ::step]
     x = drawn["x"][0] + drawn["dw"][0] * (np.arange(0, columns, step) + 0.5) / columns
     y = drawn["y"][0] + drawn["dh"][0] * (np.arange(0, rows, step) + 0.5) / rows
-    masked = np.ma.masked_invalid(image)
     if min(image.shape) < 2:
         return {"x": np.empty(0, "float32"), "y": np.empty(0, "float32")}
-    lines = contour_generator(x, y, masked, line_type="ChunkCombinedNan").lines(level)[0][0]
+    lines = contour_generator(x, y, image, line_type="ChunkCombinedNan").lines(level)[0][0]
     lines = np.empty((0, 2)) if lines is None else lines
     return {"x": lines[:, 0].astype("float32"), "y": lines[:, 1].astype("float32")}
