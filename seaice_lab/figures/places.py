@@ -12,17 +12,44 @@ from seaice_lab.figures.plane import MERIDIANS, PARALLELS
 from seaice_lab.grid import project
 
 # Width of the visible part of a map in km, below which names of this rank are shown.
-VISIBLE_BELOW = {"1": 1e9, "2": 2200, "3": 1200}
+VISIBLE_BELOW = {"0": 1e9, "1": 1e9, "2": 2200, "3": 1200}
+# Size of the letters as a share of the width of a map, for a map of 350 pixels; larger maps have
+# more space.
+LETTER_WIDTH, LETTER_HEIGHT = 6 / 350, 14 / 350
 STYLES = {
     "0": {"text_font_size": "9px", "text_color": "#55646f"},
     "1": {"text_font_size": "10px", "text_color": "#22303a", "text_font_style": "italic"},
     "2": {"text_font_size": "10px", "text_color": "#22303a"},
     "3": {"text_font_size": "10px", "text_color": "#22303a"},
 }
+# Near the edge of a map, a text is beside its position instead of over it, so that the edge does
+# not cut it. The text of a position outside the map is outside too. As `side_of`, in the browser.
+UPDATE = """
+const {x0, x1, y0, y1} = cb_obj
+const width = x1 - x0
+const side = (value, low, high, half, [after, over, before]) => {
+    if (value < low || (high - half < value && value <= high)) return before
+    return value > high || value < low + half ? after : over
+}
+names.forEach((renderer, k) => {
+    renderer.visible = width < limits[k]
+    const source = renderer.data_source
+    const {text, x, y, align, baseline} = source.data
+    const columns = [...text].map((one, i) =>
+        side(x[i], x0, x1, one.length * letter_width * width / 2, ["left", "center", "right"]))
+    const rows = [...text].map((_, i) =>
+        side(y[i], y0, y1, letter_height * width / 2, ["bottom", "middle", "top"]))
+    if (columns.some((one, i) => one !== align[i]) || rows.some((one, i) => one !== baseline[i])) {
+        source.data.align = columns
+        source.data.baseline = rows
+        source.change.emit()
+    }
+})
+"""
 LABELLED_MERIDIAN, LABELLED_PARALLEL = 157.5, 70  # degrees are written along them
 TEXT = {
-    "text_align": "center",
-    "text_baseline": "middle",
+    "text_align": "align",  # both are columns, from `side_of`
+    "text_baseline": "baseline",
     "background_fill_color": "rgba(255, 255, 255, 0.6)",
     "border_radius": 3,
     "padding": 1,
@@ -46,8 +73,7 @@ def places_of(hemisphere):
     rows = csv.DictReader(lines)
     rows = [row for row in rows if (float(row["latitude"]) > 0) == (hemisphere == "north")]
     return {
-        rank: _columns([row for row in rows if row["rank"] == rank], hemisphere)
-        for rank in VISIBLE_BELOW
+        rank: _columns([row for row in rows if row["rank"] == rank], hemisphere) for rank in "123"
     }
 
 
@@ -73,20 +99,52 @@ def degrees_of(hemisphere):
     return _columns(rows, hemisphere)
 
 
-def place_sources(hemisphere):
+def side_of(positions, low, high, half, sides):
+    """On which side of its position a text is, so that the edges of a map do not cut it.
+
+    Parameters
+    ----------
+    positions : ndarray (text,)
+    low, high : float
+        Edges of the map.
+    half : ndarray (text,) or float
+        Half the size of each text.
+    sides : (str, str, str)
+        Names of the sides: after its position, over it and before it.
+
+    Returns
+    -------
+    list of str
+    """
+    after, over, before = sides
+    is_before = (positions < low) | ((high - half < positions) & (positions <= high))
+    is_after = (positions > high) | (positions < low + half)
+    return np.select([is_before, is_after], [before, after], over).tolist()
+
+
+def place_sources(hemisphere, window):
     """Data of the names and degrees, which all maps of a scene share.
 
     Parameters
     ----------
     hemisphere : "north" or "south"
+    window : (float, float, float, float)
+        Part of the plane that is shown first: west, east, south, north in km.
 
     Returns
     -------
     dict of str to bokeh.models.ColumnDataSource
         By rank; the degrees have rank "0".
     """
-    columns = {"0": degrees_of(hemisphere)} | places_of(hemisphere)
-    return {rank: models.ColumnDataSource(dict(rows)) for rank, rows in columns.items()}
+    west, east, south, north = window
+    width, sources = east - west, {}
+    for rank, rows in ({"0": degrees_of(hemisphere)} | places_of(hemisphere)).items():
+        half = np.array([len(text) for text in rows["text"]]) * LETTER_WIDTH * width / 2
+        align = side_of(rows["x"], west, east, half, ("left", "center", "right"))
+        half = LETTER_HEIGHT * width / 2
+        baseline = side_of(rows["y"], south, north, half, ("bottom", "middle", "top"))
+        sources[rank] = models.ColumnDataSource(rows | {"align": align, "baseline": baseline})
+    return sources
 
 
 def add_places(plot, sources):
@@ -100,15 +158,13 @@ def add_places(plot, sources):
         From :func:`place_sources`.
     """
     span = plot.x_range.end - plot.x_range.start
-    names, limits = [], []
-    for rank, source in sources.items():
+    names, limits = [], [VISIBLE_BELOW[rank] for rank in sources]
+    for (rank, source), limit in zip(sources.items(), limits, strict=True):
         renderer = plot.text("x", "y", "text", source=source, **TEXT, **STYLES[rank])
-        if rank in VISIBLE_BELOW:
-            renderer.visible = bool(span < VISIBLE_BELOW[rank])
-            names.append(renderer)
-            limits.append(VISIBLE_BELOW[rank])
+        renderer.visible = bool(span < limit)
+        names.append(renderer)
     # An event of the plot: a new callback of the range, which belongs to all maps of the document,
     # makes Bokeh search the whole document for models.
-    code = "names.forEach((name, k) => name.visible = cb_obj.x1 - cb_obj.x0 < limits[k])"
-    args = {"names": names, "limits": limits}
-    plot.js_on_event(RangesUpdate, models.CustomJS(args=args, code=code))
+    letters = {"letter_width": LETTER_WIDTH, "letter_height": LETTER_HEIGHT}
+    args = {"names": names, "limits": limits, **letters}
+    plot.js_on_event(RangesUpdate, models.CustomJS(args=args, code=UPDATE))
