@@ -90,7 +90,7 @@ def download_button(label, filename, callback):
 
 
 def cards(items, width):
-    """Items in equal columns, in more rows if the page is narrow.
+    """Items in equal columns, in more rows if the page is narrow. Texts take the last rows.
 
     Parameters
     ----------
@@ -102,7 +102,10 @@ def cards(items, width):
     -------
     panel.Column
     """
-    boxes = [stretched(item, **styled("panel")) for item in items]
+    boxes = [
+        stretched(item, **styled("panel", "text" if isinstance(item, pn.pane.HTML) else "figure"))
+        for item in items
+    ]
     sizes = {"--width": f"{width}px", "--count": str(len(boxes))}
     return stretched(*boxes, styles=sizes, **styled("cards"))
 
