@@ -1,4 +1,6 @@
-"""Every page in a browser: it draws itself, whatever the window, and asks nobody else."""
+"""Every page in a browser: it draws itself in any window, for everybody, and asks nobody else."""
+
+from pathlib import Path
 
 import pytest
 from browser import bar, frames, go, images, settled, state, until
@@ -6,12 +8,21 @@ from browser import bar, frames, go, images, settled, state, until
 pytestmark = pytest.mark.xdist_group("browser")
 
 PAGES = {"forecasts": 3, "scores": 3, "spectra": 4, "season": 3, "emissivity": 5, "runs": 1}
+AXE = Path(__file__).parents[1] / "data" / "axe" / "axe.min.js"
+SERIOUS = """async () => {
+    const {violations} = await axe.run({resultTypes: ["violations"]})
+    return violations.filter(({impact}) => ["serious", "critical"].includes(impact))
+        .map(({id, nodes}) => [id, nodes.map(({html}) => html.slice(0, 120))])
+}"""
 WINDOWS = ((1440, 900), (820, 1180), (390, 844))
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_draws_itself_in_wide_and_narrow_windows(name, page, served):
-    go(page, served, page=name, runs="a,b", run="a")
+def test_a_page_draws_itself_in_three_windows_and_an_audit_finds_nothing_serious(
+    name, page, served
+):
+    go(page, served, page=name, runs="a,b,members", run="a")
+    page.add_script_tag(path=AXE)
     until(lambda: page.locator("canvas").count() >= PAGES[name])
     # nothing stays hidden behind a sign that it is being drawn
     until(lambda: page.locator(".pn-loading").count() == 0)
@@ -24,6 +35,15 @@ def test_a_page_draws_itself_in_wide_and_narrow_windows(name, page, served):
             frame["width"] > 100 and frame["left"] + frame["width"] <= width
             for frame in frames(page).values()
         ))  # fmt: skip
+        controls = page.get_by_role("button", name="Controls")
+        if width < 1000:  # the controls are in a drawer
+            assert not page.locator(".controls").first.is_visible()
+            controls.click()
+            page.locator(".controls").first.wait_for()
+        else:
+            assert controls.count() == 0
+        assert page.evaluate(SERIOUS) == [], width
+        page.keyboard.press("Escape")
 
 
 def test_the_tabs_lead_to_every_page(page, served):

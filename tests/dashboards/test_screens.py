@@ -1,6 +1,4 @@
-"""The look of the pages: phones, dark colours, words, ensembles; and an audit of accessibility."""
-
-from pathlib import Path
+"""The look of the pages: phones, dark colours, words and ensembles."""
 
 import numpy as np
 import pytest
@@ -10,32 +8,8 @@ from seaice_lab.surrogate.evaluation import open_forecast
 
 pytestmark = pytest.mark.xdist_group("browser")
 
-AXE = Path(__file__).parents[1] / "data" / "axe" / "axe.min.js"
-SERIOUS = """async () => {
-    const {violations} = await axe.run({resultTypes: ["violations"]})
-    return violations.filter(({impact}) => ["serious", "critical"].includes(impact))
-        .map(({id, nodes}) => [id, nodes.map(({html}) => html.slice(0, 120))])
-}"""
-PAGES = ("forecasts", "scores", "spectra", "season", "emissivity", "runs")
 MAPS = ("Truth", "a", "a \N{MINUS SIGN} truth")
 BACKGROUND = "getComputedStyle(document.body).backgroundColor"
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_an_audit_finds_nothing_serious_at_three_widths(name, page, served):
-    go(page, served, page=name, runs="a,members", run="a")
-    page.add_script_tag(path=AXE)
-    for width, height in ((1440, 900), (820, 1180), (390, 844)):
-        page.set_viewport_size({"width": width, "height": height})
-        controls = page.get_by_role("button", name="Controls")
-        if width < 1000:  # the controls are in a drawer
-            assert not page.locator(".controls").first.is_visible()
-            controls.click()
-            page.locator(".controls").first.wait_for()
-        else:
-            assert controls.count() == 0
-        assert page.evaluate(SERIOUS) == [], width
-        page.keyboard.press("Escape")
 
 
 def test_maps_are_as_wide_as_a_phone_and_all_can_be_seen_on_a_desk(page, served):
