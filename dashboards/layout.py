@@ -90,11 +90,12 @@ def download_button(label, filename, callback):
 
 
 def cards(items, width):
-    """Items in equal columns, in more rows if the page is narrow. Texts take the last rows.
+    """Items in equal columns, in more rows if the page is narrow; then messages over all columns.
 
     Parameters
     ----------
-    items : iterable of Panel or Bokeh objects
+    items : iterable of Panel objects
+        Those of :func:`empty_state` are messages.
     width : int
         Smallest width of a column in pixels.
 
@@ -102,10 +103,10 @@ def cards(items, width):
     -------
     panel.Column
     """
-    boxes = [
-        stretched(item, **styled("panel", "text" if isinstance(item, pn.pane.HTML) else "figure"))
-        for item in items
-    ]
+    boxes = []
+    for item in items:
+        is_message = "empty" in item.css_classes
+        boxes.append(stretched(item, **styled("panel", "message-row" if is_message else "figure")))
     sizes = {"--width": f"{width}px", "--count": str(len(boxes))}
     return stretched(*boxes, styles=sizes, **styled("cards"))
 
@@ -184,7 +185,8 @@ def empty_state(title, text):
     """
     code = re.sub("`([^`]*)`", r"<code>\1</code>", escape(text))
     html = f"<h3>{escape(title)}</h3><p>{code}</p>"
-    return pn.pane.HTML(html, sizing_mode="stretch_width", margin=(10, 20))
+    style = {"sizing_mode": "stretch_width", "margin": (10, 20), "css_classes": ["empty"]}
+    return pn.pane.HTML(html, **style)
 
 
 def empty_page(title, text):
