@@ -350,7 +350,13 @@ class ForecastView:
         self.downloads.disable(not self.values)
 
     def later(self, method, delay_ms):
-        """Call a method after a delay, once for all requests until then."""
+        """Call a method after a delay, once for all requests until then.
+
+        Parameters
+        ----------
+        method : callable
+        delay_ms : int
+        """
         if method in self.pending:
             return
         self.pending.add(method)
