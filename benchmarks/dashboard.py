@@ -1,13 +1,16 @@
 """Time the dashboard in a real browser: first page, new lead time, memory, many sessions.
 
-python benchmarks/dashboard.py [--sizes 128 512 1024] [--moves 40] [--long 1000] [--sessions 20]
+python benchmarks/dashboard.py [CHECKOUT] [--sizes 128 512 1024] [--moves 40] [--long 1000]
+    [--sessions 20]
 
 Needs chromium and playwright (pip install playwright). The script writes runs of random fields to
 a temporary folder. The browser measures the time from the change of the slider to the painted
-picture.
+picture. With CHECKOUT, the folder of another version of the project, both versions are measured
+alternately, so that other work on the machine slows both.
 """
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -29,7 +32,8 @@ STEP = np.timedelta64(12, "h")
 # Moves the slider and resolves when the last map has been painted with the new picture.
 MOVE = """async (lead) => {
   const models = [...Bokeh.documents[0]._all_models.values()]
-  const bar = models.find((m) => m.attributes?.playable)
+  // Older versions have a Player of Panel.
+  const bar = models.find((m) => m.attributes?.playable || m.type.endsWith("Player"))
   const maps = models.filter((m) => m.type == "ColumnDataSource" && m.data.image
                              && m.data.image[0].dtype == "float32")
   const painted = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done, 0)))
@@ -103,10 +107,16 @@ def make_run(folder, size):
     return run.name
 
 
-def serve(folder):
-    """Start a dashboard; returns its process and address."""
+def serve(folder, checkout):
+    """Start the dashboard of a checkout; returns its process and address."""
     command = [sys.executable, "-m", "seaice_lab.cli", "dashboard", "--port", "0", "--runs"]
-    process = subprocess.Popen([*command, str(folder)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*command, str(folder)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=checkout,
+        env=os.environ | {"PYTHONPATH": str(checkout)},
+    )
     address = next(word for word in process.stdout.readline().split() if word.startswith("http"))
     urllib.request.urlopen(address).read()
     return process, address
@@ -132,26 +142,52 @@ def usable(browser, address, run):
     return page, time.perf_counter() - began
 
 
-def measure_moves(open_page, names, moves):
-    """Print the times of a first page and of a new lead time; ``names`` are runs by size."""
+def processor_ms(process):
+    """Processor time of a process in ms."""
+    user, system = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return 1e3 * (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+def measure_moves(browser, servers, names, moves):
+    """Print the times of a first page and of a new lead time.
+
+    Parameters
+    ----------
+    browser : playwright.sync_api.Browser
+    servers : dict of str to (subprocess.Popen, str)
+        Process and address by the name of the version; all versions are measured alternately.
+    names : dict of int to str
+        Names of runs by the size of their grid.
+    moves : int
+    """
     rng = np.random.default_rng(1)
-    print(
-        f"{'grid':>5s} {'page cold':>9s} {'warm':>6s} {'new lead p50':>12s} {'p95':>7s} {'max':>7s}"
-    )
+    print("grid  version       page cold   warm   server   new lead p50     p95   server per move")
     for size, name in names.items():
-        page, cold = open_page(name)
-        page.close()
-        page, warm = open_page(name)
+        pages, opened, times_ms, server_ms = {}, {}, {}, {}
+        for version, (process, address) in servers.items():
+            page, cold = usable(browser, address, name)
+            page.close()
+            before = processor_ms(process)
+            pages[version], warm = usable(browser, address, name)
+            opened[version] = (cold, warm, (processor_ms(process) - before) / 1e3)
+            times_ms[version], server_ms[version] = [], 0
         leads = [int(k) for k in rng.permutation(np.resize(np.arange(1, LEADS), 1000))]
         leads = [a for a, b in zip(leads, leads[1:], strict=False) if a != b]
-        times_ms = [page.evaluate(MOVE, lead) for lead in leads[:moves]]
-        median, slow = np.percentile(times_ms, (50, 95))
-        print(
-            f"{size:5d} {cold:7.2f} s {warm:4.2f} s {median:9.0f} ms {slow:4.0f} ms "
-            f"{max(times_ms):4.0f} ms",
-            flush=True,
-        )
-        page.close()
+        for lead in leads[:moves]:
+            for version, (process, _) in servers.items():
+                before = processor_ms(process)
+                times_ms[version].append(pages[version].evaluate(MOVE, lead))
+                time.sleep(0.4)  # for what follows the pictures, such as the maps in words
+                server_ms[version] += processor_ms(process) - before
+        for version in servers:
+            cold, warm, server = opened[version]
+            median, slow = np.percentile(times_ms[version], (50, 95))
+            print(
+                f"{size:4d}  {version:12s} {cold:8.2f} s {warm:4.2f} s {server:6.2f} s "
+                f"{median:11.0f} ms {slow:4.0f} ms {server_ms[version] / moves:14.1f} ms",
+                flush=True,
+            )
+            pages[version].close()
 
 
 def measure_memory(open_page, process, name, moves):
@@ -191,28 +227,36 @@ def measure_sessions(open_page, process, name, sessions):
 def main():
     """Measure and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("checkout", nargs="?", type=Path, help="folder of another version")
     parser.add_argument("--sizes", type=int, nargs="+", default=[128, 512, 1024])
     parser.add_argument("--moves", type=int, default=40)
     parser.add_argument("--long", type=int, default=1000)
     parser.add_argument("--sessions", type=int, default=20)
     options = parser.parse_args()
+    checkouts = {"this": Path(__file__).parents[1]}
+    if options.checkout:
+        checkouts["other"] = options.checkout.resolve()
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         folder = Path(folder)
         names = {size: make_run(folder, size) for size in options.sizes}
-        process, address = serve(folder / "runs")
+        servers = {name: serve(folder / "runs", path) for name, path in checkouts.items()}
         chromium = playwright.chromium.launch(
             executable_path=shutil.which("chromium"),
             args=["--no-sandbox", "--disable-background-networking"],
         )
         try:
+            measure_moves(chromium, servers, names, options.moves)
+            process, address = servers["this"]
             open_page = partial(usable, chromium, address)
-            measure_moves(open_page, names, options.moves)
             name = names[min(options.sizes, key=lambda size: abs(size - 512))]
-            measure_memory(open_page, process, name, options.long)
-            measure_sessions(open_page, process, name, options.sessions)
+            if options.long:
+                measure_memory(open_page, process, name, options.long)
+            if options.sessions:
+                measure_sessions(open_page, process, name, options.sessions)
         finally:
             chromium.close()
-            process.terminate()
+            for process, _ in servers.values():
+                process.terminate()
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from html import escape
 from pathlib import Path
 
 import panel as pn
-from bokeh.models import Div
+from bokeh.models import CustomJS, Div
 
 from seaice_lab.figures import linked_maps
 
@@ -14,6 +14,7 @@ ASSETS = Path(__file__).with_name("assets")
 PAGE_STYLE = (ASSETS / "page.css").read_text("utf-8")
 PAGE_TEMPLATE = (ASSETS / "page.html").read_text("utf-8")
 COMPONENT_STYLE = (ASSETS / "components.css").read_text("utf-8")
+WRAP_TITLE = (ASSETS / "wrap_title.js").read_text("utf-8")
 
 
 def styled(*names):
@@ -22,7 +23,10 @@ def styled(*names):
 
 
 def bokeh_pane(figure):
-    """A pane that takes the sizing of its Bokeh figure."""
+    """A pane that takes the sizing of its Bokeh figure, whose title is never wider than it."""
+    title = figure.title
+    wrap = CustomJS(args={"title": title, "text": title.text}, code=WRAP_TITLE)
+    figure.js_on_change("inner_width", wrap)
     return pn.pane.Bokeh(figure, sizing_mode=figure.sizing_mode, margin=0)
 
 

@@ -8,6 +8,7 @@ import panel as pn
 from dashboards import layout, run_files, selection
 from dashboards.readers import TRUTH
 from dashboards.selection import DAY
+from seaice_lab.diagnostics import comparison
 from seaice_lab.figures import charts, spectra
 
 CONVENTION = (
@@ -36,7 +37,8 @@ def page(library, state):
         return layout.empty_page("No spectra yet", HOW_TO_BEGIN)
     slider = selection.lead_slider(state)
 
-    drawn = selection.last_result()  # exponents and resolution do not depend on the lead time
+    # These do not depend on the lead time: common starts, exponents and resolution.
+    pooled, drawn = selection.last_result(), selection.last_result()
 
     def draw(tables):
         """The figures of the spectra by name of the run."""
@@ -44,12 +46,16 @@ def page(library, state):
         lead = selection.offer_leads(slider, state, first.lead_time.values)
         titles = selection.run_titles(state.runs)
         key = tuple((run, id(table)) for run, table in tables.items())
-        tables = {titles[run]: table for run, table in tables.items()}
+        common, notes = pooled(key, lambda: comparison.spectra_on_common_starts(tables))
+        tables = {titles[run]: table for run, table in common.items()}
         exponent, resolution = drawn(key, lambda: over_leads(tables))
         power, *ratios = at_lead(tables, lead)
+        message = layout.message_pane()
+        layout.show_message(message, " ".join(f"{run}: {note}." for run, note in notes.items()))
         sentences = {title: headline(table, lead) for title, table in tables.items()}
         cards = layout.cards((power, exponent, *ratios, resolution), 460)
-        return [layout.text_block(layout.in_words(sentences)), cards, convention_pane(first)]
+        words = layout.text_block(layout.in_words(sentences))
+        return [words, message, cards, convention_pane(first)]
 
     def read(run):
         return run_files.load_table(run_files.current_file(library.path(run, "spectra.nc")))

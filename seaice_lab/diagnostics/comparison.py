@@ -12,6 +12,8 @@ from seaice_lab.diagnostics.bootstrap import (
     start_weights,
 )
 from seaice_lab.diagnostics.score_tables import pool_starts
+from seaice_lab.diagnostics.smoothing import effective_resolution
+from seaice_lab.diagnostics.spectra import spectral_exponent
 from seaice_lab.errors import InputError
 from seaice_lab.names import typeset
 
@@ -139,6 +141,80 @@ def _select_starts(table, starts):
     return pool_scores(starts_of(table), by_region if len(by_region) else None)
 
 
+def pool_spectra(power):
+    """Mean spectrum of all starts, its exponent, and the effective resolution of the forecast.
+
+    Parameters
+    ----------
+    power : DataArray (source, init_time, lead_time, wavenumber)
+        From `seaice_lab.diagnostics.spectra.power_spectrum`, for the sources "truth" and "forecast"
+        and perhaps others. NaN where a start has no truth.
+
+    Returns
+    -------
+    Dataset
+        ``power`` (source, lead_time, wavenumber), ``slope`` (source, lead_time) and ``resolution``
+        (lead_time). The slope is NaN if the grid is too small for an exponent. The attribute
+        ``starts`` is the number of starts.
+    """
+    mean = power.mean("init_time", keep_attrs=True).astype("float64")
+    try:
+        spectrum = spectral_exponent(mean).assign(power=mean)
+    except InputError as reason:  # a grid too small for an exponent still has scores
+        print(f"no spectral exponent: {reason}")
+        missing = xr.full_like(mean.isel(wavenumber=0, drop=True), np.nan).rename(None)
+        spectrum = xr.Dataset({"slope": missing, "power": mean})
+    spectrum["resolution"] = effective_resolution(
+        mean.sel(source="forecast", drop=True), mean.sel(source="truth", drop=True)
+    )
+    return spectrum.assign_attrs(comment=mean.attrs["comment"], starts=power.sizes["init_time"])
+
+
+def spectra_on_common_starts(spectra):
+    """Spectra of several runs, averaged over the starts that they share.
+
+    Parameters
+    ----------
+    spectra : dict of str to Dataset
+        As in ``spectra.nc``, by name of the run. The others are compared with the first run.
+
+    Returns
+    -------
+    spectra : dict of str to Dataset
+        In the given order. A run that has no other starts keeps the given spectra, and so does one
+        whose file has no spectra of single starts.
+    notes : dict of str to str
+        By the name of a run: why it is left out, or that its mean is over its own starts.
+    """
+    common, kept, notes = None, {}, {}
+    for name, spectrum in spectra.items():
+        if f"power{BY_START}" not in spectrum:
+            kept[name] = spectrum
+            if len(spectra) > 1:
+                notes[name] = (
+                    "its spectra are means over its own starts, because an older version evaluated "
+                    "it or it has very many starts; evaluate it again to compare common starts"
+                )
+            continue
+        starts = spectrum.init_time.values
+        shared = starts if common is None else np.intersect1d(common, starts)
+        if len(shared):
+            common, kept[name] = shared, spectrum
+        else:
+            notes[name] = "it is left out, because it shares no start date with the runs before it"
+    return {name: _spectra_of_starts(spectrum, common) for name, spectrum in kept.items()}, notes
+
+
+def _spectra_of_starts(spectrum, starts):
+    """Spectra of a run averaged over some of its starts, or as given if these are not known."""
+    name = f"power{BY_START}"
+    if name not in spectrum or not np.isin(starts, spectrum.init_time).all():
+        return spectrum
+    if np.array_equal(spectrum.init_time.values, starts):
+        return spectrum
+    return pool_spectra(spectrum[name].sel(init_time=starts))
+
+
 def skill_with_interval(table, reference, name="rmse", level=0.95):
     """Skill of a score against that of a reference, and its interval over the starts.
 
@@ -259,7 +335,8 @@ def summary(tables, spectra, against="persistence"):
         units = table.rmse.attrs["units"]
         result = skill_with_interval(forecast, reference).sel(lead_time=lead, method="nearest")
         skill, low, high = (f"{float(result[key]):+.1%}" for key in ("skill", "low", "high"))
-        slope = spectra[name].slope.sel(source="forecast").sel(lead_time=lead, method="nearest")
+        spectrum = _spectra_of_starts(spectra[name], table.init_time.values)
+        slope = spectrum.slope.sel(source="forecast").sel(lead_time=lead, method="nearest")
         rows[name] = {
             "starts": str(table.sizes["init_time"]),
             "days": f"{lead / DAY:g}",

@@ -11,15 +11,16 @@ import xarray as xr
 
 from seaice_lab import files, grid, progress, runs
 from seaice_lab.diagnostics import ensembles, score_tables, spectra
-from seaice_lab.diagnostics.comparison import pool_scores
+from seaice_lab.diagnostics.comparison import pool_scores, pool_spectra
 from seaice_lab.diagnostics.regions import polar_regions, scores_by_region
-from seaice_lab.diagnostics.smoothing import effective_resolution
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.references import REFERENCES, make_references
 from seaice_lab.surrogate.results import results_folder
 from seaice_lab.surrogate.store import in_split, open_store, open_zarr
 from seaice_lab.surrogate.truth import open_truth, truth_for, with_truth
 from seaice_lab.surrogate.windows import Window, find_window
+
+SPECTRA_BYTES = 64e6  # up to which the spectra of single starts are kept
 
 
 def open_forecast(path, dask=True):
@@ -97,7 +98,8 @@ def evaluate(run, references=None, variable=None, block_bytes=256e6, show=True, 
         ``power(source, lead_time, wavenumber)``, the mean over starts, and its exponent ``slope``
         (source, lead_time) for the sources "truth", "forecast" and "error" (forecast minus truth);
         ``resolution(lead_time)``, the wavelength below which the forecast has less than half of the
-        power of the truth. Written to ``spectra.nc``.
+        power of the truth; ``power_by_start``, unless it is larger than 64 MB. Written to
+        ``spectra.nc``.
 
     Raises
     ------
@@ -233,19 +235,12 @@ def _join_scores(blocks, verified):
 
 
 def _join_spectra(blocks):
-    """Mean spectrum of all starts, its exponent, and the effective resolution of the forecast."""
-    power = xr.concat(blocks, dim="init_time").mean("init_time", keep_attrs=True)
-    try:
-        spectrum = spectra.spectral_exponent(power).assign(power=power)
-    except InputError as reason:  # a grid too small for an exponent still has scores
-        print(f"no spectral exponent: {reason}")
-        missing = xr.full_like(power.isel(wavenumber=0, drop=True), np.nan).rename(None)
-        spectrum = xr.Dataset({"slope": missing, "power": power})
-    spectrum["resolution"] = effective_resolution(
-        power.sel(source="forecast", drop=True), power.sel(source="truth", drop=True)
-    )
-    spectrum.attrs["comment"] = power.attrs["comment"]
-    spectrum.attrs["starts"] = sum(block.sizes["init_time"] for block in blocks)
+    """The spectra of all starts from those of the blocks."""
+    power = xr.concat(blocks, dim="init_time")
+    spectrum = pool_spectra(power)
+    if 4 * power.size <= SPECTRA_BYTES:  # for comparisons of runs on common starts
+        of_starts = power.astype("float32")
+        spectrum["power_by_start"] = of_starts.assign_attrs(power.attrs)
     return spectrum
 
 

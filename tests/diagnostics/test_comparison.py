@@ -58,6 +58,40 @@ def test_runs_that_share_nothing_or_have_other_units_are_left_out_with_the_reaso
     assert set(pooled) == {"b", "c"}
 
 
+def spectrum_of(starts, forecast=1.0):
+    """Spectra whose truth grows with the number of the start, as in ``spectra.nc``."""
+    wavelength = 100 / np.arange(1.0, 31)
+    dims = ("source", "init_time", "lead_time", "wavenumber")
+    strength = xr.DataArray(1.0 + np.arange(STARTS), dims="init_time")[starts]
+    power = strength * xr.DataArray(np.ones((2, LEADS, 30)), dims=("source", *dims[2:]))
+    power = power.transpose(*dims) * xr.DataArray([1.0, forecast], dims="source")
+    power = power.assign_coords(
+        source=["truth", "forecast"],
+        init_time=pd.date_range("2020-01-01", periods=STARTS, freq="4D")[starts],
+        lead_time=pd.timedelta_range("12h", periods=LEADS, freq="12h"),
+        wavenumber=1 / wavelength,
+        wavelength=("wavenumber", wavelength),
+    )
+    power.attrs["comment"] = "made by the test"
+    return comparison.pool_spectra(power).assign(power_by_start=power.astype("float32"))
+
+
+def test_spectra_are_averaged_over_common_starts_and_old_files_say_that_they_are_not():
+    old = spectrum_of(slice(None)).drop_vars(["power_by_start", "init_time"])
+    spectra = {"few": spectrum_of(slice(0, 6)), "all": spectrum_of(slice(None), 0.4), "old": old,
+               "other": spectrum_of(slice(6, None))}  # fmt: skip
+    pooled, notes = comparison.spectra_on_common_starts(spectra)
+    assert list(pooled) == ["few", "all", "old"] and set(notes) == {"old", "other"}
+    assert "own starts" in notes["old"] and "left out" in notes["other"]
+    truth = pooled["all"].power.sel(source="truth")
+    np.testing.assert_allclose(truth, pooled["few"].power.sel(source="truth"), rtol=1e-6)
+    assert float(spectra["all"].power.sel(source="truth").max()) > 2 * float(truth.max())
+    assert [pooled[name].attrs["starts"] for name in pooled] == [6, 6, STARTS]
+    np.testing.assert_allclose(pooled["all"].slope, 0, atol=1e-6)
+    np.testing.assert_allclose(pooled["all"].resolution, 100, rtol=1e-6)
+    assert comparison.spectra_on_common_starts({"old": old}) == ({"old": old}, {})
+
+
 def test_the_interval_of_a_skill_is_paired():
     table = evaluation(0.9)
     forecast, persistence = (table.sel(source=name) for name in table.source.values)

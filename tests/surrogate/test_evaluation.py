@@ -97,6 +97,8 @@ def test_scores_do_not_depend_on_the_block_length(run):
     blocks, spectrum_of_blocks = evaluate(run, block_bytes=six_starts, show=False)
     np.testing.assert_allclose(blocks.rmse, together.rmse, rtol=1e-12)
     np.testing.assert_allclose(spectrum_of_blocks.slope, spectrum.slope, rtol=1e-9)
+    of_starts = spectrum_of_blocks.power_by_start.mean("init_time")
+    np.testing.assert_allclose(of_starts, spectrum.power, rtol=1e-4)
 
 
 def test_the_report_has_a_line_a_lead_with_model_and_persistence(run):
