@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
-from PIL import Image, ImageColor, ImageDraw, ImageFont
+from PIL import Image, ImageColor, ImageDraw, ImageFont, TiffImagePlugin
 
 from dashboards import layout
 from dashboards.selection import DAY, long_name, time_text
@@ -16,6 +16,7 @@ from seaice_lab.errors import InputError
 from seaice_lab.figures import maps, rasters
 from seaice_lab.figures.plane import LAND, grid_on_plane
 from seaice_lab.files import write_netcdf
+from seaice_lab.grid import PLANES
 
 # Coordinates of the fields that are downloaded.
 COORDINATES = {"init_time", "lead_time", "y", "x", "latitude", "longitude", "ocean"}
@@ -37,7 +38,8 @@ class Downloads:
         self.png = layout.download_button("Figure (PNG)", "forecast.png", self.write_png)
         self.gif = layout.download_button("Animation (GIF)", "forecast.gif", self.write_gif)
         self.netcdf = layout.download_button("Fields (NetCDF)", "forecast.nc", self.write_netcdf)
-        self.buttons = (self.png, self.gif, self.netcdf)
+        self.tiff = layout.download_button("Fields (GeoTIFF)", "forecast.tif", self.write_geotiff)
+        self.buttons = (self.png, self.gif, self.netcdf, self.tiff)
 
     def disable(self, is_disabled):
         """Switch all buttons off or on."""
@@ -106,6 +108,11 @@ class Downloads:
         """The fields as CF NetCDF."""
         self.netcdf.filename = f"{self.file_stem()}_+{self.view.state.lead:g}h.nc"
         return as_fields(self.fields())
+
+    def write_geotiff(self):
+        """The fields as GeoTIFF in the plane of the hemisphere."""
+        self.tiff.filename = f"{self.file_stem()}_+{self.view.state.lead:g}h.tif"
+        return as_geotiff(self.view.maps.raster, self.view.values)
 
 
 def as_figure(panels, columns, title, note):
@@ -222,6 +229,56 @@ def as_fields(fields):
         dataset[name] = field.assign_attrs(long_name=title)
     dataset.attrs = {"Conventions": names.CONVENTIONS, "title": "Forecasts and truth"}
     return as_netcdf(dataset)
+
+
+def as_geotiff(raster, fields):
+    """Write fields into one GeoTIFF file.
+
+    Parameters
+    ----------
+    raster : seaice_lab.figures.rasters.Raster
+        If the grid does not follow the plane, each pixel has the value of the nearest cell.
+    fields : dict of str to ndarray
+        One value for each cell of the grid, by title.
+
+    Returns
+    -------
+    io.BytesIO
+        One page for each field, float32, NaN on land and outside the grid.
+    """
+    width, height = (1e3 * float(axis[1] - axis[0]) for axis in (raster.x, raster.y))
+    west, north = 1e3 * raster.x[0] - width / 2, 1e3 * raster.y[-1] + height / 2
+    # Tags and keys of OGC GeoTIFF 1.1: pixel size, position of the upper left corner, and keys as
+    # (key, 0, 1, value): projected coordinates, values of areas, EPSG code, metres.
+    keys = [
+        (1024, 1),
+        (1025, 1),
+        (3072, int(PLANES[raster.hemisphere].removeprefix("EPSG:"))),
+        (3076, 9001),
+    ]
+    tags = {
+        33550: (TiffImagePlugin.TiffTags.DOUBLE, (width, height, 0.0)),
+        33922: (TiffImagePlugin.TiffTags.DOUBLE, (0.0, 0.0, 0.0, west, north, 0.0)),
+        34735: (
+            TiffImagePlugin.TiffTags.SHORT,
+            (1, 1, 0, len(keys), *(n for key, value in keys for n in (key, 0, 1, value))),
+        ),
+        42113: (TiffImagePlugin.TiffTags.ASCII, "nan"),  # GDAL: the value of missing pixels
+    }
+    file = io.BytesIO()
+    with TiffImagePlugin.AppendingTiffWriter(file, new=True) as pages:
+        for title, values in fields.items():
+            information = TiffImagePlugin.ImageFileDirectory_v2()
+            for tag, (kind, value) in tags.items():
+                information.tagtype[tag] = kind
+                information[tag] = value
+            information[270] = title  # description of the page
+            image = rasters.picture(raster, np.asarray(values), pixels=max(raster.source.shape))
+            picture = Image.fromarray(np.ascontiguousarray(image["image"][0][::-1]))
+            picture.save(pages, "TIFF", tiffinfo=information)
+            pages.newFrame()
+    file.seek(0)
+    return file
 
 
 def as_netcdf(dataset):

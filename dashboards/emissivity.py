@@ -6,11 +6,11 @@ import panel as pn
 from dashboards import layout, run_files, selection
 from dashboards.downloads import as_netcdf
 from dashboards.products import open_products, truth_of
-from dashboards.runs import loss_figure
+from dashboards.runs import loss_panel
 from dashboards.selectable_maps import SelectableMaps, position_text
 from dashboards.state import one_of
 from seaice_lab.errors import InputError
-from seaice_lab.figures import charts, emissivity, linked_maps, maps, rasters
+from seaice_lab.figures import emissivity, linked_maps, maps, rasters
 from seaice_lab.figures.plane import hemispheres_with_points
 from seaice_lab.names import ICE_EDGE_CONCENTRATION
 
@@ -104,27 +104,20 @@ class EmissivityView:
         sources += ["First guess"] if FIRST_GUESS in self.products.dataset else []
         sources += ["Truth"] if self.truth is not None else []
         count = self.products.dataset.sizes["prop"]
-        # Every group of maps has a colour bar of its own above it.
-        groups = {
-            "Sea-ice concentration (1)": (concentration, sources),
-            "Difference of concentration (1)": (self.difference_scale, differences(sources)),
-            "Empirical property (no unit)": (
-                properties,
-                [f"Property {k}" for k in range(1, count + 1)],
-            ),
-        }
-        sections = []
-        for label, (scale, titles) in groups.items():
-            figures = [self.maps.add(title, title, "", scale) for title in titles]
-            if figures:
-                items = layout.cards(map(layout.bokeh_pane, figures), MAP_WIDTH)
-                items.styles = items.styles | {"--count": str(max(len(figures), COLUMNS))}
-                sections.append(layout.stretched(layout.colour_bars({label: scale}), items))
+        scales = {"Sea-ice concentration (1)": concentration}
+        titles = dict.fromkeys(sources, concentration)
+        if len(sources) > 1:
+            scales["Difference of concentration (1)"] = self.difference_scale
+            titles |= dict.fromkeys(differences(sources), self.difference_scale)
+        sections = [self.section(scales, titles)]
+        if count:
+            titles = {f"Property {k}": properties for k in range(1, count + 1)}
+            sections.append(self.section({"Empirical property (no unit)": properties}, titles))
         self.at_point = layout.stretched(min_height=300)
         self.departures = layout.stretched(min_height=300)
         self.headline = layout.stretched()
         history = run_files.history_of(self.library, self.state.emissivity_run)
-        cost = [] if history is None else [layout.bokeh_pane(loss_figure(history))]
+        cost = [] if history is None else [layout.chart(loss_panel(history))]
         self.main[:] = [
             self.headline,
             self.message,
@@ -136,6 +129,25 @@ class EmissivityView:
         ]
         self.show_day()
         self.draw_departures()
+
+    def section(self, scales, titles):
+        """Maps in equal columns below their colour bars.
+
+        Parameters
+        ----------
+        scales : dict of str to bokeh.models.LinearColorMapper
+            By label.
+        titles : dict of str to bokeh.models.LinearColorMapper
+            The scale of each map by its title.
+
+        Returns
+        -------
+        panel.Column
+        """
+        figures = [self.maps.add(title, title, "", scale) for title, scale in titles.items()]
+        items = layout.cards(map(layout.bokeh_pane, figures), MAP_WIDTH)
+        items.styles = items.styles | {"--count": str(COLUMNS)}
+        return layout.stretched(layout.colour_bars(scales), items)
 
     def open_run(self):
         """Open the products of the selected run, and offer its tags, days and sensors."""
@@ -206,7 +218,7 @@ class EmissivityView:
             values[letter] = self.fields.sea_ice_emissivity.values[point][None, channels]
         learnt = {"estimate at this point": tuple(values.values())}
         panels = emissivity.plot_emissivity(learnt, tuple(frequency.values()))
-        figures = [layout.bokeh_pane(charts.bokeh_figure(panel)) for panel in panels]
+        figures = [layout.chart(panel) for panel in panels]
         title = f"<b>Emissivity at {position}, concentration {ice:.2f}</b>"
         self.at_point[:] = [pn.pane.HTML(title), layout.cards(figures, 400)]
 
@@ -238,7 +250,7 @@ class EmissivityView:
             self.departures[:] = [layout.empty_state("Departures by channel", text)]
             return
         panels = emissivity.plot_departures(self.table, self.state.sensor)
-        figures = [layout.bokeh_pane(charts.bokeh_figure(panel)) for panel in panels]
+        figures = [layout.chart(panel) for panel in panels]
         self.departures[:] = [layout.cards(figures, 260)]
 
     def write_netcdf(self):

@@ -66,8 +66,8 @@ class Headlines:
                 comparison = compare(error, persistence)
                 count = f"<small>({starts} start{'s' if starts != 1 else ''})</small>"
                 text = f"RMSE {error:.3f} {self.units}{comparison} {count}"
-            sentences.append(f"<b>{escape(title)}</b>: {text}")
-        return f"<b>{escape(lead_text)}</b> &nbsp; " + " &nbsp;·&nbsp; ".join(sentences)
+            sentences.append(f"<span><b>{escape(title)}</b>: {text}</span>")
+        return f"<b>{escape(lead_text)}</b> {' '.join(sentences)}"
 
 
 def _errors_by_lead(table):

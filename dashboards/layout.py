@@ -5,15 +5,17 @@ from html import escape
 from pathlib import Path
 
 import panel as pn
-from bokeh.models import CustomJS, Div
+from bokeh.models import CustomJS, Div, Plot
+from matplotlib.ticker import MaxNLocator
 
-from seaice_lab.figures import linked_maps
+from seaice_lab.figures import charts
 
 CONTROLS_WIDTH = 270
 ASSETS = Path(__file__).with_name("assets")
 PAGE_STYLE = (ASSETS / "page.css").read_text("utf-8")
 PAGE_TEMPLATE = (ASSETS / "page.html").read_text("utf-8")
 COMPONENT_STYLE = (ASSETS / "components.css").read_text("utf-8")
+CHART_STYLE = (ASSETS / "chart.css").read_text("utf-8")
 WRAP_TITLE = (ASSETS / "wrap_title.js").read_text("utf-8")
 
 
@@ -28,6 +30,27 @@ def bokeh_pane(figure):
     wrap = CustomJS(args={"title": title, "text": title.text}, code=WRAP_TITLE)
     figure.js_on_change("inner_width", wrap)
     return pn.pane.Bokeh(figure, sizing_mode=figure.sizing_mode, margin=0)
+
+
+def chart(panel, height=300):
+    """A pane of curves, whose colours are turned on a dark page.
+
+    Parameters
+    ----------
+    panel : holoviews.Overlay or bokeh.plotting.figure
+        From the functions of `seaice_lab.figures`, or its figure.
+    height : int
+        Pixels of a panel.
+
+    Returns
+    -------
+    panel.pane.Bokeh
+    """
+    figure = panel if isinstance(panel, Plot) else charts.bokeh_figure(panel, height)
+    figure.update(background_fill_alpha=0, border_fill_alpha=0, stylesheets=[CHART_STYLE])
+    for legend in figure.legend:
+        legend.background_fill_alpha = 0
+    return bokeh_pane(figure)
 
 
 def stretched(*items, **options):
@@ -115,6 +138,22 @@ def cards(items, width):
     return stretched(*boxes, styles=sizes, **styled("cards"))
 
 
+def beside(item, *narrow):
+    """An item with a narrow one on its right, or below it if the page is narrow.
+
+    Parameters
+    ----------
+    item, *narrow : Panel objects
+
+    Returns
+    -------
+    panel.Column
+    """
+    boxes = [stretched(item, **styled("panel"))]
+    boxes += [stretched(box, **styled("panel", "narrow")) for box in narrow]
+    return stretched(*boxes, **styled("beside" if narrow else "alone"))
+
+
 def map_grid(items, count, rows, below=None):
     """Maps in columns, all of which can be seen together on a wide screen.
 
@@ -137,7 +176,7 @@ def map_grid(items, count, rows, below=None):
 
 
 def colour_bars(scales):
-    """Horizontal colour bars in one row.
+    """Horizontal colour bars side by side.
 
     Parameters
     ----------
@@ -146,10 +185,46 @@ def colour_bars(scales):
 
     Returns
     -------
-    panel.Row
+    panel.Column
     """
-    bars = [bokeh_pane(linked_maps.colour_bar(scale, label)) for label, scale in scales.items()]
-    return pn.Row(*bars, sizing_mode="stretch_width", **styled("bars"))
+    bars = [colour_bar(scale, label) for label, scale in scales.items()]
+    return stretched(*bars, **styled("bars"))
+
+
+def colour_bar(scale, label):
+    """A horizontal colour bar that follows its scale.
+
+    It is HTML, because its text then has the colours of the page, and a figure would be slow.
+
+    Parameters
+    ----------
+    scale : bokeh.models.LinearColorMapper
+    label : str
+        Quantity and unit.
+
+    Returns
+    -------
+    bokeh.models.Div
+    """
+    bar = text_block(style="colour-bar")
+
+    def draw(_name, _old, _new):
+        ticks = MaxNLocator(5).tick_values(scale.low, scale.high)
+        marks = "".join(
+            f"<span style='left:{100 * (tick - scale.low) / (scale.high - scale.low):.1f}%'>"
+            f"{tick:g}</span>".replace("-", "\N{MINUS SIGN}")
+            for tick in ticks
+            if scale.low <= tick <= scale.high
+        )
+        shades = f"linear-gradient(to right, {', '.join(scale.palette)})"
+        bar.text = (
+            f"{escape(label)}<i style='background:{shades}'></i><div class='ticks'>{marks}</div>"
+        )
+
+    for name in ("low", "high", "palette"):
+        scale.on_change(name, draw)
+    draw(None, None, None)
+    return bar
 
 
 def text_block(html="", style="headline"):

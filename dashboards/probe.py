@@ -76,7 +76,7 @@ class Probe:
         figure.add_layout(self.line)
         has_band = any(len(curve.band) for curve in series.values())
         note = pn.pane.HTML("Band: range of the members", **layout.styled("faint"))
-        self.pane[:] = [layout.bokeh_pane(figure), *[note] * has_band]
+        self.pane[:] = [layout.chart(figure), *[note] * has_band]
 
     def show_lead(self, lead):
         """Move the line that marks the selected lead time."""

@@ -8,7 +8,7 @@ import yaml
 
 from dashboards import layout, run_files, selection
 from seaice_lab.errors import InputError
-from seaice_lab.figures import charts, curves, emissivity
+from seaice_lab.figures import curves, emissivity
 from seaice_lab.runs import open_run
 
 REFRESH_MS = 2000
@@ -145,7 +145,7 @@ def describe(library, row):
         return [layout.empty_state("This run cannot be read", str(error))]
     overview = [run_heading(row)]
     if history is not None:
-        overview.append(layout.bokeh_pane(loss_figure(history)))
+        overview.append(layout.chart(loss_panel(history)))
     overview.append(html_pane(notebook_links(row.name, library.notebooks(row.name))))
     facts = dict(run.provenance)
     command = html_pane(command_block(str(facts.pop("command", ""))))
@@ -239,8 +239,7 @@ def flatten(values, prefix=""):
     return rows
 
 
-def loss_figure(history):
-    """Figure of the training and validation loss by epoch, or of the cost of an emissivity run."""
+def loss_panel(history):
+    """Curves of the training and validation loss by epoch, or of the cost of an emissivity run."""
     is_surrogate = "validation_loss" in history
-    panel = curves.plot_loss(history) if is_surrogate else emissivity.plot_cost(history)
-    return charts.bokeh_figure(panel)
+    return curves.plot_loss(history) if is_surrogate else emissivity.plot_cost(history)

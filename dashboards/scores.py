@@ -9,11 +9,12 @@ import pandas as pd
 import panel as pn
 
 from dashboards import layout, run_files, selection
+from dashboards.region_map import region_map
 from dashboards.score_card import score_card
 from dashboards.selection import DAY
 from seaice_lab.diagnostics import comparison
 from seaice_lab.diagnostics.score_tables import pool_by_month
-from seaice_lab.figures import charts, curves
+from seaice_lab.figures import curves
 
 OFFERED = """
     rmse bias skill mean_absolute_error correlation anomaly_correlation edge_error edge_error_over
@@ -73,10 +74,12 @@ def page(library, state):
         message = layout.message_pane()
         notes = [f"{run} is not compared: {reason}." for run, reason in left_out.items()]
         layout.show_message(message, " ".join(notes + view.missing))
+        regions = at_lead(view.scores, f"{view.name}_by_region", lead)
+        plot = [region_map(regions, view.name)] if regions else []
         return [
             layout.text_block(layout.in_words(headlines(view, lead))),
             message,
-            layout.cards([card], 460),
+            layout.beside(card, *plot),
             layout.cards(items, 460),
         ]
 
@@ -261,7 +264,7 @@ def by_lead(view):
     has_interval = f"{view.name}_low" in next(iter(tables.values()))
     interval = ", 95 % interval over the starts" if has_interval else ""
     panel = curves.plot_score(tables, view.name, view.label, f"Against lead time{interval}")
-    return layout.bokeh_pane(charts.bokeh_figure(panel))
+    return layout.chart(panel)
 
 
 def by_month(view, lead):
@@ -287,7 +290,7 @@ def by_month(view, lead):
         return layout.empty_state("By month", f"All starts are in one month ({month}).")
     title, styles = f"By month, {lead / DAY:g} days ahead", curves.score_styles(view.scores)
     panel = curves.plot_months(months, view.label, title, styles)
-    return layout.bokeh_pane(charts.bokeh_figure(panel))
+    return layout.chart(panel)
 
 
 def by_region(view, lead):
@@ -317,7 +320,7 @@ def by_region(view, lead):
     compared = [t for t in fields if t not in references[1:]]
     panel = curves.plot_categories(values, regions, view.label, title, colours, compared)
     text = f"No scores by region at this lead time: {escape(', '.join(absent))}" if absent else ""
-    figure = layout.bokeh_pane(charts.bokeh_figure(panel))
+    figure = layout.chart(panel)
     return layout.stretched(figure, pn.pane.HTML(text, visible=bool(text)))
 
 
@@ -341,7 +344,7 @@ def ensembles(view, lead):
         if is_forecast(table) and "rank_histogram" in table
         for panel in curves.plot_ensemble(table, title, lead)
     ]
-    return [layout.bokeh_pane(charts.bokeh_figure(panel)) for panel in panels]
+    return [layout.chart(panel) for panel in panels]
 
 
 def at_lead(scores, variable, lead):

@@ -4,8 +4,9 @@ import panel as pn
 
 from dashboards import layout, readers, selection
 from dashboards.selection import time_text
-from seaice_lab.figures import charts, curves
+from seaice_lab.figures import curves
 
+HEIGHT = 340  # pixels of a figure
 HOW_TO_BEGIN = "Execute `notebooks/07_season.ipynb`, or `seaice-lab forecast RUN --steps 720`."
 
 
@@ -34,8 +35,8 @@ def page(library, state):
         time, titles = starts[state.start], selection.run_titles(state.runs)
         seasons = runs.read(lambda run: readers.season(readers.forecast_of(library, run), time))
         seasons = {titles[run]: season for run, season in seasons.items()}
-        figures = [season_figure(seasons, name) for name in curves.SEASONS]
-        panes = [layout.bokeh_pane(figure) for figure in figures if figure is not None]
+        panels = [season_panel(seasons, name) for name in curves.SEASONS]
+        panes = [layout.chart(panel, HEIGHT) for panel in panels if panel is not None]
         if not panes:
             return [layout.empty_state("Nothing to show", "None of these runs has this start.")]
         return [layout.cards(panes, 460)]
@@ -43,7 +44,7 @@ def page(library, state):
     return runs.page(lambda run: readers.forecast_of(library, run), draw, start)
 
 
-def season_figure(seasons, quantity):
+def season_panel(seasons, quantity):
     """One quantity through time: truth and climatology of the first run, and all forecasts.
 
     Parameters
@@ -55,7 +56,7 @@ def season_figure(seasons, quantity):
 
     Returns
     -------
-    bokeh.plotting.figure or None
+    holoviews.Overlay or None
         None if no run has the quantity.
     """
     fields = {name: season[quantity] for name, season in seasons.items() if quantity in season}
@@ -68,4 +69,4 @@ def season_figure(seasons, quantity):
         if source in first.source and first.sel(source=source).notnull().any()
     }
     forecasts = {name: field.sel(source="forecast") for name, field in fields.items()}
-    return charts.bokeh_figure(curves.plot_season(sources | forecasts, quantity), 340)
+    return curves.plot_season(sources | forecasts, quantity)

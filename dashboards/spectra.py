@@ -9,7 +9,7 @@ from dashboards import layout, run_files, selection
 from dashboards.readers import TRUTH
 from dashboards.selection import DAY
 from seaice_lab.diagnostics import comparison
-from seaice_lab.figures import charts, spectra
+from seaice_lab.figures import spectra
 
 CONVENTION = (
     "Exponent of the power summed over directions at each wavenumber (ring sum): one more than "
@@ -84,7 +84,7 @@ def over_leads(tables):
     known = {title: table for title, table in tables.items() if "resolution" in table}
     panels = [spectra.plot_exponent(with_truth(tables))]
     panels += [spectra.plot_resolution(known)] if known else []
-    panes = [layout.bokeh_pane(charts.bokeh_figure(panel, HEIGHT)) for panel in panels]
+    panes = [layout.chart(panel, HEIGHT) for panel in panels]
     return panes if known else [*panes, layout.empty_state("Effective resolution", NO_RESOLUTION)]
 
 
@@ -105,8 +105,7 @@ def at_lead(tables, lead):
     title = f"Power, {lead / DAY:g} days ahead; thin: fitted power laws"
     power = spectra.plot_spectra(with_truth(now), title)
     ratios = spectra.plot_power_ratio({title: table.power for title, table in now.items()})
-    figures = [charts.bokeh_figure(panel, HEIGHT) for panel in (power, *ratios)]
-    return [layout.bokeh_pane(figure) for figure in figures]
+    return [layout.chart(panel, HEIGHT) for panel in (power, *ratios)]
 
 
 def headline(table, lead):

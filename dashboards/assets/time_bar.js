@@ -3,7 +3,7 @@ const INTERVAL_MS = 400
 
 export function render({model}) {
     const bar = document.createElement("div")
-    bar.className = "time"
+    bar.className = model.playable ? "time playable" : "time"
     const button = (name, symbol) => `<button aria-label="${name}" title="${name}">${symbol}</button>`
     const label = model.label.toLowerCase()
     bar.innerHTML = `

@@ -107,7 +107,7 @@ def scene(raster, window=None):
         mask=models.ColumnDataSource(mask),
         graticule=_one_source(graticule(raster.hemisphere)),
         coast=_one_source(_coast(raster.coast)),
-        places=place_sources(raster.hemisphere, window or extent),
+        places=place_sources(raster.hemisphere),
         selected=models.ColumnDataSource({"x": [], "y": []}),
         pointer=[models.Span(dimension=side, **pointer) for side in ("width", "height")],
     )

@@ -13,43 +13,45 @@ from seaice_lab.grid import project
 
 # Width of the visible part of a map in km, below which names of this rank are shown.
 VISIBLE_BELOW = {"0": 1e9, "1": 1e9, "2": 2200, "3": 1200}
-# Size of the letters as a share of the width of a map, for a map of 350 pixels; larger maps have
-# more space.
-LETTER_WIDTH, LETTER_HEIGHT = 6 / 350, 14 / 350
 STYLES = {
     "0": {"text_font_size": "9px", "text_color": "#55646f"},
     "1": {"text_font_size": "10px", "text_color": "#22303a", "text_font_style": "italic"},
     "2": {"text_font_size": "10px", "text_color": "#22303a"},
     "3": {"text_font_size": "10px", "text_color": "#22303a"},
 }
-# Near the edge of a map, a text is beside its position instead of over it, so that the edge does
-# not cut it. The text of a position outside the map is outside too. As `side_of`, in the browser.
+# The edge of a map cuts no text: it moves inwards. A text that would cover one before it is hidden,
+# and so is the text of a position outside the map.
 UPDATE = """
-const {x0, x1, y0, y1} = cb_obj
-const width = x1 - x0
-const side = (value, low, high, half, [after, over, before]) => {
-    if (value < low || (high - half < value && value <= high)) return before
-    return value > high || value < low + half ? after : over
-}
-names.forEach((renderer, k) => {
-    renderer.visible = width < limits[k]
+const {start: west, end: east} = plot.x_range, {start: south, end: north} = plot.y_range
+const km = (east - west) / plot.inner_width  // of a pixel
+const inside = (value, low, high, half) => Math.min(Math.max(value, low + half), high - half)
+const boxes = []
+for (const [renderer, limit] of names) {
+    renderer.visible = east - west < limit
+    if (!renderer.visible) continue
     const source = renderer.data_source
-    const {text, x, y, align, baseline} = source.data
-    const columns = [...text].map((one, i) =>
-        side(x[i], x0, x1, one.length * letter_width * width / 2, ["left", "center", "right"]))
-    const rows = [...text].map((_, i) =>
-        side(y[i], y0, y1, letter_height * width / 2, ["bottom", "middle", "top"]))
-    if (columns.some((one, i) => one !== align[i]) || rows.some((one, i) => one !== baseline[i])) {
-        source.data.align = columns
-        source.data.baseline = rows
-        source.change.emit()
+    const {text, x, y, shown_x, shown_y} = source.data
+    let is_changed = false
+    for (let i = 0; i < text.length; i++) {
+        const [width, height] = [(6.2 * text[i].length + 6) * km, 17 * km]
+        const column = inside(x[i], west, east, width / 2)
+        const row = inside(y[i], south, north, height / 2)
+        const is_free = west <= x[i] && x[i] <= east && south <= y[i] && y[i] <= north
+            && boxes.every(([other_x, other_y, other_width]) =>
+                Math.abs(column - other_x) > (width + other_width) / 2
+                || Math.abs(row - other_y) > height)
+        if (is_free) boxes.push([column, row, width])
+        const position = is_free ? [column, row] : [NaN, NaN]
+        is_changed ||= !Object.is(position[0], shown_x[i]) || !Object.is(position[1], shown_y[i]);
+        [shown_x[i], shown_y[i]] = position
     }
-})
+    if (is_changed) source.change.emit()
+}
 """
 LABELLED_MERIDIAN, LABELLED_PARALLEL = 157.5, 70  # degrees are written along them
 TEXT = {
-    "text_align": "align",  # both are columns, from `side_of`
-    "text_baseline": "baseline",
+    "text_align": "center",
+    "text_baseline": "middle",
     "background_fill_color": "rgba(255, 255, 255, 0.6)",
     "border_radius": 3,
     "padding": 1,
@@ -99,52 +101,23 @@ def degrees_of(hemisphere):
     return _columns(rows, hemisphere)
 
 
-def side_of(positions, low, high, half, sides):
-    """On which side of its position a text is, so that the edges of a map do not cut it.
-
-    Parameters
-    ----------
-    positions : ndarray (text,)
-    low, high : float
-        Edges of the map.
-    half : ndarray (text,) or float
-        Half the size of each text.
-    sides : (str, str, str)
-        Names of the sides: after its position, over it and before it.
-
-    Returns
-    -------
-    list of str
-    """
-    after, over, before = sides
-    is_before = (positions < low) | ((high - half < positions) & (positions <= high))
-    is_after = (positions > high) | (positions < low + half)
-    return np.select([is_before, is_after], [before, after], over).tolist()
-
-
-def place_sources(hemisphere, window):
+def place_sources(hemisphere):
     """Data of the names and degrees, which all maps of a scene share.
 
     Parameters
     ----------
     hemisphere : "north" or "south"
-    window : (float, float, float, float)
-        Part of the plane that is shown first: west, east, south, north in km.
 
     Returns
     -------
     dict of str to bokeh.models.ColumnDataSource
-        By rank; the degrees have rank "0".
+        By rank; the degrees have rank "0" and come last.
     """
-    west, east, south, north = window
-    width, sources = east - west, {}
-    for rank, rows in ({"0": degrees_of(hemisphere)} | places_of(hemisphere)).items():
-        half = np.array([len(text) for text in rows["text"]]) * LETTER_WIDTH * width / 2
-        align = side_of(rows["x"], west, east, half, ("left", "center", "right"))
-        half = LETTER_HEIGHT * width / 2
-        baseline = side_of(rows["y"], south, north, half, ("bottom", "middle", "top"))
-        sources[rank] = models.ColumnDataSource(rows | {"align": align, "baseline": baseline})
-    return sources
+    ranks = places_of(hemisphere) | {"0": degrees_of(hemisphere)}
+    return {
+        rank: models.ColumnDataSource(rows | {"shown_x": rows["x"], "shown_y": rows["y"]})
+        for rank, rows in ranks.items()
+    }
 
 
 def add_places(plot, sources):
@@ -157,14 +130,13 @@ def add_places(plot, sources):
     sources : dict of str to bokeh.models.ColumnDataSource
         From :func:`place_sources`.
     """
-    span = plot.x_range.end - plot.x_range.start
-    names, limits = [], [VISIBLE_BELOW[rank] for rank in sources]
-    for (rank, source), limit in zip(sources.items(), limits, strict=True):
-        renderer = plot.text("x", "y", "text", source=source, **TEXT, **STYLES[rank])
-        renderer.visible = bool(span < limit)
-        names.append(renderer)
-    # An event of the plot: a new callback of the range, which belongs to all maps of the document,
+    span, names = plot.x_range.end - plot.x_range.start, []
+    for rank, source in sources.items():
+        renderer = plot.text("shown_x", "shown_y", "text", source=source, **TEXT, **STYLES[rank])
+        renderer.visible = bool(span < VISIBLE_BELOW[rank])
+        names.append((renderer, VISIBLE_BELOW[rank]))
+    # Events of the plot: a new callback of the range, which belongs to all maps of the document,
     # makes Bokeh search the whole document for models.
-    letters = {"letter_width": LETTER_WIDTH, "letter_height": LETTER_HEIGHT}
-    args = {"names": names, "limits": limits, **letters}
-    plot.js_on_event(RangesUpdate, models.CustomJS(args=args, code=UPDATE))
+    update = models.CustomJS(args={"plot": plot, "names": names}, code=UPDATE)
+    plot.js_on_event(RangesUpdate, update)
+    plot.js_on_change("inner_width", update)

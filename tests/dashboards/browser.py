@@ -24,6 +24,7 @@ FIGURES = """
         for (const child of view.child_views ?? []) visit(child)
     }
     for (const root of Bokeh.index.roots) visit(root)
+    const title_of = (model) => model.title.text.replaceAll("\\n", " ")  // of several lines
     const lists = (array) => Array.from(array, (value) => isFinite(value) ? value : null)
 """
 # Every figure that holds a picture of numbers, by its title; land is a picture of bytes.
@@ -36,7 +37,7 @@ IMAGES = f"""() => {{ {FIGURES}
             const get = (name) => data[name].get ? data[name].get(0) : data[name][0]
             const image = get("image")
             if (image.dtype !== "float32") continue
-            found[model.title.text] = {{
+            found[title_of(model)] = {{
                 shape: image.shape, place: ["x", "y", "dw", "dh"].map(get), values: lists(image),
                 limits: [one.glyph.color_mapper.low, one.glyph.color_mapper.high],
             }}
@@ -51,18 +52,38 @@ CURVES = f"""() => {{ {FIGURES}
         for (const one of model.renderers) {{
             if (one.glyph?.type !== "Line" || !one.name) continue
             const data = one.data_source.data
-            found[model.title.text] ??= {{}}
-            found[model.title.text][one.name] = [lists(data.x), lists(data.y)]
+            found[title_of(model)] ??= {{}}
+            found[title_of(model)][one.name] = [lists(data.x), lists(data.y)]
         }}
     }}
     return found
+}}"""
+# Left, right, top and bottom of the texts on each map, as shares of its frame.
+TEXTS = f"""() => {{ {FIGURES}
+    const context = document.createElement("canvas").getContext("2d")
+    const texts = []
+    for (const {{model, frame}} of figures) {{
+        const {{width, height}} = frame.bbox
+        const share = (range, value) => (value - range.start) / (range.end - range.start)
+        for (const {{glyph, visible, data_source}} of model.renderers) {{
+            if (glyph?.type !== "Text" || !visible) continue
+            const {{text, shown_x, shown_y}} = data_source.data
+            context.font = `10px ${{glyph.text_font.value}}`
+            for (const [i, name] of [...text].entries()) {{
+                const x = share(model.x_range, shown_x[i]), y = share(model.y_range, shown_y[i])
+                const half = context.measureText(name).width / width / 2
+                if (isFinite(x)) texts.push([x - half, x + half, y - 5 / height, y + 5 / height])
+            }}
+        }}
+    }}
+    return texts
 }}"""
 # The frame of a figure on the screen, and what part of the plane it shows.
 FRAMES = f"""() => {{ {FIGURES}
     const found = {{}}
     for (const {{model, el, frame}} of figures) {{
         const box = el.getBoundingClientRect()
-        found[model.title.text] = {{
+        found[title_of(model)] = {{
             left: box.left + frame.bbox.left, top: box.top + frame.bbox.top,
             width: frame.bbox.width, height: frame.bbox.height,
             x: [model.x_range.start, model.x_range.end],

@@ -23,6 +23,7 @@ from browser import (
     until_listed,
 )
 from conftest import SIZE
+from PIL import Image
 
 from seaice_lab import names
 from seaice_lab.surrogate.evaluation import open_forecast
@@ -281,7 +282,7 @@ def test_everything_is_reached_and_moved_by_the_keyboard(page, served, known):
     until(lambda: state(page)["page"] == "scores")
 
 
-def test_the_fields_can_be_had_as_netcdf_and_as_a_figure(page, served, known, tmp_path):
+def test_the_fields_can_be_had_as_netcdf_as_geotiff_and_as_a_figure(page, served, known, tmp_path):
     forecast, truth = known
     go(page, served, page="forecasts", runs="a", lead=24, **COLOURS)
     with page.expect_download() as download:
@@ -295,6 +296,20 @@ def test_the_fields_can_be_had_as_netcdf_and_as_a_figure(page, served, known, tm
         assert found.sit_a.attrs["units"] == "m"
         np.testing.assert_array_equal(found.sit_a.squeeze(), forecast[0, 1])
         np.testing.assert_array_equal(found.sit_Truth.squeeze(), truth[0, 1])
+    with page.expect_download() as download:
+        page.get_by_text("Fields (GeoTIFF)").click()
+    assert download.value.suggested_filename == "a_sit_2010-01-01T0000_+24h.tif"
+    with Image.open(download.value.path()) as found:
+        pages = {}
+        for number in range(found.n_frames):
+            found.seek(number)
+            pages[found.tag_v2[270]] = np.array(found)
+        tags = found.tag_v2
+    for title, field in (("a", forecast), ("Truth", truth)):
+        np.testing.assert_array_equal(pages[title][::-1], field[0, 1])  # north is up
+    keys = np.reshape(tags[34735][4:], (-1, 4))[:, [0, 3]].tolist()
+    assert [3072, 3413] in keys and [1025, 1] in keys  # EPSG code, values of areas
+    assert tags[33550] == (25e3, 25e3, 0) and tags[33922][3:5] == (-400e3, 400e3)
     with page.expect_download() as download:
         page.get_by_text("Figure (PNG)").click()
     assert download.value.suggested_filename.endswith(".png")

@@ -36,7 +36,9 @@ def test_a_page_draws_itself_in_three_windows_and_an_audit_finds_nothing_serious
             for frame in frames(page).values()
         ))  # fmt: skip
         links = page.get_by_role("navigation").get_by_role("link").all()
-        assert max(link.bounding_box()["x"] + link.bounding_box()["width"] for link in links) <= width
+        assert (
+            max(link.bounding_box()["x"] + link.bounding_box()["width"] for link in links) <= width
+        )
         controls = page.get_by_role("button", name="Controls")
         if width < 1000:  # the controls are in a drawer
             assert not page.locator(".controls").first.is_visible()

@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import xarray as xr
-from browser import curves, go, images, settled, state, until, until_listed
+from browser import curves, frames, go, images, settled, state, until, until_listed
 
 from seaice_lab.files import write_netcdf
 from seaice_lab.surrogate.evaluation import read_evaluation
@@ -43,6 +43,7 @@ def test_runs_are_compared_on_common_starts_and_the_card_says_how_well(page, ser
     }
     lines = curves(page)[AGAINST_LEAD]
     assert set(lines) == set(expected)
+    assert "Regions: a" in frames(page)
     for label, scores in expected.items():
         pooled = (scores.rmse_by_start**2).mean("init_time") ** 0.5
         np.testing.assert_allclose(lines[label][1], pooled, rtol=1e-6)

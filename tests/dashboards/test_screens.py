@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from browser import bar, curves, frames, go, images, limits, settled, state, until
+from browser import TEXTS, bar, curves, frames, go, images, limits, settled, state, until
 
 from seaice_lab.surrogate.evaluation import open_forecast
 
@@ -20,6 +20,8 @@ def test_maps_are_as_wide_as_a_phone_and_all_can_be_seen_on_a_desk(page, served)
     assert bottom["y"] + bottom["height"] <= 900  # the time bar stays in sight
     page.set_viewport_size({"width": 390, "height": 844})
     until(lambda: all(frames(page)[title]["width"] > 300 for title in MAPS))
+    texts = np.array(page.evaluate(TEXTS))
+    assert len(texts) > 15 and texts.min() >= 0 and texts.max() <= 1  # the edge cuts no name
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert page.get_by_role("button", name="Play").bounding_box()["height"] >= 44
 

@@ -15,7 +15,6 @@ from seaice_lab import grid
 from seaice_lab.errors import InputError
 from seaice_lab.figures import emissivity, maps
 from seaice_lab.figures.animation import animate
-from seaice_lab.figures.places import side_of
 
 
 @pytest.fixture(autouse=True)
@@ -237,12 +236,3 @@ def test_an_animation_has_a_frame_a_time_and_another_ending_is_refused(waves, tm
     assert [path.name for path in tmp_path.iterdir()] == ["season.gif"]
     with pytest.raises(InputError, match="season.avi: cannot be written here; use the ending .gif"):
         animate({"Truth": dated}, ocean, tmp_path / "season.avi")
-
-
-def test_the_edges_of_a_map_cut_no_name():
-    low, high, half = -10.0, 10.0, 3.0
-    x = np.linspace(-20, 20, 81)
-    starts = {"left": x, "center": x - half, "right": x - 2 * half}
-    for k, side in enumerate(side_of(x, low, high, half, ("left", "center", "right"))):
-        start, end = starts[side][k], starts[side][k] + 2 * half
-        assert low <= start < end <= high or end <= low or start >= high, (x[k], side)
