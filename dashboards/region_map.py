@@ -79,20 +79,42 @@ def region_map(fields, name):
 
 
 def outline(south, north, west, width, hemisphere):
-    """Outline of a box of latitudes and longitudes in km of the plane, ndarray (point, 2)."""
+    """Outline of a region in the plane of its hemisphere.
+
+    Parameters
+    ----------
+    south, north, west, width : float
+        Degrees, as in `seaice_lab.diagnostics.regions.REGIONS`.
+    hemisphere : "north" or "south"
+
+    Returns
+    -------
+    ndarray (point, 2)
+        Kilometres.
+    """
     north = min(north, LIMIT_SOUTH) if hemisphere == "south" else north
     longitude = np.linspace(west, west + width, 2 + width)
     edges = [np.column_stack([np.full_like(longitude, south), longitude])]
     edges += [np.column_stack([np.full_like(longitude, north), longitude[::-1]])]
-    if width == 360:  # a cap around the pole has one edge
-        edges = edges[: 1 if hemisphere == "north" else 2]
+    if width == 360:  # a cap around the North Pole has one edge
+        edges = edges[:1]
     latitude, longitude = np.concatenate(edges).T
     return np.column_stack(project(latitude, longitude, hemisphere)) / 1e3
 
 
 @lru_cache(maxsize=2)
 def coarse_land(hemisphere):
-    """Outlines of the land, rings (point, 2) in km with few points."""
+    """Outlines of the land with few points.
+
+    Parameters
+    ----------
+    hemisphere : "north" or "south"
+
+    Returns
+    -------
+    list of ndarray (point, 2)
+        Rings in km.
+    """
     extent = (-6e3, 6e3, -6e3, 6e3)
     land = [shapely.Polygon(ring) for ring in land_rings(extent, hemisphere)]
     shapes = [
