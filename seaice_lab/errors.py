@@ -6,3 +6,9 @@ class InputError(ValueError):
 
     The command line and the notebooks print only this sentence, without a traceback.
     """
+
+
+def listed(values):
+    """Values as text for a message; of more than six, the first three and the last."""
+    text = list(map(str, values))
+    return ", ".join(text if len(text) <= 6 else [*text[:3], "...", text[-1]])

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from seaice_lab import positions, times
-from seaice_lab.errors import InputError
+from seaice_lab.errors import InputError, listed
 
 CONVENTION = ("time", "latitude", "longitude", "x", "y", "run")
 
@@ -90,16 +90,11 @@ def _selected(dataset, variables, select, where):
         matching = np.flatnonzero(labels == value)
         if matching.size != 1:
             raise InputError(
-                f"{where}: {dim} has no value {value!r} (it has {_listed(labels)}); correct "
+                f"{where}: {dim} has no value {value!r} (it has {listed(labels)}); correct "
                 "'select' in the catalogue"
             )
         dataset = dataset.isel({dim: int(matching[0])})
     return dataset
-
-
-def _listed(labels):
-    text = [str(label) for label in np.asarray(labels).ravel()]
-    return ", ".join(text if len(text) <= 6 else [*text[:3], "...", text[-1]])
 
 
 def _one_version(dataset):
@@ -132,7 +127,7 @@ def _refuse_further_dimensions(dataset, variables, dims, where):
             labels = dataset[dim].values if dim in dataset.coords else range(dataset.sizes[dim])
             raise InputError(
                 f"{where}: {name} has the further dimension {dim!r} with the values "
-                f"{_listed(labels)}; choose one in the catalogue entry, such as "
+                f"{listed(labels)}; choose one in the catalogue entry, such as "
                 f"`select: {{{dim}: {np.asarray(labels).flat[0]}}}`"
             )
 
@@ -144,7 +139,7 @@ def _one_time_axis(dataset, stamps, where):
         raise InputError(
             f"{where}: its forecasts overlap: several of {', '.join(map(str, stamps.dims))} give "
             f"the same time; choose one {dim} in the catalogue entry, such as "
-            f"`select: {{{dim}: {_listed(dataset[dim].values[:1])}}}`"
+            f"`select: {{{dim}: {listed(dataset[dim].values[:1])}}}`"
         )
     dims = {"records": stamps.dims}
     return dataset.stack(dims, create_index=False), stamps.stack(dims, create_index=False)

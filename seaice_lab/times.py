@@ -4,7 +4,6 @@ Times are decoded by their CF units and calendar. What would lose or invent a da
 """
 
 import re
-from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -132,8 +131,9 @@ def _seconds(unit):
 
 
 def time_text(time):
-    """A time as text, to the minute."""
-    return np.datetime_as_string(np.datetime64(time), unit="m")
+    """A time as text, to the minute, or to the second where it is not a whole minute."""
+    time = np.datetime64(time)
+    return np.datetime_as_string(time, unit="m" if time == time.astype("M8[m]") else "s")
 
 
 def _sample(values):
@@ -172,30 +172,30 @@ def _first_line(error):
 
 def _by_date(dates, calendar, where):
     """Dates of another calendar as the same dates of the Gregorian calendar."""
+    years = [date.year for date in dates.ravel()]
+    if min(years) < 1678 or max(years) > 2261:
+        raise InputError(
+            f"{where} runs from the year {min(years)} to {max(years)}; expected years from 1678 to "
+            "2261, shift the reference date in its units"
+        )
     try:
-        text = [date.strftime("%Y-%m-%dT%H:%M:%S.%f") for date in dates.ravel()]
-        times = np.array(text, "M8[us]").astype("M8[ns]").reshape(dates.shape)
+        index = xr.CFTimeIndex(dates.ravel()).to_datetimeindex(unsafe=True, time_unit="ns")
     except ValueError as error:
         raise InputError(
             f"{where} has the calendar {calendar!r}, with a date that the Gregorian calendar lacks "
             f"({_first_line(error)}); convert it, for example with `cdo setcalendar,standard`"
         ) from None
-    if any(not 1678 <= date.year <= 2261 for date in dates.ravel()):
-        raise InputError(
-            f"{where} runs from the year {dates.min().year} to {dates.max().year}; expected years "
-            "from 1678 to 2261, shift the reference date in its units"
-        )
     # A day that only one of the two calendars has changes the time between its neighbours.
-    order = np.argsort(times.ravel(), kind="stable")
-    series = times.ravel()[order]
-    for at, (before, after) in enumerate(pairwise(dates.ravel()[order])):
-        if np.timedelta64(after - before) != series[at + 1] - series[at]:
-            raise InputError(
-                f"{where} has the calendar {calendar!r}, in which {before} and {after} are "
-                f"{(after - before).total_seconds() / 3600:g} h apart, which they are not in the "
-                "Gregorian calendar; use files or periods that do not contain the day that differs"
-            )
-    return times
+    order = np.argsort(index, kind="stable")
+    gaps = np.diff(dates.ravel()[order])
+    for at in np.flatnonzero(gaps.astype("m8[ns]") != np.diff(index[order].values)):
+        before, after = dates.ravel()[order[at : at + 2]]
+        raise InputError(
+            f"{where} has the calendar {calendar!r}, in which {before} and {after} are "
+            f"{gaps[at].total_seconds() / 3600:g} h apart, which they are not in the Gregorian "
+            "calendar; use files or periods that do not contain the day that differs"
+        )
+    return index.values.reshape(dates.shape)
 
 
 def _absolute(values, where):

@@ -3,7 +3,7 @@
 import xarray as xr
 
 from seaice_lab import names
-from seaice_lab.errors import InputError
+from seaice_lab.errors import InputError, listed
 from seaice_lab.surrogate import records, sources
 from seaice_lab.surrogate.coarsen import block_mean, coarse_coordinates
 from seaice_lab.surrogate.regrid import is_on, regrid
@@ -39,7 +39,10 @@ def assemble(config):
     state = sources.open_state(config.state, config.variables)
     forcing = sources.open_forcing(config.forcing or config.state, config.forcing_variables)
     whole_grid = state[["latitude", "longitude", "ocean"]]
-    state = on_ocean(crop(state, config), config)
+    state = crop(state, config)
+    for name in config.variables:
+        state[name] = records.on_ocean(state[name], state.ocean, config.state)
+    check_sample(state[list(config.variables)], config.state)
     state = state.assign_coords(
         segment=("time", segments(state, config), {"long_name": "windows never cross a segment"}),
         split=("time", splits(state, config), SPLIT_ATTRS),
@@ -48,7 +51,9 @@ def assemble(config):
         state = beyond_state(state, forcing, config)
     forcing = crop(on_grid(forcing, whole_grid, config), config)
     forcing = at_times(forcing, state, config)
-    check_units(forcing[list(config.forcing_variables)], config.forcing or config.state)
+    converted = [n for n in config.forcing_variables if "units_in_file" in forcing[n].attrs]
+    if converted:
+        check_sample(forcing[converted], config.forcing or config.state)
     fields = {name: state[name] for name in config.variables}
     fields |= {name: forcing[name] for name in config.forcing_variables}
     fields = {name: coarsen(field, state.ocean, config) for name, field in fields.items()}
@@ -68,54 +73,22 @@ def assemble(config):
     return result.assign_coords({name: state[name].variable for name in time_axis})
 
 
-def on_ocean(state, config):
-    """The state without land; a record that lacks values is refused when it is read.
+def check_sample(fields, name):
+    """Read a few records from the whole period, so that a frequent fault is refused at once.
 
     Parameters
     ----------
-    state : xarray.Dataset
-        From :func:`seaice_lab.surrogate.sources.open_state`.
-    config : PrepareConfig
-
-    Returns
-    -------
-    xarray.Dataset
-
-    Raises
-    ------
-    InputError
-        If one of a few records from the whole period lacks values.
-    """
-    checked = {
-        name: records.on_ocean(state[name], state.ocean, config.state) for name in config.variables
-    }
-    state = state.assign(checked)
-    # A fault that runs through the whole period is refused now, not after hours.
-    sample = state.isel(time=records.sample_records(state.sizes["time"])).compute()
-    for name in config.variables:
-        records.check_unit(sample[name], config.state)
-    return state
-
-
-def check_units(forcing, where):
-    """Refuse forcing whose values contradict their unit, by a few records.
-
-    Parameters
-    ----------
-    forcing : xarray.Dataset (time, y, x)
-        Only fields that were converted from another unit are read.
-    where : str
+    fields : xarray.Dataset (time, y, x)
+    name : str
         The dataset in the message.
 
     Raises
     ------
     InputError
-        If the largest value is too small for its unit.
+        If a record lacks values, or values contradict their unit.
     """
-    sample = forcing.isel(time=records.sample_records(forcing.sizes["time"]))
-    for field in sample.values():
-        if "units_in_file" in field.attrs:
-            records.check_unit(field.compute(), where)
+    for field in fields.isel(time=records.sample_records(fields.sizes["time"])).compute().values():
+        records.check_unit(field, name)
 
 
 def on_grid(forcing, grid, config):
@@ -149,7 +122,12 @@ def on_grid(forcing, grid, config):
             first_row, end_row, first_column, end_column = config.crop
             needed[:first_row] = needed[end_row:] = False
             needed[:, :first_column] = needed[:, end_column:] = False
-        forcing = regrid(forcing, grid, needed, name)
+        is_regular = forcing.latitude.ndim == 1
+        forcing, convergence = regrid(forcing, grid, needed, name)
+        if not is_regular:
+            # Near the pole the next point of a curvilinear grid has another north. On a regular
+            # grid it is on nearly the same meridian, and published forcing neglects the difference.
+            forcing = sources.move(forcing, convergence, name)
     return sources.turn(forcing, "grid", name, grid) if config.rotate_winds else forcing
 
 
@@ -185,16 +163,11 @@ def at_times(forcing, state, config):
         raise InputError(
             f"{config.forcing}: has no record at {time_text(missing[0])} ({len(missing)} of "
             f"{state.sizes['time']} times of {config.state} are missing); its records are at "
-            f"{_listed(times)}, those of {config.state} at {_listed(state.time.values)}; supply "
-            "forcing at the times of the model output"
+            f"{listed(map(time_text, times))}, those of {config.state} at "
+            f"{listed(map(time_text, state.time.values))}; supply forcing at the times of the "
+            "model output"
         )
     return forcing.isel(time=index)
-
-
-def _listed(times):
-    """A series of times as text: the first ones and the last."""
-    text = [time_text(time) for time in times]
-    return ", ".join(text if len(text) <= 4 else [*text[:3], "...", text[-1]])
 
 
 def crop(dataset, config):

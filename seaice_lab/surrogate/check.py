@@ -8,7 +8,7 @@ import xarray as xr
 from seaice_lab import catalog, grid, names, positions
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate import sources
-from seaice_lab.surrogate.records import check_unit, sample_records
+from seaice_lab.surrogate.records import check_unit, on_ocean, sample_records
 from seaice_lab.surrogate.regrid import coverage, nearest_points
 from seaice_lab.surrogate.time_axis import HOUR
 from seaice_lab.times import time_text
@@ -86,10 +86,15 @@ def _grid(dataset):
     yield f"grid: curvilinear, {rows} rows x {columns} columns{spacing}, {region}"
 
 
+def _side(latitude):
+    """1 if the dataset reaches nearer to the North Pole than to the South Pole, else -1."""
+    return 1 if np.nanmax(latitude) >= -np.nanmin(latitude) else -1
+
+
 def _coverage(forcing, name):
     """How far the places around the pole are from the forcing, as a preparation measures it."""
     latitude = forcing.latitude.values
-    side = 1 if np.nanmax(latitude) > -np.nanmin(latitude) else -1
+    side = _side(latitude)
     edge, last = np.nanmin(side * latitude), np.nanmax(side * latitude)
     edge = max(edge, POLAR_LATITUDE) if last > POLAR_LATITUDE else edge
     cells = side * np.arange(edge, 90.01), np.arange(-180.0, 180.0, 2.0)
@@ -130,6 +135,8 @@ def _times(dataset, entry):
 
 def _values(field, entry):
     """A field in words: unit, axes, range of a few records."""
+    if "ocean" in field.coords:
+        field = on_ocean(field, field.ocean, entry.name)
     sample = field.isel(time=sample_records(field.sizes["time"])).compute()
     low, high = float(sample.min()), float(sample.max())
     names.check_range(field.name, low, high, entry.name)
@@ -149,16 +156,11 @@ def _map(dataset):
     first = int(np.argmax(records.notnull().any([d for d in field.dims if d != "time"]).values))
     field = records.isel(time=first, drop=True)
     if field.latitude.ndim == 1:
-        # The north of a global forcing, without the pole itself; else what there is of the south.
-        for inside in (
-            (field.latitude > POLAR_LATITUDE) & (field.latitude < 89.9),
-            field.latitude > 0,
-            field.latitude < -POLAR_LATITUDE,
-            field.latitude < 0,
-        ):
-            if inside.sum() > 1:
-                break
-        field = positions.plane(field.isel(latitude=inside.values).to_dataset(), "map")[field.name]
+        # One side of the equator, without the pole itself; of a global forcing the polar part.
+        latitude = field.latitude * _side(field.latitude.values)
+        edge = POLAR_LATITUDE if ((latitude > POLAR_LATITUDE) & (latitude < 89.9)).sum() > 1 else 0
+        field = field.isel(latitude=((latitude > edge) & (latitude < 89.9)).values)
+        field = positions.plane(field.to_dataset(), "map")[field.name]
     coarse = {dim: slice(None, None, -(-field.sizes[dim] // MAP_CELLS)) for dim in ("y", "x")}
     field = field.isel(coarse).load()
     if "ocean" in field.coords:

@@ -36,8 +36,10 @@ def regrid(forcing, state, needed, name):
 
     Returns
     -------
-    xarray.Dataset
-        The fields (time, y, x); their only coordinate is time.
+    fields : xarray.Dataset
+        (time, y, x); their only coordinate is time.
+    convergence : ndarray (y, x)
+        Angle between the meridians of the cell and of its source point, radians.
 
     Raises
     ------
@@ -56,7 +58,9 @@ def regrid(forcing, state, needed, name):
         )
     flat = forcing.drop_vars(set(forcing.coords) - {"time"})
     flat = flat.stack(point=_point_dims(forcing), create_index=False)
-    return flat.isel(point=xr.DataArray(index, dims=("y", "x")))
+    away = (target[1] - points[1].ravel()[index] + 180) % 360 - 180
+    convergence = np.radians(away) * np.sin(np.radians(target[0]))
+    return flat.isel(point=xr.DataArray(index, dims=("y", "x"))), convergence
 
 
 def is_on(forcing, state):

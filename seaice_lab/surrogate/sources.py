@@ -11,6 +11,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import xarray as xr
 
 from seaice_lab import catalog, datasets, files, grid, names, positions, progress
@@ -113,20 +114,56 @@ def turn(vectors, axes, name, positions=None):
     InputError
         If the second component of a vector is missing.
     """
-    rotate = grid.rotate_to_grid if axes == "grid" else grid.rotate_to_geographic
-    for pair in VECTORS:
+    function = grid.rotate_to_grid if axes == "grid" else grid.rotate_to_geographic
+
+    def rotate(*components):
+        at = fill_positions(vectors, name) if positions is None else positions
+        return function(*components, at.latitude.values, at.longitude.values)
+
+    other = {short for short in vectors if vectors[short].attrs.get("vectors", axes) != axes}
+    return _rotated(vectors, [p for p in VECTORS if set(p) & other], rotate, axes, name)
+
+
+def move(vectors, convergence, name):
+    """Vectors that are east and north at other places as east and north of the cells.
+
+    Parameters
+    ----------
+    vectors : xarray.Dataset
+        In the convention of this module, (time, y, x).
+    convergence : ndarray (y, x)
+        Angle between the meridians of the cell and of the other place, radians.
+    name : str
+        The dataset in the message.
+
+    Returns
+    -------
+    xarray.Dataset
+
+    Raises
+    ------
+    InputError
+        If the second component of a vector is missing.
+    """
+
+    def rotate(east, north):
+        cosine, sine = (f(convergence).astype(east.dtype) for f in (np.cos, np.sin))
+        return cosine * east + sine * north, cosine * north - sine * east
+
+    pairs = [pair for pair in VECTORS if set(pair) & vectors.keys()]
+    return _rotated(vectors, pairs, rotate, "geographic", name)
+
+
+def _rotated(vectors, pairs, rotate, axes, name):
+    """Vectors whose components are functions of both of them."""
+    for pair in pairs:
         present = [short for short in pair if short in vectors]
-        if not present or vectors[present[0]].attrs["vectors"] == axes:
-            continue
         if len(present) == 1:
             raise InputError(
                 f"{name}: {present[0]} must be turned to other axes, which needs both of "
                 f"{' and '.join(pair)}; name the other one in the entry of the catalogue"
             )
-        positions = fill_positions(vectors, name) if positions is None else positions
-        latitude, longitude = positions.latitude.values, positions.longitude.values
-        components = rotate(*(vectors[short].data for short in pair), latitude, longitude)
-        turned = zip(pair, components, strict=True)
+        turned = zip(pair, rotate(*(vectors[short].data for short in pair)), strict=True)
         vectors = vectors.assign(
             {n: vectors[n].copy(data=data).assign_attrs(vectors=axes) for n, data in turned}
         )

@@ -7,7 +7,7 @@ import pandas as pd
 import xarray as xr
 
 from seaice_lab import catalog
-from seaice_lab.errors import InputError
+from seaice_lab.errors import InputError, listed
 from seaice_lab.times import time_text
 
 HOUR = np.timedelta64(1, "h")
@@ -129,15 +129,16 @@ def splits(state, config):
             raise InputError(
                 f"splits: {name} takes none of the {times.size} times of {config.state} "
                 f"({time_text(times.min())} to {time_text(times.max())}, runs "
-                f"{_listed(run)}); change its files or period"
+                f"{listed(dict.fromkeys(run))}); change its files or period"
             )
         shared = in_rule & (split >= 0)
         if shared.any():
             other = SPLITS[split[shared][0]]
             raise InputError(
-                f"splits: {other} and {name} share {shared.sum()} times of {_listed(run[shared])} "
-                f"({time_text(times[shared].min())} to {time_text(times[shared].max())}); change "
-                "their files or periods so that each time is in one split"
+                f"splits: {other} and {name} share {shared.sum()} times of "
+                f"{listed(dict.fromkeys(run[shared]))} ({time_text(times[shared].min())} to "
+                f"{time_text(times[shared].max())}); change their files or periods so that each "
+                "time is in one split"
             )
         split[in_rule] = code
     return split
@@ -159,8 +160,8 @@ def _in_rule(split, rule, state, config):
         if not any(matches):
             raise InputError(
                 f"splits: {split} names the file {pattern}, which is none of the runs of "
-                f"{config.state} ({_listed(state.run.values)}); correct the name, or give a period "
-                "if all files are one run"
+                f"{config.state} ({listed(dict.fromkeys(state.run.values))}); correct the name, or "
+                "give a period if all files are one run"
             )
         in_rule |= matches
     return in_rule
@@ -182,12 +183,6 @@ def _period(split, period):
             "exchange the dates"
         )
     return start, end
-
-
-def _listed(runs):
-    """Names of the first eight different runs, as text."""
-    different = list(dict.fromkeys(map(str, runs)))
-    return ", ".join(different[:8]) + (" ..." if len(different) > 8 else "")
 
 
 def beyond_state(state, forcing, config):

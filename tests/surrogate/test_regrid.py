@@ -13,6 +13,7 @@ from seaice_lab.surrogate.regrid import (
     nearest_neighbour,
     regrid,
 )
+from seaice_lab.surrogate.sources import move
 
 TIMES = np.array(["2010-01-01", "2010-01-02"], "datetime64[ns]")
 
@@ -72,7 +73,7 @@ MISSING = {
 
 def regridded(forcing, state=None, needed=None):
     state = polar_grid() if state is None else state
-    return regrid(forcing, state, state.ocean.values if needed is None else needed, "era5")
+    return regrid(forcing, state, state.ocean.values if needed is None else needed, "era5")[0]
 
 
 @pytest.mark.parametrize("case", FULL)
@@ -87,6 +88,21 @@ def test_forcing_that_does_not_cover_the_ocean_is_refused_with_the_part_that_is_
     forcing, message = MISSING[case]
     with pytest.raises(InputError, match=f"era5: does not cover .* of 256 ocean .*{message}"):
         regridded(forcing)
+
+
+def test_wind_of_a_curvilinear_grid_keeps_its_direction_near_the_pole():
+    state, source = polar_grid(), curvilinear(polar_grid(30, 90e3, (3e4, 4e4)))
+    east_north = grid.rotate_to_geographic(3.0, 4.0, source.latitude, source.longitude)
+    attrs = {"vectors": "geographic"}
+    for name, component in zip(("u10", "v10"), east_north, strict=True):
+        source[name] = source.t2m.copy(data=np.broadcast_to(component, source.t2m.shape))
+        source[name].attrs = attrs
+    moved = move(*regrid(source, state, state.ocean.values, "model"), "model")
+    along = grid.rotate_to_grid(moved.u10, moved.v10, state.latitude, state.longitude)
+    np.testing.assert_allclose(along[0], 3, atol=0.05)
+    np.testing.assert_allclose(along[1], 4, atol=0.05)
+    with pytest.raises(InputError, match="u10 must be turned to other axes, which needs both"):
+        move(moved.drop_vars("v10"), 0.0, "model")
 
 
 def test_a_sector_is_named_only_where_the_cells_that_lack_forcing_are_in_it():
