@@ -71,10 +71,14 @@ def _open_all(paths, entry, shorts):
             dataset = open_file(path, entry, shorts)
             if dataset is None:
                 continue
+            grid = dataset
             if datasets:
                 first, grid = next(iter(datasets.items()))
                 dataset = _on_grid(dataset, grid, path, first)
-            dataset = dataset.assign_coords({n: dataset[n].load() for n in positions.UNITS_OF})
+            # In memory once: the positions of the other files are the same but for rounding.
+            dataset = dataset.assign_coords(
+                {n: grid[n].variable.load() for n in positions.UNITS_OF}
+            )
             timeless = [n for n, field in dataset.data_vars.items() if "time" not in field.dims]
             for name in timeless:
                 values = dataset[name].variable.load()

@@ -96,6 +96,9 @@ def _coverage(forcing, name):
     latitude = forcing.latitude.values
     side = _side(latitude)
     edge, last = np.nanmin(side * latitude), np.nanmax(side * latitude)
+    if latitude.ndim == 2:
+        # The corners of a curvilinear grid reach farther from the pole than its sides.
+        edge = max(np.nanmax(side * line) for line in (*latitude[[0, -1]], *latitude.T[[0, -1]]))
     edge = max(edge, POLAR_LATITUDE) if last > POLAR_LATITUDE else edge
     cells = side * np.arange(edge, 90.01), np.arange(-180.0, 180.0, 2.0)
     cells = np.meshgrid(*cells, indexing="ij")

@@ -176,11 +176,11 @@ def check_unit(sample, where):
         If the largest value is smaller than that of any field of this kind, as if percent were
         stated for fractions.
     """
-    units, largest = sample.attrs.get("units_in_file"), float(abs(sample).max())
-    expected = names.variable(sample.name).units
+    units, expected = sample.attrs.get("units_in_file"), names.variable(sample.name).units
+    largest = float(abs(sample).max())
     if units is not None and 0 < largest < LARGEST.get(sample.name, 0):
         raise InputError(
             f"{where}: {sample.name} has the units {units!r}, by which its largest value is only "
-            f"{largest:.2g} {expected}; correct the units of the file, for example with ncatted, "
-            f"or, if the values are right, convert them to {expected!r}"
+            f"{largest:.2g} in units of {expected!r}; correct the units of the file, for example "
+            f"with ncatted, or, if the values are right, convert them to {expected!r}"
         )
