@@ -80,13 +80,18 @@ def scores_by_start(forecast, truth, ocean, area=None, climatology=None):
     units = scores.common_units(forecast, truth)
     arguments = (forecast, truth, ocean, area)
     quantity = truth.attrs.get("standard_name")
-    basic = (scores.rmse, scores.bias, scores.mean_absolute_error, scores.correlation)
-    values = {score.__name__: score(*arguments) for score in basic}
+    error = scores.field_error(*arguments)
+    values = {
+        "rmse": scores.ocean_mean(error**2, ocean, area) ** 0.5,
+        "bias": scores.ocean_mean(error, ocean, area),
+        "mean_absolute_error": scores.ocean_mean(abs(error), ocean, area),
+        "correlation": scores.correlation(*arguments),
+    }
     if climatology is not None:
         anomaly_correlation = scores.anomaly_correlation(*arguments[:2], climatology, ocean, area)
         values["anomaly_correlation"] = anomaly_correlation
     if area is not None and quantity == "sea_ice_thickness":
-        values["volume_error"] = scores.volume(scores.field_error(*arguments), ocean, area)
+        values["volume_error"] = scores.volume(error, ocean, area)
     if area is not None and quantity in scores.ICE_THRESHOLDS:
         over, under = scores.ice_edge_error(*arguments)
         values |= {"edge_error_over": over, "edge_error_under": under}

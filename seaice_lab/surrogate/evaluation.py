@@ -4,7 +4,9 @@ The surrogate and the references are compared on equal terms: same start dates, 
 same ocean cells, same scores.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -14,13 +16,20 @@ from seaice_lab.diagnostics import ensembles, score_tables, spectra
 from seaice_lab.diagnostics.comparison import pool_scores, pool_spectra
 from seaice_lab.diagnostics.regions import polar_regions, scores_by_region
 from seaice_lab.errors import InputError
+from seaice_lab.processors import processors
 from seaice_lab.surrogate.references import REFERENCES, make_references
 from seaice_lab.surrogate.results import results_folder
-from seaice_lab.surrogate.store import in_split, open_store, open_zarr
+from seaice_lab.surrogate.store import (
+    in_split,
+    open_store,
+    open_zarr,
+    with_small_fields_in_memory,
+)
 from seaice_lab.surrogate.truth import open_truth, truth_for, with_truth
 from seaice_lab.surrogate.windows import Window, find_window
 
 SPECTRA_BYTES = 64e6  # up to which the spectra of single starts are kept
+CELLS_AT_ONCE = 2e6  # cells of a forecast that are scored at once, 16 MB in float64
 
 
 def open_forecast(path, dask=True):
@@ -123,23 +132,37 @@ def evaluate(run, references=None, variable=None, block_bytes=256e6, show=True, 
             f"{run}: forecasts {', '.join(dataset.data_vars)}, not {variable!r}; choose one of them"
         )
     forecast, verified = with_truth(dataset[variable], store)
+    lazy = set(forecast.coords) - set(forecast.dims)
+    forecast = forecast.assign_coords({name: forecast[name].compute() for name in lazy})
+    store = with_small_fields_in_memory(store, (variable, "u10", "v10"))
     training = _training_store(dataset, store, references)
     references = _possible_references(store, training) if references is None else references
     makers = make_references(references, store, variable, training)
-    area = grid.cell_area(forecast)
+    domain = _domain(forecast)
     starts_per_block = int(max(block_bytes // (4 * forecast[0].size), 1))
     firsts = range(0, forecast.sizes["init_time"], starts_per_block)
-    scores_of_blocks, power_of_blocks = [], []
+    blocks = []
     with progress.bar(len(firsts), f"evaluate {run.name}", "block", show=show) as bar:
         for first in firsts:
             starts = slice(first, first + starts_per_block)
-            block, has_truth = _load(forecast.isel(init_time=starts), run), verified[starts]
-            truth = truth_for(_ensemble_mean(block), store)
-            scores_of_blocks.append(_score_block(block, truth, makers, area))
-            power_of_blocks.append(_power_of_block(block, truth, has_truth))
+            block = forecast.isel(init_time=starts)
+            one = block.isel(member=0, drop=True) if "member" in block.dims else block
+            truth = truth_for(one, store)
+            simple = {name: make(one) for name, make in makers.items()}
+
+            def score(leads, block=block, truth=truth, simple=simple, starts=starts):
+                fields = [_load(block.isel(lead_time=leads), run)]
+                fields += [field.isel(lead_time=leads) for field in (truth, *simple.values())]
+                # Labels that no score needs would be copied by every operation.
+                few, few_truth, *others = (field.reset_coords(drop=True) for field in fields)
+                few_references = dict(zip(simple, others, strict=True))
+                power = _power_of_block(few, few_truth, verified[starts, leads], domain)
+                return _score_block(few, few_truth, few_references, domain) | {"power": power}
+
+            blocks.append(_by_lead_time(score, block))
             bar.update()
-    table = _join_scores(scores_of_blocks, verified)
-    spectrum = _join_spectra(power_of_blocks)
+    table = _join_scores(blocks, verified)
+    spectrum = _join_spectra([block["power"].power for block in blocks])
     _write(table, run, "scores", dataset)
     _write(spectrum, run, "spectra", dataset)
     return table, spectrum
@@ -172,7 +195,42 @@ def _ensemble_mean(forecast):
     return forecast.mean("member", keep_attrs=True) if "member" in forecast.dims else forecast
 
 
-def _score_block(forecast, truth, makers, area):
+class _Domain(NamedTuple):
+    """What all scores share: the ocean, cell areas, masks of regions, distance between cells."""
+
+    ocean: xr.DataArray
+    area: xr.DataArray
+    regions: dict
+    dx_m: float
+
+
+def _domain(forecast):
+    """The domain of a forecast, with the regions that it has."""
+    ocean, area = forecast.ocean, grid.cell_area(forecast)
+    regions = polar_regions(forecast.latitude, forecast.longitude)
+    regions = {name: cells.reset_coords(drop=True) for name, cells in regions.items()}
+    ocean, area = (field.reset_coords(drop=True) for field in (ocean, area))
+    regions = {name: cells for name, cells in regions.items() if (ocean & cells).any()}
+    return _Domain(ocean, area, regions, grid.spacing_m(forecast, forecast.ocean))
+
+
+def _by_lead_time(score, block):
+    """Join the results of a function of some lead times, which threads compute.
+
+    Arrays of a few lead times stay small, so that memory is bounded and used again.
+    """
+    at_once = max(int(CELLS_AT_ONCE // block.isel(lead_time=0).size), 1)
+    firsts = range(0, block.sizes["lead_time"], at_once)
+    with ThreadPoolExecutor(processors()) as pool:
+        results = list(pool.map(score, [slice(first, first + at_once) for first in firsts]))
+    options = {"coords": "minimal", "compat": "override", "join": "override"}
+    return {
+        name: xr.concat([result[name] for result in results], "lead_time", **options)
+        for name in results[0]
+    }
+
+
+def _score_block(forecast, truth, references, domain):
     """Scores of each start in a block: over the ocean, and by region if the grid has regions.
 
     Returns
@@ -180,10 +238,10 @@ def _score_block(forecast, truth, makers, area):
     dict of str to Dataset
         "ocean" (source, init_time, lead_time), "regions" (source, region, init_time, lead_time).
     """
-    ocean = truth.ocean
+    ocean, area, regions, _ = domain
     single = _ensemble_mean(forecast)
     # Every source is scored on the same starts, lead times and ocean cells.
-    forecasts = {"forecast": single} | {name: make(single) for name, make in makers.items()}
+    forecasts = {"forecast": single} | references
     climatology = forecasts.get("climatology")
     by_source = [
         score_tables.scores_by_start(values, truth, ocean, area, climatology)
@@ -198,8 +256,6 @@ def _score_block(forecast, truth, makers, area):
         ensemble["crps"] = crps.assign_attrs(ensemble.crps.attrs)
         ensemble["spread"] = ensemble.spread.where(is_ensemble)
         result["ocean"] = result["ocean"].assign(ensemble.data_vars)
-    regions = polar_regions(truth.latitude, truth.longitude)
-    regions = {name: cells for name, cells in regions.items() if (ocean & cells).any()}
     if regions:
         by_source = [
             scores_by_region(values, truth, ocean, regions, area) for values in forecasts.values()
@@ -208,7 +264,7 @@ def _score_block(forecast, truth, makers, area):
     return result
 
 
-def _power_of_block(forecast, truth, verified):
+def _power_of_block(forecast, truth, verified, domain):
     """Power spectra of truth, forecast and error of each start in a block, mean over members.
 
     NaN where there is no truth.
@@ -218,11 +274,10 @@ def _power_of_block(forecast, truth, verified):
     fields = xr.concat(
         [truth, forecast, forecast - truth], dim="source", coords="minimal", compat="override"
     ).assign_coords(source=["truth", "forecast", "error"])
-    dx_m = grid.spacing_m(truth, truth.ocean)
     # The spectrum of an ensemble is the mean spectrum of its members: the ensemble mean is smoother
     # than any forecast.
-    power = _ensemble_mean(spectra.power_spectrum(fields, truth.ocean, dx_m))
-    return power if verified.all() else power.where(verified)
+    power = _ensemble_mean(spectra.power_spectrum(fields, domain.ocean, domain.dx_m))
+    return (power if verified.all() else power.where(verified)).to_dataset()
 
 
 def _join_scores(blocks, verified):

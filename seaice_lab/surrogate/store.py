@@ -19,6 +19,7 @@ from seaice_lab.surrogate.time_axis import HOUR, SPLITS
 # inside the folder of an array, since Zarr warns of a foreign file beside arrays.
 COMPRESSORS = (ZstdCodec(level=0, checksum=True),)  # as by default, but damage is noticed
 CHECKSUMS = "ocean/checksums.json"
+SMALL_BYTES = 128e6  # a field that is kept in memory while a forecast is evaluated
 
 
 def open_store(path, dask=True):
@@ -232,9 +233,35 @@ def read_frames(store, name, positions):
     complete = values
     if "has_state" in store.coords and name in store.has_state.attrs["variables"].split():
         complete = values[has_state(store)[positions]]
-    if np.isnan(complete[:, store.ocean.values]).any():  # a missing chunk is read as NaN
+    if (np.isnan(complete) & store.ocean.values).any():  # a missing chunk is read as NaN
         raise _damage(name_of(store), name, "NaN in the ocean, probably because a chunk is missing")
     return values
+
+
+def with_small_fields_in_memory(store, variables):
+    """A store whose mask and small fields are in memory, where single times are read at once.
+
+    Parameters
+    ----------
+    store : xarray.Dataset
+        A prepared store.
+    variables : sequence of str
+        Those that the store lacks are ignored.
+
+    Returns
+    -------
+    xarray.Dataset
+
+    Raises
+    ------
+    InputError
+        If the store is damaged.
+    """
+    times = np.arange(store.sizes["time"])
+    store = store.assign_coords(ocean=store.ocean.compute())
+    small = [name for name in variables if name in store and store[name].nbytes < SMALL_BYTES]
+    fields = {name: store[name].copy(data=read_frames(store, name, times)) for name in small}
+    return store.assign(fields)
 
 
 def _damage(path, name, reason):
