@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test lint lab dashboard pretrained clean
+.PHONY: help demo test lint lab dashboard pretrained ensemble clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -31,6 +31,12 @@ pretrained: $(VENV)/ready  ## Train the bundled network again
 	@$(BIN)/seaice-lab prepare stores/sample.zarr
 	@rm -rf data/pretrained/sample
 	@$(BIN)/seaice-lab train data/pretrained/sample --config data/pretrained/sample.yaml
+
+ensemble: $(VENV)/ready  ## Train an ensemble network from the bundled one, runs/ensemble
+	@$(BIN)/seaice-lab prepare stores/sample.zarr
+	@$(BIN)/seaice-lab train runs/ensemble_one_step --config data/pretrained/ensemble_one_step.yaml
+	@$(BIN)/seaice-lab train runs/ensemble --config data/pretrained/ensemble.yaml
+	@$(BIN)/seaice-lab calibrate runs/ensemble
 
 clean:  ## Remove the environment; runs/ and stores/ stay
 	rm -rf $(VENV)

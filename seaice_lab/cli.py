@@ -218,9 +218,17 @@ def forecast(
     batch_size: Annotated[int, Option(help="Forecasts computed together.")] = 64,
     members: Annotated[int, Option(help="Members of an ensemble.")] = 1,
     perturbation: Annotated[
-        float, Option(help="Size of the perturbations, in standard deviations of each variable.")
-    ] = 0.1,
-    seed: Annotated[int, Option(help="Seed of the perturbations.")] = 0,
+        float | None,
+        Option(
+            help="Size of the perturbations of the starts, in standard deviations of each "
+            "variable; by default that of `seaice-lab calibrate`, else 0.1 (with noise: 0)."
+        ),
+    ] = None,
+    noise_gain: Annotated[
+        float | None,
+        Option(help="Factor of the noise of a network with noise; 0: without noise."),
+    ] = None,
+    seed: Annotated[int, Option(help="Seed of the perturbations and of the noise.")] = 0,
     store: OtherStore = None,
     output: Annotated[
         Path | None,
@@ -229,20 +237,36 @@ def forecast(
 ):
     """Forecast from every start date of a split, or from --start; write RUN/forecast.zarr.
 
-    With --members above 1 it is an ensemble: the first member starts from the true state, the
-    others from smoothly perturbed states.
+    With --members above 1 it is an ensemble. Each member of a network with noise has noise of its
+    own; of another network, the first member starts from the true state, the others from smoothly
+    perturbed states.
     """
     from seaice_lab import runs
 
     values = {"steps": steps, "split": split, "every": every, "batch_size": batch_size}
     values |= {"members": members, "perturbation": perturbation, "seed": seed}
-    values |= {"starts": start or (), "store": store and str(store)}
+    values |= {"starts": start or (), "store": store and str(store), "noise_gain": noise_gain}
     values |= {"output": output and str(output)}
     job_config = config_class("forecast").parse(values, "forecast")
     runs.open_run(run, "surrogate")  # refuses a wrong run before torch is imported
     from seaice_lab.surrogate.forecast import forecast
 
     print(f"wrote {forecast(run, job_config)}")
+
+
+@app.command()
+def calibrate(run: RunFolder):
+    """Choose the size of an ensemble's perturbations or noise on the validation split.
+
+    The result, RUN/calibration.json, is the default of `seaice-lab forecast RUN --members N`.
+    """
+    from seaice_lab import runs
+
+    runs.open_run(run, "surrogate")
+    from seaice_lab.surrogate.calibration import calibrate
+
+    for name, value in calibrate(run).items():
+        print(f"{name}: {value:g}")
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Scores of an ensemble over the ocean: CRPS, spread and ranks of the truth.
+"""Scores of an ensemble over the ocean: CRPS, spread, ranks, and the structure of whole fields.
 
 Arrays, masks, weights and missing values are as in :mod:`seaice_lab.diagnostics.scores`; the
 members of an ensemble have the dimension ``member``.
@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from seaice_lab.diagnostics.score_tables import describe_scores
-from seaice_lab.diagnostics.scores import common_units, field_error, ocean_mean
+from seaice_lab.diagnostics.scores import GRID, common_units, field_error, ocean_mean
 from seaice_lab.errors import InputError
 
 
@@ -30,7 +30,7 @@ def crps(ensemble, truth, ocean, area=None):
     DataArray (...), float64
         In the unit of the field.
     """
-    members = _member_count(ensemble)
+    members = member_count(ensemble)
     field_error(ensemble.isel(member=0, drop=True), truth, ocean, area)  # only for its checks
     error = abs(ensemble - truth).mean("member", skipna=False)
     # The double sum costs a sort instead of m^2 differences: among sorted members, x_(i) is the
@@ -66,9 +66,36 @@ def spread(ensemble, ocean, area=None):
     DataArray (...), float64
         In the unit of the field.
     """
-    _member_count(ensemble)
+    member_count(ensemble)
     variance = ensemble.astype("float64").var("member", ddof=1, skipna=False)
     return ocean_mean(variance, ocean, area) ** 0.5
+
+
+def spread_skill(ensemble, truth, ocean, area=None, dim="init_time"):
+    """Spread-skill ratio sqrt((m + 1) / m) spread / RMSE of the ensemble mean.
+
+    A reliable ensemble has 1, one with too little spread less (Fortin et al. 2014,
+    doi:10.1175/JHM-D-14-0008.1). To see whether the spread is where the errors are, pass a part of
+    the ocean.
+
+    Parameters
+    ----------
+    ensemble : DataArray (..., member, y, x)
+    truth, ocean, area
+        As in `rmse`.
+    dim : str or sequence of str
+        Dimensions over which variance and squared error are averaged before their ratio.
+
+    Returns
+    -------
+    DataArray (...), float64
+    """
+    members = member_count(ensemble)
+    variance = spread(ensemble, ocean, area) ** 2
+    error = field_error(ensemble.mean("member"), truth, ocean, area)
+    squared_error = ocean_mean(error**2, ocean, area)
+    ratio = (members + 1) / members * variance.mean(dim) / squared_error.mean(dim)
+    return ratio**0.5
 
 
 def ensemble_scores_by_start(ensemble, truth, ocean, area=None):
@@ -111,7 +138,7 @@ def rank_histogram(ensemble, truth, ocean, area=None):
     DataArray (rank, ...), float64
         The shares of all ranks add up to 1.
     """
-    ranks = np.arange(_member_count(ensemble) + 1)
+    ranks = np.arange(member_count(ensemble) + 1)
     below, equal = (ensemble < truth).sum("member"), (ensemble == truth).sum("member")
     # A missing value has no rank; it makes its start missing, as in the other scores.
     weight = (1 / (equal + 1)).where((ensemble - truth).notnull().all("member"))
@@ -122,7 +149,103 @@ def rank_histogram(ensemble, truth, ocean, area=None):
     return xr.concat(shares, xr.Variable("rank", ranks, {"long_name": "Members below the truth"}))
 
 
-def _member_count(ensemble):
+def energy_score(ensemble, truth, ocean, area=None):
+    """Fair energy score: the CRPS of whole fields, with the root-mean-square over the ocean.
+
+    mean_i |x_i - t| - sum_ij |x_i - x_j| / (2 m (m - 1)), with |.| the root-mean-square (Gneiting
+    and Raftery 2007, doi:10.1198/016214506000001437).
+
+    Parameters
+    ----------
+    ensemble : DataArray (..., member, y, x)
+    truth, ocean, area
+        As in `rmse`.
+
+    Returns
+    -------
+    DataArray (...), float64
+        In the unit of the field.
+    """
+    members = member_count(ensemble)
+    field_error(ensemble.isel(member=0, drop=True), truth, ocean, area)  # only for its checks
+    # |x_i - x_j|^2 = |e_i|^2 + |e_j|^2 - 2 e_i e_j for the errors e: one matrix product.
+    weight = (xr.ones_like(ocean, "float64") if area is None else area).where(ocean, 0.0)
+    error = (ensemble.astype("float64") - truth).where(ocean, 0.0) * (weight / weight.sum()) ** 0.5
+    product = xr.dot(error, error.rename(member="other"), dim=GRID)
+    same = xr.DataArray(np.eye(members), dims=("member", "other"))
+    square = (product * same).sum("other", skipna=False)
+    distance = (square + square.rename(member="other") - 2 * product).clip(min=0) ** 0.5
+    between = distance.where(same == 0, 0.0).sum(("member", "other"), skipna=False)
+    return (square**0.5).mean("member", skipna=False) - between / (2 * members * (members - 1))
+
+
+def variogram_score(ensemble, truth, ocean, distances=(1, 2, 4, 8), power=0.5):
+    """Variogram score: whether the members vary in space as the truth does.
+
+    The mean over pairs of ocean cells a and b at a distance along x or y of
+    (|t_a - t_b|^p - mean_i |x_ia - x_ib|^p)^2, minus the variance of the mean over the members
+    (Scheuerer and Hamill 2015, doi:10.1175/MWR-D-14-00269.1). It sees wrong correlations, which the
+    energy score hardly sees.
+
+    Parameters
+    ----------
+    ensemble : DataArray (..., member, y, x)
+    truth, ocean
+        As in `rmse`.
+    distances : sequence of int
+        Cells.
+    power : float
+        The power p.
+
+    Returns
+    -------
+    DataArray (distance, ...), float64
+    """
+    members = member_count(ensemble)
+    field_error(ensemble.isel(member=0, drop=True), truth, ocean)  # only for its checks
+
+    def pairs(field, dim, distance):
+        first, second = (
+            field.isel({dim: slice(*ends)}).drop_vars(GRID, errors="ignore")
+            for ends in ((None, -distance), (distance, None))
+        )
+        return first, second
+
+    def score(distance):
+        total, count = 0.0, 0
+        for dim in GRID:
+            first, second = pairs(ocean, dim, distance)
+            both = first & second
+            of_truth, of_members = (
+                abs(np.subtract(*pairs(field.astype("float64"), dim, distance))) ** power
+                for field in (truth, ensemble)
+            )
+            error = (of_truth - of_members.mean("member", skipna=False)) ** 2
+            error = error - of_members.var("member", ddof=1, skipna=False) / members
+            total = total + error.where(both, 0.0).sum(GRID, skipna=False)
+            count += int(both.sum())
+        return total / count
+
+    axis = xr.Variable("distance", list(distances), {"units": "cells"})
+    return xr.concat([score(distance) for distance in distances], axis)
+
+
+def member_count(ensemble):
+    """Number of members of an ensemble.
+
+    Parameters
+    ----------
+    ensemble : DataArray
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    InputError
+        If it has fewer than two members.
+    """
     members = ensemble.sizes.get("member", 0)
     if members < 2:
         raise InputError(

@@ -1,6 +1,8 @@
 """Regions of both polar oceans, and scores in each of them."""
 
+import numpy as np
 import xarray as xr
+from scipy import ndimage
 
 from seaice_lab.diagnostics.scores import GRID, field_error
 
@@ -72,3 +74,23 @@ def polar_regions(latitude, longitude):
         name: (latitude >= south) & (latitude <= north) & ((longitude - west) % 360 < width)
         for name, (south, north, west, width) in REGIONS.items()
     }
+
+
+def near_coast(ocean, distance_m, dx_m):
+    """Ocean cells close to land.
+
+    Parameters
+    ----------
+    ocean : DataArray of bool (y, x)
+        True where sea.
+    distance_m, dx_m : float
+        Largest distance from the centre of a cell of land, and distance between cells, m.
+
+    Returns
+    -------
+    DataArray of bool (y, x)
+        The edges of the grid are no coast.
+    """
+    distance = ndimage.distance_transform_edt(ocean.values) * dx_m
+    near = distance <= distance_m if not ocean.values.all() else np.zeros(ocean.shape, bool)
+    return ocean.copy(data=ocean.values & near)

@@ -6,6 +6,8 @@ The spectra are those of :mod:`seaice_lab.diagnostics.spectra`, averaged over ma
 import numpy as np
 import xarray as xr
 
+BANDS_KM = ((50, 100), (100, 200), (200, 400), (400, 900))
+
 
 def effective_resolution(power, truth):
     """Wavelength below which a forecast has less than half of the truth's power.
@@ -39,6 +41,33 @@ def effective_resolution(power, truth):
     resolution = resolution.where(ratio.notnull().all("wavenumber"))
     resolution = resolution.drop_vars(["wavenumber", "wavelength"], errors="ignore").rename(None)
     return resolution.drop_attrs().assign_attrs(long_name="Effective resolution", units="km")
+
+
+def band_power_ratio(power, truth, bands_km=BANDS_KM):
+    """Power of a forecast over that of the truth in bands of wavelengths.
+
+    Parameters
+    ----------
+    power, truth : DataArray (..., wavenumber)
+        From `power_spectrum`, averaged over starts and, for an ensemble, over members: the mean of
+        an ensemble is smoother than each member.
+    bands_km : sequence of (float, float)
+        Shortest and longest wavelength of each band.
+
+    Returns
+    -------
+    DataArray (band, ...)
+        1 for a forecast that keeps the truth's variance. NaN if the spectrum does not reach a band.
+    """
+    wavelength = power["wavelength"]
+    ratios = []
+    for shortest, longest in bands_km:
+        inside = (wavelength >= shortest) & (wavelength < longest)
+        sums = (values.where(inside).sum("wavenumber", min_count=1) for values in (power, truth))
+        ratios.append(np.divide(*sums))
+    return xr.concat(
+        ratios, xr.Variable("band", [f"{low:g}-{high:g} km" for low, high in bands_km])
+    )
 
 
 def diffusion(slope, truth):

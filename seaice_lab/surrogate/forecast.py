@@ -20,6 +20,7 @@ from seaice_lab.errors import InputError
 from seaice_lab.surrogate.fields import Fields
 from seaice_lab.surrogate.layers import zero_on_land
 from seaice_lab.surrogate.model import bounds, load
+from seaice_lab.surrogate.noise import settle_noise
 from seaice_lab.surrogate.results import (
     check_same_grid,
     prepare_results_folder,
@@ -65,8 +66,9 @@ def forecast(run, config, path=None, device=None, block_bytes=256e6, show=True):
     run : str or Path
         Run folder of a trained surrogate.
     config : ForecastConfig
-        With more than one member, the first member starts from the true state, the others from
-        states with random perturbations (see :func:`initial_perturbations`).
+        With more than one member, each member of a network with noise has noise of its own. The
+        first member of a deterministic network starts from the true state, the others from states
+        with random perturbations (see :func:`initial_perturbations`).
     path : str or Path, optional
         Store to write; by default ``forecast.zarr`` in the folder of
         :func:`~seaice_lab.surrogate.results.results_folder`.
@@ -89,18 +91,19 @@ def forecast(run, config, path=None, device=None, block_bytes=256e6, show=True):
     Raises
     ------
     InputError
-        If the run is not trained, the store has another grid, a start date lacks what the forecast
-        needs, the folder holds something else, the state is no longer finite, or the disk is full.
+        If the run is not trained, the store has another grid, noise is asked of a network without,
+        a start date lacks what the forecast needs, the folder holds something else, the state is no
+        longer finite, or the disk is full.
     """
     # Which start dates: those with all fields that the forecast needs.
     folder, store_path, is_own_store = results_folder(run, config.store, config.output)
-    opened, surrogate = runs.open_run(run), load(run, device, store_path)
-    store = open_store(store_path)
+    surrogate, config = settle_noise(load(run, device, store_path), config, run)
+    opened, store = runs.open_run(run), open_store(store_path)
     check_same_grid(store, store_path, opened, is_own_store)
     positions = start_positions(store, surrogate.window, config)
     starts = positions[0.0]
     fields = Fields(store_path, [name for name, _ in surrogate.window.inputs])
-    identity = _fingerprint(opened, store, starts, config)
+    identity = _fingerprint(opened, store, starts, config, surrogate.noise)
     path = Path(path or folder / "forecast.zarr")
     if _fingerprint_of(path) == identity:
         return path
@@ -158,8 +161,9 @@ def forecast_blocks(surrogate, initial, forcing, block_steps, bar):
     surrogate : Surrogate
     initial : torch.Tensor (batch, channel, y, x)
         Initial states in physical units, zero on land.
-    forcing : iterable of torch.Tensor (batch, channel, y, x)
-        One for each step, on any device.
+    forcing : iterable of tuple
+        For each step the forcing, torch.Tensor (batch, channel, y, x), on any device; for a network
+        with noise also its list of noise.
     block_steps : int
         Steps in a block; the last block may have fewer.
     bar : tqdm.tqdm
@@ -179,10 +183,13 @@ def forecast_blocks(surrogate, initial, forcing, block_steps, bar):
     """
     count = len(surrogate.window.variables)
     # A background thread reads the next forcing while the network computes.
-    forcing = (batch.to(initial.device, non_blocking=True) for batch in prefetch(forcing))
+    forcing = (_on_device(fields, initial.device) for fields in prefetch(forcing))
+
+    def step(state, fields):
+        return surrogate.step(state, *fields)
 
     def predictions():
-        for state in rollout(surrogate.step, initial, forcing):
+        for state in rollout(step, initial, forcing):
             yield state[:, :count].cpu().numpy()
             bar.update(len(state))
 
@@ -204,6 +211,13 @@ def _sizes(surrogate, config, count, block_bytes):
     fields = batch_starts * config.members * len(surrogate.window.variables)
     step_bytes = 4 * fields * surrogate.ocean.numel()
     return batch_starts, int(np.clip(block_bytes // step_bytes, 1, config.steps))
+
+
+def _on_device(fields, device):
+    """Tensors, and lists of them, on a device."""
+    if isinstance(fields, torch.Tensor):
+        return fields.to(device, non_blocking=True)
+    return [_on_device(field, device) for field in fields]
 
 
 def _fingerprint_of(path):
@@ -240,8 +254,9 @@ def _inputs(surrogate, store, fields, positions, config):
     -------
     initial : torch.Tensor (start * member, channel, y, x)
         On the device of the surrogate, within the physical bounds, zero on land.
-    forcing : iterator of torch.Tensor (start * member, channel, y, x)
-        One for each step, read when it is needed.
+    forcing : iterator of tuple
+        For each step the forcing, torch.Tensor (start * member, channel, y, x), and the noise of a
+        network with noise; read and drawn when they are needed.
     """
     window, ocean = surrogate.window, surrogate.ocean
 
@@ -256,7 +271,11 @@ def _inputs(surrogate, store, fields, positions, config):
     initial = zero_on_land(initial.to(ocean.device), ocean)
     low, high = bounds([name for name, _ in window.state], initial)
     initial = zero_on_land(torch.clamp(initial, low, high), ocean)
-    return initial, (read(window.forcing, step) for step in range(config.steps))
+    forcing = (read(window.forcing, step) for step in range(config.steps))
+    if surrogate.noise is None:
+        return initial, zip(forcing, strict=True)
+    noise = surrogate.noise.of_members(config.seed, positions[0.0], range(config.members))
+    return initial, zip(forcing, noise, strict=False)  # noise has no end
 
 
 def initial_perturbations(surrogate, store, starts, config):
@@ -264,7 +283,8 @@ def initial_perturbations(surrogate, store, starts, config):
 
     Gaussian random fields, correlated over :data:`PERTURBATION_KM` and identical for all times of
     one variable, independent between variables, members and start dates; zero for the first
-    member. The perturbations of a start date do not depend on the other start dates.
+    member, unless the members have noise, which are all alike. The perturbations of a start date do
+    not depend on the other start dates.
 
     Parameters
     ----------
@@ -283,18 +303,19 @@ def initial_perturbations(surrogate, store, starts, config):
     """
     window, shape = surrogate.window, surrogate.ocean.shape
     result = np.zeros((len(starts), config.members, len(window.state), *shape), "float32")
-    if config.members > 1:
+    if config.members > 1 and config.perturbation:
+        first = 1 if surrogate.noise is None else 0
         # Smoothing white noise with a Gaussian of standard deviation s gives the correlation
         # exp(-(d / 2 s)^2) at distance d: it is 1/e at d = 2 s.
         width = PERTURBATION_KM / (grid.spacing_m(store) / 1e3) / 2
         for index, start in enumerate(starts):
             rng = np.random.default_rng([config.seed, int(start)])
-            noise = rng.standard_normal((config.members - 1, len(window.variables), *shape))
+            noise = rng.standard_normal((config.members - first, len(window.variables), *shape))
             smooth = ndimage.gaussian_filter(noise, (0, 0, width, width), mode="wrap")
             smooth /= smooth.std((-2, -1), keepdims=True)
             for channel, (name, _) in enumerate(window.state):
                 scale = config.perturbation * surrogate.normalisation[name]["std"]
-                result[index, 1:, channel] = scale * smooth[:, window.variables.index(name)]
+                result[index, first:, channel] = scale * smooth[:, window.variables.index(name)]
     return torch.from_numpy(result.reshape(-1, *result.shape[2:]))
 
 
@@ -351,7 +372,7 @@ def _template(store, window, starts, config, block_steps, opened):
     return dataset
 
 
-def _fingerprint(opened, store, starts, config):
+def _fingerprint(opened, store, starts, config, noise):
     """Digest of all that the forecast depends on."""
     # A new training replaces the weights file; its new time stamp requires a new forecast.
     weights_time = (opened.path / "weights.safetensors").stat().st_mtime_ns
@@ -361,4 +382,6 @@ def _fingerprint(opened, store, starts, config):
         facts += [starts.tolist()]
     if config.members > 1:
         facts += [config.members, config.perturbation, config.seed]
+    if noise is not None:
+        facts += [noise.gain, noise.memory]
     return files.fingerprint(*facts)

@@ -225,10 +225,12 @@ class OceanBatchNorm2d(nn.Module):
     channels : number of channels
     ocean : (y, x) bool tensor, True where sea
     eps, momentum : as in ``torch.nn.BatchNorm2d``; the defaults are the published ones
+    stored : True to normalise with the stored statistics in training too, and not to change them
     """
 
-    def __init__(self, channels, ocean, eps=1e-3, momentum=0.01):
+    def __init__(self, channels, ocean, eps=1e-3, momentum=0.01, stored=False):
         super().__init__()
+        self.stored = stored
         self.eps = eps
         self.momentum = momentum
         self.cells = int(ocean.sum())
@@ -241,7 +243,7 @@ class OceanBatchNorm2d(nn.Module):
     def forward(self, x):
         """Normalise (batch, channel, y, x)."""
         x = x.to(self.weight.dtype)
-        if self.training:
+        if self.training and not self.stored:
             mean, variance = self._batch_statistics(x)
         else:
             mean, variance = self.running_mean, self.running_var
@@ -331,3 +333,34 @@ class SqueezeExcitation(nn.Module):
         means = x.sum((2, 3)) / self.cells
         scale = torch.sigmoid(self.fc2(torch.relu(self.fc1(means))))
         return x * scale[:, :, None, None]
+
+
+class NoiseLayer(nn.Module):
+    """Scale and shift features by random fields: y = x (1 + A n) + B n.
+
+    A and B are matrices (channels, noise_channels) that are the same in all cells and start at
+    zero: the layer starts as the identity. x must be zero on land, and so is y.
+
+    Parameters
+    ----------
+    channels, noise_channels : numbers of channels of x and of the noise n
+    ocean : (y, x) bool tensor of the level of x, True where sea
+    level : number of the level, 0 for the finest
+    """
+
+    def __init__(self, channels, noise_channels, ocean, level):
+        super().__init__()
+        self.level = level
+        self.weight = nn.Parameter(torch.zeros(2 * channels, noise_channels, 1, 1))
+        self.register_buffer("ocean", ocean, persistent=False)
+
+    def forward(self, x, noise):
+        """Map (batch, channel, y, x) to the same shape, with noise of all levels.
+
+        Values of the noise on land are ignored.
+        """
+        noise = zero_on_land(noise[self.level], self.ocean).contiguous(
+            memory_format=torch.channels_last
+        )
+        scale, shift = F.conv2d(noise, self.weight).chunk(2, dim=1)
+        return torch.addcmul(shift, x, 1 + scale)

@@ -1,12 +1,13 @@
-"""Training losses: the published one, and ours over the ocean.
+"""Training losses: the published one, ours over the ocean, and that of an ensemble.
 
-Both compare normalised increments (batch, channel, y, x) and return the weighted total and its
+All compare normalised increments (batch, channel, y, x) and return the weighted total and its
 terms before weighting.
 """
 
 from dataclasses import asdict, dataclass
 
 import torch
+import torch.nn.functional as F
 
 from seaice_lab.errors import InputError
 
@@ -157,3 +158,236 @@ def _require_equal_shapes(prediction, target, ocean):
             f"ocean: found shape {tuple(ocean.shape)}, expected {tuple(prediction.shape[-2:])}, "
             "the grid of the prediction; pass the mask of the same grid."
         )
+
+
+@dataclass(frozen=True)
+class EnsembleWeights:
+    """Weights of two terms of the ensemble loss, relative to the CRPS of the bands.
+
+    Parameters
+    ----------
+    differences : weight of the CRPS of the differences between neighbours
+    spectral : weight of the energy score of the Fourier coefficients; needs a square of ocean cells
+    """
+
+    differences: float = 1.0
+    spectral: float = 0.0
+
+
+ALMOST_FAIR = 0.95  # alpha of Lang et al. (2024, arXiv 2412.15832)
+BLOCKS = (1, 2, 4, 8)  # cells along the side of the blocks of each band
+SPECTRAL_EXPONENT = 0.5  # of the amplitude of the truth, in the weights of the Fourier modes
+
+
+def crps(members, target, alpha=ALMOST_FAIR):
+    """Almost fair CRPS of each value: alpha times the fair plus 1 - alpha times the standard one.
+
+    With m members x_i, the truth y and eps = (1 - alpha) / m it is
+
+    1 / (m (m - 1)) sum_(i < j) [ |x_i - y| + |x_j - y| - (1 - eps) |x_i - x_j| ].
+
+    No bracket is negative, so that no digits cancel. The fair score (alpha = 1; Ferro 2014,
+    doi:10.1002/qj.2270) does not see the second of two members if the first one equals the truth,
+    as in open water; alpha below 1 (Lang et al. 2024, arXiv 2412.15832) removes this freedom.
+
+    Parameters
+    ----------
+    members : (batch, member, ...) tensor with at least 2 members, or complex values
+    target : (batch, ...) tensor
+    alpha : 1 for the fair score, 0 for the standard one
+
+    Returns
+    -------
+    (batch, ...) tensor
+    """
+    count = members.shape[1]
+    keep = 1 - (1 - alpha) / count
+    errors = [(member - target).abs() for member in members.unbind(1)]
+    total = 0.0
+    for i in range(count):
+        for j in range(i):
+            distance = (members[:, i] - members[:, j]).abs()
+            total = total + errors[i] + errors[j] - keep * distance
+    return total / (count * (count - 1))
+
+
+def ensemble_loss(
+    members, target, ocean, area=None, weights=EnsembleWeights(), alpha=ALMOST_FAIR, square=None
+):
+    """Almost fair CRPS over scales: bands of block means, and differences between neighbours.
+
+    With P_s the mean over the ocean cells of blocks of s x s cells, the bands of a field are the
+    mean over the ocean, P_8 minus this mean, and P_s - P_2s for s = 4, 2, 1; they add up to the
+    field (Lang, Leutbecher, Maciel 2025, arXiv 2506.10868). The CRPS of each band is averaged over
+    its blocks, weighted by their area of ocean, and the bands are added. For increments of
+    thickness, the mean over the ocean is the change of volume.
+
+    The second term is the mean CRPS of the differences between adjacent blocks of 1, 2 and 4 cells
+    of which both are at least half ocean. It sees errors in gradients, which the CRPS of single
+    cells does not. All terms are proper scores, and none looks across land.
+
+    Parameters
+    ----------
+    members : (batch, member, channel, y, x) normalised increments; values on land are ignored, NaN
+        included
+    target : (batch, channel, y, x) normalised increments
+    ocean : (y, x) bool tensor, True where sea
+    area : (y, x) cell areas in any unit; None means equal cells
+    weights : EnsembleWeights
+    alpha : as in :func:`crps`
+    square : (rows, columns), slices of a square of ocean cells for the spectral term
+
+    Returns
+    -------
+    total : scalar tensor with gradient
+    terms : detached scalars "crps" (single cells), "bands", "differences" and, with its weight,
+        "spectral" (:func:`spectral_score`), before weighting
+
+    Raises
+    ------
+    InputError
+        If there are fewer than two members, or the shapes differ.
+    """
+    if members.ndim != 5 or members.shape[1] < 2:
+        raise InputError(
+            f"members: found shape {tuple(members.shape)}, expected (batch, member, channel, y, x) "
+            "with at least 2 members; one member has no spread."
+        )
+    _require_equal_shapes(members[:, 0], target, ocean)
+    members, target = members.float(), target.float()
+    area = torch.ones_like(ocean, dtype=members.dtype) if area is None else area
+    weight = torch.where(ocean, area, 0.0).to(members.dtype)
+    # All operations on a field apply to the members and the truth alike: the truth is the last one.
+    fields = torch.where(ocean, torch.cat([members, target[:, None]], 1), 0.0)
+
+    def score(values, cell_weight):
+        values = crps(values[:, :-1], values[:, -1], alpha)
+        return (values * cell_weight).sum((-2, -1)).mean() / cell_weight.sum()
+
+    levels = block_means(fields, weight)
+    ocean_mean = (fields * weight).sum((-2, -1), keepdim=True) / weight.sum()
+    bands, coarser = score(ocean_mean, weight.new_ones(1, 1)), ocean_mean
+    for mean, block_weight in reversed(levels):
+        if coarser is not ocean_mean:
+            coarser = coarser.repeat_interleave(2, -2).repeat_interleave(2, -1)
+        bands, coarser = bands + score(mean - coarser, block_weight), mean
+
+    scores = []
+    shares = block_means(ocean.to(weight.dtype), torch.ones_like(weight))  # of ocean in each block
+    for (mean, _), (share, _) in zip(levels[:-1], shares[:-1], strict=True):
+        is_ocean = (share >= 0.5).to(weight.dtype)
+        for dim, size in ((-2, mean.shape[-2]), (-1, mean.shape[-1])):
+            pairs = is_ocean.narrow(dim, 1, size - 1) * is_ocean.narrow(dim, 0, size - 1)
+            if pairs.any():
+                scores.append(score(mean.diff(dim=dim), pairs))
+    differences = torch.stack(scores).mean() if scores else bands.new_zeros(())
+
+    terms = {"crps": score(fields, weight), "bands": bands, "differences": differences}
+    total = bands + weights.differences * differences
+    if weights.spectral:
+        terms["spectral"] = spectral_score(fields, square, alpha)
+        total = total + weights.spectral * terms["spectral"]
+    return total, {name: term.detach() for name, term in terms.items()}
+
+
+def block_means(fields, weight):
+    """Weighted means over blocks of 1, 2, 4 and 8 cells along each side.
+
+    Parameters
+    ----------
+    fields : (..., y, x) tensor
+    weight : (y, x) tensor, zero where a cell does not count
+
+    Returns
+    -------
+    list of (means, weights)
+        For each size of :data:`BLOCKS` the means (..., y, x), zero in blocks without weight, and
+        the sums of the weights (y, x). A grid that 8 does not divide is extended by cells without
+        weight.
+    """
+    largest = BLOCKS[-1]
+    padding = (0, -weight.shape[-1] % largest, 0, -weight.shape[-2] % largest)
+    weight = F.pad(weight, padding)
+    fields = F.pad(fields, padding)
+    result = [(fields, weight)]
+    for _ in BLOCKS[1:]:
+        sums, weight = _sums_of_four(fields * weight), _sums_of_four(weight)
+        fields = sums / torch.where(weight > 0, weight, 1.0)
+        result.append((fields, weight))
+    return result
+
+
+def _sums_of_four(fields):
+    """Sums over blocks of 2 x 2 cells."""
+    fields = fields.unflatten(-2, (-1, 2)).unflatten(-1, (-1, 2))
+    return fields.sum((-3, -1))
+
+
+def spectral_score(fields, square, alpha=ALMOST_FAIR):
+    """Energy score of the Fourier coefficients in a square, averaged over the modes.
+
+    Each mode has the weight 1 / sqrt(amplitude) of the truth at its wavelength, scaled to a mean of
+    1, so that short waves count although their amplitudes are small.
+
+    Parameters
+    ----------
+    fields : (batch, member + 1, channel, y, x) tensor
+        The members and, as the last one, the truth.
+    square : (rows, columns), slices of a square of ocean cells
+    alpha : as in :func:`crps`
+
+    Returns
+    -------
+    scalar tensor with gradient
+    """
+    modes, rings = square_modes(fields, square)
+    power = ring_power(modes[:, -1].detach(), rings)
+    inside = (rings > 0) & (rings <= len(power))
+    weight = power.clamp(min=1e-30).sqrt()[rings[inside] - 1] ** -SPECTRAL_EXPONENT
+    distances = crps(modes[:, :-1, :, inside], modes[:, -1][:, :, inside], alpha)
+    return (distances * (weight / weight.mean())).mean()
+
+
+def square_modes(fields, square):
+    """Fourier coefficients in a square, without the plane and under a periodic Hann window.
+
+    Parameters
+    ----------
+    fields : (..., y, x) tensor
+    square : (rows, columns), slices of n cells each
+
+    Returns
+    -------
+    modes : (..., n, n) complex tensor, divided by n^2
+    rings : (n, n) tensor of int
+        Wavenumber of each mode in cycles per side, rounded.
+    """
+    fields = fields[..., square[0], square[1]].float()
+    size = fields.shape[-1]
+    position = torch.arange(size, device=fields.device, dtype=fields.dtype) - (size - 1) / 2
+    fields = fields - fields.mean((-2, -1), keepdim=True)
+    for slope in (position[:, None], position[None, :]):  # the two directions are orthogonal
+        norm = size * (position**2).sum()
+        fields = fields - (fields * slope).sum((-2, -1), keepdim=True) / norm * slope
+    hann = 0.5 - 0.5 * torch.cos(2 * torch.pi * (position + (size - 1) / 2) / size)
+    wavenumber = torch.fft.fftfreq(size, 1 / size, device=fields.device)
+    rings = torch.hypot(wavenumber[:, None], wavenumber[None, :]).round().long()
+    return torch.fft.fft2(fields * hann[:, None] * hann) / size**2, rings
+
+
+def ring_power(modes, rings):
+    """Mean square of the modes of each ring of wavenumbers, averaged over the other dimensions.
+
+    Parameters
+    ----------
+    modes, rings : as from :func:`square_modes`
+
+    Returns
+    -------
+    (n // 2,) tensor
+        For 1 to n / 2 cycles per side.
+    """
+    power = modes.abs().square().flatten(0, -3).mean(0).flatten()
+    count = len(rings) // 2
+    sums = power.new_zeros(int(rings.max()) + 1).index_add(0, rings.flatten(), power)
+    return sums[1 : count + 1] / rings.flatten().bincount()[1 : count + 1]

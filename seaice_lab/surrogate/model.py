@@ -10,6 +10,7 @@ from seaice_lab import names, runs
 from seaice_lab.compute import Process
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.networks import build_network, check_options
+from seaice_lab.surrogate.noise import Noise, noise_of, read_calibration
 from seaice_lab.surrogate.settings import TrainConfig
 from seaice_lab.surrogate.store import open_store
 from seaice_lab.surrogate.windows import Window, find_window
@@ -23,15 +24,17 @@ class Surrogate(NamedTuple):
     """A trained surrogate: network, window, normalisation and ocean mask on one device.
 
     ``normalisation`` has the mean and standard deviation ``{"mean", "std"}`` of each input by name
-    and, in the list "increments", of each target.
+    and, in the list "increments", of each target. ``noise`` is the noise that the network takes,
+    None for a deterministic one.
     """
 
     network: torch.nn.Module
     window: Window
     normalisation: dict
     ocean: torch.Tensor
+    noise: Noise | None = None
 
-    def increment(self, state, forcing):
+    def increment(self, state, forcing, noise=None):
         """Change of the predicted variables over one step, in their units.
 
         Parameters
@@ -40,6 +43,9 @@ class Surrogate(NamedTuple):
             The channels of ``window.state`` in physical units, finite on land.
         forcing : torch.Tensor (batch, channel, y, x)
             The channels of ``window.forcing`` in physical units.
+        noise : list of torch.Tensor (batch, channel, y, x), optional
+            Of one step, from :class:`~seaice_lab.surrogate.noise.Noise`; without it the increment
+            is that of the network without noise.
 
         Returns
         -------
@@ -53,9 +59,10 @@ class Surrogate(NamedTuple):
         # The first targets are the increments of the variables over one step.
         count = len(self.window.variables)
         mean, std = scales(self.normalisation["increments"][:count], fields)
-        return (self.network(inputs)[:, :count] * std + mean) * self.ocean
+        inputs = (inputs,) if noise is None else (inputs, noise)
+        return (self.network(*inputs)[:, :count] * std + mean) * self.ocean
 
-    def step(self, state, forcing):
+    def step(self, state, forcing, noise=None):
         """The state one step later, within the physical bounds.
 
         x(t + step) = min(max(x(t) + increment, minimum), maximum): the forecast step of Durand et
@@ -63,7 +70,7 @@ class Surrogate(NamedTuple):
 
         Parameters
         ----------
-        state, forcing : torch.Tensor (batch, channel, y, x)
+        state, forcing, noise
             As in :meth:`increment`.
 
         Returns
@@ -73,7 +80,7 @@ class Surrogate(NamedTuple):
         """
         count = len(self.window.variables)
         low, high = bounds(self.window.variables, state)
-        present = torch.clamp(state[:, :count] + self.increment(state, forcing), low, high)
+        present = torch.clamp(state[:, :count] + self.increment(state, forcing, noise), low, high)
         # Each past state becomes the one that was a step later.
         return torch.cat([present, state[:, self.window.past_channels]], dim=1)
 
@@ -160,6 +167,8 @@ def build(config, ocean, normalisation):
     channels = len(window.inputs), len(window.targets) + 2 * config.transport
     check_options(config.network, config.network_options)
     options = {"width": config.width, "published": config.published_network}
+    if config.loss == "crps":
+        options["noise_channels"] = config.noise_channels
     network = build_network(config.network, ocean, *channels, **options, **config.network_options)
     # A normalised field times its gain has the units of the normalised increment.
     gains = [
@@ -229,7 +238,14 @@ def load(run, device=None, store=None):
         ) from None
     device = torch.device(device or Process().device)
     network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
-    return Surrogate(network, window_of(config), normalisation, ocean.to(device))
+    noise = noise_of(config, ocean)
+    if noise is not None:
+        calibration = read_calibration(opened.path)
+        noise = noise._replace(
+            memory=calibration.get("noise_memory", noise.memory),
+            gain=calibration.get("noise_gain", noise.gain),
+        )
+    return Surrogate(network, window_of(config), normalisation, ocean.to(device), noise)
 
 
 def _read_normalisation(path, window):

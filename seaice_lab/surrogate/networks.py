@@ -25,7 +25,6 @@ OPTIONS = {name: UNET_OPTIONS for name in POOLINGS} | {
     "CNN": {"kernel_size": 3},
 }
 
-
 # What the value of each option must be, in words and as a test.
 OPTION_VALUES = {
     "kernel_size": ("an odd number of cells", lambda value: value > 0 and value % 2 == 1),
@@ -69,7 +68,9 @@ def check_options(name, options):
             raise InputError(f"network_options: {option} is {value!r}, expected {expected}")
 
 
-def build_network(name, ocean, in_channels, out_channels=1, width=16, published=False, **options):
+def build_network(
+    name, ocean, in_channels, out_channels=1, width=16, published=False, noise_channels=0, **options
+):
     """Build a network by its name in a configuration.
 
     Parameters
@@ -79,6 +80,7 @@ def build_network(name, ocean, in_channels, out_channels=1, width=16, published=
     in_channels, out_channels : numbers of input and output fields
     width : channels at the finest level
     published : True for the published network, in which land influences the ocean
+    noise_channels : random fields on each level of a U-Net; 0 for a deterministic network
     **options : ``kernel_size``, ``compensation``, ``squeeze_excitation``, ``dropout``, if the
         network has them (see :data:`OPTIONS`)
 
@@ -95,7 +97,13 @@ def build_network(name, ocean, in_channels, out_channels=1, width=16, published=
     check_options(name, options)
     # A whole number may come as 3.0.
     options = {key: int(value) if value == int(value) else value for key, value in options.items()}
-    layers = LayerOptions(published=published, **OPTIONS[name] | options)
+    if noise_channels and (name not in POOLINGS or published):
+        raise InputError(
+            f"network: {name}{' as published' * published} has no noise layers, which loss crps "
+            f"needs; choose one of {', '.join(POOLINGS)} with published_network false"
+        )
+    options |= {"published": published, "noise_channels": noise_channels}
+    layers = LayerOptions(**OPTIONS[name] | options)
     if name in POOLINGS:
         return UNet(ocean, in_channels, out_channels, width, POOLINGS[name], layers)
     if name == "ResNet":
@@ -114,6 +122,7 @@ class LayerOptions:
     squeeze_excitation : ratio by which squeeze-excitation narrows the channels, 0 for none
     dropout : fraction of the values that training sets to zero, once in each block of the encoder
     published : True for the published treatment of land
+    noise_channels : random fields on each level of a U-Net; 0 for a deterministic network
     """
 
     kernel_size: int = 3
@@ -121,6 +130,7 @@ class LayerOptions:
     squeeze_excitation: float = 0
     dropout: float = 0.0
     published: bool = False
+    noise_channels: int = 0
 
     def convolution(
         self, in_channels, out_channels, ocean, kernel_size=None, activation=ocean_layers.mish
@@ -157,7 +167,8 @@ class LayerOptions:
         """
         if self.published:
             return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
-        return ocean_layers.OceanBatchNorm2d(channels, ocean)
+        # The statistics of a batch would couple the members of an ensemble in it.
+        return ocean_layers.OceanBatchNorm2d(channels, ocean, stored=bool(self.noise_channels))
 
     def pool(self, ocean):
         """A 2 x 2 max-pooling over the ocean, or over all cells as published."""
@@ -205,6 +216,9 @@ class UNet(nn.Module):
     NaN included. In the published form the input must be finite on land, and the constants on land
     influence coastal cells and batch statistics.
 
+    With ``noise_channels``, noise layers follow the stem, each encoder, the middle block and each
+    decoder but the last. The noise is a list of (batch, noise_channels, y, x), finest first.
+
     Parameters
     ----------
     ocean : (y, x) bool tensor, True where sea
@@ -251,15 +265,27 @@ class UNet(nn.Module):
             channels = w
         self.head = layers.convolution(channels, out_channels, masks[0], 1, activation=None)
         nn.init.zeros_(self.head.weight)
+        entrances = {"stem": (width, 0), "mid": (middle, poolings)}
+        entrances |= {f"enc{level}": (widths[level - 1], level) for level in self.levels}
+        entrances |= {f"dec{level}": (widths[level - 1], level - 1) for level in self.levels[1:]}
+        self.noise = nn.ModuleDict()
+        for name, (channels, level) in entrances.items() if layers.noise_channels else ():
+            sizes = channels, layers.noise_channels, masks[level], level
+            self.noise[name] = ocean_layers.NoiseLayer(*sizes)
 
-    def forward(self, x):
+    def forward(self, x, noise=None):
         """Map (batch, in_channels, y, x) to (batch, out_channels, y, x), both normalised."""
-        skips = [self.stem(_checked_input(self, x))]
+
+        def block(name, *inputs):
+            y = self.get_submodule(name)(*inputs)
+            return y if noise is None or name not in self.noise else self.noise[name](y, noise)
+
+        skips = [block("stem", _checked_input(self, x))]
         for level in self.levels:
-            skips.append(self.get_submodule(f"enc{level}")(skips[-1]))
-        x = self.mid(skips.pop())
+            skips.append(block(f"enc{level}", skips[-1]))
+        x = block("mid", skips.pop())
         for level in reversed(self.levels):
-            x = self.get_submodule(f"dec{level}")(x, skips.pop())
+            x = block(f"dec{level}", x, skips.pop())
         return self.head(x)
 
 

@@ -74,10 +74,24 @@ class TrainConfig(Config):
         description="Repeat the faults of the published network: land values reach the ocean "
         "through pooling and batch statistics, CNN and PCNN are linear.",
     )
-    loss: Literal["ocean", "published"] = Field(
+    loss: Literal["ocean", "published", "crps"] = Field(
         "ocean",
         description="ocean: average over the ocean, weighted by cell area, with a term for the "
-        "mean error of each sample; published: over the whole batch, with land as zero.",
+        "mean error of each sample; published: over the whole batch, with land as zero; crps: "
+        "almost fair CRPS of an ensemble, for a network with noise that starts from a trained run.",
+    )
+    members: int = Field(2, ge=2, description="Members of each sample, with loss crps.")
+    noise_channels: int = Field(
+        4, ge=1, description="Random fields on each level of a U-Net, with loss crps."
+    )
+    noise_memory: float = Field(
+        0.5,
+        ge=0,
+        lt=1,
+        description="Correlation of the noise of successive steps, with loss crps.",
+    )
+    spectral_weight: float = Field(
+        0.0, ge=0, description="Weight of the spectral energy score in loss crps; try 0.1."
     )
     global_mean_weight: float = Field(
         50.0, ge=0, description="Weight of the global-mean constraint in the loss (lambda)."
@@ -144,13 +158,27 @@ class ForecastConfig(Config):
     every: int = Field(1, ge=1, description="Use every n-th start date.")
     batch_size: int = Field(64, ge=1, description="Forecasts (starts times members) at once.")
     members: int = Field(1, ge=1, description="Members of an ensemble; 1 is a single forecast.")
-    perturbation: float = Field(
-        0.1,
+    perturbation: float | None = Field(
+        None,
         ge=0,
         description="Standard deviation of the perturbations of the initial state, in standard "
-        "deviations of the variable over the training ocean.",
+        "deviations of the variable over the training ocean; null: that of the calibration of the "
+        "run, else 0.1, or 0 for a network with noise.",
     )
-    seed: int = Field(0, ge=0, description="Seed of the perturbations.")
+    noise_gain: float | None = Field(
+        None,
+        ge=0,
+        description="Factor of the noise of a network with noise, 0: without noise; null: that of "
+        "the calibration of the run, else 1. A single forecast is always without noise.",
+    )
+    noise_memory: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="Correlation of the noise of successive steps; null: that of the calibration "
+        "of the run, else that of the training.",
+    )
+    seed: int = Field(0, ge=0, description="Seed of the perturbations and of the noise.")
     compile: Literal["auto", "always", "never"] = Field(
         "auto", description="Compile the network; auto: for long forecasts."
     )

@@ -2,6 +2,7 @@
 
 import json
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 
 import torch
@@ -11,9 +12,11 @@ from seaice_lab.compute import Process, prefetch, training_form
 from seaice_lab.errors import InputError
 from seaice_lab.optimiser import adamw_step
 from seaice_lab.surrogate.augmentation import Turn, turned_kernels
+from seaice_lab.surrogate.ensemble_training import VALIDATION_MEMBERS, ensemble_score, spread_skill
 from seaice_lab.surrogate.losses import LossWeights, ocean_loss, published_loss
 from seaice_lab.surrogate.model import bounds, build, load, scales, weight_settings, window_of
 from seaice_lab.surrogate.networks import check_options
+from seaice_lab.surrogate.noise import noise_of
 from seaice_lab.surrogate.results import write_grid
 from seaice_lab.surrogate.samples import Samples, batches, choose_device
 from seaice_lab.surrogate.settings import TrainConfig
@@ -62,7 +65,8 @@ def train(config, run, show=True):
     ocean = torch.from_numpy(store.ocean.values)
     network = build(config, ocean, normalisation)
     if start_weights is not None:
-        network.load_state_dict(start_weights)
+        # Noise layers that the start run lacks keep their zeros.
+        network.load_state_dict(network.state_dict() | start_weights)
 
     # 3. The run folder.
     if process.is_main:
@@ -93,8 +97,11 @@ def train(config, run, show=True):
         return prefetch(batches(samples, size, shuffle=(config.fit.seed, epoch), **share))
 
     def end_epoch():
-        held_out = prefetch(batches(validation, size, **share))
-        return validate(lambda batch: losses(state.averaged, batch), held_out, process)
+        held_out = enumerate(prefetch(batches(validation, size, **share)))
+        # Each sample has a number, which is the seed of its noise.
+        numbered = ((*batch, process.rank + process.world * size * n) for n, batch in held_out)
+        row = validate(lambda batch: losses(state.averaged, batch), numbered, process)
+        return spread_skill(row) if config.loss == "crps" else row
 
     with process.watch_others():
         fit(step, train_batches, end_epoch, state, run, show)
@@ -121,8 +128,13 @@ def load_start_run(config, run):
     Raises
     ------
     InputError
-        If the start run is not finished or has another network or window.
+        If the start run is not finished or has another network or window, or an ensemble has none.
     """
+    if config.start_from is None and config.loss == "crps":
+        raise InputError(
+            "start_from: is missing, expected a trained run; loss crps adds noise to a network "
+            "that can forecast already, so train one with loss ocean first"
+        )
     if config.start_from is None:
         return None, None
     normalisation = run / "normalisation.json"
@@ -137,7 +149,10 @@ def load_start_run(config, run):
             "training finish first"
         )
     start_config = TrainConfig.parse(opened.config, opened.path / "config.yaml")
-    for name in ("network", "width", "network_options", "transport", "published_network"):
+    compared = ["network", "width", "network_options", "transport", "published_network"]
+    if start_config.loss == "crps":
+        compared += ["loss", "noise_channels"]
+    for name in compared:
         value, expected = getattr(start_config, name), getattr(config, name)
         if value != expected:
             raise InputError(
@@ -170,38 +185,71 @@ def batch_losses(config, normalisation, ocean, area):
         ``losses(model, batch)`` returns a dict of scalar tensors: the total ``loss`` with gradient,
         and its terms. A model in training mode receives noise and turned maps. A batch is a pair of
         inputs and increments, (batch, channel, y, x) or, for a rollout, (batch, step, channel, y,
-        x), normalised and zero on land.
+        x), normalised and zero on land. For validation it may have the number of its first sample
+        as well.
     """
-    window = window_of(config)
-    loss = published_loss if config.loss == "published" else partial(ocean_loss, area=area)
-    weights = LossWeights(config.global_mean_weight, config.spread_weight, config.tikhonov_weight)
+    window, noise = window_of(config), noise_of(config, ocean)
+    score = step_score(config, window, normalisation, ocean, area)
     turn_inputs = Turn(window.inputs, [normalisation[name] for name, _ in window.inputs])
     turn_targets = Turn(window.targets, normalisation["increments"])
 
     def losses(model, batch):
-        batch = [fields.to(ocean.device, non_blocking=True) for fields in batch]
-        x, y = (fields if fields.ndim == 5 else fields[:, None] for fields in batch)
+        x, y, first = *batch[:2], *(batch[2:] or (0,))
+        x, y = (fields.to(ocean.device, non_blocking=True) for fields in (x, y))
+        x, y = (fields if fields.ndim == 5 else fields[:, None] for fields in (x, y))
         parameters = {}  # the parameters of the model that are replaced
         if model.training and config.symmetry == "quarter_turns":
             turns = int(torch.randint(4, ()))
             x, y = turn_inputs(x, turns) * ocean, turn_targets(y, turns) * ocean
             parameters = turned_kernels(model, turns)
 
+        members, draws = 1, repeat(())
+        if noise is not None:
+            members = config.members if model.training else VALIDATION_MEMBERS
+            x = x.repeat_interleave(members, 0)  # members are successive items of the batch
+            seeds = (config.fit.seed, range(first, first + len(y)), range(members))
+            draws = noise.random(len(x), x.device) if model.training else noise.of_members(*seeds)
+            draws = ([[values.to(x.device) for values in levels]] for levels in draws)
+
         def predict(inputs):
             if model.training:
-                inputs = inputs + config.input_noise * torch.randn_like(inputs)
+                # The noise of the inputs is no noise of the model: all members receive the same.
+                input_noise = config.input_noise * torch.randn_like(inputs[::members])
+                inputs = inputs + input_noise.repeat_interleave(members, 0)
             inputs = inputs.contiguous(memory_format=torch.channels_last)
+            inputs = (inputs, *next(draws))
             return torch.func.functional_call(model, parameters, inputs).float()
 
         bfloat16 = config.fit.precision == "bfloat16"
         with torch.autocast(ocean.device.type, torch.bfloat16, enabled=bfloat16):
             pairs = rollout_pairs(predict, x, y, window, normalisation, ocean)
-            results = [loss(*pair, ocean, weights=weights) for pair in pairs]
+            steps = zip(pairs, x.unbind(1), strict=True)
+            results = [score(*pair, inputs, model.training) for pair, inputs in steps]
             totals, terms = zip(*results, strict=True)
             means = {name: sum(step[name] for step in terms) / len(terms) for name in terms[0]}
             return {"loss": sum(totals) / len(totals)} | means
 
     return losses
+
+
+def step_score(config, window, normalisation, ocean, area):
+    """The loss of one step of a configuration.
+
+    Parameters
+    ----------
+    config, normalisation, ocean, area : as in :func:`batch_losses`
+    window : Window
+
+    Returns
+    -------
+    callable
+        ``score(prediction, target, inputs, training)`` returns the total and its terms.
+    """
+    if config.loss == "crps":
+        return ensemble_score(config, window, normalisation, ocean, area)
+    loss = published_loss if config.loss == "published" else partial(ocean_loss, area=area)
+    weights = LossWeights(config.global_mean_weight, config.spread_weight, config.tikhonov_weight)
+    return lambda prediction, target, *_: loss(prediction, target, ocean, weights=weights)
 
 
 def rollout_pairs(predict, x, y, window, normalisation, ocean):

@@ -28,13 +28,16 @@ class PastChanges(nn.Module):
         self.network, self.past = network, past
         self.register_buffer("ocean", network.ocean, persistent=False)
 
-    def forward(self, x):
-        """Map (batch, in_channels, y, x) to (batch, out_channels, y, x), both normalised."""
+    def forward(self, x, *noise):
+        """Map (batch, in_channels, y, x) to (batch, out_channels, y, x), both normalised.
+
+        Noise goes to the network as it is.
+        """
         channels = list(x.unbind(1))
         for channel, later, gain in self.past:
             channels[channel] = gain * (x[:, later] - x[:, channel])
         fields = torch.stack(channels, 1).contiguous(memory_format=torch.channels_last)
-        return self.network(fields)
+        return self.network(fields, *noise)
 
 
 class Transport(nn.Module):
@@ -71,9 +74,12 @@ class Transport(nn.Module):
         self.register_buffer("open_x", ocean[:, 1:] & ocean[:, :-1], persistent=False)
         self.register_buffer("open_y", ocean[1:] & ocean[:-1], persistent=False)
 
-    def forward(self, x):
-        """Map (batch, in_channels, y, x) to (batch, out_channels, y, x), both normalised."""
-        output = self.network(x)
+    def forward(self, x, *noise):
+        """Map (batch, in_channels, y, x) to (batch, out_channels, y, x), both normalised.
+
+        Noise goes to the network as it is.
+        """
+        output = self.network(x, *noise)
         increments, drift = list(output[:, :-2].unbind(1)), 0.1 * output[:, -2:]
         x = zero_on_land(x, self.ocean)
         for channel, target, offset, gain in self.advected:

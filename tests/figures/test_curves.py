@@ -17,7 +17,7 @@ from seaice_lab import progress
 from seaice_lab.diagnostics import comparison, score_tables
 from seaice_lab.diagnostics import spectra as power_spectra
 from seaice_lab.errors import InputError
-from seaice_lab.figures import charts, curves, emissivity, spectra
+from seaice_lab.figures import charts, curves, emissivity, ensembles, spectra
 
 LEADS = (np.arange(1, 6) * 12).astype("timedelta64[h]").astype("timedelta64[ns]")
 MINUS = "\N{MINUS SIGN}"
@@ -259,3 +259,16 @@ def test_importing_the_figures_does_not_load_holoviews():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=os.environ)
     assert json.loads(done.stdout) == [], done.stderr
+
+
+def test_reliability_is_drawn_with_the_diagonal_and_without_rare_probabilities():
+    coords = {"probability": [0.0, 0.5, 1.0]}
+    observed = xr.DataArray([0.1, 0.4, 0.9], coords, ("probability",))
+    share = observed.copy(data=[0.6, 0.0005, 0.3995])
+    table = xr.Dataset({"observed": observed, "share": share})
+    bins = xr.Dataset({"spread": ("bin", [0.1, 0.3]), "rmse": ("bin", [0.2, 0.4])})
+    _, lines, texts, *_ = by_both(ensembles.plot_reliability({"above 1 m": table}, {"ens": bins}))
+    np.testing.assert_array_equal(lines[0]["above 1 m"], [[0, 1], [0.1, 0.9]])
+    np.testing.assert_array_equal(lines[0]["Reliable"], [[0, 1], [0, 1]])
+    np.testing.assert_array_equal(lines[1]["Reliable"], [[0, 0.4], [0, 0.4]])
+    assert "Observed frequency (1)" in texts and "Predicted spread (m)" in texts

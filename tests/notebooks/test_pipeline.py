@@ -134,6 +134,16 @@ def own_data(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def ensemble(made, tmp_path_factory):
+    """An ensemble network that starts from the run of the pipeline."""
+    folder = tmp_path_factory.mktemp("ensemble")
+    path = ROOT / "notebooks" / "14_ensemble.ipynb"
+    settings = {"run": str(made[0]), "ensemble": str(folder / "runs" / "ensemble")}
+    settings |= {"epochs": 1, "members": 4, "steps": 4, "every": 12, "memories": [0.5]}
+    return notebooks.execute(path, folder / path.name, settings)
+
+
+@pytest.fixture(scope="module")
 def scaling(made, tmp_path_factory):
     """The scaling of the run of the pipeline, two starts."""
     run, _ = made
@@ -154,6 +164,7 @@ def executed(request):
         "11_emissivity_maps": "emissivity_maps",
         "12_emissivity_sensitivity": "sensitivity",
         "13_own_data": "own_data",
+        "14_ensemble": "ensemble",
         "15_scaling": "scaling",
     }
     if request.param in others:

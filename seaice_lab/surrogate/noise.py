@@ -1,0 +1,193 @@
+"""Random fields of a noise-conditioned network: one for each level, channel, member and step.
+
+The noise is white on each level, and has a memory in time, because the errors of successive steps
+are correlated: damage and velocity of the ice are no part of the state.
+"""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from seaice_lab.errors import InputError
+from seaice_lab.surrogate.networks import POOLINGS
+
+
+class Noise(NamedTuple):
+    """Which noise a network takes, and how forecasts scale it.
+
+    Parameters
+    ----------
+    shapes : list of (int, int)
+        Rows and columns of each level, finest first.
+    channels : int
+        Random fields on each level.
+    memory : float
+        Correlation of the noise of successive steps.
+    gain : float
+        Factor of the noise in a forecast.
+    """
+
+    shapes: list
+    channels: int
+    memory: float
+    gain: float = 1.0
+
+    def of_members(self, seed, starts, members):
+        """The noise of the members of an ensemble, step by step.
+
+        The noise of a member has its own stream of random numbers for each seed, start, member and
+        step. It does not depend on the other members and starts, nor on the device.
+
+        Parameters
+        ----------
+        seed : int
+        starts : sequence of int
+            Numbers of the starts, such as their positions on the time axis of a store.
+        members : sequence of int
+            Numbers of the members, from 0.
+
+        Yields
+        ------
+        list of torch.Tensor (start * member, channel, y, x)
+            One for each level, for one step after the other, without end.
+        """
+        sizes = [self.channels * ny * nx for ny, nx in self.shapes]
+
+        def numbers(start, member, step):
+            # Philox is counter-based; the seed sequence keeps the streams independent.
+            source = np.random.Philox([seed, int(start), int(member), step])
+            values = np.random.Generator(source).standard_normal(sum(sizes), dtype="float32")
+            return torch.from_numpy(values)
+
+        def fresh():
+            step = 0
+            while True:
+                drawn = torch.stack([numbers(s, m, step) for s in starts for m in members])
+                yield [
+                    values.view(-1, self.channels, *shape)
+                    for values, shape in zip(drawn.split(sizes, 1), self.shapes, strict=True)
+                ]
+                step += 1
+
+        return self._with_memory(fresh())
+
+    def random(self, count, device):
+        """The noise of a training batch, from torch's own random numbers.
+
+        Parameters
+        ----------
+        count : int
+            Members of all samples together.
+        device : torch.device
+
+        Yields
+        ------
+        list of torch.Tensor (count, channel, y, x)
+            As in :meth:`of_members`.
+        """
+
+        def fresh():
+            while True:
+                shapes = [(count, self.channels, *shape) for shape in self.shapes]
+                yield [torch.randn(shape, device=device) for shape in shapes]
+
+        return self._with_memory(fresh())
+
+    def _with_memory(self, fresh):
+        """n(k) = memory n(k - 1) + sqrt(1 - memory^2) xi(k), times the gain; n(0) = xi(0)."""
+        noise = next(fresh)
+        while True:
+            yield [self.gain * values for values in noise]
+            scale = (1 - self.memory**2) ** 0.5
+            noise = [
+                self.memory * previous + scale * values
+                for previous, values in zip(noise, next(fresh), strict=True)
+            ]
+
+
+def noise_of(config, ocean):
+    """The noise that the network of a configuration takes in training.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    ocean : torch.Tensor of bool (y, x)
+
+    Returns
+    -------
+    Noise or None
+        None for a deterministic network.
+    """
+    if config.loss != "crps":
+        return None
+    ny, nx = ocean.shape
+    shapes = [(ny // 2**level, nx // 2**level) for level in range(POOLINGS[config.network] + 1)]
+    return Noise(shapes, config.noise_channels, config.noise_memory)
+
+
+def read_calibration(run):
+    """Sizes of the perturbations of an ensemble that were chosen on the validation split.
+
+    Parameters
+    ----------
+    run : Path
+        Run folder.
+
+    Returns
+    -------
+    dict of str to float
+        As :func:`~seaice_lab.surrogate.calibration.calibrate` writes it; empty without.
+    """
+    path = run / "calibration.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def settle_noise(surrogate, config, run):
+    """Decide the noise and the perturbations of a forecast that its settings leave open.
+
+    Parameters
+    ----------
+    surrogate : Surrogate
+    config : ForecastConfig
+    run : str or Path
+        Run folder of the surrogate.
+
+    Returns
+    -------
+    surrogate : Surrogate
+        With the memory and gain of the settings; ``noise`` is None if the forecast has none.
+    config : ForecastConfig
+        With a number as ``perturbation``.
+
+    Raises
+    ------
+    InputError
+        If noise is asked of a deterministic network or of a single forecast.
+    """
+    noise, asked = surrogate.noise, [config.noise_gain, config.noise_memory] != [None, None]
+    if asked and noise is None and config.noise_gain != 0:
+        raise InputError(
+            f"{run}: is a deterministic network, expected one with noise; leave out "
+            "noise_gain and noise_memory (perturbed starts make its ensemble), or train an "
+            "ensemble network with loss crps"
+        )
+    if config.noise_gain and config.members == 1:
+        raise InputError(
+            "members: is 1, expected at least 2 with noise_gain, because one member has no spread; "
+            "raise members, or leave noise_gain out for a single forecast without noise"
+        )
+    default = read_calibration(Path(run).expanduser()).get("perturbation", 0.0 if noise else 0.1)
+    if config.perturbation is None:
+        config = config.model_copy(update={"perturbation": default})
+    if noise is not None:
+        gain, memory = config.noise_gain, config.noise_memory
+        noise = noise._replace(
+            gain=noise.gain if gain is None else gain,
+            memory=noise.memory if memory is None else memory,
+        )
+        if config.members == 1 or noise.gain == 0:
+            noise = None
+    return surrogate._replace(noise=noise), config

@@ -1,0 +1,210 @@
+"""Training and forecasts of a noise-conditioned network."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import ENTRY, wave_run, write_catalogue
+
+from seaice_lab import files
+from seaice_lab.config import FitConfig
+from seaice_lab.errors import InputError
+from seaice_lab.surrogate import calibration
+from seaice_lab.surrogate.evaluation import evaluate, open_forecast
+from seaice_lab.surrogate.forecast import forecast
+from seaice_lab.surrogate.model import load
+from seaice_lab.surrogate.prepare import prepare
+from seaice_lab.surrogate.settings import ForecastConfig, PrepareConfig, TrainConfig
+from seaice_lab.surrogate.train import train
+
+FIT = {"batch_size": 8, "schedule": "cosine", "compile": "never"}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """The prepared store of the waves."""
+    folder = tmp_path_factory.mktemp("waves")
+    (folder / "data" / "waves").mkdir(parents=True)
+    for seed, name in enumerate(("train_1", "train_2", "val_1", "test_1")):
+        wave_run(seed=seed).to_netcdf(folder / "data" / "waves" / f"{name}.nc")
+    write_catalogue(folder, {"waves": ENTRY})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("SEAICE_DATA", raising=False)
+        return prepare(PrepareConfig(state="waves"), folder / "waves.zarr", show=False)
+
+
+@pytest.fixture(scope="module")
+def plain(store, tmp_path_factory):
+    """A deterministic run."""
+    folder = tmp_path_factory.mktemp("plain")
+    return train(settings(store, epochs=2, loss="ocean"), folder / "plain", show=False)
+
+
+@pytest.fixture(scope="module")
+def run(plain, store, tmp_path_factory):
+    """An ensemble network that started from it."""
+    config = settings(store, epochs=2, start_from=str(plain))
+    return train(config, tmp_path_factory.mktemp("runs") / "ens", show=False)
+
+
+def settings(store, epochs=1, loss="crps", **values):
+    rate = 2e-3 if loss == "crps" else 1e-2
+    fit = FitConfig(epochs=epochs, learning_rate=rate, **FIT)
+    return TrainConfig(store=str(store), width=4, loss=loss, fit=fit, **values)
+
+
+def make(run, path=None, **values):
+    path = forecast(run, ForecastConfig(**values), path, device="cpu", show=False)
+    return open_forecast(path).sit.load()
+
+
+def test_the_history_shows_crps_spread_skill_and_exponent_difference(run, store, tmp_path):
+    history = pd.read_csv(run / "history.csv")
+    for name in ("validation_crps", "validation_spread_skill", "validation_exponent_difference"):
+        assert np.isfinite(history[name]).all()
+    assert history.validation_loss[1] < history.validation_loss[0]
+    assert 0 < history.validation_spread_skill[1] < 2
+    # A third phase goes through rollouts with the weights, noise layers among them, of the second.
+    config = settings(store, start_from=str(run), rollout_steps=2, symmetry="quarter_turns")
+    weights = load(train(config, tmp_path / "third", show=False)).network.state_dict()
+    assert any(value.abs().max() > 0 for name, value in weights.items() if "noise" in name)
+
+
+def test_a_killed_ensemble_training_continues_to_the_same_weights(run, plain, store, tmp_path):
+    config = settings(store, epochs=2, start_from=str(plain))
+    killed, replace = tmp_path / "killed", files.replacing
+
+    def full(path):
+        # The disk is full when the second epoch is written.
+        if path.name == "checkpoint.pt" and path.exists():
+            raise OSError(28, "No space left on device")
+        return replace(path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "replacing", full)
+        with pytest.raises(OSError, match="No space left"):
+            train(config, killed, show=False)
+    assert not (killed / "finished").exists()
+    train(config, killed, show=False)
+    columns = ["train_loss", "validation_loss", "validation_spread_skill"]
+    histories = [pd.read_csv(folder / "history.csv")[columns] for folder in (killed, run)]
+    pd.testing.assert_frame_equal(*histories, check_exact=True)
+    assert (killed / "weights.safetensors").read_bytes() == (
+        run / "weights.safetensors"
+    ).read_bytes()
+
+
+def test_members_are_the_same_in_any_batch_and_of_any_number(run, tmp_path):
+    options = {"steps": 3, "every": 3}
+    many = make(run, tmp_path / "a.zarr", members=6, batch_size=64, **options)
+    few = make(run, tmp_path / "b.zarr", members=3, batch_size=1, **options)
+    time = str(many.init_time.values[1])
+    one_start = make(run, tmp_path / "c.zarr", members=3, steps=3, starts=[time], split="test")
+    np.testing.assert_allclose(many[:, :3], few, atol=1e-5)
+    np.testing.assert_allclose(many[1:2, :3], one_start, atol=1e-5)
+    assert not np.allclose(many[:, 0], many[:, 1], equal_nan=True, atol=1e-3)
+    other = make(run, tmp_path / "d.zarr", members=3, seed=1, **options)
+    assert not np.allclose(few, other, equal_nan=True, atol=1e-3)
+
+
+def test_without_noise_the_members_are_the_single_forecast(run, tmp_path):
+    single = make(run, tmp_path / "a.zarr", steps=2)
+    quiet = make(run, tmp_path / "b.zarr", steps=2, members=2, noise_gain=0)
+    for member in (0, 1):
+        np.testing.assert_array_equal(quiet.isel(member=member), single)
+    # Perturbed starts may be added; among members with noise no one is a control.
+    noisy = make(run, tmp_path / "c.zarr", steps=1, members=2)
+    both = make(run, tmp_path / "d.zarr", steps=1, members=2, perturbation=0.1)
+    for member in (0, 1):
+        assert abs(both - noisy).isel(member=member).max() > 0.01
+
+
+def test_noise_that_starts_at_zero_leaves_the_forecast_of_the_deterministic_run(
+    plain, store, tmp_path
+):
+    fit = FitConfig(epochs=1, learning_rate=1e-30, weight_decay=0, **FIT)
+    config = TrainConfig(
+        store=str(store), width=4, loss="crps", start_from=str(plain), input_noise=0, fit=fit
+    )
+    untrained = train(config, tmp_path / "untrained", show=False)
+    expected = make(plain, tmp_path / "a.zarr", steps=3)
+    members = make(untrained, tmp_path / "b.zarr", steps=3, members=2)
+    for member in (0, 1):
+        np.testing.assert_array_equal(members.isel(member=member), expected)
+
+
+def test_the_calibration_is_kept_with_the_weights_and_used(run, plain, monkeypatch):
+    monkeypatch.setattr(calibration, "MEMBERS", 4)
+    monkeypatch.setattr(calibration, "STARTS", 2)
+    monkeypatch.setattr(calibration, "SCORE_DAYS", 2)
+    result = calibration.calibrate(run, memories=(0.0, 0.5), show=False)
+    assert json.loads((run / "calibration.json").read_text()) == result
+    noise = load(run).noise
+    assert (noise.gain, noise.memory) == (result["noise_gain"], result["noise_memory"])
+    assert result["spread_skill"] == pytest.approx(1, abs=0.3)
+    default, explicit = (
+        make(run, run / f"{name}.zarr", members=2, steps=2, every=6, **values)
+        for name, values in (
+            ("default", {}),
+            (
+                "explicit",
+                {"noise_gain": result["noise_gain"], "noise_memory": result["noise_memory"]},
+            ),
+        )
+    )
+    np.testing.assert_array_equal(default, explicit)
+    size = calibration.calibrate(plain, show=False)["perturbation"]
+    default = make(plain, plain / "a.zarr", members=2, steps=1, every=6)
+    explicit = make(plain, plain / "b.zarr", members=2, steps=1, every=6, perturbation=size)
+    np.testing.assert_array_equal(default, explicit)
+    table, _ = evaluate(_with_forecast(run), show=False)
+    assert {"crps", "spread", "rank_histogram"} <= set(table)
+
+
+def _with_forecast(run):
+    make(run, members=3, steps=2, every=4)
+    return run
+
+
+def test_wrong_requests_are_refused(run, plain, store, tmp_path):
+    with pytest.raises(InputError, match="deterministic network, expected one with noise"):
+        make(plain, members=4, noise_gain=1.0, steps=2)
+    with pytest.raises(InputError, match="members: is 1, expected at least 2"):
+        make(run, noise_gain=1.0, steps=2)
+    with pytest.raises(InputError, match="members"):
+        settings(store, members=1)
+    new = tmp_path / "new"
+    with pytest.raises(InputError, match="start_from: is missing, expected a trained run"):
+        train(settings(store), new, show=False)
+    with pytest.raises(InputError, match="trained with noise_channels 4, expected 2"):
+        train(settings(store, start_from=str(run), noise_channels=2), new, show=False)
+    with pytest.raises(InputError, match="trained with loss crps, expected ocean"):
+        train(settings(store, loss="ocean", start_from=str(run)), new, show=False)
+    assert not new.exists()
+    copy = shutil.copytree(run, tmp_path / "copy")
+    shutil.copy(plain / "weights.safetensors", copy / "weights.safetensors")
+    with pytest.raises(InputError, match="another loss|does not hold the UNet3"):
+        load(copy)
+
+
+def test_members_are_clamped_to_the_bounds_before_they_are_scored(store):
+    from seaice_lab.surrogate.ensemble_training import ensemble_score
+    from seaice_lab.surrogate.model import window_of
+
+    config = settings(store, start_from="x")
+    ocean, area = torch.ones(16, 16, dtype=torch.bool), torch.ones(16, 16)
+    scale = {"mean": 1.0, "std": 2.0}
+    normalisation = {name: scale for name in ("sit", "t2m", "u10", "v10")}
+    normalisation["increments"] = [{"mean": 0.1, "std": 0.5}]
+    score = ensemble_score(config, window_of(config), normalisation, ocean, area)
+    # Open water that stays: thickness 0, increment 0 m, which is -0.2 when normalised.
+    inputs = torch.full((2, len(window_of(config).inputs), 16, 16), -0.5)
+    target = torch.full((1, 1, 16, 16), -0.2)
+    members = torch.stack([target[0] - 3, target[0] - 1])
+    total, terms = score(members, target, inputs, training=False)
+    assert total.item() == pytest.approx(0, abs=1e-6)
+    assert terms["squared_error"].item() == pytest.approx(0, abs=1e-6)
