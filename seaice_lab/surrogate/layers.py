@@ -56,6 +56,32 @@ def zero_on_land(x, ocean):
     return torch.where(ocean, x, 0.0)
 
 
+def checked_input(network, x):
+    """Check the grid of an input and, in the default form, set it to zero on land.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        With the mask ``ocean`` and the switch ``published``.
+    x : (batch, channel, y, x) tensor
+
+    Returns
+    -------
+    (batch, channel, y, x) tensor
+
+    Raises
+    ------
+    InputError
+        If the grid is not that of the mask.
+    """
+    if x.shape[-2:] != network.ocean.shape:
+        raise InputError(
+            f"x: found a grid of {tuple(x.shape[-2:])}, expected {tuple(network.ocean.shape)}, "
+            "that of the ocean mask; build the network with the mask of these data."
+        )
+    return x if network.published else zero_on_land(x, network.ocean)
+
+
 def upsample(x):
     """Repeat each cell 2 x 2: (batch, channel, y, x) to (batch, channel, 2 y, 2 x).
 
@@ -355,9 +381,16 @@ class NoiseLayer(nn.Module):
         self.register_buffer("ocean", ocean, persistent=False)
 
     def forward(self, x, noise):
-        """Map (batch, channel, y, x) to the same shape, with noise of all levels.
+        """Scale and shift features; values of the noise on land are ignored.
 
-        Values of the noise on land are ignored.
+        Parameters
+        ----------
+        x : (batch, channel, y, x) tensor
+        noise : list of (batch, noise_channels, y, x) tensors, one for each level
+
+        Returns
+        -------
+        (batch, channel, y, x) tensor
         """
         noise = zero_on_land(noise[self.level], self.ocean).contiguous(
             memory_format=torch.channels_last

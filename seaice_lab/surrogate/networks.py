@@ -217,7 +217,7 @@ class UNet(nn.Module):
     influence coastal cells and batch statistics.
 
     With ``noise_channels``, noise layers follow the stem, each encoder, the middle block and each
-    decoder but the last. The noise is a list of (batch, noise_channels, y, x), finest first.
+    decoder but the last. Coarse levels give wide perturbations and fine levels narrow ones.
 
     Parameters
     ----------
@@ -274,13 +274,23 @@ class UNet(nn.Module):
             self.noise[name] = ocean_layers.NoiseLayer(*sizes)
 
     def forward(self, x, noise=None):
-        """Map (batch, in_channels, y, x) to (batch, out_channels, y, x), both normalised."""
+        """Map fields to increments, both normalised.
+
+        Parameters
+        ----------
+        x : (batch, in_channels, y, x) tensor
+        noise : list of (batch, noise_channels, y, x) tensors, finest level first; None for none
+
+        Returns
+        -------
+        (batch, out_channels, y, x) tensor
+        """
 
         def block(name, *inputs):
             y = self.get_submodule(name)(*inputs)
             return y if noise is None or name not in self.noise else self.noise[name](y, noise)
 
-        skips = [block("stem", _checked_input(self, x))]
+        skips = [block("stem", ocean_layers.checked_input(self, x))]
         for level in self.levels:
             skips.append(block(f"enc{level}", skips[-1]))
         x = block("mid", skips.pop())
@@ -346,7 +356,7 @@ class ResNet(nn.Module):
 
     def forward(self, x):
         """Map (batch, in_channels, y, x) to (batch, out_channels, y, x), both normalised."""
-        x = self.stem(_checked_input(self, x))
+        x = self.stem(ocean_layers.checked_input(self, x))
         for number in self.blocks:
             x = x + self.get_submodule(f"block{number}")(x)
         return self.head(self.final(x))
@@ -386,15 +396,5 @@ class Chain(nn.Sequential):
 
     def forward(self, x):
         """Map (batch, in_channels, y, x) to (batch, out_channels, y, x), both normalised."""
-        y = super().forward(_checked_input(self, x))
+        y = super().forward(ocean_layers.checked_input(self, x))
         return y if self.published or self.masked else ocean_layers.zero_on_land(y, self.ocean)
-
-
-def _checked_input(network, x):
-    """Check the grid of an input and, in the default form, set it to zero on land."""
-    if x.shape[-2:] != network.ocean.shape:
-        raise InputError(
-            f"x: found a grid of {tuple(x.shape[-2:])}, expected {tuple(network.ocean.shape)}, "
-            "that of the ocean mask; build the network with the mask of these data."
-        )
-    return x if network.published else ocean_layers.zero_on_land(x, network.ocean)

@@ -62,7 +62,7 @@ class Noise(NamedTuple):
             values = np.random.Generator(source).standard_normal(sum(sizes), dtype="float32")
             return torch.from_numpy(values)
 
-        def fresh():
+        def white():
             step = 0
             while True:
                 drawn = torch.stack([numbers(s, m, step) for s in starts for m in members])
@@ -72,7 +72,7 @@ class Noise(NamedTuple):
                 ]
                 step += 1
 
-        return self._with_memory(fresh())
+        return self._with_memory(white())
 
     def random(self, count, device):
         """The noise of a training batch, from torch's own random numbers.
@@ -89,22 +89,22 @@ class Noise(NamedTuple):
             As in :meth:`of_members`.
         """
 
-        def fresh():
+        def white():
             while True:
                 shapes = [(count, self.channels, *shape) for shape in self.shapes]
                 yield [torch.randn(shape, device=device) for shape in shapes]
 
-        return self._with_memory(fresh())
+        return self._with_memory(white())
 
-    def _with_memory(self, fresh):
+    def _with_memory(self, white):
         """n(k) = memory n(k - 1) + sqrt(1 - memory^2) xi(k), times the gain; n(0) = xi(0)."""
-        noise = next(fresh)
+        noise = next(white)
         while True:
             yield [self.gain * values for values in noise]
             scale = (1 - self.memory**2) ** 0.5
             noise = [
                 self.memory * previous + scale * values
-                for previous, values in zip(noise, next(fresh), strict=True)
+                for previous, values in zip(noise, next(white), strict=True)
             ]
 
 

@@ -29,9 +29,17 @@ class PastChanges(nn.Module):
         self.register_buffer("ocean", network.ocean, persistent=False)
 
     def forward(self, x, *noise):
-        """Map (batch, in_channels, y, x) to (batch, out_channels, y, x), both normalised.
+        """Map fields to increments, both normalised.
 
-        Noise goes to the network as it is.
+        Parameters
+        ----------
+        x : (batch, in_channels, y, x) tensor
+        *noise
+            Given to the network as it is.
+
+        Returns
+        -------
+        (batch, out_channels, y, x) tensor
         """
         channels = list(x.unbind(1))
         for channel, later, gain in self.past:
@@ -75,9 +83,17 @@ class Transport(nn.Module):
         self.register_buffer("open_y", ocean[1:] & ocean[:-1], persistent=False)
 
     def forward(self, x, *noise):
-        """Map (batch, in_channels, y, x) to (batch, out_channels, y, x), both normalised.
+        """Map fields to increments, both normalised.
 
-        Noise goes to the network as it is.
+        Parameters
+        ----------
+        x : (batch, in_channels, y, x) tensor
+        *noise
+            Given to the network as it is.
+
+        Returns
+        -------
+        (batch, out_channels, y, x) tensor
         """
         output = self.network(x, *noise)
         increments, drift = list(output[:, :-2].unbind(1)), 0.1 * output[:, -2:]
