@@ -347,23 +347,15 @@ def _unit_vectors(phi, lam):
 
 def _tangents(latitude, longitude):
     """Derivatives of the unit position vector along y and x, each (y, x, 3)."""
-    phi, lam = _radians(latitude, longitude, "grid")
-    if phi.ndim != 2 or min(phi.shape) < 2:
+    phi, lam = (np.radians(np.asarray(degrees, float)) for degrees in (latitude, longitude))
+    has_values = np.isfinite(phi).all() and np.isfinite(lam).all()
+    if phi.shape != lam.shape or phi.ndim != 2 or min(phi.shape) < 2 or not has_values:
         raise InputError(
-            f"latitude and longitude have shape {phi.shape}, expected (y, x) of at least 2 x 2 "
-            "cells; expand 1-D axes with numpy.meshgrid"
+            f"latitude {phi.shape} and longitude {lam.shape} must have equal shapes (y, x) of at "
+            "least 2 x 2 cells, and finite values; expand 1-D axes with numpy.meshgrid, crop cells "
+            "without a position"
         )
     return np.gradient(_unit_vectors(phi, lam), axis=(0, 1))
-
-
-def _radians(latitude, longitude, which):
-    phi, lam = (np.radians(np.asarray(degrees, float)) for degrees in (latitude, longitude))
-    if phi.shape != lam.shape or not (np.isfinite(phi).all() and np.isfinite(lam).all()):
-        raise InputError(
-            f"{which} latitude {phi.shape} and longitude {lam.shape} must have equal shapes and "
-            "finite values; expand 1-D axes with numpy.meshgrid, crop cells without a position"
-        )
-    return phi, lam
 
 
 def _corners(centre):
