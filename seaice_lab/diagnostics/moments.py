@@ -116,24 +116,22 @@ def boxes(values, valid, scales, offsets):
     """
     sums, counts, side = values, valid.astype("float64"), 1
     while side <= max(scales):
-        shifted = [(sums, counts), (sums, counts)]
+        windows = sums, counts
         if side > 1:
-            windows = [_neighbours(array) for array in (sums, counts)]
-            sums, counts = (array[..., ::2, ::2] for array in windows)
-            shifted = [(sums, counts), windows]
+            windows = [_neighbours(array, 1 if offsets else 2) for array in windows]
+            every = slice(None, None, 2 if offsets else 1)
+            sums, counts = (array[..., every, every] for array in windows)
         if side in scales:
-            box_sums, box_counts = (
-                array.reshape(*array.shape[:-2], -1) for array in shifted[bool(offsets)]
-            )
+            box_sums, box_counts = (array.reshape(*array.shape[:-2], -1) for array in windows)
             box_counts = np.where(2 * box_counts >= side**2, box_counts, 0.0)
             yield box_sums / np.maximum(box_counts, 1.0), box_counts
         side *= 2
 
 
-def _neighbours(array):
-    """Sums over 2 x 2 neighbours at all positions."""
-    rows = array[..., :-1, :] + array[..., 1:, :]
-    return rows[..., :-1] + rows[..., 1:]
+def _neighbours(array, step):
+    """Sums over 2 x 2 neighbours at every position (step 1) or every second one."""
+    rows = array[..., :-1:step, :] + array[..., 1::step, :]
+    return rows[..., :-1:step] + rows[..., 1::step]
 
 
 def _sums(values, counts, q):
@@ -168,19 +166,16 @@ def power_sums(values, q, valid=None):
     ndarray (..., len(q))
     """
     # Sums of products need no array for each power: x^2.5 = x^0.5 x^2.
-    root, square, one = np.sqrt(values), values * values, np.ones_like(values)
-    factors = {
-        0.5: (root, one),
-        1: (values, one),
-        1.5: (root, values),
-        2: (square, one),
-        2.5: (root, square),
-        3: (values, square),
-    }
+    root = np.sqrt(values)
+    square = values * values if max(q) > 2 else None
+    whole = {0.5: root, 1: values}
+    products = {1.5: (root, values), 2: (values, values), 2.5: (root, square), 3: (values, square)}
     columns = []
     for order in q:
-        if order in factors:
-            columns.append(np.einsum("...i,...i->...", *factors[order]))
+        if order in whole:
+            columns.append(whole[order].sum(axis=-1))
+        elif order in products:
+            columns.append(np.einsum("...i,...i->...", *products[order]))
         else:
             with np.errstate(divide="ignore"):
                 powers = values**order

@@ -72,7 +72,7 @@ def trace_exponents(sums, over=None, length_km=None):
     return exponents
 
 
-def double_trace_moments(flux, dx_m, scales=SCALES, offsets=True, floor=0.0, eta=ETAS):
+def double_trace_moments(flux, dx_m, scales=SCALES, offsets=False, floor=0.0, eta=ETAS):
     """Sums of the moment of order 1.5 of box averages of flux^eta, for every frame.
 
     Parameters

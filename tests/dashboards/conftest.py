@@ -21,6 +21,7 @@ from seaice_lab.emissivity.train import train as emissivity_train
 from seaice_lab.surrogate.evaluation import evaluate
 from seaice_lab.surrogate.forecast import forecast
 from seaice_lab.surrogate.prepare import prepare
+from seaice_lab.surrogate.scaling import evaluate_scaling
 from seaice_lab.surrogate.settings import ForecastConfig, PrepareConfig, TrainConfig
 from seaice_lab.surrogate.train import train
 
@@ -73,6 +74,8 @@ def make_runs(folder):
     for name, seed in (("b", 1), ("a", 0)):
         forecast_of(name, "waves", seed)
         evaluate(f"runs/{name}", references=["persistence", "climatology"], show=False)
+    evaluate_scaling("runs/a", starts=2, show=False)
+    shutil.copy("runs/a/scaling.nc", "runs/b/scaling.nc")
     copied("a", f"runs/{HOSTILE}")
     ensemble = copied("a", "runs/members")
     forecast(ensemble, ForecastConfig(steps=LEADS, members=3, every=4), show=False)
@@ -111,7 +114,7 @@ def copied(name, target):
 
 def half_trained(target):
     """A run that has passed two of its epochs."""
-    for name in ("finished", "forecast.zarr", "scores.nc", "spectra.nc"):
+    for name in ("finished", "forecast.zarr", "scores.nc", "spectra.nc", "scaling.nc"):
         path = copied("a", target) / name if name == "finished" else Path(target) / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     files.write_text(

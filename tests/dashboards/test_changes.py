@@ -14,7 +14,8 @@ from seaice_lab.surrogate.store import CHECKSUMS, open_store
 pytestmark = pytest.mark.xdist_group("browser")
 
 BEGIN = {"forecasts": "make demo", "scores": "make demo", "spectra": "make demo",
-         "season": "seaice-lab forecast RUN", "emissivity": "seaice-lab emissivity train",
+         "scaling": "seaice-lab scaling RUN", "season": "seaice-lab forecast RUN",
+         "emissivity": "seaice-lab emissivity train",
          "runs": "make demo"}  # fmt: skip
 REASONS = {
     "broken": "config.yaml: is not valid YAML",

@@ -40,7 +40,7 @@ def test_a_hostile_address_shows_an_ordinary_page(case, page, served):
     assert page.locator("script:has-text('alert')").count() == 0
 
 
-@pytest.mark.parametrize("name", ["scores", "spectra", "season", "emissivity", "runs"])
+@pytest.mark.parametrize("name", ["scores", "spectra", "scaling", "season", "emissivity", "runs"])
 def test_other_pages_bear_hostile_addresses(name, page, served):
     own = f"runs=%ff,..%2f&score={SCRIPT}&run={SCRIPT}&tag=../x&day={SCRIPT}&point=nan&sensor=%00"
     page.goto(f"{served.url}?page={name}&{QUERIES['numbers']}&{QUERIES['html']}&{own}")

@@ -1,0 +1,238 @@
+"""Scaling: lines of forecast and truth, exponents, and statistics against lead time."""
+
+import numpy as np
+import panel as pn
+import xarray as xr
+
+from dashboards import layout, readers, selection
+from dashboards.readers import TRUTH
+from dashboards.selectable_maps import SelectableMaps
+from dashboards.selection import DAY, time_text
+from seaice_lab import grid
+from seaice_lab.diagnostics import deformation
+from seaice_lab.diagnostics.features import feature_map
+from seaice_lab.figures import charts, linked_maps, scaling
+
+HEIGHT = 320  # pixels of a figure
+HOW_TO_BEGIN = "Make it with `seaice-lab scaling RUN` for a run with a forecast."
+REFERENCES = ("persistence", "blurred", "phase_randomised")
+# Quantity of the maps, and its colours as powers of ten.
+GRADIENT = "Thickness gradient, log10 of m/km", (-4.0, -1.0)
+RATE = "Deformation rate, log10 of 1/day", (-3.0, 0.0)
+LINE = 99.0  # in place of the value on a linear feature; the scale shows it in black
+AGAINST_LEAD = ("c1", "tail", "gradient_c1", "gradient_tail", "feature_length", "anisotropy")
+DEFINITION = (
+    "Black: linear features. A copy of the truth with random phases has the same spectrum but no "
+    "lines: what it shares is no evidence of structure. Persistence keeps all statistics, so none "
+    "of them is a skill. Bands are two standard errors of a bootstrap over starts. Mask: {}."
+)
+
+
+def page(library, state):
+    """Controls and main area of the page.
+
+    Parameters
+    ----------
+    library : dashboards.library.Library
+    state : dashboards.state.PageState
+
+    Returns
+    -------
+    (panel.Column, panel.Column)
+    """
+    names = library.names("forecast", "evaluated")
+    names = [name for name in names if library.path(name, "scaling.nc").exists()]
+    runs = selection.RunSelection(state, names)
+    if not runs.usable:
+        return layout.empty_page("No scaling yet", HOW_TO_BEGIN)
+    slider = selection.lead_slider(state)
+    start = state.connect(pn.widgets.Select(name="Start of the maps"), "start")
+    curves, maps = selection.last_result(), selection.last_result()
+
+    def draw(tables):
+        """Maps and figures of the tables by name of the run."""
+        first = next(iter(tables))
+        lead = selection.offer_leads(slider, state, tables[first].lead_time.values)
+        forecast = readers.forecast_of(library, first)
+        starts = {time_text(time): time for time in forecast.dataset.init_time.values}
+        state.offer(start, "start", list(starts))
+        titles = selection.run_titles(state.runs)
+        tables = {titles[run]: table for run, table in tables.items()}
+        key = tuple((title, id(table)) for title, table in tables.items())
+        shown = maps(first, lambda: line_maps(forecast, titles[first], state))
+        show_lines(shown[0], forecast, starts[state.start], lead)
+        figures = [*orders_at(tables, lead), *curves(key, lambda: over_leads(tables))]
+        sentences = {title: headline(table, lead) for title, table in tables.items()}
+        note = DEFINITION.format(tables[titles[first]].attrs.get("mask", ""))
+        note = pn.pane.HTML(note, sizing_mode="stretch_width", **layout.styled("faint"))
+        head = layout.headline(layout.in_words(sentences))
+        return [head, *shown[1], layout.cards(figures, 400), note]
+
+    def read(run):
+        return readers.load_table(readers.current_file(library.path(run, "scaling.nc")))
+
+    return runs.page(read, draw, slider, start)
+
+
+def line_maps(forecast, title, state):
+    """Empty linked maps of truth and forecast, with their colour bar.
+
+    Parameters
+    ----------
+    forecast : dashboards.readers.Forecast
+    title : str
+        Of the run.
+    state : dashboards.state.PageState
+
+    Returns
+    -------
+    maps : SelectableMaps
+    items : list of Panel objects
+    """
+    label, limits = RATE if _has_drift(forecast) else GRADIENT
+    scale = linked_maps.colour_scale("cmo.amp", limits)
+    scale.high_color = "black"
+    maps = SelectableMaps(readers.raster_of(forecast), state, "cell")
+    figures = [maps.add(key, key, "", scale) for key in (TRUTH, "forecast")]
+    members = forecast.dataset.sizes.get("member")
+    figures[1].title.text = f"{title}, mean of {members}" if members else title
+    panes = [layout.stretched(layout.bokeh_pane(figure)) for figure in figures]
+    return maps, [layout.colour_bars({label: scale}), layout.map_grid(panes, 2, 1)]
+
+
+def show_lines(maps, forecast, start, lead):
+    """Show the rates of truth and forecast on their maps, linear features in black.
+
+    Parameters
+    ----------
+    maps : SelectableMaps
+        From :func:`line_maps`.
+    forecast : dashboards.readers.Forecast
+    start : numpy.datetime64
+    lead : numpy.timedelta64
+        The nearest lead time of the forecast is shown.
+    """
+    leads = forecast.dataset.lead_time.values
+    lead = leads[abs(leads - lead).argmin()]
+    for source in (TRUTH, "forecast"):
+        rate = _rate(forecast, source, start, lead)
+        values = np.log10(rate.where(rate > 0)).values
+        values[feature_map(rate).values > 0] = LINE
+        # A corner is shown on the cell below and left of it.
+        maps.show(source, np.pad(values, ((0, 1), (0, 1)), constant_values=np.nan))
+
+
+def _has_drift(forecast):
+    return {"siu", "siv"} <= set(forecast.dataset.data_vars)
+
+
+def _rate(forecast, source, start, lead):
+    """Deformation rate, or without drift the thickness gradient, on the corners of the cells."""
+
+    def field(name, units):
+        values = readers.frame(forecast, source, name, start, lead)
+        return xr.DataArray(values, dims=("y", "x"), attrs={"units": units}, name=name)
+
+    ocean = forecast.dataset.ocean
+    dx_m = grid.spacing_m(ocean, ocean)
+    sit = field("sit", "m")
+    mask = deformation.ice_mask(xr.DataArray(ocean.values, dims=("y", "x")), sit)
+    if not _has_drift(forecast):
+        return deformation.gradient_magnitude(sit, mask, dx_m)
+    drift = field("siu", "m s-1"), field("siv", "m s-1")
+    return deformation.deformation_rates(deformation.velocity_gradients(*drift, mask, dx_m)).total
+
+
+def sources_of(tables, name):
+    """Truth and references of the first run, and the forecast of each run, by title.
+
+    Parameters
+    ----------
+    tables : dict of str to xarray.Dataset
+        Content of ``scaling.nc`` by title of the run.
+    name : str
+        A statistic; only tables that have it are used.
+
+    Returns
+    -------
+    dict of str to xarray.Dataset
+    """
+    tables = {title: table for title, table in tables.items() if name in table}
+    if not tables:
+        return {}
+    first = next(iter(tables.values()))
+    forecasts = {title: table.sel(source="forecast") for title, table in tables.items()}
+    truth = scaling.select_sources(first, ("truth",))
+    return truth | forecasts | scaling.select_sources(first, REFERENCES)
+
+
+def orders_at(tables, lead):
+    """Figures of beta(q) and zeta(q) at one lead time.
+
+    Parameters
+    ----------
+    tables : dict of str to xarray.Dataset
+        Content of ``scaling.nc`` by title of the run.
+    lead : numpy.timedelta64
+
+    Returns
+    -------
+    list of panel.pane.Bokeh
+    """
+    figures = []
+    for name, text in (("beta", "deformation rate"), ("zeta", "thickness")):
+        now = {}
+        for title, table in sources_of(tables, name).items():
+            table = table.sel(increment=1, drop=True)
+            # References have fewer lead times.
+            known = table[name].notnull().any("q").values
+            now[title] = table.isel(lead_time=known).sel(lead_time=lead, method="nearest")
+        if now:
+            title = f"Exponents of the {text}, {lead / DAY:g} days ahead"
+            figures.append(scaling.plot_orders(now, name, title))
+    return [layout.bokeh_pane(charts.bokeh_figure(figure, HEIGHT)) for figure in figures]
+
+
+def over_leads(tables):
+    """Figures of statistics against lead time.
+
+    Parameters
+    ----------
+    tables : dict of str to xarray.Dataset
+        Content of ``scaling.nc`` by title of the run.
+
+    Returns
+    -------
+    list of panel.pane.Bokeh
+    """
+    sources = {name: sources_of(tables, name) for name in AGAINST_LEAD}
+    figures = [scaling.plot_statistic(each, name) for name, each in sources.items() if each]
+    return [layout.bokeh_pane(charts.bokeh_figure(figure, HEIGHT)) for figure in figures]
+
+
+def headline(table, lead):
+    """The character of a forecast at a lead time in words.
+
+    Parameters
+    ----------
+    table : xarray.Dataset
+        Content of ``scaling.nc``.
+    lead : numpy.timedelta64
+
+    Returns
+    -------
+    str
+    """
+    now = table.sel(lead_time=lead, method="nearest")
+    sentences = []
+    for name, text in (("zeta", "ζ(1)"), ("beta", "β(1)")):
+        if name in now:
+            values = now[name].sel(q=1)
+            values = values.sel(increment=1) if "increment" in values.dims else values
+            ours, truth = (float(values.sel(source=source)) for source in ("forecast", "truth"))
+            sentences.append(f"{text} {ours:.2f}, truth {truth:.2f}")
+    if "feature_length" in now:
+        ours, truth = (float(now.feature_length.sel(source=s)) for s in ("forecast", "truth"))
+        sentences.append(f"lines are {ours:.0f} km long, those of the truth {truth:.0f} km")
+    text = "; ".join(sentences).replace("-", "\N{MINUS SIGN}")
+    return f"+{lead / DAY:g} days: {text} ({table.attrs.get('starts', '?')} starts)"
