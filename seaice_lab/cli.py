@@ -360,7 +360,7 @@ def dashboard(
     prefix: Annotated[str, Option(help="Path behind a proxy, such as /ice.")] = "",
     show: Annotated[bool, Option(help="Open a browser.")] = False,
 ):
-    """Serve the dashboard: forecasts, scores, spectra, seasons and emissivity in the browser."""
+    """Serve the dashboard: forecasts, scores, spectra, scaling, seasons and emissivity."""
     from dashboards.app import serve
 
     serve(runs, port, address, allow_websocket_origin, prefix, show)

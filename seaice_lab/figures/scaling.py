@@ -13,8 +13,8 @@ from seaice_lab.names import typeset
 
 SHOWN_ORDERS = (1.0, 2.0, 3.0)
 SOURCES = {"truth": "Truth", "forecast": "Forecast", "persistence": "Persistence",
-           "blurred": "Truth, blurred by one cell", "phase_randomised": "Truth, random phases",
-           "ensemble_mean": "Ensemble mean (not a forecast)"}  # fmt: skip
+           "blurred": "Blurred truth", "phase_randomised": "Random phases",
+           "ensemble_mean": "Ensemble mean"}  # fmt: skip
 
 
 def select_sources(table, names=tuple(SOURCES)):
