@@ -32,17 +32,26 @@ def reduce_frames(function, fields, mask, outputs):
     Raises
     ------
     InputError
-        If fields and mask have other grids, or a value inside the mask is missing (of a lazy
-        field, when it is computed).
+        If fields and mask have other grids or times or no values, or a value inside the mask is
+        missing (of a lazy field, when it is computed).
     """
     dims = ("y", "x")
     arrays = list(fields) if mask is None else [*fields, mask.astype(bool)]
     sizes = [{dim: array.sizes.get(dim) for dim in dims} for array in arrays]
     if any(size != sizes[0] for size in sizes):
         raise InputError(
-            f"fields and mask have the sizes {sizes}, expected the same {' and '.join(dims)}; pass "
-            "the mask of the grid of the fields"
+            f"fields and mask have the sizes {sizes}, expected the same y and x; pass the mask of "
+            "the grid of the fields"
         )
+    try:
+        xr.align(*arrays, join="exact", copy=False)
+    except ValueError as error:
+        raise InputError(
+            f"fields and mask have other coordinates ({str(error).splitlines()[0]}); pass fields "
+            "and a mask of the same grid and times"
+        ) from None
+    if 0 in fields[0].shape:
+        raise InputError(f"a field has the sizes {dict(fields[0].sizes)}, expected some values")
 
     def in_groups(*values):
         values = np.broadcast_arrays(*values)

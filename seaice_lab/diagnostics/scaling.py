@@ -225,17 +225,15 @@ def compare(sources, draws=DRAWS, block=1):
     Raises
     ------
     InputError
-        If there is no truth, or the starts of the sources differ.
+        If there is no truth, or the starts, masks or distances of the sources differ.
     """
     if "truth" not in sources:
         raise InputError("there is no source 'truth' to compare with; pass its sums as well")
     truth = sources["truth"]
     starts = truth["structure"].init_time
-    for name, sums in sources.items():
-        if not np.array_equal(sums["structure"].init_time, starts):
-            raise InputError(f"{name}: has other starts than the truth; score the same starts")
     values, samples = {}, {}
     for name, sums in sources.items():
+        _check_same_cells(name, sums["structure"], truth["structure"])
         values[name] = _member_mean(estimates(sums, ["init_time"])).assign(_distances(sums, truth))
         if starts.size >= 2 * block and starts.size > 1:
             drawn = {n: _draw(each, draws, block) for n, each in sums.items()}
@@ -256,6 +254,19 @@ def compare(sources, draws=DRAWS, block=1):
             units = "1" if ending in (" score", " significance") else UNITS.get(quantity, "1")
             table[name].attrs = {"long_name": DESCRIPTIONS[quantity] + ending, "units": units}
     return table
+
+
+def _check_same_cells(name, sums, truth):
+    """Check that a source and the truth have the same starts, masks and distances between cells."""
+    if not np.array_equal(sums.init_time, truth.init_time):
+        raise InputError(f"{name}: has other starts than the truth; score the same starts")
+    truth = truth.sel(lead_time=sums.lead_time)
+    gap = abs(sums["count"] - truth["count"]) + abs(sums.length - truth.length)
+    if gap.max() > 1e-6 * truth.length.max():
+        raise InputError(
+            f"{name}: has another mask or another distance between cells than the truth; compute "
+            "the sums of both with the same ones"
+        )
 
 
 def _concat(datasets):

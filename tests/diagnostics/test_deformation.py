@@ -116,6 +116,11 @@ def test_wrong_input_is_refused():
         velocity_gradients(u.where(u.x > 1), u, mask, DX)
     with pytest.raises(InputError, match="same y and x"):
         velocity_gradients(u, u, mask.isel(x=slice(3)), DX)
+    moved = mask.assign_coords(x=np.arange(5.0) + 1)
+    with pytest.raises(InputError, match="other coordinates"):
+        velocity_gradients(u.assign_coords(x=np.arange(5.0)), u, moved, DX)
+    with pytest.raises(InputError, match="expected some values"):
+        velocity_gradients(*[u.expand_dims(time=0)] * 2, mask, DX)
     with pytest.raises(InputError, match="expected one of contour"):
         velocity_gradients(u, u, mask, DX, "spectral")
 

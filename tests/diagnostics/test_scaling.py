@@ -72,5 +72,9 @@ def test_other_starts_than_those_of_the_truth_are_refused(sources):
     other = {key: each.isel(init_time=slice(2)) for key, each in sources["same"].items()}
     with pytest.raises(InputError, match="same starts"):
         compare({"truth": sources["truth"], "forecast": other})
+    finer = sources["same"] | {"structure": sources["same"]["structure"].copy(deep=True)}
+    finer["structure"]["length"] *= 0.5
+    with pytest.raises(InputError, match="another mask or another distance"):
+        compare({"truth": sources["truth"], "forecast": finer})
     with pytest.raises(InputError, match="no source 'truth'"):
         compare({"forecast": other})
