@@ -11,6 +11,7 @@ import torch
 from seaice_lab import runs
 from seaice_lab.config import FitConfig
 from seaice_lab.errors import InputError
+from seaice_lab.surrogate import samples
 from seaice_lab.surrogate.model import Surrogate, load, window_of
 from seaice_lab.surrogate.networks import build_network
 from seaice_lab.surrogate.samples import Samples
@@ -242,3 +243,26 @@ def test_an_option_that_the_network_lacks_is_refused_before_anything_is_made(sto
 def test_other_networks_train_and_load(store, tmp_path, network):
     path = train(settings(store, network=network), tmp_path / "runs" / network, show=False)
     assert load(path, "cpu").network.training is False
+
+
+@pytest.mark.parametrize("fields_in", ["memory", "store"])
+def test_a_killed_training_continues_bit_for_bit_wherever_the_fields_are(
+    store, tmp_path, monkeypatch, fields_in
+):
+    monkeypatch.setattr(samples, "GROUP_BYTES", 1e5)
+    config = settings(store, network="CNN", fields_in=fields_in)
+    whole = train(config, tmp_path / "runs" / "whole", show=False)
+
+    def dies(samples, size, shuffle=None, **share):
+        if shuffle == (0, 1):
+            raise KeyboardInterrupt
+        yield from samples_batches(samples, size, shuffle, **share)
+
+    samples_batches = samples.batches
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("seaice_lab.surrogate.train.batches", dies)
+        train(config, tmp_path / "runs" / "killed", show=False)
+    killed = train(config, tmp_path / "runs" / "killed", show=False)
+    assert (killed / "weights.safetensors").read_bytes() == (
+        whole / "weights.safetensors"
+    ).read_bytes()
