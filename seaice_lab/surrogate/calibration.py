@@ -55,10 +55,12 @@ def calibrate(run, memories=MEMORIES, show=True):
     InputError
         If the run is not finished, or its store has no validation split of a few days.
     """
-    opened, surrogate = runs.open_run(run), load(run)
+    opened = runs.open_run(run, "surrogate")
     if not (opened.path / "finished").exists():
         raise InputError(f"{run}: is not finished; let its training finish before the calibration")
-    store = open_store(opened.config["store"])
+    path = opened.path / "calibration.json"
+    path.unlink(missing_ok=True)  # it is made again
+    surrogate, store = load(run), open_store(opened.config["store"])
     step_days = surrogate.window.step_h / 24
     steps = max(round(SCORE_DAYS / step_days), 1)
     count = len(in_split(store, "validation"))
@@ -70,16 +72,7 @@ def calibrate(run, memories=MEMORIES, show=True):
         settings = {"perturbation": size}
         if memory is not None:
             settings = {"noise_gain": size, "noise_memory": memory, "perturbation": 0.0}
-        with tempfile.TemporaryDirectory() as folder:
-            config = ForecastConfig(**common, **settings)
-            path = forecast(run, config, Path(folder, "forecast.zarr"), show=show)
-            members = next(iter(open_forecast(path).data_vars.values())).load()
-        truth = truth_for(members.isel(member=0, drop=True), store)
-        arguments = (members, truth, members.ocean, grid.cell_area(members))
-        crps = float(ensembles.crps(*arguments).mean())
-        early = (values.isel(lead_time=slice(matched)) for values in arguments[:2])
-        ratio = ensembles.spread_skill(*early, *arguments[2:])
-        return float(ratio.mean()), crps
+        return _scores(run, store, ForecastConfig(**common, **settings), matched, show)
 
     def match(size, memory):
         """The size with which the spread equals the error, with its scores."""
@@ -102,5 +95,17 @@ def calibrate(run, memories=MEMORIES, show=True):
         size, ratio, crps = trials[memory]
         result = {"noise_memory": memory, "noise_gain": round(size, 4)}
     result |= {"spread_skill": round(ratio, 4), "crps": round(crps, 6)}
-    files.write_json(opened.path / "calibration.json", result)
+    files.write_json(path, result)
     return result
+
+
+def _scores(run, store, config, matched, show):
+    """Spread-skill ratio over the first lead times, and fair CRPS over all, of a forecast."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = forecast(run, config, Path(folder, "forecast.zarr"), show=show)
+        members = next(iter(open_forecast(path).data_vars.values())).load()
+    truth = truth_for(members.isel(member=0, drop=True), store)
+    arguments = (members, truth, members.ocean, grid.cell_area(members))
+    early = (values.isel(lead_time=slice(matched)) for values in arguments[:2])
+    ratio = ensembles.spread_skill(*early, *arguments[2:])
+    return float(ratio.mean()), float(ensembles.crps(*arguments).mean())

@@ -4,13 +4,7 @@ import torch
 import xarray as xr
 
 from seaice_lab.diagnostics.spectra import FEWEST_FITTED, largest_ocean_square
-from seaice_lab.surrogate.losses import (
-    ALMOST_FAIR,
-    EnsembleWeights,
-    ensemble_loss,
-    ring_power,
-    square_modes,
-)
+from seaice_lab.surrogate.losses import ALMOST_FAIR, ensemble_loss, ring_power, square_modes
 from seaice_lab.surrogate.model import bounds, scales
 
 VALIDATION_MEMBERS = 4
@@ -39,21 +33,22 @@ def ensemble_score(config, window, normalisation, ocean, area):
     """
     square = largest_ocean_square(xr.DataArray(ocean.cpu().numpy(), dims=("y", "x")))
     square = (square["y"], square["x"])
-    weights = EnsembleWeights(spectral=config.spectral_weight)
+    options = {"spectral": config.spectral_weight, "square": square}
     variables = [window.variables.index(name) for name, _ in window.targets]
 
     def score(prediction, target, inputs, training):
-        # A forecast keeps its state within the physical bounds, so these members are scored.
         state = inputs[:, : len(window.variables)]
         mean, std = scales([normalisation[name] for name in window.variables], state)
         state = (state * std + mean)[:, variables]
         mean, std = scales(normalisation["increments"], state)
-        low, high = bounds([name for name, _ in window.targets], state)
-        low, high = (low - state - mean) / std, (high - state - mean) / std
-        members = torch.clamp(prediction, low, high)
-        members = members.unflatten(0, (len(target), -1))
+        if window.start_h == 0:
+            # A forecast keeps its state within the physical bounds: such members are scored.
+            low, high = bounds([name for name, _ in window.targets], state)
+            limits = (low - state - mean) / std, (high - state - mean) / std
+            prediction = torch.clamp(prediction, *limits)
+        members = prediction.unflatten(0, (len(target), -1))
         alpha = ALMOST_FAIR if training else 1.0
-        total, terms = ensemble_loss(members, target, ocean, area, weights, alpha, square)
+        total, terms = ensemble_loss(members, target, ocean, area, alpha, **options)
         if not training:
             start = state.unflatten(0, (len(target), -1))
             truth = start[:, 0] + target * std

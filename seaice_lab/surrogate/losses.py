@@ -160,20 +160,6 @@ def _require_equal_shapes(prediction, target, ocean):
         )
 
 
-@dataclass(frozen=True)
-class EnsembleWeights:
-    """Weights of two terms of the ensemble loss, relative to the CRPS of the bands.
-
-    Parameters
-    ----------
-    differences : weight of the CRPS of the differences between neighbours
-    spectral : weight of the energy score of the Fourier coefficients; needs a square of ocean cells
-    """
-
-    differences: float = 1.0
-    spectral: float = 0.0
-
-
 ALMOST_FAIR = 0.95  # alpha of Lang et al. (2024, arXiv 2412.15832)
 BLOCKS = (1, 2, 4, 8)  # cells along the side of the blocks of each band
 SPECTRAL_EXPONENT = 0.5  # of the amplitude of the truth, in the weights of the Fourier modes
@@ -211,9 +197,7 @@ def crps(members, target, alpha=ALMOST_FAIR):
     return total / (count * (count - 1))
 
 
-def ensemble_loss(
-    members, target, ocean, area=None, weights=EnsembleWeights(), alpha=ALMOST_FAIR, square=None
-):
+def ensemble_loss(members, target, ocean, area=None, alpha=ALMOST_FAIR, spectral=0.0, square=None):
     """Almost fair CRPS over scales: bands of block means, and differences between neighbours.
 
     With P_s the mean over the ocean cells of blocks of s x s cells, the bands of a field are the
@@ -233,15 +217,15 @@ def ensemble_loss(
     target : (batch, channel, y, x) normalised increments
     ocean : (y, x) bool tensor, True where sea
     area : (y, x) cell areas in any unit; None means equal cells
-    weights : EnsembleWeights
     alpha : as in :func:`crps`
+    spectral : weight of :func:`spectral_score`, which needs a square
     square : (rows, columns), slices of a square of ocean cells for the spectral term
 
     Returns
     -------
     total : scalar tensor with gradient
     terms : detached scalars "crps" (single cells), "bands", "differences" and, with its weight,
-        "spectral" (:func:`spectral_score`), before weighting
+        "spectral", before weighting
 
     Raises
     ------
@@ -283,10 +267,10 @@ def ensemble_loss(
     differences = torch.stack(scores).mean() if scores else bands.new_zeros(())
 
     terms = {"crps": score(fields, weight), "bands": bands, "differences": differences}
-    total = bands + weights.differences * differences
-    if weights.spectral:
+    total = bands + differences
+    if spectral:
         terms["spectral"] = spectral_score(fields, square, alpha)
-        total = total + weights.spectral * terms["spectral"]
+        total = total + spectral * terms["spectral"]
     return total, {name: term.detach() for name, term in terms.items()}
 
 

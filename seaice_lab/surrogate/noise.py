@@ -140,9 +140,27 @@ def read_calibration(run):
     -------
     dict of str to float
         As :func:`~seaice_lab.surrogate.calibration.calibrate` writes it; empty without.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged.
     """
     path = run / "calibration.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if not path.exists():
+        return {}
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        sizes = {name: float(value) for name, value in values.items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path}: holds no numbers by name ({error}); run `seaice-lab calibrate {run}` again"
+        ) from None
+    if not all(0 <= value < np.inf for value in sizes.values()):
+        raise InputError(
+            f"{path}: holds a negative or infinite size; run `seaice-lab calibrate {run}` again"
+        )
+    return sizes
 
 
 def settle_noise(surrogate, config, run):

@@ -141,6 +141,7 @@ def test_the_calibration_is_kept_with_the_weights_and_used(run, plain, monkeypat
     monkeypatch.setattr(calibration, "MEMBERS", 4)
     monkeypatch.setattr(calibration, "STARTS", 2)
     monkeypatch.setattr(calibration, "SCORE_DAYS", 2)
+    (run / "calibration.json").write_text("{")  # a damaged one is no obstacle
     result = calibration.calibrate(run, memories=(0.0, 0.5), show=False)
     assert json.loads((run / "calibration.json").read_text()) == result
     noise = load(run).noise
@@ -186,6 +187,17 @@ def test_wrong_requests_are_refused(run, plain, store, tmp_path):
         train(settings(store, loss="ocean", start_from=str(run)), new, show=False)
     assert not new.exists()
     copy = shutil.copytree(run, tmp_path / "copy")
+    for text in (
+        "{",
+        "[1]",
+        '{"noise_gain": "large"}',
+        '{"noise_gain": -1}',
+        '{"noise_gain": NaN}',
+    ):
+        (copy / "calibration.json").write_text(text)
+        with pytest.raises(InputError, match=r"calibration.json: holds .* run `seaice-lab calib"):
+            load(copy)
+    (copy / "calibration.json").unlink()
     shutil.copy(plain / "weights.safetensors", copy / "weights.safetensors")
     with pytest.raises(InputError, match="another loss|does not hold the UNet3"):
         load(copy)

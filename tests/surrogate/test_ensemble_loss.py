@@ -9,7 +9,6 @@ import xarray as xr
 from seaice_lab.diagnostics.spectra import power_spectrum
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.losses import (
-    EnsembleWeights,
     block_means,
     crps,
     ensemble_loss,
@@ -126,7 +125,7 @@ def test_the_power_of_rings_is_the_power_spectrum():
 
 def test_the_spectral_term_is_zero_for_perfect_members_and_grows_with_their_error():
     target, ocean = normal(2, 1, 16, 16), torch.ones(16, 16, dtype=torch.bool)
-    options = {"weights": EnsembleWeights(0, 0.1), "square": (slice(2, 16), slice(0, 14))}
+    options = {"spectral": 0.1, "square": (slice(2, 16), slice(0, 14))}
     noise = normal(2, 2, 1, 16, 16)
     sizes = [
         ensemble_loss(target[:, None] + size * noise, target, ocean, **options)[1]["spectral"]
