@@ -2,7 +2,7 @@
 
 import numpy as np
 from bokeh.events import Tap
-from bokeh.models import ColumnDataSource
+from bokeh.models import ColumnDataSource, Line
 
 from seaice_lab.diagnostics.regions import REGIONS
 from seaice_lab.figures import linked_maps, rasters
@@ -49,7 +49,7 @@ class SelectableMaps:
         self.edges.pop(key, None)
         if edge is not None:
             source = ColumnDataSource({"x": [], "y": []})
-            figure.line("x", "y", source=source, **EDGE_LINE)
+            figure.add_glyph(source, Line(x="x", y="y", **EDGE_LINE))
             self.edges[key] = (edge, source)
         figure.on_event(Tap, self._select_cell)
         return figure

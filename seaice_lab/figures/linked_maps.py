@@ -47,7 +47,7 @@ const names = inside.map(([name]) => name).join(", ")
 return `${latitude} ${Math.abs(lon).toFixed(2)}°${lon < 0 ? "W" : "E"} ${names}`
 """
 
-
+IMAGE = {name: name for name in ("image", "x", "y", "dw", "dh")}  # columns of a picture
 SHADES = 256  # of a colour scale
 WATER = "#a5cbe3"  # open water: unlike thin ice, which is nearly black, and unlike land
 
@@ -210,18 +210,19 @@ def polar_map(scene, scale, title, units, regions=None):
     """
     raster = scene.raster
     plot = _empty_map(scene, title)
-    plot.patch("x", "y", source=scene.land, fill_color=LAND, line_color=None)
+    # The functions of the figure, such as plot.patch, would make five glyphs each.
+    plot.add_glyph(scene.land, models.Patch(x="x", y="y", fill_color=LAND, line_color=None))
     if len(raster.coast):
         land = models.LinearColorMapper(["rgba(0, 0, 0, 0)", LAND], low=0, high=1)
-        plot.image("image", "x", "y", "dw", "dh", source=scene.mask, color_mapper=land)
+        plot.add_glyph(scene.mask, models.Image(**IMAGE, color_mapper=land))
     source = models.ColumnDataSource(picture(raster, np.full(raster.source.max() + 1, np.nan)))
-    image = plot.image("image", "x", "y", "dw", "dh", source=source, color_mapper=scale)
+    image = plot.add_glyph(source, models.Image(**IMAGE, color_mapper=scale))
     thin = {"line_color": LINES, "line_width": 0.5, "line_alpha": 0.6}
-    plot.line("x", "y", source=scene.graticule, **thin)
-    plot.line("x", "y", source=scene.coast, line_color=COAST, line_width=0.8)
+    plot.add_glyph(scene.graticule, models.Line(x="x", y="y", **thin))
+    plot.add_glyph(scene.coast, models.Line(x="x", y="y", line_color=COAST, line_width=0.8))
     add_places(plot, scene.places)
     cross = {"marker": "cross", "size": 16, "line_color": "#d7191c", "line_width": 2}
-    plot.scatter("x", "y", source=scene.selected, **cross)
+    plot.add_glyph(scene.selected, models.Scatter(x="x", y="y", **cross))
     arguments = {"south": raster.hemisphere == "south", "regions": regions or {}}
     hover = models.HoverTool(
         renderers=[image],

@@ -50,6 +50,9 @@ for (const [renderer, limit] of names) {
 """
 LABELLED_MERIDIAN, LABELLED_PARALLEL = 157.5, 70  # degrees are written along them
 TEXT = {
+    "x": "shown_x",
+    "y": "shown_y",
+    "text": "text",
     "text_align": "center",
     "text_baseline": "middle",
     "background_fill_color": "rgba(255, 255, 255, 0.6)",
@@ -132,7 +135,8 @@ def add_places(plot, sources):
     """
     span, names = plot.x_range.end - plot.x_range.start, []
     for rank, source in sources.items():
-        renderer = plot.text("shown_x", "shown_y", "text", source=source, **TEXT, **STYLES[rank])
+        # plot.text would make five glyphs, one for each state of a selection.
+        renderer = plot.add_glyph(source, models.Text(**TEXT, **STYLES[rank]))
         renderer.visible = bool(span < VISIBLE_BELOW[rank])
         names.append((renderer, VISIBLE_BELOW[rank]))
     # Events of the plot: a new callback of the range, which belongs to all maps of the document,
