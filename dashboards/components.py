@@ -16,6 +16,30 @@ class Header(pn.custom.JSComponent):
     _stylesheets = [layout.COMPONENT_STYLE]
 
 
+class Words(pn.custom.JSComponent):
+    """A text that changes often.
+
+    A new text of Bokeh's Div or of `panel.pane.HTML` lays out the page again.
+    """
+
+    text = param.String("", doc="HTML")
+
+    _esm = """
+export function render({model}) {
+    const box = document.createElement("div")
+    const show = () => { box.innerHTML = model.text }
+    model.on("text", show)
+    show()
+    return box
+}
+"""
+
+
+def words(style):
+    """An empty :class:`Words` as wide as the page, with a class of ``assets/components.css``."""
+    return Words(sizing_mode="stretch_width", margin=(2, 6), **layout.styled(style))
+
+
 class TimeBar(pn.custom.JSComponent):
     """A wide slider over times, with dates below it and buttons to step and to play.
 

@@ -8,6 +8,7 @@ from bokeh.events import RangesUpdate
 
 from dashboards import layout, readers, selection
 from dashboards.colours import Colours
+from dashboards.components import words
 from dashboards.downloads import Downloads
 from dashboards.headlines import Headlines, map_in_words
 from dashboards.probe import Probe
@@ -85,12 +86,11 @@ class ForecastView:
         self.above = state.connect(pn.widgets.FloatInput(name="Ice thicker than (m)"), "above")
         self.colours = Colours(self)
         self.times = Times(state)
-        self.headline, self.words = layout.text_block(), layout.text_block(style="faint")
+        self.headline, self.words = words("headline"), words("faint")
         self.probe = Probe(self)
         self.downloads = Downloads(self)
         self.main, self.content = layout.stretched(), layout.stretched()
-        bars = self.times.column
-        self.parts = [self.runs.message, self.headline, self.content, bars, self.words]
+        self.parts = [self.runs.message, self.headline, self.content, self.times.column, self.words]
         widgets = (self.variable, self.second, self.above, *self.colours.widgets)
         lists = (self.runs.column, reference_list)
         self.controls = layout.controls(

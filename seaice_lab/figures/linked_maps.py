@@ -218,11 +218,13 @@ def polar_map(scene, scale, title, units, regions=None):
     source = models.ColumnDataSource(picture(raster, np.full(raster.source.max() + 1, np.nan)))
     image = plot.add_glyph(source, models.Image(**IMAGE, color_mapper=scale))
     thin = {"line_color": LINES, "line_width": 0.5, "line_alpha": 0.6}
-    plot.add_glyph(scene.graticule, models.Line(x="x", y="y", **thin))
-    plot.add_glyph(scene.coast, models.Line(x="x", y="y", line_color=COAST, line_width=0.8))
+    # What is at the level "overlay" is not painted again with a new picture.
+    lines = {"line_color": COAST, "line_width": 0.8}
+    plot.add_glyph(scene.graticule, models.Line(x="x", y="y", **thin), level="overlay")
+    plot.add_glyph(scene.coast, models.Line(x="x", y="y", **lines), level="overlay")
     add_places(plot, scene.places)
     cross = {"marker": "cross", "size": 16, "line_color": "#d7191c", "line_width": 2}
-    plot.add_glyph(scene.selected, models.Scatter(x="x", y="y", **cross))
+    plot.add_glyph(scene.selected, models.Scatter(x="x", y="y", **cross), level="overlay")
     arguments = {"south": raster.hemisphere == "south", "regions": regions or {}}
     hover = models.HoverTool(
         renderers=[image],

@@ -136,7 +136,8 @@ def add_places(plot, sources):
     span, names = plot.x_range.end - plot.x_range.start, []
     for rank, source in sources.items():
         # plot.text would make five glyphs, one for each state of a selection.
-        renderer = plot.add_glyph(source, models.Text(**TEXT, **STYLES[rank]))
+        glyph = models.Text(**TEXT, **STYLES[rank])
+        renderer = plot.add_glyph(source, glyph, level="overlay")
         renderer.visible = bool(span < VISIBLE_BELOW[rank])
         names.append((renderer, VISIBLE_BELOW[rank]))
     # Events of the plot: a new callback of the range, which belongs to all maps of the document,
