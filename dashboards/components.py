@@ -36,7 +36,17 @@ export function render({model}) {
 
 
 def words(style):
-    """An empty :class:`Words` as wide as the page, with a class of ``assets/components.css``."""
+    """An empty text as wide as the page.
+
+    Parameters
+    ----------
+    style : str
+        Class of ``assets/components.css``.
+
+    Returns
+    -------
+    Words
+    """
     return Words(sizing_mode="stretch_width", margin=(2, 6), **layout.styled(style))
 
 

@@ -11,7 +11,7 @@ from dashboards.selection import DAY, time_text
 from seaice_lab import grid
 from seaice_lab.diagnostics import deformation
 from seaice_lab.diagnostics.features import feature_map
-from seaice_lab.figures import charts, linked_maps, scaling
+from seaice_lab.figures import linked_maps, scaling
 
 HEIGHT = 320  # pixels of a figure
 HOW_TO_BEGIN = "Make it with `seaice-lab scaling RUN` for a run with a forecast."
@@ -190,7 +190,7 @@ def orders_at(tables, lead):
         if now:
             title = f"Exponents of the {text}, {lead / DAY:g} days ahead"
             figures.append(scaling.plot_orders(now, name, title))
-    return [layout.bokeh_pane(charts.bokeh_figure(figure, HEIGHT)) for figure in figures]
+    return [layout.chart(figure, HEIGHT) for figure in figures]
 
 
 def over_leads(tables):
@@ -207,7 +207,7 @@ def over_leads(tables):
     """
     sources = {name: sources_of(tables, name) for name in AGAINST_LEAD}
     figures = [scaling.plot_statistic(each, name) for name, each in sources.items() if each]
-    return [layout.bokeh_pane(charts.bokeh_figure(figure, HEIGHT)) for figure in figures]
+    return [layout.chart(figure, HEIGHT) for figure in figures]
 
 
 def headline(table, lead):
