@@ -198,7 +198,9 @@ def train(run: RunFolder, config: ConfigFile = None, parameter: Settings = None)
     open_store(job_config.store)  # refuses a missing store before torch is imported
     from seaice_lab.surrogate.train import train
 
-    print(f"wrote {train(job_config, run)}/weights.safetensors")
+    folder = train(job_config, run)
+    if os.environ.get("RANK", "0") == "0":  # the first of the processes of torchrun
+        print(f"wrote {folder}/weights.safetensors")
 
 
 @app.command()

@@ -17,9 +17,9 @@ and a weights file fits any grid: the mask belongs to the data, not to the weigh
 import torch
 import torch.nn.functional as F
 from torch import distributed, nn
-from torch.distributed.nn.functional import all_reduce
 
 from seaice_lab.errors import InputError
+from seaice_lab.torch_private import sum_over_processes
 
 # Standard deviation of a unit normal cut off at -2 and 2.
 _STD_OF_TRUNCATED_NORMAL = 0.8796256610342398
@@ -300,7 +300,7 @@ def _processes():
 
 def _over_processes(total):
     """Sum over all processes, differentiable."""
-    return total if _processes() == 1 else all_reduce(total)
+    return total if _processes() == 1 else sum_over_processes(total)
 
 
 class OceanMaxPool2d(nn.Module):

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from seaice_lab import runs
+from seaice_lab.compute import can_compile
 from seaice_lab.config import FitConfig
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate import samples
@@ -138,36 +139,21 @@ def test_gradients_flow_through_the_whole_chain(store):
     assert gradient[:, 0, 0].abs().max() > 0
 
 
-def test_two_processes_train_like_one_with_the_doubled_batch(store, tmp_path):
+def test_two_compiled_processes_train_like_one_with_the_doubled_batch(store, tmp_path):
     """The global mean of the statistics, the loss and the gradient, to rounding."""
-    shared = [
-        "-p",
-        f"store={store}",
-        "-p",
-        "width=4",
-        "-p",
-        "input_noise=0",
-        "-p",
-        "fit.epochs=2",
-        "-p",
-        "fit.learning_rate=0.001",
-        "-p",
-        "fit.schedule=constant",
-    ]
-    pair = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    for name, launcher, size in (("one", [sys.executable], 8), ("two", pair, 4)):
-        command = [
-            *launcher,
-            "-m",
-            "seaice_lab.cli",
-            "train",
-            str(tmp_path / name),
-            *shared,
-            "-p",
-            f"fit.batch_size={size}",
-        ]
+    settings = ("width=4", "input_noise=0", "epochs=2", "learning_rate=0.001", "schedule=constant")
+    pair = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    cases = (
+        ("one", [], ("batch_size=8", "compile=never")),
+        ("two", pair, ("batch_size=4", f"compile={'always' if can_compile() else 'never'}")),
+    )
+    for name, launcher, more in cases:
+        command = [sys.executable, *launcher, "-m", "seaice_lab.cli", "train", tmp_path / name]
+        for setting in (f"store={store}", *settings, *more):
+            command += ["-p", setting]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
+        assert done.stdout.count("wrote") == 1 and "Warning" not in done.stderr
     one, two = (pd.read_csv(tmp_path / name / "history.csv") for name in ("one", "two"))
     for column in ("train_loss", "train_global_mean", "validation_loss"):
         assert two[column].tolist() == pytest.approx(one[column].tolist(), rel=1e-4), column
