@@ -42,27 +42,6 @@ def compile_graph(function, arguments, tracing_mode="real"):
     return torch._inductor.compile(graph, list(arguments))
 
 
-def sum_over_processes(tensor):
-    """Add up a tensor over all processes, differentiable also in compiled graphs.
-
-    ``torch.distributed.all_reduce`` has no gradient, and ``torch.distributed.nn.functional`` is
-    deprecated and cannot be compiled.
-
-    Parameters
-    ----------
-    tensor : Tensor
-
-    Returns
-    -------
-    Tensor
-        The same in all processes.
-    """
-    from torch import distributed
-    from torch.distributed import _functional_collectives
-
-    return _functional_collectives.all_reduce(tensor, "sum", distributed.group.WORLD)
-
-
 def keep_freed_memory():
     """Make the C library keep freed memory for the next allocation, where it is glibc.
 

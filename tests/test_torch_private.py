@@ -36,19 +36,6 @@ def test_a_graph_is_compiled_and_runs_its_function_once_when_traced_for_real(tra
     assert len(calls) == traced == 1, "the function is called again instead of its graph"
 
 
-def test_the_sum_over_processes_has_a_gradient(tmp_path):
-    arguments = {"init_method": f"file://{tmp_path}/rendezvous", "rank": 0, "world_size": 1}
-    torch.distributed.init_process_group("gloo", **arguments)
-    try:
-        tensor = torch.arange(3.0, requires_grad=True)
-        (2 * torch_private.sum_over_processes(tensor)).sum().backward()
-        assert tensor.grad.tolist() == [2, 2, 2]
-    except (ImportError, AttributeError, TypeError) as error:
-        pytest.fail(f"torch {torch.__version__} changed all_reduce: {error}")
-    finally:
-        torch.distributed.destroy_process_group()
-
-
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt belongs to glibc")
 def test_the_c_library_keeps_freed_memory():
     # in a process of its own, whose memory nothing else allocates or frees

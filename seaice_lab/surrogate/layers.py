@@ -19,7 +19,6 @@ import torch.nn.functional as F
 from torch import distributed, nn
 
 from seaice_lab.errors import InputError
-from seaice_lab.torch_private import sum_over_processes
 
 # Standard deviation of a unit normal cut off at -2 and 2.
 _STD_OF_TRUNCATED_NORMAL = 0.8796256610342398
@@ -300,7 +299,26 @@ def _processes():
 
 def _over_processes(total):
     """Sum over all processes, differentiable."""
-    return total if _processes() == 1 else sum_over_processes(total)
+    return total if _processes() == 1 else _sum_over_processes(total)
+
+
+@torch.compiler.disable  # no graph can hold an exchange between processes and its gradient
+def _sum_over_processes(total):
+    return _SumOverProcesses.apply(total)
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    """Each process adds to the sum of all; so its gradient is the sum of all their gradients."""
+
+    @staticmethod
+    def forward(ctx, total):
+        total = total.contiguous().clone()
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return _SumOverProcesses.apply(gradient)
 
 
 class OceanMaxPool2d(nn.Module):
