@@ -55,7 +55,8 @@ def box_moments(field, dx_m, average="rate", rate="total", q=ORDERS, scales=SCAL
     Raises
     ------
     InputError
-        If an argument is unknown, or a zero has no power because of an order q <= 0.
+        If an argument is unknown, a value of a single field is negative, or a zero has no power
+        because of an order q <= 0.
     """
     has_gradients = isinstance(field, xr.Dataset)
     if average not in ("gradient", "rate") or (average == "gradient" and not has_gradients):
@@ -71,7 +72,10 @@ def box_moments(field, dx_m, average="rate", rate="total", q=ORDERS, scales=SCAL
     fields = [field[name] for name in GRADIENTS] if has_gradients else [field]
 
     def rate_of(values):
-        return abs(invariants(*values)[list(RATES).index(rate)] if len(values) > 1 else values[0])
+        if len(values) == 1:
+            check_not_negative(values[0])
+            return values[0]
+        return abs(invariants(*values)[list(RATES).index(rate)])
 
     def in_boxes(values, valid):
         combine = rate_of if average == "gradient" else lambda means: means[0]
@@ -126,6 +130,21 @@ def boxes(values, valid, scales, offsets):
             box_counts = np.where(2 * box_counts >= side**2, box_counts, 0.0)
             yield box_sums / np.maximum(box_counts, 1.0), box_counts
         side *= 2
+
+
+def check_not_negative(values):
+    """Check that a flux, of which moments are taken, has no negative values.
+
+    Raises
+    ------
+    InputError
+        If it has.
+    """
+    if values.min(initial=0) < 0:
+        raise InputError(
+            f"the field has negative values, down to {values.min():g}, whose moments mean nothing; "
+            "pass a rate or a size, such as abs(field)"
+        )
 
 
 def _neighbours(array, step):

@@ -15,6 +15,7 @@ from seaice_lab.diagnostics.moments import (
     SCALES,
     box_moments,
     boxes,
+    check_not_negative,
     power_sums,
     scaling_exponents,
 )
@@ -96,6 +97,7 @@ def double_trace_moments(flux, dx_m, scales=SCALES, offsets=False, floor=0.0, et
     eta = np.array(eta, float)
 
     def of_frames(values, valid):
+        check_not_negative(values[0])
         flux = np.maximum(values[0], floor)
         positive = valid & (flux > 0)
         log = np.log(np.where(positive, flux, 1.0))

@@ -1,6 +1,5 @@
 """Scaling of a run: does its forecast keep the character of the ice? Writes ``scaling.nc``."""
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,7 @@ from seaice_lab.diagnostics.deformation import gradient_magnitude, ice_mask
 from seaice_lab.diagnostics.frames import blurred, phase_randomised
 from seaice_lab.diagnostics.score_tables import table_leads
 from seaice_lab.errors import InputError
+from seaice_lab.processors import processors
 from seaice_lab.surrogate.evaluation import open_forecast
 from seaice_lab.surrogate.references import make_references
 from seaice_lab.surrogate.results import results_folder
@@ -89,7 +89,7 @@ def evaluate_scaling(run, store=None, starts=20, show=True):
     )
     sums = []
     with (
-        ThreadPoolExecutor(min(WORKERS, os.cpu_count() or 1)) as pool,
+        ThreadPoolExecutor(min(WORKERS, processors())) as pool,
         progress.bar(dataset.sizes["init_time"], f"scaling {run.name}", "start", show=show) as bar,
     ):
         starts = (dataset.isel(init_time=[at]) for at in range(dataset.sizes["init_time"]))

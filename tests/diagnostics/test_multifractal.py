@@ -1,6 +1,7 @@
 """Trace moments and double trace moments of cascades whose parameters are known."""
 
 import numpy as np
+import pytest
 from scaling_fields import Q, cascade, frames, load
 
 from seaice_lab.diagnostics.multifractal import (
@@ -9,6 +10,7 @@ from seaice_lab.diagnostics.multifractal import (
     trace_exponents,
     trace_moments,
 )
+from seaice_lab.errors import InputError
 
 OPTIONS = {"dx_m": 1e3, "scales": (1, 2, 4, 8, 16, 32), "offsets": False}
 
@@ -39,3 +41,9 @@ def test_white_noise_is_no_multifractal_and_a_floor_raises_quiet_ice():
     flux = frames(np.where(noise > 0.5, 1.0, 0.0))
     floored = double_trace_moments(flux, **OPTIONS, floor=1.0)
     np.testing.assert_allclose(floored.moment / floored["count"], 1.0)
+
+
+def test_a_negative_flux_is_refused():
+    for function in (trace_moments, double_trace_moments):
+        with pytest.raises(InputError, match="negative values"):
+            function(frames(np.linspace(-1, 1, 64 * 64).reshape(64, 64)), **OPTIONS)
