@@ -257,11 +257,11 @@ def plot_ensemble(table, label, lead):
     Returns
     -------
     holoviews.Layout
-        A reliable ensemble has a spread of sqrt((m + 1) / m) times the error of the mean of its m
+        A reliable ensemble has a spread of sqrt(m / (m + 1)) times the error of the mean of its m
         members (Fortin et al. 2014, doi:10.1175/JHM-D-14-0008.1), which the left panel shows.
     """
     days, members = lead_days(table), table.sizes["rank"] - 1
-    needed = ((members + 1) / members) ** 0.5 * table.rmse.values
+    needed = (members / (members + 1)) ** 0.5 * table.rmse.values
     series = {
         "Spread": Curve(days, table.spread.values, **line_style(0)),
         "Spread of a reliable ensemble": Curve(days, needed, **line_style(1)),

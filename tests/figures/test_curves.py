@@ -213,7 +213,7 @@ def test_an_ensemble_is_drawn_with_the_spread_that_its_error_demands(table):
     forecast = forecast.assign(spread=forecast.rmse, rank_histogram=ranks)
     _, lines, texts, *_ = by_both(curves.plot_ensemble(forecast, "ens", LEADS[2]))
     ratio = lines[0]["Spread of a reliable ensemble"][1] / lines[0]["Spread"][1]
-    np.testing.assert_allclose(ratio, (4 / 3) ** 0.5)
+    np.testing.assert_allclose(ratio, (3 / 4) ** 0.5)  # the variance of the error is 4/3 of it
     assert lines[1]["ens"][1].max() == 0.25 and "ens: ranks, 1.5 days ahead" in texts
 
 
