@@ -4,7 +4,7 @@ import numpy as np
 import panel as pn
 import xarray as xr
 
-from dashboards import layout, readers, selection
+from dashboards import layout, readers, run_files, selection
 from dashboards.readers import TRUTH
 from dashboards.selectable_maps import SelectableMaps
 from dashboards.selection import DAY, time_text
@@ -65,11 +65,11 @@ def page(library, state):
         sentences = {title: headline(table, lead) for title, table in tables.items()}
         note = DEFINITION.format(tables[titles[first]].attrs.get("mask", ""))
         note = pn.pane.HTML(note, sizing_mode="stretch_width", **layout.styled("faint"))
-        head = layout.headline(layout.in_words(sentences))
+        head = layout.text_block(layout.in_words(sentences))
         return [head, *shown[1], layout.cards(figures, 400), note]
 
     def read(run):
-        return readers.load_table(readers.current_file(library.path(run, "scaling.nc")))
+        return run_files.load_table(run_files.current_file(library.path(run, "scaling.nc")))
 
     return runs.page(read, draw, slider, start)
 
