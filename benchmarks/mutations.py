@@ -22,7 +22,7 @@ from processes import start, tail, wait
 
 from seaice_lab import cli
 
-SECONDS = 600  # after which a mutation hangs; long, since other work may share the machine
+SECONDS = 1800  # after which a mutation hangs; long, since other work may share the machine
 REMEDIES = ("; ", "expected", "should be", "use ", "choose ", "restore ")
 
 
@@ -159,7 +159,7 @@ def fault_of(status, text, case):
 
 def mutate_inputs(options, folder):
     """Run the mutations and judge each result or message; returns the number of failures."""
-    if wait(start(lambda: make_references(folder), folder / "log"), 600) != 0:
+    if wait(start(lambda: make_references(folder), folder / "log"), SECONDS) != 0:
         sys.exit(f"the references cannot be made: {tail(folder / 'log')}")
     table = {}
     for number in range(options.first, options.first + options.count):
