@@ -48,19 +48,15 @@ def animate(fields, ocean, path, colour_range=None, frames_per_second=12):
     map_grid = grid_on_plane(first, ocean)
     colour_map, colour_range, label = maps.colours_and_label(first, colour_range)
     dates = pd.to_datetime(first[first.dims[0]].values)
-    fig, axes = plt.subplots(
-        1,
-        len(fields),
-        figsize=(4.6 * len(fields), 5.0),
-        squeeze=False,
-        layout="constrained",
-        subplot_kw={"projection": maps.map_projection(first)},
-    )
+    figure = {"figsize": (4.6 * len(fields), 5.0), "layout": "constrained"}
+    plane = {"projection": maps.map_projection(first)}
+    fig, axes = plt.subplots(1, len(fields), squeeze=False, subplot_kw=plane, **figure)
     images = []
     for ax, (title, field) in zip(axes[0], fields.items(), strict=True):
         images.append(maps.draw(ax, map_grid, field[0], colour_map, colour_range))
         ax.set_title(title)
-    extend = maps.exceeded_ends(fields.values(), map_grid, colour_range)
+    in_the_sea = [field.where(ocean) for field in fields.values()]
+    extend = maps.exceeded_ends(in_the_sea, colour_range)
     fig.colorbar(images[0], ax=axes[0], label=label, extend=extend, shrink=0.8)
     date = fig.suptitle(f"{dates[0]:%Y-%m-%d}")
 

@@ -322,9 +322,9 @@ def plot_loss(history):
     columns = {"Training": "train_loss", "Validation": "validation_loss"}
     losses = {name: history[column].values for name, column in columns.items()}
     losses = {name: values for name, values in losses.items() if np.isfinite(values).any()}
-    few = {"marker": "circle"} if len(epoch) < 20 else {}
+    is_short = len(epoch) < 20
     series = {
-        name: Curve(epoch, values, **line_style(position), **few)
+        name: Curve(epoch, values, **line_style(position), marker="circle" if is_short else None)
         for position, (name, values) in enumerate(losses.items())
     }
     if "Validation" in losses:
@@ -332,8 +332,9 @@ def plot_loss(history):
         label = f"Lowest: {losses['Validation'][best]:.3g} in epoch {epoch[best]}"
         point = Curve(epoch[[best]], losses["Validation"][[best]], COLOURS[2], dash=None)
         series = {label: point._replace(marker="diamond")} | series
-    values = np.concatenate([*losses.values()])
-    return overlay(series, "Epoch", "Loss (normalised units)", "Loss", **log_axis(values, log=None))
+    options = log_axis(np.concatenate([*losses.values()]), log=None)
+    options |= {"xticks": epoch.tolist()} if is_short else {}
+    return overlay(series, "Epoch", "Loss (normalised units)", "Loss", **options)
 
 
 def plot_history(history):

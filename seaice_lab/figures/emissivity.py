@@ -9,18 +9,10 @@ from scipy.spatial import cKDTree
 
 from seaice_lab.emissivity.ice_types import ICE_TYPE_LABELS, ice_types
 from seaice_lab.figures.axes import log_axis
-from seaice_lab.figures.charts import (
-    COLOURS,
-    DASHES,
-    MARKERS,
-    Curve,
-    layout,
-    line_style,
-    overlay,
-)
+from seaice_lab.figures.charts import COLOURS, DASHES, MARKERS, Curve, layout, line_style, overlay
 from seaice_lab.figures.curves import plot_categories
 from seaice_lab.figures.geoaxes import draw_graticule, draw_land, projection
-from seaice_lab.figures.maps import FONT, styled
+from seaice_lab.figures.maps import FONT, exceeded_ends, styled
 from seaice_lab.figures.plane import COAST, OUTSIDE, hemispheres_with_points, points_of
 from seaice_lab.figures.rasters import SINGLE_POINT_KM
 from seaice_lab.grid import project
@@ -60,7 +52,7 @@ def plot_points(
     latitude, longitude = np.asarray(latitude), np.asarray(longitude)
     hemispheres = [hemisphere] if hemisphere else hemispheres_with_points(latitude)
     inches = PANEL_INCHES * len(panels) + 0.9, (PANEL_INCHES + 0.25) * len(hemispheres)
-    fig = plt.figure(figsize=inches, layout="constrained")
+    fig = plt.figure(figsize=inches, layout="compressed")
     low, high = colour_range
     colours = {"cmap": colour_map, "vmin": low, "vmax": high}
     for row, name in enumerate(hemispheres):
@@ -70,9 +62,7 @@ def plot_points(
             subplot = (len(hemispheres), len(panels), row * len(panels) + column + 1)
             ax = fig.add_subplot(*subplot, projection=projection(name), title=title)
             markers = _draw_points(ax, x, y, name, c=np.asarray(values)[points], **colours)
-    below = any(np.nanmin(values) < low - 1e-3 for values in panels.values())
-    above = any(np.nanmax(values) > high + 1e-3 for values in panels.values())
-    extend = [["neither", "max"], ["min", "both"]][below][above]
+    extend = exceeded_ends(panels.values(), (low - 1e-3, high + 1e-3))
     fig.colorbar(markers, ax=fig.axes, label=label, shrink=0.85, extend=extend)
     return fig
 
@@ -127,11 +117,8 @@ def plot_emissivity(learnt, frequency_ghz):
             style |= {"dash": DASHES[position], "marker": tuple(MARKERS)[position]}
             series[label] = Curve(values.frequency.values, values.values, **style)
         values = np.concatenate([curve.y for curve in series.values()])
-        options = {
-            "logx": True,
-            "xticks": ticks,
-            "ylim": (min(0.5, np.nanmin(values)) - 0.02, 1.02),
-        }
+        limits = (min(0.5, np.nanmin(values)) - 0.02, 1.02)
+        options = {"logx": True, "xticks": ticks, "ylim": limits}
         text = f"{polarisation} polarisation; grey: published types of ice"
         panels.append(overlay(series, "Frequency (GHz)", "Emissivity (1)", text, **options))
     return layout(*panels)
@@ -185,11 +172,8 @@ def plot_cost(history):
             label = label or stage.replace("start", "random network")
             style = line_style(position) | {"marker": tuple(MARKERS)[position % len(MARKERS)]}
             series[label] = Curve(rows.index.values + 1, rows.cost.values, **style)
-        labels = (
-            "Step of the solver",
-            "Cost per observation",
-            "Cost, with every start of the solver",
-        )
+        title = "Cost, with every start of the solver"
+        labels = "Step of the solver", "Cost per observation", title
     else:
         terms = {
             "train_observation": "observations",

@@ -50,7 +50,9 @@ def plot_map(field, ocean, ax=None, colour_range=None, colour_map=None, label=No
         True where sea. Values on land are not shown, missing values in the ocean are white.
     ax : cartopy.mpl.geoaxes.GeoAxes, optional
         Axes of any projection, such as ``plt.axes(projection=maps.map_projection(field))``; by
-        default those of a new figure. If their extent is not set, they show the whole ocean.
+        default those of a new figure. If their extent is not set, they show the whole ocean. The
+        lines have no labels in a projection that is made from an EPSG code, such as
+        ``cartopy.crs.epsg(3413)``, because cartopy cannot place them there.
     colour_range : (float, float), optional
         By default that of the variable.
     colour_map, label : str, optional
@@ -76,10 +78,10 @@ def plot_map(field, ocean, ax=None, colour_range=None, colour_map=None, label=No
     if ax is None:
         west, east, south, north = map_grid.extent
         size = (6.8, 5.6 * (north - south) / (east - west) + 0.6)  # inches; the map is 5.6 wide
-        _, ax = plt.subplots(figsize=size, layout="constrained", subplot_kw=_in_plane(map_grid))
+        _, ax = plt.subplots(figsize=size, layout="compressed", subplot_kw=_in_plane(map_grid))
     cells = draw(ax, map_grid, field, colour_map or default_map, colour_range, labels=True)
     ax.set_title(title)
-    extend = exceeded_ends([field], map_grid, colour_range)
+    extend = exceeded_ends([field.where(ocean)], colour_range)
     label = label or default_label
     ax.figure.colorbar(cells, ax=ax, label=label, extend=extend, shrink=0.8, pad=0.02)
     return ax.figure
@@ -131,23 +133,24 @@ def field_panels(truth, forecasts, lead_times, ocean, colour_range=None, differe
         difference_limit = round_up(
             max(float(size.quantile(DIFFERENCE_QUANTILE)) for size in sizes)
         )
-    difference_label = f"Difference{label[label.rindex(' (') :]}"
+    limits = -difference_limit, difference_limit
     groups = [
         (fields, colour_map, colour_range, label),
-        (differences, DIFFERENCE_MAP, (-difference_limit, difference_limit), difference_label),
+        (differences, DIFFERENCE_MAP, limits, f"Difference{label[label.rindex(' (') :]}"),
     ]
-    row_counts = [len(panels) for panels, *_ in groups]
-    fig, axes, bars = _panel_axes(map_grid, row_counts, len(lead_times))
+    fig, axes = _panel_axes(map_grid, len(fields) + len(differences), len(lead_times))
     rows = iter(axes)
-    for (panels, colours, limits, bar_label), bar in zip(groups, bars, strict=True):
+    for panels, colours, limits, bar_label in groups:
+        beside = []
         for title, field in panels.items():
-            row = next(rows)
-            for column, ax in enumerate(row):
+            beside.append(next(rows))
+            for column, ax in enumerate(beside[-1]):
                 cells = draw(ax, map_grid, field.isel(lead_time=column), colours, limits)
-            along_side = {"rotation": 90, "ha": "right", "va": "center"}
-            row[0].text(-0.03, 0.5, title, transform=row[0].transAxes, **along_side)
-        extend = exceeded_ends(panels.values(), map_grid, limits)
-        fig.colorbar(cells, cax=bar, label=bar_label, extend=extend)
+            first, along_side = beside[-1][0], {"rotation": 90, "ha": "right", "va": "center"}
+            first.text(-0.03, 0.5, title, transform=first.transAxes, **along_side)
+        extend = exceeded_ends([field.where(ocean) for field in panels.values()], limits)
+        bar = {"ax": np.ravel(beside), "aspect": 16 * len(beside), "pad": 0.01, "fraction": 0.03}
+        fig.colorbar(cells, label=bar_label, extend=extend, **bar)
     for ax, lead in zip(axes[0], lead_times, strict=True):
         valid = pd.Timestamp(truth["init_time"].values) + lead
         ax.set_title(f"{_lead_text(lead)}\n{valid:%Y-%m-%d %H:%M}")
@@ -289,13 +292,13 @@ def visible_values(map_grid, field):
     return np.ma.masked_where(~map_grid.ocean | np.isnan(values), values)
 
 
-def exceeded_ends(fields, map_grid, limits):
+def exceeded_ends(fields, limits):
     """Which limits of a colour bar the values exceed; the bar has an arrow there.
 
     Parameters
     ----------
-    fields : iterable of DataArray (..., y, x)
-    map_grid : MapGrid
+    fields : iterable of array
+        Missing values do not count.
     limits : (float, float)
 
     Returns
@@ -303,10 +306,11 @@ def exceeded_ends(fields, map_grid, limits):
     str
         "neither", "min", "max" or "both", the argument ``extend`` of a matplotlib colour bar.
     """
-    values = [field.transpose(..., "y", "x").values[..., map_grid.ocean] for field in fields]
-    low = min(np.nanmin(ocean_values) for ocean_values in values) < limits[0]
-    high = max(np.nanmax(ocean_values) for ocean_values in values) > limits[1]
-    return ("both" if high else "min") if low else ("max" if high else "neither")
+    ends = np.array([(np.nanmin(values), np.nanmax(values)) for values in fields])
+    below, above = ends[:, 0].min() < limits[0], ends[:, 1].max() > limits[1]
+    return {(False, True): "max", (True, False): "min", (True, True): "both"}.get(
+        (below, above), "neither"
+    )
 
 
 def round_up(value):
@@ -322,31 +326,11 @@ def _lead_text(lead):
     return f"+{hours / 24:g} d" if hours % 24 == 0 or hours > 120 else f"+{hours:g} h"
 
 
-def _panel_axes(map_grid, row_counts, n_columns):
-    """Figure, axes of the panels [row][column], and axes of a colour bar for each group of rows.
-
-    The axes are placed by hand, in inches: panels with a fixed aspect have gaps between them in all
-    automatic layouts.
-    """
+def _panel_axes(map_grid, n_rows, n_columns):
+    """Figure, and axes of its panels [row, column]."""
     west, east, south, north = map_grid.extent
-    gap, left, right, top, bottom = 0.08, 0.35, 1.0, 0.5, 0.08
-    width = min(2.6, (PANELS_WIDTH - left - right) / n_columns - gap)
+    width = min(2.7, (PANELS_WIDTH - 1.3) / n_columns)
     height = width * (north - south) / (east - west)
-    n_rows = sum(row_counts)
-    total_width = left + n_columns * (width + gap) + right
-    total_height = bottom + n_rows * (height + gap) + top
-    fig = plt.figure(figsize=(total_width, total_height))
-
-    def add_axes(x, y, w, h, **options):
-        rectangle = (x / total_width, y / total_height, w / total_width, h / total_height)
-        return fig.add_axes(rectangle, **options)
-
-    columns = [left + column * (width + gap) for column in range(n_columns)]
-    rows = [bottom + row * (height + gap) for row in range(n_rows)][::-1]  # from top to bottom
-    plane = _in_plane(map_grid)
-    axes = [[add_axes(x, y, width, height, **plane) for x in columns] for y in rows]
-    bars = []
-    for last_row, count in zip(np.cumsum(row_counts) - 1, row_counts, strict=True):
-        y, h = rows[last_row], count * (height + gap) - gap
-        bars.append(add_axes(total_width - right + 0.05, y + 0.05 * h, 0.14, 0.9 * h))
-    return fig, axes, bars
+    size = n_columns * width + 1.3, n_rows * height + 0.6  # more for titles and colour bars
+    grid = {"figsize": size, "layout": "compressed", "squeeze": False}
+    return plt.subplots(n_rows, n_columns, subplot_kw=_in_plane(map_grid), **grid)

@@ -7,13 +7,7 @@ import numpy as np
 
 from seaice_lab.errors import InputError
 from seaice_lab.figures.axes import LEAD_LABEL, lead_days, log_axis
-from seaice_lab.figures.charts import (
-    DASHED,
-    Curve,
-    layout,
-    line_style,
-    overlay,
-)
+from seaice_lab.figures.charts import DASHED, Curve, layout, line_style, overlay
 from seaice_lab.names import typeset
 
 WAVENUMBERS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)  # labelled, cycles per km
@@ -146,4 +140,4 @@ def plot_resolution(spectra):
     smallest = min(float(spectrum.wavelength.min()) for spectrum in spectra.values())
     labels = LEAD_LABEL, "Effective resolution (km)"
     title = "Effective resolution; dashed: that of the grid"
-    return overlay(series, *labels, title, {smallest: DASHED})
+    return overlay(series, *labels, title, {smallest: DASHED}, ylim=(0, None))
