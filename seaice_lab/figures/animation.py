@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib import animation
 
@@ -55,8 +56,8 @@ def animate(fields, ocean, path, colour_range=None, frames_per_second=12):
     for ax, (title, field) in zip(axes[0], fields.items(), strict=True):
         images.append(maps.draw(ax, map_grid, field[0], colour_map, colour_range))
         ax.set_title(title)
-    in_the_sea = [field.where(ocean) for field in fields.values()]
-    extend = maps.exceeded_ends(in_the_sea, colour_range)
+    frames = (maps.visible_values(map_grid, frame) for field in fields.values() for frame in field)
+    extend = maps.exceeded_ends([frame.filled(np.nan) for frame in frames], colour_range)
     fig.colorbar(images[0], ax=axes[0], label=label, extend=extend, shrink=0.8)
     date = fig.suptitle(f"{dates[0]:%Y-%m-%d}")
 

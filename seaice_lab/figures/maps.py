@@ -81,7 +81,7 @@ def plot_map(field, ocean, ax=None, colour_range=None, colour_map=None, label=No
         _, ax = plt.subplots(figsize=size, layout="compressed", subplot_kw=_in_plane(map_grid))
     cells = draw(ax, map_grid, field, colour_map or default_map, colour_range, labels=True)
     ax.set_title(title)
-    extend = exceeded_ends([field.where(ocean)], colour_range)
+    extend = exceeded_ends([visible_values(map_grid, field).filled(np.nan)], colour_range)
     label = label or default_label
     ax.figure.colorbar(cells, ax=ax, label=label, extend=extend, shrink=0.8, pad=0.02)
     return ax.figure
