@@ -123,7 +123,7 @@ def damaged_settings(rng):
         text.encode()[:4] + b"\x00" + text.encode()[4:],
     )
     Path(FILE).write_bytes(content)
-    return (job, pick(rng, FILE, FILE, FILE, "none.yaml", "."), []), (FILE, "none.yaml", ". "), (
+    return (job, pick(rng, FILE, FILE, FILE, "none.yaml", "."), []), (FILE, "none.yaml", ".: "), (
         REFUSED
     ), None  # fmt: skip
 
