@@ -142,7 +142,7 @@ def test_the_calibration_is_kept_with_the_weights_and_used(run, plain, monkeypat
     monkeypatch.setattr(calibration, "STARTS", 2)
     monkeypatch.setattr(calibration, "SCORE_DAYS", 2)
     (run / "calibration.json").write_text("{")  # a damaged one is no obstacle
-    result = calibration.calibrate(run, memories=(0.0, 0.5), show=False)
+    result = calibration.calibrate(run, memories=(0.5,), show=False)
     assert json.loads((run / "calibration.json").read_text()) == result
     noise = load(run).noise
     assert (noise.gain, noise.memory) == (result["noise_gain"], result["noise_memory"])
