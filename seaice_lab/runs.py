@@ -127,7 +127,6 @@ def create(path, config, kind, **facts):
     Parameters
     ----------
     path : str or Path
-        The folder ``runs/<run>``.
     config : Config
         Written as ``config.yaml``.
     kind : str
@@ -142,8 +141,7 @@ def create(path, config, kind, **facts):
     Raises
     ------
     InputError
-        If the folder holds a run with another configuration or from other data, or its name has
-        a comma.
+        If it holds a run with another configuration or other data, or `check_name` refuses it.
     """
     path = Path(path).expanduser()
     check_name(path)
@@ -155,10 +153,8 @@ def create(path, config, kind, **facts):
         changed = sorted(key for key in new if old.get(key) != new[key])
         changed += [key for key, value in facts.items() if existing.provenance.get(key) != value]
         if changed:
-            raise InputError(
-                f"{path}: holds a run that differs in {', '.join(changed)}; choose another name "
-                "for the new run"
-            )
+            settings = ", ".join(changed)
+            raise InputError(f"{path}: holds a run that differs in {settings}; choose another name")
         return path
     write_json(path / "provenance.json", provenance(kind, **facts))
     write_text(path / "config.yaml", config.to_yaml())
@@ -166,15 +162,19 @@ def create(path, config, kind, **facts):
 
 
 def check_name(path):
-    """Check that the name of a run has no comma, at which links of the dashboard separate names.
+    """Refuse a comma, which separates names in links, a run in a run, and a folder of runs.
 
     Raises
     ------
     InputError
-        If it has one.
     """
     if "," in path.name:
         raise InputError(f"{path}: has a comma in its name; choose a name without one")
+    holds_runs = any(path.glob("*/provenance.json")) and not (path / "config.yaml").exists()
+    if path.name in ("", "..") or holds_runs:
+        raise InputError(f"{path}: is a folder of runs, expected the name of a run in it")
+    if (path.parent / "provenance.json").exists():
+        raise InputError(f"{path}: is inside the run {path.parent}; choose another folder")
 
 
 def open_run(path, kind=None):

@@ -131,6 +131,15 @@ def test_a_name_with_a_comma_is_refused(tmp_path):
     runs.create(tmp_path / "2010,2011" / "a", Settings(), "surrogate")
 
 
+def test_a_run_neither_holds_other_runs_nor_is_inside_one(tmp_path):
+    runs.create(tmp_path / "runs" / "a", Settings(), "surrogate")
+    for path in ("", "..", tmp_path / "runs"):
+        with pytest.raises(InputError, match="is a folder of runs, expected the name of a run"):
+            runs.create(path, Settings(), "surrogate")
+    with pytest.raises(InputError, match="is inside the run .*/runs/a; choose another folder"):
+        runs.create(tmp_path / "runs" / "a" / "b", Settings(), "surrogate")
+
+
 def row_of(run):
     return next(row for row in runs.list_runs(run.parent) if row.name == run.name)
 
