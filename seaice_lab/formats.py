@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 import xarray as xr
 from xarray.backends.file_manager import FILE_CACHE
+from xarray.backends.netCDF4_ import NETCDF4_PYTHON_LOCK
 
 from seaice_lab.errors import InputError
 
@@ -47,8 +48,10 @@ def closing_files():
     try:
         yield
     finally:
-        for key in set(FILE_CACHE) - open_before:
-            FILE_CACHE.pop(key).close()
+        # After an error, other threads may still read.
+        with NETCDF4_PYTHON_LOCK:
+            for key in set(FILE_CACHE) - open_before:
+                FILE_CACHE.pop(key).close()
 
 
 def open_raw(path, variables):
