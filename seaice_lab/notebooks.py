@@ -1,6 +1,7 @@
 """Run notebooks with papermill; names and types of the parameters are checked first."""
 
 import ast
+import asyncio
 import contextvars
 import difflib
 import json
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import nbformat
 import papermill
+from jupyter_client import AsyncKernelManager, BlockingKernelClient
 from nbclient.exceptions import DeadKernelError
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
@@ -143,7 +145,34 @@ def _refuse_unknown(names, defaults, subject, listing):
             raise InputError(f"{subject} {name!r}; the {listing} {listed}{hint}")
 
 
-def execute(path, output, parameters=None, folder=None):
+@contextmanager
+def shared_kernel():
+    """Context with one kernel for several notebooks, which saves the time to load the modules.
+
+    Yields
+    ------
+    jupyter_client.AsyncKernelManager
+        For :func:`execute`. Each notebook begins without variables.
+    """
+    kernel = AsyncKernelManager(kernel_name="python3")
+    try:
+        yield kernel
+    finally:
+        if kernel.has_kernel:
+            _in_thread(asyncio.run, main=kernel.shutdown_kernel(now=True))
+
+
+def _without_variables(kernel, folder):
+    """Delete the variables that the last notebook left in a kernel, and go to a folder."""
+    client = BlockingKernelClient()
+    client.load_connection_info(kernel.get_connection_info())
+    client.start_channels()
+    code = f"%reset -f\nimport os\nos.chdir({str(folder)!r})\ndel os"
+    client.execute(code, silent=True, reply=True)
+    client.stop_channels()
+
+
+def execute(path, output, parameters=None, folder=None, kernel=None):
     """Execute a notebook and keep the executed copy, as a notebook and as an HTML page.
 
     Parameters
@@ -156,6 +185,8 @@ def execute(path, output, parameters=None, folder=None):
         Values that replace the defaults of the ``parameters`` cell.
     folder : str or Path, optional
         Working directory of the notebook; the current one by default.
+    kernel : jupyter_client.AsyncKernelManager, optional
+        From :func:`shared_kernel`; a new kernel by default.
 
     Returns
     -------
@@ -168,13 +199,15 @@ def execute(path, output, parameters=None, folder=None):
         If a parameter is wrong (before anything runs) or a cell fails. The message has the error
         of the cell and the path of the partly executed notebook.
     """
-    path, output = Path(path), Path(output)
+    path, output, folder = Path(path), Path(output), Path(folder or Path.cwd())
     parameters = check_parameters(path, parameters or {})
     output.parent.mkdir(parents=True, exist_ok=True)
     unfinished = output.with_name(f"{output.stem}.failed.ipynb")
     # The kernel inherits these variables. Clusters often set a matplotlib backend for files, with
     # which a notebook shows no figures.
     inline = "module://matplotlib_inline.backend_inline"
+    if kernel is not None and kernel.has_kernel:
+        _without_variables(kernel, folder)
     try:
         with _environment({progress.BATCH: "1", "MPLBACKEND": inline}):
             _in_thread(
@@ -183,10 +216,11 @@ def execute(path, output, parameters=None, folder=None):
                 output_path=unfinished,
                 parameters=parameters,
                 kernel_name="python3",
-                cwd=folder or Path.cwd(),
+                cwd=folder,
                 progress_bar=False,
                 stdout_file=sys.stdout,
                 extra_arguments=["--log-level=ERROR"],
+                km=kernel,
             )
     except PapermillExecutionError as error:
         cause = error.evalue if error.ename == "InputError" else f"{error.ename}: {error.evalue}"
@@ -317,10 +351,11 @@ def pipeline(values, texts=None):
     paths = list(defaults_of)
     given = {name: value for cell in parameters.values() for name, value in cell.items()}
     run = Path(given.get("run", defaults["run"]))
-    executed = []
-    for number, path in enumerate(paths, 1):
-        began, label = time.perf_counter(), f"[{number}/{len(paths)}] {path.stem}"
-        print(label, flush=True)
-        executed.append(execute(path, run / "notebooks" / path.name, parameters[path]))
-        print(f"{label} took {time.perf_counter() - began:.0f} s")
+    executed = [run / "notebooks" / path.name for path in paths]
+    with shared_kernel() as kernel:
+        for number, (path, output) in enumerate(zip(paths, executed, strict=True), 1):
+            began, label = time.perf_counter(), f"[{number}/{len(paths)}] {path.stem}"
+            print(label, flush=True)
+            execute(path, output, parameters[path], kernel=kernel)
+            print(f"{label} took {time.perf_counter() - began:.0f} s")
     return run, executed

@@ -20,7 +20,9 @@ pytestmark = pytest.mark.xdist_group("notebooks")
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-SMALL = {"coarsen": 2, "width": 4, "epochs": 2, "steps": 4, "every": 4, "compile": "never"}
+TRAINING = {"epochs": 2, "compile": "never", "transport": False}
+FORECASTS = {"steps": 4, "every": 8}
+NETWORK = {"width": 4, "batch_size": 16}
 
 
 @pytest.fixture(scope="module")
@@ -28,109 +30,91 @@ def made(tmp_path_factory):
     """The run folder of the pipeline and its executed notebooks."""
     folder = tmp_path_factory.mktemp("pipeline")
     places = {"store": str(folder / "sample.zarr"), "run": str(folder / "runs" / "demo")}
-    return notebooks.pipeline(SMALL | places)
+    return notebooks.pipeline({"coarsen": 2} | TRAINING | FORECASTS | NETWORK | places)
 
 
 @pytest.fixture(scope="module")
-def networks(tmp_path_factory):
-    """The comparison of networks, executed with two small cases."""
-    folder = tmp_path_factory.mktemp("networks")
-    cases = {"small": {"width": 4}, "no forcing": {"width": 4, "window": "no_forcing"}}
-    settings = {
-        "folder": str(folder / "runs"),
-        "store": str(folder / "coarse.zarr"),
-        "cases": cases,
-        "coarsen": 4,
-        "epochs": 1,
-        "steps": 3,
-        "every": 8,
-        "compile": "never",
-    }
-    output = folder / "06_networks.ipynb"
-    return notebooks.execute(ROOT / "notebooks" / "06_networks.ipynb", output, settings)
+def execute(tmp_path_factory):
+    """Executes notebooks in one kernel, because a new one loads all modules again."""
+    with notebooks.shared_kernel() as kernel:
+
+        def run(name, settings, folder=None):
+            output = (folder or tmp_path_factory.mktemp(name)) / f"{name}.ipynb"
+            path = ROOT / "notebooks" / output.name
+            return notebooks.execute(path, output, settings, folder, kernel)
+
+        yield run
 
 
 @pytest.fixture(scope="module")
-def season(tmp_path_factory):
-    """The seasonal forecast, executed on eighty days of a tiny synthetic Arctic."""
+def networks(made, execute):
+    """The comparison of networks: the run of the pipeline, and one case that is executed."""
+    folder = made[0].parent
+    cases = {"demo": NETWORK, "drift": NETWORK | {"transport": True}}
+    places = {"folder": str(folder), "store": str(folder.parent / "sample.zarr"), "cases": cases}
+    common = {"coarsen": 2, "epochs": TRAINING["epochs"], "compile": TRAINING["compile"]}
+    return execute("06_networks", places | common | FORECASTS)
+
+
+@pytest.fixture(scope="module")
+def season(execute, tmp_path_factory):
+    """The seasonal forecast, executed on thirty days of a tiny synthetic Arctic."""
     folder = tmp_path_factory.mktemp("season")
     entry = yaml.safe_load((ROOT / "data_catalog.yaml").read_text())["synthetic-seasons"]
-    entry["generator"] |= {"size": 32, "days": 80}
-    periods = {"train": "2001-01", "validation": "2001-02", "test": "2001-03"}
-    entry["splits"] = {name: {"period": [month, month]} for name, month in periods.items()}
+    entry["generator"] |= {"size": 32, "days": 30}
+    periods = {"train": (1, 12), "validation": (13, 20), "test": (21, 30)}
+    entry["splits"] = {
+        name: {"period": [f"2001-01-{day:02d}" for day in days]} for name, days in periods.items()
+    }
     (folder / "data_catalog.yaml").write_text(yaml.safe_dump({"synthetic-seasons": entry}))
     (folder / "data").mkdir()
-    settings = {
-        "store": str(folder / "season.zarr"),
-        "run": str(folder / "runs" / "season"),
-        "steps": 20,
-        "width": 4,
-        "epochs": 1,
-        "compile": "never",
-    }
-    output = folder / "07_season.ipynb"
-    path = ROOT / "notebooks" / "07_season.ipynb"
-    return notebooks.execute(path, output, settings, folder=folder)
+    places = {"store": str(folder / "season.zarr"), "run": str(folder / "runs" / "season")}
+    return execute("07_season", places | {"steps": 12, "width": 4, "epochs": 1}, folder)
 
 
 @pytest.fixture(scope="module")
-def comparison(networks, tmp_path_factory):
+def comparison(networks, made, execute):
     """The comparison of the runs that the comparison of networks left."""
-    output = tmp_path_factory.mktemp("comparison") / "08_compare_runs.ipynb"
-    settings = {"folder": str(networks.parent / "runs")}
-    return notebooks.execute(ROOT / "notebooks" / output.name, output, settings)
+    return execute("08_compare_runs", {"folder": str(made[0].parent)})
 
 
 @pytest.fixture(scope="module")
-def dashboard(made, tmp_path_factory):
+def dashboard(made, execute):
     """The maps of the run of the pipeline, and the dashboard over it."""
-    run, _ = made
-    output = tmp_path_factory.mktemp("dashboard") / "09_dashboard.ipynb"
-    settings = {"folder": str(run.parent)}
-    return notebooks.execute(ROOT / "notebooks" / output.name, output, settings)
+    return execute("09_dashboard", {"folder": str(made[0].parent), "run": "demo"})
 
 
 @pytest.fixture(scope="module")
-def emissivity(tmp_path_factory):
+def emissivity(execute, tmp_path_factory):
     """Training and maps of the emissivity model on a small known ice."""
     folder = tmp_path_factory.mktemp("emissivity")
     places = {"data": str(folder / "data"), "run": str(folder / "runs" / "ice")}
-    small = {"size": 24, "days": 4, "observations": [3000, 2000, 2000]}
-    path = ROOT / "notebooks" / "10_emissivity_train.ipynb"
-    return notebooks.execute(path, folder / path.name, places | small)
+    small = {"size": 24, "days": 4, "observations": [2000, 1000, 1000]}
+    return execute("10_emissivity_train", places | small, folder)
 
 
 @pytest.fixture(scope="module")
-def emissivity_maps(emissivity):
+def emissivity_maps(emissivity, execute):
     folder = emissivity.parent
     places = {"data": str(folder / "data"), "run": str(folder / "runs" / "ice"), "day": 2}
-    path = ROOT / "notebooks" / "11_emissivity_maps.ipynb"
-    return notebooks.execute(path, folder / path.name, places)
+    return execute("11_emissivity_maps", places, folder)
 
 
 @pytest.fixture(scope="module")
-def sensitivity(tmp_path_factory):
+def sensitivity(execute, tmp_path_factory):
     """The sensitivity tests, two cases of two settings."""
     folder = tmp_path_factory.mktemp("sensitivity")
-    settings = {
-        "data": str(folder / "data"),
-        "folder": str(folder / "runs"),
-        "size": 24,
-        "days": 4,
-        "observations": 3000,
-        "epochs": 2,
-        "cases": {"properties": [1, 3], "layers": [0, 1]},
-    }
-    path = ROOT / "notebooks" / "12_emissivity_sensitivity.ipynb"
-    return notebooks.execute(path, folder / path.name, settings)
+    places = {"data": str(folder / "data"), "folder": str(folder / "runs")}
+    small = {"size": 24, "days": 4, "observations": 3000, "epochs": 2}
+    cases = {"properties": [1, 3], "layers": [0, 1]}
+    return execute("12_emissivity_sensitivity", places | small | {"cases": cases}, folder)
 
 
 @pytest.fixture(scope="module")
-def own_data(tmp_path_factory):
+def own_data(execute, tmp_path_factory):
     """Two files on other grids, their catalogue, their check and their store."""
     folder = tmp_path_factory.mktemp("own")
-    path = ROOT / "notebooks" / "13_own_data.ipynb"
-    return notebooks.execute(path, folder / path.name, {"folder": str(folder / "files")})
+    return execute("13_own_data", {"folder": str(folder / "files")}, folder)
 
 
 @pytest.fixture(scope="module")
@@ -186,17 +170,21 @@ def test_every_executed_notebook_shows_figures_without_errors_or_warnings(execut
     assert executed.with_suffix(".html").stat().st_size > 10_000
 
 
-def test_an_executed_case_is_not_executed_again(networks):
-    done = networks.parent / "runs" / "small" / "notebooks" / "04_evaluate.ipynb"
-    settings = {"run": str(done.parents[1]), "steps": 3, "every": 8}
+def test_an_executed_case_is_not_executed_again(networks, made):
+    outputs = [
+        o.get("text", "") for c in nbformat.read(networks, 4).cells for o in c.get("outputs", [])
+    ]
+    assert "".join(outputs).count("epoch 2/2") == 1  # that of the run of the pipeline is there
+    done = made[0].with_name("drift") / "notebooks" / "04_evaluate.ipynb"
+    settings = {"run": str(done.parents[1])} | FORECASTS
     assert notebooks.was_executed(done, settings)
-    assert not notebooks.was_executed(done, settings | {"steps": 4})
+    assert not notebooks.was_executed(done, settings | {"steps": 5})
     assert not notebooks.was_executed(done.with_name("none.ipynb"), settings)
 
 
 def test_the_seasonal_forecast_leaves_an_animation(season):
     with Image.open(season.parent / "runs" / "season" / "season.gif") as moving:
-        assert moving.n_frames == 20
+        assert moving.n_frames == 12
 
 
 def test_own_files_become_a_store_in_the_units_and_on_the_axes_of_the_project(own_data):
