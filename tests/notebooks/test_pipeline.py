@@ -118,22 +118,18 @@ def own_data(execute, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def ensemble(made, tmp_path_factory):
+def ensemble(made, execute, tmp_path_factory):
     """An ensemble network that starts from the run of the pipeline."""
     folder = tmp_path_factory.mktemp("ensemble")
-    path = ROOT / "notebooks" / "14_ensemble.ipynb"
-    settings = {"run": str(made[0]), "ensemble": str(folder / "runs" / "ensemble")}
-    settings |= {"epochs": 1, "members": 4, "steps": 4, "every": 12, "memories": [0.5]}
-    return notebooks.execute(path, folder / path.name, settings)
+    places = {"run": str(made[0]), "ensemble": str(folder / "runs" / "ensemble")}
+    small = {"epochs": 1, "members": 4, "steps": 4, "every": 12, "memories": [0.5]}
+    return execute("14_ensemble", places | small, folder)
 
 
 @pytest.fixture(scope="module")
-def scaling(made, tmp_path_factory):
+def scaling(made, execute):
     """The scaling of the run of the pipeline, two starts."""
-    run, _ = made
-    output = tmp_path_factory.mktemp("scaling") / "15_scaling.ipynb"
-    settings = {"run": str(run), "starts": 2}
-    return notebooks.execute(ROOT / "notebooks" / output.name, output, settings)
+    return execute("15_scaling", {"run": str(made[0]), "starts": 2})
 
 
 @pytest.fixture(params=[path.stem for path in NOTEBOOKS])
