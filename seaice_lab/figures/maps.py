@@ -13,7 +13,8 @@ import cmocean  # noqa: F401  (registers its colour maps as "cmo.<name>")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.colors import ListedColormap
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.path import Path
 
 from seaice_lab import names
@@ -139,21 +140,26 @@ def field_panels(truth, forecasts, lead_times, ocean, colour_range=None, differe
         (differences, DIFFERENCE_MAP, limits, f"Difference{label[label.rindex(' (') :]}"),
     ]
     fig, axes = _panel_axes(map_grid, len(fields) + len(differences), len(lead_times))
-    rows = iter(axes)
+    for ax, lead in zip(axes[0], lead_times, strict=True):
+        valid = pd.Timestamp(truth["init_time"].values) + lead
+        ax.set_title(f"{_lead_text(lead)}\n{valid:%Y-%m-%d %H:%M}")
+    rows, contents = iter(axes), []
     for panels, colours, limits, bar_label in groups:
         beside = []
         for title, field in panels.items():
             beside.append(next(rows))
-            for column, ax in enumerate(beside[-1]):
-                cells = draw(ax, map_grid, field.isel(lead_time=column), colours, limits)
+            contents += [(ax, field[k], colours, limits) for k, ax in enumerate(beside[-1])]
             first, along_side = beside[-1][0], {"rotation": 90, "ha": "right", "va": "center"}
             first.text(-0.03, 0.5, title, transform=first.transAxes, **along_side)
         extend = exceeded_ends([field.where(ocean) for field in panels.values()], limits)
         bar = {"ax": np.ravel(beside), "aspect": 16 * len(beside), "pad": 0.01, "fraction": 0.03}
-        fig.colorbar(cells, label=bar_label, extend=extend, **bar)
-    for ax, lead in zip(axes[0], lead_times, strict=True):
-        valid = pd.Timestamp(truth["init_time"].values) + lead
-        ax.set_title(f"{_lead_text(lead)}\n{valid:%Y-%m-%d %H:%M}")
+        colours = ScalarMappable(Normalize(*limits), colours)
+        fig.colorbar(colours, label=bar_label, extend=extend, **bar)
+    # The places of empty axes are found once, which is much faster than those of complete maps.
+    fig.get_layout_engine().execute(fig)
+    fig.set_layout_engine("none")
+    for ax, field, colours, limits in contents:
+        draw(ax, map_grid, field, colours, limits)
     return fig
 
 
@@ -333,4 +339,7 @@ def _panel_axes(map_grid, n_rows, n_columns):
     height = width * (north - south) / (east - west)
     size = n_columns * width + 1.3, n_rows * height + 0.6  # more for titles and colour bars
     grid = {"figsize": size, "layout": "compressed", "squeeze": False}
-    return plt.subplots(n_rows, n_columns, subplot_kw=_in_plane(map_grid), **grid)
+    fig, axes = plt.subplots(n_rows, n_columns, subplot_kw=_in_plane(map_grid), **grid)
+    for ax in axes.flat:
+        geoaxes.show_ocean(ax, map_grid)
+    return fig, axes
