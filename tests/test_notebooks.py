@@ -147,7 +147,7 @@ def test_a_damaged_notebook_is_refused(tmp_path, text):
 def test_the_pipeline_takes_numbers_in_every_usual_form(text, tmp_path, monkeypatch):
     taken = {}
 
-    def record(path, output, parameters):
+    def record(path, output, parameters, kernel):
         taken.update(parameters)
         return output
 
