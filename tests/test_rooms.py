@@ -89,6 +89,7 @@ RESERVED = {
 }
 # Mathematics of torch: no files, no labelled arrays, and of ours only these.
 TORCH_ONLY = (
+    "surrogate.process_sums",
     "surrogate.layers",
     "surrogate.networks",
     "surrogate.wrappers",

@@ -16,9 +16,10 @@ and a weights file fits any grid: the mask belongs to the data, not to the weigh
 
 import torch
 import torch.nn.functional as F
-from torch import distributed, nn
+from torch import nn
 
 from seaice_lab.errors import InputError
+from seaice_lab.surrogate.process_sums import processes, sum_over_processes
 
 # Standard deviation of a unit normal cut off at -2 and 2.
 _STD_OF_TRUNCATED_NORMAL = 0.8796256610342398
@@ -279,46 +280,17 @@ class OceanBatchNorm2d(nn.Module):
         return torch.addcmul(offset, x, scale[:, None, None])
 
     def _batch_statistics(self, x):
-        count = x.shape[0] * self.cells * _processes()
-        mean = _over_processes(x.sum((0, 2, 3))) / count
+        count = x.shape[0] * self.cells * processes()
+        mean = sum_over_processes(x.sum((0, 2, 3))) / count
         # A second pass computes the variance about the mean: a difference of two sums of squares
         # would lose digits where the mean of a channel is large compared with its spread.
         deviation = x - mean[:, None, None] * self.ocean
-        variance = _over_processes((deviation * deviation).sum((0, 2, 3))) / count
+        variance = sum_over_processes((deviation * deviation).sum((0, 2, 3))) / count
         with torch.no_grad():
             unbiased = variance * (count / max(count - 1, 1))
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(unbiased, self.momentum)
         return mean, variance
-
-
-def _processes():
-    """Number of processes that share the training."""
-    return distributed.get_world_size() if distributed.is_initialized() else 1
-
-
-def _over_processes(total):
-    """Sum over all processes, differentiable."""
-    return total if _processes() == 1 else _sum_over_processes(total)
-
-
-@torch.compiler.disable  # no graph can hold an exchange between processes and its gradient
-def _sum_over_processes(total):
-    return _SumOverProcesses.apply(total)
-
-
-class _SumOverProcesses(torch.autograd.Function):
-    """Each process adds to the sum of all; so its gradient is the sum of all their gradients."""
-
-    @staticmethod
-    def forward(ctx, total):
-        total = total.contiguous().clone()
-        distributed.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(ctx, gradient):
-        return _SumOverProcesses.apply(gradient)
 
 
 class OceanMaxPool2d(nn.Module):
