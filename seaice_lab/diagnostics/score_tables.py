@@ -24,6 +24,7 @@ SCORES = {
 }
 SQUARED = ("rmse", "spread")  # pooled over starts as the root of the mean square
 TABLE_DAYS = (0.5, 1, 2, 3, 5, 7, 10, 15, 20, 30, 60, 90, 180, 270, 365)
+START = {"standard_name": "forecast_reference_time", "long_name": "Start of the forecast"}
 
 
 def score_table(forecast, truth, ocean, area=None, climatology=None):
@@ -98,10 +99,7 @@ def scores_by_start(forecast, truth, ocean, area=None, climatology=None):
         values |= {"edge_error": over + under, "extent_error": over - under}
     table = describe_scores(values, units)
     table["lead_time"].attrs = {"standard_name": "forecast_period", "long_name": "Lead time"}
-    table["init_time"].attrs = {
-        "standard_name": "forecast_reference_time",
-        "long_name": "Start of the forecast",
-    }
+    table["init_time"].attrs = dict(START)
     table.attrs["weights"] = "equal for all ocean cells" if area is None else "cell area"
     return table
 

@@ -296,6 +296,7 @@ def _join_spectra(blocks):
     if 4 * power.size <= SPECTRA_BYTES:  # for comparisons of runs on common starts
         of_starts = power.astype("float32")
         spectrum["power_by_start"] = of_starts.assign_attrs(power.attrs)
+        spectrum["init_time"].attrs = dict(score_tables.START)
     return spectrum
 
 
