@@ -185,8 +185,8 @@ def orders_at(tables, lead):
         for title, table in sources_of(tables, name).items():
             table = table.sel(increment=1, drop=True)
             # References have fewer lead times.
-            known = table[name].notnull().any("q").values
-            now[title] = table.isel(lead_time=known).sel(lead_time=lead, method="nearest")
+            has_values = table[name].notnull().any("q").values
+            now[title] = table.isel(lead_time=has_values).sel(lead_time=lead, method="nearest")
         if now:
             title = f"Exponents of the {text}, {lead / DAY:g} days ahead"
             figures.append(scaling.plot_orders(now, name, title))
@@ -235,4 +235,5 @@ def headline(table, lead):
         ours, truth = (float(now.feature_length.sel(source=s)) for s in ("forecast", "truth"))
         sentences.append(f"lines are {ours:.0f} km long, those of the truth {truth:.0f} km")
     text = "; ".join(sentences).replace("-", "\N{MINUS SIGN}")
-    return f"+{lead / DAY:g} days: {text} ({table.attrs.get('starts', '?')} starts)"
+    days = now.lead_time.values / DAY  # the nearest lead time that has values
+    return f"+{days:g} days: {text} ({table.attrs.get('starts', '?')} starts)"

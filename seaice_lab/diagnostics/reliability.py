@@ -55,8 +55,8 @@ def spread_skill_by_spread(ensemble, truth, ocean, bins=10):
     result = np.full((2, bins, error.sizes["lead_time"]), np.nan)
     for lead, cells in enumerate(inside):
         pair = np.stack([values.values[lead, cells] for values in columns])
-        for number, part in enumerate(np.array_split(np.argsort(pair[0]), bins)):
-            result[:, number, lead] = pair[:, part].mean(1) ** 0.5
+        for number, in_bin in enumerate(np.array_split(np.argsort(pair[0]), bins)):
+            result[:, number, lead] = pair[:, in_bin].mean(1) ** 0.5
     coords = {"lead_time": error.lead_time}
     return xr.Dataset(
         {name: (("bin", "lead_time"), result[n]) for n, name in enumerate(("spread", "rmse"))},
