@@ -111,10 +111,10 @@ def _series(entry, variables, datasets):
         ordered = sorted(paths, key=lambda path: datasets[path].time.values[0])
         _refuse_overlap(ordered, datasets)
         drop = set(variables) - set(held)
-        part = [datasets[path].drop_vars(drop, errors="ignore") for path in ordered]
-        part = _concatenated(entry, part)
+        fields = [datasets[path].drop_vars(drop, errors="ignore") for path in ordered]
+        fields = _concatenated(entry, fields)
         # Other variables along time, such as a mask, come with the first group.
-        parts.append(part if not parts else part[held])
+        parts.append(fields if not parts else fields[held])
     if entry.format != "era5" and any(not part.time.equals(parts[0].time) for part in parts):
         lacking = [path for path in datasets if not set(variables) <= datasets[path].keys()]
         raise _lacks(lacking[0], entry, datasets[lacking[0]], variables)

@@ -3,18 +3,18 @@
 import os
 from pathlib import Path
 
-CGROUPS, OWN_GROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+CGROUPS, MEMBERSHIP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 SPIN_COUNT = "3000"  # checks of a waiting OpenMP thread before it sleeps; the default is 300,000
 
 
-def processors(cgroups=CGROUPS, own=OWN_GROUP):
+def processors(cgroups=CGROUPS, membership=MEMBERSHIP):
     """Number of processors that this process may use.
 
     Parameters
     ----------
     cgroups : Path
         Where the control groups of Linux are mounted.
-    own : Path
+    membership : Path
         File that lists the control groups of this process.
 
     Returns
@@ -24,7 +24,7 @@ def processors(cgroups=CGROUPS, own=OWN_GROUP):
         control groups (version 1 or 2), and ``OMP_NUM_THREADS``.
     """
     counts = [_scheduled()]
-    for folder in _groups("cpu", cgroups, own):
+    for folder in _groups("cpu", cgroups, membership):
         quota = _numbers(folder / "cpu.max") or [
             *_numbers(folder / "cpu.cfs_quota_us"),
             *_numbers(folder / "cpu.cfs_period_us"),
@@ -36,12 +36,12 @@ def processors(cgroups=CGROUPS, own=OWN_GROUP):
     return max(min(counts), 1)
 
 
-def memory_bytes(cgroups=CGROUPS, own=OWN_GROUP):
+def memory_bytes(cgroups=CGROUPS, membership=MEMBERSHIP):
     """Memory that this process may use: that of the machine, or the limit of its control groups.
 
     Parameters
     ----------
-    cgroups, own : Path
+    cgroups, membership : Path
         As in :func:`processors`.
 
     Returns
@@ -49,7 +49,7 @@ def memory_bytes(cgroups=CGROUPS, own=OWN_GROUP):
     int
     """
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for folder in _groups("memory", cgroups, own):
+    for folder in _groups("memory", cgroups, membership):
         limits += _numbers(folder / "memory.max") + _numbers(folder / "memory.limit_in_bytes")
     return min(limits)
 
@@ -72,9 +72,9 @@ def _scheduled():
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def _groups(controller, cgroups, own):
+def _groups(controller, cgroups, membership):
     """Folders of the control groups of this process, with all groups that contain them."""
-    for line in own.read_text().splitlines() if own.exists() else ():
+    for line in membership.read_text().splitlines() if membership.exists() else ():
         _, controllers, path = line.split(":", 2)
         if not controllers or controller in controllers.split(","):
             # Version 2 has one tree for all controllers; a container may see its group as the root.
