@@ -85,10 +85,8 @@ def line_style(position, first=1):
     dict
         ``colour`` and ``dash`` of a `Curve`.
     """
-    return {
-        "colour": COLOURS[(first + position) % len(COLOURS)],
-        "dash": DASHES[position % len(DASHES)],
-    }
+    colour = COLOURS[(first + position) % len(COLOURS)]
+    return {"colour": colour, "dash": DASHES[position % len(DASHES)]}
 
 
 @lru_cache(maxsize=1)
@@ -353,15 +351,18 @@ def show(panels, columns=3):
 def load_notebook():
     """The module holoviews, ready to show its elements in the notebook that runs this process.
 
-    Bokeh's script is sent to the page, so that nothing is loaded from the internet. In a notebook
-    that is executed unattended, a map with sliders is shown as a picture of its first frame.
+    Bokeh's script is sent to the page: nothing is loaded from the internet. In a notebook that is
+    executed unattended, a map with sliders is shown as a picture of its first frame.
     """
     from IPython import get_ipython
+    from matplotlib import pyplot
 
     hv = holoviews()
     if not progress.in_batch():
         hv.extension("bokeh", inline=True, logo=False)
     elif shell := get_ipython():
+        # Must precede HoloViews' first picture, or the notebook shows no other figures.
+        pyplot.switch_backend(pyplot.get_backend())
         hv.Store.set_current_backend("matplotlib")  # hvplot takes the options of this library
         formatter = shell.display_formatter.formatters["image/png"]
         for kind in (hv.DynamicMap, hv.Layout):
@@ -388,8 +389,8 @@ def first_frame(maps):
     maps = [maps] if isinstance(maps, hv.DynamicMap) else maps
     frames = [one[tuple(slider.values[0] for slider in one.kdims)] for one in maps]
     inches = len(frames) * FRAME_INCHES[0], FRAME_INCHES[1]
-    row = {"sublabel_format": "", "hspace": 0.6, "fig_inches": inches, "backend": "matplotlib"}
-    frames = hv.Layout(frames).cols(len(frames)).opts(hv.opts.Layout(**row))
+    row = hv.opts.Layout(sublabel_format="", hspace=0.6, fig_inches=inches, backend="matplotlib")
+    frames = hv.Layout(frames).cols(len(frames)).opts(row)
     with rc_context(MATPLOTLIB_STYLE):
         return hv.renderer("matplotlib").instance(dpi=90)(frames, fmt="png")[0]
 
