@@ -193,7 +193,12 @@ def wrong_notebook_parameters(rng):
 def read_notebooks(file, pairs):
     """The parameters with which the notebooks would be executed; no kernel starts."""
     given = {}
-    notebooks.execute = lambda _path, output, parameters: given.update(parameters) or output
+
+    def collect(_path, output, parameters, **_kernel):
+        given.update(parameters)
+        return output
+
+    notebooks.execute = collect
     notebooks.pipeline({} if file is None else read_yaml(file), split_parameters(pairs))
     return {name: np.array(value) for name, value in given.items()}
 
