@@ -17,6 +17,8 @@ from seaice_lab.errors import InputError
 
 HEAD_BYTES = 1024
 PAUSE_S = 0.2
+# Attributes that CF defines as text.
+TEXTS = ("standard_name", "long_name", "units", "calendar", "axis", "positive", "flag_meanings")
 
 # First bytes of files that are not NetCDF: what such a file is, and what to do with it.
 OTHER_KINDS = (
@@ -78,14 +80,14 @@ def open_raw(path, variables):
     settings = {"chunks": {}, "decode_times": False, "decode_timedelta": False}
     try:
         if path.is_dir():
-            return xr.open_zarr(path, **settings)
+            return _with_text(xr.open_zarr(path, **settings))
         check_kind(path)
         try:
-            return _open_netcdf(path, variables, settings)
+            return _with_text(_open_netcdf(path, variables, settings))
         except (OSError, RuntimeError):
             # An error of a busy file system is gone at the next try.
             time.sleep(PAUSE_S)
-            return _open_netcdf(path, variables, settings)
+            return _with_text(_open_netcdf(path, variables, settings))
     except InputError:
         raise
     except Exception as error:  # the libraries raise many kinds for damaged files
@@ -98,6 +100,14 @@ def open_raw(path, variables):
             f"{path}: cannot be read as NetCDF ({type(error).__name__}: {error}); the file may be "
             "cut short, copy or download it again"
         ) from None
+
+
+def _with_text(dataset):
+    """The dataset with text in every attribute that CF defines as text; some files hold numbers."""
+    for variable in dataset.variables.values():
+        texts = {name: str(variable.attrs[name]) for name in TEXTS if name in variable.attrs}
+        variable.attrs.update(texts)
+    return dataset
 
 
 def _open_netcdf(path, variables, settings):

@@ -410,6 +410,13 @@ def test_a_zarr_folder_is_opened_and_another_folder_is_refused(base, tmp_path):
         open_raw(tmp_path / "folder", ["sit"])
 
 
+def test_numbers_in_attributes_of_text_are_read_as_text(base, tmp_path):
+    path = tmp_path / "x.nc"
+    base[0].assign(sit=base[0].sit.assign_attrs(standard_name=7, units=1)).to_netcdf(path)
+    attrs = open_raw(path, ["sit"]).sit.attrs
+    assert (attrs["standard_name"], attrs["units"]) == ("7", "1")
+
+
 def test_variables_in_several_groups_are_refused_with_their_names(base, tmp_path):
     for group in ("first", "second/inner"):
         base[0].to_netcdf(tmp_path / "x.nc", group=group, mode="a")
