@@ -23,7 +23,7 @@ OPTIMISERS = (
 )
 TRAINERS = ("training", "surrogate.train", "emissivity.train", *OPTIMISERS)
 COMMANDS = ("cli", "emissivity.commands", "notebooks")
-SCIENCE = ("surrogate", "emissivity", "diagnostics", "synthetic", "figures")
+SCIENCE = ("surrogate", "emissivity", "assimilation", "diagnostics", "synthetic", "figures")
 
 # Modules, and what they never import. A name stands for a module or for all modules of a folder.
 FORBIDDEN = {
@@ -52,8 +52,12 @@ FORBIDDEN = {
         ("files", "config", "runs", "catalog"),
     ),
     "files and runs know no catalogue": (("files", "runs"), ("catalog", "grid")),
-    "the two systems are neighbours: surrogate": (("surrogate",), ("emissivity",)),
-    "the two systems are neighbours: emissivity": (("emissivity",), ("surrogate",)),
+    "the two systems are neighbours: surrogate": (("surrogate",), ("emissivity", "assimilation")),
+    "the two systems are neighbours: emissivity": (("emissivity",), ("surrogate", "assimilation")),
+    "assimilation knows the surrogate and no training": (
+        ("assimilation",),
+        ("emissivity", *TRAINERS),
+    ),
     "the model does not train itself": (("emissivity.model", "emissivity.penalty"), TRAINERS),
     "observations and products know no trainer": (
         (
@@ -69,11 +73,18 @@ FORBIDDEN = {
     ),
     "diagnostics know labelled arrays only": (
         ("diagnostics",),
-        ("surrogate", "emissivity", "synthetic", "figures", "runs", "catalog"),
+        ("surrogate", "emissivity", "assimilation", "synthetic", "figures", "runs", "catalog"),
     ),
     "figures know no model": (
         ("figures",),
-        ("surrogate", "emissivity.model", "emissivity.observations", "diagnostics", "synthetic"),
+        (
+            "surrogate",
+            "emissivity.model",
+            "emissivity.observations",
+            "assimilation",
+            "diagnostics",
+            "synthetic",
+        ),
     ),
 }
 # Modules that only these may import directly.
@@ -137,6 +148,8 @@ WITHOUT_TORCH = (
     "emissivity.ice_types",
     "emissivity.layouts",
     "emissivity.simulate",
+    "assimilation.background",
+    "assimilation.diffusion",
 )
 
 
