@@ -216,6 +216,9 @@ class Journal:
                 shutil.rmtree(self.folder, ignore_errors=True)
             (self.folder / "done").mkdir(parents=True, exist_ok=True)
             write_text(stamp, fingerprint)
+            # A killed process leaves chunks that Zarr had not renamed yet.
+            for unfinished in self.target.rglob("*.partial"):
+                unfinished.unlink()
 
     def is_done(self, block):
         """Whether this or an earlier process has written the block."""

@@ -75,6 +75,9 @@ class TrainState:
             Whether the weights are the best so far.
         """
         averaged, device = contiguous(self.averaged), self.process.device
+        # The checkpoint comes last: a process killed before it repeats the epoch and all files.
+        with files.replacing(run / "history.csv") as temporary:
+            pd.DataFrame(self.history).to_csv(temporary, index=False)
         if better:
             save_weights(run / "weights.safetensors", averaged, self.settings)
         checkpoint = {
@@ -88,8 +91,6 @@ class TrainState:
         # Python's own file, because torch reports a full disk only as a RuntimeError.
         with files.replacing(run / "checkpoint.pt") as temporary, temporary.open("wb") as file:
             torch.save(checkpoint, file)
-        with files.replacing(run / "history.csv") as temporary:
-            pd.DataFrame(self.history).to_csv(temporary, index=False)
 
     def resume(self, run):
         """Continue after the last finished epoch of a run folder, if there is one.

@@ -105,6 +105,10 @@ def test_a_killed_training_continues_bit_for_bit(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run_fit(tmp_path / "killed", settings(), train_batches=dies_in_the_fourth_epoch)
     assert len(pd.read_csv(tmp_path / "killed" / "history.csv")) == 3
+    # A process killed between the two files must lack the checkpoint, not the history.
+    names = ("history.csv", "checkpoint.pt")
+    times = [(tmp_path / "killed" / name).stat().st_mtime_ns for name in names]
+    assert times == sorted(times)
     killed = run_fit(tmp_path / "killed", settings())
     columns = [name for name in whole if name != "seconds"]
     pd.testing.assert_frame_equal(killed[columns], whole[columns], check_exact=True)

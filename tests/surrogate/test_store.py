@@ -86,6 +86,7 @@ def test_a_killed_preparation_continues_and_ends_in_the_same_store(waves, tmp_pa
     assert 0 < len(done) < 96 // 4
     chunks = [Path("sit", "c", frame, "0", "0") for frame in done]
     before = [(partial / "result" / chunk).stat().st_mtime_ns for chunk in chunks]
+    (partial / "result" / "sit" / "c" / "0.0f03.partial").touch()  # as Zarr leaves it
     prepare(PrepareConfig(state="waves"), path, show=False, block_bytes=four_frames)
     assert [(path / chunk).stat().st_mtime_ns for chunk in chunks] == before
     assert contents(path) == contents(uninterrupted)
