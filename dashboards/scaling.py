@@ -15,7 +15,7 @@ from seaice_lab.figures import linked_maps, scaling
 
 HEIGHT = 320  # pixels of a figure
 HOW_TO_BEGIN = "Make it with `seaice-lab scaling RUN` for a run with a forecast."
-REFERENCES = ("persistence", "blurred", "phase_randomised")
+REFERENCES = ("persistence", "climatology", "blurred", "phase_randomised")
 # Quantity of the maps, and its colours as powers of ten.
 GRADIENT = "Thickness gradient, log10 of m/km", (-4.0, -1.0)
 RATE = "Deformation rate, log10 of 1/day", (-3.0, 0.0)
@@ -146,6 +146,8 @@ def _rate(forecast, source, start, lead):
 def sources_of(tables, name):
     """Truth and references of the first run, and the forecast of each run, by title.
 
+    The members of an ensemble are added if it is the only run.
+
     Parameters
     ----------
     tables : dict of str to xarray.Dataset
@@ -163,7 +165,8 @@ def sources_of(tables, name):
     first = next(iter(tables.values()))
     forecasts = {title: table.sel(source="forecast") for title, table in tables.items()}
     truth = scaling.select_sources(first, ("truth",))
-    return truth | forecasts | scaling.select_sources(first, REFERENCES)
+    members = scaling.members_of(first) if len(tables) == 1 else []
+    return truth | forecasts | scaling.select_sources(first, [*REFERENCES, *members])
 
 
 def orders_at(tables, lead):
@@ -223,14 +226,17 @@ def headline(table, lead):
     -------
     str
     """
-    now = table.sel(lead_time=lead, method="nearest")
+    now = table.sel(q=1, increment=1).sel(lead_time=lead, method="nearest")
     sentences = []
     for name, text in (("zeta", "ζ(1)"), ("beta", "β(1)")):
         if name in now:
-            values = now[name].sel(q=1)
-            values = values.sel(increment=1) if "increment" in values.dims else values
-            ours, truth = (float(values.sel(source=source)) for source in ("forecast", "truth"))
+            ours, truth = (float(now[name].sel(source=source)) for source in ("forecast", "truth"))
             sentences.append(f"{text} {ours:.2f}, truth {truth:.2f}")
+    members = scaling.members_of(now)
+    if members:
+        zeta = now.zeta.sel(source=members)
+        low, high = float(zeta.min()), float(zeta.max())
+        sentences.append(f"ζ(1) of the members {low:.2f} to {high:.2f}")
     if "feature_length" in now:
         ours, truth = (float(now.feature_length.sel(source=s)) for s in ("forecast", "truth"))
         sentences.append(f"lines are {ours:.0f} km long, those of the truth {truth:.0f} km")

@@ -311,7 +311,7 @@ def score_scaling(
     """Compare the statistical character of a forecast with the truth; write scaling.nc.
 
     Scaling, intermittency, anisotropy, tails and linear features of thickness and, if it is
-    predicted, drift, with persistence and a smoothed truth as references.
+    predicted, drift, with persistence, climatology and a smoothed truth as references.
     """
     from seaice_lab.surrogate.results import results_folder
     from seaice_lab.surrogate.scaling import evaluate_scaling, report

@@ -12,6 +12,7 @@ Never compare one with the other.
 
 import numpy as np
 import xarray as xr
+from scipy import optimize, special
 
 from seaice_lab.diagnostics.bootstrap import start_weights
 from seaice_lab.diagnostics.deformation import GRADIENTS, RATES, invariants
@@ -268,13 +269,32 @@ def _largest_share(largest, over, moment):
 
 def _fit_lines(moment, length, sign):
     """Least squares of ln M on ln L along scale, and the extremes between neighbouring scales."""
-    with np.errstate(divide="ignore"):
-        log_m, log_l = np.log(moment.where(moment > 0)), np.log(length)
-    centred = log_l - log_l.mean("scale", skipna=False)
-    slope = (centred * log_m).sum("scale", skipna=False) / (centred**2).sum("scale", skipna=False)
+    log_m, log_l = np.log(moment.where(moment > 0)), np.log(length)
     local = sign * log_m.diff("scale") / log_l.diff("scale")
-    names = {"exponent": sign * slope, "local_low": local.min("scale")}
-    return xr.Dataset(names | {"local_high": local.max("scale")})
+    fit = {"exponent": sign * slope(log_m, log_l, "scale")}
+    return xr.Dataset(fit | {"local_low": local.min("scale"), "local_high": local.max("scale")})
+
+
+def slope(values, positions, dim, skipna=False):
+    """Slope of the straight line that fits values best.
+
+    Parameters
+    ----------
+    values, positions : DataArray
+    dim : str
+        Dimension along which the line is fitted.
+    skipna : bool
+        Leave out missing positions, where the values must be missing too. By default a missing
+        value gives NaN.
+
+    Returns
+    -------
+    DataArray
+        Without the dimension.
+    """
+    centred = positions - positions.mean(dim, skipna=skipna)
+    product, square = centred * values, centred**2
+    return product.sum(dim, skipna=skipna) / square.sum(dim, skipna=skipna)
 
 
 def quadratic(exponent):
@@ -309,36 +329,38 @@ def universal_fit(exponent):
         ``C1``, ``alpha`` and ``H``, each (...).
     """
     q = exponent.q.values
-    values = exponent.transpose(..., "q").values
 
-    def fit_for(alpha):
-        # For a given alpha the fit is linear in C1 and H: remove the part along q from both.
-        with np.errstate(divide="ignore", invalid="ignore"):
-            curve = (q ** alpha[..., None] - q) / (alpha[..., None] - 1)
-        curve = np.where(abs(alpha[..., None] - 1) < 1e-7, q * np.log(q), curve)
-        without = curve - (curve @ q / (q @ q))[..., None] * q
-        norm = np.maximum((without**2).sum(axis=-1), 1e-30)
-        c1 = np.clip((values * without).sum(axis=-1) / norm, 0, 2)
-        h = (values - c1[..., None] * curve) @ q / (q @ q)
-        misfit = ((values - c1[..., None] * curve - h[..., None] * q) ** 2).sum(axis=-1)
-        return misfit, c1, h
+    def fit(values):
+        if np.isnan(values).any():
+            return np.full(3, np.nan)
 
-    # The misfit has one minimum in alpha: look for it on ever finer grids.
-    values = np.atleast_2d(values)
-    best, step = np.full(values.shape[:-1], 1.0), 1.0
-    for _ in range(7):
-        trials = np.clip(best + step * np.linspace(-1, 1, 21).reshape(-1, *[1] * best.ndim), 0, 2)
-        misfit = np.stack([fit_for(trial)[0] for trial in trials])
-        best = np.take_along_axis(trials, misfit.argmin(axis=0)[None], axis=0)[0]
-        step /= 5
-    _, c1, h = fit_for(best)
-    template = exponent.isel(q=0, drop=True)
-    missing = np.isnan(values).any(axis=-1)
-    results = {"C1": c1, "alpha": best, "H": h}
-    results = {name: np.where(missing, np.nan, array) for name, array in results.items()}
-    return xr.Dataset(
-        {name: template.copy(data=array.reshape(template.shape)) for name, array in results.items()}
-    )
+        def misfit(parameters):
+            c1, alpha, h = parameters
+            return c1 * universal_moment(q, alpha) + h * q - values
+
+        bounds = (0, 0, -np.inf), (2, 2, np.inf)
+        return optimize.least_squares(misfit, (0.1, 1.5, values[-1] / q[-1]), bounds=bounds).x
+
+    core = {"input_core_dims": [["q"]], "output_core_dims": [["parameter"]]}
+    parameters = xr.apply_ufunc(fit, exponent, **core, vectorize=True)
+    names = ("C1", "alpha", "H")
+    return xr.Dataset({name: parameters[..., at] for at, name in enumerate(names)})
+
+
+def universal_moment(q, alpha):
+    """Moment function of a universal multifractal with C1 = 1, (q^alpha - q) / (alpha - 1).
+
+    Parameters
+    ----------
+    q, alpha : array
+        q > 0. At alpha = 1 the limit, q ln q.
+
+    Returns
+    -------
+    array
+    """
+    # exprel(x) = (exp(x) - 1) / x is smooth at zero.
+    return q * np.log(q) * special.exprel((alpha - 1) * np.log(q))
 
 
 def bootstrap(estimate, sums, dim="time", block=1, draws=200, seed=0):

@@ -18,6 +18,8 @@ from seaice_lab.diagnostics.moments import (
     check_not_negative,
     power_sums,
     scaling_exponents,
+    slope,
+    universal_moment,
 )
 
 TRACE_ORDERS = (0.5, 0.9, 1.0, 1.1, *ORDERS[2:])  # with the neighbours of 1 for derivatives
@@ -136,10 +138,7 @@ def double_trace_exponents(sums, over=None, length_km=None):
     k = result.exponent
     usable = (k > SMALLEST_K) & (Q * k.eta <= LARGEST_ORDER)
     log_k, log_eta = np.log(k.where(usable)), np.log(k.eta).where(usable)
-    centred = log_eta - log_eta.mean("eta")
-    alpha = (centred * log_k).sum("eta") / (centred**2).sum("eta")
+    alpha = slope(log_k, log_eta, "eta", skipna=True)
     alpha = alpha.where(usable.sum("eta") >= FEWEST_ETAS)
     at_one = np.exp(log_k.mean("eta") - alpha * log_eta.mean("eta"))  # the line at eta = 1
-    c1 = at_one * (alpha - 1) / (Q**alpha - Q)
-    c1 = c1.where(abs(alpha - 1) > 1e-6, at_one / (Q * np.log(Q)))  # the limit of alpha = 1
-    return result.assign(alpha=alpha, C1=c1.where(alpha.notnull()))
+    return result.assign(alpha=alpha, C1=at_one / universal_moment(Q, alpha))

@@ -6,8 +6,6 @@ The values of a forecast are compared with those of the truth at the same valid 
 mask. Persistence keeps every statistic, so none of these is a skill on its own.
 """
 
-import re
-
 import numpy as np
 import xarray as xr
 
@@ -24,34 +22,34 @@ from seaice_lab.errors import InputError
 DRAWS = 100  # bootstrap samples of the starts
 SHORTEST_ROLLOUT = 8  # lead times for exponents against the length of a time window
 NOISE_FLOOR = 2e-4  # 1/day; rounding of the drift at 25 km
-DESCRIPTIONS = {
-    "zeta": "Exponent zeta(q) of increments of the thickness",
-    "concavity": "Concavity 2 zeta(1) - zeta(2)",
-    "gradient_k": "Moment function K(q) of the thickness gradient",
-    "gradient_c1": "C1 = K'(1) of the thickness gradient",
-    "gradient_alpha": "alpha of the thickness gradient, double trace moments",
-    "gradient_tail": "Tail exponent of the thickness gradient",
-    "increment_tail": "Tail exponent of the change of thickness in 24 h",
-    "anisotropy": "Anisotropy of the thickness",
-    "coherence": "Coherence of the thickness",
-    "beta": "Exponent beta(q) of the deformation rate, average of gradients",
-    "beta_rate": "Exponent beta(q) of the deformation rate, average of rates",
-    "curvature": "Curvature of beta(q)",
-    "c1": "C1 = K'(1) of the deformation rate",
-    "alpha": "alpha of the deformation rate, double trace moments",
-    "tail": "Tail exponent of the deformation rate",
-    "temporal_exponent": "Exponent of the deformation rate in time",
-    "coupling": "Coupling c of the scaling in space and time",
-    "feature_length": "Mean length of linear features",
-    "feature_density": "Length of linear features by area",
-    "feature_angle": "Median angle between linear features",
-    "feature_share": "Share of the deformation in linear features",
-    "feature_orientation": "Share of the length of linear features by direction",
-    "gradient_wasserstein": "Wasserstein distance to the truth of the thickness gradient",
-    "wasserstein": "Wasserstein distance to the truth of the deformation rate",
-}
-UNITS = {"feature_length": "km", "feature_density": "1e-3 km-1", "feature_angle": "degree",
-         "gradient_wasserstein": "decades", "wasserstein": "decades"}  # fmt: skip
+# Long name and unit of each statistic.
+STATISTICS = {
+    "zeta": ("Exponent zeta(q) of increments of the thickness", "1"),
+    "concavity": ("Concavity 2 zeta(1) - zeta(2)", "1"),
+    "gradient_k": ("Moment function K(q) of the thickness gradient", "1"),
+    "gradient_c1": ("C1 = K'(1) of the thickness gradient", "1"),
+    "gradient_alpha": ("alpha of the thickness gradient, double trace moments", "1"),
+    "gradient_tail": ("Tail exponent of the thickness gradient", "1"),
+    "increment_tail": ("Tail exponent of the change of thickness in 24 h", "1"),
+    "anisotropy": ("Anisotropy of the thickness", "1"),
+    "coherence": ("Coherence of the thickness", "1"),
+    "beta": ("Exponent beta(q) of the deformation rate, average of gradients", "1"),
+    "beta_rate": ("Exponent beta(q) of the deformation rate, average of rates", "1"),
+    "curvature": ("Curvature of beta(q)", "1"),
+    "c1": ("C1 = K'(1) of the deformation rate", "1"),
+    "alpha": ("alpha of the deformation rate, double trace moments", "1"),
+    "tail": ("Tail exponent of the deformation rate", "1"),
+    "temporal_exponent": ("Exponent of the deformation rate in time", "1"),
+    "coupling": ("Coupling c of the scaling in space and time", "1"),
+    "feature_length": ("Mean length of linear features", "km"),
+    "feature_density": ("Length of linear features by area", "1e-3 km-1"),
+    "feature_angle": ("Median angle between linear features", "degree"),
+    "feature_share": ("Share of the deformation in linear features", "1"),
+    "feature_orientation": ("Share of the length of linear features by direction", "1"),
+    "gradient_wasserstein": ("Wasserstein distance to the truth of the thickness gradient",
+                             "decades"),
+    "wasserstein": ("Wasserstein distance to the truth of the deformation rate", "decades"),
+}  # fmt: skip
 
 
 def frame_sums(fields, mask, square, dx_m, tails):
@@ -122,78 +120,62 @@ def estimates(sums, over=()):
     Returns
     -------
     Dataset
-        The names of `DESCRIPTIONS`, and the curves from which exponents were fitted. A statistic
+        The names of `STATISTICS`, and the curves from which exponents were fitted. A statistic
         that the grid is too small for is left out.
     """
     result = {}
-    for name, function in ESTIMATES.items():
+    for name, (function, variables) in ESTIMATES.items():
         if name in sums:
             try:
-                result |= function(sums[name], over)
+                fit = function(sums[name], over)
             except InputError:  # too few scales
                 continue
+            result |= {new: fit[old] for new, old in variables.items()}
     return xr.Dataset(result)
 
 
 def _structure(sums, over):
-    fit = structure_exponents(sums, over).rename(scale="distance")
-    names = {"exponent": "zeta", "concavity": "concavity", "moment": "structure_function"}
-    curves = {new: fit[old] for old, new in names.items()}
-    return curves | {"distance_km": fit.length_km}
+    return structure_exponents(sums, over).rename(scale="distance")
 
 
-def _trace(k, c1):
-    def estimate(sums, over):
-        fit = multifractal.trace_exponents(sums, over)
-        return {k: fit.exponent.sel(q=list(moments.ORDERS)), c1: fit.C1}
-
-    return estimate
+def _trace(sums, over):
+    """Trace moments have more orders than the other moments, for the derivatives at q = 1."""
+    return multifractal.trace_exponents(sums, over).sel(q=list(moments.ORDERS))
 
 
-def _moments(sums, over):
-    fit = moments.scaling_exponents(sums, over)
-    curves = {"rate_moment": fit.moment, "scale_km": fit.length_km, "beta_linear": fit.linear}
-    return {"beta": fit.exponent, "curvature": fit.curvature} | curves
-
-
-def _features(sums, over):
-    names = {
-        "feature_length": "mean_length",
-        "feature_density": "length_density",
-        "feature_angle": "median_angle",
-        "feature_share": "rate_share",
-        "feature_orientation": "orientation",
-    }
-    statistics = features.feature_statistics(sums, over)
-    return {new: statistics[old] for new, old in names.items()}
+def _coherence(sums, over):
+    total = sums.sum(over)
+    return {"coherence": total["sum"] / total["count"].where(total["count"] > 0)}
 
 
 def _temporal(sums, over):
     fit = temporal_exponents(sums.sum([dim for dim in over if dim in sums.dims]))
-    return {"temporal_exponent": fit.exponent.isel(scale=0, drop=True), "coupling": fit.c}
+    return {"exponent": fit.exponent.isel(scale=0, drop=True), "c": fit.c}
 
 
-def _single(function, value, name):
-    return lambda sums, over: {name: function(sums, over)[value]}
-
-
+# By name of the sums: the function that fits them, and which of its results are the statistics.
 ESTIMATES = {
-    "structure": _structure,
-    "gradient_trace": _trace("gradient_k", "gradient_c1"),
-    "gradient_double": _single(multifractal.double_trace_exponents, "alpha", "gradient_alpha"),
-    "gradient_tail": _single(distributions.tail_exponent, "alpha", "gradient_tail"),
-    "increment_tail": _single(distributions.tail_exponent, "alpha", "increment_tail"),
-    "angular": _single(anisotropy.angular_index, "index", "anisotropy"),
-    "coherence": lambda sums, over: {
-        "coherence": (s := sums.sum(over))["sum"] / s["count"].where(s["count"] > 0)
-    },
-    "moments": _moments,
-    "trace": _trace("beta_rate", "c1"),
-    "double": _single(multifractal.double_trace_exponents, "alpha", "alpha"),
-    "tail": _single(distributions.tail_exponent, "alpha", "tail"),
-    "temporal": _temporal,
-    "features": _features,
-}
+    "structure": (_structure, {"zeta": "exponent", "concavity": "concavity",
+                               "structure_function": "moment", "distance_km": "length_km"}),
+    "gradient_trace": (_trace, {"gradient_k": "exponent", "gradient_c1": "C1"}),
+    "gradient_double": (multifractal.double_trace_exponents, {"gradient_alpha": "alpha"}),
+    "gradient_tail": (distributions.tail_exponent, {"gradient_tail": "alpha"}),
+    "increment_tail": (distributions.tail_exponent, {"increment_tail": "alpha"}),
+    "angular": (anisotropy.angular_index, {"anisotropy": "index"}),
+    "coherence": (_coherence, {"coherence": "coherence"}),
+    "moments": (moments.scaling_exponents, {"beta": "exponent", "curvature": "curvature",
+                                            "rate_moment": "moment", "scale_km": "length_km",
+                                            "beta_linear": "linear"}),
+    "trace": (_trace, {"beta_rate": "exponent", "c1": "C1"}),
+    "double": (multifractal.double_trace_exponents, {"alpha": "alpha"}),
+    "tail": (distributions.tail_exponent, {"tail": "alpha"}),
+    "temporal": (_temporal, {"temporal_exponent": "exponent", "coupling": "c"}),
+    "features": (features.feature_statistics, {"feature_length": "mean_length",
+                                               "feature_density": "length_density",
+                                               "feature_angle": "median_angle",
+                                               "feature_share": "rate_share",
+                                               "feature_orientation": "orientation"}),
+}  # fmt: skip
 
 
 def compare(sources, draws=DRAWS, block=1):
@@ -212,8 +194,9 @@ def compare(sources, draws=DRAWS, block=1):
     Returns
     -------
     Dataset
-        Each statistic (source, lead_time, ...), pooled over the starts (members one by one, then
-        their mean), and with the endings ``_error``: its bootstrap standard error;
+        Each statistic (source, lead_time, ...), pooled over the starts. A source with members has
+        the mean of their statistics, and each member of the forecast is also a source of its own,
+        "member_1" and so on. With the endings ``_error``: its bootstrap standard error;
         ``_difference_error``: that of the difference from the truth, from a paired bootstrap;
         ``_significance`` (source, ...): the difference, averaged over the lead times, in units of
         its standard error; above 3 it is hardly chance;
@@ -230,30 +213,31 @@ def compare(sources, draws=DRAWS, block=1):
     if "truth" not in sources:
         raise InputError("there is no source 'truth' to compare with; pass its sums as well")
     truth = sources["truth"]
-    starts = truth["structure"].init_time
+    starts = truth["structure"].sizes["init_time"]
     values, samples = {}, {}
     for name, sums in sources.items():
         _check_same_cells(name, sums["structure"], truth["structure"])
-        values[name] = _member_mean(estimates(sums, ["init_time"])).assign(_distances(sums, truth))
-        if starts.size >= 2 * block and starts.size > 1:
-            drawn = {n: _draw(each, draws, block) for n, each in sums.items()}
-            samples[name] = _member_mean(estimates(drawn))
-    table = _concat(values)
-    for ending, datasets in _errors(samples).items():
-        table = table.assign({f"{n}{ending}": v for n, v in _concat(datasets).items()})
-    spread = estimates(truth, ["lead_time"]).std("init_time", ddof=1)
-    spread = spread[list(set(spread) & set(DESCRIPTIONS))]
+        values[name] = estimates(sums, ["init_time"]).assign(_distances(sums, truth))
+        if starts > 1 and starts >= 2 * block:
+            drawn = {
+                key: moments.bootstrap(lambda sample: sample, each, "init_time", block, draws)
+                for key, each in sums.items()
+            }
+            samples[name] = _statistics(estimates(drawn))
+    values, samples = _with_members(values), _with_members(samples)
+    differences = {name: each - samples["truth"] for name, each in samples.items()}
+    spread = _statistics(estimates(truth, ["lead_time"])).std("init_time", ddof=1)
     spread = spread.where(spread > 0)
-    score = (table[list(spread)] - table[list(spread)].sel(source="truth")) / spread
-    table = table.assign({f"{name}_spread": values for name, values in spread.items()})
-    table = table.assign({f"{name}_score": values for name, values in score.items()})
-    for name in table:
-        quantity = re.sub("_(error|difference_error|significance|spread|score)$", "", name)
-        if quantity in DESCRIPTIONS:
-            ending = name.removeprefix(quantity).replace("_", " ")
-            units = "1" if ending in (" score", " significance") else UNITS.get(quantity, "1")
-            table[name].attrs = {"long_name": DESCRIPTIONS[quantity] + ending, "units": units}
-    return table
+    scores = {name: (each - values["truth"]) / spread for name, each in values.items()}
+    endings = {
+        "": values,
+        "_error": {name: each.std("draw", ddof=1) for name, each in samples.items()},
+        "_difference_error": {n: each.std("draw", ddof=1) for n, each in differences.items()},
+        "_significance": {name: _significance(each) for name, each in differences.items()},
+        "_score": scores,
+    }
+    tables = {ending: _concat(each) for ending, each in endings.items() if each}
+    return _named(tables | {"_spread": spread})
 
 
 def _check_same_cells(name, sums, truth):
@@ -269,31 +253,23 @@ def _check_same_cells(name, sums, truth):
         )
 
 
-def _concat(datasets):
-    return xr.concat(datasets.values(), xr.Variable("source", list(datasets)), join="outer",
-                     coords="minimal", compat="override")  # fmt: skip
+def _statistics(values):
+    return values[[name for name in values if name in STATISTICS]]
 
 
-def _member_mean(values):
-    return values.mean("member") if "member" in values.dims else values
-
-
-def _draw(sums, draws, block):
-    """Sums of bootstrap samples of the starts."""
-    return moments.bootstrap(lambda each: each, sums, "init_time", block, draws)
-
-
-def _errors(samples):
-    """Standard errors by source: of the values, and of their differences from the truth."""
-    if not samples:
-        return {}
-    values = {name: each[list(set(each) & set(DESCRIPTIONS))] for name, each in samples.items()}
-    differences = {name: each - values["truth"] for name, each in values.items()}
-    return {
-        "_error": {name: each.std("draw", ddof=1) for name, each in values.items()},
-        "_difference_error": {n: each.std("draw", ddof=1) for n, each in differences.items()},
-        "_significance": {n: _significance(each) for n, each in differences.items()},
+def _with_members(datasets):
+    """The mean over the members of each source, and after all sources each member as one."""
+    members = {
+        f"member_{number + 1}": each.isel(member=number, drop=True)
+        for name, each in datasets.items()
+        if name == "forecast"
+        for number in range(each.sizes.get("member", 0))
     }
+    means = {
+        name: each.mean("member") if "member" in each.dims else each
+        for name, each in datasets.items()
+    }
+    return means | members
 
 
 def _significance(difference):
@@ -312,5 +288,23 @@ def _distances(sums, truth):
             if sums is truth:
                 other = other.roll(init_time=1, roll_coords=False)
             distance = distributions.distances(sums[key], other, over=[]).wasserstein
-            result[name] = distance.mean([d for d in distance.dims if d != "lead_time"])
+            result[name] = distance.mean("init_time")
     return result
+
+
+def _concat(datasets):
+    return xr.concat(datasets.values(), xr.Variable("source", list(datasets)), join="outer",
+                     coords="minimal", compat="override")  # fmt: skip
+
+
+def _named(tables):
+    """One dataset of several, with their endings of names, long names and units."""
+    table = xr.Dataset()
+    for ending, values in tables.items():
+        table = table.assign({f"{name}{ending}": each for name, each in values.items()})
+        for name in _statistics(values):
+            text, units = STATISTICS[name]
+            units = "1" if ending in ("_score", "_significance") else units
+            long_name = text + ending.replace("_", " ")
+            table[f"{name}{ending}"].attrs = {"long_name": long_name, "units": units}
+    return table

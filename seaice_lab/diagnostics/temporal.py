@@ -4,7 +4,7 @@ import numpy as np
 import xarray as xr
 
 from seaice_lab.diagnostics.deformation import velocity_gradients
-from seaice_lab.diagnostics.moments import FEWEST_SCALES, box_moments
+from seaice_lab.diagnostics.moments import FEWEST_SCALES, box_moments, slope
 from seaice_lab.errors import InputError
 
 DAY_H, REFERENCE_KM = 24.0, 10.0  # units of time and length in the fit of the coupling
@@ -69,21 +69,41 @@ def temporal_exponents(sums):
         ``c`` of ln M_1 = A - beta0 ln L - alpha0 ln tau + c ln L ln tau, with L in units of 10 km
         and tau in days; c > 0: localisation fades with the window. ``moment`` (..., window, q,
         scale) is the table of means.
+
+    Raises
+    ------
+    InputError
+        If fewer than four scales have data.
     """
     sums = sums.compute()
     count = sums["count"].where(sums["count"] > 0)
-    moment, length = sums.moment / count, sums.length / count
-    log_m, log_t = np.log(moment), np.log(sums.window_h / DAY_H)
-    centred = log_t - log_t.mean()
-    result = xr.Dataset({"exponent": -(centred * log_m).sum("window") / (centred**2).sum()})
+    moment, length = (sums[name] / count for name in ("moment", "length"))
+    scales = int(count.notnull().any([dim for dim in count.dims if dim != "scale"]).sum())
+    if scales < FEWEST_SCALES:
+        raise InputError(
+            f"the fit has {scales} scales, expected at least {FEWEST_SCALES}; take a larger field"
+        )
+    with np.errstate(divide="ignore"):
+        log_m, log_t = np.log(moment), np.log(sums.window_h / DAY_H)
     log_l = np.log(length / REFERENCE_KM)
-    log_l, log_t = xr.broadcast(log_l, log_t)
-    table = xr.concat([xr.ones_like(log_l), -log_l, -log_t, log_l * log_t], "term")
-    table = table.stack(cell=("window", "scale")).drop_vars(["cell", "window", "scale"])
-    core = {"input_core_dims": [["cell", "term"]], "output_core_dims": [["term", "cell"]]}
-    first = log_m.sel(q=1.0, drop=True).stack(cell=("window", "scale"))
-    first = first.drop_vars(["cell", "window", "scale"])
-    fitted = (xr.apply_ufunc(np.linalg.pinv, table, **core) * first).sum("cell", skipna=False)
+    terms = xr.broadcast(xr.ones_like(log_l), -log_l, -log_t, log_l * log_t)
+    coefficients = xr.apply_ufunc(
+        _least_squares,
+        log_m.sel(q=1.0, drop=True),
+        *terms,
+        input_core_dims=[["window", "scale"]] * 5,
+        output_core_dims=[["term"]],
+    )
+    result = {"exponent": -slope(log_m, log_t, "window"), "moment": moment, "length_km": length}
     for position, name in enumerate(("beta0", "alpha0", "c"), start=1):
-        result[name] = fitted.isel(term=position)
-    return result.assign(moment=moment, length_km=length)
+        result[name] = coefficients.isel(term=position)
+    return xr.Dataset(result)
+
+
+def _least_squares(values, *terms):
+    """Coefficients of the terms (..., window, scale) in values; scales without boxes are NaN."""
+    table = np.stack([term.reshape(*term.shape[:-2], -1) for term in terms], axis=-1)
+    values = values.reshape(*values.shape[:-2], -1, 1)
+    known = np.isfinite(table).all(axis=-1, keepdims=True) & np.isfinite(values)
+    coefficients = np.linalg.pinv(np.where(known, table, 0.0)) @ np.where(known, values, 0.0)
+    return coefficients[..., 0]

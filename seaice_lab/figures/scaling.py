@@ -13,25 +13,63 @@ from seaice_lab.names import typeset
 
 SHOWN_ORDERS = (1.0, 2.0, 3.0)
 SOURCES = {"truth": "Truth", "forecast": "Forecast", "persistence": "Persistence",
-           "blurred": "Blurred truth", "phase_randomised": "Random phases",
-           "ensemble_mean": "Ensemble mean"}  # fmt: skip
+           "climatology": "Climatology", "blurred": "Blurred truth",
+           "phase_randomised": "Random phases", "ensemble_mean": "Ensemble mean"}  # fmt: skip
+MEMBERS = "Members"  # label of the first member; the others are not listed
 
 
-def select_sources(table, names=tuple(SOURCES)):
+def select_sources(table, names=None):
     """The sources of a table by the label of their curve.
 
     Parameters
     ----------
     table : Dataset
         Content of ``scaling.nc``.
-    names : sequence of str
+    names : sequence of str, optional
+        By default those of `SOURCES`, and then the members of an ensemble.
 
     Returns
     -------
     dict of str to Dataset
         Those that the table has, the truth first.
     """
-    return {SOURCES[n]: table.sel(source=n) for n in names if n in table.source}
+    if names is None:
+        names = [*SOURCES, *members_of(table)]
+    labels = SOURCES | {name: name.replace("_", " ") for name in members_of(table)}
+    labels["member_1"] = MEMBERS
+    return {labels[n]: table.sel(source=n) for n in names if n in table.source}
+
+
+def members_of(table):
+    """Names of the members of an ensemble among the sources of a table.
+
+    Parameters
+    ----------
+    table : Dataset
+        Content of ``scaling.nc``.
+
+    Returns
+    -------
+    list of str
+    """
+    return [name for name in table.source.values.tolist() if name.startswith("member_")]
+
+
+def _style(position, label):
+    """Style of the curve of a source; members are thin and grey, and the first one is listed."""
+    if label == MEMBERS or label.startswith("member "):
+        return {"colour": "#9a9a9a", "width": 0.8, "listed": label == MEMBERS}
+    return line_style(position, first=0) | {"width": 2, "listed": True}
+
+
+def _curve(x, table, name, style, marker=None):
+    """A statistic, with two standard errors except for the thin lines of members."""
+    values, band = table[name].values, ()
+    if f"{name}_error" in table and style["width"] >= 1:
+        error = 2 * table[f"{name}_error"].values
+        band = values - error, values + error
+        style = style | {"marker": marker}
+    return Curve(x, values, band=band, **style)
 
 
 def plot_orders(sources, name="beta", title=""):
@@ -50,19 +88,14 @@ def plot_orders(sources, name="beta", title=""):
     holoviews.Overlay
         The dashed line is straight: what the first one would be without multifractality.
     """
-    series = {}
-    for position, (label, table) in enumerate(sources.items()):
-        values, band = table[name], ()
-        if f"{name}_error" in table:
-            error = 2 * table[f"{name}_error"].values
-            band = values.values - error, values.values + error
-        style = line_style(position, first=0)
-        series[label] = Curve(values.q.values, values.values, band=band, marker="circle", **style)
     first = next(iter(sources.values()))[name]
+    series = {
+        label: _curve(first.q.values, table, name, _style(position, label), marker="circle")
+        for position, (label, table) in enumerate(sources.items())
+    }
     line = np.array([0, first.q.values[-1]])
-    straight = line * float(first.sel(q=1.0))
     style = {"colour": "#7f7f7f", "dash": DASHED, "width": 1.2, "listed": False}
-    series["straight"] = Curve(line, straight, **style)
+    series["straight"] = Curve(line, line * float(first.sel(q=1.0)), **style)
     symbol = "ζ" if name == "zeta" else "K" if name == "gradient_k" else "β"
     return overlay(series, "Order q of the moment", f"{symbol}(q)", title)
 
@@ -85,13 +118,8 @@ def plot_statistic(sources, name, title=""):
     series = {}
     for position, (label, table) in enumerate(sources.items()):
         table = table.isel(lead_time=table[name].notnull().values)  # references have fewer
-        values, band = table[name].values, ()
-        if f"{name}_error" in table:
-            error = 2 * table[f"{name}_error"].values
-            band = values - error, values + error
-        style = line_style(position, first=0)
-        if len(values):
-            series[label] = Curve(lead_days(table), values, band=band, **style)
+        if table.sizes["lead_time"]:
+            series[label] = _curve(lead_days(table), table, name, _style(position, label))
     attrs = next(iter(sources.values()))[name].attrs
     label = f"{name.replace('_', ' ').capitalize()} ({typeset(attrs.get('units', '1'))})"
     return overlay(series, LEAD_LABEL, label, title or attrs.get("long_name", name))
@@ -119,7 +147,8 @@ def plot_moments(sources, name="rate_moment", title=""):
         for q in SHOWN_ORDERS:
             values = table[name].sel(q=q).values
             scale.setdefault(q, values[0])
-            style = line_style(position, first=0) | {"width": 1 + q / 2, "listed": q == 1}
+            style = _style(position, label)
+            style |= {"width": style["width"] * (0.5 + q / 4), "listed": style["listed"] and q == 1}
             text = label if q == 1 else f"{label}, q = {q:g}"
             series[text] = Curve(table[length].values, values / scale[q], **style)
     ticks = [(km, f"{km:g}") for km in (10, 20, 50, 100, 200, 500, 1000)]

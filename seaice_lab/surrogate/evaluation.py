@@ -135,8 +135,8 @@ def evaluate(run, references=None, variable=None, block_bytes=256e6, show=True, 
     lazy = set(forecast.coords) - set(forecast.dims)
     forecast = forecast.assign_coords({name: forecast[name].compute() for name in lazy})
     store = with_small_fields_in_memory(store, (variable, "u10", "v10"))
-    training = _training_store(dataset, store, references)
-    references = _possible_references(store, training) if references is None else references
+    training = training_store(dataset, store, references)
+    references = possible_references(store, training) if references is None else references
     makers = make_references(references, store, variable, training)
     domain = _domain(forecast)
     starts_per_block = int(max(block_bytes // (4 * forecast[0].size), 1))
@@ -168,8 +168,23 @@ def evaluate(run, references=None, variable=None, block_bytes=256e6, show=True, 
     return table, spectrum
 
 
-def _training_store(dataset, store, references):
-    """The store with the training data of the run, or None if it is not needed and not there."""
+def training_store(dataset, store, references):
+    """Open the store with the training data of a run, from which climatology is made.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        From :func:`open_forecast`.
+    store : xarray.Dataset
+        Prepared store from which the forecast was started.
+    references : sequence of str or None
+        Names of the reference forecasts that must be made.
+
+    Returns
+    -------
+    xarray.Dataset or None
+        None if the store is not needed and not there.
+    """
     path = dataset.attrs.get("training_store", dataset.attrs["store"])
     if path == dataset.attrs["store"]:
         return store
@@ -181,8 +196,20 @@ def _training_store(dataset, store, references):
         return None
 
 
-def _possible_references(store, training):
-    """Names of the reference forecasts for which the stores have the data."""
+def possible_references(store, training):
+    """Names of the reference forecasts for which the stores have the data.
+
+    Parameters
+    ----------
+    store : xarray.Dataset
+        Prepared store from which the forecast was started.
+    training : xarray.Dataset or None
+        From :func:`training_store`.
+
+    Returns
+    -------
+    list of str
+    """
     impossible = set()
     if not {"u10", "v10"} <= set(store.data_vars):
         impossible.add("free_drift")

@@ -16,12 +16,13 @@ from seaice_lab.diagnostics.frames import blurred, phase_randomised
 from seaice_lab.diagnostics.score_tables import table_leads
 from seaice_lab.errors import InputError
 from seaice_lab.processors import processors
-from seaice_lab.surrogate.evaluation import open_forecast
+from seaice_lab.surrogate.evaluation import open_forecast, possible_references, training_store
 from seaice_lab.surrogate.references import make_references
 from seaice_lab.surrogate.results import results_folder
 from seaice_lab.surrogate.truth import open_truth, truth_for, with_truth
 
 NEEDED = ("sit", "sic", "siu", "siv")
+REFERENCES = ("persistence", "climatology")
 REFERENCE_LEADS = 12  # lead times at which references are scored
 TAIL_SHARE = 0.95  # quantile of the truth at which the tails of gradient and increments start
 WORKERS = 4
@@ -46,9 +47,11 @@ def evaluate_scaling(run, store=None, starts=20, show=True):
     -------
     xarray.Dataset
         From :func:`seaice_lab.diagnostics.scaling.compare`, with the sources "truth", "forecast",
-        and at up to twelve lead times "persistence", "blurred" (the truth, smoothed by one cell),
-        "phase_randomised" (the truth with random phases) and, of an ensemble, "ensemble_mean",
-        which is smoother than any forecast.
+        and at up to twelve lead times "persistence", "climatology" (if the training data are
+        there), "blurred" (the truth, smoothed by one cell) and "phase_randomised" (the truth with
+        random phases). Of an ensemble, "forecast" is the mean of the statistics of the members,
+        each member is a source of its own ("member_1" and so on), and "ensemble_mean" is smoother
+        than any forecast.
 
     Raises
     ------
@@ -78,74 +81,82 @@ def evaluate_scaling(run, store=None, starts=20, show=True):
     if not {"siu", "siv"} <= set(variables):
         variables = [name for name in variables if name not in ("siu", "siv")]
     dataset = dataset[variables].isel(init_time=positions[chosen])
-    ocean = truth_store.ocean
+    training = training_store(dataset, truth_store, None)
+    possible = possible_references(truth_store, training)
+    references = [name for name in REFERENCES if name in possible]
     score = partial(
         _score_start,
         store=truth_store,
-        makers={n: make_references(["persistence"], truth_store, n) for n in variables},
+        makers={
+            name: make_references(references, truth_store, name, training)
+            for name in variables
+            if name != "sic"
+        },
         square=_common_ice(dataset, truth_store),
-        dx_m=grid.spacing_m(truth_store, ocean),
+        dx_m=grid.spacing_m(truth_store, truth_store.ocean),
         tails=_tails(dataset, truth_store),
     )
-    sums = []
+    count, sums = dataset.sizes["init_time"], []
     with (
         ThreadPoolExecutor(min(WORKERS, processors())) as pool,
-        progress.bar(dataset.sizes["init_time"], f"scaling {run.name}", "start", show=show) as bar,
+        progress.bar(count, f"scaling {run.name}", "start", show=show) as bar,
     ):
-        starts = (dataset.isel(init_time=[at]) for at in range(dataset.sizes["init_time"]))
-        for each in pool.map(score, starts):
+        for each in pool.map(score, (dataset.isel(init_time=[at]) for at in range(count))):
             sums.append(each)
             bar.update()
-    joined = {
-        source: {
-            name: xr.concat([each[source][name] for each in sums], "init_time")
-            for name in sums[0][source]
-        }
-        for source in sums[0]
-    }
-    block = correlated_starts(dataset.init_time) if len(sums) > 1 else 1
+    joined = {source: _joined([each[source] for each in sums], "init_time") for source in sums[0]}
+    block = correlated_starts(dataset.init_time) if count > 1 else 1
     table = scaling.compare(joined, block=block)
     side = joined["truth"]["angular"].attrs["side_cells"]
-    table["anisotropy_null"] = float(isotropic_index(side, len(sums), draws=20).mean())
-    _write(table, folder, dataset, score.keywords["tails"], len(sums))
+    table["anisotropy_null"] = float(isotropic_index(side, count, draws=20).mean())
+    _write(table, folder, dataset, score.keywords["tails"], count)
     return table
+
+
+def _joined(sums, dim):
+    """Sums of several starts or members, from `scaling.frame_sums`, as one."""
+    return {name: xr.concat([each[name] for each in sums], dim) for name in sums[0]}
 
 
 def _score_start(dataset, store, makers, square, dx_m, tails):
     """Sums over frames of all sources for one start."""
-    dataset = dataset.load()
-    single = dataset.isel(member=0, drop=True) if "member" in dataset.dims else dataset
+    over = [dim for dim in ("member",) if dim in dataset.dims]
+    single = dataset.isel(dict.fromkeys(over, 0), drop=True)
     truth = single.map(lambda values: truth_for(values, store), keep_attrs=True)
     # Ice by the concentration where it is predicted, in the truth and in every member.
     cover = "sic" if "sic" in dataset else "sit"
-    over = [dim for dim in ("member",) if dim in dataset.dims]
-    least = dataset[cover].min(over, keep_attrs=True)
-    mask = ice_mask(store.ocean, least, truth[cover])
+    least = dataset[cover].min(over, keep_attrs=True).load()
+    mask = ice_mask(store.ocean, least, truth[cover]).reset_coords(drop=True)
     few = np.unique(np.linspace(0, mask.sizes["lead_time"] - 1, REFERENCE_LEADS).astype(int))
-    drift = [name for name in ("siu", "siv") if name in dataset]
-    moving = ["sit", *drift]
-    seed = int(dataset.position.values[0])
     mask_few = mask.isel(lead_time=few)
-
-    def persistence(values):
-        return makers[values.name]["persistence"](values)
-
+    moving = list(makers)
     some = truth[moving].isel(lead_time=few)
+    # Thickness and drift get phases of their own; the two components of the drift the same ones.
+    seed = int(dataset.position.values[0])
     random = phase_randomised([some.sit], mask_few, seed)
-    random += phase_randomised([some[name] for name in drift], mask_few, seed) if drift else []
+    if len(moving) > 1:
+        random += phase_randomised([some.siu, some.siv], mask_few, seed)
     sources = {
         "truth": truth[moving],
         "forecast": dataset[moving],
-        "persistence": single[moving].map(persistence, keep_attrs=True).isel(lead_time=few),
         "blurred": some.map(lambda values: blurred(values, mask_few), keep_attrs=True),
         "phase_randomised": xr.Dataset(dict(zip(moving, random, strict=True))),
     }
+    template = single[moving].isel(lead_time=few)
+    for name in makers["sit"]:
+        sources[name] = template.map(lambda values, name=name: makers[values.name][name](values))
     if over:
         sources["ensemble_mean"] = dataset[moving].isel(lead_time=few).mean(over, keep_attrs=True)
-    return {
-        name: scaling.frame_sums(fields, mask.sel(lead_time=fields.lead_time), square, dx_m, tails)
-        for name, fields in sources.items()
-    }
+
+    def sums_of(fields):
+        if "member" in fields.dims:  # one by one, because they may be many
+            members = (fields.isel(member=at) for at in range(fields.sizes["member"]))
+            return _joined([sums_of(member) for member in members], "member")
+        fields = fields.load().reset_coords(drop=True)
+        cells = mask.sel(lead_time=fields.lead_time)
+        return scaling.frame_sums(fields, cells, square, dx_m, tails)
+
+    return {name: sums_of(fields) for name, fields in sources.items()}
 
 
 def _common_ice(dataset, store):
@@ -227,25 +238,33 @@ def report(table):
     Returns
     -------
     str
-        One line for each of up to six lead times, with the difference in standard errors.
+        One line for each of up to seven lead times, with the difference in standard errors. Of an
+        ensemble, a second line has the range of the members.
     """
-    days = table.lead_time.values / np.timedelta64(1, "D")
     columns = [name for name in REPORTED if name in table]
-    heads = [f"{name + '(1)' if 'q' in table[name].dims else name:>25s}" for name in columns]
+    heads = [f"{name}(1)" if "q" in table[name].dims else name for name in columns]
     lines = [
         f"character of the ice, {table.attrs['starts']} start dates: forecast / truth (difference "
         "in standard errors)",
-        f"{'days':>7s}{''.join(heads)}",
+        f"{'days':>7s}{''.join(f'{head:>25s}' for head in heads)}",
     ]
+    members = [name for name in table.source.values if name.startswith("member_")]
+    first_order = table.sel(q=1.0, increment=1)
     for lead in table_leads(table.lead_time):
-        line = f"{days[lead]:7.1f}"
+        at = first_order.isel(lead_time=lead)
+        ours, truth = at.sel(source="forecast"), at.sel(source="truth")
+        days = float(at.lead_time / np.timedelta64(1, "D"))
+        cells = []
         for name in columns:
-            at = table.isel(lead_time=lead)
-            select = {"q": 1.0} if "q" in table[name].dims else {}
-            select |= {"increment": 1} if "increment" in table[name].dims else {}
-            ours, truth = (float(at[name].sel(source=s, **select)) for s in ("forecast", "truth"))
-            error = f"{name}_difference_error"
-            error = float(at[error].sel(source="forecast", **select)) if error in at else np.nan
-            line += f"{f'{ours:.3g} / {truth:.3g} ({(ours - truth) / error:+.1f})':>25s}"
-        lines.append(line)
+            text = f"{float(ours[name]):.3g} / {float(truth[name]):.3g}"
+            if f"{name}_difference_error" in ours:  # not with one start
+                difference = (ours[name] - truth[name]) / ours[f"{name}_difference_error"]
+                text += f" ({float(difference):+.1f})"
+            cells.append(text)
+        lines.append(f"{days:7.1f}{''.join(f'{cell:>25s}' for cell in cells)}")
+        if members:
+            every = at[columns].sel(source=members)
+            low, high = every.min("source"), every.max("source")
+            cells = [f"{float(low[name]):.3g} to {float(high[name]):.3g}" for name in columns]
+            lines.append(f"members{''.join(f'{cell:>25s}' for cell in cells)}")
     return "\n".join(lines)

@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import xarray as xr
-from conftest import SIZE, change
+from conftest import ENTRY, SIZE, change, write_catalogue
 
 from seaice_lab import grid, runs
 from seaice_lab.config import FitConfig
@@ -27,6 +27,7 @@ from seaice_lab.surrogate.scaling import report as scaling_report
 from seaice_lab.surrogate.settings import ForecastConfig, PrepareConfig, TrainConfig
 from seaice_lab.surrogate.store import CHECKSUMS, open_store
 from seaice_lab.surrogate.train import train
+from seaice_lab.surrogate.windows import Window
 
 
 @pytest.fixture
@@ -63,6 +64,38 @@ def test_the_scaling_of_a_run_is_compared_with_its_truth_and_written(run):
     assert "zeta(1)" in scaling_report(table)
     with pytest.raises(InputError, match="seaice-lab scaling"):
         read_scaling(run.parent)
+
+
+def test_drift_and_every_member_of_an_ensemble_are_scored(waves, tmp_path):
+    rng = np.random.default_rng(0)
+
+    def with_drift(raw):
+        noise = (0.1 * rng.standard_normal(raw.sit.shape) for _ in range(2))
+        u, v = ((raw.sit * 0 + each).assign_attrs(units="m s-1") for each in noise)
+        return raw.assign(siu=u, siv=v)
+
+    for path in waves.glob("*.nc"):
+        change(path, with_drift)
+    state = ("sit", "siu", "siv")
+    entry = ENTRY | {"variables": ENTRY["variables"] | {name: name for name in state}}
+    write_catalogue(tmp_path, {"waves": entry})
+    prepare(PrepareConfig(state="waves", variables=state), tmp_path / "drift.zarr", show=False)
+    window = Window(inputs=[(n, 0.0) for n in state], targets=[(n, 12.0) for n in state])
+    fit = FitConfig(epochs=1, batch_size=8, learning_rate=1e-3)
+    config = TrainConfig(store=str(tmp_path / "drift.zarr"), window=window, width=4, fit=fit)
+    run = train(config, tmp_path / "runs" / "drift", show=False)
+    forecast(run, ForecastConfig(steps=8, members=2, every=4), show=False)
+    table = evaluate_scaling(run, starts=1, show=False)
+    single = ["persistence", "climatology", "ensemble_mean", "member_1", "member_2"]
+    assert {"truth", "forecast", "blurred", *single} <= set(table.source.values)
+    beta = table.beta.sel(q=1)
+    assert np.isfinite(beta).all()
+    members = beta.sel(source=["member_1", "member_2"])
+    np.testing.assert_allclose(members.mean("source"), beta.sel(source="forecast"))
+    assert (members.std("source") > 0).all()
+    # Drift that is random in time has the exponent one half.
+    assert 0.3 < table.temporal_exponent.sel(q=1, source="truth") < 0.7
+    assert "members" in scaling_report(table) and "beta(1)" in scaling_report(table)
 
 
 def test_scores_are_those_computed_by_hand_and_are_written(run, store):
