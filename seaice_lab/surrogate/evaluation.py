@@ -17,11 +17,13 @@ from seaice_lab.diagnostics.comparison import pool_scores, pool_spectra
 from seaice_lab.diagnostics.regions import polar_regions, scores_by_region
 from seaice_lab.errors import InputError
 from seaice_lab.processors import processors
-from seaice_lab.surrogate.references import REFERENCES, make_references
+from seaice_lab.surrogate.references import (
+    make_references,
+    possible_references,
+    training_store,
+)
 from seaice_lab.surrogate.results import results_folder
 from seaice_lab.surrogate.store import (
-    in_split,
-    open_store,
     open_zarr,
     with_small_fields_in_memory,
 )
@@ -166,56 +168,6 @@ def evaluate(run, references=None, variable=None, block_bytes=256e6, show=True, 
     _write(table, run, "scores", dataset)
     _write(spectrum, run, "spectra", dataset)
     return table, spectrum
-
-
-def training_store(dataset, store, references):
-    """Open the store with the training data of a run, from which climatology is made.
-
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        From :func:`open_forecast`.
-    store : xarray.Dataset
-        Prepared store from which the forecast was started.
-    references : sequence of str or None
-        Names of the reference forecasts that must be made.
-
-    Returns
-    -------
-    xarray.Dataset or None
-        None if the store is not needed and not there.
-    """
-    path = dataset.attrs.get("training_store", dataset.attrs["store"])
-    if path == dataset.attrs["store"]:
-        return store
-    try:
-        return open_store(path)
-    except InputError:
-        if {"climatology", "damped_persistence"} & set(references or ()):
-            raise
-        return None
-
-
-def possible_references(store, training):
-    """Names of the reference forecasts for which the stores have the data.
-
-    Parameters
-    ----------
-    store : xarray.Dataset
-        Prepared store from which the forecast was started.
-    training : xarray.Dataset or None
-        From :func:`training_store`.
-
-    Returns
-    -------
-    list of str
-    """
-    impossible = set()
-    if not {"u10", "v10"} <= set(store.data_vars):
-        impossible.add("free_drift")
-    if training is None or not len(in_split(training, "train")):
-        impossible |= {"climatology", "damped_persistence"}
-    return [name for name in REFERENCES if name not in impossible]
 
 
 def _ensemble_mean(forecast):

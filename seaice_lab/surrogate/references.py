@@ -17,7 +17,7 @@ import numpy as np
 from seaice_lab import grid
 from seaice_lab.advection import advect
 from seaice_lab.errors import InputError
-from seaice_lab.surrogate.store import in_split, locate, name_of, read_frames
+from seaice_lab.surrogate.store import in_split, locate, name_of, open_store, read_frames
 
 DAYS = 366
 SMOOTHING_DAYS = 15.0  # standard deviation of the smoothing of the climatology
@@ -64,6 +64,56 @@ def make_references(names, store, variable, training=None):
     training = store if training is None else training
     learnt = (training, daily_climatology(training, variable)) if needs_mean else (training, None)
     return {name: REFERENCES[name](store, variable, *learnt) for name in names}
+
+
+def training_store(dataset, store, references):
+    """Open the store with the training data of a run, from which climatology is made.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        From :func:`~seaice_lab.surrogate.evaluation.open_forecast`.
+    store : xarray.Dataset
+        Prepared store from which the forecast was started.
+    references : sequence of str or None
+        Names of the reference forecasts that must be made.
+
+    Returns
+    -------
+    xarray.Dataset or None
+        None if the store is not needed and not there.
+    """
+    path = dataset.attrs.get("training_store", dataset.attrs["store"])
+    if path == dataset.attrs["store"]:
+        return store
+    try:
+        return open_store(path)
+    except InputError:
+        if {"climatology", "damped_persistence"} & set(references or ()):
+            raise
+        return None
+
+
+def possible_references(store, training):
+    """Names of the reference forecasts for which the stores have the data.
+
+    Parameters
+    ----------
+    store : xarray.Dataset
+        Prepared store from which the forecast was started.
+    training : xarray.Dataset or None
+        From :func:`training_store`.
+
+    Returns
+    -------
+    list of str
+    """
+    impossible = set()
+    if not {"u10", "v10"} <= set(store.data_vars):
+        impossible.add("free_drift")
+    if training is None or not len(in_split(training, "train")):
+        impossible |= {"climatology", "damped_persistence"}
+    return [name for name in REFERENCES if name not in impossible]
 
 
 def reference_for(name, forecast, store, training=None):

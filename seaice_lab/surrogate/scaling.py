@@ -16,8 +16,12 @@ from seaice_lab.diagnostics.frames import blurred, phase_randomised
 from seaice_lab.diagnostics.score_tables import table_leads
 from seaice_lab.errors import InputError
 from seaice_lab.processors import processors
-from seaice_lab.surrogate.evaluation import open_forecast, possible_references, training_store
-from seaice_lab.surrogate.references import make_references
+from seaice_lab.surrogate.evaluation import open_forecast
+from seaice_lab.surrogate.references import (
+    make_references,
+    possible_references,
+    training_store,
+)
 from seaice_lab.surrogate.results import results_folder
 from seaice_lab.surrogate.truth import open_truth, truth_for, with_truth
 
