@@ -2,6 +2,7 @@
 
 import panel as pn
 import param
+from bokeh.models import CustomJS, TextInput
 
 from dashboards import layout
 
@@ -16,27 +17,16 @@ class Header(pn.custom.JSComponent):
     _stylesheets = [layout.COMPONENT_STYLE]
 
 
-class Words(pn.custom.JSComponent):
-    """A text that changes often.
-
-    A new text of Bokeh's Div or of `panel.pane.HTML` lays out the page again.
-    """
-
-    text = param.String("", doc="HTML")
-
-    _esm = """
-export function render({model}) {
-    const box = document.createElement("div")
-    const show = () => { box.innerHTML = model.text }
-    model.on("text", show)
-    show()
-    return box
-}
+# A new text of Bokeh's Div or of `panel.pane.HTML` would lay out the page again.
+SHOW_TEXT = """
+div.setv({text: cb_obj.value}, {silent: true})
+const view = Bokeh.index.find_one(div)
+if (view) view.markup_el.innerHTML = cb_obj.value
 """
 
 
-def words(style):
-    """An empty text as wide as the page.
+def changing_text(style):
+    """An empty text as wide as the page, which can change often; see :func:`show_text`.
 
     Parameters
     ----------
@@ -45,9 +35,25 @@ def words(style):
 
     Returns
     -------
-    Words
+    bokeh.models.Div
     """
-    return Words(sizing_mode="stretch_width", margin=(2, 6), **layout.styled(style))
+    div, news = layout.text_block(style=style), TextInput(visible=False)
+    news.js_on_change("value", CustomJS(args={"div": div}, code=SHOW_TEXT))
+    div.tags = [news]
+    return div
+
+
+def show_text(div, html):
+    """Show a new text in a text of :func:`changing_text`.
+
+    Parameters
+    ----------
+    div : bokeh.models.Div
+    html : str
+    """
+    if div.document is None:  # not on the page yet
+        div.text = html
+    div.tags[0].value = html
 
 
 class TimeBar(pn.custom.JSComponent):

@@ -43,8 +43,9 @@ class Downloads:
 
     def disable(self, is_disabled):
         """Switch all buttons off or on."""
-        for button in self.buttons:
-            button.disabled = is_disabled
+        if self.png.disabled != is_disabled:  # an update without a change costs as much
+            for button in self.buttons:
+                button.disabled = is_disabled
 
     def file_stem(self):
         """Name of a file with what is shown at all lead times, without its suffix."""

@@ -8,7 +8,7 @@ from bokeh.events import RangesUpdate
 
 from dashboards import layout, readers, selection
 from dashboards.colours import Colours
-from dashboards.components import words
+from dashboards.components import changing_text, show_text
 from dashboards.downloads import Downloads
 from dashboards.headlines import Headlines, map_in_words
 from dashboards.probe import Probe
@@ -86,7 +86,7 @@ class ForecastView:
         self.above = state.connect(pn.widgets.FloatInput(name="Ice thicker than (m)"), "above")
         self.colours = Colours(self)
         self.times = Times(state)
-        self.headline, self.words = words("headline"), words("faint")
+        self.headline, self.words = changing_text("headline"), changing_text("faint")
         self.probe = Probe(self)
         self.downloads = Downloads(self)
         self.main, self.content = layout.stretched(), layout.stretched()
@@ -97,6 +97,7 @@ class ForecastView:
             *lists, *widgets, self.probe.position, *self.downloads.buttons
         )
         self.maps = self.view = None
+        self.opened = {}  # forecasts by run, found once for each change
         self.pending = set()  # methods that are called soon
         state.connect(self.references, "references")
         state.on_change = self.show_change
@@ -122,6 +123,7 @@ class ForecastView:
 
     def show_change(self, changed):
         """Show changes of the state; ``changed`` is the set of its changed parameters."""
+        self.opened.clear()
         if changed & {"variable", "colours", "differences"}:
             self.state.correct(low=None, high=None, wide=None)
         try:
@@ -165,12 +167,14 @@ class ForecastView:
         InputError
             If the run cannot be compared with the first one.
         """
-        first = readers.forecast_of(self.library, self.state.runs[0])
-        if run in (None, first.run):
-            return first
-        forecast = readers.forecast_of(self.library, run)
-        readers.check_comparable(forecast, first)
-        return forecast
+        first = self.state.runs[0]
+        run = run or first
+        if run not in self.opened:
+            forecast = readers.forecast_of(self.library, run)
+            if run != first:
+                readers.check_comparable(forecast, self.forecast())
+            self.opened[run] = forecast
+        return self.opened[run]
 
     def list_sources(self):
         """What the maps show, by title: the run and the source of :func:`readers.frame`."""
@@ -228,6 +232,7 @@ class ForecastView:
         self.colours.make()
         self.maps.sources.clear()
         self.messages, self.shown = {}, {}
+        show_text(self.words, "")
         truth, *titles = self.sources
         values = [self.add_map((truth, "value"), truth, self.colours.value)]
         values += [self.add_map((title, "value"), title, self.colours.value) for title in titles]
@@ -338,7 +343,8 @@ class ForecastView:
             self.times.show_valid_times()
         self.send_pictures()
         self.colours.show_lead()
-        self.headline.text = self.headlines.text(self.state.lead, f"+{lead / DAY:g} days")
+        text = self.headlines.text(self.state.lead, f"+{lead / DAY:g} days")
+        show_text(self.headline, text)
         for (title, kind), message in self.messages.items():
             titles = (title, TRUTH) if kind == "difference" else (title,)
             texts = [problems[name] for name in titles if name in problems]
@@ -363,9 +369,13 @@ class ForecastView:
 
         def call():
             self.pending.discard(method)
-            method()
+            with pn.io.hold():  # one message, in which no picture overtakes another
+                method()
 
-        pn.state.add_periodic_callback(call, delay_ms, count=1)
+        if pn.state.curdoc is None:  # a notebook
+            call()
+        else:
+            pn.state.curdoc.add_timeout_callback(call, delay_ms)
 
     def show_words(self):
         """Describe the maps in words."""
@@ -377,7 +387,8 @@ class ForecastView:
             for (title, kind), values in self.fields.items()
             if values is not None
         ]
-        self.words.text = f"<b>The maps in words</b><div>{escape(' '.join(sentences))}</div>"
+        html = f"<b>The maps in words</b><div>{escape(' '.join(sentences))}</div>"
+        show_text(self.words, html)
 
     def send_pictures(self):
         """Send pictures of the fields in the present view."""
@@ -396,5 +407,4 @@ class ForecastView:
         """Send pictures of the present view if the grid is finer than the screen."""
         self.state.view = self.view
         if max(self.maps.raster.source.shape) > rasters.PIXELS:
-            with pn.io.hold():  # as in show_values, so that no picture overtakes another
-                self.send_pictures()
+            self.send_pictures()

@@ -130,7 +130,7 @@ def map_in_words(title, values, units, ocean, is_difference=False):
         return f"{title}: no values."
     if is_difference:
         index = np.unravel_index(np.nanargmax(np.abs(values)), values.shape)
-        place = position_text(float(ocean.latitude[index]), float(ocean.longitude[index]))
+        place = position_text(ocean.latitude.values[index], ocean.longitude.values[index])
         return f"{title}: largest difference {values[index]:+.2f} {units} at {place}."
     low, high, mean = inside.min(), inside.max(), inside.mean()
     return f"{title}: {low:.2f} to {high:.2f} {units}, mean {mean:.2f} {units}."

@@ -181,7 +181,7 @@ def frame(forecast, source, variable, start, lead, statistic="mean", above=0.0):
         with reading(forecast.store):
             make = _reference_maker(source, forecast, variable)
             return make(template.isel(lead_time=[step])).values[0, 0]
-    if source == TRUTH and not _has_truth(forecast, variable, start)[step]:
+    if source == TRUTH and _truth_positions(forecast, variable, start)[step] < 0:
         valid = np.datetime_as_string(np.datetime64(start) + lead, unit="m").replace("T", " ")
         raise InputError(
             f"There is no truth at {valid} in {Path(forecast.store.path).name}, so there are no "
@@ -213,14 +213,16 @@ def series(forecast, source, variable, start, cell):
     values, file = _from_start(forecast, source, variable, start)
     values = _load(values[..., row, column], file)
     if source == TRUTH:
-        return np.where(_has_truth(forecast, variable, start), values, np.float32(np.nan))
+        has_truth = _truth_positions(forecast, variable, start) >= 0
+        return np.where(has_truth, values, np.float32(np.nan))
     return values
 
 
-def _has_truth(forecast, variable, start):
-    """Whether the store has the truth at each lead time of a forecast, ndarray of bool."""
+@lru_cache(maxsize=32)
+def _truth_positions(forecast, variable, start):
+    """Positions of the valid times in the store, an array (lead_time,); -1 without truth."""
     block = _start_block(forecast, variable, start)
-    return verification_positions(block, truth_of(forecast))[0] >= 0
+    return verification_positions(block, truth_of(forecast))[0]
 
 
 def members(forecast, variable, start, cell):
@@ -248,10 +250,9 @@ def _from_start(forecast, source, variable, start):
     if source == "forecast":
         return _start_block(forecast, variable, start).variable[0], forecast.file
     if source == TRUTH:
-        truth, block = truth_of(forecast), _start_block(forecast, variable, start)
-        times = verification_positions(block, truth)[0]
-        # Frames without truth, at -1, are not shown: see _has_truth.
-        return truth[variable].variable[times.clip(0)], forecast.store
+        # Frames without truth, at -1, are not shown.
+        times = _truth_positions(forecast, variable, start).clip(0)
+        return truth_of(forecast)[variable].variable[times], forecast.store
     values = _reference_from_start(forecast, source, variable, start)
     return xr.Variable(("lead_time", "y", "x"), values), forecast.store
 
@@ -356,6 +357,7 @@ def _index(forecast, dimension, value):
     return int(positions[0])
 
 
+@lru_cache(maxsize=32)
 def _start_block(forecast, variable, start):
     """A forecast from one start, not read yet, with a dimension init_time of length one."""
     if variable not in forecast.dataset:
