@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from scipy import fft, ndimage, signal
 
-from seaice_lab.diagnostics.frames import reduce_frames
+from seaice_lab.diagnostics.frames import grid_sizes, pool, reduce_frames
 from seaice_lab.diagnostics.spectra import largest_ocean_square, without_plane
 
 FIRST_RING = 3  # longer waves are bent by the window
@@ -93,8 +93,7 @@ def angular_index(sums, over=None):
         ``index_by_scale`` (..., ring), the modulus of z; ``sector_power`` (..., sector) and
         ``power_ratio`` (...), its largest value over its smallest.
     """
-    over = list(sums["count"].dims) if over is None else list(over)
-    pooled = sums.sum(over, keep_attrs=True)
+    pooled = pool(sums, over)
     power = pooled.power.where(pooled.power > 0)
     cosine, sine = pooled.cosine / power, pooled.sine / power
     mean = cosine.mean("ring", skipna=False), sine.mean("ring", skipna=False)
@@ -170,7 +169,7 @@ def structure_tensor(field, mask, sigma_cells=None):
         counted = inner if sigma_cells is not None else inner.any(axis=(-2, -1))
         return tuple(np.where(counted, array, np.nan) for array in (coherence, orientation))
 
-    sizes = {dim: field.sizes[dim] for dim in ("y", "x")} if sigma_cells else {}
+    sizes = grid_sizes(field) if sigma_cells else {}
     outputs = dict.fromkeys(("coherence", "orientation"), sizes)
     tensor = reduce_frames(of_frames, [field], mask, outputs)
     tensor.orientation.attrs["units"] = "degree"
@@ -218,5 +217,4 @@ def neighbourhood_anisotropy(rate, radius_cells=5):
         anisotropy = 1 - (np.maximum(trace - gap, 0) / (trace + gap)) ** 2
         return (np.where(enough, anisotropy, np.nan),)
 
-    sizes = {dim: rate.sizes[dim] for dim in ("y", "x")}
-    return reduce_frames(of_frames, [rate], None, {"anisotropy": sizes}).anisotropy
+    return reduce_frames(of_frames, [rate], None, {"anisotropy": grid_sizes(rate)}).anisotropy

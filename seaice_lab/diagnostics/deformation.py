@@ -10,13 +10,12 @@ import numpy as np
 import xarray as xr
 
 from seaice_lab import names
-from seaice_lab.diagnostics.frames import reduce_frames
+from seaice_lab.diagnostics.frames import grid_sizes, reduce_frames
 from seaice_lab.errors import InputError
 
 DAY_S = 86400.0
 SMALLEST_CONCENTRATION = 0.8  # below it, ice drifts freely
 SMALLEST_THICKNESS_M = 0.3  # counts as ice where no concentration is known
-METHODS = ("contour", "one_sided", "centred")
 GRADIENTS = {"du_dx": "of u along x", "du_dy": "of u along y",
              "dv_dx": "of v along x", "dv_dy": "of v along y"}  # fmt: skip
 RATES = {"divergence": "Divergence of the ice drift", "shear": "Shear of the ice drift",
@@ -97,8 +96,8 @@ def velocity_gradients(siu, siv, mask, dx_m, method="contour", positions=None):
     u dy, divided by A, is
     du/dx = [(u1 - u3)(y2 - y4) + (u2 - u4)(y3 - y1)] / [(x1 - x3)(y2 - y4) + (x2 - x4)(y3 - y1)].
     """
-    if method not in METHODS:
-        raise InputError(f"method: {method!r}, expected one of {', '.join(METHODS)}")
+    if method not in STENCILS:
+        raise InputError(f"method: {method!r}, expected one of {', '.join(STENCILS)}")
     for field in (siu, siv):
         units = field.attrs.get("units")
         if units is None or names.canonical_units(units) != "m s-1":
@@ -107,15 +106,13 @@ def velocity_gradients(siu, siv, mask, dx_m, method="contour", positions=None):
                 "set its attribute 'units'"
             )
     weights = _contour_weights(dx_m, positions)
-    function = {"contour": _contour, "one_sided": _one_sided, "centred": _centred}[method]
-    less = 2 if method == "centred" else 1
-    sizes = {dim: siu.sizes[dim] - less for dim in ("y", "x")}
-    gradients = reduce_frames(
-        lambda values, valid: function(values, valid, weights),
-        (siu, siv),
-        mask,
-        dict.fromkeys(GRADIENTS, sizes),
-    )
+
+    def of_frames(values, valid):
+        valid, gradients = STENCILS[method](values, valid, weights)
+        return tuple(np.where(valid, gradient, np.nan) for gradient in gradients)
+
+    sizes = grid_sizes(siu, less=2 if method == "centred" else 1)
+    gradients = reduce_frames(of_frames, (siu, siv), mask, dict.fromkeys(GRADIENTS, sizes))
     if method == "one_sided":
         gradients = gradients.assign_coords(siu.isel(y=slice(1, None), x=slice(1, None)).coords)
     for name, text in GRADIENTS.items():
@@ -141,13 +138,13 @@ def gradient_magnitude(field, mask, dx_m):
         x are smaller by one.
     """
     weights = [1e3 / DAY_S * weight for weight in _contour_weights(dx_m, None)]
-    sizes = {dim: field.sizes[dim] - 1 for dim in ("y", "x")}
-    gradient = reduce_frames(
-        lambda values, valid: (np.hypot(*_contour(values, valid, weights)),),
-        [field],
-        mask,
-        {"gradient": sizes},
-    ).gradient
+
+    def of_frames(values, valid):
+        valid, gradient = _contour(values, valid, weights)
+        return (np.where(valid, np.hypot(*gradient), np.nan),)
+
+    outputs = {"gradient": grid_sizes(field, less=1)}
+    gradient = reduce_frames(of_frames, [field], mask, outputs).gradient
     attrs = {"long_name": f"Gradient of {field.attrs.get('long_name', 'the field')}"}
     return gradient.assign_attrs(attrs, units=f"{field.attrs.get('units', '1')} km-1")
 
@@ -165,12 +162,8 @@ def _contour_weights(dx_m, positions):
 
 def _corners(values):
     """The four cells around each corner, anticlockwise from the one with the smallest indices."""
-    return (
-        values[..., :-1, :-1],
-        values[..., :-1, 1:],
-        values[..., 1:, 1:],
-        values[..., 1:, :-1],
-    )
+    low, high = slice(None, -1), slice(1, None)
+    return [values[..., y, x] for y, x in ((low, low), (low, high), (high, high), (high, low))]
 
 
 def _contour(values, valid, weights):
@@ -181,26 +174,25 @@ def _contour(values, valid, weights):
         for component in range(len(values))
         for at in (0, 2)
     ]
-    return _where(np.logical_and.reduce(_corners(valid)), gradients)
+    return np.logical_and.reduce(_corners(valid)), gradients
 
 
 def _one_sided(values, valid, weights):
-    here, west, south = values[..., 1:, 1:], values[..., 1:, :-1], values[..., :-1, 1:]
+    _, south, here, west = _corners(values)
     east, north = 2 * weights[1] * (here - west), 2 * weights[1] * (here - south)
-    valid = valid[..., 1:, 1:] & valid[..., 1:, :-1] & valid[..., :-1, 1:]
-    return _where(valid, (east[0], north[0], east[1], north[1]))
+    return np.logical_and.reduce(_corners(valid)[1:]), (east[0], north[0], east[1], north[1])
 
 
 def _centred(values, valid, weights):
-    east = weights[1] * (values[..., 1:-1, 2:] - values[..., 1:-1, :-2])
-    north = weights[1] * (values[..., 2:, 1:-1] - values[..., :-2, 1:-1])
-    along_x = valid[..., 1:-1, 2:] & valid[..., 1:-1, :-2]
-    along_y = valid[..., 2:, 1:-1] & valid[..., :-2, 1:-1]
-    return _where(along_x & along_y, (east[0], north[0], east[1], north[1]))
+    inner, before, after = slice(1, -1), slice(None, -2), slice(2, None)
+    sides = ((inner, after), (inner, before), (after, inner), (before, inner))
+    right, left, above, below = (values[..., y, x] for y, x in sides)
+    east, north = weights[1] * (right - left), weights[1] * (above - below)
+    valid = np.logical_and.reduce([valid[..., y, x] for y, x in sides])
+    return valid, (east[0], north[0], east[1], north[1])
 
 
-def _where(valid, gradients):
-    return tuple(np.where(valid, gradient, np.nan) for gradient in gradients)
+STENCILS = {"contour": _contour, "one_sided": _one_sided, "centred": _centred}
 
 
 def deformation_rates(gradients):

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from scipy import optimize, special, stats
 
-from seaice_lab.diagnostics.frames import reduce_frames
+from seaice_lab.diagnostics.frames import pool, reduce_frames
 from seaice_lab.errors import InputError
 
 X_MIN = 0.1  # 1/day, start of the tail of deformation rates; fixed, so that lead times compare
@@ -80,8 +80,7 @@ def tail_exponent(sums, over=None):
         ``below_floor``, the share of values below the floor. The exponent of the cumulative
         distribution is alpha - 1.
     """
-    over = list(sums["count"].dims) if over is None else list(over)
-    sums = sums.sum(over, keep_attrs=True)
+    sums = pool(sums, over)
     count = sums.tail_count.where(sums.tail_count > 1)
     alpha = 1 + count / sums.tail_log
     result = {"alpha": alpha, "alpha_error": (alpha - 1) / count**0.5}
@@ -107,8 +106,8 @@ def distances(forecast, truth, over=None):
     """
     shares = []
     for sums in (forecast, truth):
-        pooled = sums.histogram.sum(list(sums["count"].dims) if over is None else list(over))
-        shares.append(pooled.cumsum("size") / pooled.sum("size").where(lambda n: n > 0))
+        histogram = pool(sums, over).histogram
+        shares.append(histogram.cumsum("size") / histogram.sum("size").where(lambda n: n > 0))
     gap = abs(shares[0] - shares[1])
     step = DECADES[1] - DECADES[0]
     return xr.Dataset({"ks": gap.max("size"), "wasserstein": gap.sum("size", skipna=False) * step})

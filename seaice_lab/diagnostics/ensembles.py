@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from seaice_lab.diagnostics.score_tables import describe_scores
-from seaice_lab.diagnostics.scores import GRID, common_units, field_error, ocean_mean
+from seaice_lab.diagnostics.scores import GRID, check_fields, common_units, field_error, ocean_mean
 from seaice_lab.errors import InputError
 
 
@@ -30,8 +30,7 @@ def crps(ensemble, truth, ocean, area=None):
     DataArray (...), float64
         In the unit of the field.
     """
-    members = member_count(ensemble)
-    field_error(ensemble.isel(member=0, drop=True), truth, ocean, area)  # only for its checks
+    members = member_count(ensemble, truth, ocean, area)
     error = abs(ensemble - truth).mean("member", skipna=False)
     # The double sum costs a sort instead of m^2 differences: among sorted members, x_(i) is the
     # larger one of i - 1 pairs and the smaller one of m - i, so sum_i<j |x_i - x_j| is the sum of
@@ -138,7 +137,7 @@ def rank_histogram(ensemble, truth, ocean, area=None):
     DataArray (rank, ...), float64
         The shares of all ranks add up to 1.
     """
-    ranks = np.arange(member_count(ensemble) + 1)
+    ranks = np.arange(member_count(ensemble, truth, ocean, area) + 1)
     below, equal = (ensemble < truth).sum("member"), (ensemble == truth).sum("member")
     # A missing value has no rank; it makes its start missing, as in the other scores.
     weight = (1 / (equal + 1)).where((ensemble - truth).notnull().all("member"))
@@ -166,8 +165,7 @@ def energy_score(ensemble, truth, ocean, area=None):
     DataArray (...), float64
         In the unit of the field.
     """
-    members = member_count(ensemble)
-    field_error(ensemble.isel(member=0, drop=True), truth, ocean, area)  # only for its checks
+    members = member_count(ensemble, truth, ocean, area)
     # |x_i - x_j|^2 = |e_i|^2 + |e_j|^2 - 2 e_i e_j for the errors e: one matrix product.
     weight = (xr.ones_like(ocean, "float64") if area is None else area).where(ocean, 0.0)
     error = (ensemble.astype("float64") - truth).where(ocean, 0.0) * (weight / weight.sum()) ** 0.5
@@ -201,8 +199,7 @@ def variogram_score(ensemble, truth, ocean, distances=(1, 2, 4, 8), power=0.5):
     -------
     DataArray (distance, ...), float64
     """
-    members = member_count(ensemble)
-    field_error(ensemble.isel(member=0, drop=True), truth, ocean)  # only for its checks
+    members = member_count(ensemble, truth, ocean)
 
     def pairs(field, dim, distance):
         first, second = (
@@ -230,12 +227,14 @@ def variogram_score(ensemble, truth, ocean, distances=(1, 2, 4, 8), power=0.5):
     return xr.concat([score(distance) for distance in distances], axis)
 
 
-def member_count(ensemble):
-    """Number of members of an ensemble.
+def member_count(ensemble, truth=None, ocean=None, area=None):
+    """Number of members of an ensemble, after checks of all arrays of a score.
 
     Parameters
     ----------
-    ensemble : DataArray
+    ensemble : DataArray (..., member, y, x)
+    truth, ocean, area : optional
+        As in `rmse`; checked if they are given.
 
     Returns
     -------
@@ -244,7 +243,7 @@ def member_count(ensemble):
     Raises
     ------
     InputError
-        If it has fewer than two members.
+        If it has fewer than two members, or dimensions or coordinates are different.
     """
     members = ensemble.sizes.get("member", 0)
     if members < 2:
@@ -252,4 +251,6 @@ def member_count(ensemble):
             f"the ensemble has {members} members along 'member', expected at least 2; a single "
             "forecast has no spread: score it with rmse"
         )
+    if truth is not None:
+        check_fields(ensemble.isel(member=0, drop=True), truth, ocean, area)
     return members

@@ -13,7 +13,7 @@ import xarray as xr
 from scipy import ndimage, sparse
 from scipy.spatial import cKDTree
 
-from seaice_lab.diagnostics.frames import masked_gaussian, reduce_frames
+from seaice_lab.diagnostics.frames import grid_sizes, masked_gaussian, pool, reduce_frames
 
 FINE_CELLS, COARSE_CELLS = 0.5, 2.5  # Gaussians of the detector
 CONTRAST = 15 / 255  # of equalised rates
@@ -113,10 +113,15 @@ def find_features(values, valid, threshold=None, reconnect=True):
     pixels, owner = pixels[owner >= 0], owner[owner >= 0]
     features = Features(pixels, owner, ends, lines)
     features = _reconnected(features) if reconnect and len(ends) else features
-    is_long = features.length >= SHORTEST_CELLS
-    number = np.where(is_long, np.cumsum(is_long) - 1, -1)
-    owner = number[features.owner]
-    return Features(features.pixels[owner >= 0], owner[owner >= 0], features.ends[is_long], lines)
+    return _longer(features, SHORTEST_CELLS)
+
+
+def _longer(features, cells):
+    """Features of at least a length, numbered from zero."""
+    is_long = features.length >= cells
+    kept = is_long[features.owner]
+    owner = (np.cumsum(is_long) - 1)[features.owner[kept]]
+    return Features(features.pixels[kept], owner, features.ends[is_long], features.lines)
 
 
 def _equalised(values, valid):
@@ -202,12 +207,9 @@ def _crossings(features, vorticity=None):
     The acute angle; with vorticity, of conjugate pairs only (opposite signs), the angle on the
     side of the compressive direction.
     """
-    long = features.length >= CROSSING_LENGTH
-    kept = long[features.owner]
-    features = features._replace(pixels=features.pixels[kept], owner=features.owner[kept])
-    if not kept.any():
+    pixels, owner, ends, _ = features = _longer(features, CROSSING_LENGTH)
+    if not len(ends):
         return np.zeros(0, int), np.zeros(0)
-    pixels, owner = features.pixels, features.owner
     tree = cKDTree(pixels * np.array([FAR, 1, 1]))
     pairs = tree.query_pairs(CROSSING_CELLS, output_type="ndarray")
     pairs = pairs[owner[pairs[:, 0]] != owner[pairs[:, 1]]]
@@ -227,7 +229,8 @@ def _crossings(features, vorticity=None):
     acute, frame = np.minimum(difference, 180 - difference), pixels[pairs[:, 0], 0]
     counted = acute >= CONTINUATION
     if vorticity is not None:
-        signs = np.sign(_mean_along(features, vorticity))[owner[pairs]].T
+        along = ndimage.mean(vorticity[tuple(pixels.T)], owner, np.arange(len(ends)))
+        signs = np.sign(along)[owner[pairs]].T
         counted &= signs[0] * signs[1] < 0
         # Simple shear compresses at 45 degrees to its line, on the side that its sign tells.
         compression = _axial_mean(*(a + 45 * sign for a, sign in zip(angles, signs, strict=True)))
@@ -240,12 +243,6 @@ def _axial_mean(first, second):
     """Mean of two directions modulo 180 degrees: the bisector of their acute angle."""
     turned = np.exp(2j * np.radians(first)) + np.exp(2j * np.radians(second))
     return np.degrees(np.angle(turned)) / 2
-
-
-def _mean_along(features, field):
-    count = len(features.ends)
-    total = np.bincount(features.owner, field[tuple(features.pixels.T)], count)
-    return total / np.maximum(np.bincount(features.owner, minlength=count), 1)
 
 
 def feature_sums(rate, dx_m, threshold=None, reconnect=True, vorticity=None):
@@ -331,8 +328,7 @@ def feature_statistics(sums, over=None):
         (degrees), ``rate_share`` and ``area_share`` (of the features) and ``contrast`` (mean rate
         on features over mean rate elsewhere).
     """
-    over = list(sums["count"].dims) if over is None else list(over)
-    sums = sums.sum(over, keep_attrs=True)
+    sums = pool(sums, over)
     count, length = sums["count"].where(sums["count"] > 0), sums.length.where(sums.length > 0)
     elsewhere = (sums.rate - sums.feature_rate) / (sums.cells - sums.feature_cells)
     result = {
@@ -385,5 +381,4 @@ def feature_map(rate, threshold=None, reconnect=True):
         result[tuple(features.pixels.T)] = features.owner + 1
         return (result,)
 
-    sizes = {dim: rate.sizes[dim] for dim in ("y", "x")}
-    return reduce_frames(of_frames, [rate], None, {"feature": sizes}).feature
+    return reduce_frames(of_frames, [rate], None, {"feature": grid_sizes(rate)}).feature

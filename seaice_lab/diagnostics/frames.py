@@ -1,11 +1,14 @@
 """Functions of NumPy on the frames of labelled arrays, lazily; phase-randomised copies."""
 
+from functools import reduce
+
 import numpy as np
 import xarray as xr
 from scipy import ndimage
 
 from seaice_lab.errors import InputError
 
+GRID = ("y", "x")
 FRAMES_AT_ONCE = 8  # computed in one call, so that the arrays stay in the cache of the processor
 
 
@@ -35,45 +38,37 @@ def reduce_frames(function, fields, mask, outputs):
         If fields and mask have other grids or times or no values, or a value inside the mask is
         missing (of a lazy field, when it is computed).
     """
-    dims = ("y", "x")
-    arrays = list(fields) if mask is None else [*fields, mask.astype(bool)]
-    sizes = [{dim: array.sizes.get(dim) for dim in dims} for array in arrays]
-    if any(size != sizes[0] for size in sizes):
-        raise InputError(
-            f"fields and mask have the sizes {sizes}, expected the same y and x; pass the mask of "
-            "the grid of the fields"
-        )
+    if mask is None:
+        mask = reduce(np.logical_and, map(np.isfinite, fields))
+    arrays = [*fields, mask.astype(bool)]
     try:
         xr.align(*arrays, join="exact", copy=False)
     except ValueError as error:
         raise InputError(
-            f"fields and mask have other coordinates ({str(error).splitlines()[0]}); pass fields "
-            "and a mask of the same grid and times"
+            f"fields and mask have other coordinates or sizes ({str(error).splitlines()[0]}); pass "
+            "fields and a mask of the same grid and times"
         ) from None
     if 0 in fields[0].shape:
         raise InputError(f"a field has the sizes {dict(fields[0].sizes)}, expected some values")
 
-    def in_groups(*values):
-        values = np.broadcast_arrays(*values)
-        shape = values[0].shape
-        values = [array.reshape(-1, *shape[-2:]) for array in values]
-        groups = [slice(at, at + FRAMES_AT_ONCE) for at in range(0, len(values[0]), FRAMES_AT_ONCE)]
-        results = [function(*_masked(values, group, mask is None)) for group in groups]
-        joined = (np.concatenate(parts) for parts in zip(*results, strict=True))
+    def in_groups(*arrays):
+        arrays = np.broadcast_arrays(*arrays)
+        shape = arrays[0].shape
+        frames = [array.reshape(-1, *shape[-2:]) for array in arrays]
+        firsts = range(0, len(frames[0]), FRAMES_AT_ONCE)
+        groups = ([each[at : at + FRAMES_AT_ONCE] for each in frames] for at in firsts)
+        results = [function(*_masked(*group)) for group in groups]
+        joined = (np.concatenate(pieces) for pieces in zip(*results, strict=True))
         joined = tuple(array.reshape((*shape[:-2], *array.shape[1:])) for array in joined)
         return joined if len(joined) > 1 else joined[0]
 
-    # While it is computed, y of an output has another name, because its size may differ.
-    renamed = [
-        [f"new_{dim}" if dim in dims else dim for dim in output] for output in outputs.values()
-    ]
-    sizes = [size for output in outputs.values() for size in output.values()]
-    sizes = dict(zip([dim for output in renamed for dim in output], sizes, strict=True))
+    sizes = {dim: size for output in outputs.values() for dim, size in output.items()}
     results = xr.apply_ufunc(
         in_groups,
         *arrays,
-        input_core_dims=[list(dims)] * len(arrays),
-        output_core_dims=renamed,
+        input_core_dims=[GRID] * len(arrays),
+        output_core_dims=[list(output) for output in outputs.values()],
+        exclude_dims=set(GRID),
         dask="parallelized",
         output_dtypes=["float64"] * len(outputs),
         dask_gufunc_kwargs={"output_sizes": sizes, "allow_rechunk": True},
@@ -81,31 +76,24 @@ def reduce_frames(function, fields, mask, outputs):
     )
     results = results if len(outputs) > 1 else [results]
     dataset = xr.Dataset(dict(zip(outputs, results, strict=True)))
-    for dim in {"y", "x"} & {name.removeprefix("new_") for name in dataset.dims}:
-        dataset = dataset.drop_vars(dim, errors="ignore").rename({f"new_{dim}": dim})
-        if dim in fields[0].coords:
-            position = fields[0][dim]
-            less = position.size - dataset.sizes[dim]
-            values = (position.values[less:] + position.values[: position.size - less]) / 2
-            dataset = dataset.assign_coords({dim: (dim, values, position.attrs)})
+    for dim in set(GRID) & set(sizes) & set(fields[0].coords):
+        position = fields[0][dim]
+        less = position.size - sizes[dim]
+        values = (position.values[less:] + position.values[: position.size - less]) / 2
+        dataset = dataset.assign_coords({dim: (dim, values, position.attrs)})
     return dataset
 
 
-def _masked(values, group, missing_is_masked):
-    """Fields as one array, zero where masked, and the mask, of a group of frames."""
-    if missing_is_masked:
-        fields = np.array([array[group] for array in values], "float64")
-        mask = np.isfinite(fields).all(axis=0)
-    else:
-        fields, mask = np.array([array[group] for array in values[:-1]], "float64"), values[-1]
-        mask = mask[group]
-    fields = np.where(mask, fields, 0.0)
-    if not np.isfinite(fields).all():
+def _masked(*fields_and_mask):
+    """Fields as one array, zero where masked, and the mask."""
+    *fields, mask = fields_and_mask
+    values = np.where(mask, np.array(fields, "float64"), 0.0)
+    if not np.isfinite(values).all():
         raise InputError(
             "a field has missing values inside the mask, expected finite ones; pass a mask that "
             "leaves those cells out"
         )
-    return fields, mask
+    return values, mask
 
 
 def masked_gaussian(values, valid, sigma, truncate=2.0):
@@ -150,9 +138,41 @@ def blurred(field, mask, cells=1.0):
         smooth = masked_gaussian(values[0], valid, cells, truncate=4.0)
         return (np.where(valid, smooth, np.nan),)
 
-    sizes = {dim: field.sizes[dim] for dim in ("y", "x")}
-    result = reduce_frames(of_frames, [field], mask, {"field": sizes}).field
+    result = reduce_frames(of_frames, [field], mask, {"field": grid_sizes(field)}).field
     return result.assign_attrs(field.attrs).rename(field.name)
+
+
+def pool(sums, over=None):
+    """Sums over frames, pooled.
+
+    Parameters
+    ----------
+    sums : Dataset
+        Sums of each frame; the dimensions of ``count`` are those of the frames.
+    over : sequence of str, optional
+        Dimensions to pool; by default all of the frames.
+
+    Returns
+    -------
+    Dataset
+    """
+    return sums.sum(sums["count"].dims if over is None else over, keep_attrs=True)
+
+
+def grid_sizes(field, less=0):
+    """Sizes of an output of `reduce_frames` along y and x.
+
+    Parameters
+    ----------
+    field : DataArray (..., y, x)
+    less : int
+        By how much the output is smaller than the field.
+
+    Returns
+    -------
+    dict of str to int
+    """
+    return {dim: field.sizes[dim] - less for dim in GRID}
 
 
 def phase_randomised(fields, mask, seed=0):
@@ -172,21 +192,23 @@ def phase_randomised(fields, mask, seed=0):
     list of DataArray (..., y, x)
         With the mean and the standard deviation of the fields inside the mask, in each frame.
     """
-    shape = fields[0].sizes["y"], fields[0].sizes["x"]
+    sizes = grid_sizes(fields[0])
+    shape = tuple(sizes.values())
     noise = np.fft.rfft2(np.random.default_rng(seed).standard_normal(shape))
     turn = noise / abs(noise)
 
+    def total(values):
+        return values.sum(axis=(-2, -1), keepdims=True)
+
     def of_frames(values, valid):
-        count = np.maximum(valid.sum(axis=(-2, -1), keepdims=True), 1)
-        mean = values.sum(axis=(-2, -1), keepdims=True) / count
+        count = np.maximum(total(valid), 1)
+        mean = total(values) / count
         anomaly = np.where(valid, values - mean, 0.0)
         copy = np.fft.irfft2(np.fft.rfft2(anomaly) * turn, s=shape)
-        copy -= np.where(valid, copy, 0).sum(axis=(-2, -1), keepdims=True) / count
-        spread = [(np.where(valid, a, 0) ** 2).sum(axis=(-2, -1), keepdims=True)
-                  for a in (anomaly, copy)]  # fmt: skip
-        copy *= np.sqrt(spread[0] / np.maximum(spread[1], 1e-300))
+        copy = np.where(valid, copy - total(np.where(valid, copy, 0.0)) / count, 0.0)
+        copy *= np.sqrt(total(anomaly**2) / np.maximum(total(copy**2), 1e-300))
         return tuple(np.where(valid, mean + copy, np.nan))
 
-    outputs = {f"field_{n}": dict(zip(("y", "x"), shape, strict=True)) for n in range(len(fields))}
+    outputs = {f"field_{n}": sizes for n in range(len(fields))}
     copies = reduce_frames(of_frames, fields, mask, outputs)
     return [copies[name].assign_attrs(f.attrs) for name, f in zip(outputs, fields, strict=True)]

@@ -87,11 +87,9 @@ def box_moments(field, dx_m, average="rate", rate="total", q=ORDERS, scales=SCAL
         side = [np.sqrt(counts).sum(axis=-1) * dx_m / 1e3 for _, counts in levels]
         return np.moveaxis(moment, 1, -1), np.stack(side, axis=-1), count, largest
 
-    sizes = {"q": len(q), "scale": len(scales), "rank": LARGEST}
-    outputs = {"moment": ("q", "scale"), "length": ("scale",), "count": ("scale",)}
-    outputs["largest"] = ("scale", "rank")
-    outputs = {name: {dim: sizes[dim] for dim in dims} for name, dims in outputs.items()}
-    sums = reduce_frames(in_boxes, fields, None, outputs)
+    sizes = {"scale": len(scales)}
+    outputs = {"moment": {"q": len(q)} | sizes, "length": sizes, "count": sizes}
+    sums = reduce_frames(in_boxes, fields, None, outputs | {"largest": sizes | {"rank": LARGEST}})
     kind = f"boxes with {'and without shifts' if offsets else 'one position'}, half of them valid"
     coords = {"q": list(map(float, q)), "scale": list(scales)}
     return sums.assign_coords(coords).assign_attrs(average=average, rate=rate, boxes=kind)
@@ -242,11 +240,7 @@ def scaling_exponents(sums, over=None, length_km=None, sign=-1):
     low, high = length_km or (0, np.inf)
     fitted = (mean_length >= low * (1 - 1e-9)) & (mean_length <= high * (1 + 1e-9))
     fitted = (fitted & (count.notnull().any(others))).values
-    if fitted.sum() < FEWEST_SCALES:
-        raise InputError(
-            f"the fit has {fitted.sum()} scales, expected at least {FEWEST_SCALES}; widen its "
-            "range, take more scales or a larger field"
-        )
+    check_number_of_scales(fitted.sum())
     exponents = _fit_lines(moment.isel(scale=fitted), length.isel(scale=fitted), sign)
     if "q" in moment.dims and len(moment.q) > 1:
         exponents = exponents.assign(quadratic(exponents.exponent))
@@ -256,6 +250,21 @@ def scaling_exponents(sums, over=None, length_km=None, sign=-1):
         exponents["largest_share"] = share.isel(scale=fitted).max("scale")
     limits = mean_length[fitted]
     return exponents.assign_attrs(sums.attrs, fit_km=[float(limits.min()), float(limits.max())])
+
+
+def check_number_of_scales(number):
+    """Check that a fit has enough scales.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than four.
+    """
+    if number < FEWEST_SCALES:
+        raise InputError(
+            f"the fit has {number} scales, expected at least {FEWEST_SCALES}; widen its range, "
+            "take more scales or a larger field"
+        )
 
 
 def _largest_share(largest, over, moment):

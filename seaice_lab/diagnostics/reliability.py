@@ -86,8 +86,7 @@ def reliability(ensemble, truth, threshold, ocean, area=None, dim="init_time"):
         ``observed``, the frequency of the event, and ``share``, the share of the ocean, each
         (probability, ...). A reliable ensemble has ``observed`` equal to the probability.
     """
-    members = member_count(ensemble)
-    field_error(ensemble.isel(member=0, drop=True), truth, ocean, area)  # only for its checks
+    members = member_count(ensemble, truth, ocean, area)
     is_valid = (ensemble - truth).notnull().all("member")
     count = (ensemble > threshold).sum("member").where(is_valid)
     numbers = xr.DataArray(np.arange(members + 1), dims="probability")
@@ -117,8 +116,7 @@ def coverage(ensemble, truth, level, ocean, area=None):
     -------
     DataArray (...), float64
     """
-    member_count(ensemble)
-    field_error(ensemble.isel(member=0, drop=True), truth, ocean, area)  # only for its checks
+    member_count(ensemble, truth, ocean, area)
     tails = [(1 - level) / 2, (1 + level) / 2]
     limits = ensemble.quantile(tails, "member", method="weibull", skipna=False)
     low, high = (limits.isel(quantile=k, drop=True) for k in (0, 1))
@@ -142,8 +140,7 @@ def volume_calibration(ensemble, truth, ocean, area=None):
         ``inside``, the share of starts with the truth between the lowest and the highest member;
         each (lead_time).
     """
-    member_count(ensemble)
-    field_error(ensemble.isel(member=0, drop=True), truth, ocean, area)  # only for its checks
+    member_count(ensemble, truth, ocean, area)
     error = ocean_mean(ensemble.astype("float64") - truth, ocean, area)
     inside = (error.min("member") <= 0) & (error.max("member") >= 0)
     return xr.Dataset(

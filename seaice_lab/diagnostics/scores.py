@@ -104,7 +104,7 @@ def correlation(forecast, truth, ocean, area=None):
     DataArray (...), float64
         NaN if one of the fields is uniform.
     """
-    _check_fields(forecast, truth, ocean, area)
+    check_fields(forecast, truth, ocean, area)
     f, t = forecast.astype("float64"), truth.astype("float64")
     f, t = f - ocean_mean(f, ocean, area), t - ocean_mean(t, ocean, area)
     return _product_ratio(f, t, ocean, area)
@@ -219,7 +219,7 @@ def ice_edge_error(forecast, truth, ocean, area, threshold=None):
     under : DataArray (...), m2
         Area with ice in the truth but not in the forecast.
     """
-    _check_fields(forecast, truth, ocean, area)
+    check_fields(forecast, truth, ocean, area)
     valid = forecast.notnull() & truth.notnull()
     f, t = _has_ice(forecast, threshold), _has_ice(truth, threshold)
     # A missing value in the ocean makes the error NaN.
@@ -257,12 +257,23 @@ def field_error(forecast, truth, ocean, area=None):
     InputError
         If dimensions or coordinates are different, or the mask is not a mask.
     """
-    _check_fields(forecast, truth, ocean, area)
+    check_fields(forecast, truth, ocean, area)
     return (forecast.astype("float64") - truth.astype("float64")).drop_attrs(deep=False)
 
 
-def _check_fields(forecast, truth, ocean, area):
-    """Check that no dimension would be broadcast and no time or cell lost."""
+def check_fields(forecast, truth, ocean, area=None):
+    """Check that no dimension would be broadcast and no time or cell lost.
+
+    Parameters
+    ----------
+    forecast, truth, ocean, area
+        As in `rmse`.
+
+    Raises
+    ------
+    InputError
+        If dimensions or coordinates are different, or the mask is not a mask.
+    """
     if set(forecast.dims) != set(truth.dims) or not set(GRID) <= set(truth.dims):
         raise InputError(
             f"the forecast has dimensions {forecast.dims} and the truth {truth.dims}, expected "

@@ -22,6 +22,7 @@ import numpy as np
 import xarray as xr
 from scipy import fft
 
+from seaice_lab.diagnostics.frames import reduce_frames
 from seaice_lab.errors import InputError
 from seaice_lab.processors import processors
 
@@ -29,7 +30,6 @@ PUBLISHED_START = 5  # list position of the first wavenumber of the published fi
 SHORTEST_FITTED = 2  # in units of the shortest wavelength of the spectrum (2 cells): 4 cells
 LONGEST_FITTED = 1 / 3  # of the longest wavelength of the spectrum, the side of the square
 FEWEST_FITTED = 4  # wavenumbers; a slope through fewer is mostly chance
-FRAMES_AT_ONCE = 16  # transformed in one call, so that memory stays small
 FIT_NAMES = {
     "slope": "Exponent of the power law",
     "slope_error": "Standard error of the exponent",
@@ -136,7 +136,7 @@ def power_spectrum(field, ocean, dx_m):
     # 5. Density: variance in a ring over the step from one ring to the next, in cycles per km.
     step = 1000 / (n_cells * dx_m)
     ring = np.arange(1, n_cells // 2 + 1)
-    density = _by_frames(variance_in_rings, square, len(ring)) / step
+    density = _in_rings(variance_in_rings, square, len(ring)) / step
 
     # 6. Labels.
     units = field.attrs.get("units", "1")
@@ -232,7 +232,7 @@ def published_spectrum(field, ocean):
         area = np.pi * ((ring + 0.5) ** 2 - (ring - 0.5) ** 2)
         return _ring_sums(frames) / count * area
 
-    power = _by_frames(power_in_rings, field.where(ocean, 0.0), len(ring)).rename("power")
+    power = _in_rings(power_in_rings, field.where(ocean, 0.0), len(ring))
     power["wavenumber"] = ring.astype(float)
     power["wavenumber"].attrs = {"long_name": "Wavenumber", "units": "1"}
     long_name = "Power in a ring, published convention"
@@ -267,35 +267,14 @@ def _check_mask(field, ocean):
         )
 
 
-def _by_frames(function, field, n_rings):
-    """Apply a function (frame, y, x) -> (frame, ring) to a field (..., y, x), in small groups."""
+def _in_rings(function, field, n_rings):
+    """Apply a function (frame, y, x) -> (frame, ring) to all frames; every cell must be finite."""
 
-    def in_groups(values):
-        frames = values.reshape(-1, *values.shape[-2:])
-        firsts = range(0, len(frames), FRAMES_AT_ONCE)
-        groups = (_finite(frames[first : first + FRAMES_AT_ONCE]) for first in firsts)
-        results = np.concatenate([function(group) for group in groups])
-        return results.reshape(*values.shape[:-2], n_rings)
+    def of_frames(values, _valid):
+        return (function(values[0]),)
 
-    return xr.apply_ufunc(
-        in_groups,
-        field,
-        input_core_dims=[["y", "x"]],
-        output_core_dims=[["wavenumber"]],
-        dask="parallelized",
-        output_dtypes=["float64"],
-        dask_gufunc_kwargs={"output_sizes": {"wavenumber": n_rings}, "allow_rechunk": True},
-        keep_attrs=False,
-    )
-
-
-def _finite(frames):
-    if not np.isfinite(frames).all():
-        raise InputError(
-            "the field has missing values inside the area of the spectrum, where one of them "
-            "would turn every wavenumber into NaN; pass a mask that leaves those cells out"
-        )
-    return np.asarray(frames, dtype="float64")
+    outputs = {"power": {"wavenumber": n_rings}}
+    return reduce_frames(of_frames, [field], xr.ones_like(field, bool), outputs).power
 
 
 def without_plane(frames):

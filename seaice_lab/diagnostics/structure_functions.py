@@ -59,8 +59,10 @@ def structure_sums(field, mask, dx_m, q=ORDERS, distances=DISTANCES, directions=
         for position, distance in enumerate(distances):
             for direction in directions:
                 steps = [distance * step for step in STEPS[direction]]
-                for order, (size, both) in enumerate(_increments(values[0], valid, *steps)):
-                    size = np.where(both, abs(size), 0.0).reshape(len(valid), -1)
+                increments, both = values[0], valid
+                for order in range(2):  # second increments are increments of the first ones
+                    increments, both = _increments(increments, both, *steps)
+                    size = np.where(both, abs(increments), 0.0).reshape(len(valid), -1)
                     moment[:, order, position] += power_sums(size, q)
                     count[:, order, position] += both.sum(axis=(-2, -1))
         return np.swapaxes(moment, -1, -2), count, count * unit_km * np.array(distances)
@@ -73,26 +75,16 @@ def structure_sums(field, mask, dx_m, q=ORDERS, distances=DISTANCES, directions=
 
 
 def _increments(values, valid, dy, dx):
-    """First and second increments, and where all their cells are valid."""
-    first = _shifted(values, dy, dx), _shifted(valid, dy, dx)
-    (start, end), (start_valid, end_valid) = first
-    yield end - start, start_valid & end_valid
-    far, far_valid = _shifted(values, 2 * dy, 2 * dx), _shifted(valid, 2 * dy, 2 * dx)
-    rows, columns = (slice(abs(step), size - abs(step)) if step else slice(None)
-                     for step, size in zip((dy, dx), values.shape[-2:], strict=True))  # fmt: skip
-    middle, middle_valid = values[..., rows, columns], valid[..., rows, columns]
-    yield far[0] - 2 * middle + far[1], far_valid[0] & middle_valid & far_valid[1]
+    """Differences of cells that are dy rows and dx columns apart, and where both are valid."""
 
+    def pair(step, size):
+        shared = max(size - abs(step), 0)
+        low, high = slice(0, shared), slice(abs(step), abs(step) + shared)
+        return (low, high) if step >= 0 else (high, low)
 
-def _shifted(array, dy, dx):
-    """The array and the array moved by (dy, dx), where both exist."""
-    rows = array.shape[-2] - abs(dy), array.shape[-1] - abs(dx)
-    rows = [max(size, 0) for size in rows]
-    starts = [(max(-step, 0), max(step, 0)) for step in (dy, dx)]
-    return [
-        array[..., starts[0][end] : starts[0][end] + rows[0], starts[1][end] :][..., : rows[1]]
-        for end in (0, 1)
-    ]
+    rows, columns = pair(dy, values.shape[-2]), pair(dx, values.shape[-1])
+    start, end = ((..., *both) for both in zip(rows, columns, strict=True))
+    return values[end] - values[start], valid[end] & valid[start]
 
 
 def structure_exponents(sums, over=None, length_km=None):

@@ -4,7 +4,12 @@ import numpy as np
 import xarray as xr
 
 from seaice_lab.diagnostics.deformation import velocity_gradients
-from seaice_lab.diagnostics.moments import FEWEST_SCALES, box_moments, slope
+from seaice_lab.diagnostics.moments import (
+    FEWEST_SCALES,
+    box_moments,
+    check_number_of_scales,
+    slope,
+)
 from seaice_lab.errors import InputError
 
 DAY_H, REFERENCE_KM = 24.0, 10.0  # units of time and length in the fit of the coupling
@@ -78,11 +83,8 @@ def temporal_exponents(sums):
     sums = sums.compute()
     count = sums["count"].where(sums["count"] > 0)
     moment, length = (sums[name] / count for name in ("moment", "length"))
-    scales = int(count.notnull().any([dim for dim in count.dims if dim != "scale"]).sum())
-    if scales < FEWEST_SCALES:
-        raise InputError(
-            f"the fit has {scales} scales, expected at least {FEWEST_SCALES}; take a larger field"
-        )
+    others = [dim for dim in count.dims if dim != "scale"]
+    check_number_of_scales(int(count.notnull().any(others).sum()))
     with np.errstate(divide="ignore"):
         log_m, log_t = np.log(moment), np.log(sums.window_h / DAY_H)
     log_l = np.log(length / REFERENCE_KM)

@@ -141,6 +141,9 @@ def test_drift_without_memory_and_frozen_drift_scale_with_time_as_they_should():
     frozen.attrs = random.attrs
     fit = temporal_exponents(temporal_sums(frozen, frozen, mask, DX))
     assert abs(fit.exponent).max() < 1e-9 and abs(fit.alpha0) < 1e-9 and abs(fit.c) < 1e-9
+    with pytest.raises(InputError, match="4; widen its range"):
+        small = random[:, :7, :7]
+        temporal_exponents(temporal_sums(small, small, mask[:7, :7], DX))
     with pytest.raises(InputError, match="time windows fit"):
         temporal_sums(random[:6], random[:6], mask, DX)
 
