@@ -1,0 +1,308 @@
+"""The cost of strong-constraint 4D-Var and its gradient in the control.
+
+J(v) = v'v / 2 + sum of d'd / 2, d = (y - H(M(x_0))) / sigma, x_0 = x_b + B^(1/2) v (Le Dimet and
+Talagrand 1986, doi 10.3402/tellusa.v38i2.11706; Courtier, Thepaut and Hollingsworth 1994,
+doi 10.1002/qj.49712051912). The network computes in its own precision, all else in float64.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from seaice_lab.assimilation.background import SquareRoot
+from seaice_lab.assimilation.bounds import unbounded
+from seaice_lab.assimilation.model import WindowModel, adjoint, states, tangent, to_image
+from seaice_lab.errors import InputError, listed
+
+
+class Observations(NamedTuple):
+    """Observations of a batch of windows, made by :func:`observations`.
+
+    ``operator`` maps the states (batch, step, channel, y, x) after ``steps`` to what is observed,
+    (batch, observation). Errors are independent.
+    """
+
+    steps: tuple[int, ...]
+    operator: Callable
+    values: torch.Tensor
+    sigma: torch.Tensor
+
+
+def observations(model, steps, operator, values, sigma):
+    """Check observations and bring them to the device of the model.
+
+    Parameters
+    ----------
+    model : WindowModel
+    steps : sequence of int
+        Steps of the window after which the state is observed, ascending.
+    operator : callable
+        Differentiable, such as :func:`weighted_cells`.
+    values, sigma : array_like (batch, observation)
+        Observed values and the standard deviations of their errors, in the units of the state. An
+        infinite sigma means no observation; it fills up windows that have fewer than others.
+
+    Returns
+    -------
+    Observations
+
+    Raises
+    ------
+    InputError
+        If a step is outside the window, a standard deviation is not positive, or a value is
+        missing.
+    """
+    last, steps = len(model.forcing), tuple(map(int, steps))
+    wrong = [step for step in steps if not 0 <= step <= last]
+    if wrong or list(steps) != sorted(set(steps)):
+        raise InputError(
+            f"observations: found steps {listed(wrong or steps)}, expected ascending steps from 0 "
+            f"to {last}, the length of the window; leave out observations at other times"
+        )
+    values, sigma = np.broadcast_arrays(np.asarray(values, float), np.asarray(sigma, float))
+    is_used = np.isfinite(sigma)
+    if not (sigma > 0).all() or not np.isfinite(values[is_used]).all():
+        raise InputError(
+            "observations: a value is missing, or the standard deviation of its error is missing "
+            "or not positive; leave this observation out or state its error"
+        )
+    tensors = [torch.from_numpy(a.copy()) for a in (np.where(is_used, values, 0), sigma)]
+    return Observations(steps, operator, *(t.to(model.forcing.device) for t in tensors))
+
+
+def weighted_cells(positions, weights):
+    """Observation operator that is a weighted sum of cells, such as a mean over a week or a track.
+
+    Parameters
+    ----------
+    positions : torch.Tensor of int ([batch,] observation, cell)
+        Positions in the flattened array (step, channel, y, x) of observed states, for example from
+        :func:`cell_positions`.
+    weights : torch.Tensor ([batch,] observation, cell)
+
+    Returns
+    -------
+    callable
+    """
+
+    def operator(fields):
+        shape = len(fields), *positions.shape[-2:]
+        cells = positions.expand(shape).flatten(1)
+        return (fields.flatten(1).gather(1, cells).reshape(shape) * weights).sum(-1)
+
+    return operator
+
+
+def cell_positions(ocean, step, channel=0, channels=1):
+    """Positions of all ocean cells of one channel at one of the observed steps.
+
+    Parameters
+    ----------
+    ocean : torch.Tensor of bool (y, x)
+    step : int
+        Number of the step among the observed ones, from 0.
+    channel, channels : int
+        Channel of the state, and number of channels.
+
+    Returns
+    -------
+    torch.Tensor of int (cell,)
+    """
+    return (step * channels + channel) * ocean.numel() + ocean.flatten().nonzero()[:, 0]
+
+
+class Problem(NamedTuple):
+    """Model, background, B, observations and bounds of an analysis, from :func:`problem_of`."""
+
+    model: WindowModel
+    background: torch.Tensor
+    root: SquareRoot
+    observations: Observations
+    combine: Callable
+    variables: tuple[int, ...]
+
+    @property
+    def shape(self):
+        """Shape of the control: (batch, entry)."""
+        return len(self.background), self.root.size
+
+
+def problem_of(model, background, root, observations, combine=unbounded, variables=None):
+    """Put together a problem whose parts belong to the same state.
+
+    Parameters
+    ----------
+    model : WindowModel
+    background : torch.Tensor (batch, channel, y, x)
+        Initial state x_b of each window in the units of the model, finite on land too.
+    root : SquareRoot
+        Square root of B, of increments of the present variables.
+    observations : Observations
+    combine : callable
+        Adds an increment to the background (:mod:`~seaice_lab.assimilation.bounds`).
+    variables : sequence of int, optional
+        For each channel of the state the number of its variable; by default each channel is a
+        variable of its own. An increment moves a past state like the present one, so that the
+        change over a step, which the network reads, stays that of the background.
+
+    Returns
+    -------
+    Problem
+
+    Raises
+    ------
+    InputError
+        If the background is not finite, or sizes differ.
+    """
+    batch, channels = background.shape[:2]
+    cells = int(model.ocean.sum())
+    variables = tuple(range(channels) if variables is None else variables)
+    if not torch.isfinite(background).all():
+        raise InputError("background: a value is missing or infinite, expected finite values")
+    if len(variables) != channels or root.length != (max(variables) + 1) * cells:
+        raise InputError(
+            f"background errors: found increments of {root.length} values for a state of "
+            f"{channels} channels, expected {max(variables) + 1} variable(s) of {cells} cells; "
+            "make B for the variables and the ocean cells of the network"
+        )
+    batches = {"forcing": model.forcing.shape[1], "background": batch}
+    if observations.steps:
+        batches["observations"] = len(observations.values)
+    if len(set(batches.values())) > 1:
+        counts = ", ".join(f"{count} of {name}" for name, count in batches.items())
+        raise InputError(f"windows: found {counts}, expected equal numbers of windows")
+    return Problem(model, background.double(), root, observations, combine, variables)
+
+
+def analysis(problem, control):
+    """The initial state for a control, for example where a minimisation ended.
+
+    Parameters
+    ----------
+    problem : Problem
+    control : ndarray, any shape with batch * entry values
+
+    Returns
+    -------
+    torch.Tensor (batch, channel, y, x), float64
+    """
+    return initial_state(problem, _increment(problem, np.reshape(control, problem.shape)))
+
+
+def initial_state(problem, increment):
+    """The initial state for an increment, x_0.
+
+    Parameters
+    ----------
+    problem : Problem
+    increment : torch.Tensor (batch, variable * cell)
+        B^(1/2) v, in units of the state.
+
+    Returns
+    -------
+    torch.Tensor (batch, channel, y, x), float64
+    """
+    fields = to_image(increment, problem.model.ocean)[:, list(problem.variables)]
+    return problem.combine(problem.background, fields)
+
+
+def simulate(problem, increment):
+    """What the observations would be for an increment, H(M(x_0)).
+
+    Parameters
+    ----------
+    problem, increment
+        As in :func:`initial_state`.
+
+    Returns
+    -------
+    torch.Tensor (batch, observation), float64
+    """
+    window = states(problem.model, initial_state(problem, increment), problem.observations.steps)
+    return problem.observations.operator(window.double())
+
+
+class Cost(NamedTuple):
+    """Background and observation cost of each window (batch,), gradient of J (batch, entry)."""
+
+    background: np.ndarray
+    observations: np.ndarray
+    gradient: np.ndarray
+
+    @property
+    def total(self):
+        """J, the sum over both terms and all windows."""
+        return float(self.background.sum() + self.observations.sum())
+
+
+def cost(problem, control):
+    """The cost and its gradient, v - B^(T/2) M'^T H'^T R^-1 d.
+
+    Parameters
+    ----------
+    problem : Problem
+    control : ndarray, any shape with batch * entry values
+
+    Returns
+    -------
+    Cost
+
+    Raises
+    ------
+    InputError
+        If the cost is not finite, or the observations do not depend on the initial state.
+    """
+    control = np.asarray(control, float).reshape(problem.shape)
+    background = 0.5 * (control**2).sum(-1)
+    if not problem.observations.steps:
+        return Cost(background, np.zeros(len(control)), control)
+    # The square root of B is known with its adjoint, so torch differentiates only from the
+    # increment on: the adjoint gives dJ_o/dx = -M'^T H'^T R^-1 d, and B^(T/2) leads to the control.
+    increment = _increment(problem, control).requires_grad_()
+    observed = problem.observations
+    departures = (observed.values - simulate(problem, increment)) / observed.sigma
+    terms = 0.5 * (departures**2).sum(-1)
+    if not terms.requires_grad:
+        raise InputError(
+            "the observations do not depend on the initial state through differentiable "
+            "operations; check the operator and the model"
+        )
+    (sensitivity,) = torch.autograd.grad(terms.sum(), increment)
+    terms = terms.detach().cpu().numpy()
+    if not np.isfinite(terms).all():
+        raise InputError(
+            "the cost is not finite: the forecast of the window grows beyond all numbers; use a "
+            "shorter window, smaller background errors or a network trained longer"
+        )
+    gradient = control + problem.root.adjoint(sensitivity.cpu().numpy())
+    return Cost(background, terms, gradient)
+
+
+def hessian_product(problem, control, direction):
+    """Product of the Gauss-Newton Hessian I + B^(T/2) M'^T H'^T R^-1 H' M' B^(1/2) and a vector.
+
+    Parameters
+    ----------
+    problem : Problem
+    control, direction : ndarray, any shape with batch * entry values
+        The point of linearisation, and the vector.
+
+    Returns
+    -------
+    ndarray (batch, entry)
+    """
+    direction = np.asarray(direction, float).reshape(problem.shape)
+    point = _increment(problem, np.asarray(control, float).reshape(problem.shape))
+
+    def scaled(increment):
+        return simulate(problem, increment) / problem.observations.sigma
+
+    change = tangent(scaled, point, _increment(problem, direction))
+    return direction + problem.root.adjoint(adjoint(scaled, point, change).cpu().numpy())
+
+
+def _increment(problem, control):
+    """B^(1/2) v on the device of the model."""
+    return torch.from_numpy(problem.root.apply(control)).to(problem.background.device)

@@ -1,0 +1,186 @@
+"""Minimise the cost: by L-BFGS-B, or in incremental form by conjugate gradients."""
+
+import time
+from typing import NamedTuple
+
+import numpy as np
+from scipy import optimize
+from scipy.sparse.linalg import LinearOperator, cg
+
+from seaice_lab.assimilation.cost import cost, hessian_product
+
+
+class Minimum(NamedTuple):
+    """Where a minimisation ended, and why.
+
+    ``history`` has J at each evaluation, ``gradient`` the largest component of the projected
+    gradient at the end, ``seconds`` the time on the clock.
+    """
+
+    control: np.ndarray
+    history: np.ndarray
+    gradient: float
+    iterations: int
+    reason: str
+    seconds: float
+
+
+class Stopping(NamedTuple):
+    """When L-BFGS stops, whichever comes first.
+
+    ``gradient``: the largest component of the projected gradient is at most this share of that at
+    the start, or at most ``floor``. ``decrease``: an iteration lowers J by less than this share of
+    it, which is also where the rounding of a float32 network ends the descent. ``iterations``: so
+    many iterations. ``pairs`` is the number of steps from which the curvature is estimated.
+    """
+
+    gradient: float = 1e-4
+    floor: float = 0.0
+    decrease: float = 1e-9
+    iterations: int = 100
+    pairs: int = 10
+
+
+STOPPING = Stopping()
+
+
+def minimise(function, start, limits=None, stopping=STOPPING):
+    """Minimise a function by L-BFGS-B in float64 (Byrd et al. 1995, doi 10.1137/0916069).
+
+    Parameters
+    ----------
+    function : callable
+        ``function(control)`` returns J and its gradient (entry,).
+    start : ndarray (entry,)
+    limits : ndarray (2, entry), optional
+        Lower and upper bounds of the control.
+    stopping : Stopping
+
+    Returns
+    -------
+    Minimum
+    """
+    begin, history = time.perf_counter(), []
+    low, high = np.full((2, start.size), [[-np.inf], [np.inf]]) if limits is None else limits
+    start = np.clip(start, low, high)
+    first = function(start)
+
+    def evaluate(control):
+        # The minimiser begins at the start, whose gradient the stopping rule has already.
+        value, gradient = function(control) if history else first
+        history.append(value)
+        return value, gradient
+
+    first_gradient = _largest(start, first[1], low, high)
+    enough = max(stopping.gradient * first_gradient, stopping.floor)
+    result = optimize.minimize(
+        evaluate,
+        start,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=optimize.Bounds(low, high),
+        options={
+            "gtol": enough,
+            "ftol": stopping.decrease,
+            "maxiter": stopping.iterations,
+            "maxfun": 20 * stopping.iterations,
+            "maxcor": stopping.pairs,
+        },
+    )
+    last_gradient = _largest(result.x, result.jac, low, high)
+    if last_gradient <= enough:
+        reason = f"the gradient fell from {first_gradient:.3g} to {last_gradient:.3g}"
+    elif result.status == 0:
+        reason = f"the last iteration lowered the cost by less than {stopping.decrease:g} of it"
+    elif result.status == 1:
+        reason = f"the limit of {stopping.iterations} iterations was reached"
+    else:
+        reason = "no lower cost was found along the last direction: limit of precision, or a kink"
+    seconds = time.perf_counter() - begin
+    return Minimum(result.x, np.array(history), last_gradient, result.nit, reason, seconds)
+
+
+def _largest(control, gradient, low, high):
+    """Largest component of the gradient, projected: a step against it stays within the bounds."""
+    return float(np.abs(np.clip(control - gradient, low, high) - control).max())
+
+
+def lbfgs(problem, limits=None, stopping=STOPPING):
+    """Minimise the cost of a problem from its background by L-BFGS-B.
+
+    Windows of a batch are minimised together, by the sum of their costs.
+
+    Parameters
+    ----------
+    problem : Problem
+    limits : ndarray (2, batch, entry), optional
+        Bounds of the control in the direct form, from
+        :func:`~seaice_lab.assimilation.bounds.control_limits`.
+    stopping : Stopping
+
+    Returns
+    -------
+    Minimum
+        With the control (batch, entry).
+    """
+
+    def function(control):
+        terms = cost(problem, control)
+        return terms.total, terms.gradient.ravel()
+
+    flat = None if limits is None else np.reshape(limits, (2, -1))
+    minimum = minimise(function, np.zeros(int(np.prod(problem.shape))), flat, stopping)
+    return minimum._replace(control=minimum.control.reshape(problem.shape))
+
+
+def incremental(problem, outer=3, inner=30, tolerance=1e-2):
+    """Minimise the cost in incremental form: linear problems that conjugate gradients solve.
+
+    Each outer iteration linearises the model along the present state and solves
+    (I + B^(T/2) M'^T H'^T R^-1 H' M' B^(1/2)) dv = -grad J (Courtier et al. 1994). The step is
+    halved until J falls, because the linear problem does not know bounds.
+
+    Parameters
+    ----------
+    problem : Problem
+    outer, inner : int
+        Numbers of outer iterations, and of iterations of the conjugate gradients in each.
+    tolerance : float
+        The conjugate gradients stop at this share of their first residual; the outer iterations
+        stop when its square is the share of the first gradient.
+
+    Returns
+    -------
+    Minimum
+        With the control (batch, entry).
+    """
+    begin = time.perf_counter()
+    control = np.zeros(problem.shape)
+    present = cost(problem, control)
+    history, first_gradient = [present.total], np.abs(present.gradient).max()
+    reason, iteration = f"the limit of {outer} outer iterations was reached", 0
+    for iteration in range(outer + 1):
+        if np.abs(present.gradient).max() <= tolerance**2 * first_gradient:
+            reason = f"the gradient fell from {first_gradient:.3g} by {tolerance**2:g}"
+            break
+        if iteration == outer:
+            break
+        hessian = LinearOperator(
+            (control.size, control.size),
+            lambda direction, at=control: hessian_product(problem, at, direction).ravel(),
+            dtype=float,
+        )
+        step, _ = cg(hessian, -present.gradient.ravel(), rtol=tolerance, maxiter=inner)
+        for fraction in (1, 0.5, 0.25, 0.125):
+            trial = cost(problem, control + fraction * step.reshape(problem.shape))
+            history.append(trial.total)
+            if trial.total < present.total:
+                break
+        else:
+            reason = (
+                "no lower cost was found along the last direction: limit of precision, or a kink"
+            )
+            break
+        control, present = control + fraction * step.reshape(problem.shape), trial
+    largest, seconds = float(np.abs(present.gradient).max()), time.perf_counter() - begin
+    return Minimum(control, np.array(history), largest, iteration, reason, seconds)

@@ -1,0 +1,201 @@
+"""The surrogate over an assimilation window, as a differentiable map of the initial state."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.checkpoint import checkpoint
+
+from seaice_lab import runs
+from seaice_lab.surrogate.fields import Fields
+from seaice_lab.surrogate.forecast import rollout
+from seaice_lab.surrogate.layers import zero_on_land
+from seaice_lab.surrogate.model import Surrogate, load
+from seaice_lab.surrogate.settings import ForecastConfig
+from seaice_lab.surrogate.starts import start_positions
+from seaice_lab.surrogate.store import open_store
+
+
+class WindowModel(NamedTuple):
+    """The forecast model of an assimilation window.
+
+    ``step(state, forcing)`` returns the state one step later, ``forcing`` (step, batch, channel,
+    y, x) has the forcing of each step, and ``ocean`` (y, x) is true where sea. A gradient computes
+    ``segment`` steps again at a time, so that only their activations and the state at the start of
+    each segment are in memory; 0 keeps the activations of all steps, which is faster.
+    """
+
+    step: Callable
+    forcing: torch.Tensor
+    ocean: torch.Tensor
+    segment: int = 1
+
+
+def states(model, initial, steps):
+    """States after some steps of a window, differentiable with respect to the initial state.
+
+    Parameters
+    ----------
+    model : WindowModel
+    initial : torch.Tensor (batch, channel, y, x)
+        State at step 0, finite on land, in any precision; the model computes in that of its
+        forcing.
+    steps : sequence of int
+        Ascending, from 0 (the initial state) to the number of steps of the window.
+
+    Returns
+    -------
+    torch.Tensor (batch, step, channel, y, x)
+    """
+    state, done, results = initial.to(model.forcing.dtype), 0, []
+    for end in steps:
+        while done < end:
+            stop = min(done + model.segment, end) if model.segment else end
+            state = _advance(model, state, model.forcing[done:stop])
+            done = stop
+        results.append(state)
+    return torch.stack(results, 1)
+
+
+def _advance(model, state, forcing):
+    def segment(state):
+        for later in rollout(model.step, state, forcing):
+            state = later
+        return state
+
+    if model.segment and torch.is_grad_enabled() and state.requires_grad:
+        # The network has no random numbers, whose state would be kept for nothing.
+        return checkpoint(segment, state, use_reentrant=False, preserve_rng_state=False)
+    return segment(state)
+
+
+def to_image(vectors, ocean):
+    """Vectors of ocean cells as fields that are zero on land.
+
+    Parameters
+    ----------
+    vectors : torch.Tensor (batch, variable * cell)
+    ocean : torch.Tensor of bool (y, x)
+
+    Returns
+    -------
+    torch.Tensor (batch, variable, y, x)
+    """
+    values = vectors.unflatten(1, (-1, int(ocean.sum())))
+    image = values.new_zeros(*values.shape[:2], ocean.numel())
+    # Out of place, so that both forward and reverse differentiation know the operation.
+    cells = ocean.flatten().nonzero()[:, 0].expand(values.shape)
+    return image.scatter(2, cells, values).unflatten(2, ocean.shape)
+
+
+def to_vector(fields, ocean):
+    """Ocean cells of fields as vectors, the inverse of :func:`to_image`.
+
+    Parameters
+    ----------
+    fields : torch.Tensor (batch, variable, y, x)
+    ocean : torch.Tensor of bool (y, x)
+
+    Returns
+    -------
+    torch.Tensor (batch, variable * cell)
+    """
+    return fields[..., ocean].flatten(1)
+
+
+class OpenedWindow(NamedTuple):
+    """What :func:`open_window` returns.
+
+    ``initial`` (batch, channel, y, x) has the states of the store at the starts in float64 and
+    physical units, zero on land, and ``surrogate`` the network in the precision of the model.
+    """
+
+    model: WindowModel
+    initial: torch.Tensor
+    surrogate: Surrogate
+
+
+def open_window(run, starts, steps, *, store=None, split=None, device=None, dtype=torch.float32):
+    """The model of assimilation windows of a trained network, and the states at their starts.
+
+    Parameters
+    ----------
+    run : str or Path
+        Run folder of a trained surrogate. A network with noise is used without it.
+    starts : sequence of str
+        Times such as 2017-01-01T00 at which the windows start, one for each entry of the batch.
+    steps : int
+        Length of the windows in steps of the surrogate.
+    store : str or Path, optional
+        Prepared store with forcing and state; by default that of the run.
+    split : str, optional
+        Split of the starts, which is necessary if several runs of the store have these times.
+    device : str, optional
+        A GPU by default, if there is one.
+    dtype : torch.dtype
+        Precision of the network, float32 or float64.
+
+    Returns
+    -------
+    OpenedWindow
+
+    Raises
+    ------
+    InputError
+        If the run is not trained, or the store lacks the state at a start or the forcing.
+    """
+    surrogate = load(run, device, store)
+    surrogate = surrogate._replace(network=surrogate.network.to(dtype))
+    path = str(store or runs.open_run(run, "surrogate").config["store"])
+    window, ocean = surrogate.window, surrogate.ocean
+    config = ForecastConfig(starts=starts, steps=steps, split=split)
+    positions = start_positions(open_store(path), window, config)
+    fields = Fields(path, [name for name, _ in window.inputs])
+
+    def read(channels, step, dtype):
+        times = [positions[step * window.step_h + lag] for _, lag in channels]
+        read = [fields.read(name, at) for (name, _), at in zip(channels, times, strict=True)]
+        batch = len(positions[0.0])
+        values = np.stack(read, 1) if read else np.empty((batch, 0, *ocean.shape))
+        return zero_on_land(torch.from_numpy(values).to(ocean.device, dtype), ocean)
+
+    forcing = torch.stack([read(window.forcing, step, dtype) for step in range(steps)])
+    initial = read(window.state, 0, torch.float64)
+    return OpenedWindow(WindowModel(surrogate.step, forcing, ocean), initial, surrogate)
+
+
+def tangent(function, point, direction):
+    """Tangent linear of a function, M' dx, by forward differentiation.
+
+    Parameters
+    ----------
+    function : callable
+        Maps a torch.Tensor to a torch.Tensor.
+    point, direction : torch.Tensor
+
+    Returns
+    -------
+    torch.Tensor
+        Of the shape of the result of ``function``.
+    """
+    return torch.func.jvp(function, (point,), (direction,))[1].detach()
+
+
+def adjoint(function, point, weights):
+    """Adjoint of the tangent linear of a function, M'^T w, by reverse differentiation.
+
+    Parameters
+    ----------
+    function, point
+        As in :func:`tangent`.
+    weights : torch.Tensor
+        Of the shape of the result of ``function``.
+
+    Returns
+    -------
+    torch.Tensor
+        Of the shape of ``point``.
+    """
+    point = point.detach().requires_grad_()
+    return torch.autograd.grad(function(point), point, weights)[0]
