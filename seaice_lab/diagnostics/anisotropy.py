@@ -177,7 +177,7 @@ def structure_tensor(field, mask, sigma_cells=None):
 
 
 def neighbourhood_anisotropy(rate, radius_cells=5):
-    """Anisotropy of the strongly deforming cells around each of them (Korosov et al. 2025).
+    """Anisotropy of the strongly deforming cells around each of them.
 
     Parameters
     ----------
@@ -191,7 +191,8 @@ def neighbourhood_anisotropy(rate, radius_cells=5):
     DataArray (..., y, x)
         1 - (small / large eigenvalue)^2 of the inertia tensor of the positions of cells above
         0.1 1/day, weighted by their rate, about their centre; NaN where the rate is lower or fewer
-        than three cells count. 1 for a straight line.
+        than three cells count. 1 for a straight line (after Korosov et al. 2025,
+        doi:10.5194/gmd-18-885-2025).
     """
     offset = np.arange(-radius_cells, radius_cells + 1.0)
     y, x = np.meshgrid(offset, offset, indexing="ij")

@@ -69,9 +69,9 @@ def velocity_gradients(siu, siv, mask, dx_m, method="contour", positions=None):
         Distance between cells, m, equal along x and y. On a polar stereographic grid, the distance
         on the Earth is right to about 3 %.
     method : {"contour", "one_sided", "centred"}
-        "contour" integrates along the square of four neighbouring cells (Lindsay and Stern 2003):
-        the mean over n x n corners is the integral along the large square. "one_sided" takes the
-        differences to the previous column and the previous row, at the cell with the larger
+        "contour" integrates along the square of four neighbouring cells (after Lindsay and Stern
+        2003): the mean over n x n corners is the integral along the large square. "one_sided" takes
+        the differences to the previous column and the previous row, at the cell with the larger
         indices. "centred" takes differences over two cells, at the cell in the middle: it does not
         see waves of two cells. Both are for comparison with other codes.
     positions : (DataArray, DataArray), optional

@@ -24,7 +24,7 @@ LONGEST_CELLS = 200  # of the histogram of lengths
 ORIENTATION_BINS, ANGLE_BINS = 12, 36  # of 15 and 5 degrees
 FAR = 1e5  # between frames in a tree of points
 
-# Zhang and Suen (1984): the eight neighbours clockwise from the north, as bits of a number.
+# After Zhang and Suen (1984): the eight neighbours clockwise from the north, as bits of a number.
 _NEIGHBOURS = ((1, 0), (1, 1), (0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1))
 _BITS = (np.arange(256)[:, None] >> np.arange(8)) & 1
 _NUMBER = _BITS.sum(axis=1)
@@ -258,7 +258,8 @@ def feature_sums(rate, dx_m, threshold=None, reconnect=True, vorticity=None):
         As in `find_features`. The usual fixed threshold is 0.02 1/day.
     vorticity : DataArray (..., y, x), 1/day, optional
         With it only crossings of conjugate features count: opposite vorticity, angle on the side
-        of the compressive direction (Ringeisen et al. 2023), which may exceed 90 degrees.
+        of the compressive direction, which may exceed 90 degrees (after Ringeisen et al. 2023,
+        doi:10.5194/tc-17-4047-2023).
 
     Returns
     -------

@@ -5,7 +5,7 @@ frames. So sums of any selection of frames, or of a bootstrap sample, give expon
 fields.
 
 Two exponents of the deformation rate are called beta(q) in the literature. ``average="gradient"``
-averages the four velocity gradients over a box and then forms the rate (Marsan et al. 2004);
+averages the four velocity gradients over a box and then forms the rate (after Marsan et al. 2004);
 opposite slip lines in a box cancel. ``average="rate"`` averages the rate, so that beta(1) = 0.
 Never compare one with the other.
 """

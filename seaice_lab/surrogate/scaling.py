@@ -23,6 +23,7 @@ from seaice_lab.surrogate.references import (
     training_store,
 )
 from seaice_lab.surrogate.results import results_folder
+from seaice_lab.surrogate.store import name_of
 from seaice_lab.surrogate.truth import open_truth, truth_for, with_truth
 
 NEEDED = ("sit", "sic", "siu", "siv")
@@ -166,7 +167,14 @@ def _score_start(dataset, store, makers, square, dx_m, tails):
 def _common_ice(dataset, store):
     """Ocean with ice at all starts."""
     initial = store["sit"].isel(time=dataset.position.values).load()
-    return ice_mask(store.ocean, initial.min("time", keep_attrs=True).assign_attrs(initial.attrs))
+    least = initial.min("time", keep_attrs=True).assign_attrs(initial.attrs)
+    mask = ice_mask(store.ocean, least)
+    if not mask.any():
+        raise InputError(
+            f"{name_of(store)}: no cell has ice thicker than 0.3 m at all {len(initial)} starts, "
+            "expected some; forecast from start dates with more ice"
+        )
+    return mask
 
 
 def _tails(dataset, store):
