@@ -191,7 +191,9 @@ def _in_time_order(dataset, where, notes):
     if "expver" in dataset.coords:
         # The final value of ERA5 (version 1) is used where a preliminary one (5) exists too.
         dataset = dataset.sortby(["time", "expver"])
-        dataset = dataset.isel(time=~dataset.get_index("time").duplicated()).drop_vars("expver")
+        stamps, versions = dataset.get_index("time"), dataset.expver.to_series()
+        preliminary = stamps.duplicated() & ~versions.reset_index().duplicated().values
+        dataset = dataset.isel(time=~preliminary).drop_vars("expver")
     stamps = dataset.get_index("time")
     if stamps.has_duplicates:
         raise InputError(

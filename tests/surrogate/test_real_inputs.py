@@ -448,6 +448,8 @@ def test_two_versions_of_a_time_give_the_final_one(user, base):
                          "valid_time", coords="minimal", compat="override")  # fmt: skip
 
     check_truth(user(forcing=twice))
+    with pytest.raises(InputError, match="time repeats .*; keep one record of each time"):
+        user(forcing=lambda d: xr.concat([d, d.isel(valid_time=[3])], "valid_time"))
 
 
 def test_missing_values_are_no_ice_if_the_entry_says_so(user, base, capsys):
