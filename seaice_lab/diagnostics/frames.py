@@ -143,7 +143,7 @@ def blurred(field, mask, cells=1.0):
 
 
 def pool(sums, over=None):
-    """Sums over frames, pooled.
+    """Sums over frames, pooled and computed.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ def pool(sums, over=None):
     -------
     Dataset
     """
-    return sums.sum(sums["count"].dims if over is None else over, keep_attrs=True)
+    return sums.sum(sums["count"].dims if over is None else over, keep_attrs=True).compute()
 
 
 def grid_sizes(field, less=0):

@@ -185,7 +185,7 @@ def compare(sources, draws=DRAWS, block=1):
     ----------
     sources : dict of str to dict of str to Dataset (init_time, [member,] lead_time, ...)
         From `frame_sums` by name of the source; "truth" is one of them. References can have fewer
-        lead times.
+        lead times. Only "forecast" can have members.
     draws : int
         Bootstrap samples of the starts, the same for all sources.
     block : int
@@ -194,9 +194,9 @@ def compare(sources, draws=DRAWS, block=1):
     Returns
     -------
     Dataset
-        Each statistic (source, lead_time, ...), pooled over the starts. A source with members has
-        the mean of their statistics, and each member of the forecast is also a source of its own,
-        "member_1" and so on. With the endings ``_error``: its bootstrap standard error;
+        Each statistic (source, lead_time, ...), pooled over the starts. A forecast with members
+        has the mean of their statistics, and each member is also a source of its own, "member_1"
+        and so on. With the endings ``_error``: its bootstrap standard error;
         ``_difference_error``: that of the difference from the truth, from a paired bootstrap;
         ``_significance`` (source, ...): the difference, averaged over the lead times, in units of
         its standard error; above 3 it is hardly chance;
@@ -258,18 +258,13 @@ def _statistics(values):
 
 
 def _with_members(datasets):
-    """The mean over the members of each source, and after all sources each member as one."""
+    """The mean of the forecast over its members, and after all sources each member as one."""
+    forecast = datasets.get("forecast", xr.Dataset())
     members = {
-        f"member_{number + 1}": each.isel(member=number, drop=True)
-        for name, each in datasets.items()
-        if name == "forecast"
-        for number in range(each.sizes.get("member", 0))
+        f"member_{number + 1}": forecast.isel(member=number, drop=True)
+        for number in range(forecast.sizes.get("member", 0))
     }
-    means = {
-        name: each.mean("member") if "member" in each.dims else each
-        for name, each in datasets.items()
-    }
-    return means | members
+    return datasets | ({"forecast": forecast.mean("member")} if members else {}) | members
 
 
 def _significance(difference):

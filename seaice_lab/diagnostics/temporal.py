@@ -49,8 +49,8 @@ def temporal_sums(siu, siv, mask, dx_m, windows=(1, 2, 4, 8, 16), dim="time"):
     sums = []
     for steps in windows:
         u, v, valid = (
-            field.coarsen({dim: steps}, boundary="trim").mean()
-            for field in (siu.where(mask, 0), siv.where(mask, 0), mask.astype("float64"))
+            field.astype("float64").coarsen({dim: steps}, boundary="trim").mean()
+            for field in (siu.where(mask, 0.0), siv.where(mask, 0.0), mask)
         )
         u.attrs, v.attrs = siu.attrs, siv.attrs
         gradients = velocity_gradients(u, v, valid == 1, dx_m)

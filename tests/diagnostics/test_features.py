@@ -71,7 +71,10 @@ def test_conjugate_crossings_take_the_side_of_the_compression():
 def test_features_follow_the_grid_and_lazy_frames_equal_eager_ones(lattice):
     field = xr.concat([lattice, lattice * 2] * 5, "frame")
     eager = feature_sums(field, 25e3)
-    xr.testing.assert_allclose(feature_sums(field.chunk(frame=3), 25e3).compute(), eager)
+    lazy = feature_sums(field.chunk(frame=3), 25e3)
+    assert lazy.rate.chunks
+    xr.testing.assert_allclose(lazy.compute(), eager)
+    xr.testing.assert_allclose(feature_statistics(lazy), feature_statistics(eager))
     # The rank detector does not see the amplitude; the fixed threshold does.
     assert (eager["count"] == eager["count"][0]).all()
     fixed = feature_sums(field[:2], 25e3, threshold=0.02).skeleton
