@@ -297,7 +297,7 @@ def _add_matplotlib_legend(figure, all_axes):
     counts = {len(labels) for labels in entries if len(labels) > 1}
     if len(counts) == 1:
         labels = next(labels for labels in entries if len(labels) > 1)
-        columns = legend_columns(labels, 12 * figure.get_figwidth())
+        columns = legend_columns(labels, 10 * figure.get_figwidth())
         options = {"loc": "outside lower center", "ncols": columns, "handlelength": 3}
         figure.legend(labels.values(), labels.keys(), **options)
         return
