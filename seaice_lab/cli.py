@@ -20,11 +20,11 @@ from seaice_lab.options import (
     ConfigFile,
     RunFolder,
     Settings,
-    config_class,
     configuration,
     path,
     print_settings,
 )
+from seaice_lab.surrogate.settings import ForecastConfig
 
 app = Typer(
     no_args_is_help=True,
@@ -41,6 +41,7 @@ OtherStore = Annotated[
     Path | None,
     Option(parser=path, help="Another prepared store on the grid of RUN; by default its own."),
 ]
+HELP = {name: field.description for name, field in ForecastConfig.model_fields.items()}
 RESUMED = ("prepare", "train", "forecast", "pipeline", "emissivity")  # continue when started again
 
 
@@ -206,36 +207,17 @@ def train(run: RunFolder, config: ConfigFile = None, parameter: Settings = None)
 @app.command()
 def forecast(
     run: RunFolder,
-    steps: Annotated[int, Option(help="Steps of the surrogate; 60 are 30 days.")] = 60,
-    split: Annotated[str | None, Option(help="train, validation or test; by default test.")] = None,
-    start: Annotated[
-        list[str] | None,
-        Option(
-            metavar="TIME",
-            help="Start date such as 2021-03-01T00, or latest for the last state of the store; "
-            "may be repeated. No truth is needed after it.",
-        ),
-    ] = None,
-    every: Annotated[int, Option(help="Use every n-th start date.")] = 1,
-    batch_size: Annotated[int, Option(help="Forecasts computed together.")] = 64,
-    members: Annotated[int, Option(help="Members of an ensemble.")] = 1,
-    perturbation: Annotated[
-        float | None,
-        Option(
-            help="Size of the perturbations of the starts, in standard deviations of each "
-            "variable; by default that of `seaice-lab calibrate`, else 0.1 (with noise: 0)."
-        ),
-    ] = None,
-    noise_gain: Annotated[
-        float | None,
-        Option(help="Factor of the noise of a network with noise; 0: without noise."),
-    ] = None,
-    seed: Annotated[int, Option(help="Seed of the perturbations and of the noise.")] = 0,
-    store: OtherStore = None,
-    output: Annotated[
-        Path | None,
-        Option(parser=path, help="Folder to write; with --store by default RUN_on_STORE."),
-    ] = None,
+    steps: Annotated[int, Option(help=HELP["steps"])] = 60,
+    split: Annotated[str | None, Option(help=HELP["split"])] = None,
+    start: Annotated[list[str] | None, Option(metavar="TIME", help=HELP["starts"])] = None,
+    every: Annotated[int, Option(help=HELP["every"])] = 1,
+    batch_size: Annotated[int, Option(help=HELP["batch_size"])] = 64,
+    members: Annotated[int, Option(help=HELP["members"])] = 1,
+    perturbation: Annotated[float | None, Option(help=HELP["perturbation"])] = None,
+    noise_gain: Annotated[float | None, Option(help=HELP["noise_gain"])] = None,
+    seed: Annotated[int, Option(help=HELP["seed"])] = 0,
+    store: Annotated[Path | None, Option(parser=path, help=HELP["store"])] = None,
+    output: Annotated[Path | None, Option(parser=path, help=HELP["output"])] = None,
 ):
     """Forecast from every start date of a split, or from --start; write RUN/forecast.zarr.
 
@@ -246,10 +228,10 @@ def forecast(
     from seaice_lab import runs
 
     values = {"steps": steps, "split": split, "every": every, "batch_size": batch_size}
-    values |= {"members": members, "perturbation": perturbation, "seed": seed}
-    values |= {"starts": start or (), "store": store and str(store), "noise_gain": noise_gain}
+    values |= {"members": members, "perturbation": perturbation, "noise_gain": noise_gain}
+    values |= {"starts": start or (), "store": store and str(store), "seed": seed}
     values |= {"output": output and str(output)}
-    job_config = config_class("forecast").parse(values, "forecast")
+    job_config = ForecastConfig.parse(values, "forecast")
     runs.open_run(run, "surrogate")  # refuses a wrong run before torch is imported
     from seaice_lab.surrogate.forecast import forecast
 

@@ -21,9 +21,8 @@ from seaice_lab.parameters import (
     type_text,
 )
 
-PathText = Annotated[str, AfterValidator(os.path.expanduser)]  # a path as text; ~ is the home
-
-
+# A path as text; ~ is the home.
+PathText = Annotated[str, Field(min_length=1), AfterValidator(os.path.expanduser)]
 UNION_TYPES = {"str", "bool", "int", "float", "Window"}  # names of alternatives, which are no keys
 
 
@@ -180,7 +179,8 @@ def explain(model, error):
     str
         Half a sentence, without the file or argument.
     """
-    problems = error.errors()
+    # Of the alternatives of a union, one whose type is right says more than another one.
+    problems = sorted(error.errors(), key=lambda each: each["type"].endswith("_type"))
     problem = min(problems, key=lambda each: (each["type"] != "extra_forbidden", -len(each["loc"])))
     location, message = problem["loc"], problem["msg"].removeprefix("Value error, ")
     # pydantic appends the name of each type of a union to the location.

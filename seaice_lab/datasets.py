@@ -135,15 +135,8 @@ def _refuse_overlap(paths, datasets):
 def _concatenated(entry, datasets):
     """Files along time, with the positions of the first one."""
     try:
-        return xr.concat(
-            datasets,
-            dim="time",
-            join="override",
-            data_vars="minimal",
-            coords="minimal",
-            compat="override",
-            combine_attrs="override",
-        )
+        first = {"coords": "minimal", "compat": "override", "join": "override"}
+        return xr.concat(datasets, "time", data_vars="minimal", **first)
     except ValueError as error:
         raise InputError(
             f"{entry.name}: its files do not fit together ({str(error).splitlines()[0]}); check "
@@ -159,20 +152,11 @@ def _on_grid(dataset, grid, path, first):
                 f"{path}: has {dataset.sizes.get(axis, 'no')} cells along {axis}, but {first} has "
                 f"{grid.sizes[axis]}; the files of one entry must share one grid"
             )
-        if axis not in grid.coords or axis not in dataset.coords or grid.sizes[axis] < 2:
-            continue
-        axes = [np.sort(source[axis].values.astype("f8")) for source in (dataset, grid)]
-        # Axes in single and double precision differ by much less than a thousandth of a cell.
-        if np.abs(axes[0] - axes[1]).max() > 1e-3 * np.abs(np.diff(axes[1])).min():
-            raise InputError(
-                f"{path}: its {axis} runs from {axes[0][0]:g} to {axes[0][-1]:g}, that of {first} "
-                f"from {axes[1][0]:g} to {axes[1][-1]:g}; they must share a grid"
-            )
-        orders = [np.argsort(source[axis].values) for source in (dataset, grid)]
-        if not np.array_equal(*orders):
-            dataset = dataset.isel({axis: orders[0][np.argsort(orders[1])]})
-    if grid.latitude.ndim == 2:
-        positions.check_same(dataset, grid, path, first)
+        if axis in grid.coords and axis in dataset.coords:
+            orders = [np.argsort(source[axis].values) for source in (dataset, grid)]
+            if not np.array_equal(*orders):
+                dataset = dataset.isel({axis: orders[0][np.argsort(orders[1])]})
+    positions.check_same(dataset, grid, path, first)
     return dataset
 
 

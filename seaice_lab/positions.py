@@ -200,13 +200,10 @@ def _projected(dataset, field, where):
                 "ncatted, or add latitude and longitude to the file"
             )
     longitude, latitude = to_degrees.transform(*np.meshgrid(x, y))
-    arrays = {"latitude": latitude, "longitude": longitude}
+    fields = {"latitude": latitude, "longitude": longitude}
+    attrs = {key: {"standard_name": key, "units": units} for key, units in UNITS_OF.items()}
     return Positions(
-        *(
-            xr.DataArray(arrays[key], dims=dims, attrs={"standard_name": key, "units": units})
-            for key, units in UNITS_OF.items()
-        ),
-        *dims,
+        *(xr.DataArray(fields[key], dims=dims, attrs=attrs[key]) for key in fields), *dims
     )
 
 
@@ -327,11 +324,8 @@ def plane(dataset, where):
             f"{where}: has a row at the pole, where the grid axes have no direction; leave that "
             "row out, for example with `cdo sellonlatbox`"
         )
-    latitude, longitude = xr.broadcast(dataset.latitude, dataset.longitude)
-    positions = {
-        name: (("y", "x"), values.values, dataset[name].attrs)
-        for name, values in (("latitude", latitude), ("longitude", longitude))
-    }
+    axes = xr.broadcast(dataset.latitude, dataset.longitude)
+    positions = {axis.name: (("y", "x"), axis.values, axis.attrs) for axis in axes}
     rows = dataset.drop_vars(["latitude", "longitude"]).rename(latitude="y", longitude="x")
     return rows.assign_coords(positions)
 
@@ -352,7 +346,8 @@ def check_same(dataset, reference, path, reference_path):
         If a cell is farther from its position in the first file than rounding explains.
     """
     cells, expected = (
-        [source[name].values for name in UNITS_OF] for source in (dataset, reference)
+        [axis.values for axis in xr.broadcast(source.latitude, source.longitude)]
+        for source in (dataset, reference)
     )
     if all(map(np.array_equal, cells, expected)):
         return

@@ -89,9 +89,7 @@ def decode(variable, where, notes):
         return times
     stamps, interval = _rounded(times, _precision_s(values, units), where)
     if np.abs(stamps - times).max(initial=np.timedelta64(0)) >= SECOND:
-        notes.append(
-            f"times are {values.dtype} and were rounded to multiples of {interval // 60} min"
-        )
+        notes.append(f"times are {values.dtype}, rounded to multiples of {interval // 60} min")
     return stamps
 
 
@@ -126,8 +124,8 @@ def duration(variable, where):
 
 def _seconds(unit):
     """Seconds in a unit of time; None if it is no such unit."""
-    matching = [n for names, n in UNIT_SECONDS.items() if unit.strip().lower() in names.split()]
-    return matching[0] if matching else None
+    unit = unit.strip().lower()
+    return next((n for names, n in UNIT_SECONDS.items() if unit in names.split()), None)
 
 
 def time_text(time):
@@ -301,11 +299,7 @@ def _time_coordinate(dataset, field, where):
         if set(coordinate.dims) <= set(field.dims)
         and (is_time(coordinate) or TIME_NAMES.fullmatch(str(name).lower()))
     }
-    reference = {
-        name
-        for name, coordinate in candidates.items()
-        if coordinate.attrs.get("standard_name") == "forecast_reference_time"
-    }
+    reference = _with_standard_name(dataset, "forecast_reference_time")
     names = [name for name in candidates if name not in reference] or list(candidates)
     standard = dataset.cf.coordinates.get("time", ())
     for preferred in (("valid_time",), field.dims, standard, ("time",)):
@@ -318,11 +312,16 @@ def _time_coordinate(dataset, field, where):
     return candidates[names[0]] if names else None
 
 
+def _with_standard_name(dataset, standard_name):
+    """Names of the coordinates that have a CF standard name."""
+    return dataset.cf.standard_names.get(standard_name, ())
+
+
 def _step(dataset, field):
     """The coordinate that holds the forecast steps of a field; None if there is none."""
+    periods = _with_standard_name(dataset, "forecast_period")
     for name, coordinate in dataset.coords.items():
-        is_step = coordinate.attrs.get("standard_name") == "forecast_period"
-        is_step = is_step or STEP_NAMES.fullmatch(str(name).lower())
+        is_step = name in periods or STEP_NAMES.fullmatch(str(name).lower())
         if is_step and set(coordinate.dims) <= set(field.dims) and coordinate.dtype.kind in "iuf":
             return coordinate
     return None
@@ -335,9 +334,5 @@ def _is_valid_time(dataset, time, step):
     # Numbers without a unit that grow together with the times only count the records.
     if "units" not in step.attrs and step.dims == time.dims != () and np.ptp(step.values) > 0:
         return bool((np.diff(time.values) > 0).all())
-    reference = [
-        name
-        for name, coordinate in dataset.coords.items()
-        if coordinate.attrs.get("standard_name") == "forecast_reference_time"
-    ]
+    reference = _with_standard_name(dataset, "forecast_reference_time")
     return bool(reference) and time.name not in reference and set(step.dims) <= set(time.dims)

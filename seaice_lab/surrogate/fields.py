@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from seaice_lab import grid
 from seaice_lab.errors import InputError
-from seaice_lab.surrogate.store import open_store
+from seaice_lab.surrogate.store import open_store, read_frames
 from seaice_lab.surrogate.windows import DERIVED
 
 MEMORY_BYTES = 4e9
@@ -34,12 +34,8 @@ class Fields:
     def __init__(self, path, variables, memory_bytes=MEMORY_BYTES):
         self.path = str(path)
         store = open_store(path)
+        self.store = store = store.assign_coords(store.coords.to_dataset().compute().coords)
         self.ocean = store.ocean.values
-        # Variables that are missing at some times, with the times at which they are there.
-        self._present = {}
-        if "has_state" in store.coords:
-            state = store.has_state.attrs["variables"].split()
-            self._present = dict.fromkeys(state, store.has_state.values)
         self.derived = {name: derived_field(name, store) for name in variables if name in DERIVED}
         self.variables = tuple(name for name in dict.fromkeys(variables) if name not in DERIVED)
         for name in self.variables:
@@ -81,26 +77,15 @@ class Fields:
         return self._values[name][times]
 
     def _read_zarr(self, name, times):
-        try:
+        def read(times):
             if name not in self._arrays:
                 self._arrays[name] = zarr.open_group(self.path, mode="r")[name]
             array = self._arrays[name]
             is_series = not isinstance(times, slice) and (np.diff(times) == 1).all()
             # Zarr reads a slice faster than single times.
-            values = array[times[0] : times[-1] + 1] if is_series else array.oindex[times]
-        except Exception as error:  # each codec raises its own kind for a damaged chunk
-            raise InputError(
-                f"{self.path}: {name} cannot be read ({type(error).__name__}: {error}); the store "
-                "is damaged, move it away and run `seaice-lab prepare` again"
-            ) from None
-        # A missing chunk is read as NaN.
-        expected = values[self._present[name][times]] if name in self._present else values
-        if (np.isnan(expected) & self.ocean).any():
-            raise InputError(
-                f"{self.path}: {name} has NaN in the ocean, probably because a chunk is missing; "
-                "the store is damaged, move it away and run `seaice-lab prepare` again"
-            )
-        return values
+            return array[times[0] : times[-1] + 1] if is_series else array.oindex[times]
+
+        return read_frames(self.store, name, times, read)
 
 
 def derived_field(name, store):

@@ -102,8 +102,7 @@ def _check_state(store, starts, state_h):
     lacks = (positions < 0) | ~has_state(store)[positions]
     if lacks.any():
         offset, start = np.argwhere(lacks)[0]
-        times = store.time.values[store.segment.values == store.segment.values[starts[start]]]
-        first = times[0] - np.timedelta64(round(state_h[0] * 3600), "s")
+        first = _series(store, starts[start])[0] - np.timedelta64(round(state_h[0] * 3600), "s")
         raise InputError(
             f"start {time_text(store.time.values[starts[start]])}: the network also needs the "
             f"state {state_h[offset]:+g} h from it, which {name_of(store)} lacks; this series "
@@ -111,26 +110,25 @@ def _check_state(store, starts, state_h):
         )
 
 
+def _series(store, start):
+    """The times of the series that contains a start."""
+    return store.time.values[store.segment.values == store.segment.values[start]]
+
+
 def _check_forcing(store, starts, window, steps):
     """Check that the store has the forcing of all steps."""
     lags = [lag for name, lag in window.forcing if name not in STATIC]
-    if not lags:
-        return
-    needed_h = np.array([[step * window.step_h + lag for lag in lags] for step in range(steps)])
-    positions = positions_at(store, starts, needed_h.ravel()).reshape(*needed_h.shape, -1)
-    complete = (positions >= 0).all(axis=1)  # (step, start)
-    possible = np.where(complete.all(axis=0), steps, complete.argmin(axis=0))
-    start = int(possible.argmin())
-    if possible[start] < steps:
-        segment = store.segment.values
-        series = store.time.values[segment == segment[starts[start]]]
-        time = store.time.values[starts[start]]
-        step_h = np.median(np.diff(series)) / HOUR if len(series) > 1 else 0.0
-        reach_h = needed_h[possible[start]]
-        missing_h = reach_h[positions[possible[start], :, start] < 0][0]
-        raise InputError(
-            f"start {time_text(time)}: {name_of(store)} lacks forcing at {missing_h:+g} h from it "
-            f"(its series goes on to {time_text(series[-1])} in steps of {step_h:g} h), which is "
-            f"enough for {possible[start]} steps of {window.step_h:g} h; ask for no more steps, or "
-            "prepare a store with forcing that goes on (forcing_beyond_state: true)"
-        )
+    for step in range(steps):
+        needed_h = step * window.step_h + np.array(lags)
+        lacks = positions_at(store, starts, needed_h) < 0  # (lag, start)
+        if lacks.any():
+            at = lacks.any(axis=0).argmax()
+            series = _series(store, starts[at])
+            step_h = np.median(np.diff(series)) / HOUR if len(series) > 1 else 0.0
+            raise InputError(
+                f"start {time_text(store.time.values[starts[at]])}: {name_of(store)} lacks forcing "
+                f"at {needed_h[lacks[:, at]][0]:+g} h from it (its series goes on to "
+                f"{time_text(series[-1])} in steps of {step_h:g} h), which is enough for {step} "
+                f"steps of {window.step_h:g} h; ask for no more steps, or prepare a store with "
+                "forcing that goes on (forcing_beyond_state: true)"
+            )

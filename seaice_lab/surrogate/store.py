@@ -206,7 +206,7 @@ def has_state(store):
     return np.ones(store.sizes["time"], bool)
 
 
-def read_frames(store, name, positions):
+def read_frames(store, name, positions, read=None):
     """Read one variable at some times.
 
     Parameters
@@ -214,8 +214,10 @@ def read_frames(store, name, positions):
     store : xarray.Dataset
         A prepared store.
     name : str
-    positions : sequence of int
+    positions : sequence of int or slice
         Positions on the time axis.
+    read : function, optional
+        Faster than xarray: it returns the values at given positions.
 
     Returns
     -------
@@ -226,15 +228,21 @@ def read_frames(store, name, positions):
     InputError
         If the store is damaged: a chunk cannot be read, or is missing.
     """
+    fault = None
     try:
-        values = store[name].isel(time=positions).values
+        values = read(positions) if read else store[name].isel(time=positions).values
+        complete = values
+        if "has_state" in store.coords and name in store.has_state.attrs["variables"].split():
+            complete = values[has_state(store)[positions]]
+        if (np.isnan(complete) & store.ocean.values).any():  # a missing chunk is read as NaN
+            fault = "NaN in the ocean, probably because a chunk is missing"
     except Exception as error:  # each codec raises its own kind for a damaged chunk
-        raise _damage(name_of(store), name, f"{type(error).__name__}: {error}") from None
-    complete = values
-    if "has_state" in store.coords and name in store.has_state.attrs["variables"].split():
-        complete = values[has_state(store)[positions]]
-    if (np.isnan(complete) & store.ocean.values).any():  # a missing chunk is read as NaN
-        raise _damage(name_of(store), name, "NaN in the ocean, probably because a chunk is missing")
+        fault = f"{type(error).__name__}: {error}"
+    if fault:
+        raise InputError(
+            f"{name_of(store)}: {name} cannot be read ({fault}); the store is damaged, move it "
+            "away and run `seaice-lab prepare` again"
+        )
     return values
 
 
@@ -262,14 +270,6 @@ def with_small_fields_in_memory(store, variables):
     small = [name for name in variables if name in store and store[name].nbytes < SMALL_BYTES]
     fields = {name: store[name].copy(data=read_frames(store, name, times)) for name in small}
     return store.assign(fields)
-
-
-def _damage(path, name, reason):
-    """The InputError about a variable of a store that is damaged."""
-    return InputError(
-        f"{path}: {name} cannot be read ({reason}); the store is damaged, move it away and run "
-        "`seaice-lab prepare` again"
-    )
 
 
 def positions_at(store, starts, offsets_h):

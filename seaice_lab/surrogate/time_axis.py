@@ -37,20 +37,11 @@ def segments(state, config):
     Raises
     ------
     InputError
-        If times repeat or run backwards within a run, or there is a gap that is not allowed.
+        If there is a gap that is not allowed.
     """
     times, run = state.time.values, state.run.values
     new_run = run[1:] != run[:-1]
-    step = np.diff(times)
-    is_wrong = ~new_run & (step <= np.timedelta64(0))
-    if is_wrong.any():
-        at = int(np.argmax(is_wrong)) + 1
-        fault = "repeats" if times[at] == times[at - 1] else "runs backwards at"
-        raise InputError(
-            f"{config.state} ({run[at]}): time {fault} {time_text(times[at])}; sort the records by "
-            "time and keep each of them once"
-        )
-    gap = ~new_run & (step != usual_step(state, config))
+    gap = ~new_run & (np.diff(times) != usual_step(state, config))
     if gap.any() and not config.allow_gaps:
         at = int(np.argmax(gap))
         raise InputError(
@@ -211,35 +202,27 @@ def beyond_state(state, forcing, config):
             "forcing_beyond_state: the forcing comes from the files of the state, so it ends with "
             "the state; set forcing to an entry that reaches further"
         )
-    step, available = usual_step(state, config), forcing.get_index("time")
-    run = state.run.values
+    step, available = usual_step(state, config), forcing.time.values
+    times, run = state.time.values, state.run.values
     ends = np.flatnonzero(np.append(run[1:] != run[:-1], True))
-    pieces, first = [], 0
+    copies = np.ones(len(times), int)
     for end in ends:
-        piece = state.isel(time=slice(first, end + 1))
-        pieces.append(piece.assign_coords(has_state=("time", np.ones(end + 1 - first, bool))))
-        expected = state.time.values[end] + step * np.arange(1, len(available) + 1)
-        count = int(np.argmin(np.append(np.isin(expected, available.values), False)))
-        if count:
-            last = piece.isel(time=np.full(count, -1))
-            added = xr.full_like(last, np.nan, dtype="float32").assign_coords(
-                time=expected[:count],
-                split=("time", np.full(count, -1, "int8")),
-                has_state=("time", np.zeros(count, bool)),
-            )
-            pieces.append(added)
-        first = end + 1
-    if len(pieces) == len(ends):
+        expected = times[end] + step * np.arange(1, len(available) + 1)
+        copies[end] += np.argmin(np.append(np.isin(expected, available), False))
+    if not (copies > 1).any():
         raise InputError(
             f"{config.forcing}: ends at {time_text(available.max())} or lacks the record after the "
-            f"state, which ends at {time_text(state.time.values[ends].max())} (step "
-            f"{step / HOUR:g} h); supply forcing that goes on, or leave out forcing_beyond_state"
+            f"state, which ends at {time_text(times[ends].max())} (step {step / HOUR:g} h); supply "
+            "forcing that goes on, or leave out forcing_beyond_state"
         )
-    longer = xr.concat(
-        pieces, "time", data_vars="minimal", coords="minimal", compat="override", join="override"
+    # Copies of the last record of each run, without its values, take the times after it.
+    index = np.repeat(np.arange(len(times)), copies)
+    after = np.arange(len(index)) - np.searchsorted(index, index)
+    longer = state.isel(time=index).where(xr.DataArray(after == 0, dims="time"))
+    attrs = {"variables": " ".join(config.variables)}
+    attrs["long_name"] = "whether the store holds the state"
+    return longer.assign_coords(
+        time=("time", longer.time.values + after * step, longer.time.attrs),
+        split=longer.split.variable.copy(data=np.where(after, -1, longer.split).astype("int8")),
+        has_state=("time", after == 0, attrs),
     )
-    longer.has_state.attrs = {
-        "long_name": "whether the store holds the state",
-        "variables": " ".join(config.variables),
-    }
-    return longer

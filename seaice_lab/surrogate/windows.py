@@ -29,7 +29,7 @@ class Window(Config):
     @model_validator(mode="after")
     def _check_that_it_can_be_repeated(self):
         if not self.targets or self.step_h <= 0:
-            raise ValueError(f"targets: must be after start_h {self.start_h:g}")
+            raise ValueError(f"targets: one or more must be after start_h {self.start_h:g}")
         count = len(self.variables)
         if self.targets[:count] != tuple((name, self.targets[0][1]) for name in self.variables):
             raise ValueError("targets: must begin with the same offset of every variable")
