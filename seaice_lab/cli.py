@@ -150,9 +150,7 @@ def data_check(
 
 
 @data_app.command("make")
-def data_make(
-    name: Annotated[str, Argument(help="A generated dataset.")] = "synthetic-arctic",
-):
+def data_make(name: Annotated[str, Argument(help="A generated dataset.")] = "synthetic-arctic"):
     """Generate a dataset, such as the synthetic Arctic, into the data folder."""
     from seaice_lab.surrogate import sources
 

@@ -41,7 +41,13 @@ def open(name, variables=None):
     wanted = [entry.variables[short] for short in shorts]
     paths = catalog.files(entry)
     datasets, constants, differing = _open_all(paths, entry, shorts)
-    _refuse_missing(entry, wanted, datasets, paths)
+    held = [name for name in wanted if any(name in dataset for dataset in datasets.values())]
+    if len(held) < len(wanted):
+        raise InputError(
+            f"{entry.name}: none of its files holds {', '.join(set(wanted) - set(held))} (they "
+            f"hold {', '.join(held) or 'other variables'}; the first is {paths[0]}); supply files "
+            f"with it, or correct 'variables' in {catalog.CATALOGUE}"
+        )
     notes = [note for dataset in datasets.values() for note in dataset.attrs["notes"]]
     if len(datasets) < len(paths):
         count = len(paths) - len(datasets)
@@ -86,18 +92,6 @@ def _open_all(paths, entry, shorts):
                     differing.setdefault(name, str(path))
         datasets[path] = dataset.drop_vars(timeless)
     return datasets, constants, differing
-
-
-def _refuse_missing(entry, wanted, datasets, paths):
-    """Refuse variables that are in no file."""
-    held = [name for name in wanted if any(name in dataset for dataset in datasets.values())]
-    missing = [name for name in wanted if name not in held]
-    if missing:
-        raise InputError(
-            f"{entry.name}: none of its files holds {', '.join(missing)} (they hold "
-            f"{', '.join(held) or 'other variables'}; the first is {paths[0]}); supply files with "
-            f"it, or correct 'variables' in {catalog.CATALOGUE}"
-        )
 
 
 def _series(entry, variables, datasets):

@@ -136,14 +136,12 @@ def similar_settings(model, key):
     last_parts = {name: name.rpartition(".")[2] for name in names}
     last = key.rpartition(".")[2].lower()
     same = [name for name in names if last_parts[name] == last]
-    if same:
-        return same
-    return difflib.get_close_matches(key, names, 1, 0.7) or [
-        name
-        for part in difflib.get_close_matches(last, set(last_parts.values()), 1, 0.7)
-        for name in names
-        if last_parts[name] == part
-    ]
+    similar = difflib.get_close_matches(last, last_parts.values(), 1, 0.7)
+    return (
+        same
+        or difflib.get_close_matches(key, names, 1, 0.7)
+        or [name for name in names if last_parts[name] in similar]
+    )
 
 
 def split_parameters(pairs):

@@ -208,16 +208,15 @@ def open_run(path, kind=None):
         )
     try:
         recorded = json.loads(facts.read_text(encoding="utf-8"))
-    except ValueError:
-        raise InputError(
-            f"{facts}: is not valid JSON; restore it, or train under another name"
-        ) from None
+        is_record = all(isinstance(recorded[key], str) for key in ("kind", "created"))
     except OSError as error:
         raise InputError(f"{facts}: cannot be read ({error.strerror})") from None
-    is_record = isinstance(recorded, dict) and isinstance(recorded.get("kind"), str)
-    if not is_record or not isinstance(recorded.get("created"), str):
+    except (ValueError, LookupError, TypeError):
+        is_record = False
+    if not is_record:
         raise InputError(
-            f"{facts}: lacks 'kind' or 'created'; restore it, or train under another name"
+            f"{facts}: is not valid JSON with 'kind' and 'created'; restore it, or train under "
+            "another name"
         )
     if recorded.get("format") != FORMAT:
         raise InputError(

@@ -11,24 +11,16 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from seaice_lab import files, grid, progress, runs
+from seaice_lab import grid, progress
 from seaice_lab.diagnostics import ensembles, score_tables, spectra
 from seaice_lab.diagnostics.comparison import pool_scores, pool_spectra
 from seaice_lab.diagnostics.regions import polar_regions, scores_by_region
 from seaice_lab.errors import InputError
 from seaice_lab.processors import processors
-from seaice_lab.surrogate.references import (
-    make_references,
-    possible_references,
-    training_store,
-)
-from seaice_lab.surrogate.results import results_folder
-from seaice_lab.surrogate.store import (
-    open_zarr,
-    with_small_fields_in_memory,
-)
+from seaice_lab.surrogate.references import make_references, possible_references, training_store
+from seaice_lab.surrogate.results import read_table, results_folder, write_table
+from seaice_lab.surrogate.store import open_zarr, with_small_fields_in_memory
 from seaice_lab.surrogate.truth import open_truth, truth_for, with_truth
-from seaice_lab.surrogate.windows import Window, find_window
 
 SPECTRA_BYTES = 64e6  # up to which the spectra of single starts are kept
 CELLS_AT_ONCE = 2e6  # cells of a forecast that are scored at once, 16 MB in float64
@@ -59,18 +51,8 @@ def open_forecast(path, dask=True):
     path = path if path.suffix == ".zarr" else path / "forecast.zarr"
     forecast = open_zarr(path, f"seaice-lab forecast {path.parent}", "auto" if dask else None)
     # The order of arrays in a Zarr group is that of the file system.
-    variables = forecast.attrs.get("variables", "").split() or _variables_of_run(path.parent)
+    variables = forecast.attrs.get("variables", "").split()
     return forecast[[*variables, *(name for name in forecast if name not in variables)]]
-
-
-def _variables_of_run(run):
-    """Predicted variables of a run, for old forecasts, which do not list them."""
-    try:
-        window = runs.open_run(run).config["window"]
-        window = find_window(window) if isinstance(window, str) else Window.parse(window, run)
-    except (InputError, KeyError):
-        return ()
-    return window.variables
 
 
 def evaluate(run, references=None, variable=None, block_bytes=256e6, show=True, store=None):
@@ -165,8 +147,9 @@ def evaluate(run, references=None, variable=None, block_bytes=256e6, show=True, 
             bar.update()
     table = _join_scores(blocks, verified)
     spectrum = _join_spectra([block["power"].power for block in blocks])
-    _write(table, run, "scores", dataset)
-    _write(spectrum, run, "spectra", dataset)
+    for name, result in (("scores", table), ("spectra", spectrum)):
+        result = result.drop_vars(set(result.coords) - set(result.dims) - {"wavelength"})
+        write_table(result, run, name, dataset)
     return table, spectrum
 
 
@@ -185,11 +168,11 @@ class _Domain(NamedTuple):
 
 def _domain(forecast):
     """The domain of a forecast, with the regions that it has."""
-    ocean, area = forecast.ocean, grid.cell_area(forecast)
-    regions = polar_regions(forecast.latitude, forecast.longitude)
-    regions = {name: cells.reset_coords(drop=True) for name, cells in regions.items()}
-    ocean, area = (field.reset_coords(drop=True) for field in (ocean, area))
-    regions = {name: cells for name, cells in regions.items() if (ocean & cells).any()}
+    fields = {"ocean": forecast.ocean, "area": grid.cell_area(forecast)}
+    fields |= polar_regions(forecast.latitude, forecast.longitude)
+    fields = {name: field.reset_coords(drop=True) for name, field in fields.items()}
+    ocean, area = fields.pop("ocean"), fields.pop("area")
+    regions = {name: cells for name, cells in fields.items() if (ocean & cells).any()}
     return _Domain(ocean, area, regions, grid.spacing_m(forecast, forecast.ocean))
 
 
@@ -294,21 +277,6 @@ def _load(block, run):
     return block
 
 
-def _write(result, run, name, dataset):
-    """Write a result to ``<name>.nc`` with the metadata of the forecast dataset."""
-    result = result.drop_vars(set(result.coords) - set(result.dims) - {"wavelength"})
-    if "source" in result.coords:
-        result["source"].attrs = {"long_name": "What was scored"}
-    result["lead_time"].attrs = {"standard_name": "forecast_period", "long_name": "Lead time"}
-    title = f"{name.capitalize()} of run {run.name}"
-    result.attrs |= {
-        **runs.file_attributes(title, dataset.attrs["source"], "evaluate"),
-        "store": dataset.attrs["store"],
-        "forecast": dataset.attrs["fingerprint"],
-    }
-    files.write_netcdf(run / f"{name}.nc", result)
-
-
 def read_evaluation(run):
     """Scores and spectra of a run, as written by :func:`evaluate`.
 
@@ -321,16 +289,7 @@ def read_evaluation(run):
     InputError
         If one of the files is missing or cannot be read.
     """
-    results = []
-    for name in ("scores.nc", "spectra.nc"):
-        path = Path(run).expanduser() / name
-        try:
-            results.append(xr.load_dataset(path, decode_timedelta=True))
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"{path}: cannot be read ({error}); run `seaice-lab evaluate {run}`"
-            ) from None
-    return tuple(results)
+    return read_table(run, "scores"), read_table(run, "spectra")
 
 
 def report(table, spectrum):

@@ -21,11 +21,7 @@ from seaice_lab.surrogate.fields import Fields
 from seaice_lab.surrogate.layers import zero_on_land
 from seaice_lab.surrogate.model import bounds, load
 from seaice_lab.surrogate.noise import settle_noise
-from seaice_lab.surrogate.results import (
-    check_same_grid,
-    prepare_results_folder,
-    results_folder,
-)
+from seaice_lab.surrogate.results import check_same_grid, prepare_results_folder, results_folder
 from seaice_lab.surrogate.starts import start_positions
 from seaice_lab.surrogate.store import COMPRESSORS, open_store, open_zarr, write_checksums
 

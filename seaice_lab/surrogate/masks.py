@@ -174,15 +174,15 @@ def _from_mask(raw, entry, sample):
         oceans[name] = _read_mask(raw[name], entry, sample, dims)
     if not oceans:
         return None
-    first_name = next(iter(oceans))
-    for name, ocean in oceans.items():
-        differing = (ocean != oceans[first_name]).sum()
+    (first_name, first), *others = oceans.items()
+    for name, ocean in others:
+        differing = (ocean != first).sum()
         if differing:
             raise InputError(
                 f"{entry.name}: the masks {first_name} and {name} differ in {differing} cells; "
                 f"{_how_to_say(name)}"
             )
-    return oceans[first_name], f"variable {first_name}"
+    return first, f"variable {first_name}"
 
 
 def _mask_of_file(raw, entry):
@@ -311,9 +311,7 @@ def _ice(sample):
     """Cells with ice in any of the records that were read."""
     # Drift may have values on land; it counts only if nothing else shows the ice.
     names = [name for name in sample if name in ("sit", "sic", "snt")] or list(sample)
-    cells = [((field != 0) & field.notnull()).any("time").values
-             for field in (sample[name] for name in names)]  # fmt: skip
-    return np.logical_or.reduce(cells)
+    return np.logical_or.reduce([(sample[n].fillna(0) != 0).any("time").values for n in names])
 
 
 def _ice_is_on(ocean, ice, sample):

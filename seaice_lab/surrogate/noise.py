@@ -201,11 +201,8 @@ def settle_noise(surrogate, config, run):
     if config.perturbation is None:
         config = config.model_copy(update={"perturbation": default})
     if noise is not None:
-        gain, memory = config.noise_gain, config.noise_memory
-        noise = noise._replace(
-            gain=noise.gain if gain is None else gain,
-            memory=noise.memory if memory is None else memory,
-        )
+        sizes = {"gain": config.noise_gain, "memory": config.noise_memory}
+        noise = noise._replace(**{name: size for name, size in sizes.items() if size is not None})
         if config.members == 1 or noise.gain == 0:
             noise = None
     return surrogate._replace(noise=noise), config

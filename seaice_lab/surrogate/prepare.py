@@ -24,13 +24,7 @@ from seaice_lab import catalog, datasets, files, formats, progress, runs
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.assemble import assemble
 from seaice_lab.surrogate.records import check_field, check_zero_records
-from seaice_lab.surrogate.store import (
-    COMPRESSORS,
-    in_split,
-    moments,
-    open_store,
-    write_checksums,
-)
+from seaice_lab.surrogate.store import COMPRESSORS, in_split, moments, open_store, write_checksums
 from seaice_lab.times import time_text
 
 OPEN_FILES = 16
@@ -96,7 +90,11 @@ def prepare(config, path, scheduler=None, show=True, block_bytes=BLOCK_BYTES):
         done = len(blocks) - len(missing)
         with progress.bar(len(blocks), f"prepare {path.name}", "block", done, show) as bar:
             with _damaged_files(config, ReadError):
-                for block in _write_blocks(missing, source, config, journal.target, scheduler):
+                arguments = source, config, journal.target
+                written = (write_block(block, *arguments) for block in missing)
+                if scheduler is not None:
+                    written = _write_on_cluster(missing, *arguments, scheduler)
+                for block in written:
                     journal.mark(block.start)
                     bar.update()
         write_statistics(journal.target, length)
@@ -116,8 +114,12 @@ def source_files(config):
     -------
     list of Path
     """
-    entries = [catalog.find(name) for name in (config.state, config.forcing) if name]
-    return [path for entry in entries for path in catalog.input_files(entry)]
+    return [path for entry in _entries(config) for path in catalog.input_files(entry)]
+
+
+def _entries(config):
+    """Entries of the catalogue from which a store is made."""
+    return [catalog.find(name) for name in (config.state, config.forcing) if name]
 
 
 def signature(path):
@@ -146,8 +148,7 @@ def signature(path):
 
 def _rules(config):
     """What the entries say about reading their files, apart from what is usual for the format."""
-    for name in filter(None, (config.state, config.forcing)):
-        entry = catalog.find(name)
+    for entry in _entries(config):
         rules = entry.model_dump(
             mode="json", include={"select", "mask", "missing_is_no_ice"}, exclude_defaults=True
         )
@@ -197,15 +198,6 @@ def write_template(source, config, target, identity):
     template.to_zarr(
         target, compute=False, zarr_format=3, consolidated=False, encoding=encoding, mode="w"
     )
-
-
-def _write_blocks(blocks, source, config, target, scheduler):
-    """Write blocks, which are slices of the time axis, and yield each one that is written."""
-    if scheduler is not None:
-        yield from _write_on_cluster(blocks, source, config, target, scheduler)
-        return
-    for block in blocks:
-        yield write_block(block, source, config, target)
 
 
 def _write_on_cluster(blocks, source, config, target, scheduler):
@@ -330,8 +322,7 @@ def _damaged_files(config, *kinds):
     try:
         yield
     except kinds:
-        for name in filter(None, (config.state, config.forcing)):
-            entry = catalog.find(name)
+        for entry in _entries(config):
             for path in catalog.files(entry):
                 _check_readable(path, entry)
         raise

@@ -120,8 +120,8 @@ def fill_positions(state, name):
             f"({state.ocean.attrs.get('comment', 'ocean')}); correct the positions, or add a mask "
             "to the files"
         )
-    row, column = (np.linspace(-1, 1, n)[s] for n, s in zip(
-        missing.shape, ((slice(None), None), (None, slice(None))), strict=True))  # fmt: skip
+    axes = (np.linspace(-1, 1, count) for count in missing.shape)
+    row, column = np.meshgrid(*axes, indexing="ij", sparse=True)
     terms = np.stack([row**i * column**j for i in range(4) for j in range(4 - i)], axis=-1)
     phi, lam = np.radians(latitude), np.radians(longitude)
     unit = np.stack([np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi)], axis=-1)

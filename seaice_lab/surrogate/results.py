@@ -131,6 +131,58 @@ def prepare_results_folder(folder, run, store, fingerprint):
     )
 
 
+def write_table(table, folder, name, forecast):
+    """Write a table of results to ``<name>.nc`` with the metadata of its forecast.
+
+    Parameters
+    ----------
+    table : xarray.Dataset
+        With ``lead_time`` and mostly ``source``.
+    folder : Path
+        Folder of the forecast.
+    name : str
+        "scores", "spectra" or "scaling".
+    forecast : xarray.Dataset
+        The forecast that was scored.
+    """
+    if "source" in table.coords:
+        table["source"].attrs = {"long_name": "What was scored"}
+    table["lead_time"].attrs = {"standard_name": "forecast_period", "long_name": "Lead time"}
+    command = "scaling" if name == "scaling" else "evaluate"
+    title = f"{name.capitalize()} of run {folder.name}"
+    table.attrs |= runs.file_attributes(title, forecast.attrs["source"], command)
+    table.attrs |= {"store": forecast.attrs["store"], "forecast": forecast.attrs["fingerprint"]}
+    files.write_netcdf(folder / f"{name}.nc", table)
+
+
+def read_table(run, name):
+    """Read a table that :func:`write_table` wrote.
+
+    Parameters
+    ----------
+    run : str or Path
+    name : str
+        "scores", "spectra" or "scaling".
+
+    Returns
+    -------
+    xarray.Dataset
+
+    Raises
+    ------
+    InputError
+        If the file is missing or cannot be read.
+    """
+    path = Path(run).expanduser() / f"{name}.nc"
+    command = "scaling" if name == "scaling" else "evaluate"
+    try:
+        return xr.load_dataset(path, decode_timedelta=True)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path}: cannot be read ({error}); run `seaice-lab {command} {run}`"
+        ) from None
+
+
 def write_grid(run, store):
     """Keep the positions and the ocean mask of a store in the run folder, as ``grid.nc``.
 

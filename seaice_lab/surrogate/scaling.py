@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from seaice_lab import files, grid, names, progress, runs
+from seaice_lab import grid, progress
 from seaice_lab.diagnostics import scaling
 from seaice_lab.diagnostics.anisotropy import isotropic_index
 from seaice_lab.diagnostics.bootstrap import correlated_starts
@@ -17,12 +17,8 @@ from seaice_lab.diagnostics.score_tables import table_leads
 from seaice_lab.errors import InputError
 from seaice_lab.processors import processors
 from seaice_lab.surrogate.evaluation import open_forecast
-from seaice_lab.surrogate.references import (
-    make_references,
-    possible_references,
-    training_store,
-)
-from seaice_lab.surrogate.results import results_folder
+from seaice_lab.surrogate.references import make_references, possible_references, training_store
+from seaice_lab.surrogate.results import read_table, results_folder, write_table
 from seaice_lab.surrogate.store import name_of
 from seaice_lab.surrogate.truth import open_truth, truth_for, with_truth
 
@@ -192,21 +188,13 @@ def _tails(dataset, store):
 
 def _write(table, folder, dataset, tails, starts):
     """Write ``scaling.nc`` with the metadata of the forecast."""
-    table["source"].attrs = {"long_name": "What was scored"}
-    table["lead_time"].attrs = {"standard_name": "forecast_period", "long_name": "Lead time"}
     table.attrs = {
-        "Conventions": names.CONVENTIONS,
-        "title": f"Scaling of run {folder.name}",
-        "source": dataset.attrs["source"],
-        "history": f"{runs.now()} seaice-lab scaling",
-        "store": dataset.attrs["store"],
-        "forecast": dataset.attrs["fingerprint"],
         "starts": starts,
         "mask": "ocean with ice in forecast and truth: concentration > 0.8, else thickness > 0.3 m",
         "gradient_tail_from_m_km-1": tails["gradient"],
         "increment_tail_from_m": tails["increment"],
     }
-    files.write_netcdf(folder / "scaling.nc", table)
+    write_table(table, folder, "scaling", dataset)
 
 
 def read_scaling(run):
@@ -225,13 +213,7 @@ def read_scaling(run):
     InputError
         If the file is missing or cannot be read.
     """
-    path = Path(run).expanduser() / "scaling.nc"
-    try:
-        return xr.load_dataset(path, decode_timedelta=True)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path}: cannot be read ({error}); run `seaice-lab scaling {run}`"
-        ) from None
+    return read_table(run, "scaling")
 
 
 REPORTED = """

@@ -31,8 +31,7 @@ class PrepareConfig(Config):
         "counts as zero, and forcing is averaged over all cells.",
     )
     rotate_winds: bool = Field(
-        True,
-        description="Turn eastward and northward winds to the grid axes; false as published.",
+        True, description="Turn eastward and northward winds to the grid axes; false as published."
     )
     allow_gaps: bool = Field(
         False, description="Accept missing records; windows never cross such a gap."
@@ -85,10 +84,7 @@ class TrainConfig(Config):
         4, ge=1, description="Random fields on each level of a U-Net, with loss crps."
     )
     noise_memory: float = Field(
-        0.5,
-        ge=0,
-        lt=1,
-        description="Correlation of the noise of successive steps, with loss crps.",
+        0.5, ge=0, lt=1, description="Correlation of the noise of successive steps, with loss crps."
     )
     spectral_weight: float = Field(
         0.0, ge=0, description="Weight of the spectral energy score in loss crps; try 0.1."

@@ -4,13 +4,7 @@ import numpy as np
 import xarray as xr
 
 from seaice_lab.errors import InputError
-from seaice_lab.surrogate.store import (
-    has_state,
-    name_of,
-    open_store,
-    positions_at,
-    read_frames,
-)
+from seaice_lab.surrogate.store import has_state, name_of, open_store, positions_at, read_frames
 from seaice_lab.surrogate.time_axis import HOUR
 from seaice_lab.times import time_text
 
@@ -56,14 +50,12 @@ def check_store(forecast, store, path):
     InputError
         If it is another store, or was prepared differently since.
     """
-    if forecast.attrs.get("store_fingerprint", store.attrs.get("fingerprint")) == (
-        store.attrs.get("fingerprint")
-    ):
-        return
-    raise InputError(
-        f"{path}: is not the store from which the forecast was started, or was prepared again "
-        "since; run `seaice-lab forecast` again with this store"
-    )
+    fingerprint = store.attrs.get("fingerprint")
+    if forecast.attrs.get("store_fingerprint", fingerprint) != fingerprint:
+        raise InputError(
+            f"{path}: is not the store from which the forecast was started, or was prepared again "
+            "since; run `seaice-lab forecast` again with this store"
+        )
 
 
 def truth_for(forecast, store):
