@@ -42,11 +42,12 @@ def open(name, variables=None):
     paths = catalog.files(entry)
     datasets, constants, differing = _open_all(paths, entry, shorts)
     held = [name for name in wanted if any(name in dataset for dataset in datasets.values())]
-    if len(held) < len(wanted):
+    missing = [name for name in wanted if name not in held]
+    if missing:
         raise InputError(
-            f"{entry.name}: none of its files holds {', '.join(set(wanted) - set(held))} (they "
-            f"hold {', '.join(held) or 'other variables'}; the first is {paths[0]}); supply files "
-            f"with it, or correct 'variables' in {catalog.CATALOGUE}"
+            f"{entry.name}: none of its files holds {', '.join(missing)} (they hold "
+            f"{', '.join(held) or 'other variables'}; the first is {paths[0]}); supply files with "
+            f"it, or correct 'variables' in {catalog.CATALOGUE}"
         )
     notes = [note for dataset in datasets.values() for note in dataset.attrs["notes"]]
     if len(datasets) < len(paths):

@@ -16,15 +16,6 @@ SECOND = np.timedelta64(1, "s")
 STAMP_SECONDS = (86400, 43200, 21600, 10800, 7200, 3600, 1800, 1200, 900, 600, 300, 60)
 # Model output is off by fractions of a second where steps of a day are summed up.
 SMALLEST_TOLERANCE_S = 0.5
-UNIT_SECONDS = {
-    "d day days": 86400,
-    "h hr hrs hour hours": 3600,
-    "min mins minute minutes": 60,
-    "s sec secs second seconds": 1,
-    "ms msec millisecond milliseconds": 1e-3,
-    "us microsecond microseconds": 1e-6,
-    "ns nanosecond nanoseconds": 1e-9,
-}
 GREGORIAN = ("standard", "gregorian", "proleptic_gregorian")
 # Calendars of models whose dates are dates of the Gregorian calendar, apart from a few days.
 MODEL_CALENDARS = ("noleap", "365_day", "360_day", "all_leap", "366_day")
@@ -125,7 +116,12 @@ def duration(variable, where):
 def _seconds(unit):
     """Seconds in a unit of time; None if it is no such unit."""
     unit = unit.strip().lower()
-    return next((n for names, n in UNIT_SECONDS.items() if unit in names.split()), None)
+    unit = unit.rstrip("s") if len(unit) > 2 else unit
+    try:
+        # To pandas "m" is a minute, to CF it is a metre.
+        return pd.Timedelta(f"1 {unit}").total_seconds() if unit.isalpha() and unit != "m" else None
+    except ValueError:
+        return None
 
 
 def time_text(time):

@@ -168,12 +168,11 @@ class _Domain(NamedTuple):
 
 def _domain(forecast):
     """The domain of a forecast, with the regions that it has."""
-    fields = {"ocean": forecast.ocean, "area": grid.cell_area(forecast)}
-    fields |= polar_regions(forecast.latitude, forecast.longitude)
-    fields = {name: field.reset_coords(drop=True) for name, field in fields.items()}
-    ocean, area = fields.pop("ocean"), fields.pop("area")
-    regions = {name: cells for name, cells in fields.items() if (ocean & cells).any()}
-    return _Domain(ocean, area, regions, grid.spacing_m(forecast, forecast.ocean))
+    ocean = forecast.ocean.reset_coords(drop=True)
+    regions = polar_regions(forecast.latitude, forecast.longitude)
+    regions = {name: cells.reset_coords(drop=True) for name, cells in regions.items()}
+    regions = {name: cells for name, cells in regions.items() if (ocean & cells).any()}
+    return _Domain(ocean, grid.cell_area(forecast), regions, grid.spacing_m(forecast, ocean))
 
 
 def _by_lead_time(score, block):

@@ -98,7 +98,7 @@ def _from_flags(raw, entry, sample):
     """Land by the flags of a field itself, as in concentrations of NSIDC; None without flags."""
     for short in sample if entry.mask is None else ():
         field = raw[entry.variables[short]]
-        land = [flag for flag in field_flags(field, entry) if LAND.search(flag.meaning)]
+        land = [flag for flag in _field_flags(field, entry) if LAND.search(flag.meaning)]
         if land:
             records = field.isel(time=sample_records(field.sizes["time"])).compute()
             is_land = _any_is_set(land, records)
@@ -118,20 +118,8 @@ def _any_is_set(flagged, values):
     return reduce(or_, [flag.is_set(values) for flag in flagged])
 
 
-def field_flags(field, entry):
-    """Values of a field that are flags, such as land in concentrations of NSIDC.
-
-    Parameters
-    ----------
-    field : xarray.DataArray
-        As opened by :func:`seaice_lab.datasets.open`.
-    entry : seaice_lab.catalog.Entry
-
-    Returns
-    -------
-    list of seaice_lab.flags.Flag
-        Their values after the scale of the file is applied.
-    """
+def _field_flags(field, entry):
+    """Values of a field that are flags, such as land in concentrations of NSIDC."""
     return flags.read(field.attrs) or (NSIDC_FLAGS if entry.format == "nsidc0051" else [])
 
 
@@ -148,7 +136,7 @@ def without_flags(field, entry):
     -------
     xarray.DataArray
     """
-    flagged = field_flags(field, entry)
+    flagged = _field_flags(field, entry)
     if not flagged:
         return field
     reasons = [flag.meaning for flag in flagged if not LAND.search(flag.meaning)]

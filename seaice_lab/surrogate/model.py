@@ -176,10 +176,9 @@ def build(config, ocean, normalisation):
         for (name, _), increment in zip(window.targets, normalisation["increments"], strict=True)
     ]
     if len(window.state) > len(window.variables) and not config.published_network:
-        past = []
-        for channel, later in enumerate(window.past_channels, len(window.variables)):
-            name, _ = window.state[channel]
-            past.append((channel, later, gains[window.variables.index(name)]))
+        past = enumerate(window.past_channels, len(window.variables))
+        gain_of = dict(zip(window.variables, gains, strict=False))
+        past = [(channel, later, gain_of[window.state[channel][0]]) for channel, later in past]
         network = PastChanges(network, past)
     if config.transport:
         advected = []
@@ -240,11 +239,9 @@ def load(run, device=None, store=None):
     network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
     noise = noise_of(config, ocean)
     if noise is not None:
-        calibration = read_calibration(opened.path)
-        noise = noise._replace(
-            memory=calibration.get("noise_memory", noise.memory),
-            gain=calibration.get("noise_gain", noise.gain),
-        )
+        sizes = read_calibration(opened.path)
+        gain, memory = sizes.get("noise_gain", 1.0), sizes.get("noise_memory", noise.memory)
+        noise = noise._replace(gain=gain, memory=memory)
     return Surrogate(network, window_of(config), normalisation, ocean.to(device), noise)
 
 
