@@ -13,17 +13,10 @@ from typing import Annotated
 
 from typer import Argument, Option, Typer
 
+from seaice_lab import options
 from seaice_lab.emissivity import commands as emissivity_commands
 from seaice_lab.errors import InputError
-from seaice_lab.options import (
-    JOBS,
-    ConfigFile,
-    RunFolder,
-    Settings,
-    configuration,
-    path,
-    print_settings,
-)
+from seaice_lab.options import JOBS, ConfigFile, RunFolder, Settings, configuration, path
 from seaice_lab.surrogate.settings import ForecastConfig
 
 app = Typer(
@@ -96,7 +89,7 @@ def list_settings(
     if not matching:
         raise InputError(f"there is no job {words!r} with settings; the jobs are {', '.join(JOBS)}")
     for name in matching:
-        print_settings(name, markdown)
+        options.print_settings(name, markdown)
 
 
 @data_app.command("list")

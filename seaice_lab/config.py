@@ -11,15 +11,8 @@ from typing import Annotated, Literal, Self, get_args
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from seaice_lab import parameters
 from seaice_lab.errors import InputError
-from seaice_lab.parameters import (
-    Dumper,
-    alternatives,
-    is_model,
-    load_yaml,
-    similar_settings,
-    type_text,
-)
 
 # A path as text; ~ is the home.
 PathText = Annotated[str, Field(min_length=1), AfterValidator(os.path.expanduser)]
@@ -47,8 +40,8 @@ class Config(BaseModel, metaclass=_CheckedAsInput):
     @classmethod
     def _refuse_bool_as_number(cls, value, info):
         annotation = cls.model_fields[info.field_name].annotation
-        if isinstance(value, bool) and bool not in alternatives(annotation):
-            raise ValueError(f"expected {type_text(annotation)}, not true or false")
+        if isinstance(value, bool) and bool not in parameters.alternatives(annotation):
+            raise ValueError(f"expected {parameters.type_text(annotation)}, not true or false")
         return value
 
     @classmethod
@@ -84,7 +77,7 @@ class Config(BaseModel, metaclass=_CheckedAsInput):
     def to_yaml(self) -> str:
         """The complete configuration as YAML, with all defaults."""
         values = self.model_dump(mode="json")
-        return yaml.dump(values, Dumper=Dumper, sort_keys=False, allow_unicode=True)
+        return yaml.dump(values, Dumper=parameters.Dumper, sort_keys=False, allow_unicode=True)
 
 
 class FitConfig(Config):
@@ -151,7 +144,7 @@ def read_yaml(path):
         If the file is missing, unreadable, not YAML or has no keys.
     """
     try:
-        values = load_yaml(Path(path).read_text(encoding="utf-8")) or {}
+        values = parameters.load_yaml(Path(path).read_text(encoding="utf-8")) or {}
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -187,11 +180,13 @@ def explain(model, error):
     of_union = [each["loc"][-1] for each in problems if location[:-1] == each["loc"][:-1] != ()]
     if len(of_union) > 1 and set(of_union) <= UNION_TYPES:
         location, message = location[:-1], f"expected {' or '.join(of_union)}"
-    key = ".".join(str(name) for name in location if not _is_union_type(name))
+    # Types in a location, such as "str" or "list[int]", are alternatives, not keys.
+    keys = [str(name) for name in location if name not in UNION_TYPES and "[" not in str(name)]
+    key = ".".join(keys)
     if problem["type"] == "extra_forbidden":
         fields = field_names(model, location[:-1])
         listed = f"; the known ones are {', '.join(fields)}" if fields else ""
-        similar = [repr(name) for name in similar_settings(model, key)]
+        similar = [repr(name) for name in parameters.similar_settings(model, key)]
         return f"unknown key {key!r}{listed}" + (
             f"; did you mean {' or '.join(similar)}?" if similar else ""
         )
@@ -202,11 +197,6 @@ def explain(model, error):
     if problem["type"] == "tuple_type":
         message = f"expected a list, such as [{problem['input']}]"
     return f"{key or 'configuration'} is {problem['input']!r}, but: {message}"
-
-
-def _is_union_type(name):
-    """Whether a part of a location is the name of a type, such as "str" or "list[int]"."""
-    return name in UNION_TYPES or "[" in str(name)
 
 
 def field_names(model, location):
@@ -226,7 +216,7 @@ def field_names(model, location):
     for key in location:
         field = model.model_fields.get(key) if isinstance(key, str) else None
         annotation = getattr(field, "annotation", None)
-        models = [kind for kind in (annotation, *get_args(annotation)) if is_model(kind)]
+        models = [kind for kind in (annotation, *get_args(annotation)) if parameters.is_model(kind)]
         if not models:
             return ()
         model = models[0]

@@ -134,7 +134,6 @@ WITHOUT_TORCH = (
     "figures",
     "synthetic",
     "surrogate.sources",
-    "surrogate.coarsen",
     "surrogate.assemble",
     "surrogate.prepare",
     "surrogate.store",

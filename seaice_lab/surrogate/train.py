@@ -130,12 +130,12 @@ def load_start_run(config, run):
     InputError
         If the start run is not finished or has another network or window, or an ensemble has none.
     """
-    if config.start_from is None and config.loss == "crps":
-        raise InputError(
-            "start_from: is missing, expected a trained run; loss crps adds noise to a network "
-            "that can forecast already, so train one with loss ocean first"
-        )
     if config.start_from is None:
+        if config.loss == "crps":
+            raise InputError(
+                "start_from: is missing, expected a trained run; loss crps adds noise to a network "
+                "that can forecast already, so train one with loss ocean first"
+            )
         return None, None
     normalisation = run / "normalisation.json"
     was_trained = (run / "checkpoint.pt").exists() or (run / "finished").exists()
@@ -150,6 +150,8 @@ def load_start_run(config, run):
         )
     start_config = TrainConfig.parse(opened.config, opened.path / "config.yaml")
     compared = ["network", "width", "network_options", "transport", "published_network"]
+    if start.window != window_of(config):
+        compared.append("window")
     if start_config.loss == "crps":
         compared += ["loss", "noise_channels"]
     for name in compared:
@@ -157,13 +159,8 @@ def load_start_run(config, run):
         if value != expected:
             raise InputError(
                 f"start_from {config.start_from}: was trained with {name} {value}, expected "
-                f"{expected}; start from a run of the same network, or set {name} to {value}"
+                f"{expected}; start from another run, or set {name} to {value}"
             )
-    if start.window != window_of(config):
-        raise InputError(
-            f"start_from {config.start_from}: was trained on another window, "
-            f"{start_config.window}; set window to it, or start from another run"
-        )
     return start.network.state_dict(), start.normalisation
 
 

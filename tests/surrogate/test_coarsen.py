@@ -6,7 +6,7 @@ import xarray as xr
 from keras_weights import read
 
 from seaice_lab.errors import InputError
-from seaice_lab.surrogate.coarsen import block_mean, coarse_ocean
+from seaice_lab.surrogate.assemble import block_mean, coarse_ocean
 
 
 def on_grid(values):
