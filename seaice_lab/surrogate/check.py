@@ -54,19 +54,17 @@ def check(name, paths=()):
     datasets = []
     if ice and entry.format != "era5":
         datasets.append(sources.open_state(entry, ice))
-        lines += [*_grid(datasets[0]), *_mask(datasets[0]), *_times(datasets[0], entry)]
     if weather:
         datasets.append(sources.open_forcing(entry, weather))
-        if len(datasets) == 1:
-            coverage_line = _coverage(datasets[0], entry.name)
-            lines += [*_grid(datasets[0]), *coverage_line, *_times(datasets[0], entry)]
     if not datasets:
         raise InputError(
             f"{name}: names no variable that can be read; correct 'variables' in its entry"
         )
+    first = datasets[0]
+    lines += [*_grid(first), *_extent(first, entry.name), *_times(first, entry)]
     for dataset in datasets:
         lines += [_values(dataset[short], entry) for short in dataset.data_vars]
-    return lines, *_map(datasets[0])
+    return lines, *_map(first)
 
 
 def _grid(dataset):
@@ -91,9 +89,13 @@ def _side(latitude):
     return 1 if np.nanmax(latitude) >= -np.nanmin(latitude) else -1
 
 
-def _coverage(forcing, name):
-    """How far the places around the pole are from the forcing, as a preparation measures it."""
-    latitude = forcing.latitude.values
+def _extent(dataset, name):
+    """The mask of a state, or how far places around the pole are from the forcing, in words."""
+    if "ocean" in dataset.coords:
+        ocean = dataset.ocean
+        yield f"mask: {int(ocean.sum())} of {ocean.size} cells are sea ({ocean.attrs['comment']})"
+        return
+    latitude = dataset.latitude.values
     side = _side(latitude)
     edge, last = np.nanmin(side * latitude), np.nanmax(side * latitude)
     if latitude.ndim == 2:
@@ -102,19 +104,12 @@ def _coverage(forcing, name):
     edge = max(edge, POLAR_LATITUDE) if last > POLAR_LATITUDE else edge
     cells = side * np.arange(edge, 90.01), np.arange(-180.0, 180.0, 2.0)
     cells = np.meshgrid(*cells, indexing="ij")
-    points, index = nearest_points(forcing, *cells, name)
-    cover = coverage(*points, index, np.ones(index.shape, bool), *cells)
+    points, index = nearest_points(dataset, *cells, name)
+    count, missing, farthest = coverage(*points, index, np.ones(index.shape, bool), *cells)
     yield (
         f"coverage from {edge:.1f} {'N' if side > 0 else 'S'} to the pole: "
-        f"{f'incomplete{cover.missing}' if cover.count else 'complete'}; the place at {cover.cell} "
-        f"is {cover.distance_km:.0f} km from the nearest point, where a cell of the forcing "
-        f"measures {cover.spacing_km:.0f} km"
+        f"{f'incomplete{missing}' if count else 'complete'}; the place at {farthest}"
     )
-
-
-def _mask(state):
-    cells = int(state.ocean.sum())
-    yield f"mask: {cells} of {state.ocean.size} cells are sea ({state.ocean.attrs['comment']})"
 
 
 def _times(dataset, entry):

@@ -1,7 +1,5 @@
 """Forcing on the model grid: the nearest source point, where the source covers the ocean."""
 
-from typing import NamedTuple
-
 import numpy as np
 import xarray as xr
 from scipy import ndimage
@@ -48,13 +46,11 @@ def regrid(forcing, state, needed, name):
     """
     target = [np.nan_to_num(state[axis].values) for axis in ("latitude", "longitude")]
     points, index = nearest_points(forcing, *target, name)
-    cover = coverage(*points, index, needed, *target)
-    if cover.count:
+    count, missing, farthest = coverage(*points, index, needed, *target)
+    if count:
         raise InputError(
-            f"{name}: does not cover {cover.count} of {needed.sum()} ocean cells{cover.missing}; "
-            f"the cell at {cover.cell} is {cover.distance_km:.0f} km from the nearest point, where "
-            f"a cell of the forcing measures {cover.spacing_km:.0f} km; supply forcing of a larger "
-            "region, or crop the grid"
+            f"{name}: does not cover {count} of {needed.sum()} ocean cells{missing}; the cell at "
+            f"{farthest}; supply forcing of a larger region, or crop the grid"
         )
     flat = forcing.drop_vars(set(forcing.coords) - {"time"})
     flat = flat.stack(point=_point_dims(forcing), create_index=False)
@@ -209,16 +205,6 @@ def _positions_km(latitude, longitude):
     return radius[..., None] * np.stack(unit, axis=-1)
 
 
-class Coverage(NamedTuple):
-    """How far cells are from the nearest source point; all but ``count`` for the farthest one."""
-
-    count: int  # cells that are farther than source points are apart
-    cell: str  # position in words
-    distance_km: float
-    spacing_km: float  # diagonal of the source cell there
-    missing: str  # ", because ... are missing", or empty
-
-
 def coverage(latitude, longitude, index, needed, cell_latitude, cell_longitude):
     """Measure whether source points reach all needed cells.
 
@@ -235,7 +221,12 @@ def coverage(latitude, longitude, index, needed, cell_latitude, cell_longitude):
 
     Returns
     -------
-    Coverage
+    count : int
+        Cells that are farther from the nearest source point than source points are apart.
+    missing : str
+        ", because ... are missing", or empty.
+    farthest : str
+        How far the farthest cell is.
     """
     spacing = local_spacing_km(latitude, longitude).ravel()[index]
     nearest = latitude.ravel()[index], longitude.ravel()[index]
@@ -245,8 +236,12 @@ def coverage(latitude, longitude, index, needed, cell_latitude, cell_longitude):
     missing = missing_region(latitude, longitude, *cells) if beyond.any() else ""
     excess = np.where(needed, distance - REACH * spacing, -np.inf)
     at = np.unravel_index(np.argmax(excess), distance.shape)
-    cell = _text(cell_latitude[at], cell_longitude[at])
-    return Coverage(int(beyond.sum()), cell, float(distance[at]), float(spacing[at]), missing)
+    place = _text(cell_latitude[at], cell_longitude[at])
+    farthest = (
+        f"{place} is {distance[at]:.0f} km from the nearest point, where a cell of the forcing "
+        f"measures {spacing[at]:.0f} km"
+    )
+    return int(beyond.sum()), missing, farthest
 
 
 def local_spacing_km(latitude, longitude):
