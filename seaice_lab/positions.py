@@ -336,8 +336,8 @@ def check_same(dataset, reference, path, reference_path):
     Parameters
     ----------
     dataset, reference : xarray.Dataset
-        The file and the first file, with 2-D ``latitude`` and ``longitude``.
-    path, reference_path : Path
+        The file and the first file, with 1-D or 2-D ``latitude`` and ``longitude``.
+    path, reference_path : Path or str
         Names of both in the message.
 
     Raises
@@ -352,7 +352,9 @@ def check_same(dataset, reference, path, reference_path):
     if all(map(np.array_equal, cells, expected)):
         return
     distance_km = grid.great_circle_km(*cells, *expected)
-    if np.nanmax(distance_km, initial=0) > ROUNDING * spacing_km(*expected):
+    ends = (values[:, at] for at in (slice(1, None), slice(-1)) for values in expected)
+    spacing_km = np.nanmedian(grid.great_circle_km(*ends))
+    if not np.nanmax(distance_km, initial=0) <= ROUNDING * spacing_km:
         at = np.unravel_index(np.nanargmax(distance_km), distance_km.shape)
         texts = [f"{lat[at]:.3f} N {lon[at]:.3f} E" for lat, lon in (cells, expected)]
         raise InputError(
@@ -360,21 +362,3 @@ def check_same(dataset, reference, path, reference_path):
             f"column {at[1]} is at {texts[0]}, there at {texts[1]}; the files of one entry must "
             "share one grid"
         )
-
-
-def spacing_km(latitude, longitude):
-    """Median distance between neighbouring cells of a row.
-
-    Parameters
-    ----------
-    latitude, longitude : ndarray (y, x)
-        Degrees.
-
-    Returns
-    -------
-    float
-        Kilometres.
-    """
-    columns = slice(1, None), slice(None, -1)
-    ends = (values[:, at] for at in columns for values in (latitude, longitude))
-    return np.nanmedian(grid.great_circle_km(*ends))

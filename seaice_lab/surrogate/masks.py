@@ -13,7 +13,7 @@ from operator import or_
 import numpy as np
 import xarray as xr
 
-from seaice_lab import catalog, flags, formats, grid, positions, recognise
+from seaice_lab import catalog, flags, formats, positions, recognise
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.mask_meaning import LAND, is_mask, one_is_sea, sea_and_land
 from seaice_lab.surrogate.records import FROM_VALUES, sample_records
@@ -185,15 +185,11 @@ def _mask_of_file(raw, entry):
             )
         file = recognise.to_convention(file, [name], str(path), entry.mask.select, has_time=False)
         mask = positions.plane(file, str(path))[name].isel(time=0, drop=True).load()
-    cells = raw.latitude.values, raw.longitude.values
-    points, index = nearest_points(mask, *map(np.nan_to_num, cells), str(path))
-    distance_km = grid.great_circle_km(*cells, *(degrees.ravel()[index] for degrees in points))
-    if (distance_km > positions.ROUNDING * positions.spacing_km(*cells)).any():
-        raise InputError(
-            f"{path}: the mask {name} is on another grid than {entry.name}: a cell is "
-            f"{np.nanmax(distance_km):.3g} km from the nearest cell of the mask; supply a mask on "
-            "the grid of the dataset"
-        )
+    cells = (np.nan_to_num(raw[axis].values) for axis in positions.UNITS_OF)
+    points, index = nearest_points(mask, *cells, str(path))
+    nearest = (xr.Variable(("y", "x"), degrees.ravel()[index]) for degrees in points)
+    nearest = xr.Dataset(dict(zip(positions.UNITS_OF, nearest, strict=True)))
+    positions.check_same(nearest, raw, f"{path}, mask {name}", entry.name)
     values = mask.values.ravel()[index]
     return xr.DataArray(values, dims=("y", "x"), name=name, attrs=mask.attrs)
 

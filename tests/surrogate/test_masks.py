@@ -154,7 +154,7 @@ def test_a_mask_in_another_file_is_read_at_the_cells_of_the_dataset(tmp_path, mo
     ocean = mask_of(raw, mask=rule)
     np.testing.assert_array_equal(ocean, SEA)
     assert ocean.attrs["comment"] == "variable tmask of mesh.nc"
-    with pytest.raises(InputError, match=r"mesh.nc: the mask tmask is on another grid than model"):
+    with pytest.raises(InputError, match=r"mesh.nc, mask tmask: is on another grid than model"):
         mask_of(raw.assign_coords(positions(shift=0.2)), mask=rule)
     with pytest.raises(InputError, match=r"mesh.nc: tmask has the further dimension 'nav_lev'"):
         mask_of(raw, mask=rule | {"select": {}})
