@@ -17,9 +17,9 @@ from seaice_lab import grid
 from seaice_lab.compute import Process, prefetch, training_form
 from seaice_lab.config import FitConfig
 from seaice_lab.optimiser import adamw_step
-from seaice_lab.surrogate.model import build, window_of
+from seaice_lab.surrogate.model import build
 from seaice_lab.surrogate.samples import Samples, batches, choose_device
-from seaice_lab.surrogate.settings import TrainConfig
+from seaice_lab.surrogate.settings import TrainConfig, window_of
 from seaice_lab.surrogate.store import open_store
 from seaice_lab.surrogate.train import batch_losses
 from seaice_lab.torch_private import keep_freed_memory

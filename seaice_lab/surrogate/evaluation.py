@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from seaice_lab import grid, progress
+from seaice_lab import grid, progress, runs
 from seaice_lab.diagnostics import ensembles, score_tables, spectra
 from seaice_lab.diagnostics.comparison import pool_scores, pool_spectra
 from seaice_lab.diagnostics.regions import polar_regions, scores_by_region
@@ -19,6 +19,7 @@ from seaice_lab.errors import InputError
 from seaice_lab.processors import processors
 from seaice_lab.surrogate.references import make_references, possible_references, training_store
 from seaice_lab.surrogate.results import read_table, results_folder, write_table
+from seaice_lab.surrogate.settings import TrainConfig, window_of
 from seaice_lab.surrogate.store import open_zarr, with_small_fields_in_memory
 from seaice_lab.surrogate.truth import open_truth, truth_for, with_truth
 
@@ -51,8 +52,16 @@ def open_forecast(path, dask=True):
     path = path if path.suffix == ".zarr" else path / "forecast.zarr"
     forecast = open_zarr(path, f"seaice-lab forecast {path.parent}", "auto" if dask else None)
     # The order of arrays in a Zarr group is that of the file system.
-    variables = forecast.attrs.get("variables", "").split()
+    variables = forecast.attrs.get("variables", "").split() or _variables_of_run(path.parent)
     return forecast[[*variables, *(name for name in forecast if name not in variables)]]
+
+
+def _variables_of_run(run):
+    """Predicted variables of a run, for old forecasts, which do not list them."""
+    try:
+        return window_of(TrainConfig.parse(runs.open_run(run).config, run)).variables
+    except InputError:
+        return ()
 
 
 def evaluate(run, references=None, variable=None, block_bytes=256e6, show=True, store=None):

@@ -11,9 +11,9 @@ from seaice_lab.compute import Process
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.networks import build_network, check_options
 from seaice_lab.surrogate.noise import Noise, noise_of, read_calibration
-from seaice_lab.surrogate.settings import TrainConfig
+from seaice_lab.surrogate.settings import TrainConfig, window_of
 from seaice_lab.surrogate.store import open_store
-from seaice_lab.surrogate.windows import Window, find_window
+from seaice_lab.surrogate.windows import Window
 from seaice_lab.surrogate.wrappers import PastChanges, Transport
 from seaice_lab.weights import load_weights
 
@@ -121,11 +121,6 @@ def bounds(variables, like):
     low = [-torch.inf if entry.minimum is None else entry.minimum for entry in entries]
     high = [torch.inf if entry.maximum is None else entry.maximum for entry in entries]
     return torch.tensor([low, high], dtype=like.dtype, device=like.device)[..., None, None]
-
-
-def window_of(config):
-    """The window of a configuration, which is either a name or a complete window."""
-    return find_window(config.window) if isinstance(config.window, str) else config.window
 
 
 def weight_settings(config, normalisation):

@@ -133,6 +133,11 @@ class TrainConfig(Config):
         return window
 
 
+def window_of(config):
+    """The window of a configuration, which is either a name or a complete window."""
+    return find_window(config.window) if isinstance(config.window, str) else config.window
+
+
 class ForecastConfig(Config):
     """What to forecast.
 

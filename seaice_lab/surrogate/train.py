@@ -14,12 +14,12 @@ from seaice_lab.optimiser import adamw_step
 from seaice_lab.surrogate.augmentation import Turn, turned_kernels
 from seaice_lab.surrogate.ensemble_training import VALIDATION_MEMBERS, ensemble_score, spread_skill
 from seaice_lab.surrogate.losses import LossWeights, ocean_loss, published_loss
-from seaice_lab.surrogate.model import bounds, build, load, scales, weight_settings, window_of
+from seaice_lab.surrogate.model import bounds, build, load, scales, weight_settings
 from seaice_lab.surrogate.networks import check_options
 from seaice_lab.surrogate.noise import noise_of
 from seaice_lab.surrogate.results import write_grid
 from seaice_lab.surrogate.samples import Samples, batches, choose_device
-from seaice_lab.surrogate.settings import TrainConfig
+from seaice_lab.surrogate.settings import TrainConfig, window_of
 from seaice_lab.surrogate.store import open_store
 from seaice_lab.surrogate.windows import DERIVED
 from seaice_lab.training import TrainState, fit, validate

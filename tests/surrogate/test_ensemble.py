@@ -205,7 +205,7 @@ def test_wrong_requests_are_refused(run, plain, store, tmp_path):
 
 def test_members_are_clamped_to_the_bounds_before_they_are_scored(store):
     from seaice_lab.surrogate.ensemble_training import ensemble_score
-    from seaice_lab.surrogate.model import window_of
+    from seaice_lab.surrogate.settings import window_of
 
     config = settings(store, start_from="x")
     ocean, area = torch.ones(16, 16, dtype=torch.bool), torch.ones(16, 16)

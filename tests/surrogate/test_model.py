@@ -12,10 +12,10 @@ from seaice_lab import runs
 from seaice_lab.config import FitConfig
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate import samples
-from seaice_lab.surrogate.model import Surrogate, load, window_of
+from seaice_lab.surrogate.model import Surrogate, load
 from seaice_lab.surrogate.networks import build_network
 from seaice_lab.surrogate.samples import Samples
-from seaice_lab.surrogate.settings import TrainConfig
+from seaice_lab.surrogate.settings import TrainConfig, window_of
 from seaice_lab.surrogate.train import batch_losses, rollout_pairs, train
 from seaice_lab.surrogate.windows import Window
 from seaice_lab.weights import load_weights, save_weights
