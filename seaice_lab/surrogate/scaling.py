@@ -18,7 +18,7 @@ from seaice_lab.errors import InputError
 from seaice_lab.processors import processors
 from seaice_lab.surrogate.evaluation import open_forecast
 from seaice_lab.surrogate.references import make_references, possible_references, training_store
-from seaice_lab.surrogate.results import read_table, results_folder, write_table
+from seaice_lab.surrogate.results import results_folder, write_table
 from seaice_lab.surrogate.store import name_of
 from seaice_lab.surrogate.truth import open_truth, truth_for, with_truth
 
@@ -195,25 +195,6 @@ def _write(table, folder, dataset, tails, starts):
         "increment_tail_from_m": tails["increment"],
     }
     write_table(table, folder, "scaling", dataset)
-
-
-def read_scaling(run):
-    """The table that :func:`evaluate_scaling` wrote.
-
-    Parameters
-    ----------
-    run : str or Path
-
-    Returns
-    -------
-    xarray.Dataset
-
-    Raises
-    ------
-    InputError
-        If the file is missing or cannot be read.
-    """
-    return read_table(run, "scaling")
 
 
 REPORTED = """

@@ -22,7 +22,8 @@ from seaice_lab.surrogate.evaluation import (
 from seaice_lab.surrogate.forecast import forecast
 from seaice_lab.surrogate.prepare import prepare
 from seaice_lab.surrogate.references import REFERENCES
-from seaice_lab.surrogate.scaling import evaluate_scaling, read_scaling
+from seaice_lab.surrogate.results import read_table
+from seaice_lab.surrogate.scaling import evaluate_scaling
 from seaice_lab.surrogate.scaling import report as scaling_report
 from seaice_lab.surrogate.settings import ForecastConfig, PrepareConfig, TrainConfig
 from seaice_lab.surrogate.store import CHECKSUMS, open_store
@@ -55,7 +56,7 @@ def test_the_truth_is_the_record_at_init_plus_lead(run, store, waves):
 
 def test_the_scaling_of_a_run_is_compared_with_its_truth_and_written(run):
     table = evaluate_scaling(run, starts=2, show=False)
-    xr.testing.assert_allclose(read_scaling(run), table)
+    xr.testing.assert_allclose(read_table(run, "scaling"), table)
     assert {"truth", "forecast", "persistence", "blurred"} <= set(table.source.values)
     assert table.sizes["lead_time"] == 4 and table.attrs["starts"] == 2
     zeta = table.zeta.sel(increment=1, q=1)
@@ -63,7 +64,7 @@ def test_the_scaling_of_a_run_is_compared_with_its_truth_and_written(run):
     assert "beta" not in table  # no drift
     assert "zeta(1)" in scaling_report(table)
     with pytest.raises(InputError, match="seaice-lab scaling"):
-        read_scaling(run.parent)
+        read_table(run.parent, "scaling")
 
 
 def test_drift_and_every_member_of_an_ensemble_are_scored(waves, tmp_path):
