@@ -15,7 +15,7 @@ from seaice_lab import parameters
 from seaice_lab.errors import InputError
 
 # A path as text; ~ is the home.
-PathText = Annotated[str, Field(min_length=1), AfterValidator(os.path.expanduser)]
+PathText = Annotated[str, AfterValidator(os.path.expanduser)]
 UNION_TYPES = {"str", "bool", "int", "float", "Window"}  # names of alternatives, which are no keys
 
 

@@ -79,7 +79,8 @@ def open_zarr(path, command, chunks):
         raise InputError(f"{path}: {problem} with `{command}`")
     if not (path / "zarr.json").exists():
         raise InputError(
-            f"{path}: is no Zarr store (zarr.json is missing); name one that `{command}` made"
+            f"{path}: is no Zarr store (zarr.json is missing in {path.absolute()}); name one that "
+            f"`{command}` made"
         )
     _check_checksums(path, command)
     try:
