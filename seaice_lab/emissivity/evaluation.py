@@ -194,7 +194,10 @@ def emissivity_errors(model, observations, truth, minimum_ice=0.9):
         channels = list(instruments.positions[row])
         simulations = _simulate(model, observations, positions)
         emissivity = np.concatenate([values.ice_emissivity.numpy() for _, values in simulations])
-        error = emissivity[:, channels] - truth[f"ice_emissivity_{sensor}"].values[ice]
+        # a truth in the layout of months also has the channels at 6 and 7 GHz, which are not used
+        names = list(truth[f"channel_name_{sensor}"].values)
+        columns = [names.index(instruments.channels[channel]) for channel in channels]
+        error = emissivity[:, channels] - truth[f"ice_emissivity_{sensor}"].values[ice][:, columns]
         bias[row, channels] = error.mean(0)
         rmse[row, channels] = np.sqrt((error**2).mean(0))
     dims = ("sensor", "channel")

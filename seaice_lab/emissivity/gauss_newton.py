@@ -1,4 +1,4 @@
-"""The same cost as in training, minimised by Gauss-Newton steps instead of many small ones.
+"""The cost minimised by Gauss-Newton steps instead of the many small ones of the training.
 
 The network has tens of weights, so that a part of the cells determines it. Therefore:
 
@@ -46,7 +46,7 @@ def check_model(config):
 
 @torch.no_grad()
 def solve(model, observations, config, show=True):
-    """Set a model to the minimum of its cost.
+    """Set a model to the minimum of its cost, with the bounds and backgrounds of a SolveConfig.
 
     Parameters
     ----------

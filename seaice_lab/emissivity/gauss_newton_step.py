@@ -15,6 +15,7 @@ from seaice_lab.emissivity.normal_equations import ice_fraction
 LARGEST_CHANGE = 0.4  # of a concentration in one step
 # Added to every curvature, so that an unknown without observations keeps its value.
 PRIOR_CURVATURE = 1e-4
+FIXED = 1e6  # curvature of a concentration that cannot change
 DAMPING_FLOOR = 1e-3  # share of the mean curvature that damps weights of small curvature
 SWEEPS = 12  # over even and odd days
 
@@ -40,7 +41,7 @@ def step(problem, state, normal, damping):
     curvature, rhs = normal.curvature + torch.diag_embed(added + PRIOR_CURVATURE), normal.rhs
     weights, weight_change = state.weights, None
     if normal.cross is not None:
-        weight_change = solve_weights(problem, weights, normal, curvature, damping[0])
+        weight_change = solve_weights(problem, state, normal, curvature, damping[0])
         weights = weights + weight_change
         rhs = rhs - normal.cross @ weight_change  # of the cells, with the weights known
 
@@ -75,7 +76,7 @@ def step(problem, state, normal, damping):
     return State(sea_ice, state.properties + change, observation_properties, weights)
 
 
-def solve_weights(problem, weights, normal, curvature, damping):
+def solve_weights(problem, state, normal, curvature, damping):
     """Change of the weights in a joint step, with the cells eliminated.
 
     The normal equations are an arrow: blocks A of the cells on the diagonal, their coupling C with
@@ -85,7 +86,7 @@ def solve_weights(problem, weights, normal, curvature, damping):
     Parameters
     ----------
     problem : Problem
-    weights : Tensor (weight,)
+    state : State
     normal : NormalEquations
     curvature : Tensor (cell, n, n)
         The damped blocks A.
@@ -95,8 +96,24 @@ def solve_weights(problem, weights, normal, curvature, damping):
     -------
     Tensor (weight,)
     """
+    weights = state.weights
     background_curvature, background_rhs, _ = weight_background(problem, weights)
-    solved = torch.linalg.inv(curvature) @ torch.cat([normal.cross, normal.rhs[..., None]], 2)
+    # The cells must be eliminated with all that holds their concentrations, or the steps of the
+    # weights would treat these as free. The error of a mixture of days follows from that of a day.
+    lag_weights, lags = problem.model.lag_weights, problem.model.lags
+    fraction, mean = (
+        ice_fraction(problem, sea_ice)[:, 0] for sea_ice in (state.sea_ice, problem.first_guess)
+    )
+    held = (problem.prior_weight[lags:] / (lag_weights**2).sum()).flatten()
+    rhs = normal.rhs.clone()
+    rhs[:, 0] += held * (mean - fraction)
+    if problem.strengths.bounded:  # at a bound that it would cross, a concentration cannot change
+        at_0, at_1 = fraction <= 0, fraction >= lag_weights.sum() * (1 - 1e-6)
+        crosses = (at_0 & (rhs[:, 0] < 0)) | (at_1 & (rhs[:, 0] > 0))
+        held = torch.where(crosses, FIXED, held)
+    curvature = curvature.clone()
+    curvature[:, 0, 0] += held
+    solved = torch.linalg.inv(curvature) @ torch.cat([normal.cross, rhs[..., None]], 2)
     cross = normal.cross.flatten(0, 1).double()
     block = normal.weight_curvature + torch.diag(background_curvature.double())
     diagonal = block.diagonal()
@@ -138,7 +155,7 @@ def solve_concentration(problem, sea_ice, curvature, rhs):
     total = diagonal * sea_ice + neighbours(sea_ice)
     for lag, weight in enumerate(lag_weights):
         total[lags - lag : lags - lag + len(rhs)] += weight * rhs
-    # the background of the concentration, without a weight if there is none
+    # the background of the concentration, of weight 0 if there is none
     diagonal = diagonal + problem.prior_weight
     total = total + problem.prior_weight * problem.first_guess
     new = sea_ice.clone()
@@ -162,7 +179,7 @@ def tridiagonal(lag_weights, curvature, prior):
     lag_weights : list of float
         Shares of today and of the day before.
     curvature : Tensor (step, point)
-    prior : float
+    prior : float or Tensor (lag + step, point)
 
     Returns
     -------
@@ -170,7 +187,7 @@ def tridiagonal(lag_weights, curvature, prior):
     off_diagonal : Tensor (lag + step - 1, point)
     """
     days, lags = len(curvature), len(lag_weights) - 1
-    diagonal = curvature.new_full((lags + days, *curvature.shape[1:]), prior)
+    diagonal = curvature.new_zeros((lags + days, *curvature.shape[1:])) + prior
     for lag, weight in enumerate(lag_weights):
         diagonal[lags - lag : lags - lag + days] += weight**2 * curvature
     if not lags:

@@ -166,7 +166,7 @@ def uncertainty(model, observations, config=None):
     of_ice = curvature[:, 0, 0] - ((coupling[:, None] @ inverse)[:, 0] * coupling).sum(1)
     of_ice = of_ice.clip(0).reshape(days, points)
     # The same with the other days free: the diagonal of the inverse of a tridiagonal matrix.
-    prior = problem.prior_weight or PRIOR_CURVATURE
+    prior = problem.prior_weight.clip(PRIOR_CURVATURE)
     variance = _inverse_diagonal(*tridiagonal(model.lag_weights.tolist(), of_ice, prior))
     # The small term keeps cells invertible whose observations determine nothing.
     identity = torch.eye(curvature.shape[1], dtype=torch.float64)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 
 from seaice_lab.emissivity import penalty, physics
+from seaice_lab.emissivity.ice_types import TYPICAL, type_emissivity
 from seaice_lab.emissivity.model import PUBLISHED_BATCH, EmpiricalState
 from seaice_lab.emissivity.networks import FIRST_CONSTANT
 from seaice_lab.emissivity.sensors import ICE, OCEAN
@@ -24,9 +25,9 @@ MONTH_DAYS = 31
 SOFT_LIMIT_ERROR = 0.003
 # Large, so that observations overrule the first guess; small enough that noise creates no ice.
 FIRST_GUESS_ERROR = 0.15
-# With a linear network, a higher concentration of ice with a lower emissivity has nearly the same
-# cost. While such a network is fitted, only the mean of the first guess distinguishes the two.
-FIRST_GUESS_ERROR_OF_LINEAR = 0.05
+FULL_COVER, FULL_COVER_ERROR = 0.95, 0.07  # where the first guess says nearly 1
+# While a network is fitted: below and above are open water and closed ice, which has some leads.
+OPEN_WATER, CLOSED_ICE, CLOSED_ICE_MEAN, CERTAIN_ERROR = 0.15, 0.85, 0.98, 0.04
 WEIGHT_ERROR = 5.0  # background error of the network's weights, for undetermined directions
 EMISSIVITY_SPREAD = 0.05  # effect of a property of 1 in a linear network, root sum of squares
 
@@ -62,11 +63,15 @@ class Problem(NamedTuple):
     points : int
     strengths : Strengths
         Of the penalty of a concentration.
-    property_weight, prior_weight, emissivity_limit_weight : float
-        Inverse squared errors of the properties' background 0 and of the first guess (0 if it is
-        no background), and the inverse error of the lower limit of the emissivity.
-    first_guess : Tensor (lag + step, point)
-        Background of the concentration.
+    property_weight, emissivity_limit_weight : float
+        Inverse squared error of the properties' background 0, and the inverse error of the lower
+        limit of the emissivity.
+    first_guess, prior_weight : Tensor (lag + step, point)
+        Background of the concentration and its inverse squared error, 0 without a background.
+    bias_error : Tensor (sensor, 1)
+        Background error of the biases, K.
+    constants : tuple of Tensor (channel,)
+        Background of the constants of a linear network and its inverse squared error.
     share : float
         Fraction of all observations that this problem has. Costs that belong to no observation are
         divided alike.
@@ -79,9 +84,11 @@ class Problem(NamedTuple):
     points: int
     strengths: penalty.Strengths
     property_weight: float
-    prior_weight: float
+    prior_weight: torch.Tensor
     emissivity_limit_weight: float
     first_guess: torch.Tensor
+    bias_error: torch.Tensor
+    constants: tuple
     share: float = 1.0
 
 
@@ -93,25 +100,62 @@ def build_problem(model, observations, config):
     model : EmpiricalState
     observations : Observations
     config : SolveConfig
-        Gives the backgrounds of properties and concentration.
+        Gives bounds and backgrounds.
 
     Returns
     -------
     Problem
     """
+    first_guess = torch.from_numpy(observations.sea_ice_first_guess).T.contiguous()
+    error = torch.where(first_guess > FULL_COVER, FULL_COVER_ERROR, FIRST_GUESS_ERROR)
+    # the last of the errors that change with the epochs of a training
+    strengths = penalty.strengths(model.config, epoch=math.inf)
+    if config.false_ice_error:
+        strengths = strengths._replace(hump=min(strengths.hump, 2 / config.false_ice_error**2))
+    if config.bounded:
+        strengths = strengths._replace(outside=0.0)
     return Problem(
         model,
         torch.from_numpy(observations.index),
         torch.from_numpy(observations.scalars),
         torch.from_numpy(observations.channels),
         model.points,
-        # the last of the errors that change with the epochs of a training
-        penalty.strengths(model.config, epoch=math.inf),
+        strengths,
         property_weight=1 / config.property_error**2,
-        prior_weight=1 / FIRST_GUESS_ERROR**2 if config.hold_first_guess else 0.0,
+        prior_weight=config.hold_first_guess / error**2,
         emissivity_limit_weight=min(emissivity_limit_weight(model), 1 / SOFT_LIMIT_ERROR),
-        first_guess=torch.from_numpy(observations.sea_ice_first_guess).T.contiguous(),
+        first_guess=first_guess,
+        bias_error=model.bias_error.clip(config.bias_error_k),
+        constants=_constants(model, config),
     )
+
+
+def certain_background(first_guess):
+    """Background of the concentration while a network is fitted, from a first guess.
+
+    Brighter ice and less of it explain the same brightness temperatures, and so do warmer water and
+    less ice on it. What the first guess calls closed ice and open water fixes both levels.
+
+    Parameters
+    ----------
+    first_guess : Tensor (lag + step, point)
+
+    Returns
+    -------
+    background, inverse squared error : Tensor (lag + step, point)
+    """
+    water, closed = first_guess < OPEN_WATER, first_guess > CLOSED_ICE
+    background = torch.where(water, 0.0, torch.where(closed, CLOSED_ICE_MEAN, first_guess))
+    return background, torch.where(water | closed, CERTAIN_ERROR, FIRST_GUESS_ERROR) ** -2.0
+
+
+def _constants(model, config):
+    """Background of a linear network's constants and its inverse squared error, (channel,) each."""
+    if config.emissivity_error is None:
+        first = torch.arange(len(model.channels)) == 0  # as published
+        return torch.full(first.shape, FIRST_CONSTANT), first / model.config.emissivity_error**2
+    means = type_emissivity(TYPICAL, model.frequency[0].numpy(), model.vertical.numpy())
+    return torch.tensor(means).float(), torch.full((len(means),), config.emissivity_error**-2)
 
 
 def emissivity_limit_weight(model):
@@ -135,7 +179,7 @@ def subsample_months(problem, state, sample, generator, month_days=MONTH_DAYS):
     Returns
     -------
     problem : Problem
-        Each of these months is a grid point. A linear network is held closer to the first guess.
+        Each of these months is a grid point.
     state : State
     """
     lags, points = problem.model.lags, problem.points
@@ -153,15 +197,14 @@ def subsample_months(problem, state, sample, generator, month_days=MONTH_DAYS):
     first_day, point = months // points * length, months % points
     # the last month may be shorter: its last day is repeated, without observations
     day = (first_day + torch.arange(lags + length)[:, None]).clip(max=lags + days - 1)
-    linear = problem.model.config.network == "linear"
-    error = FIRST_GUESS_ERROR_OF_LINEAR if linear else FIRST_GUESS_ERROR
+    first_guess, prior_weight = certain_background(problem.first_guess[day, point])
     subset = problem._replace(
         index=index,
         scalars=problem.scalars[rows],
         channels=problem.channels[rows],
         points=len(months),
-        prior_weight=1 / error**2 if problem.prior_weight else 0.0,
-        first_guess=problem.first_guess[day, point],
+        prior_weight=prior_weight * bool(problem.prior_weight.any()),
+        first_guess=first_guess,
         share=len(rows) / len(problem.index),
     )
     cell = (day[lags:] - lags) * points + point
@@ -254,7 +297,7 @@ def weight_background(problem, weights):
     network, _, biases = split_weights(model, curvature)
     network_centre, _, biases_centre = split_weights(model, centre)
     network[:] = 1 / WEIGHT_ERROR**2
-    biases[:] = problem.share / model.bias_error.expand_as(biases) ** 2
+    biases[:] = problem.share / problem.bias_error.expand_as(biases) ** 2
     biases_centre[:] = model.bias_background
     if config.network == "linear":
         # Properties and their weights appear as products. Each property has one background term in
@@ -266,8 +309,8 @@ def weight_background(problem, weights):
         counts = torch.tensor(counts).repeat_interleave(channels).to(weights.dtype)
         network[channels:size] = counts / problem.property_weight / EMISSIVITY_SPREAD**2
         if model.anchor is None:
-            network[size] = problem.share / config.emissivity_error**2
-            network_centre[size] = FIRST_CONSTANT
+            network_centre[size:], weight = problem.constants
+            network[size:] = network[size:].maximum(problem.share * weight)
     away = centre - weights
     return curvature, curvature * away, (curvature * away**2).sum()
 

@@ -70,7 +70,7 @@ def assemble(problem, state, with_weights=False, squares=None):
     cost = problem.property_weight * (state.properties**2).sum(1)
     cost = normal.cost + cost.reshape(-1, problem.points).sum(0)
     cost += penalty.cost(state.sea_ice, problem.strengths).sum(0)
-    cost += problem.prior_weight * ((state.sea_ice - problem.first_guess) ** 2).sum(0)
+    cost += (problem.prior_weight * (state.sea_ice - problem.first_guess) ** 2).sum(0)
     return normal._replace(cost=cost)
 
 

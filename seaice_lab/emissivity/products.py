@@ -136,7 +136,7 @@ def emissivity_grid(model, observations):
     Returns
     -------
     xarray.Dataset
-        ``sea_ice_concentration``, ``sea_ice_first_guess`` and ``tsfc_norm`` (step, grid),
+        ``sea_ice_concentration`` (between 0 and 1), ``sea_ice_first_guess`` and ``tsfc_norm`` (step, grid),
         ``properties`` (step, grid, prop), ``sea_ice_emissivity`` (step, grid, channel) for the
         frequencies of the first sensor at a zenith angle of 55 degrees, without the properties of
         single observations; ``lon``, ``lat``, ``time_start``, ``time_end``, ``channel_name``,
@@ -152,10 +152,11 @@ def emissivity_grid(model, observations):
         for day in range(model.days):
             inputs = torch.cat([torch.from_numpy(properties[day]), of_observation], 1)
             emissivity[day] = emissivity_of(skin[:, day], inputs, instruments.channels)
-    dims = ("step", "grid")
+    dims, sea_ice = ("step", "grid"), evaluation.sea_ice_maps(model)[:, model.lags :].T
     start = observations.step_days - 0.125
     variables = {
-        "sea_ice_concentration": (dims, evaluation.sea_ice_maps(model)[:, model.lags :].T),
+        # the published cost allows concentrations that are slightly outside
+        "sea_ice_concentration": (dims, sea_ice.clip(0, 1)),
         "sea_ice_first_guess": (dims, observations.sea_ice_first_guess[:, model.lags :].T),
         "tsfc_norm": (dims, skin_temperature_index(skin).T.numpy()),
         "properties": ((*dims, "prop"), properties),

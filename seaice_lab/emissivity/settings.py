@@ -19,6 +19,14 @@ PUBLISHED = {
     "freezing_sea":             (False,    True),
     "emissivity_background":    ({},       {"10v": 0.8, "24v": 0.7}),
 }  # fmt: skip
+# Settings of SolveConfig with which the solver minimises the published cost.
+PUBLISHED_COST = dict(
+    hold_first_guess=False,
+    bounded=False,
+    false_ice_error=0.0,
+    bias_error_k=0.0,
+    emissivity_error=None,
+)
 # The published settings of ``fit``, and the number of epochs by version.
 PUBLISHED_FIT = dict(batch_size=1024, learning_rate=1e-3, weight_decay=0.0, schedule="constant")
 PUBLISHED_EPOCHS = {1: 8, 2: 25}
@@ -136,7 +144,29 @@ class SolveConfig(Config):
     hold_first_guess: bool = Field(
         True,
         description="Whether the first guess of the concentration is a background of it, with an "
-        "error of 0.15 (0.05 while a linear network is fitted).",
+        "error of 0.15, and of 0.07 where it is above 0.95. While a network is fitted, the "
+        "background is 0 below 0.15 and 0.98 above 0.85, with errors of 0.04.",
+    )
+    bounded: bool = Field(
+        True, description="Concentrations stay between 0 and 1; false: as model.bounded says."
+    )
+    false_ice_error: float = Field(
+        0.1,
+        ge=0,
+        description="Lowest error of the hump penalty; 0: the model's. The published penalty moves "
+        "low concentrations to 0 or 0.3.",
+    )
+    bias_error_k: float = Field(
+        2.0,
+        ge=0,
+        description="Lowest background error of the biases in K; 0: the model's, which fixes most "
+        "biases, so that concentrations have to explain the true ones.",
+    )
+    emissivity_error: float | None = Field(
+        0.05,
+        gt=0,
+        description="Error of the constants of a linear network, around the mean of published "
+        "types of ice; null: as published, the first constant is 0.93.",
     )
     seed: int = Field(0, description="Of the random networks and of the sample.")
 
@@ -151,8 +181,8 @@ class EmissivityConfig(ObservationsConfig):
     model: ModelConfig = Field(description="The model.")
     method: Literal["adam", "gauss_newton"] = Field(
         "adam",
-        description="adam trains as published; gauss_newton minimises the same cost in far less "
-        "time and uses the group solve instead of order and fit.",
+        description="adam trains as published; gauss_newton minimises the cost in far less time, "
+        "with bounds and backgrounds, and uses the group solve instead of order and fit.",
     )
     solve: SolveConfig = Field(SolveConfig(), description="Settings of the Gauss-Newton solver.")
     order: Literal["shuffled", "batches", "file"] = Field(
@@ -233,5 +263,25 @@ class SimulateConfig(Config):
     days: int = Field(20, ge=1, description="Number of days.")
     start: str = Field("2021-03-01", description="First day.")
     noise: float = Field(0.35, ge=0, description="Noise, in units of the assigned errors.")
+    first_guess: Literal["climatology", "shifted_edge", "low_closed_ice", "good"] = Field(
+        "climatology",
+        description="Monthly means of the truth, the same 150 km away, or 10 % lower; good: the "
+        "truth of each day.",
+    )
     first_guess_error: float = Field(0.05, ge=0, description="Noise of the first guess.")
+    ice: Literal["table", "formula", "scatter", "new_type"] = Field(
+        "table",
+        description="Emissivity of the ice: types of a published table; a smooth formula; the "
+        "table with scatter from observation to observation, or with areas of new ice.",
+    )
+    largest_bias_k: float | None = Field(
+        None,
+        ge=0,
+        description="Channels have random biases up to this one, equal over ice and water; null: "
+        "the biases of the sensors.",
+    )
+    cloud_error: float = Field(0.0, ge=0, description="Error of the given cloud fraction.")
+    missing: float = Field(
+        0.0, ge=0, le=0.5, description="Share of missing values of channels, and of missing days."
+    )
     seed: int = Field(0, description="Seed of the random numbers.")

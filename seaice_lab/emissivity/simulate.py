@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import xarray as xr
+from scipy.spatial import cKDTree
 
 from seaice_lab import files, land, progress, runs
-from seaice_lab.emissivity import physics
-from seaice_lab.emissivity.ice_types import FIRST_YEAR, MELTING, OLD, ice_types
+from seaice_lab.emissivity import ice_types, physics
 from seaice_lab.emissivity.layouts import CHANNELS, DAY_START, FIELDS, SCALARS
-from seaice_lab.emissivity.sensors import CONICAL_ZENITH_DEG, ICE, OCEAN, instruments
+from seaice_lab.emissivity.sensors import CONICAL_ZENITH_DEG, instruments
 from seaice_lab.errors import InputError
 
 SIMULATED_AT_ONCE = 100_000  # observations
@@ -40,6 +40,8 @@ WIND_V, WIND_H, WIND_SHARE = 6e-4, 2e-3, 0.8
 UNITS = {"TSFC": "K", "WINDSPEED10M": "m s-1", "ZENITH": "degree",
          "OBSVALUE": "K", "TDOWN": "K", "TUP": "K", "TDOWN_CLD": "K", "TUP_CLD": "K"}  # fmt: skip
 DTYPES = {"JULIAN_DAY": "f8", "IGRID": "i4"}  # of the other fields: f4
+SCATTER = 0.01  # of the emissivity from observation to observation
+SHIFT_M = 150e3  # of the ice edge in a first guess
 UNUSED_CHANNELS = 4  # 6 and 7 GHz, with which monthly files begin
 # Variables of truth.nc, each with an attribute and its units.
 TRUTH_VARIABLES = {
@@ -125,7 +127,7 @@ def make_truth(config, rng):
     winter = np.cos(2 * np.pi * ((days[0].day_of_year + day + 1) - 55) / 365.25)
     winter = np.where(south, -winter, winter)
 
-    def waves(length_km, period_days, count=24):
+    def waves(length_km, period_days, count=24, rng=rng):
         """A smooth random field of unit variance, (grid, day): a sum of travelling waves."""
         field = np.zeros((len(x), day.size), "float32")
         for _ in range(count):
@@ -160,6 +162,7 @@ def make_truth(config, rng):
         "cloud_fraction": np.clip(0.45 + 0.3 * waves(800, 2), 0, 1),
         "wind_speed": np.abs(7 + 3 * waves(1500, 3)),
         "guess_noise": waves(400, 40),
+        "new_ice_share": np.clip(2 * waves(800, 20, rng=_second_rng(config)) - 1, 0, 1),
     }
     fields |= {"x": x, "y": y, "lat": latitude, "lon": longitude}
     dims = ("grid", "lagstep")
@@ -184,7 +187,12 @@ def _sea_points(size, hemisphere):
     return np.concatenate(points, axis=1)
 
 
-def ice_emissivity(truth, point, day, frequency_ghz, vertical):
+def _second_rng(config, *use):
+    """Random numbers of the departures from the default case, which keeps its own."""
+    return np.random.default_rng((config.seed, 1, *use))
+
+
+def ice_emissivity(truth, point, day, frequency_ghz, vertical, kind="table"):
     """True emissivity of the ice: first-year, old and melting ice, mixed by their shares.
 
     Scattering snow reduces it by up to 0.08 at 100 GHz.
@@ -198,34 +206,30 @@ def ice_emissivity(truth, point, day, frequency_ghz, vertical):
     frequency_ghz : ndarray (channel)
     vertical : ndarray (observation, channel)
         Share of vertical polarisation.
+    kind : str
+        As ``ice`` of SimulateConfig; the scatter is not included.
 
     Returns
     -------
     ndarray (observation, channel)
     """
-    old, snow, wet = (
+    old, snow, wet, new = (
         truth[name].values[point, day][:, None]
-        for name in ("old_ice_share", "snow_index", "wet_index")
+        for name in ("old_ice_share", "snow_index", "wet_index", "new_ice_share")
     )
-    published = ice_types()
-
-    def of_type(name):
-        tables = published.sel(type=name, polarisation=["V", "H"])
-        return _mix(vertical, *_interpolate(frequency_ghz, published.frequency, *tables))
-
-    dry = (1 - old) * of_type(FIRST_YEAR) + old * of_type(OLD)
+    if kind == "formula":
+        opacity = 1 - np.exp(-frequency_ghz / 40)  # scattering grows with the frequency
+        dry = 0.95 - 0.15 * old * opacity - 0.1 * snow * opacity**2 - 0.09 * (1 - vertical)
+        return dry + wet * (0.96 - 0.04 * (1 - vertical) - dry)
+    first_year, old_ice, melting, new_ice = (
+        ice_types.type_emissivity([name], frequency_ghz, vertical)
+        for name in (ice_types.FIRST_YEAR, ice_types.OLD, ice_types.MELTING, ice_types.NEW)
+    )
+    dry = (1 - old) * first_year + old * old_ice
+    if kind == "new_type":
+        dry = (1 - new) * dry + new * new_ice
     dry = dry - 0.08 * snow * np.minimum(frequency_ghz / 100, 1.2)
-    return (1 - wet) * dry + wet * of_type(MELTING)
-
-
-def _interpolate(frequency_ghz, table_ghz, *tables):
-    """Values of tables at some frequencies, linear in the logarithm of the frequency."""
-    return [np.interp(np.log(frequency_ghz), np.log(table_ghz), table) for table in tables]
-
-
-def _mix(vertical, of_vertical, of_horizontal):
-    """Value of a channel that has a share of vertical polarisation."""
-    return vertical * of_vertical + (1 - vertical) * of_horizontal
+    return (1 - wet) * dry + wet * melting
 
 
 def _simulate_sensor(config, truth, unified, row, rng, folder, bar):
@@ -233,7 +237,12 @@ def _simulate_sensor(config, truth, unified, row, rng, folder, bar):
     sensor, count = config.sensors[row], config.observations[row]
     channels = [unified.channels[position] for position in unified.positions[row]]
     first = first_julian_day(config)
-    times = np.sort(first + rng.random(count) * config.days)
+    # the first and the last day always have observations
+    middle = _second_rng(config).permutation(np.arange(1, config.days - 1))
+    days = np.delete(np.arange(config.days), middle[: round(config.missing * len(middle))])
+    position = rng.random(count) * len(days)
+    whole = position.astype(int)
+    times = np.sort(first + (days[whole] + (position - whole)))
     times[0] = first + 1e-6  # so that the first day is step 0 for every sensor
     truths = []
     with _create_files(config, folder, sensor, len(channels), count) as variables:
@@ -270,16 +279,13 @@ def _observe(config, truth, unified, row, times, rng):
 
     ice_fraction = 0.6 * at_observations("sic") + 0.4 * at_observations("sic", day - 1)
     scan_position = rng.integers(1, 31 if unified.crosstrack[row] else 200, count)
-    vertical = np.broadcast_to(unified.vertical[positions], (count, len(positions)))
-    zenith = np.full(count, CONICAL_ZENITH_DEG)
-    if unified.crosstrack[row]:
-        angle = -unified.first_angle_deg[row] + (scan_position - 1) * unified.angle_step_deg[row]
-        vertical = physics.vertical_share(vertical, angle[:, None])
-        zenith = 1.1 * angle
-    ice = ice_emissivity(truth, point, day, frequency, vertical)
+    vertical, zenith = _geometry(unified, row, scan_position)
+    second = _second_rng(config, row, int(1e3 * times[0]))
+    ice = ice_emissivity(truth, point, day, frequency, vertical, config.ice)
+    ice = ice + SCATTER * (config.ice == "scatter") * second.standard_normal(ice.shape)
     wind = at_observations("wind_speed")
-    calm_sea = _mix(vertical, *_interpolate(frequency, SEA_GHZ, SEA_V, SEA_H))
-    wind_effect = _mix(vertical, WIND_V, WIND_H) * wind
+    calm_sea = ice_types.mix(vertical, *ice_types.interpolate(frequency, SEA_GHZ, SEA_V, SEA_H))
+    wind_effect = ice_types.mix(vertical, WIND_V, WIND_H) * wind
     cloud = at_observations("cloud_fraction") + 0.15 * rng.standard_normal((count, 1))
     cloud = np.clip(cloud, 0, 1)
     slant = 1 / np.cos(np.radians(zenith))[:, None]
@@ -290,8 +296,14 @@ def _observe(config, truth, unified, row, times, rng):
     skin, sea = at_observations("tsfc"), calm_sea + wind_effect
     water_k = physics.water_temperature(skin)
     tb = physics.brightness_temperature(ice_fraction, ice, sea, skin, water_k, sky)
-    tb += ice_fraction * unified.bias_k[ICE, row] + (1 - ice_fraction) * unified.bias_k[OCEAN, row]
+    of_ice, of_ocean = unified.bias_k[:, row]
+    if config.largest_bias_k is not None:
+        biases = _second_rng(config, row).uniform(0, config.largest_bias_k, len(positions))
+        of_ice = of_ocean = biases
+    tb += ice_fraction * of_ice + (1 - ice_fraction) * of_ocean
     tb += config.noise * error * rng.standard_normal(tb.shape)
+    tb[second.random(tb.shape) < config.missing] = np.nan
+    cloud = np.clip(cloud + config.cloud_error * second.standard_normal(cloud.shape), 0, 1)
     scalars = (skin, wind, cloud, scan_position[:, None], zenith[:, None])
     fields = {"JULIAN_DAY": times, "IGRID": point}
     fields |= {name: values[:, 0] for name, values in zip(SCALARS, scalars, strict=True)}
@@ -301,9 +313,19 @@ def _observe(config, truth, unified, row, times, rng):
     return fields, ice_fraction[:, 0].astype("float32"), ice.astype("float32")
 
 
+def _geometry(unified, row, scan_position):
+    """Shares of vertical polarisation and zenith angles of the observations of one sensor."""
+    vertical = unified.vertical[list(unified.positions[row])]
+    if not unified.crosstrack[row]:
+        zenith = np.full(len(scan_position), CONICAL_ZENITH_DEG)
+        return np.broadcast_to(vertical, (len(zenith), len(vertical))), zenith
+    angle = -unified.first_angle_deg[row] + (scan_position - 1) * unified.angle_step_deg[row]
+    return physics.vertical_share(vertical, angle[:, None]), 1.1 * angle
+
+
 def _sky(channels, frequency, slant, at_observations, cloud_water):
     """Transmittance, downwelling and upwelling of a sky with some cloud water (kg m-2)."""
-    dry, vapour, cloud = _interpolate(frequency, AIR_GHZ, DRY_AIR, VAPOUR, CLOUD)
+    dry, vapour, cloud = ice_types.interpolate(frequency, AIR_GHZ, DRY_AIR, VAPOUR, CLOUD)
     for position, name in enumerate(channels):
         if "pm" in name:
             vapour[position] = VAPOUR_183[name.split("pm")[1][0]]
@@ -349,7 +371,17 @@ def write_maps(config, truth, folder):
     """
     months = truth.days.dt.month
     guess = truth.sic.groupby(months).mean("lagstep").sel(month=months)
-    guess = guess.transpose("grid", "lagstep") + config.first_guess_error * truth.guess_noise
+    guess = guess.transpose("grid", "lagstep")
+    if config.first_guess == "good":
+        guess = truth.sic
+    elif config.first_guess == "low_closed_ice":
+        guess = 0.9 * guess
+    elif config.first_guess == "shifted_edge":
+        hemisphere = 1e9 * np.sign(truth.lat.values)  # keeps the planes of the poles apart
+        positions = np.stack([truth.x.values, truth.y.values, hemisphere], 1)
+        moved = positions + [SHIFT_M, 0, 0]
+        guess = guess.copy(data=guess.values[cKDTree(positions).query(moved)[1]])
+    guess = guess + config.first_guess_error * truth.guess_noise
     endings = ("initials_year", "year_dailyx")
     if config.layout == "month":
         month = pd.Timestamp(config.start).strftime("%Y%m")

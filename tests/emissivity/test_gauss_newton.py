@@ -1,10 +1,11 @@
-"""The Gauss-Newton solver: exact derivatives, the same cost, and a lower one than Adam reaches."""
+"""The Gauss-Newton solver: exact derivatives, the published cost, ice that is known."""
 
 import pytest
 import torch
+import xarray as xr
 from published import batch, build, observations
 
-from seaice_lab.emissivity import infer, least_squares
+from seaice_lab.emissivity import evaluation, infer, least_squares
 from seaice_lab.emissivity.gauss_newton import solve
 from seaice_lab.emissivity.gauss_newton_step import solve_concentration
 from seaice_lab.emissivity.least_squares import State, get_state, linearise, network_of
@@ -15,7 +16,15 @@ from seaice_lab.emissivity.normal_equations import (
     is_bilinear,
     sums_of_squares,
 )
-from seaice_lab.emissivity.settings import SolveConfig
+from seaice_lab.emissivity.observations import prepare
+from seaice_lab.emissivity.settings import (
+    PUBLISHED_COST,
+    ModelConfig,
+    ObservationsConfig,
+    SimulateConfig,
+    SolveConfig,
+)
+from seaice_lab.emissivity.simulate import simulate
 from seaice_lab.errors import InputError
 
 
@@ -57,7 +66,7 @@ def make_problem(case, folder):
     """A published case around its perturbed state, in double precision."""
     seen = observations(case, folder)
     model = build(case, seen, "pert").double()
-    problem = least_squares.build_problem(model, seen, SolveConfig(hold_first_guess=False))
+    problem = least_squares.build_problem(model, seen, SolveConfig(**PUBLISHED_COST))
     problem = problem._replace(
         index=problem.index.clone(),
         scalars=problem.scalars.double(),
@@ -184,7 +193,7 @@ def test_it_ends_lower_than_the_published_epochs(case, tmp_path):
     seen = observations(case, tmp_path)
     model = build(case, seen, "init")
     random_state = torch.random.get_rng_state()
-    history = solve(model, seen, SolveConfig(sample=3000, starts=2), show=False)
+    history = solve(model, seen, SolveConfig(sample=3000, starts=2, **PUBLISHED_COST), show=False)
     assert torch.equal(torch.random.get_rng_state(), random_state)
     part = batch(seen)
     with torch.no_grad():
@@ -193,6 +202,32 @@ def test_it_ends_lower_than_the_published_epochs(case, tmp_path):
     assert total < 0.1 * numbers(case).epochs_loss.values[-1]
     costs = [step["cost"] for step in history if step["stage"] == "state"]
     assert costs[-1] <= costs[0]
+
+
+def test_closed_ice_and_open_water_of_the_first_guess_are_certain():
+    background, weight = least_squares.certain_background(torch.tensor([0.0, 0.1, 0.5, 0.9]))
+    torch.testing.assert_close(background, torch.tensor([0.0, 0.0, 0.5, 0.98]))
+    error = weight**-0.5
+    assert error[0] == error[1] == error[3] < 0.05 < 0.1 < error[2]
+
+
+def test_biases_that_are_not_the_published_ones_do_not_move_the_concentration(tmp_path):
+    torch.set_default_dtype(torch.float32)
+    case = SimulateConfig(
+        layout="year", sensors=("amsr2",), observations=(9000,), size=24, days=5, largest_bias_k=1.0
+    )
+    folder = simulate(case, tmp_path / "ice", show=False)
+    seen = prepare(ObservationsConfig(data=str(folder)), tmp_path / "columns", show=False)
+    truth = xr.load_dataset(folder / "truth.nc").sic.values
+    model = EmpiricalState(ModelConfig(), seen).eval()
+    solve(model, seen, SolveConfig(starts=1), show=False)
+    sea_ice = evaluation.sea_ice_maps(model)
+    assert sea_ice.min() >= 0 and sea_ice.max() <= 1
+    scores, before = (
+        evaluation.concentration_scores(maps, truth) for maps in (sea_ice, seen.sea_ice_first_guess)
+    )
+    assert scores["rmse"] < 0.5 * before["rmse"]
+    assert abs((sea_ice - truth)[truth > 0.95].mean()) < 0.03
 
 
 def test_models_that_it_does_not_support_are_refused(tmp_path):

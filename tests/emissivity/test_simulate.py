@@ -25,6 +25,23 @@ def test_every_layout_holds_the_same_observations(tmp_path):
             )
 
 
+def test_a_world_departs_from_the_default_only_where_its_settings_say(tmp_path):
+    """Other ice, biases and first guess leave the concentration and the weather as they are."""
+    change = dict(first_guess="shifted_edge", ice="new_type", largest_bias_k=5.0, missing=0.3)
+    worlds = []
+    for name, settings in {"default": {}, "changed": change | {"cloud_error": 0.1}}.items():
+        folder = simulate(SimulateConfig(**SMALL, **settings), tmp_path / name, show=False)
+        config = ObservationsConfig(data=str(folder))
+        columns = prepare(config, tmp_path / f"{name}-columns", show=False)
+        worlds.append((xr.load_dataset(folder / "truth.nc"), columns))
+    (truth, columns), (changed_truth, changed) = worlds
+    np.testing.assert_array_equal(truth.sic, changed_truth.sic)
+    assert np.isfinite(columns.channels[:, 0]).all()
+    assert np.isnan(changed.channels[:, 0]).mean() == pytest.approx(0.3, abs=0.02)
+    assert set(np.unique(changed.index[:, 1])) < set(np.unique(columns.index[:, 1]))
+    assert (changed.sea_ice_first_guess != columns.sea_ice_first_guess).mean() > 0.1
+
+
 def test_another_seed_is_another_ice(tmp_path):
     concentrations = []
     for seed in (0, 1):

@@ -49,7 +49,7 @@ def solved(ice, tmp_path_factory):
         sensors=("amsr2", "gmi", "ssmisf17"),
         method="gauss_newton",
         model={"version": 2},
-        solve={"starts": 1, "sample": 2000, "network_steps": 8},
+        solve={"starts": 1, "seed": 1, "sample": 2000, "network_steps": 8},
     )
     run = tmp_path_factory.mktemp("runs") / "ice"
     train(config, run, show=False)
