@@ -136,10 +136,10 @@ def emissivity_grid(model, observations):
     Returns
     -------
     xarray.Dataset
-        ``sea_ice_concentration`` (from 0 to 1), ``sea_ice_first_guess`` and ``tsfc_norm`` (step,
-        grid), ``properties`` (step, grid, prop), ``sea_ice_emissivity`` (step, grid, channel) for the
-        frequencies of the first sensor at a zenith angle of 55 degrees, without the properties of
-        single observations; ``lon``, ``lat``, ``time_start``, ``time_end``, ``channel_name``,
+        ``sea_ice_concentration``, from 0 to 1, ``sea_ice_first_guess`` and ``tsfc_norm`` (step,
+        grid), ``properties`` (step, grid, prop), ``sea_ice_emissivity`` (step, grid, channel) for
+        the frequencies of the first sensor at a zenith angle of 55 degrees, without the properties
+        of single observations; ``lon``, ``lat``, ``time_start``, ``time_end``, ``channel_name``,
         ``frequency``.
     """
     instruments = observations.instruments
