@@ -14,6 +14,7 @@ from typing import Annotated
 from typer import Argument, Option, Typer
 
 from seaice_lab import options
+from seaice_lab.assimilation import commands as assimilation_commands
 from seaice_lab.emissivity import commands as emissivity_commands
 from seaice_lab.errors import InputError
 from seaice_lab.options import JOBS, ConfigFile, RunFolder, Settings, configuration, path
@@ -28,6 +29,7 @@ data_app = Typer(no_args_is_help=True, help="Datasets of data_catalog.yaml.")
 runs_app = Typer(no_args_is_help=True, help="Run folders.")
 app.add_typer(data_app, name="data")
 app.add_typer(emissivity_commands.app, name="emissivity")
+app.add_typer(assimilation_commands.app, name="assimilate")
 app.add_typer(runs_app, name="runs")
 
 OtherStore = Annotated[

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import xarray as xr
 from torch.utils.checkpoint import checkpoint
 
 from seaice_lab import runs
@@ -12,7 +13,6 @@ from seaice_lab.surrogate.fields import Fields
 from seaice_lab.surrogate.forecast import rollout
 from seaice_lab.surrogate.layers import zero_on_land
 from seaice_lab.surrogate.model import Surrogate, load
-from seaice_lab.surrogate.settings import ForecastConfig
 from seaice_lab.surrogate.starts import start_positions
 from seaice_lab.surrogate.store import open_store
 
@@ -108,29 +108,32 @@ class OpenedWindow(NamedTuple):
     """What :func:`open_window` returns.
 
     ``initial`` (batch, channel, y, x) has the states of the store at the starts in float64 and
-    physical units, zero on land, and ``surrogate`` the network in the precision of the model.
+    physical units, zero on land, ``surrogate`` is the network in the precision of the model, and
+    ``store`` the prepared store.
     """
 
     model: WindowModel
     initial: torch.Tensor
     surrogate: Surrogate
+    store: xr.Dataset
+
+    @property
+    def variables(self):
+        """For each channel of the state the number of its variable, as a problem needs it."""
+        window = self.surrogate.window
+        return tuple(window.variables.index(name) for name, _ in window.state)
 
 
-def open_window(run, starts, steps, *, store=None, split=None, device=None, dtype=torch.float32):
+def open_window(run, config, *, device=None, dtype=torch.float32):
     """The model of assimilation windows of a trained network, and the states at their starts.
 
     Parameters
     ----------
     run : str or Path
         Run folder of a trained surrogate. A network with noise is used without it.
-    starts : sequence of str
-        Times such as 2017-01-01T00 at which the windows start, one for each entry of the batch.
-    steps : int
-        Length of the windows in steps of the surrogate.
-    store : str or Path, optional
-        Prepared store with forcing and state; by default that of the run.
-    split : str, optional
-        Split of the starts, which is necessary if several runs of the store have these times.
+    config : ForecastConfig
+        ``starts``, one for each window of the batch, ``steps``, the length of the windows, and
+        ``store``, ``split`` and ``every`` as for a forecast.
     device : str, optional
         A GPU by default, if there is one.
     dtype : torch.dtype
@@ -145,12 +148,11 @@ def open_window(run, starts, steps, *, store=None, split=None, device=None, dtyp
     InputError
         If the run is not trained, or the store lacks the state at a start or the forcing.
     """
-    surrogate = load(run, device, store)
+    surrogate = load(run, device, config.store)
     surrogate = surrogate._replace(network=surrogate.network.to(dtype))
-    path = str(store or runs.open_run(run, "surrogate").config["store"])
-    window, ocean = surrogate.window, surrogate.ocean
-    config = ForecastConfig(starts=starts, steps=steps, split=split)
-    positions = start_positions(open_store(path), window, config)
+    path = str(config.store or runs.open_run(run, "surrogate").config["store"])
+    window, ocean, store = surrogate.window, surrogate.ocean, open_store(path)
+    positions = start_positions(store, window, config)
     fields = Fields(path, [name for name, _ in window.inputs])
 
     def read(channels, step, dtype):
@@ -160,9 +162,9 @@ def open_window(run, starts, steps, *, store=None, split=None, device=None, dtyp
         values = np.stack(read, 1) if read else np.empty((batch, 0, *ocean.shape))
         return zero_on_land(torch.from_numpy(values).to(ocean.device, dtype), ocean)
 
-    forcing = torch.stack([read(window.forcing, step, dtype) for step in range(steps)])
+    forcing = torch.stack([read(window.forcing, step, dtype) for step in range(config.steps)])
     initial = read(window.state, 0, torch.float64)
-    return OpenedWindow(WindowModel(surrogate.step, forcing, ocean), initial, surrogate)
+    return OpenedWindow(WindowModel(surrogate.step, forcing, ocean), initial, surrogate, store)
 
 
 def tangent(function, point, direction):

@@ -8,6 +8,7 @@ import small_windows
 import torch
 from small_windows import CELLS, OCEAN, every_cell, linear_model, surrogate_model, surrogate_problem
 
+from seaice_lab.assimilation import commands
 from seaice_lab.assimilation.background import diagonal, low_rank
 from seaice_lab.assimilation.bounds import (
     change_of_variable,
@@ -206,6 +207,9 @@ def test_incremental_and_direct_minimisation_meet():
     problem = surrogate_problem("self_consistent")
     direct, outer = lbfgs(problem), incremental(problem)
     assert outer.history[-1] == pytest.approx(direct.history[-1], rel=1e-4)
+    stopped = lbfgs(problem, stopping=Stopping(iterations=1))
+    assert direct.history[-1] < stopped.history[-1] < stopped.history[0]
+    assert stopped.reason == "the limit of 1 iterations was reached"
 
 
 def open_water():
@@ -315,14 +319,15 @@ def test_models_without_a_gradient_or_a_finite_forecast_are_refused():
             cost(changed, np.zeros(problem.shape))
 
 
-def test_the_window_of_a_run_is_its_forecast(store, tmp_path):
+def test_the_window_of_a_run_is_its_forecast(store, tmp_path, capsys):
     fit = FitConfig(epochs=1, batch_size=16)
     config = TrainConfig(store=str(store), width=2, network="UNet2", fit=fit)
     run = train(config, tmp_path / "runs" / "small", show=False)
     dataset = open_forecast(forecast(run, ForecastConfig(steps=3), show=False))
     starts = [str(time) for time in dataset.init_time.values[:2]]
+    config = ForecastConfig(starts=starts, steps=3, split="test")
     for dtype, tolerance in ((torch.float32, 1e-6), (torch.float64, 1e-4)):
-        window = open_window(run, starts, 3, split="test", device="cpu", dtype=dtype)
+        window = open_window(run, config, device="cpu", dtype=dtype)
         with torch.no_grad():
             result = states(window.model, window.initial, (1, 2, 3))
         assert result.dtype == dtype
@@ -330,17 +335,9 @@ def test_the_window_of_a_run_is_its_forecast(store, tmp_path):
         expected = torch.from_numpy(dataset.sit[:2].values)[..., ocean]
         difference = (result[:, :, 0][..., ocean] - expected).abs().max()
         assert difference < tolerance
-    # The chain of a trained network is tested as a user does it.
-    observed = cell_positions(ocean, 0)[::7, None]
-    operator = weighted_cells(observed, torch.ones(observed.shape).double())
-    values = window.initial[:, 0][..., ocean][:, ::7].numpy() + 0.1
-    problem = problem_of(
-        window.model,
-        window.initial,
-        diagonal(np.full(int(ocean.sum()), 0.02)),
-        observations(window.model, (3,), operator, values, 0.1),
-    )
-    assert [result for result in check(problem) if not result.passed] == []
-    minimum = lbfgs(problem, stopping=Stopping(iterations=1))
-    assert minimum.history[-1] < minimum.history[0]
-    assert minimum.reason == "the limit of 1 iterations was reached"
+    commands.check(run)
+    output = capsys.readouterr().out
+    assert output.count("passed") == 5
+    assert "adjoint of the entire chain" in output
+    with pytest.raises(InputError, match="has no state at this time"):
+        commands.check(run, start="1999-01-01")
