@@ -27,8 +27,9 @@ class Colours:
 
     def __init__(self, view):
         self.view = view
-        ranges = view.select("Range of the colours", "colours", RANGES)
-        differences = view.select("Range of differences", "differences", DIFFERENCE_RANGES)
+        select = view.state.select
+        ranges = select("Range of the colours", "colours", RANGES)
+        differences = select("Range of differences", "differences", DIFFERENCE_RANGES)
         self.limits = pn.Row(margin=0)
         self.widgets = (ranges, differences, self.limits)
 

@@ -6,6 +6,8 @@ from bokeh.models import CustomJS, TextInput
 
 from dashboards import layout
 
+SHOW_TEXT = (layout.ASSETS / "show_text.js").read_text("utf-8")
+
 
 class Header(pn.custom.JSComponent):
     """Name of the project, links to the pages, and buttons for the controls and the colours."""
@@ -17,16 +19,10 @@ class Header(pn.custom.JSComponent):
     _stylesheets = [layout.COMPONENT_STYLE]
 
 
-# A new text of Bokeh's Div or of `panel.pane.HTML` would lay out the page again.
-SHOW_TEXT = """
-div.setv({text: cb_obj.value}, {silent: true})
-const view = Bokeh.index.find_one(div)
-if (view) view.markup_el.innerHTML = cb_obj.value
-"""
-
-
 def changing_text(style):
-    """An empty text as wide as the page, which can change often; see :func:`show_text`.
+    """An empty text as wide as the page, which can change often by :func:`show_text`.
+
+    A new text of Bokeh's Div or of `panel.pane.HTML` would lay out the page again.
 
     Parameters
     ----------
@@ -69,7 +65,47 @@ class TimeBar(pn.custom.JSComponent):
     marks = param.List([], doc="Dates below the slider as pairs of a position and a text")
     playable = param.Boolean(False, doc="Whether the bar can play, and the arrow keys move it")
 
-    values = []  # what the positions stand for, for the page that made the bar
+    times = []  # of the positions, on the side of the server
 
     _esm = (layout.ASSETS / "time_bar.js").read_text("utf-8")
     _stylesheets = [layout.COMPONENT_STYLE]
+
+    def offer(self, times, texts, selected):
+        """Offer times, of which one is selected.
+
+        Parameters
+        ----------
+        times : iterable
+        texts : list of str
+            Text of each time.
+        selected : object
+            One of the times.
+        """
+        self.times = list(times)
+        self.param.update(texts=texts, value=self.times.index(selected))
+
+
+def time_bar(state, name, label, **options):
+    """A time bar that sets a parameter of the page; :meth:`TimeBar.offer` fills it.
+
+    Parameters
+    ----------
+    state : dashboards.state.PageState
+    name, label : str
+        Name of the parameter, and label of the bar.
+    **options
+        Parameters of the bar.
+
+    Returns
+    -------
+    TimeBar
+    """
+    bar = TimeBar(label=label, sizing_mode="stretch_width", **options)
+
+    def select(event):
+        """Take the time from the bar."""
+        if event.new < len(bar.times):
+            state.param.update(**{name: bar.times[event.new]})
+
+    bar.param.watch(select, "value")
+    return bar

@@ -3,11 +3,15 @@
 import io
 import re
 import tempfile
+from itertools import chain
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
-from PIL import Image, ImageColor, ImageDraw, ImageFont, TiffImagePlugin
+from matplotlib.colors import ListedColormap, Normalize
+from PIL import Image, ImageDraw, ImageFont
+from PIL.TiffImagePlugin import AppendingTiffWriter
 
 from dashboards import layout
 from dashboards.selection import DAY, long_name, time_text
@@ -21,7 +25,7 @@ from seaice_lab.grid import PLANES
 # Coordinates of the fields that are downloaded.
 COORDINATES = {"init_time", "lead_time", "y", "x", "latitude", "longitude", "ocean"}
 GIF = {"duration": 250, "loop": 0}  # ms of a frame; 0 repeats for ever
-TITLE_PIXELS = 28
+TITLE_PIXELS, GAP_PIXELS = 28, 8  # above the pictures of an animation, and between them
 PANEL_INCHES = 4.2  # width and height of a map
 
 
@@ -35,23 +39,43 @@ class Downloads:
 
     def __init__(self, view):
         self.view = view
-        self.png = layout.download_button("Figure (PNG)", "forecast.png", self.write_png)
-        self.gif = layout.download_button("Animation (GIF)", "forecast.gif", self.write_gif)
-        self.netcdf = layout.download_button("Fields (NetCDF)", "forecast.nc", self.write_netcdf)
-        self.tiff = layout.download_button("Fields (GeoTIFF)", "forecast.tif", self.write_geotiff)
-        self.buttons = (self.png, self.gif, self.netcdf, self.tiff)
+        self.buttons = [
+            self.button("Figure (PNG)", "png", self.write_png),
+            self.button("Animation (GIF)", "gif", self.write_gif),
+            self.button("Fields (NetCDF)", "nc", self.write_netcdf),
+            self.button("Fields (GeoTIFF)", "tif", self.write_geotiff),
+        ]
+
+    def button(self, label, suffix, write):
+        """A button whose file is named after what is shown.
+
+        Parameters
+        ----------
+        label, suffix : str
+        write : callable
+            Returns the file as `io.BytesIO`.
+
+        Returns
+        -------
+        panel.widgets.FileDownload
+        """
+
+        def named_file():
+            """Name the file, and make it."""
+            state = self.view.state
+            lead = "" if suffix == "gif" else f"_+{state.lead:g}h"  # an animation has all of them
+            name = f"{'_'.join(state.runs)}_{state.variable}_{state.start}{lead}.{suffix}"
+            button.filename = name.replace("/", "-").replace(":", "").replace(" ", "T")
+            return write()
+
+        button = layout.download_button(label, f"forecast.{suffix}", named_file)
+        return button
 
     def disable(self, is_disabled):
         """Switch all buttons off or on."""
-        if self.png.disabled != is_disabled:  # an update without a change costs as much
-            for button in self.buttons:
+        for button in self.buttons:
+            if button.disabled != is_disabled:  # an update without a change costs as much
                 button.disabled = is_disabled
-
-    def file_stem(self):
-        """Name of a file with what is shown at all lead times, without its suffix."""
-        state = self.view.state
-        stem = f"{'_'.join(state.runs)}_{state.variable}_{state.start}"
-        return stem.replace("/", "-").replace(":", "").replace(" ", "T")
 
     def template(self, leads):
         """The forecast of the first run at some lead times, whose coordinates all fields have."""
@@ -69,16 +93,15 @@ class Downloads:
     def write_png(self):
         """The maps as they are on the page, as a figure for print."""
         view = self.view
-        self.png.filename = f"{self.file_stem()}_+{view.state.lead:g}h.png"
         variable, start, lead = view.selection()
         template = self.template([lead]).isel(lead_time=0)
-        panels = {}
-        for key, (title, scale) in view.shown.items():
-            if view.fields.get(key) is not None:
-                panels[title] = (template.copy(data=view.fields[key]), scale)
+        panels = {
+            title: (template.copy(data=view.fields[key]), scale)
+            for key, (title, scale) in view.shown.items()
+            if view.fields.get(key) is not None
+        }
         times = f"start {time_text(start)} UTC, +{lead / DAY:g} days"
-        valid = f"valid {time_text(start + lead)} UTC"
-        title = f"{long_name(variable)}: {times}, {valid}"
+        title = f"{long_name(variable)}: {times}, valid {time_text(start + lead)} UTC"
         source = view.forecast().dataset.attrs.get("store", "")
         note = f"Runs: {', '.join(view.state.runs)}. Truth: {Path(source).name}"
         columns = 3 if len(view.sources) == 2 else len(view.sources)
@@ -87,7 +110,6 @@ class Downloads:
     def write_gif(self):
         """Truth and forecasts through all lead times, side by side."""
         view = self.view
-        self.gif.filename = f"{self.file_stem()}.gif"
         variable, start, _ = view.selection()
         frames = []
         for lead in view.times.leads.values():
@@ -97,9 +119,10 @@ class Downloads:
                     values = view.frame(title, start, lead)
                 except InputError:
                     values = np.full(view.maps.raster.source.max() + 1, np.nan)
-                pictures.append(coloured(view.maps.raster, values, view.colours.value))
+                pictures.append(rasters.picture(view.maps.raster, values)["image"][0])
             text = f"{long_name(variable)}: {', '.join(view.sources)}; +{lead / DAY:g} days"
-            frames.append(titled(pictures, f"{text}, valid {time_text(start + lead)} UTC"))
+            text = f"{text}, valid {time_text(start + lead)} UTC"
+            frames.append(side_by_side(pictures, view.colours.value, text))
         file = io.BytesIO()
         frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], **GIF)
         file.seek(0)
@@ -107,12 +130,10 @@ class Downloads:
 
     def write_netcdf(self):
         """The fields as CF NetCDF."""
-        self.netcdf.filename = f"{self.file_stem()}_+{self.view.state.lead:g}h.nc"
         return as_fields(self.fields())
 
     def write_geotiff(self):
         """The fields as GeoTIFF in the plane of the hemisphere."""
-        self.tiff.filename = f"{self.file_stem()}_+{self.view.state.lead:g}h.tif"
         return as_geotiff(self.view.maps.raster, self.view.values)
 
 
@@ -132,34 +153,21 @@ def as_figure(panels, columns, title, note):
     io.BytesIO
         A PNG file, with the position at its end.
     """
-    import matplotlib.pyplot as plt
-    from matplotlib.colors import ListedColormap
-
     first = next(iter(panels.values()))[0]
-    map_grid = grid_on_plane(first, first.ocean)
+    map_grid, projection = grid_on_plane(first, first.ocean), maps.map_projection(first)
     rows = -(-len(panels) // columns)
-    figure, axes = plt.subplots(
-        rows,
-        columns,
-        figsize=(PANEL_INCHES * columns, PANEL_INCHES * rows + 0.9),
-        squeeze=False,
-        layout="constrained",
-        subplot_kw={"projection": maps.map_projection(first)},
-    )
-    # The truth has no second map: the second row begins below the first forecast.
-    places = list(axes.flat)
-    blank = places[columns:] if rows > 1 else places[len(panels) :]
-    used = places[:columns] + places[columns + 1 :] if rows > 1 else places
-    for ax in blank:
-        ax.set_visible(False)
-    for ax, (name, (field, scale)) in zip(used, panels.items(), strict=False):
-        ax.set_visible(True)
-        limits = (scale.low, scale.high)
-        drawn = maps.draw(ax, map_grid, field, ListedColormap(scale.palette), limits)
+    size = (PANEL_INCHES * columns, PANEL_INCHES * rows + 0.9)
+    figure = plt.figure(figsize=size, layout="constrained")
+    for number, (name, (field, scale)) in enumerate(panels.items(), 1):
+        # The truth has no second map: the second row begins below the first forecast.
+        number += number > columns
+        ax = figure.add_subplot(rows, columns, number, projection=projection)
         ax.set_title(name, fontsize=10)
+        limits = (scale.low, scale.high)
+        cells = maps.draw(ax, map_grid, field, ListedColormap(scale.palette), limits)
         shown = maps.visible_values(map_grid, field).filled(np.nan)
         extend = maps.exceeded_ends([shown], limits)
-        figure.colorbar(drawn, ax=ax, shrink=0.75, pad=0.02, extend=extend)
+        figure.colorbar(cells, ax=ax, shrink=0.75, pad=0.02, extend=extend)
     figure.suptitle(title)
     figure.supxlabel(note, fontsize=8)
     file = io.BytesIO()
@@ -168,45 +176,29 @@ def as_figure(panels, columns, title, note):
     return file
 
 
-def coloured(raster, values, scale):
-    """A field as an image of red, green and blue, north upwards.
+def side_by_side(pictures, scale, title):
+    """Fields side by side below a title, as an image with the north upwards.
 
     Parameters
     ----------
-    raster : seaice_lab.figures.rasters.Raster
-    values : ndarray
-        One value for each cell of the grid.
+    pictures : list of ndarray (row, column)
+        From `seaice_lab.figures.rasters.picture`.
     scale : bokeh.models.LinearColorMapper
-
-    Returns
-    -------
-    ndarray of uint8 (row, column, 3)
-    """
-    image = rasters.picture(raster, np.asarray(values))["image"][0][::-1]
-    shades = np.array([ImageColor.getrgb(shade) for shade in (*scale.palette, LAND)], "uint8")
-    count = len(shades) - 1
-    position = count * (image - scale.low) / (scale.high - scale.low)
-    position = np.clip(np.nan_to_num(position), 0, count - 1).astype(int)
-    return np.repeat(np.repeat(shades[np.where(np.isnan(image), count, position)], 2, 0), 2, 1)
-
-
-def titled(pictures, title):
-    """Put images side by side below a title.
-
-    Parameters
-    ----------
-    pictures : list of ndarray
-        From :func:`coloured`.
     title : str
 
     Returns
     -------
     PIL.Image.Image
     """
-    gap = np.full((len(pictures[0]), 8, 3), 255, "uint8")
-    row = np.concatenate([part for picture in pictures for part in (picture, gap)], axis=1)
-    image = Image.new("RGB", (row.shape[1], row.shape[0] + TITLE_PIXELS), "white")
-    image.paste(Image.fromarray(row), (0, TITLE_PIXELS))
+    colours = ListedColormap(scale.palette).with_extremes(bad=LAND)
+    position = Normalize(scale.low, scale.high)
+    images = []
+    for picture in pictures:
+        shades = colours(position(np.ma.masked_invalid(picture[::-1])), bytes=True)[..., :3]
+        shades = shades.repeat(2, axis=0).repeat(2, axis=1)
+        margins = (TITLE_PIXELS, 0), (0, GAP_PIXELS), (0, 0)
+        images.append(np.pad(shades, margins, constant_values=255))
+    image = Image.fromarray(np.concatenate(images, axis=1))
     ImageDraw.Draw(image).text((6, 6), title, "black", ImageFont.load_default(14))
     return image
 
@@ -252,32 +244,20 @@ def as_geotiff(raster, fields):
     west, north = 1e3 * raster.x[0] - width / 2, 1e3 * raster.y[-1] + height / 2
     # Tags and keys of OGC GeoTIFF 1.1: pixel size, position of the upper left corner, and keys as
     # (key, 0, 1, value): projected coordinates, values of areas, EPSG code, metres.
-    keys = [
-        (1024, 1),
-        (1025, 1),
-        (3072, int(PLANES[raster.hemisphere].removeprefix("EPSG:"))),
-        (3076, 9001),
-    ]
+    code = int(PLANES[raster.hemisphere].removeprefix("EPSG:"))
+    keys = [(1024, 0, 1, 1), (1025, 0, 1, 1), (3072, 0, 1, code), (3076, 0, 1, 9001)]
     tags = {
-        33550: (TiffImagePlugin.TiffTags.DOUBLE, (width, height, 0.0)),
-        33922: (TiffImagePlugin.TiffTags.DOUBLE, (0.0, 0.0, 0.0, west, north, 0.0)),
-        34735: (
-            TiffImagePlugin.TiffTags.SHORT,
-            (1, 1, 0, len(keys), *(n for key, value in keys for n in (key, 0, 1, value))),
-        ),
-        42113: (TiffImagePlugin.TiffTags.ASCII, "nan"),  # GDAL: the value of missing pixels
+        33550: (width, height, 0.0),
+        33922: (0.0, 0.0, 0.0, west, north, 0.0),
+        34735: (1, 1, 0, len(keys), *chain(*keys)),
+        42113: "nan",  # GDAL: the value of missing pixels
     }
     file = io.BytesIO()
-    with TiffImagePlugin.AppendingTiffWriter(file, new=True) as pages:
+    with AppendingTiffWriter(file, new=True) as pages:
         for title, values in fields.items():
-            information = TiffImagePlugin.ImageFileDirectory_v2()
-            for tag, (kind, value) in tags.items():
-                information.tagtype[tag] = kind
-                information[tag] = value
-            information[270] = title  # description of the page
             image = rasters.picture(raster, np.asarray(values), pixels=max(raster.source.shape))
             picture = Image.fromarray(np.ascontiguousarray(image["image"][0][::-1]))
-            picture.save(pages, "TIFF", tiffinfo=information)
+            picture.save(pages, "TIFF", tiffinfo=tags | {270: title})  # 270: description
             pages.newFrame()
     file.seek(0)
     return file

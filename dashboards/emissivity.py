@@ -1,5 +1,7 @@
 """Emissivity: daily maps of ice and its properties, its emissivity at a point, departures, cost."""
 
+from itertools import combinations, compress
+
 import numpy as np
 import panel as pn
 
@@ -16,6 +18,7 @@ from seaice_lab.names import ICE_EDGE_CONCENTRATION
 
 DIFFERENCE_LIMIT = 0.5  # half-width of the colours of differences at first
 CONCENTRATION, FIRST_GUESS = "sea_ice_concentration", "sea_ice_first_guess"
+SOURCES = ("Estimate", "First guess", "Truth")  # titles of the maps of concentration
 VARIABLES = (CONCENTRATION, FIRST_GUESS, "properties", "sea_ice_emissivity")
 COLUMNS = 3  # of maps, or more
 MAP_WIDTH = 300  # pixels, the smallest width of a map
@@ -55,20 +58,22 @@ class EmissivityView:
     def __init__(self, library, state, usable):
         self.library, self.state = library, state
         self.run = selection.run_list(state, "emissivity_run", usable)
-        self.tag = state.connect(pn.widgets.Select(name="Tag"), "tag")
-        self.day = selection.time_slider(state, "day", "Day")
-        self.sensor = state.connect(pn.widgets.Select(name="Sensor of the departures"), "sensor")
+        self.tag = state.select("Tag", "tag")
+        self.day = selection.time_bar(state, "day", "Day")
+        self.sensor = state.select("Sensor of the departures", "sensor")
         switch = pn.widgets.RadioButtonGroup(name="Hemisphere", options=[""])
         self.hemisphere = state.connect(switch, "hemisphere")
         if state.difference is not None and not state.difference > 0:
             state.correct(difference=None)
-        limit = state.difference or DIFFERENCE_LIMIT
-        limit = pn.widgets.FloatInput(name="Difference ±", step=0.1, start=1e-6, value=limit)
+        numbers = {"step": 0.1, "start": 1e-6, "value": state.difference or DIFFERENCE_LIMIT}
+        limit = pn.widgets.FloatInput(name="Difference ±", **numbers)
         state.connect(limit, "difference")
         label = "Maps of the day (NetCDF)"
         self.netcdf = layout.download_button(label, "emissivity.nc", self.write_netcdf)
-        self.message = layout.message_pane()
-        self.main = layout.stretched()
+        self.message, self.main = layout.message_pane(), layout.stretched()
+        self.at_point = layout.stretched(min_height=300)
+        self.departures = layout.stretched(min_height=300)
+        self.headline = layout.stretched()
         self.values = {}  # of the maps of concentration by title
         widgets = (self.run, self.tag, self.hemisphere, self.day, self.sensor, limit, self.netcdf)
         self.controls = layout.controls(*widgets)
@@ -100,9 +105,8 @@ class EmissivityView:
         concentration = linked_maps.colour_scale("cmo.ice", (0, 1), ICE_EDGE_CONCENTRATION)
         self.difference_scale = linked_maps.colour_scale(maps.DIFFERENCE_MAP, (-limit, limit))
         properties = linked_maps.colour_scale(maps.DIFFERENCE_MAP, (-2, 2))
-        sources = ["Estimate"]
-        sources += ["First guess"] if FIRST_GUESS in self.products.dataset else []
-        sources += ["Truth"] if self.truth is not None else []
+        has_source = (True, FIRST_GUESS in self.products.dataset, self.truth is not None)
+        sources = list(compress(SOURCES, has_source))
         count = self.products.dataset.sizes["prop"]
         scales = {"Sea-ice concentration (1)": concentration}
         titles = dict.fromkeys(sources, concentration)
@@ -113,9 +117,6 @@ class EmissivityView:
         if count:
             titles = {f"Property {k}": properties for k in range(1, count + 1)}
             sections.append(self.section({"Empirical property (no unit)": properties}, titles))
-        self.at_point = layout.stretched(min_height=300)
-        self.departures = layout.stretched(min_height=300)
-        self.headline = layout.stretched()
         history = run_files.history_of(self.library, self.state.emissivity_run)
         cost = [] if history is None else [layout.chart(loss_panel(history))]
         self.main[:] = [
@@ -156,8 +157,9 @@ class EmissivityView:
         state.offer(self.tag, "tag", tags)
         path = self.library.path(run, f"emissivity_grid_{state.tag}.nc")
         self.products = open_products(run_files.current_file(path))
-        path = self.library.path(run, f"departures_{state.tag}.nc")
-        self.table = run_files.load_table(run_files.current_file(path)) if path.exists() else None
+        path, self.table = self.library.path(run, f"departures_{state.tag}.nc"), None
+        if path.exists():
+            self.table = run_files.load_table(run_files.current_file(path))
         self.truth = truth_of(self.library, run, self.products)
         latitude, longitude = self.products.latitude, self.products.longitude
         hemispheres = {name.capitalize(): name for name in hemispheres_with_points(latitude)}
@@ -168,7 +170,7 @@ class EmissivityView:
         sensors = [] if self.table is None else [str(name) for name in self.table.sensor.values]
         days = self.products.days
         state.correct(day=one_of(state.day, days))
-        selection.offer_times(self.day, days, days, state.day)
+        self.day.offer(days, days, state.day)
         state.offer(self.sensor, "sensor", sensors)
         self.sensor.visible = bool(sensors)
 
@@ -225,23 +227,21 @@ class EmissivityView:
     def show_headline(self, values):
         """Say in words how good the estimate of the day and the simulation are."""
         sentences = {}
-        if {"Truth", "Estimate"} <= set(values):
-            errors = {
-                name: np.sqrt(np.nanmean((values[name] - values["Truth"]) ** 2))
-                for name in ("Estimate", "First guess")
+        if "Truth" in values:
+            errors = [
+                float(np.sqrt(np.nanmean((values[name] - values["Truth"]) ** 2)))
+                for name in SOURCES[:2]
                 if name in values
-            }
-            text = f"RMSE {errors['Estimate']:.3f} against the truth"
-            if "First guess" in errors:
-                text += f", first guess {errors['First guess']:.3f}"
+            ]
+            first_guess = f", first guess {errors[1]:.3f}" if len(errors) > 1 else ""
+            text = f"RMSE {errors[0]:.3f} against the truth{first_guess}"
             sentences[f"Concentration of {self.state.day}:"] = text
         if self.table is not None:
-            rows = self.table.sel(sensor=self.state.sensor)
-            spread = {str(stage): rows.rms.sel(stage=stage).mean() for stage in rows.stage.values}
-            text = ", ".join(f"{float(value):.3g} K {stage} training"
-                             for stage, value in spread.items())  # fmt: skip
+            spread = self.table.rms.sel(sensor=self.state.sensor).mean("channel")
+            stages = zip(spread.stage.values, spread.values, strict=True)
+            text = ", ".join(f"{value:.3g} K {stage} training" for stage, value in stages)
             sentences[f"Departures of {self.state.sensor}:"] = f"root-mean-square {text}"
-        self.headline[:] = [layout.text_block(layout.in_words(sentences))] if sentences else []
+        self.headline[:] = [layout.in_words(sentences)] if sentences else []
 
     def draw_departures(self):
         """Draw the departures of the selected sensor."""
@@ -270,9 +270,8 @@ def differences(sources):
     -------
     dict of str to (str, str)
     """
-    pairs = [("Estimate", "First guess"), ("Estimate", "Truth"), ("First guess", "Truth")]
     return {
-        f"{field} \N{MINUS SIGN} {other[0].lower()}{other[1:]}": (field, other)
-        for field, other in pairs
+        f"{field} \N{MINUS SIGN} {other.lower()}": (field, other)
+        for field, other in combinations(SOURCES, 2)
         if field in sources and other in sources
     }

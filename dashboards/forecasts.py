@@ -81,8 +81,8 @@ class ForecastView:
             "References", selection.labels(REFERENCES)
         )
         self.references.value = state.references
-        self.variable = state.connect(pn.widgets.Select(name="Variable"), "variable")
-        self.second = self.select("Maps of an ensemble", "second", SECOND)
+        self.variable = state.select("Variable", "variable")
+        self.second = state.select("Maps of an ensemble", "second", SECOND)
         self.above = state.connect(pn.widgets.FloatInput(name="Ice thicker than (m)"), "above")
         self.colours = Colours(self)
         self.times = Times(state)
@@ -102,24 +102,6 @@ class ForecastView:
         state.connect(self.references, "references")
         state.on_change = self.show_change
         self.show_change({"runs"})
-
-    def select(self, label, name, options):
-        """A list of options, of which the first one is selected at first.
-
-        Parameters
-        ----------
-        label, name : str
-            Label of the list, and name of the parameter that it sets.
-        options : dict of str to str
-            Values by label.
-
-        Returns
-        -------
-        panel.widgets.Select
-        """
-        widget = self.state.connect(pn.widgets.Select(name=label), name)
-        self.state.offer(widget, name, options)
-        return widget
 
     def show_change(self, changed):
         """Show changes of the state; ``changed`` is the set of its changed parameters."""
@@ -239,12 +221,7 @@ class ForecastView:
         seconds = [self.add_second(title) for title in titles]
         bars = self.colours.bars([scale for _, scale in self.shown.values()])
         self.probe.pane = layout.stretched(min_height=250)
-        # One forecast has all its maps in one row, with the probe below. Otherwise the probe
-        # is in the second row, below the truth.
-        if len(titles) == 1:
-            grid = layout.map_grid([*values, *seconds], 3, 1, self.probe.pane)
-        else:
-            grid = layout.map_grid([*values, self.probe.pane, *seconds], len(values), 2)
+        grid = layout.map_grid(values, seconds, self.probe.pane)
         # First the values, because new values of models that are shown already are slow.
         self.show_values(with_curves=True)
         self.content[:] = [layout.colour_bars(bars), grid]

@@ -1,5 +1,6 @@
 """Sentences that say what a page shows, and maps in words."""
 
+from contextlib import suppress
 from html import escape
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy as np
 from dashboards import readers, run_files
 from dashboards.scores import common_tables
 from dashboards.selectable_maps import position_text
+from dashboards.selection import HOUR
 from seaice_lab import names
 from seaice_lab.errors import InputError
 
@@ -31,14 +33,12 @@ class Headlines:
         self.titles, self.units = titles, names.variable(variable).units
         tables, files = {}, {}
         for run in titles:
-            try:
+            with suppress(InputError):  # it is not evaluated
                 dataset = readers.forecast_of(library, run).dataset
                 file = run_files.current_file(library.path(run, "scores.nc"))
                 table = run_files.load_table(file)
-            except InputError:
-                continue  # not evaluated
-            if variable == next(iter(dataset.data_vars)) and "rmse" in table:
-                tables[run], files[run] = table, file
+                if variable == next(iter(dataset.data_vars)) and "rmse" in table:
+                    tables[run], files[run] = table, file
         if files:  # a run that shares no starts with the first one keeps its own
             tables |= common_tables(tuple(files.items()))[0]
         self.scores = {run: _errors_by_lead(table) for run, table in tables.items()}
@@ -72,17 +72,12 @@ class Headlines:
 
 def _errors_by_lead(table):
     """RMSE of the forecast and of persistence, and the number of starts, by lead time in hours."""
-    rmse, sources = table.rmse, [str(name) for name in table.source.values]
-    forecast = rmse.values[sources.index("forecast")]
-    persistence = np.full_like(forecast, np.nan)
-    if "persistence" in sources:
-        persistence = rmse.values[sources.index("persistence")]
-    hours = (table.lead_time.values / np.timedelta64(1, "h")).tolist()
+    rmse = table.rmse.reindex(source=["forecast", "persistence"]).transpose("source", ...).values
+    hours = (table.lead_time.values / HOUR).tolist()
     starts = np.full(len(hours), table.sizes.get("init_time", 0))
     if "start_count" in table:  # the truth ends before the last forecasts do
         starts = table.start_count.values
-    rows = zip(hours, forecast, persistence, starts, strict=True)
-    return {hour: (float(error), float(other), int(count)) for hour, error, other, count in rows}
+    return dict(zip(hours, zip(*rmse.tolist(), starts.tolist(), strict=True), strict=True))
 
 
 def compare(error, reference, name="persistence"):

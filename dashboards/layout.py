@@ -182,25 +182,30 @@ def beside(item, *narrow):
     return stretched(*boxes, **styled("beside" if narrow else "alone"))
 
 
-def map_grid(items, count, rows, below=None):
+def map_grid(values, seconds=(), curves=None):
     """Maps in columns, all of which can be seen together on a wide screen.
 
     Parameters
     ----------
-    items : iterable of Panel objects
-        The maps, row by row.
-    count, rows : int
-        Columns and rows on a wide screen.
-    below : Panel object, optional
-        What stands below the maps on a wide screen, and beside them on a narrower one.
+    values, seconds : sequence of Panel objects
+        Maps of the first row, and of the second row. A single second map is in the first row.
+    curves : Panel object, optional
+        At the beginning of the second row, or below a single row.
 
     Returns
     -------
     panel.Column
     """
-    boxes = [stretched(item, **styled("panel")) for item in items]
-    boxes += [] if below is None else [stretched(below, **styled("panel", "probe"))]
-    return stretched(*boxes, styles={"--count": str(count), "--rows": str(rows)}, **styled("maps"))
+    is_row = len(seconds) < 2
+    boxes = [stretched(item, **styled("panel")) for item in (*values, *seconds)]
+    sizes = {
+        "--count": str(len(boxes) if is_row else len(values)),
+        "--rows": "1" if is_row else "2",
+    }
+    if curves is not None:
+        box = stretched(curves, **styled("panel", "probe" if is_row else "fitted"))
+        boxes.insert(len(boxes) if is_row else len(values), box)
+    return stretched(*boxes, styles=sizes, **styled("maps"))
 
 
 def colour_bars(scales):
@@ -237,7 +242,7 @@ def colour_bar(scale, label):
     bar = text_block(style="colour-bar")
 
     def draw(_name, _old, _new):
-        ticks = MaxNLocator(5).tick_values(scale.low, scale.high)
+        ticks = MaxNLocator(4).tick_values(scale.low, scale.high)
         marks = "".join(
             f"<span style='left:{100 * (tick - scale.low) / (scale.high - scale.low):.1f}%'>"
             f"{tick:g}</span>".replace("-", "\N{MINUS SIGN}")
@@ -273,9 +278,9 @@ def text_block(html="", style="headline"):
 
 
 def in_words(sentences):
-    """Sentences by their subject, such as the name of a run, as HTML for :func:`text_block`."""
+    """A text block of sentences (str) by their subject (str), such as the name of a run."""
     lines = [f"<b>{escape(name)}</b> {escape(text)}" for name, text in sentences.items()]
-    return "".join(f"<div>{line}</div>" for line in lines)
+    return text_block("".join(f"<div>{line}</div>" for line in lines))
 
 
 def empty_state(title, text):
@@ -291,9 +296,9 @@ def empty_state(title, text):
     panel.pane.HTML
     """
     code = re.sub("`([^`]*)`", r"<code>\1</code>", escape(text))
-    html = f"<h3>{escape(title)}</h3><p>{code}</p>"
-    style = {"sizing_mode": "stretch_width", "margin": (10, 20), "css_classes": ["empty"]}
-    return pn.pane.HTML(html, **style)
+    pane = html_pane(f"<h3>{escape(title)}</h3><p>{code}</p>", "empty")
+    pane.margin = (10, 20)
+    return pane
 
 
 def empty_page(title, text):
@@ -311,9 +316,28 @@ def empty_page(title, text):
     return controls(), empty_state(title, text)
 
 
-def message_pane():
-    """A hidden pane for a warning; :func:`show_message` fills it."""
-    return pn.pane.HTML("", visible=False, sizing_mode="stretch_width", **styled("message"))
+def html_pane(html, *styles):
+    """A pane of HTML as wide as the page.
+
+    Parameters
+    ----------
+    html : str
+    *styles : str
+        Classes of ``assets/components.css``.
+
+    Returns
+    -------
+    panel.pane.HTML
+    """
+    return pn.pane.HTML(html, sizing_mode="stretch_width", **styled(*styles))
+
+
+def message_pane(text=""):
+    """A pane for a warning in plain text, hidden as long as it is empty; see `show_message`."""
+    pane = html_pane("", "message")
+    pane.visible = False
+    show_message(pane, text)
+    return pane
 
 
 def show_message(pane, text):

@@ -72,10 +72,13 @@ class Probe:
         title = position_text(float(dataset.latitude[cell]), float(dataset.longitude[cell]))
         panel = charts.overlay(series, LEAD_LABEL, y_label, title)
         figure = charts.bokeh_figure(panel, HEIGHT)
+        if len(series) > 2:  # in a narrow card
+            figure.legend.ncols = 1
+            figure.height = HEIGHT + charts.LEGEND_ROW * (len(series) - 1)
         self.line = Span(location=float(lead / DAY), dimension="height", **LEAD_LINE)
         figure.add_layout(self.line)
         has_band = any(len(curve.band) for curve in series.values())
-        note = pn.pane.HTML("Band: range of the members", **layout.styled("faint"))
+        note = layout.html_pane("Band: range of the members", "faint")
         self.pane[:] = [layout.chart(figure), *[note] * has_band]
 
     def show_lead(self, lead):

@@ -63,6 +63,21 @@ def load_table(file):
         return xr.load_dataset(file.path, decode_timedelta=True)
 
 
+def table_of(library, run, name):
+    """The small NetCDF file of this name of a run, in memory; see :func:`load_table`.
+
+    Parameters
+    ----------
+    library : dashboards.library.Library
+    run, name : str
+
+    Returns
+    -------
+    xarray.Dataset
+    """
+    return load_table(current_file(library.path(run, name)))
+
+
 def history_of(library, run):
     """Training history of a run, or None before its first epoch.
 

@@ -58,7 +58,7 @@ def page(library, state):
         "comes with the project: `seaice-lab forecast data/pretrained/sample`.",
     )
     headline = layout.text_block()
-    table = pn.pane.HTML(sizing_mode="stretch_width", **layout.styled("table", "clickable"))
+    table = layout.html_pane("", "table", "clickable")
     card = layout.cards([table], 400)
     details = layout.stretched()
     described = None  # row and version of the history that the details show
@@ -146,17 +146,14 @@ def describe(library, row):
     overview = [run_heading(row)]
     if history is not None:
         overview.append(layout.chart(loss_panel(history)))
-    overview.append(html_pane(notebook_links(row.name, library.notebooks(row.name))))
+    links = notebook_links(row.name, library.notebooks(row.name))
+    overview.append(layout.html_pane(links, "table"))
     facts = dict(run.provenance)
-    command = html_pane(command_block(str(facts.pop("command", ""))))
-    where = layout.stretched(command, html_pane(settings_table("Where from", facts)))
-    configuration = html_pane(settings_table("Configuration", run.config))
-    return [layout.cards([layout.stretched(*overview), where, configuration], 330)]
-
-
-def html_pane(html):
-    """A pane with tables and links in the common style."""
-    return pn.pane.HTML(html, sizing_mode="stretch_width", **layout.styled("table"))
+    command = command_block(str(facts.pop("command", "")))
+    where = command + settings_table("Where from", facts)
+    texts = (where, settings_table("Configuration", run.config))
+    panes = [layout.html_pane(text, "table") for text in texts]
+    return [layout.cards([layout.stretched(*overview), *panes], 330)]
 
 
 def run_heading(row):
@@ -165,7 +162,7 @@ def run_heading(row):
     step = escape(steps.get(row.state, row.state)).replace("`", "")
     name = f"<b style='font-size:15px;overflow-wrap:anywhere'>{escape(row.name)}</b>"
     detail = f"<br>{escape(row.detail)}" if row.detail else ""
-    return html_pane(f"{name}<br>{escape(row.kind)}, {step}{detail}")
+    return layout.html_pane(f"{name}<br>{escape(row.kind)}, {step}{detail}", "table")
 
 
 def notebook_links(run, names):
@@ -207,15 +204,16 @@ def settings_table(title, values):
     -------
     str
     """
-    rows = "".join(
-        f"<tr><th scope='row'>{escape(name)}</th><td>{escape(text)}</td></tr>"
-        for name, text in flatten(values)
-    )
+    rows = ""
+    for name, value in flatten(values).items():
+        dump = yaml.safe_dump(value, allow_unicode=True, default_flow_style=True)
+        text = value if isinstance(value, str) else dump.removesuffix("\n").removesuffix("\n...")
+        rows += f"<tr><th scope='row'>{escape(name)}</th><td>{escape(text)}</td></tr>"
     return f"<b>{escape(title)}</b><table>{rows}</table>"
 
 
 def flatten(values, prefix=""):
-    """Names and texts of nested settings.
+    """Settings of all groups by their name ``group.setting``.
 
     Parameters
     ----------
@@ -225,18 +223,13 @@ def flatten(values, prefix=""):
 
     Returns
     -------
-    list of (str, str)
+    dict
     """
-    rows = []
+    settings = {}
     for name, value in values.items():
-        if isinstance(value, dict) and value:
-            rows += flatten(value, f"{prefix}{name}.")
-        else:
-            is_text = isinstance(value, str)
-            dump = yaml.safe_dump(value, allow_unicode=True, default_flow_style=True)
-            text = value if is_text else dump.removesuffix("\n").removesuffix("\n...")
-            rows.append((f"{prefix}{name}", text))
-    return rows
+        is_group = isinstance(value, dict) and value
+        settings |= flatten(value, f"{prefix}{name}.") if is_group else {f"{prefix}{name}": value}
+    return settings
 
 
 def loss_panel(history):

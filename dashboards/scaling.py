@@ -1,7 +1,8 @@
 """Scaling: lines of forecast and truth, exponents, and statistics against lead time."""
 
+from functools import partial
+
 import numpy as np
-import panel as pn
 import xarray as xr
 
 from dashboards import layout, readers, run_files, selection
@@ -45,8 +46,8 @@ def page(library, state):
     runs = selection.RunSelection(state, names)
     if not runs.usable:
         return layout.empty_page("No scaling yet", HOW_TO_BEGIN)
-    slider = selection.lead_slider(state)
-    start = state.connect(pn.widgets.Select(name="Start of the maps"), "start")
+    slider = selection.time_bar(state, "lead", "Lead time")
+    start = state.select("Start of the maps", "start")
     curves, maps = selection.last_result(), selection.last_result()
 
     def draw(tables):
@@ -64,14 +65,11 @@ def page(library, state):
         figures = [*orders_at(tables, lead), *curves(key, lambda: over_leads(tables))]
         sentences = {title: headline(table, lead) for title, table in tables.items()}
         note = DEFINITION.format(tables[titles[first]].attrs.get("mask", ""))
-        note = pn.pane.HTML(note, sizing_mode="stretch_width", **layout.styled("faint"))
-        head = layout.text_block(layout.in_words(sentences))
-        return [head, *shown[1], layout.cards(figures, 400), note]
+        note = layout.html_pane(note, "faint")
+        return [layout.in_words(sentences), *shown[1], layout.cards(figures, 400), note]
 
-    def read(run):
-        return run_files.load_table(run_files.current_file(library.path(run, "scaling.nc")))
-
-    return runs.page(read, draw, slider, start)
+    reader = partial(run_files.table_of, library, name="scaling.nc")
+    return runs.page(reader, draw, slider, start)
 
 
 def line_maps(forecast, title, state):
@@ -97,7 +95,7 @@ def line_maps(forecast, title, state):
     members = forecast.dataset.sizes.get("member")
     figures[1].title.text = f"{title}, mean of {members}" if members else title
     panes = [layout.stretched(layout.bokeh_pane(figure)) for figure in figures]
-    return maps, [layout.colour_bars({label: scale}), layout.map_grid(panes, 2, 1)]
+    return maps, [layout.colour_bars({label: scale}), layout.map_grid(panes)]
 
 
 def show_lines(maps, forecast, start, lead):

@@ -3,7 +3,6 @@
 from html import escape
 
 import numpy as np
-import panel as pn
 import xarray as xr
 
 from dashboards import layout
@@ -12,6 +11,7 @@ from seaice_lab.diagnostics import comparison
 from seaice_lab.diagnostics.score_tables import table_leads
 
 BETTER, WORSE = "0, 114, 178", "213, 94, 0"  # red, green, blue
+SKILL = ("skill", "low", "high")  # variables of a skill with its interval
 FULL_COLOUR = 0.5  # skill with the deepest colour
 
 
@@ -31,26 +31,22 @@ def score_card(view):
     shown = {t: table[view.name].reindex(lead_time=leads) for t, table in view.scores.items()}
     # One number of decimals, that of the first run, so that numbers can be compared.
     digits = comparison.decimals(next(iter(shown.values())).values)
-    rows = []
-    for title, values in shown.items():
-        count = view.scores[title].sizes["init_time"]
-        skill = skill_of(view, title, leads)
-        cells = [
-            score_cell(float(value), digits, skill.isel(lead_time=k))
-            for k, value in enumerate(values)
-        ]
-        rows.append(f"<tr><th>{escape(title)}</th><td>{count}</td>{''.join(cells)}</tr>")
     head = "".join(f"<th>{lead / DAY:g} d</th>" for lead in leads)
-    head = f"<tr><th></th><th>Starts</th>{head}</tr>"
+    rows = f"<tr><th></th><th>Starts</th>{head}</tr>"
+    for title, values in shown.items():
+        count, skill = view.scores[title].sizes["init_time"], skill_of(view, title, leads)
+        columns = zip(values.values, *(skill[name].values for name in SKILL), strict=True)
+        cells = "".join(score_cell(value, digits, *column) for value, *column in columns)
+        rows += f"<tr><th>{escape(title)}</th><td>{count}</td>{cells}</tr>"
     legend = f"Blue: better than {escape(view.measure)}, orange: worse. "
     legend += "Bold: significant at 95 % (paired bootstrap over starts). –: not forecast."
     if view.name not in comparison.PERFECT:
         legend = "This score has no skill, so the card has no colours. –: not forecast."
     title = f"<b>{escape(view.label)} by lead time</b>"
     # Keys scroll the table where it is wider than the screen.
-    table = f"<div tabindex='0'><table>{head}{''.join(rows)}</table></div>"
+    table = f"<div tabindex='0'><table>{rows}</table></div>"
     html = f"{title}{table}<small>{legend}</small>"
-    return pn.pane.HTML(html, sizing_mode="stretch_width", **layout.styled("score-card"))
+    return layout.html_pane(html, "score-card")
 
 
 def skill_of(view, title, leads):
@@ -73,10 +69,10 @@ def skill_of(view, title, leads):
         result = comparison.skill_with_interval(view.scores[title], measure, view.name)
         return result.reindex(lead_time=leads)
     missing = xr.DataArray(np.full(len(leads), np.nan), {"lead_time": leads}, ("lead_time",))
-    return xr.Dataset({"skill": missing, "low": missing, "high": missing})
+    return xr.Dataset(dict.fromkeys(SKILL, missing))
 
 
-def score_cell(value, digits, skill):
+def score_cell(value, digits, gain, low, high):
     """A cell of the score card as HTML.
 
     Parameters
@@ -84,8 +80,8 @@ def score_cell(value, digits, skill):
     value : float
     digits : int
         Number of decimals.
-    skill : xarray.Dataset
-        ``skill``, ``low`` and ``high`` at one lead time.
+    gain, low, high : float
+        Skill with its interval, NaN where there is none.
 
     Returns
     -------
@@ -94,7 +90,6 @@ def score_cell(value, digits, skill):
     if np.isnan(value):
         return "<td>–</td>"
     text = f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
-    gain, low, high = (float(skill[name]) for name in ("skill", "low", "high"))
     if np.isnan(gain) or gain == 0:
         return f"<td>{text}</td>"
     opacity = min(abs(gain) / FULL_COLOUR, 1) * 0.65

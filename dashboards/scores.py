@@ -6,7 +6,6 @@ from html import escape
 from typing import NamedTuple
 
 import pandas as pd
-import panel as pn
 
 from dashboards import layout, run_files, selection
 from dashboards.region_map import region_map
@@ -15,6 +14,7 @@ from dashboards.selection import DAY
 from seaice_lab.diagnostics import comparison
 from seaice_lab.diagnostics.score_tables import pool_by_month
 from seaice_lab.figures import curves
+from seaice_lab.figures.curves import is_forecast
 
 OFFERED = """
     rmse bias skill mean_absolute_error correlation anomaly_correlation edge_error edge_error_over
@@ -42,9 +42,9 @@ def page(library, state):
         return layout.empty_page("No scores yet", HOW_TO_BEGIN)
     references, reference_list = layout.checkbox_list("References", [])
     state.connect(references, "references")
-    score = state.connect(pn.widgets.Select(name="Score"), "score")
-    against = state.connect(pn.widgets.Select(name="Compared with"), "against")
-    slider = selection.lead_slider(state)
+    score = state.select("Score", "score")
+    against = state.select("Compared with", "against")
+    slider = selection.time_bar(state, "lead", "Lead time")
     drawn = selection.last_result()  # card and curves do not depend on the lead time
 
     def read(run):
@@ -71,14 +71,12 @@ def page(library, state):
         key = (tuple(files.items()), state.score, tuple(selected), state.against)
         card, against_lead = drawn(key, lambda: (score_card(view), by_lead(view)))
         items = [against_lead, by_month(view, lead), by_region(view, lead), *ensembles(view, lead)]
-        message = layout.message_pane()
         notes = [f"{run} is not compared: {reason}." for run, reason in left_out.items()]
-        layout.show_message(message, " ".join(notes + view.missing))
-        regions = at_lead(view.scores, f"{view.name}_by_region", lead)
+        regions = at_lead(view, f"{view.name}_by_region", lead)
         plot = [region_map(regions, view.name)] if regions else []
         return [
-            layout.text_block(layout.in_words(headlines(view, lead))),
-            message,
+            layout.in_words(headlines(view, lead)),
+            layout.message_pane(" ".join(notes + view.missing)),
             layout.beside(card, *plot),
             layout.cards(items, 460),
         ]
@@ -228,22 +226,13 @@ def headlines(view, lead):
     dict of str to str
         By the title of the run.
     """
-    forecasts = [title for title, table in view.scores.items() if is_forecast(table)]
-    return {
-        title: comparison.headline(
-            view.scores[title],
-            None if view.measure == title else view.measures[title],
-            view.measure,
-            view.name,
-            lead,
-        )
-        for title in forecasts
-    }
-
-
-def is_forecast(table):
-    """Whether a table of one source is that of a run."""
-    return str(table.source.values) == "forecast"
+    sentences = {}
+    for title, table in view.scores.items():
+        if is_forecast(table):
+            measure = None if view.measure == title else view.measures[title]
+            words = comparison.headline(table, measure, view.measure, view.name, lead)
+            sentences[title] = words
+    return sentences
 
 
 def by_lead(view):
@@ -279,9 +268,10 @@ def by_month(view, lead):
     -------
     panel.pane.Bokeh or panel.pane.HTML
     """
-    months = {}
-    for title, starts in at_lead(view.scores, f"{view.name}_by_start", lead).items():
-        months[title] = pool_by_month(starts.to_dataset(name=view.name))[view.name]
+    months = {
+        title: pool_by_month(starts.to_dataset(name=view.name))[view.name]
+        for title, starts in at_lead(view, f"{view.name}_by_start", lead).items()
+    }
     if not months:
         text = "This score is computed for all starts together only."
         return layout.empty_state("By month", text)
@@ -305,7 +295,7 @@ def by_region(view, lead):
     -------
     panel.pane.Bokeh or panel.pane.HTML
     """
-    fields = at_lead(view.scores, f"{view.name}_by_region", lead)
+    fields = at_lead(view, f"{view.name}_by_region", lead)
     if not fields:
         text = "Only RMSE and bias are computed by region."
         if view.name in ("rmse", "bias"):
@@ -314,14 +304,14 @@ def by_region(view, lead):
     regions = list(map(str, next(iter(fields.values())).region.values))
     values = {title: field.reindex(region=regions).values for title, field in fields.items()}
     absent = [title for title in view.scores if title not in fields]
-    title = f"By region, {lead / DAY:g} days ahead"
-    colours = {t: style["colour"] for t, style in curves.score_styles(view.scores).items()}
+    title, styles = f"By region, {lead / DAY:g} days ahead", curves.score_styles(view.scores)
+    colours = {name: style["colour"] for name, style in styles.items()}
     references = [t for t in fields if not is_forecast(view.scores[t])]
     compared = [t for t in fields if t not in references[1:]]
     panel = curves.plot_categories(values, regions, view.label, title, colours, compared)
-    text = f"No scores by region at this lead time: {escape(', '.join(absent))}" if absent else ""
-    figure = layout.chart(panel)
-    return layout.stretched(figure, pn.pane.HTML(text, visible=bool(text)))
+    text = f"No scores by region at this lead time: {escape(', '.join(absent))}"
+    notes = [layout.html_pane(text)] if absent else []
+    return layout.stretched(layout.chart(panel), *notes)
 
 
 def ensembles(view, lead):
@@ -338,21 +328,20 @@ def ensembles(view, lead):
     list of panel.pane.Bokeh
         Two for each run.
     """
-    panels = [
-        panel
+    return [
+        layout.chart(panel)
         for title, table in view.scores.items()
         if is_forecast(table) and "rank_histogram" in table
         for panel in curves.plot_ensemble(table, title, lead)
     ]
-    return [layout.chart(panel) for panel in panels]
 
 
-def at_lead(scores, variable, lead):
-    """A variable at the nearest lead time, without the tables that lack it.
+def at_lead(view, variable, lead):
+    """A variable at a lead time by title, without the tables that lack it.
 
     Parameters
     ----------
-    scores : dict of str to xarray.Dataset
+    view : View
     variable : str
     lead : numpy.timedelta64
 
@@ -360,9 +349,11 @@ def at_lead(scores, variable, lead):
     -------
     dict of str to DataArray
     """
-    fields = {title: table[variable] for title, table in scores.items() if variable in table}
-    # The nearest lead time of a shorter forecast is not that of the others.
-    fields = {t: f.sel(lead_time=lead) for t, f in fields.items() if lead in f.lead_time.values}
+    fields = {}
+    for title, table in view.scores.items():
+        # The nearest lead time of a shorter forecast is not that of the others.
+        if variable in table and lead in table.lead_time.values:
+            fields[title] = table[variable].sel(lead_time=lead)
     return {title: field for title, field in fields.items() if field.notnull().any()}
 
 

@@ -1,6 +1,6 @@
 """Season: volume and extent of the ice through a long forecast, with truth and climatology."""
 
-import panel as pn
+from functools import partial
 
 from dashboards import layout, readers, selection
 from dashboards.selection import time_text
@@ -25,7 +25,7 @@ def page(library, state):
     runs = selection.RunSelection(state, library.names("forecast", "evaluated"))
     if not runs.usable:
         return layout.empty_page("No forecasts yet", HOW_TO_BEGIN)
-    start = state.connect(pn.widgets.Select(name="Start"), "start")
+    start = state.select("Start", "start")
 
     def draw(forecasts):
         """The figures of forecasts by name of the run."""
@@ -41,7 +41,7 @@ def page(library, state):
             return [layout.empty_state("Nothing to show", "None of these runs has this start.")]
         return [layout.cards(panes, 460)]
 
-    return runs.page(lambda run: readers.forecast_of(library, run), draw, start)
+    return runs.page(partial(readers.forecast_of, library), draw, start)
 
 
 def season_panel(seasons, quantity):

@@ -3,8 +3,7 @@
 import numpy as np
 import panel as pn
 
-from dashboards import layout
-from dashboards.components import TimeBar
+from dashboards import components, layout
 from dashboards.readers import TRUTH
 from seaice_lab import names
 from seaice_lab.errors import InputError
@@ -170,58 +169,27 @@ def nothing_selected():
     return layout.empty_state("No run selected", "Select one or more runs on the left.")
 
 
-def time_slider(state, name, label):
-    """A slider over times; :func:`offer_times` fills it.
+def time_bar(state, name, label):
+    """A small time bar for the controls of a page.
 
     Parameters
     ----------
-    state : PageState
-    name, label : str
-        Name of the parameter that holds the selected time, and label of the slider.
+    state, name, label
+        As of :func:`dashboards.components.time_bar`.
 
     Returns
     -------
     dashboards.components.TimeBar
     """
-    style = layout.styled("small")
-    slider = TimeBar(label=label, sizing_mode="stretch_width", margin=(5, 10), **style)
-
-    def select(event):
-        """Take the time from the slider."""
-        if event.new < len(slider.values):
-            state.param.update(**{name: slider.values[event.new]})
-
-    slider.param.watch(select, "value")
-    return slider
+    return components.time_bar(state, name, label, margin=(5, 10), **layout.styled("small"))
 
 
-def offer_times(slider, times, texts, selected):
-    """Offer times on a slider.
-
-    Parameters
-    ----------
-    slider : dashboards.components.TimeBar
-    times : list
-        Values of the parameter.
-    texts : list of str
-    selected : object
-        One of the times.
-    """
-    slider.values = list(times)
-    slider.param.update(texts=list(texts), value=slider.values.index(selected))
-
-
-def lead_slider(state):
-    """A slider over lead times; :func:`offer_leads` fills it."""
-    return time_slider(state, "lead", "Lead time")
-
-
-def offer_leads(slider, state, leads):
+def offer_leads(bar, state, leads):
     """Offer lead times; keep the selected one, or select the middle one at first.
 
     Parameters
     ----------
-    slider : dashboards.components.TimeBar
+    bar : dashboards.components.TimeBar
     state : PageState
     leads : array of timedelta64 (lead_time,)
 
@@ -233,7 +201,7 @@ def offer_leads(slider, state, leads):
     hours = {float(lead / HOUR): lead for lead in leads}
     middle = list(hours)[len(hours) // 2]
     state.correct(lead=nearest(hours, middle if state.lead is None else state.lead))
-    offer_times(slider, hours, [f"{value / 24:g} days" for value in hours], state.lead)
+    bar.offer(hours, [f"{value / 24:g} days" for value in hours], state.lead)
     return hours[state.lead]
 
 

@@ -1,9 +1,9 @@
 """Spectra: power at each scale, and how fast a forecast loses the fine scales."""
 
+from functools import partial
 from html import escape
 
 import numpy as np
-import panel as pn
 
 from dashboards import layout, run_files, selection
 from dashboards.readers import TRUTH
@@ -35,7 +35,7 @@ def page(library, state):
     runs = selection.RunSelection(state, library.names("evaluated"))
     if not runs.usable:
         return layout.empty_page("No spectra yet", HOW_TO_BEGIN)
-    slider = selection.lead_slider(state)
+    slider = selection.time_bar(state, "lead", "Lead time")
 
     # These do not depend on the lead time: common starts, exponents and resolution.
     pooled, drawn = selection.last_result(), selection.last_result()
@@ -50,17 +50,14 @@ def page(library, state):
         tables = {titles[run]: table for run, table in common.items()}
         exponent, resolution = drawn(key, lambda: over_leads(tables))
         power, *ratios = at_lead(tables, lead)
-        message = layout.message_pane()
-        layout.show_message(message, " ".join(f"{run}: {note}." for run, note in notes.items()))
-        sentences = {title: headline(table, lead) for title, table in tables.items()}
-        cards = layout.cards((power, exponent, *ratios, resolution), 460)
-        words = layout.text_block(layout.in_words(sentences))
-        return [words, message, cards, convention_pane(first)]
+        return [
+            layout.in_words({title: headline(table, lead) for title, table in tables.items()}),
+            layout.message_pane(" ".join(f"{run}: {note}." for run, note in notes.items())),
+            layout.cards((power, exponent, *ratios, resolution), 460),
+            layout.html_pane(escape(convention(first)), "faint"),
+        ]
 
-    def read(run):
-        return run_files.load_table(run_files.current_file(library.path(run, "spectra.nc")))
-
-    return runs.page(read, draw, slider)
+    return runs.page(partial(run_files.table_of, library, name="spectra.nc"), draw, slider)
 
 
 def with_truth(tables):
@@ -140,10 +137,10 @@ def headline(table, lead):
     return f"+{days:g} days: {'; '.join(sentences)}{starts}"
 
 
-def convention_pane(table):
-    """The convention of the exponents, and the region and window of the spectra."""
+def convention(table):
+    """The convention of the exponents, and the region and window of the spectra, as a text."""
     text = table.attrs.get("comment", "")
-    if "wavelength_km" in table.attrs:
-        low, high = sorted(np.atleast_1d(table.attrs["wavelength_km"]))
-        text = f"{CONVENTION.format(low=low, high=high)} Region and window: {text}."
-    return pn.pane.HTML(escape(text), sizing_mode="stretch_width", **layout.styled("faint"))
+    if "wavelength_km" not in table.attrs:
+        return text
+    low, high = sorted(np.atleast_1d(table.attrs["wavelength_km"]))
+    return f"{CONVENTION.format(low=low, high=high)} Region and window: {text}."

@@ -1,6 +1,5 @@
 """The state of the pages, kept in the address: a link shows another person the same page."""
 
-from pathlib import Path
 from urllib.parse import parse_qs, quote
 
 import panel as pn
@@ -8,10 +7,12 @@ import param
 from bokeh.models import CustomJS, TextInput
 from param.parameterized import discard_events
 
+from dashboards import layout
+
 EMPTY_LIST = "-"  # the text of a list without entries; a missing text means "not selected yet"
 MAX_LENGTH = 2000  # characters of a value in the address; the rest is ignored
 MAX_NUMBER = 1e9
-SYNCHRONISE = (Path(__file__).parent / "assets" / "address.js").read_text("utf-8")
+SYNCHRONISE = (layout.ASSETS / "address.js").read_text("utf-8")
 
 
 class PageState(param.Parameterized):
@@ -96,6 +97,25 @@ class PageState(param.Parameterized):
             The same widget.
         """
         widget.param.watch(lambda event: self.param.update(**{name: event.new}), "value")
+        return widget
+
+    def select(self, label, name, options=()):
+        """A list of options whose selection sets a parameter.
+
+        Parameters
+        ----------
+        label, name : str
+            Label of the list, and name of the parameter.
+        options
+            As of :meth:`offer`, which can also offer them later.
+
+        Returns
+        -------
+        panel.widgets.Select
+        """
+        widget = self.connect(pn.widgets.Select(name=label), name)
+        if options:
+            self.offer(widget, name, options)
         return widget
 
     def offer(self, widget, name, options):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from dashboards import layout, selection
-from dashboards.components import TimeBar
+from dashboards.components import time_bar
 from dashboards.selection import HOUR, time_text
 from seaice_lab.torch_private import set_change_delay
 
@@ -22,13 +22,11 @@ class Times:
     def __init__(self, state):
         self.state = state
         self.starts, self.leads = {}, {}  # times by text, and lead times by hours
-        self.start_bar = TimeBar(label="Start", sizing_mode="stretch_width")
-        self.lead_bar = TimeBar(label="Lead time", playable=True, sizing_mode="stretch_width")
+        self.start_bar = time_bar(state, "start", "Start")
+        self.lead_bar = time_bar(state, "lead", "Lead time", playable=True)
         set_change_delay(self.lead_bar, LEAD_DELAY_MS)
         bars, style = (self.start_bar, self.lead_bar), layout.styled("panel", "times")
         self.column = layout.stretched(*bars, **style)
-        self.lead_bar.param.watch(self.select_lead, "value")
-        self.start_bar.param.watch(self.select_start, "value")
 
     def offer(self, run, dataset):
         """Offer the times of a forecast, and select those of the state or the nearest ones.
@@ -57,10 +55,9 @@ class Times:
             days = f"{state.lead / 24:g} days ahead; {lead / 24:g} days are shown"
             notes.append(f"{run} has no forecast {days}.")
         state.correct(lead=lead)
-        texts, position = [f"{text} UTC" for text in starts], starts.index(state.start)
-        self.start_bar.param.update(texts=texts, marks=marks(starts), value=position)
-        texts = [f"+{lead / 24:g} days" for lead in leads]
-        self.lead_bar.param.update(texts=texts, value=leads.index(lead))
+        self.start_bar.marks = marks(starts)
+        self.start_bar.offer(starts, [f"{text} UTC" for text in starts], state.start)
+        self.lead_bar.offer(leads, [f"+{lead / 24:g} days" for lead in leads], lead)
         return notes
 
     def selected(self):
@@ -74,16 +71,6 @@ class Times:
         steps = zip(self.leads, valid, strict=True)
         texts = [f"+{hours / 24:g} days, valid {time} UTC" for hours, time in steps]
         self.lead_bar.param.update(texts=texts, marks=marks(valid))
-
-    def select_lead(self, event):
-        """Take the lead time from its bar."""
-        if event.new < len(self.leads):  # there are none while the run cannot be shown
-            self.state.lead = list(self.leads)[event.new]
-
-    def select_start(self, event):
-        """Take the start from its bar."""
-        if self.leads and event.new < len(self.starts):
-            self.state.start = list(self.starts)[event.new]
 
 
 def marks(times):
@@ -99,5 +86,6 @@ def marks(times):
     list of [int, str]
         Positions and dates.
     """
-    positions = np.linspace(0, len(times) - 1, min(MARKS, len(times))).round().astype(int)
+    count = min(MARKS, len(times) // 2 + 1)  # so that the dates do not touch each other
+    positions = np.linspace(0, len(times) - 1, count).round().astype(int)
     return [[int(k), times[k][:10]] for k in dict.fromkeys(positions.tolist())]

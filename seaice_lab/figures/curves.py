@@ -50,12 +50,13 @@ def score_styles(tables):
         ``colour``, ``dash`` and ``width`` of a `Curve`, by label.
     """
     return {
-        label: line_style(position) | {"width": 2.6 if _is_forecast(table) else 1.6}
+        label: line_style(position) | {"width": 2.6 if is_forecast(table) else 1.6}
         for position, (label, table) in enumerate(tables.items())
     }
 
 
-def _is_forecast(table):
+def is_forecast(table):
+    """Whether a table of one source is that of a run; so is a table without sources."""
     return str(table["source"].values) == "forecast" if "source" in table.coords else True
 
 
@@ -101,7 +102,7 @@ def _score_limits(tables, name):
             table[key].values for key in (name, f"{name}_low", f"{name}_high") if key in table
         ]
         ends[label] = np.nanmin(values), np.nanmax(values)
-    references = [label for label, table in tables.items() if not _is_forecast(table)]
+    references = [label for label, table in tables.items() if not is_forecast(table)]
     compared = [label for label in tables if label not in references[1:]]
     low, high = np.array([ends[label] for label in compared]).T
     low, high = low.min(), high.max()

@@ -7,6 +7,7 @@ In a notebook, call ``bokeh.io.output_notebook`` and then ``bokeh.io.show``.
 """
 
 from functools import lru_cache
+from importlib.resources import files
 from typing import NamedTuple
 
 import cmocean  # noqa: F401  (registers its colour maps as "cmo.<name>")
@@ -17,36 +18,11 @@ from bokeh.plotting import figure
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
-from seaice_lab.figures.charts import FONT_SIZE
 from seaice_lab.figures.places import add_places, place_sources
 from seaice_lab.figures.plane import COAST, LAND, LINES, OUTSIDE, graticule, land_rings
 from seaice_lab.figures.rasters import LAND_CELL, NO_CELL, PIXELS, Raster, picture
 
-# Latitude and longitude of the pointer: inverse polar stereographic projection of Snyder (1987, Map
-# Projections, USGS Professional Paper 1395), WGS 84, true at 70 degrees, with 45 W downwards in the
-# north and 0 E upwards in the south.
-POSITION = """
-const [x, y] = [special_vars.x * 1e3, special_vars.y * 1e3]
-const e = 0.0818191908426215, a = 6378137, phi_c = 70 * Math.PI / 180
-const half = (phi) => Math.tan(Math.PI / 4 - phi / 2)
-    / Math.pow((1 - e * Math.sin(phi)) / (1 + e * Math.sin(phi)), e / 2)
-const m_c = Math.cos(phi_c) / Math.sqrt(1 - (e * Math.sin(phi_c)) ** 2)
-const t = Math.hypot(x, y) * half(phi_c) / (a * m_c)
-let phi = Math.PI / 2 - 2 * Math.atan(t)
-for (let i = 0; i < 6; i++) {
-    const s = e * Math.sin(phi)
-    phi = Math.PI / 2 - 2 * Math.atan(t * Math.pow((1 - s) / (1 + s), e / 2))
-}
-let lon = south ? Math.atan2(x, y) * 180 / Math.PI : Math.atan2(x, -y) * 180 / Math.PI - 45
-lon = ((lon + 540) % 360) - 180
-const latitude = `${(phi * 180 / Math.PI).toFixed(2)}°${south ? "S" : "N"}`
-const degrees = (south ? -phi : phi) * 180 / Math.PI
-const inside = Object.entries(regions).filter(([_, [from, to, west, width]]) =>
-    from <= degrees && degrees <= to && (((lon - west) % 360) + 360) % 360 < width)
-const names = inside.map(([name]) => name).join(", ")
-return `${latitude} ${Math.abs(lon).toFixed(2)}°${lon < 0 ? "W" : "E"} ${names}`
-"""
-
+POSITION = files("seaice_lab.figures").joinpath("position.js").read_text("utf-8")
 IMAGE = {name: name for name in ("image", "x", "y", "dw", "dh")}  # columns of a picture
 SHADES = 256  # of a colour scale
 WATER = "#a5cbe3"  # open water: unlike thin ice, which is nearly black, and unlike land
@@ -259,47 +235,4 @@ def _empty_map(scene, title):
     plot.toolbar_inner = True  # a toolbar beside the map would take its width
     plot.axis.visible = plot.grid.visible = False
     plot.title.text_font_size = "13px"
-    return plot
-
-
-def colour_bar(scale, label):
-    """A separate figure with a horizontal colour bar.
-
-    Parameters
-    ----------
-    scale : LinearColorMapper
-        From :func:`colour_scale`.
-    label : str
-        Quantity and unit.
-
-    Returns
-    -------
-    bokeh.plotting.figure
-    """
-    # The bar needs a scale of its own: one that also colours pictures has its bar painted again
-    # with each of them.
-    bar_scale = scale.clone()
-    for name in ("low", "high", "palette"):
-        scale.js_link(name, bar_scale, name)
-    borders = {"min_border": 0, "min_border_left": 24, "min_border_right": 24}
-    size = {"height": 58, "sizing_mode": "stretch_width"}
-    plot = figure(x_range=(0, 1), y_range=(0, 1), toolbar_location=None, **size, **borders)
-    plot.outline_line_color = None
-    plot.background_fill_alpha = plot.border_fill_alpha = 0
-    plot.axis.visible = plot.grid.visible = False
-    plot.scatter([], [])  # without a glyph Bokeh prints a warning
-    bar = models.ColorBar(
-        color_mapper=bar_scale,
-        title=label,
-        orientation="horizontal",
-        height=12,
-        width="auto",
-        padding=4,
-        title_text_font_size=FONT_SIZE,
-        title_text_font_style="normal",
-        major_label_text_font_size="11px",
-        border_line_color=None,
-        background_fill_alpha=0,
-    )
-    plot.add_layout(bar, "below")
     return plot

@@ -1,0 +1,27 @@
+// The edge of a map cuts no text: it moves inwards. A text that would cover one before it is hidden,
+// and so is the text of a position outside the map.
+const {start: west, end: east} = plot.x_range, {start: south, end: north} = plot.y_range
+const km = (east - west) / plot.inner_width  // of a pixel
+const inside = (value, low, high, half) => Math.min(Math.max(value, low + half), high - half)
+const boxes = []
+for (const [renderer, limit] of names) {
+    renderer.visible = east - west < limit
+    if (!renderer.visible) continue
+    const source = renderer.data_source
+    const {text, x, y, shown_x, shown_y} = source.data
+    let is_changed = false
+    for (let i = 0; i < text.length; i++) {
+        const [width, height] = [(6.2 * text[i].length + 6) * km, 17 * km]
+        const column = inside(x[i], west, east, width / 2)
+        const row = inside(y[i], south, north, height / 2)
+        const is_free = west <= x[i] && x[i] <= east && south <= y[i] && y[i] <= north
+            && boxes.every(([other_x, other_y, other_width]) =>
+                Math.abs(column - other_x) > (width + other_width) / 2
+                || Math.abs(row - other_y) > height)
+        if (is_free) boxes.push([column, row, width])
+        const position = is_free ? [column, row] : [NaN, NaN]
+        is_changed ||= !Object.is(position[0], shown_x[i]) || !Object.is(position[1], shown_y[i]);
+        [shown_x[i], shown_y[i]] = position
+    }
+    if (is_changed) source.change.emit()
+}
