@@ -66,8 +66,7 @@ class Probe:
             except InputError:
                 continue  # the message below its map says why
             band = (members.min(0), members.max(0)) if len(members) else ()
-            style = charts.line_style(len(series), first=0)
-            series[title] = charts.Curve(days, values, band=band, **style)
+            series[title] = charts.Curve(days, values, band=band)
         y_label = f"{long_name(variable)} ({names.variable(variable).units})"
         title = position_text(float(dataset.latitude[cell]), float(dataset.longitude[cell]))
         panel = charts.overlay(series, LEAD_LABEL, y_label, title)

@@ -1,4 +1,4 @@
-"""Axes of curves: lead times in days, logarithmic axes."""
+"""Axes and legends of curves: lead times in days, logarithmic axes, columns of a legend."""
 
 import numpy as np
 
@@ -43,3 +43,24 @@ def log_axis(values, *others, log=True):
 def lead_days(table):
     """Lead times of a dataset in days, an array (lead_time,)."""
     return table["lead_time"].values / np.timedelta64(1, "D")
+
+
+def legend_columns(labels, width):
+    """Columns of a legend.
+
+    Parameters
+    ----------
+    labels : collection of str
+    width : float
+        Of the legend in characters.
+
+    Returns
+    -------
+    int
+    """
+    labels = list(labels)
+    for columns in range(min(5, len(labels)), 1, -1):
+        longest = [max(map(len, labels[column::columns])) for column in range(columns)]
+        if sum(longest) + 6 * columns <= width:  # 6 for a piece of the curve
+            return columns
+    return 1

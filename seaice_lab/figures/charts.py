@@ -9,13 +9,14 @@ draws with matplotlib, because the result must be readable where no script runs.
 import io
 import warnings
 from functools import lru_cache, partial
-from itertools import cycle
+from itertools import count
 from textwrap import fill
 from typing import NamedTuple
 
 import numpy as np
 
 from seaice_lab import progress
+from seaice_lab.figures.axes import legend_columns
 
 # The colours are those of Okabe and Ito, which colour-blind readers can distinguish.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9")
@@ -48,7 +49,7 @@ class Curve(NamedTuple):
     x, y : array (point,)
         ``x`` holds numbers or dates.
     colour : str, optional
-        The palette in turn by default.
+        By default colour and dash follow from the position: see `overlay`.
     band : (array, array), optional
         Lower and upper end of a shaded band, (point,) each.
     dash : tuple of int, optional
@@ -99,17 +100,20 @@ def holoviews():
     return holoviews
 
 
-def overlay(series, x_label, y_label, title="", levels=(), **options):
+def overlay(series, x_label, y_label, title="", levels=(), first=0, **options):
     """One panel of curves.
 
     Parameters
     ----------
     series : dict of str to Curve
         Curves by label, the topmost first. The horizontal axis shows dates if ``x`` is dates.
+        Curves without a colour take the styles of `line_style` in turn.
     x_label, y_label, title : str
         With units.
     levels : dict of float to tuple or sequence of float
         Grey horizontal lines at these values, with their dashes; solid by default.
+    first : int
+        Position in `COLOURS` of the first curve without a colour: 1 keeps black for the truth.
     **options
         Options of `holoviews.Overlay` that Bokeh and matplotlib share: ``xlim``, ``ylim``,
         ``xticks``, ``yticks``, ``logx``, ``logy``.
@@ -118,12 +122,13 @@ def overlay(series, x_label, y_label, title="", levels=(), **options):
     -------
     holoviews.Overlay
     """
-    hv = holoviews()
-    elements = [
-        element
-        for (label, curve), colour in reversed([*zip(series.items(), cycle(COLOURS))])
-        for element in _elements(hv, label, curve._replace(colour=curve.colour or colour))
-    ]
+    hv, styles, elements = holoviews(), map(partial(line_style, first=first), count()), []
+    for label, curve in series.items():
+        if curve.colour is None:
+            style = next(styles)
+            dash = style["dash"] if curve.dash == () else curve.dash
+            curve = curve._replace(colour=style["colour"], dash=dash)
+        elements = [*_elements(hv, label, curve), *elements]
     listed = [label for label, curve in series.items() if curve.listed]
     levels = levels if isinstance(levels, dict) else dict.fromkeys(levels, ())
     options = {"title": title, "xlabel": x_label, "ylabel": y_label} | options
@@ -304,27 +309,6 @@ def _add_matplotlib_legend(figure, all_axes):
     for axes, labels in zip(all_axes, entries, strict=True):
         if len(labels) > 1:
             axes.legend(labels.values(), labels.keys(), handlelength=3)
-
-
-def legend_columns(labels, width):
-    """Columns of a legend.
-
-    Parameters
-    ----------
-    labels : collection of str
-    width : float
-        Of the legend in characters.
-
-    Returns
-    -------
-    int
-    """
-    labels = list(labels)
-    for columns in range(min(5, len(labels)), 1, -1):
-        longest = [max(map(len, labels[column::columns])) for column in range(columns)]
-        if sum(longest) + 6 * columns <= width:  # 6 for a piece of the curve
-            return columns
-    return 1
 
 
 def show(panels, columns=3):

@@ -264,12 +264,12 @@ def plot_ensemble(table, label, lead):
     days, members = lead_days(table), table.sizes["rank"] - 1
     needed = (members / (members + 1)) ** 0.5 * table.rmse.values
     series = {
-        "Spread": Curve(days, table.spread.values, **line_style(0)),
-        "Spread of a reliable ensemble": Curve(days, needed, **line_style(1)),
+        "Spread": Curve(days, table.spread.values),
+        "Spread of a reliable ensemble": Curve(days, needed),
     }
     axis = f"Spread ({typeset(table.rmse.attrs['units'])})"
     title = f"{label}: spread of {members} members"
-    spread = overlay(series, LEAD_LABEL, axis, title, ylim=(0, None))
+    spread = overlay(series, LEAD_LABEL, axis, title, first=1, ylim=(0, None))
     ranks = table.rank_histogram.sel(lead_time=lead, method="nearest")
     days_ahead = ranks.lead_time.values / np.timedelta64(1, "D")
     # A step of the histogram for each rank.
@@ -296,14 +296,12 @@ def plot_season(seasons, quantity):
     -------
     holoviews.Overlay
     """
-    others = [label for label in seasons if label not in SEASON_STYLES]
-    styles = SEASON_STYLES | {label: line_style(k) for k, label in enumerate(others)}
     series = {
-        label: Curve(season.valid_time.values, season.values, **styles[label])
+        label: Curve(season.valid_time.values, season.values, **SEASON_STYLES.get(label, {}))
         for label, season in seasons.items()
     }
     title, label = SEASONS[quantity]
-    return overlay(series, "Date", label, title, ylim=(0, None))
+    return overlay(series, "Date", label, title, first=1, ylim=(0, None))
 
 
 def plot_loss(history):
@@ -324,18 +322,16 @@ def plot_loss(history):
     losses = {name: history[column].values for name, column in columns.items()}
     losses = {name: values for name, values in losses.items() if np.isfinite(values).any()}
     is_short = len(epoch) < 20
-    series = {
-        name: Curve(epoch, values, **line_style(position), marker="circle" if is_short else None)
-        for position, (name, values) in enumerate(losses.items())
-    }
+    marker = "circle" if is_short else None
+    series = {name: Curve(epoch, values, marker=marker) for name, values in losses.items()}
     if "Validation" in losses:
         best = int(np.nanargmin(losses["Validation"]))
         label = f"Lowest: {losses['Validation'][best]:.3g} in epoch {epoch[best]}"
-        point = Curve(epoch[[best]], losses["Validation"][[best]], COLOURS[2], dash=None)
-        series = {label: point._replace(marker="diamond")} | series
+        lowest = epoch[[best]], losses["Validation"][[best]], COLOURS[2]
+        series = {label: Curve(*lowest, dash=None, marker="diamond")} | series
     options = log_axis(np.concatenate([*losses.values()]), log=None)
     options |= {"xticks": epoch.tolist()} if is_short else {}
-    return overlay(series, "Epoch", "Loss (normalised units)", "Loss", **options)
+    return overlay(series, "Epoch", "Loss (normalised units)", "Loss", first=1, **options)
 
 
 def plot_history(history):
@@ -351,6 +347,6 @@ def plot_history(history):
     holoviews.Layout
     """
     rate = history["learning_rate"].values
-    series = {"Learning rate": Curve(history["epoch"].values, rate, COLOURS[0])}
+    series = {"Learning rate": Curve(history["epoch"].values, rate)}
     panel = overlay(series, "Epoch", "Learning rate (1)", "Learning rate", **log_axis(rate))
     return layout(plot_loss(history), panel)

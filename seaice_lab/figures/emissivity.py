@@ -3,6 +3,8 @@
 Maps are matplotlib figures; the other functions return panels as in `seaice_lab.figures.curves`.
 """
 
+from itertools import cycle
+
 import matplotlib.pyplot as plt
 import numpy as np
 from scipy.spatial import cKDTree
@@ -19,6 +21,9 @@ from seaice_lab.grid import project
 
 PANEL_INCHES = 3.1
 POINTS_PER_INCH = 72
+STAGES = {"network": "best network", "state": "all cells"}  # of the solver
+TERMS = {"train_observation": "observations", "train_emissivity": "emissivity",
+         "sea_ice": "concentration", "train_bias": "bias"}  # fmt: skip
 
 
 @styled(FONT)
@@ -167,25 +172,18 @@ def plot_cost(history):
     """
     series = {}
     if "stage" in history:
-        for position, (stage, rows) in enumerate(history.groupby("stage", sort=False)):
-            label = {"network": "best network", "state": "all cells"}.get(stage)
-            label = label or stage.replace("start", "random network")
-            style = line_style(position) | {"marker": tuple(MARKERS)[position % len(MARKERS)]}
-            series[label] = Curve(rows.index.values + 1, rows.cost.values, **style)
+        stages = history.groupby("stage", sort=False)
+        for (stage, rows), marker in zip(stages, cycle(MARKERS)):
+            label = STAGES.get(stage, stage.replace("start", "random network"))
+            series[label] = Curve(rows.index.values + 1, rows.cost.values, marker=marker)
         title = "Cost, with every start of the solver"
         labels = "Step of the solver", "Cost per observation", title
     else:
-        terms = {
-            "train_observation": "observations",
-            "train_emissivity": "emissivity",
-            "sea_ice": "concentration",
-            "train_bias": "bias",
-        }
-        for position, (name, label) in enumerate(terms.items()):
-            values = history[name].where(history[name] > 0)
+        for position, (name, label) in enumerate(TERMS.items()):
+            values, style = history[name].where(history[name] > 0), line_style(position)
             if values.notna().any():
-                style = line_style(position) | {"marker": "circle"}
-                series[label] = Curve(history.epoch.values, values.values, **style)
+                epoch = history.epoch.values
+                series[label] = Curve(epoch, values.values, marker="circle", **style)
         labels = "Epoch", "Term of the cost", "Cost"
     values = np.concatenate([curve.y for curve in series.values()])
-    return overlay(series, *labels, **log_axis(values))
+    return overlay(series, *labels, first=1, **log_axis(values))

@@ -5,7 +5,7 @@ As in `seaice_lab.figures.curves`, each function returns one panel or several.
 
 import numpy as np
 
-from seaice_lab.figures.charts import DASHED, GREY, Curve, layout, line_style, overlay
+from seaice_lab.figures.charts import DASHED, GREY, Curve, layout, overlay
 from seaice_lab.names import typeset
 
 SMALLEST_SHARE = 1e-3  # of the ocean; a frequency in fewer cells is mostly chance
@@ -33,38 +33,23 @@ def plot_reliability(tables, bins, units="m"):
         Right: above the diagonal, the spread is too small.
     """
     events = {
-        label: _points(
-            table.probability, table.observed.where(table["share"] > SMALLEST_SHARE), position
-        )
-        for position, (label, table) in enumerate(tables.items())
+        label: _points(table.probability, table.observed.where(table["share"] > SMALLEST_SHARE))
+        for label, table in tables.items()
     }
-    errors = {
-        label: _points(table.spread, table.rmse, position)
-        for position, (label, table) in enumerate(bins.items())
-    }
+    errors = {label: _points(table.spread, table.rmse) for label, table in bins.items()}
     largest = max(max(curve.x.max(), curve.y.max()) for curve in errors.values())
     unit = typeset(units)
-    return layout(
-        overlay(
-            events | _diagonal(1.0),
-            "Forecast probability (1)",
-            "Observed frequency (1)",
-            "Reliability of probabilities",
-        ),
-        overlay(
-            errors | _diagonal(largest),
-            f"Predicted spread ({unit})",
-            f"RMSE of the mean ({unit})",
-            "Error where the spread is small or large",
-        ),
-    )
+    labels = "Forecast probability (1)", "Observed frequency (1)", "Reliability of probabilities"
+    events = overlay(events | _diagonal(1.0), *labels, first=1)
+    labels = f"Predicted spread ({unit})", f"RMSE of the mean ({unit})"
+    title = "Error where the spread is small or large"
+    return layout(events, overlay(errors | _diagonal(largest), *labels, title, first=1))
 
 
-def _points(x, y, position):
+def _points(x, y):
     """A curve with a marker at each point that is not missing."""
     inside = np.isfinite(y.values)
-    style = line_style(position) | {"marker": "circle"}
-    return Curve(x.values[inside], y.values[inside], **style)
+    return Curve(x.values[inside], y.values[inside], marker="circle")
 
 
 def _diagonal(end):

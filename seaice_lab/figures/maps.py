@@ -314,9 +314,7 @@ def exceeded_ends(fields, limits):
     """
     ends = np.array([(np.nanmin(values), np.nanmax(values)) for values in fields])
     below, above = ends[:, 0].min() < limits[0], ends[:, 1].max() > limits[1]
-    return {(False, True): "max", (True, False): "min", (True, True): "both"}.get(
-        (below, above), "neither"
-    )
+    return ("neither", "min", "max", "both")[int(below) + 2 * int(above)]
 
 
 def round_up(value):

@@ -43,9 +43,9 @@ def places_of(hemisphere):
 
     Returns
     -------
-    pandas.DataFrame
-        Columns text, rank, x and y (km). Seas have rank "1", islands and straits "2", stations "3"
-        and degrees "0".
+    dict of str to dict
+        Columns text, x and y (km) by rank. Seas have rank "1", islands and straits "2", stations
+        "3" and degrees, which come last, "0".
     """
     sign, letter = (1, "N") if hemisphere == "north" else (-1, "S")
     table = files("seaice_lab").joinpath("data/places.csv")
@@ -58,7 +58,8 @@ def places_of(hemisphere):
     degrees["latitude"] *= sign
     places = pd.concat([places[sign * places.latitude > 0], degrees], ignore_index=True)
     x, y = np.divide(project(places.latitude, places.longitude, hemisphere), 1000)
-    return places[["text", "rank"]].assign(x=x, y=y)
+    places = places[["text", "rank"]].assign(x=x, y=y).set_index("rank")
+    return {rank: places.loc[[rank]].to_dict("list") for rank in VISIBLE_BELOW}
 
 
 def place_sources(hemisphere):
@@ -73,12 +74,10 @@ def place_sources(hemisphere):
     dict of str to bokeh.models.ColumnDataSource
         By rank; the degrees have rank "0" and come last.
     """
-    places, sources = places_of(hemisphere), {}
-    for rank in VISIBLE_BELOW:
-        columns = places[places["rank"] == rank][["text", "x", "y"]].to_dict("list")
-        columns |= {"shown_x": columns["x"], "shown_y": columns["y"]}
-        sources[rank] = models.ColumnDataSource(columns)
-    return sources
+    return {
+        rank: models.ColumnDataSource(rows | {"shown_x": rows["x"], "shown_y": rows["y"]})
+        for rank, rows in places_of(hemisphere).items()
+    }
 
 
 def add_places(plot, sources):

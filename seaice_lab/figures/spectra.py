@@ -72,18 +72,16 @@ def plot_exponent(spectra):
     -------
     holoviews.Overlay
     """
-    series, has_errors = {}, False
-    for position, (label, spectrum) in enumerate(spectra.items()):
+    series = {}
+    for label, spectrum in spectra.items():
         slope, band = spectrum.slope.values, ()
         if "slope_error" in spectrum:
             error = 2 * spectrum.slope_error.values
-            band, has_errors = (slope - error, slope + error), True
-        series[label] = Curve(
-            lead_days(spectrum), slope, band=band, **line_style(position, first=0)
-        )
+            band = slope - error, slope + error
+        series[label] = Curve(lead_days(spectrum), slope, band=band)
+    has_errors = any(len(curve.band) for curve in series.values())
     title = "Exponent, with two standard errors of the fit" if has_errors else "Exponent"
-    label = "Spectral exponent (1)"
-    return overlay(series, LEAD_LABEL, label, title)
+    return overlay(series, LEAD_LABEL, "Spectral exponent (1)", title)
 
 
 def plot_power_ratio(power):
@@ -108,15 +106,14 @@ def plot_power_ratio(power):
     }
     for source, (title, threshold) in titles.items():
         series = {}
-        for position, (label, values) in enumerate(power.items()):
+        for label, values in power.items():
             ratio = values.sel(source=source) / values.sel(source="truth")
-            style = line_style(position)
-            series[label] = Curve(values.wavelength.values[::-1], ratio.values[::-1], **style)
+            series[label] = Curve(values.wavelength.values[::-1], ratio.values[::-1])
         options = {"logx": True, "logy": True, "invert_xaxis": True}
         options["xticks"] = [(value, f"{value:g}") for value in WAVELENGTHS]
         options |= log_axis(np.concatenate([curve.y for curve in series.values()]), threshold)
         labels = "Wavelength (km)", "Ratio of power (1)", title
-        panels.append(overlay(series, *labels, {threshold: DASHED}, **options))
+        panels.append(overlay(series, *labels, {threshold: DASHED}, first=1, **options))
     return layout(*panels)
 
 
@@ -134,10 +131,10 @@ def plot_resolution(spectra):
         A dashed line marks the smallest scale of the grid: a curve on it has lost nothing.
     """
     series = {
-        label: Curve(lead_days(spectrum), spectrum.resolution.values, **line_style(position))
-        for position, (label, spectrum) in enumerate(spectra.items())
+        label: Curve(lead_days(spectrum), spectrum.resolution.values)
+        for label, spectrum in spectra.items()
     }
     smallest = min(float(spectrum.wavelength.min()) for spectrum in spectra.values())
     labels = LEAD_LABEL, "Effective resolution (km)"
     title = "Effective resolution; dashed: that of the grid"
-    return overlay(series, *labels, title, {smallest: DASHED}, ylim=(0, None))
+    return overlay(series, *labels, title, {smallest: DASHED}, first=1, ylim=(0, None))
