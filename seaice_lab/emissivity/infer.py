@@ -147,7 +147,7 @@ def uncertainty(model, observations, config=None):
     Returns
     -------
     sea_ice : Tensor (lag + step, point)
-        Where nothing was observed it is 0.15, the error of the first guess. Without
+        Where nothing was observed it is 0.15 or 0.07, the error of the first guess. Without
         ``hold_first_guess`` it is large there, and where only a mixture of days was observed.
     properties : Tensor (step, point, property)
 
