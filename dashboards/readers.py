@@ -159,7 +159,8 @@ def frame(forecast, source, variable, start, lead, statistic="mean", above=0.0):
     start : numpy.datetime64
     lead : numpy.timedelta64
     statistic : str
-        "mean", "spread" (standard deviation of the members) or "above" (share of the members).
+        "mean", "spread" (standard deviation of the members), "above" (share of the members) or
+        "first" (the first member).
     above : float
         The value that the members of "above" exceed.
 
@@ -384,4 +385,6 @@ def _load(values, file, statistic="mean", above=0.0):
             values = values.std("member", ddof=1)
         elif "member" in values.dims and statistic == "above":
             values = (values > above).mean("member").where(values.notnull().all("member"))
+        elif statistic == "first":
+            values = values.isel(member=0, missing_dims="ignore")
         return np.asarray(_ensemble_mean(values).values, "float32")

@@ -93,7 +93,8 @@ def line_maps(forecast, title, state):
     maps = SelectableMaps(readers.raster_of(forecast), state, "cell")
     figures = [maps.add(key, key, "", scale) for key in (TRUTH, "forecast")]
     members = forecast.dataset.sizes.get("member")
-    figures[1].title.text = f"{title}, mean of {members}" if members else title
+    # The mean of the members has fewer lines than any forecast.
+    figures[1].title.text = f"{title}, member 1 of {members}" if members else title
     panes = [layout.stretched(layout.bokeh_pane(figure)) for figure in figures]
     return maps, [layout.colour_bars({label: scale}), layout.map_grid(panes)]
 
@@ -128,7 +129,7 @@ def _rate(forecast, source, start, lead):
     """Deformation rate, or without drift the thickness gradient, on the corners of the cells."""
 
     def field(name, units):
-        values = readers.frame(forecast, source, name, start, lead)
+        values = readers.frame(forecast, source, name, start, lead, statistic="first")
         return xr.DataArray(values, dims=("y", "x"), attrs={"units": units}, name=name)
 
     ocean = forecast.dataset.ocean
@@ -181,7 +182,7 @@ def orders_at(tables, lead):
     list of panel.pane.Bokeh
     """
     figures = []
-    for name, text in (("beta", "deformation rate"), ("zeta", "thickness")):
+    for name, text in (("beta", "Deformation rate"), ("zeta", "Thickness")):
         now = {}
         for title, table in sources_of(tables, name).items():
             table = table.sel(increment=1, drop=True)
@@ -189,7 +190,7 @@ def orders_at(tables, lead):
             has_values = table[name].notnull().any("q").values
             now[title] = table.isel(lead_time=has_values).sel(lead_time=lead, method="nearest")
         if now:
-            title = f"Exponents of the {text}, {lead / DAY:g} days ahead"
+            title = f"{text}, {lead / DAY:g} days ahead"
             figures.append(scaling.plot_orders(now, name, title))
     return [layout.chart(figure, HEIGHT) for figure in figures]
 
