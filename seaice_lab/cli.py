@@ -37,6 +37,7 @@ OtherStore = Annotated[
     Option(parser=path, help="Another prepared store on the grid of RUN; by default its own."),
 ]
 HELP = {name: field.description for name, field in ForecastConfig.model_fields.items()}
+HELP["starts"] += " The option may be repeated."
 RESUMED = ("prepare", "train", "forecast", "pipeline", "emissivity")  # continue when started again
 
 
