@@ -36,7 +36,7 @@ class Stopping(NamedTuple):
 
     gradient: float = 1e-4
     floor: float = 0.0
-    decrease: float = 1e-9
+    decrease: float = 1e-6
     iterations: int = 100
     pairs: int = 10
 
