@@ -1,6 +1,7 @@
 """Safe writing: a file has its final name only when it is complete."""
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -190,8 +191,76 @@ def create_netcdf(path, sizes, variables, attributes=None, **storage):
         yield file
 
 
+@contextmanager
+def only_writer(folder):
+    """Context in which no other process may write into a folder.
+
+    Two processes that write the same files would mix their results. The lock ends with the process,
+    also when it is killed. File systems that have no locks are not protected.
+
+    Parameters
+    ----------
+    folder : str or Path
+        An existing folder.
+
+    Raises
+    ------
+    InputError
+        If another process is in this context.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # raised by file systems without locks
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(
+                    f"{folder}: another process is writing here; wait until it ends, or stop it, "
+                    "and run the command again"
+                ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def journal(final, fingerprint):
+    """Context of a long write in numbered blocks, with which a killed process can be continued.
+
+    Parameters
+    ----------
+    final : str or Path
+        Final file or folder.
+    fingerprint : str
+        Identifies configuration and input. A partial result with another fingerprint is deleted.
+
+    Yields
+    ------
+    Journal
+
+    Raises
+    ------
+    InputError
+        If another process writes the same result, or the disk cannot be written.
+    """
+    record = Journal(Path(final))
+    with disk_errors(record.final):
+        record.folder.mkdir(parents=True, exist_ok=True)
+        with only_writer(record.folder):
+            stamp = record.folder / "fingerprint"
+            if not stamp.exists() or stamp.read_text() != fingerprint:
+                for earlier in (record.target, record.folder / "done"):
+                    shutil.rmtree(earlier, ignore_errors=True)
+            (record.folder / "done").mkdir(exist_ok=True)
+            write_text(stamp, fingerprint)
+            # A killed process leaves chunks that Zarr had not renamed yet.
+            for unfinished in record.target.rglob("*.partial"):
+                unfinished.unlink()
+            yield record
+
+
 class Journal:
-    """Record of a long write in numbered blocks, with which a killed process can be continued.
+    """Record of the blocks that are written, from :func:`journal`.
 
     The result is written to ``target``, in the folder ``<final>.partial/``. The writer asks
     :meth:`is_done` before each block, and calls :meth:`mark` after it, which leaves a marker file.
@@ -200,25 +269,14 @@ class Journal:
 
     Parameters
     ----------
-    final : str or Path
+    final : Path
         Final file or folder.
-    fingerprint : str
-        Identifies configuration and input. A partial result with another fingerprint is deleted.
     """
 
-    def __init__(self, final, fingerprint):
-        self.final = Path(final)
-        self.folder = self.final.with_name(self.final.name + ".partial")
+    def __init__(self, final):
+        self.final = final
+        self.folder = final.with_name(final.name + ".partial")
         self.target = self.folder / "result"
-        stamp = self.folder / "fingerprint"
-        with disk_errors(self.final):
-            if not stamp.exists() or stamp.read_text() != fingerprint:
-                shutil.rmtree(self.folder, ignore_errors=True)
-            (self.folder / "done").mkdir(parents=True, exist_ok=True)
-            write_text(stamp, fingerprint)
-            # A killed process leaves chunks that Zarr had not renamed yet.
-            for unfinished in self.target.rglob("*.partial"):
-                unfinished.unlink()
 
     def is_done(self, block):
         """Whether this or an earlier process has written the block."""

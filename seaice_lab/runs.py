@@ -5,7 +5,7 @@ import os
 import platform
 import sys
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import NamedTuple
 from seaice_lab import names
 from seaice_lab.config import read_yaml
 from seaice_lab.errors import InputError
-from seaice_lab.files import write_json, write_text
+from seaice_lab.files import only_writer, write_json, write_text
 
 FORMAT = 1  # of a run folder; a higher number means that older versions would misread it
 HEARTBEAT = "heartbeat.json"  # in a run folder while a process works on it, and after a failure
@@ -34,10 +34,7 @@ class Run(NamedTuple):
 
 
 class RunState(NamedTuple):
-    """One line of a list of runs: name, kind of run, state and time of creation.
-
-    ``detail`` is the state in words, with the epoch or step, for a job that is not finished.
-    """
+    """One line of a list of runs; ``detail`` is the state of unfinished work in words."""
 
     name: str
     kind: str
@@ -265,7 +262,8 @@ def heartbeat(run, work, unit="epoch", total=None, is_main=True):
     """Context in which a file in a run folder says that this process works on the run.
 
     A thread writes the file again every few seconds. The file is removed when the block ends. When
-    the block fails, the file stays and holds the reason.
+    the block fails, the file stays and holds the reason. If another process works on the run, this
+    one is refused.
 
     Parameters
     ----------
@@ -302,23 +300,24 @@ def heartbeat(run, work, unit="epoch", total=None, is_main=True):
             write()
 
     thread = threading.Thread(target=renew, daemon=True)
-    if is_main:
-        write()
-        thread.start()
-    try:
-        yield beat
-    except BaseException as error:
-        facts["state"] = "failed" if isinstance(error, Exception) else "stopped"
-        kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
-        facts["reason"] = " ".join(f"{kind}{error}".split())[:300]
-        raise
-    finally:
-        ended.set()
+    with only_writer(run) if is_main else nullcontext():
         if is_main:
-            thread.join()
             write()
-            if facts["state"] == work:
-                path.unlink(missing_ok=True)
+            thread.start()
+        try:
+            yield beat
+        except BaseException as error:
+            facts["state"] = "failed" if isinstance(error, Exception) else "stopped"
+            kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+            facts["reason"] = " ".join(f"{kind}{error}".split())[:300]
+            raise
+        finally:
+            ended.set()
+            if is_main:
+                thread.join()
+                write()
+                if facts["state"] == work:
+                    path.unlink(missing_ok=True)
 
 
 class Activity(NamedTuple):

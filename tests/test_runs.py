@@ -197,10 +197,24 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 
 
 def test_an_unfinished_write_of_other_input_is_discarded(tmp_path):
-    journal = files.Journal(tmp_path / "x.zarr", "first")
-    journal.target.mkdir()
-    journal.mark(0)
-    assert files.Journal(tmp_path / "x.zarr", "first").is_done(0)
-    other = files.Journal(tmp_path / "x.zarr", "second")
-    assert not other.is_done(0)
-    assert not other.target.exists()
+    with files.journal(tmp_path / "x.zarr", "first") as journal:
+        journal.target.mkdir()
+        journal.mark(0)
+    with files.journal(tmp_path / "x.zarr", "first") as again:
+        assert again.is_done(0)
+    with files.journal(tmp_path / "x.zarr", "second") as other:
+        assert not other.is_done(0)
+        assert not other.target.exists()
+
+
+def test_two_writers_of_one_result_or_run_are_refused_until_the_first_ends(tmp_path):
+    refused = pytest.raises(InputError, match="another process is writing here; wait until it ends")
+    with files.journal(tmp_path / "x.zarr", "first"):
+        with refused, files.journal(tmp_path / "x.zarr", "second"):
+            pass
+    with runs.heartbeat(tmp_path, "training"):
+        with refused, runs.heartbeat(tmp_path, "training"):
+            pass
+        assert runs.activity_of(tmp_path).state == "training"
+    with runs.heartbeat(tmp_path, "training"), files.journal(tmp_path / "x.zarr", "first"):
+        pass

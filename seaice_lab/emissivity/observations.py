@@ -135,9 +135,8 @@ def prepare(config, folder, lags=1, keep=False, show=True, chunk=READ_CHUNK):
                 "(other days, sensors or files that changed since); choose another output folder"
             )
         # blocks of another size are not those that an interrupted process finished
-        journal = files.Journal(folder, f"{fingerprint}-{chunk}")
-        journal.target.mkdir(exist_ok=True)
-        with files.disk_errors(folder):
+        with files.journal(folder, f"{fingerprint}-{chunk}") as journal:
+            journal.target.mkdir(exist_ok=True)
             _write_columns(plan, journal, chunk, show)
             np.savez(journal.target / "maps.npz", **plan.maps)
             facts = {
@@ -147,7 +146,7 @@ def prepare(config, folder, lags=1, keep=False, show=True, chunk=READ_CHUNK):
                 "first_julian_day": float(plan.origin + 0.5),
             }
             files.write_json(journal.target / "observations.json", facts)
-        journal.finish()
+            journal.finish()
     return open_observations(folder)
 
 

@@ -111,9 +111,8 @@ def forecast(run, config, path=None, device=None, block_bytes=256e6, show=True):
     total = count * steps_of_start
     fast = _compiled(surrogate, config, total * surrogate.ocean.numel())
 
-    journal = files.Journal(path, identity)
     with (
-        files.disk_errors(path),
+        files.journal(path, identity) as journal,
         progress.bar(total, f"forecast {opened.path.name}", "step", show=show) as bar,
         runs.heartbeat(folder, runs.FORECASTING, "step", total, path.parent == folder) as beat,
     ):

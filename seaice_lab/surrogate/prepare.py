@@ -77,8 +77,7 @@ def prepare(config, path, scheduler=None, show=True, block_bytes=BLOCK_BYTES):
     identity = files.fingerprint(settings, *map(signature, source_files(config)), *_rules(config))
     if path.exists() and _is_current(open_store(path), source, identity):
         return path
-    journal = files.Journal(path, identity)
-    with files.disk_errors(path):
+    with files.journal(path, identity) as journal:
         if not journal.is_done("template"):
             shutil.rmtree(journal.target, ignore_errors=True)
             write_template(source, config, journal.target, identity)
