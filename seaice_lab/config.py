@@ -172,8 +172,11 @@ def explain(model, error):
     str
         Half a sentence, without the file or argument.
     """
-    # Of the alternatives of a union, one whose type is right says more than another one.
-    problems = sorted(error.errors(), key=lambda each: each["type"].endswith("_type"))
+    # A wrong value says more than a missing one. Of the alternatives of a union, one whose type is
+    # right says more than another one.
+    problems = sorted(
+        error.errors(), key=lambda each: (each["type"] == "missing", each["type"].endswith("_type"))
+    )
     problem = min(problems, key=lambda each: (each["type"] != "extra_forbidden", -len(each["loc"])))
     location, message = problem["loc"], problem["msg"].removeprefix("Value error, ")
     # pydantic appends the name of each type of a union to the location.
