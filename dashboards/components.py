@@ -33,9 +33,9 @@ def changing_text(style):
     -------
     bokeh.models.Div
     """
-    div, news = layout.text_block(style=style), TextInput(visible=False)
-    news.js_on_change("value", CustomJS(args={"div": div}, code=SHOW_TEXT))
-    div.tags = [news]
+    div, message = layout.text_block(style=style), TextInput(visible=False)
+    message.js_on_change("value", CustomJS(args={"div": div}, code=SHOW_TEXT))
+    div.tags = [message]
     return div
 
 

@@ -62,6 +62,7 @@ class Downloads:
 
         def named_file():
             """Name the file, and make it."""
+            self.view.opened.clear()  # a forecast may have been replaced since the last change
             state = self.view.state
             lead = "" if suffix == "gif" else f"_+{state.lead:g}h"  # an animation has all of them
             name = f"{'_'.join(state.runs)}_{state.variable}_{state.start}{lead}.{suffix}"

@@ -225,14 +225,15 @@ def headline(table, lead):
     -------
     str
     """
-    now = table.sel(q=1, increment=1).sel(lead_time=lead, method="nearest")
+    first_order = table.sel({dim: 1 for dim in ("q", "increment") if dim in table.dims})
+    now = first_order.sel(lead_time=lead, method="nearest")
     sentences = []
     for name, text in (("zeta", "ζ(1)"), ("beta", "β(1)")):
         if name in now:
             ours, truth = (float(now[name].sel(source=source)) for source in ("forecast", "truth"))
             sentences.append(f"{text} {ours:.2f}, truth {truth:.2f}")
     members = scaling.members_of(now)
-    if members:
+    if members and "zeta" in now:
         zeta = now.zeta.sel(source=members)
         low, high = float(zeta.min()), float(zeta.max())
         sentences.append(f"ζ(1) of the members {low:.2f} to {high:.2f}")

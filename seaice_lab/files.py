@@ -249,8 +249,8 @@ def journal(final, fingerprint):
         with only_writer(record.folder):
             stamp = record.folder / "fingerprint"
             if not stamp.exists() or stamp.read_text() != fingerprint:
-                for earlier in (record.target, record.folder / "done"):
-                    shutil.rmtree(earlier, ignore_errors=True)
+                for name in ("result", "done", "older"):
+                    shutil.rmtree(record.folder / name, ignore_errors=True)
             (record.folder / "done").mkdir(exist_ok=True)
             write_text(stamp, fingerprint)
             # A killed process leaves chunks that Zarr had not renamed yet.
@@ -289,6 +289,7 @@ class Journal:
     def finish(self):
         """Move the result to its final name, replace an older one, and remove the journal."""
         if self.final.exists():
+            shutil.rmtree(self.folder / "older", ignore_errors=True)  # of a process killed here
             os.replace(self.final, self.folder / "older")
         os.replace(self.target, self.final)
         shutil.rmtree(self.folder)

@@ -352,7 +352,8 @@ def check_same(dataset, reference, path, reference_path):
     if all(map(np.array_equal, cells, expected)):
         return
     distance_km = grid.great_circle_km(*cells, *expected)
-    ends = (values[:, at] for at in (slice(1, None), slice(-1)) for values in expected)
+    along = [values if values.shape[1] > 1 else values.T for values in expected]
+    ends = (values[:, at] for at in (slice(1, None), slice(-1)) for values in along)
     spacing_km = np.nanmedian(grid.great_circle_km(*ends))
     if not np.nanmax(distance_km, initial=0) <= ROUNDING * spacing_km:
         at = np.unravel_index(np.nanargmax(distance_km), distance_km.shape)

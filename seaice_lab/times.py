@@ -117,6 +117,7 @@ def _seconds(unit):
     """Seconds in a unit of time; None if it is no such unit."""
     unit = unit.strip().lower()
     unit = unit.rstrip("s") if len(unit) > 2 else unit
+    unit = {"msec": "ms"}.get(unit, unit)
     try:
         # To pandas "m" is a minute, to CF it is a metre.
         return pd.Timedelta(f"1 {unit}").total_seconds() if unit.isalpha() and unit != "m" else None

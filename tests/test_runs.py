@@ -207,6 +207,18 @@ def test_an_unfinished_write_of_other_input_is_discarded(tmp_path):
         assert not other.target.exists()
 
 
+def test_a_write_that_was_killed_between_its_two_last_renames_is_finished(tmp_path):
+    for fingerprint in ("first", "first", "second"):
+        older = tmp_path / "x.zarr.partial" / "older"
+        older.mkdir(parents=True, exist_ok=True)
+        (older / "chunk").touch()
+        (tmp_path / "x.zarr").mkdir(exist_ok=True)
+        with files.journal(tmp_path / "x.zarr", fingerprint) as journal:
+            journal.target.mkdir()
+            journal.finish()
+        assert not list((tmp_path / "x.zarr").iterdir())
+
+
 def test_two_writers_of_one_result_or_run_are_refused_until_the_first_ends(tmp_path):
     refused = pytest.raises(InputError, match="another process is writing here; wait until it ends")
     with files.journal(tmp_path / "x.zarr", "first"):

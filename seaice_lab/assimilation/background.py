@@ -80,7 +80,7 @@ def eof_decomposition(fields, count):
     Raises
     ------
     InputError
-        If there are fewer than ``count`` independent patterns.
+        If there are too few fields or cells for ``count`` patterns.
     """
     fields = np.asarray(fields, float)
     if not 0 < count < len(fields) or count > fields.shape[1]:

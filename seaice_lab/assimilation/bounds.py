@@ -1,7 +1,7 @@
 """Physical bounds of the analysed initial state: three ways to add an increment to a background.
 
 Each is a function of the background and the increment (batch, channel, y, x) that returns the
-background exactly where the increment is 0.
+background exactly where the increment is 0, if the background is within the bounds.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Tests of tangent, adjoint and gradient that every user can run on a network of his own."""
+"""Tests of tangent, adjoint and gradient for any trained network."""
 
 from typing import NamedTuple
 
@@ -127,21 +127,21 @@ def check(problem, seed=0):
         with torch.no_grad():
             return simulate(problem, torch.from_numpy(increment).to(device)).cpu().numpy()
 
-    def pushed(increment):
+    def tangent_of(increment):
         change = tangent(lambda x: simulate(problem, x), point, _like(increment, point))
         return change.cpu().numpy()
 
-    def pulled(weights):
+    def adjoint_of(weights):
         return adjoint(lambda x: simulate(problem, x), point, _like(weights, point)).cpu().numpy()
 
     is_double = problem.model.forcing.dtype == torch.float64
     increment, limit = root.apply(direction), 1e-12 if is_double else 1e-5
     products = {
         "the square root of B": (root.apply, root.adjoint, direction, 1e-12),
-        "model and observation operator": (pushed, pulled, increment, limit),
+        "model and observation operator": (tangent_of, adjoint_of, increment, limit),
         "the entire chain": (
-            lambda v: pushed(root.apply(v)),
-            lambda w: root.adjoint(pulled(w)),
+            lambda v: tangent_of(root.apply(v)),
+            lambda w: root.adjoint(adjoint_of(w)),
             direction,
             limit,
         ),
@@ -160,7 +160,7 @@ def check(problem, seed=0):
 
     change = (cost(problem, control).gradient * direction).sum()
     slopes = {
-        "model and observation operator": (observed, pushed(increment), base, increment),
+        "model and observation operator": (observed, tangent_of(increment), base, increment),
         "the cost": (total, change, control, direction),
     }
     # Maxima of nearly equal cells lower the slope of the model a little; a wrong derivative has 1.

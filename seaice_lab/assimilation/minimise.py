@@ -25,6 +25,10 @@ class Minimum(NamedTuple):
     seconds: float
 
 
+# Reason of an end without convergence.
+NO_LOWER_COST = "no lower cost was found along the last direction: limit of precision, or a kink"
+
+
 class Stopping(NamedTuple):
     """When L-BFGS stops, whichever comes first.
 
@@ -60,7 +64,7 @@ def minimise(function, start, limits=None, stopping=STOPPING):
     -------
     Minimum
     """
-    begin, history = time.perf_counter(), []
+    began, history = time.perf_counter(), []
     low, high = np.full((2, start.size), [[-np.inf], [np.inf]]) if limits is None else limits
     start = np.clip(start, low, high)
     first = function(start)
@@ -72,7 +76,7 @@ def minimise(function, start, limits=None, stopping=STOPPING):
         return value, gradient
 
     first_gradient = _largest(start, first[1], low, high)
-    enough = max(stopping.gradient * first_gradient, stopping.floor)
+    small_gradient = max(stopping.gradient * first_gradient, stopping.floor)
     result = optimize.minimize(
         evaluate,
         start,
@@ -80,7 +84,7 @@ def minimise(function, start, limits=None, stopping=STOPPING):
         method="L-BFGS-B",
         bounds=optimize.Bounds(low, high),
         options={
-            "gtol": enough,
+            "gtol": small_gradient,
             "ftol": stopping.decrease,
             "maxiter": stopping.iterations,
             "maxfun": 20 * stopping.iterations,
@@ -88,15 +92,15 @@ def minimise(function, start, limits=None, stopping=STOPPING):
         },
     )
     last_gradient = _largest(result.x, result.jac, low, high)
-    if last_gradient <= enough:
+    if last_gradient <= small_gradient:
         reason = f"the gradient fell from {first_gradient:.3g} to {last_gradient:.3g}"
     elif result.status == 0:
         reason = f"the last iteration lowered the cost by less than {stopping.decrease:g} of it"
     elif result.status == 1:
         reason = f"the limit of {stopping.iterations} iterations was reached"
     else:
-        reason = "no lower cost was found along the last direction: limit of precision, or a kink"
-    seconds = time.perf_counter() - begin
+        reason = NO_LOWER_COST
+    seconds = time.perf_counter() - began
     return Minimum(result.x, np.array(history), last_gradient, result.nit, reason, seconds)
 
 
@@ -154,14 +158,16 @@ def incremental(problem, outer=3, inner=30, tolerance=1e-2):
     Minimum
         With the control (batch, entry).
     """
-    begin = time.perf_counter()
+    began = time.perf_counter()
     control = np.zeros(problem.shape)
     present = cost(problem, control)
     history, first_gradient = [present.total], np.abs(present.gradient).max()
     reason, iteration = f"the limit of {outer} outer iterations was reached", 0
     for iteration in range(outer + 1):
         if np.abs(present.gradient).max() <= tolerance**2 * first_gradient:
-            reason = f"the gradient fell from {first_gradient:.3g} by {tolerance**2:g}"
+            reason = (
+                f"the gradient fell to {tolerance**2:g} of its first value, {first_gradient:.3g}"
+            )
             break
         if iteration == outer:
             break
@@ -177,10 +183,8 @@ def incremental(problem, outer=3, inner=30, tolerance=1e-2):
             if trial.total < present.total:
                 break
         else:
-            reason = (
-                "no lower cost was found along the last direction: limit of precision, or a kink"
-            )
+            reason = NO_LOWER_COST
             break
         control, present = control + fraction * step.reshape(problem.shape), trial
-    largest, seconds = float(np.abs(present.gradient).max()), time.perf_counter() - begin
+    largest, seconds = float(np.abs(present.gradient).max()), time.perf_counter() - began
     return Minimum(control, np.array(history), largest, iteration, reason, seconds)

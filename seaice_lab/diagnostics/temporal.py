@@ -103,9 +103,12 @@ def temporal_exponents(sums):
 
 
 def _least_squares(values, *terms):
-    """Coefficients of the terms (..., window, scale) in values; scales without boxes are NaN."""
+    """Coefficients of the terms (..., window, scale) in values; scales without boxes are NaN.
+
+    The coefficients are NaN where fewer values than terms are left.
+    """
     table = np.stack([term.reshape(*term.shape[:-2], -1) for term in terms], axis=-1)
     values = values.reshape(*values.shape[:-2], -1, 1)
-    known = np.isfinite(table).all(axis=-1, keepdims=True) & np.isfinite(values)
-    coefficients = np.linalg.pinv(np.where(known, table, 0.0)) @ np.where(known, values, 0.0)
-    return coefficients[..., 0]
+    is_used = np.isfinite(table).all(axis=-1, keepdims=True) & np.isfinite(values)
+    coefficients = np.linalg.pinv(np.where(is_used, table, 0.0)) @ np.where(is_used, values, 0.0)
+    return np.where(is_used.sum(axis=-2) >= len(terms), coefficients[..., 0], np.nan)

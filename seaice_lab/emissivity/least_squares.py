@@ -110,9 +110,9 @@ def build_problem(model, observations, config):
     error = torch.where(first_guess > FULL_COVER, FULL_COVER_ERROR, FIRST_GUESS_ERROR)
     # the last of the errors that change with the epochs of a training
     strengths = penalty.strengths(model.config, epoch=math.inf)
-    if config.false_ice_error:
-        strengths = strengths._replace(hump=min(strengths.hump, 2 / config.false_ice_error**2))
-    if config.bounded:
+    if config.lowest_hump_error:
+        strengths = strengths._replace(hump=min(strengths.hump, 2 / config.lowest_hump_error**2))
+    if config.within_bounds:
         strengths = strengths._replace(outside=0.0)
     return Problem(
         model,
@@ -125,7 +125,7 @@ def build_problem(model, observations, config):
         prior_weight=config.hold_first_guess / error**2,
         emissivity_limit_weight=min(emissivity_limit_weight(model), 1 / SOFT_LIMIT_ERROR),
         first_guess=first_guess,
-        bias_error=model.bias_error.clip(config.bias_error_k),
+        bias_error=model.bias_error.clip(config.lowest_bias_error_k),
         constants=_constants(model, config),
     )
 
@@ -151,11 +151,11 @@ def certain_background(first_guess):
 
 def _constants(model, config):
     """Background of a linear network's constants and its inverse squared error, (channel,) each."""
-    if config.emissivity_error is None:
+    if config.constants_error is None:
         first = torch.arange(len(model.channels)) == 0  # as published
         return torch.full(first.shape, FIRST_CONSTANT), first / model.config.emissivity_error**2
     means = type_emissivity(TYPICAL, model.frequency[0].numpy(), model.vertical.numpy())
-    return torch.tensor(means).float(), torch.full((len(means),), config.emissivity_error**-2)
+    return torch.tensor(means).float(), torch.full((len(means),), config.constants_error**-2)
 
 
 def emissivity_limit_weight(model):

@@ -22,10 +22,10 @@ PUBLISHED = {
 # Settings of SolveConfig with which the solver minimises the published cost.
 PUBLISHED_COST = dict(
     hold_first_guess=False,
-    bounded=False,
-    false_ice_error=0.0,
-    bias_error_k=0.0,
-    emissivity_error=None,
+    within_bounds=False,
+    lowest_hump_error=0.0,
+    lowest_bias_error_k=0.0,
+    constants_error=None,
 )
 # The published settings of ``fit``, and the number of epochs by version.
 PUBLISHED_FIT = dict(batch_size=1024, learning_rate=1e-3, weight_decay=0.0, schedule="constant")
@@ -147,22 +147,22 @@ class SolveConfig(Config):
         "error of 0.15, and of 0.07 where it is above 0.95. While a network is fitted, the "
         "background is 0 below 0.15 and 0.98 above 0.85, with errors of 0.04.",
     )
-    bounded: bool = Field(
+    within_bounds: bool = Field(
         True, description="Concentrations stay between 0 and 1; false: as model.bounded says."
     )
-    false_ice_error: float = Field(
+    lowest_hump_error: float = Field(
         0.1,
         ge=0,
         description="Lowest error of the hump penalty; 0: the model's. The published penalty moves "
         "low concentrations to 0 or 0.3.",
     )
-    bias_error_k: float = Field(
+    lowest_bias_error_k: float = Field(
         2.0,
         ge=0,
         description="Lowest background error of the biases in K; 0: the model's, which fixes most "
         "biases, so that concentrations have to explain the true ones.",
     )
-    emissivity_error: float | None = Field(
+    constants_error: float | None = Field(
         0.05,
         gt=0,
         description="Error of the constants of a linear network, around the mean of published "
@@ -265,8 +265,8 @@ class SimulateConfig(Config):
     noise: float = Field(0.35, ge=0, description="Noise, in units of the assigned errors.")
     first_guess: Literal["climatology", "shifted_edge", "low_closed_ice", "good"] = Field(
         "climatology",
-        description="Monthly means of the truth, the same 150 km away, or 10 % lower; good: the "
-        "truth of each day.",
+        description="climatology: monthly means of the truth; shifted_edge: these, moved by "
+        "150 km; low_closed_ice: these, times 0.9; good: the truth of each day.",
     )
     first_guess_error: float = Field(0.05, ge=0, description="Noise of the first guess.")
     ice: Literal["table", "formula", "scatter", "new_type"] = Field(

@@ -22,8 +22,7 @@ from seaice_lab.errors import InputError
 
 SIMULATED_AT_ONCE = 100_000  # observations
 # Emissivity of the calm sea at 55 degrees, and the optical depth of the air at zenith: dry, and for
-# 1 kg m-2 of water vapour and of cloud water. Rounded values that give brightness temperatures
-# similar to observed ones.
+# 1 kg m-2 of water vapour and of cloud water; rounded, they give temperatures like observed ones.
 SEA_GHZ = (6.9, 10.65, 18.7, 23.8, 36.5, 89.0, 166.0)
 SEA_V = (0.56, 0.58, 0.615, 0.64, 0.69, 0.79, 0.83)
 SEA_H = (0.28, 0.30, 0.32, 0.335, 0.36, 0.445, 0.505)
@@ -47,6 +46,7 @@ UNUSED_CHANNELS = 4  # 6 and 7 GHz, with which monthly files begin
 TRUTH_VARIABLES = {
     "sic": ("standard_name", "sea_ice_area_fraction", "1"),
     "old_ice_share": ("long_name", "Share of old ice", "1"),
+    "new_ice_share": ("long_name", "Share of new ice", "1"),
     "snow_index": ("long_name", "Scattering snow, 0 to 1", "1"),
     "wet_index": ("long_name", "Melting surface, 0 to 1", "1"),
     "tsfc": ("standard_name", "surface_temperature", "K"),
@@ -71,9 +71,9 @@ def simulate(config, folder, show=True):
     Returns
     -------
     Path
-        The folder. ``truth.nc`` holds ``sic`` (grid, lagstep), ``old_ice_share``, ``snow_index``
-        and ``wet_index`` (grid, lagstep), and for each sensor ``sic_at_obs_<sensor>`` (obs) and
-        ``ice_emissivity_<sensor>`` (obs, channel).
+        The folder. ``truth.nc`` holds ``sic`` (grid, lagstep), ``old_ice_share``,
+        ``new_ice_share``, ``snow_index`` and ``wet_index`` (grid, lagstep), and for each sensor
+        ``sic_at_obs_<sensor>`` (obs) and ``ice_emissivity_<sensor>`` (obs, channel).
 
     Raises
     ------

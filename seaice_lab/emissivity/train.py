@@ -117,11 +117,11 @@ def solve_run(config, run, model, observations, show=True):
     """
     with runs.heartbeat(run, "training"):
         history = pd.DataFrame(solve(model, observations, config.solve, show))
-    with files.replacing(run / "history.csv") as temporary:
-        history.to_csv(temporary, index=False)
-    settings = config.model.model_dump(mode="json")
-    save_weights(run / "weights.safetensors", contiguous(model), settings)
-    (run / "finished").touch()
+        with files.replacing(run / "history.csv") as temporary:
+            history.to_csv(temporary, index=False)
+        settings = config.model.model_dump(mode="json")
+        save_weights(run / "weights.safetensors", contiguous(model), settings)
+        (run / "finished").touch()
     return history
 
 

@@ -61,7 +61,7 @@ def check(name, paths=()):
             f"{name}: names no variable that can be read; correct 'variables' in its entry"
         )
     first = datasets[0]
-    lines += [*_grid(first), *_extent(first, entry.name), *_times(first, entry)]
+    lines += [*_grid(first), *_mask_or_coverage(first, entry.name), *_times(first, entry)]
     for dataset in datasets:
         lines += [_values(dataset[short], entry) for short in dataset.data_vars]
     return lines, *_map(first)
@@ -89,7 +89,7 @@ def _side(latitude):
     return 1 if np.nanmax(latitude) >= -np.nanmin(latitude) else -1
 
 
-def _extent(dataset, name):
+def _mask_or_coverage(dataset, name):
     """The mask of a state, or how far places around the pole are from the forcing, in words."""
     if "ocean" in dataset.coords:
         ocean = dataset.ocean

@@ -213,8 +213,8 @@ def report(table):
     Returns
     -------
     str
-        One line for each of up to seven lead times, with the difference in standard errors. Of an
-        ensemble, a second line has the range of the members.
+        One line for each lead time of :func:`table_leads`, with the difference in standard errors.
+        Of an ensemble, a second line has the range of the members.
     """
     columns = [name for name in REPORTED if name in table]
     heads = [f"{name}(1)" if "q" in table[name].dims else name for name in columns]
@@ -224,7 +224,7 @@ def report(table):
         f"{'days':>7s}{''.join(f'{head:>25s}' for head in heads)}",
     ]
     members = [name for name in table.source.values if name.startswith("member_")]
-    first_order = table.sel(q=1.0, increment=1)
+    first_order = table.sel({dim: 1 for dim in ("q", "increment") if dim in table.dims})
     for lead in table_leads(table.lead_time):
         at = first_order.isel(lead_time=lead)
         ours, truth = at.sel(source="forecast"), at.sel(source="truth")

@@ -50,7 +50,7 @@ def test_other_pages_bear_hostile_addresses(name, page, served):
 
 def test_going_back_to_a_hostile_address_shows_an_ordinary_page(page, served):
     go(page, served, page="runs")
-    for query in QUERIES.values():
+    for query in (QUERIES["numbers"], QUERIES["html"]):  # the others are tried as links
         page.get_by_role("cell", name="coarse").wait_for()
         page.evaluate("(query) => history.replaceState(null, '', '?' + query)", query)
         page.evaluate("history.pushState(null, '', '?page=runs')")

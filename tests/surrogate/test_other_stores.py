@@ -332,7 +332,7 @@ def test_the_dashboard_shows_a_forecast_without_truth_and_says_why():
     shown = {key: message.object for key, message in page.messages.items() if message.visible}
     assert list(shown) == [(readers.TRUTH, "value"), ("a_on_year", "difference")]
     assert all("no truth at 2011-01-05 06:00" in text for text in shown.values())
-    assert not page.downloads.netcdf.disabled
+    assert not any(button.disabled for button in page.downloads.buttons)
 
 
 IMPOSSIBLE = {
