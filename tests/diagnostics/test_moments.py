@@ -141,6 +141,10 @@ def test_drift_without_memory_and_frozen_drift_scale_with_time_as_they_should():
     frozen.attrs = random.attrs
     fit = temporal_exponents(temporal_sums(frozen, frozen, mask, DX))
     assert abs(fit.exponent).max() < 1e-9 and abs(fit.alpha0) < 1e-9 and abs(fit.c) < 1e-9
+    sums = temporal_sums(random, random, mask, DX)
+    starts = xr.concat([sums, sums.where(False)], "init_time")  # the second one has no data
+    for coefficient in (temporal_exponents(starts)[name] for name in ("c", "alpha0", "beta0")):
+        assert coefficient.isnull().values.tolist() == [False, True]
     with pytest.raises(InputError, match="4; widen its range"):
         small = random[:, :7, :7]
         temporal_exponents(temporal_sums(small, small, mask[:7, :7], DX))
