@@ -137,13 +137,15 @@ def splits(state, config):
 
 def _in_rule(split, rule, state, config):
     """Whether the rule of a split takes each time, ndarray of bool (time,)."""
+    where = f"in the settings or in the catalogue entry {config.state}"
     if bool(rule.files) == (rule.period is not None):
         fault = "both files and a period" if rule.files else "neither files nor a period"
         raise InputError(
-            f'splits: {split} has {fault}; give one of them, such as period: ["2010", "2012"]'
+            f"splits: {split} has {fault}; give one of them {where}, such as "
+            'period: ["2010", "2012"]'
         )
     if rule.period is not None:
-        start, end = _period(split, rule.period)
+        start, end = _period(split, rule.period, where)
         return (state.time.values >= start) & (state.time.values <= end)
     in_rule = np.zeros(state.sizes["time"], bool)
     for pattern in rule.files:
@@ -158,7 +160,7 @@ def _in_rule(split, rule, state, config):
     return in_rule
 
 
-def _period(split, period):
+def _period(split, period, where):
     """First and last moment of a period, which has two dates such as "2010" or "2010-01-31"."""
     try:
         start, end = (pd.Period(edge) for edge in period)
@@ -166,12 +168,12 @@ def _period(split, period):
     except (ValueError, AttributeError):  # of an empty text, pandas makes NaT, which lacks times
         raise InputError(
             f"splits: {split} has the period {' to '.join(period)}, expected two dates such as "
-            "2010-01-31 or 2010; correct it"
+            f"2010-01-31 or 2010; correct it {where}"
         ) from None
     if start > end:
         raise InputError(
             f"splits: {split} has the period {' to '.join(period)}, which ends before it begins; "
-            "exchange the dates"
+            f"exchange the dates {where}"
         )
     return start, end
 
