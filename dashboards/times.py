@@ -8,7 +8,7 @@ from dashboards.selection import HOUR, time_text
 from seaice_lab.torch_private import set_change_delay
 
 LEAD_DELAY_MS = 5  # between a move of the time bar and new pictures
-MARKS = 6  # dates below a time bar
+MARKS = 5  # dates below a time bar
 
 
 class Times:
