@@ -346,7 +346,7 @@ class ForecastView:
 
         def call():
             self.pending.discard(method)
-            with pn.io.hold():  # one message, in which no picture overtakes another
+            with pn.io.hold():  # one message, which keeps the pictures in order
                 method()
 
         if pn.state.curdoc is None:  # a notebook

@@ -75,7 +75,7 @@ class TrainState:
             Whether the weights are the best so far.
         """
         averaged, device = contiguous(self.averaged), self.process.device
-        # The checkpoint comes last: a process killed before it repeats the epoch and all files.
+        # The checkpoint comes last: if the process is killed earlier, it repeats epoch and files.
         with files.replacing(run / "history.csv") as temporary:
             pd.DataFrame(self.history).to_csv(temporary, index=False)
         if better:

@@ -81,7 +81,7 @@ def change_of_variable(low, high, softness):
     def combine(background, increment):
         start = inverse(background)
         change = torch.where(is_bounded, forward(start + increment) - forward(start), increment)
-        # A background nearer to a bound than the start could pass it by at most 0.1 h.
+        # A background closer to a bound than 0.1 h could cross this bound by at most 0.1 h.
         return torch.clamp(background + change, low, high)
 
     return combine

@@ -34,7 +34,7 @@ def check(
     """
     from seaice_lab.surrogate.settings import ForecastConfig
 
-    # Without a start, so wide a distance of the starts leaves the first one.
+    # Without --start, this large distance between starts keeps only the first one.
     values = {"starts": [start]} if start else {"every": 10**9}
     values |= {"steps": steps, "store": None if store is None else str(store)}
     config = ForecastConfig.parse(values, "assimilate check")
@@ -48,6 +48,6 @@ def check(
     failed = [result.name for result in results if not result.passed]
     if failed:
         raise InputError(
-            f"{run}: failed the {', '.join(failed)}; try another --start, and if it fails again do "
+            f"{run}: failed: {', '.join(failed)}; try another --start, and if it fails again do "
             "not use this network for 4D-Var"
         )

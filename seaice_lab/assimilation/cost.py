@@ -273,7 +273,7 @@ def cost(problem, control):
     terms = terms.detach().cpu().numpy()
     if not np.isfinite(terms).all():
         raise InputError(
-            "the cost is not finite: the forecast of the window grows beyond all numbers; use a "
+            "the cost is not finite: the forecast of the window grows to infinity; use a "
             "shorter window, smaller background errors or a network trained longer"
         )
     gradient = control + problem.root.adjoint(sensitivity.cpu().numpy())

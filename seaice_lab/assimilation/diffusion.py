@@ -126,8 +126,8 @@ def covariance(ocean, sides, length_m, std=1.0, order=8, probes=None, seed=0):
     order : int
         Steps M of the diffusion, even and at least 4.
     probes : int, optional
-        The normalisation is estimated from as many random vectors, with a relative error of about
-        1 / sqrt(2 probes); without it the normalisation is exact and needs one solution a cell.
+        Number of random vectors to estimate the normalisation. Its relative error is about
+        1 / sqrt(2 probes). By default the normalisation is exact: one solution for each cell.
     seed : int
         Of the random vectors.
 
@@ -141,7 +141,7 @@ def covariance(ocean, sides, length_m, std=1.0, order=8, probes=None, seed=0):
         If the order is not even or too low, or a length or standard deviation is not positive.
     """
     if order % 2 or order < 4:
-        raise InputError(f"background: found order {order}, expected an even number from 4")
+        raise InputError(f"background: found order {order}, expected an even number of at least 4")
     steps = order // 2
     operator = factorise(ocean, sides, np.asarray(length_m, float) / np.sqrt(2 * order - 4))
     weight = 1 / np.sqrt(operator.area)

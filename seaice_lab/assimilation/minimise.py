@@ -34,8 +34,8 @@ class Stopping(NamedTuple):
 
     ``gradient``: the largest component of the projected gradient is at most this share of that at
     the start, or at most ``floor``. ``decrease``: an iteration lowers J by less than this share of
-    it, which is also where the rounding of a float32 network ends the descent. ``iterations``: so
-    many iterations. ``pairs`` is the number of steps from which the curvature is estimated.
+    J, which rounding in a float32 network causes too. ``iterations``: the largest number of
+    iterations. ``pairs`` is the number of steps from which the curvature is estimated.
     """
 
     gradient: float = 1e-4
@@ -151,7 +151,7 @@ def incremental(problem, outer=3, inner=30, tolerance=1e-2):
         Numbers of outer iterations, and of iterations of the conjugate gradients in each.
     tolerance : float
         The conjugate gradients stop at this share of their first residual; the outer iterations
-        stop when its square is the share of the first gradient.
+        stop when the gradient is at most tolerance**2 times the first gradient.
 
     Returns
     -------

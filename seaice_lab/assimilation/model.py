@@ -65,7 +65,7 @@ def _advance(model, state, forcing):
         return state
 
     if model.segment and torch.is_grad_enabled() and state.requires_grad:
-        # The network has no random numbers, whose state would be kept for nothing.
+        # The network draws no random numbers, so their state need not be kept.
         return checkpoint(segment, state, use_reentrant=False, preserve_rng_state=False)
     return segment(state)
 
@@ -130,7 +130,7 @@ def open_window(run, config, *, device=None, dtype=torch.float32):
     Parameters
     ----------
     run : str or Path
-        Run folder of a trained surrogate. A network with noise is used without it.
+        Run folder of a trained surrogate. The noise of a network is switched off.
     config : ForecastConfig
         ``starts``, one for each window of the batch, ``steps``, the length of the windows, and
         ``store``, ``split`` and ``every`` as for a forecast.

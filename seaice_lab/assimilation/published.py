@@ -160,7 +160,7 @@ def published_run(form, control, steps):
 
 
 def published_forcing(forcing, every):
-    """The published fault that every interval between observations has the first forcing.
+    """The published fault that all intervals between observations use the forcing of the first one.
 
     Parameters
     ----------
@@ -177,7 +177,7 @@ def published_forcing(forcing, every):
 
 
 def published_observed(ocean, count):
-    """The published fault that all observations of the EOF form meet one and the same forecast.
+    """The published fault that the EOF form compares all observations with the same forecast.
 
     Parameters
     ----------

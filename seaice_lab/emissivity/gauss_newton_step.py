@@ -98,7 +98,7 @@ def solve_weights(problem, state, normal, curvature, damping):
     """
     weights = state.weights
     background_curvature, background_rhs, _ = weight_background(problem, weights)
-    # The cells must be eliminated with all that holds their concentrations, or the steps of the
+    # Concentrations must be eliminated with their backgrounds and bounds, or the steps of the
     # weights would treat these as free. The error of a mixture of days follows from that of a day.
     lag_weights, lags = problem.model.lag_weights, problem.model.lags
     fraction, mean = (

@@ -188,7 +188,7 @@ def _sea_points(size, hemisphere):
 
 
 def _second_rng(config, *use):
-    """Random numbers of the departures from the default case, which keeps its own."""
+    """Separate random numbers for other kinds of worlds, so that the default case is unchanged."""
     return np.random.default_rng((config.seed, 1, *use))
 
 

@@ -155,7 +155,7 @@ def field_panels(truth, forecasts, lead_times, ocean, colour_range=None, differe
         bar = {"ax": np.ravel(beside), "aspect": 16 * len(beside), "pad": 0.01, "fraction": 0.03}
         colours = ScalarMappable(Normalize(*limits), colours)
         fig.colorbar(colours, label=bar_label, extend=extend, **bar)
-    # The places of empty axes are found once, which is much faster than those of complete maps.
+    # The layout is computed once, while the axes are empty: much faster than with complete maps.
     fig.get_layout_engine().execute(fig)
     fig.set_layout_engine("none")
     for ax, field, colours, limits in contents:

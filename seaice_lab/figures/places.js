@@ -1,4 +1,4 @@
-// The edge of a map cuts no text: it moves inwards. A text that would cover one before it is hidden,
+// A text at the edge of a map moves inwards. A text that would cover an earlier text is hidden,
 // and so is the text of a position outside the map.
 const {start: west, end: east} = plot.x_range, {start: south, end: north} = plot.y_range
 const km = (east - west) / plot.inner_width  // of a pixel

@@ -132,7 +132,7 @@ def _score_start(dataset, store, makers, square, dx_m, tails):
     mask_few = mask.isel(lead_time=few)
     moving = list(makers)
     some = truth[moving].isel(lead_time=few)
-    # Thickness and drift get phases of their own; the two components of the drift the same ones.
+    # Thickness and drift get different phases; both components of the drift get the same ones.
     seed = int(dataset.position.values[0])
     random = phase_randomised([some.sit], mask_few, seed)
     if len(moving) > 1:

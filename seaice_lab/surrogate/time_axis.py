@@ -215,7 +215,7 @@ def beyond_state(state, forcing, config):
         raise InputError(
             f"{config.forcing}: ends at {time_text(available.max())} or lacks the record after the "
             f"state, which ends at {time_text(times[ends].max())} (step {step / HOUR:g} h); supply "
-            "forcing that goes on, or leave out forcing_beyond_state"
+            "forcing beyond the state, or leave out forcing_beyond_state"
         )
     # Copies of the last record of each run, without its values, take the times after it.
     index = np.repeat(np.arange(len(times)), copies)
