@@ -86,8 +86,8 @@ def eof_decomposition(fields, count):
     if not 0 < count < len(fields) or count > fields.shape[1]:
         raise InputError(
             f"eofs: found {len(fields)} fields of {fields.shape[1]} cells, which have at most "
-            f"{min(len(fields) - 1, fields.shape[1])} patterns, expected more than the {count} "
-            "asked for; give more fields or ask for fewer patterns"
+            f"{min(len(fields) - 1, fields.shape[1])} patterns, expected from 1 to "
+            f"that many, not {count}; give more fields or ask for another number of patterns"
         )
     mean = fields.mean(0)
     _, singular_values, rows = np.linalg.svd(fields - mean, full_matrices=False)

@@ -13,6 +13,7 @@ from seaice_lab.surrogate.fields import Fields
 from seaice_lab.surrogate.forecast import rollout
 from seaice_lab.surrogate.layers import zero_on_land
 from seaice_lab.surrogate.model import Surrogate, load
+from seaice_lab.surrogate.results import check_same_grid
 from seaice_lab.surrogate.starts import start_positions
 from seaice_lab.surrogate.store import open_store
 
@@ -146,12 +147,15 @@ def open_window(run, config, *, device=None, dtype=torch.float32):
     Raises
     ------
     InputError
-        If the run is not trained, or the store lacks the state at a start or the forcing.
+        If the run is not trained, or the store has another grid than the run, or lacks the state at
+        a start or the forcing.
     """
     surrogate = load(run, device, config.store)
     surrogate = surrogate._replace(network=surrogate.network.to(dtype))
-    path = str(config.store or runs.open_run(run, "surrogate").config["store"])
+    opened = runs.open_run(run, "surrogate")
+    path = str(config.store or opened.config["store"])
     window, ocean, store = surrogate.window, surrogate.ocean, open_store(path)
+    check_same_grid(store, path, opened, config.store is None)
     positions = start_positions(store, window, config)
     fields = Fields(path, [name for name, _ in window.inputs])
 

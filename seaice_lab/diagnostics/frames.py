@@ -38,10 +38,10 @@ def reduce_frames(function, fields, mask, outputs):
         If fields and mask have other grids or times or no values, or a value inside the mask is
         missing (of a lazy field, when it is computed).
     """
-    if mask is None:
-        mask = reduce(np.logical_and, map(np.isfinite, fields))
-    arrays = [*fields, mask.astype(bool)]
     try:
+        if mask is None:
+            mask = reduce(np.logical_and, map(np.isfinite, fields))
+        arrays = [*fields, mask.astype(bool)]
         xr.align(*arrays, join="exact", copy=False)
     except ValueError as error:
         raise InputError(

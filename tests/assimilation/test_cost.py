@@ -33,7 +33,8 @@ from seaice_lab.config import FitConfig
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.evaluation import open_forecast
 from seaice_lab.surrogate.forecast import forecast
-from seaice_lab.surrogate.settings import ForecastConfig, TrainConfig
+from seaice_lab.surrogate.prepare import prepare
+from seaice_lab.surrogate.settings import ForecastConfig, PrepareConfig, TrainConfig
 from seaice_lab.surrogate.train import train
 
 EXACT = Stopping(gradient=1e-12, decrease=0.0, iterations=300)
@@ -341,3 +342,6 @@ def test_the_window_of_a_run_is_its_forecast(store, tmp_path, capsys):
     assert "adjoint of the entire chain" in output
     with pytest.raises(InputError, match="has no state at this time"):
         commands.check(run, start="1999-01-01")
+    other = prepare(PrepareConfig(state="waves", coarsen=2), tmp_path / "coarse.zarr", show=False)
+    with pytest.raises(InputError, match="coarse.zarr: .*prepare it on the grid of the run"):
+        commands.check(run, store=other)

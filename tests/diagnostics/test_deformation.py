@@ -12,6 +12,7 @@ from seaice_lab.diagnostics.deformation import (
     noise_floor,
     velocity_gradients,
 )
+from seaice_lab.diagnostics.frames import reduce_frames
 from seaice_lab.errors import InputError
 
 DX = 25e3
@@ -116,6 +117,9 @@ def test_wrong_input_is_refused():
         velocity_gradients(u.where(u.x > 1), u, mask, DX)
     with pytest.raises(InputError, match="conflicting dimension sizes"):
         velocity_gradients(u, u, mask.isel(x=slice(3)), DX)
+    fields = [values.drop_vars(["x", "y"], errors="ignore") for values in (u, u.isel(x=slice(3)))]
+    with pytest.raises(InputError, match="conflicting dimension sizes"):
+        reduce_frames(lambda a, b: a, fields, None, ())
     moved = mask.assign_coords(x=np.arange(5.0) + 1)
     with pytest.raises(InputError, match="other coordinates"):
         velocity_gradients(u.assign_coords(x=np.arange(5.0)), u, moved, DX)
