@@ -149,6 +149,7 @@ WITHOUT_TORCH = (
     "emissivity.simulate",
     "assimilation.background",
     "assimilation.diffusion",
+    "assimilation.observations",
 )
 
 

@@ -1,0 +1,280 @@
+"""Observations of any origin as one table, which is written and read as CF NetCDF.
+
+The table is an xarray.Dataset with one dimension, ``observation``, and the variables ``time``,
+``latitude``, ``longitude``, ``time_start`` and ``time_end`` (the period of a mean; both are equal
+to ``time`` for an instantaneous value), ``value`` and ``sigma`` (standard deviation of its error)
+in the unit of the kind, ``kind``, ``source``, ``quality`` (0: is used, else why it is not), and,
+NaN where unknown, ``correlation_length`` of the errors (metres) and ``concentration`` of the ice
+at the observation (0 to 1).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from seaice_lab import files, formats, runs
+from seaice_lab.errors import InputError, listed
+
+
+class Kind(NamedTuple):
+    """What is observed: a variable of the state, or its quotient with another one."""
+
+    variable: str
+    divisor: str | None
+    long_name: str
+
+
+KINDS = {
+    "sit": Kind("sit", None, "thickness as ice volume per cell area"),
+    "sit_of_ice": Kind("sit", "sic", "thickness as ice volume per area of ice"),
+    "sic": Kind("sic", None, "concentration"),
+    "snt": Kind("snt", None, "snow thickness"),
+}
+# Reasons why an observation is not used, at the position of the number in ``quality``.
+REASONS = """
+    used value_or_error_missing rejected_by_its_source outside_range duplicate outside_window
+    outside_grid on_land far_from_background thinned
+""".split()
+FLAGS = {"flag_values": np.arange(len(REASONS), dtype="int8"), "flag_meanings": " ".join(REASONS)}
+COLUMNS = {
+    "time": {"standard_name": "time", "long_name": "Time, or middle of the period of a mean"},
+    "latitude": {"standard_name": "latitude", "units": "degrees_north"},
+    "longitude": {"standard_name": "longitude", "units": "degrees_east"},
+    "time_start": {"long_name": "Start of the period of a mean"},
+    "time_end": {"long_name": "End of the period of a mean"},
+    "value": {"long_name": "Observed value in the unit of its kind"},
+    "sigma": {"long_name": "Standard deviation of the error in the unit of the kind"},
+    "kind": {"long_name": "; ".join(f"{name}: {kind.long_name}" for name, kind in KINDS.items())},
+    "source": {"long_name": "Product"},
+    "quality": {
+        "standard_name": "quality_flag",
+        "long_name": "Use or reason of rejection",
+        **FLAGS,
+    },
+    "correlation_length": {"long_name": "Correlation length of the errors", "units": "m"},
+    "concentration": {"standard_name": "sea_ice_area_fraction", "units": "1"},
+}
+POSITION = ("time", "latitude", "longitude")
+TYPES = dict.fromkeys(("time", "time_start", "time_end"), "M8[ns]")
+TYPES |= {"kind": str, "source": str, "quality": "int8"}
+
+EXPECTED = {
+    "latitude": "degrees from -90 to 90",
+    "longitude": "degrees from -360 to 360",
+    "time": "a time within its period",
+    "value": "a number",
+    "sigma": "the standard deviation of the error, above 0",
+    "kind": f"one of {', '.join(KINDS)}",
+    "quality": f"0 for use, or the number of a reason up to {len(REASONS) - 1}",
+}
+
+
+def observation_table(columns):
+    """Make a table of observations.
+
+    Parameters
+    ----------
+    columns : dict of str to array_like (observation,) or scalar
+        The variables of a table. ``time``, ``latitude``, ``longitude``, ``value``, ``sigma``,
+        ``kind`` and ``source`` are needed. An observation whose value or sigma is not finite is
+        kept, with the quality "value_or_error_missing".
+
+    Returns
+    -------
+    xarray.Dataset
+
+    Raises
+    ------
+    InputError
+        If a column is missing or unknown, or its values are not possible.
+    """
+    needed = ("kind", "source", "value", "sigma", *POSITION)
+    wrong = [name for name in needed if name not in columns] + sorted(columns.keys() - COLUMNS)
+    if wrong:
+        raise InputError(
+            f"observations: found the columns {', '.join(columns)}, expected {', '.join(needed)} "
+            f"and perhaps others of {', '.join(COLUMNS)}; correct {', '.join(wrong)}"
+        )
+    defaults = {"quality": 0, "correlation_length": np.nan, "concentration": np.nan}
+    columns = defaults | {"time_start": columns["time"], "time_end": columns["time"]} | columns
+    arrays = {name: np.asarray(columns[name]).astype(TYPES.get(name, float)) for name in COLUMNS}
+    arrays = dict(zip(arrays, np.broadcast_arrays(*arrays.values()), strict=True))
+    lacks = ~np.isfinite(arrays["value"] + arrays["sigma"])
+    arrays["quality"] = np.where((arrays["quality"] == 0) & lacks, 1, arrays["quality"])
+    variables = {
+        name: ("observation", np.atleast_1d(array).astype(TYPES.get(name, float)), COLUMNS[name])
+        for name, array in arrays.items()
+    }
+    table = xr.Dataset(variables, attrs={"featureType": "point"}).set_coords(POSITION)
+    check_table(table)
+    return table
+
+
+def check_table(table, where="observations"):
+    """Refuse a dataset that is not a table of observations.
+
+    Parameters
+    ----------
+    table : xarray.Dataset
+    where : str
+        File or argument to name in the message.
+
+    Raises
+    ------
+    InputError
+        If variables are missing or values are not possible.
+    """
+    missing = [name for name in COLUMNS if name not in table.variables]
+    if missing or tuple(table.dims) != ("observation",):
+        raise InputError(
+            f"{where}: is not a table of observations (dimensions {', '.join(table.dims)}, missing "
+            f"{', '.join(missing) or 'nothing'}); make it with observation_table or "
+            "`seaice-lab assimilate observations`"
+        )
+    used = table.quality == 0
+    conditions = {
+        "latitude": abs(table.latitude) <= 90,
+        "longitude": abs(table.longitude) <= 360,
+        "time": (table.time_start <= table.time) & (table.time <= table.time_end),
+        "value": np.isfinite(table.value) | ~used,
+        "sigma": (np.isfinite(table.sigma) & (table.sigma > 0)) | ~used,
+        "kind": table.kind.isin(list(KINDS)),
+        "quality": table.quality.isin(range(len(REASONS))),
+    }
+    for name, is_valid in conditions.items():
+        if not is_valid.all():
+            at = int(np.argmin(is_valid.values))
+            raise InputError(
+                f"{where}: {name} of observation {at} is {table[name].values[at]}, expected "
+                f"{EXPECTED[name]}; correct it or leave it out"
+            )
+
+
+def concatenate(tables):
+    """Join tables of observations in the order of time.
+
+    Parameters
+    ----------
+    tables : sequence of xarray.Dataset
+
+    Returns
+    -------
+    xarray.Dataset
+    """
+    joined = xr.concat(tables, "observation", combine_attrs="override", join="override")
+    return joined.isel(observation=np.argsort(joined.time.values, kind="stable"))
+
+
+def reject(table, condition, reason):
+    """Give a reason to the used observations that fulfil a condition.
+
+    Parameters
+    ----------
+    table : xarray.Dataset
+    condition : array_like of bool (observation,)
+    reason : str
+        One of ``REASONS``.
+
+    Returns
+    -------
+    xarray.Dataset
+        Observations that were rejected before keep their first reason.
+    """
+    is_new = (table.quality.values == 0) & np.asarray(condition)
+    quality = np.where(is_new, REASONS.index(reason), table.quality.values).astype("int8")
+    return table.assign(quality=table.quality.copy(data=quality))
+
+
+def used(table):
+    """The observations of a table that are used, those of quality 0."""
+    return table.isel(observation=np.flatnonzero(table.quality.values == 0))
+
+
+def counts(table):
+    """How many observations are used, and how many are rejected for each reason.
+
+    Returns
+    -------
+    dict of str to int
+    """
+    numbers = np.bincount(table.quality.values, minlength=len(REASONS))
+    return {reason: int(n) for reason, n in zip(REASONS, numbers, strict=True) if n}
+
+
+def in_window(table, start, end):
+    """The observations of an assimilation window: after its start, up to its end.
+
+    An observation at the start belongs to the window before. The period of a mean must lie
+    within the window, since the mean needs the states of all of it.
+
+    Parameters
+    ----------
+    table : xarray.Dataset
+    start, end : datetime64
+
+    Returns
+    -------
+    xarray.Dataset
+        Of the same length; the others have the quality "outside_window".
+    """
+    is_inside = (table.time > start) & (table.time_start >= start) & (table.time_end <= end)
+    return reject(table, ~is_inside, "outside_window")
+
+
+def refuse_unused(table, where="observations"):
+    """Refuse a table of which no observation is used.
+
+    Parameters
+    ----------
+    table : xarray.Dataset
+    where : str
+        File or argument to name in the message.
+
+    Raises
+    ------
+    InputError
+        The message counts the reasons.
+    """
+    if (table.quality.values != 0).all():
+        reasons = listed(f"{n} {reason.replace('_', ' ')}" for reason, n in counts(table).items())
+        raise InputError(
+            f"{where}: none of {table.sizes['observation']} observations can be used ({reasons}); "
+            "check period, region, units and uncertainty of the observations"
+        )
+
+
+def write_table(table, path):
+    """Write a table of observations as CF NetCDF (discrete points).
+
+    Parameters
+    ----------
+    table : xarray.Dataset
+    path : str or Path
+    """
+    check_table(table)
+    attrs = runs.file_attributes("observations", "seaice_lab", "assimilate observations")
+    files.write_netcdf(path, table.assign_attrs(table.attrs | attrs))
+
+
+def read_table(path):
+    """Read a table of observations.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    xarray.Dataset
+
+    Raises
+    ------
+    InputError
+        If the file is damaged or holds no such table.
+    """
+    with formats.closing_files():
+        raw = formats.open_raw(path, list(COLUMNS)).load()
+    table = xr.decode_cf(raw)
+    check_table(table, str(path))
+    return observation_table({name: table[name].values for name in COLUMNS})

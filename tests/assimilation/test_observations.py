@@ -1,0 +1,91 @@
+"""The table of observations: made, checked, joined, selected, written and read."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from seaice_lab.assimilation import observations
+from seaice_lab.assimilation.observations import observation_table
+from seaice_lab.errors import InputError
+
+NOON = np.datetime64("2021-03-01T12", "ns")
+DAY = np.timedelta64(1, "D")
+
+
+def table_of(count=4, **columns):
+    """Concentrations at some longitudes, one a day from noon of 1 March 2021."""
+    days = NOON + np.arange(count) * DAY
+    defaults = {"time": days, "latitude": 80.0, "longitude": 10.0 * np.arange(count)}
+    defaults |= {"value": 0.8, "sigma": 0.1, "kind": "sic", "source": "test"}
+    return observation_table(defaults | columns)
+
+
+def test_a_table_survives_its_file_to_the_nanosecond(tmp_path):
+    table = table_of(time=NOON + np.arange(4) * np.timedelta64(37_000_000_123, "ns"))
+    table = table.assign(time_end=table.time_end + DAY)
+    observations.write_table(table, tmp_path / "table.nc")
+    read = observations.read_table(tmp_path / "table.nc")
+    xr.testing.assert_identical(read, table)
+    assert not list(tmp_path.glob("*partial*"))
+
+
+def test_the_file_is_a_cf_file_of_points_with_flags(tmp_path):
+    observations.write_table(table_of(), tmp_path / "table.nc")
+    with xr.open_dataset(tmp_path / "table.nc", decode_cf=False) as raw:
+        assert raw.attrs["featureType"] == "point" and raw.attrs["Conventions"].startswith("CF")
+        assert len(raw.quality.flag_meanings.split()) == len(raw.quality.flag_values)
+        assert set(raw.value.coordinates.split()) == {"time", "latitude", "longitude"}
+        assert raw.latitude.units == "degrees_north" and " since " in raw.time.units
+
+
+def test_an_observation_without_value_or_error_is_kept_but_not_used():
+    table = table_of(value=[0.1, np.nan, 0.3, 0.4], sigma=[0.1, 0.1, np.nan, 0.1])
+    assert table.quality.values.tolist() == [0, 1, 1, 0]
+    assert observations.used(table).value.values.tolist() == [0.1, 0.4]
+    assert observations.counts(table) == {"used": 2, "value_or_error_missing": 2}
+
+
+@pytest.mark.parametrize(
+    "columns, message",
+    [
+        ({"latitude": 95.0}, "latitude of observation 0 is 95"),
+        ({"sigma": [0.1, 0.0, 0.1, 0.1]}, "sigma of observation 1 is 0.0"),
+        ({"kind": "thickness"}, "expected one of sit, sit_of_ice"),
+        ({"time_end": NOON - DAY}, "expected a time within its period"),
+        ({"time": np.datetime64("NaT")}, "time of observation 0 is NaT"),
+        ({"quality": 99}, "quality of observation 0 is 99"),
+        ({"depth": 1.0}, "correct depth"),
+    ],
+)
+def test_what_no_observation_can_be_is_refused(columns, message):
+    with pytest.raises(InputError, match=message):
+        table_of(**columns)
+
+
+def test_a_file_that_is_no_table_is_refused(tmp_path):
+    xr.Dataset({"time": ("x", [1.0])}).to_netcdf(tmp_path / "other.nc")
+    with pytest.raises(InputError, match="other.nc: is not a table of observations"):
+        observations.read_table(tmp_path / "other.nc")
+
+
+def test_tables_are_joined_in_the_order_of_time():
+    later, earlier = table_of(), table_of(time=NOON - DAY, source="a longer name", kind="sit")
+    joined = observations.concatenate([later, earlier])
+    assert (np.diff(joined.time) >= np.timedelta64(0)).all()
+    assert joined.source.values[0] == "a longer name" and joined.kind.values[-1] == "sic"
+
+
+def test_a_window_excludes_its_start_and_means_that_it_does_not_contain():
+    table = table_of(time_start=NOON + (np.arange(4) - [0, 0, 3, 0]) * DAY)
+    table = observations.in_window(table, NOON, NOON + 3 * DAY)
+    assert table.quality.values.tolist() == [5, 0, 5, 0]
+
+
+def test_the_first_reason_of_rejection_stays():
+    table = observations.reject(table_of(), [True, False, False, False], "duplicate")
+    table = observations.reject(table, [True, True, False, False], "on_land")
+    assert observations.counts(table) == {"used": 2, "duplicate": 1, "on_land": 1}
+    observations.refuse_unused(table)
+    table = observations.reject(table, np.full(4, True), "thinned")
+    with pytest.raises(InputError, match="none of 4 .*1 duplicate, 1 on land, 2 thinned"):
+        observations.refuse_unused(table, "files")
