@@ -1,0 +1,252 @@
+"""The observation operator: what the observations of a table would be for the states of a window.
+
+In space an observation is a mean of up to four cells, in time a state between two steps, or the
+mean over a period. Thickness per area of ice is the quotient of two such means, of ice volume and
+of concentration.
+"""
+
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+
+from seaice_lab import grid
+from seaice_lab.assimilation import cost, observations
+from seaice_lab.assimilation.observations import KINDS
+from seaice_lab.errors import InputError
+
+# Smallest divisor of a thickness per area of ice: below the ice edge it has no meaning.
+LEAST_CONCENTRATION = 0.15
+# Offset of a point from the nearest centre, in cells; the cells of a skewed grid reach beyond 0.5.
+WITHIN_CELL = 0.6
+
+
+def cell_weights(latitude, longitude, store):
+    """Bilinear weights of ocean cells.
+
+    The weights of land cells are set to 0, and the others scaled to the sum 1, so that a value at
+    the coast is that of the sea beside it.
+
+    Parameters
+    ----------
+    latitude, longitude : ndarray (observation,)
+        Degrees.
+    store : xarray.Dataset
+        With ``latitude``, ``longitude`` and ``ocean`` (y, x).
+
+    Returns
+    -------
+    cells : ndarray of int (observation, 4)
+        Positions in the flattened grid.
+    weights : ndarray (observation, 4)
+    reason : ndarray of str (observation,)
+        "outside_grid", "on_land" where the nearest cell is land, else "used".
+    """
+    hemisphere, ocean = grid.hemisphere_of(store.latitude), store.ocean.values
+    centres = np.stack(grid.project(store.latitude, store.longitude, hemisphere), -1)
+    points = np.stack(grid.project(latitude, longitude, hemisphere), -1)
+    is_on_plane = np.isfinite(points).all(-1, keepdims=True)  # the other pole is not
+    points = np.where(is_on_plane, points, 1e9)
+    nearest = cKDTree(centres.reshape(-1, 2)).query(points)[1]
+    index = np.stack(np.unravel_index(nearest, ocean.shape), -1)
+    # The plane is conformal, so offsets in cells follow from the local derivatives of its x and y
+    # along rows and columns.
+    derivatives = np.stack(np.gradient(centres, axis=(0, 1)), -1)[tuple(index.T)]
+    offset = np.linalg.solve(derivatives, (points - centres[tuple(index.T)])[..., None])[..., 0]
+    is_inside = (np.abs(offset) < WITHIN_CELL).all(-1)
+    corner = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+    neighbours = index[:, None] + corner * np.where(offset < 0, -1, 1)[:, None]
+    share = np.clip(np.abs(offset), 0, 1)[:, None]
+    weights = np.where(corner, share, 1 - share).prod(-1)
+    in_grid = ((neighbours >= 0) & (neighbours < ocean.shape)).all(-1)
+    cells = np.ravel_multi_index(tuple(np.moveaxis(neighbours, -1, 0)), ocean.shape, mode="clip")
+    weights = weights * (in_grid & ocean.ravel()[cells])
+    is_sea = ocean.ravel()[nearest]
+    weights /= np.where(is_sea, weights.sum(-1), 1)[:, None]
+    reason = np.select([~is_inside, ~is_sea], ["outside_grid", "on_land"], "used")
+    return cells, weights, reason
+
+
+def step_weights(table, times):
+    """Weights of the steps of a window, between which states are linear in time.
+
+    Parameters
+    ----------
+    table : xarray.Dataset
+        Observations within the window.
+    times : ndarray of datetime64 (step,)
+        Regular times.
+
+    Returns
+    -------
+    ndarray (observation, step)
+        The sum over the steps is 1.
+    """
+    step = times[1] - times[0]
+    start, end = ((table[name].values - times[0]) / step for name in ("time_start", "time_end"))
+    # Position relative to each step. The state of a step has the weight 1 - |u| at a time.
+    first, last = (np.clip(t[:, None] - np.arange(len(times)), -1, 1) for t in (start, end))
+    # Its integral is u - u |u| / 2, which gives the mean over a period.
+    integral = (last - last * np.abs(last) / 2) - (first - first * np.abs(first) / 2)
+    length = (end - start)[:, None]
+    return np.where(length > 0, integral / np.where(length > 0, length, 1), 1 - np.abs(first))
+
+
+def per_cell_area(table, concentration=None):
+    """Thickness per area of ice as thickness per cell area, for a state without concentration.
+
+    Parameters
+    ----------
+    table : xarray.Dataset
+    concentration : array_like (observation,), optional
+        From 0 to 1, for example that of the background; by default that of the table.
+
+    Returns
+    -------
+    xarray.Dataset
+        Value and sigma are multiplied by the concentration, whose error is not added. Where it is
+        below 0.15, the quality is "outside_range".
+
+    Raises
+    ------
+    InputError
+        If an observation that is used has no concentration.
+    """
+    is_per_ice = table.kind.values == "sit_of_ice"
+    given = table.concentration.values if concentration is None else concentration
+    factor = np.where(is_per_ice, np.broadcast_to(given, is_per_ice.shape), 1.0)
+    lacks = np.isnan(factor) & (table.quality.values == 0)
+    if lacks.any():
+        raise InputError(
+            f"observations: {lacks.sum()} of {lacks.size} are thickness per area of ice and have "
+            "no concentration, which a state without concentration needs; give it to "
+            "per_cell_area, or use a surrogate of thickness and concentration"
+        )
+    table = observations.reject(table, factor < LEAST_CONCENTRATION, "outside_range")
+    columns = {name: table[name].copy(data=table[name] * factor) for name in ("value", "sigma")}
+    columns["kind"] = table.kind.copy(data=np.where(is_per_ice, "sit", table.kind.values))
+    return table.assign(columns)
+
+
+def window_observations(opened, tables, starts, allow_none=False):
+    """Observations of a batch of windows in the form that the cost needs.
+
+    Parameters
+    ----------
+    opened : OpenedWindow
+    tables : sequence of xarray.Dataset
+        Observations of each window.
+    starts : sequence of datetime64
+        Time of the first state of each window.
+    allow_none : bool
+        Whether there may be no observation in any window.
+
+    Returns
+    -------
+    observed : Observations
+        Row ``i`` of a window is ``used(table).isel(observation=i)``; shorter windows are filled up.
+    tables : list of xarray.Dataset
+        With the reasons why observations are not used. Thickness per area of ice has become
+        thickness per cell area if the state has no concentration.
+
+    Raises
+    ------
+    InputError
+        If the state lacks an observed variable, or no observation is left.
+    """
+    model, window, store = opened.model, opened.surrogate.window, opened.store
+    channels = {name: at for at, (name, lag) in enumerate(window.state) if lag == 0}
+    step = np.timedelta64(round(window.step_h * 3600), "s")
+    offsets = step * np.arange(len(model.forcing) + 1)
+    rows = [
+        _rows(table, np.datetime64(start, "ns") + offsets, store, channels)
+        for table, start in zip(tables, starts, strict=True)
+    ]
+    tables = [table for table, _ in rows]
+    if not allow_none:
+        observations.refuse_unused(observations.concatenate(tables))
+    if not any(arrays["values"].size for _, arrays in rows):
+        return cost.observations(model, (), None, np.empty((len(tables), 0)), 1.0), tables
+    # Windows with fewer observations are filled up with such of infinite sigma and weight 0.
+    filled = {
+        name: _filled([arrays[name] for _, arrays in rows], np.inf if name == "sigma" else 0)
+        for name in rows[0][1]
+    }
+    steps, number = np.unique(filled["steps"], return_inverse=True)
+    channel = number.reshape(filled["steps"].shape) * len(window.state) + filled["channel"]
+    positions = channel[..., None] * store.ocean.size + filled["cells"][:, :, None]
+    weights = filled["in_time"][..., None] * filled["in_space"][:, :, None]
+    operator = _quotients(
+        *(
+            torch.from_numpy(array).flatten(2).to(model.forcing.device)
+            for array in (positions, weights, filled["shift"] * store.ocean.size)
+        )
+    )
+    return cost.observations(model, steps, operator, filled["values"], filled["sigma"]), tables
+
+
+def _rows(table, times, store, channels):
+    """A table with its reasons, and what its used observations need as arrays."""
+    table = observations.in_window(table, times[0], times[-1])
+    cells, in_space, reason = cell_weights(table.latitude.values, table.longitude.values, store)
+    for name in ("outside_grid", "on_land"):
+        table = observations.reject(table, reason == name, name)
+    if "sic" not in channels:
+        table = per_cell_area(table)
+    is_used = table.quality.values == 0
+    sample = observations.used(table)
+    kinds = [KINDS[kind] for kind in sample.kind.values]
+    lacking = {name for kind in kinds for name in kind[:2] if name} - channels.keys()
+    if lacking:
+        raise InputError(
+            f"observations: {', '.join(sorted(lacking))} is observed, but the state of the network "
+            f"has {', '.join(channels)}; leave these observations out, or use another surrogate"
+        )
+    in_time = step_weights(sample, times)
+    largest = (in_time > 0).sum(1).max(initial=0)
+    steps = np.argsort(-in_time, 1, kind="stable")[:, :largest]
+    in_time = np.take_along_axis(in_time, steps, 1)
+    channel = np.array([channels[kind.variable] for kind in kinds], int)
+    divisor = np.array([channels[kind.divisor or kind.variable] for kind in kinds], int)
+    return table, {
+        "values": sample.value.values,
+        "sigma": sample.sigma.values,
+        "steps": np.where(in_time > 0, steps, 0),
+        "in_time": in_time,
+        "cells": cells[is_used],
+        "in_space": in_space[is_used],
+        "channel": channel[:, None],
+        "shift": (divisor - channel)[:, None],
+    }
+
+
+def _filled(arrays, value):
+    """Arrays of different sizes as one array, (window, ...), filled up with a value."""
+    shape = np.max([array.shape for array in arrays], axis=0)
+    result = np.full((len(arrays), *shape), value, np.result_type(*arrays))
+    for row, array in enumerate(arrays):
+        result[row, *map(slice, array.shape)] = array
+    return result
+
+
+def _quotients(positions, weights, shift):
+    """The operator of weighted means, divided by the same means of another channel.
+
+    Parameters
+    ----------
+    positions : ndarray of int (window, observation, cell)
+        As in :func:`~seaice_lab.assimilation.cost.weighted_cells`.
+    weights : ndarray (window, observation, cell)
+    shift : ndarray of int (window, observation, 1)
+        Distance of the divisor from the positions; 0 where there is none.
+    """
+    mean = cost.weighted_cells(positions, weights)
+    if not shift.any():
+        return mean
+    divisor = cost.weighted_cells(positions + shift, weights)
+    is_quotient = shift[..., 0] != 0
+
+    def operator(fields):
+        share = divisor(fields).clamp(min=LEAST_CONCENTRATION)
+        return torch.where(is_quotient, mean(fields) / share, mean(fields))
+
+    return operator

@@ -1,0 +1,147 @@
+"""The observation operator: positions, times, means over a period, thickness per area of ice."""
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from small_tables import DAY, NOON, table_of
+from small_windows import OCEAN, THICKNESS_AND_CONCENTRATION, surrogate_model
+
+from seaice_lab import grid
+from seaice_lab.assimilation.background import diagonal
+from seaice_lab.assimilation.checks import dot_product_error
+from seaice_lab.assimilation.cost import cost, problem_of
+from seaice_lab.assimilation.model import OpenedWindow, adjoint, states, tangent
+from seaice_lab.assimilation.observation_operator import (
+    cell_weights,
+    per_cell_area,
+    step_weights,
+    window_observations,
+)
+from seaice_lab.assimilation.observations import concatenate, counts
+from seaice_lab.errors import InputError
+
+SPACING_M = 25e3
+HOUR = np.timedelta64(1, "h")
+
+
+def store_of(turned=False):
+    """A grid of 8 x 8 cells beside the pole; turned: its columns and rows are interchanged."""
+    x, y = np.meshgrid((np.arange(8) - 20) * SPACING_M, (np.arange(8) - 3) * SPACING_M)
+    fields = [*grid.unproject(x, y), OCEAN.numpy()]
+    fields = [field.T if turned else field for field in fields]
+    return xr.Dataset({}, grid.geographic_coordinates(*fields))
+
+
+def at(row, column):
+    """Latitude and longitude of a point by its row and column."""
+    return grid.unproject((np.asarray(column) - 20) * SPACING_M, (np.asarray(row) - 3) * SPACING_M)
+
+
+def points(row, column, **columns):
+    latitude, longitude = at(row, column)
+    return table_of(np.size(row), latitude=latitude, longitude=longitude, **columns)
+
+
+def opened(window=THICKNESS_AND_CONCENTRATION, **options):
+    surrogate, model, initial = surrogate_model(window, steps=6, **options)
+    return OpenedWindow(model, initial, surrogate, store_of())
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_linear_field_is_observed_exactly_between_cells(turned):
+    row, column = np.array([3.3, 4.0, 6.75, 7.2]), np.array([4.8, 2.0, 1.5, 7.3])
+    store = store_of(turned)
+    rows, columns = np.indices((8, 8))
+    field = 2.0 * rows + 3.0 * columns
+    cells, weights, reason = cell_weights(*at(row, column), store)
+    observed = ((field.T if turned else field).ravel()[cells] * weights).sum(1)
+    # Beyond the last centres the field is that of the edge.
+    expected = 2 * row.clip(max=7) + 3 * column.clip(max=7)
+    np.testing.assert_allclose(observed, expected, rtol=1e-6)
+    assert (reason == "used").all()
+
+
+def test_land_has_no_weight_and_points_on_land_or_outside_are_told_apart():
+    # Cells (5, 4) to (5, 7) and (0, 0) to (1, 2) are land.
+    cells, weights, reason = cell_weights(
+        *at([4.4, 5.1, 9.0, 3.0], [5.0, 5.0, 5.0, -1.0]), store_of()
+    )
+    assert reason.tolist() == ["used", "on_land", "outside_grid", "outside_grid"]
+    assert weights[0][cells[0] == 4 * 8 + 5].sum() == pytest.approx(1)
+    assert cell_weights(np.array([-75.0]), np.array([0.0]), store_of())[2] == "outside_grid"
+
+
+def test_times_between_steps_are_linear_and_means_are_exact():
+    times = NOON + 12 * HOUR * np.arange(5)
+    table = table_of(
+        3,
+        time=NOON + 30 * HOUR,
+        time_start=NOON + np.array([30, 6, 0]) * HOUR,
+        time_end=NOON + np.array([30, 45, 48]) * HOUR,
+    )
+    weights = step_weights(table, times)
+    np.testing.assert_allclose(weights.sum(1), 1)
+    np.testing.assert_allclose(weights[0], [0, 0, 0.5, 0.5, 0])
+    np.testing.assert_allclose(weights[2], np.array([0.5, 1, 1, 1, 0.5]) / 4)
+    # The mean of a piecewise linear series, by fine summation.
+    series = np.array([0.3, 2.0, -1.0, 4.0, 1.0])
+    fine = np.interp(np.linspace(6, 45, 200_001), 12 * np.arange(5), series).mean()
+    assert weights[1] @ series == pytest.approx(fine, rel=1e-4)
+
+
+def test_thickness_per_area_of_ice_is_a_quotient_of_means_with_an_exact_adjoint():
+    window = opened(batch=2)
+    period = {"time_start": NOON, "time_end": NOON + 2 * DAY, "time": NOON + DAY}
+    first = concatenate(
+        [
+            points([3.3, 4.2], [4.8, 2.0], kind="sit_of_ice", **period),
+            points([6.0], [2.0], kind="sic", time=NOON + 12 * HOUR),
+        ]
+    )
+    second = points([3.0, 9.0], [4.0, 4.0], kind="sit", time=NOON + 6 * HOUR)
+    observed, tables = window_observations(window, [first, second], [NOON, NOON])
+    assert counts(tables[1]) == {"used": 1, "outside_grid": 1}
+    assert torch.isinf(observed.sigma).tolist() == [[False] * 3, [False, True, True]]
+    fields = states(window.model, window.initial, range(7)).double()
+    equivalents = observed.operator(fields[:, list(observed.steps)])
+    weights = torch.tensor([0.5, 1, 1, 1, 0.5]).double() / 4
+    cells, in_space, _ = cell_weights(*at([3.3], [4.8]), window.store)
+    means = (fields[0, :5].flatten(2)[..., cells[0]] @ torch.from_numpy(in_space[0])).T @ weights
+    # The table is in the order of time: the concentration at 12 h comes first.
+    torch.testing.assert_close(equivalents[0, 1], means[0] / means[1])
+    torch.testing.assert_close(equivalents[0, 0], fields[0, 1, 1, 6, 2])
+    torch.testing.assert_close(equivalents[1, 0], fields[1, :2, 0, 3, 4].mean())
+    window_fields = fields[:, list(observed.steps)]
+    error = dot_product_error(
+        lambda x: tangent(observed.operator, window_fields, torch.from_numpy(x)).numpy(),
+        lambda w: adjoint(observed.operator, window_fields, torch.from_numpy(w)).numpy(),
+        np.random.default_rng(0).standard_normal(window_fields.shape),
+    )
+    assert error < 1e-12
+
+
+def test_a_state_without_concentration_needs_the_concentration_of_the_observation():
+    window = opened("past_state")
+    table = points([3.0, 4.0], [4.0, 4.0], kind="sit_of_ice", value=2.0, concentration=[0.5, 0.05])
+    observed, (table,) = window_observations(window, [table], [NOON - HOUR])
+    assert observed.values.tolist() == [[1.0]] and observed.sigma.tolist() == [[0.05]]
+    assert table.kind.values[0] == "sit" and counts(table) == {"used": 1, "outside_range": 1}
+    with pytest.raises(InputError, match="2 of 2 are thickness per area of ice"):
+        window_observations(
+            window, [points([3.0, 4.0], [4.0, 4.0], kind="sit_of_ice")], [NOON - HOUR]
+        )
+    with pytest.raises(InputError, match="sic is observed, but the state of the network has sit"):
+        window_observations(window, [points([3.0], [4.0])], [NOON - HOUR])
+    given = per_cell_area(points([3.0], [4.0], kind="sit_of_ice", value=2.0), [0.25])
+    assert given.value.item() == 0.5 and given.kind.item() == "sit"
+
+
+def test_without_observations_the_analysis_is_the_background_or_the_window_is_refused():
+    window, early = opened(), points([3.0], [4.0], time=NOON - DAY)
+    with pytest.raises(InputError, match=r"none of 1 observations can be used \(1 outside window"):
+        window_observations(window, [early], [NOON])
+    observed, _ = window_observations(window, [early], [NOON], allow_none=True)
+    root = diagonal(np.full(2 * int(OCEAN.sum()), 0.05))
+    problem = problem_of(window.model, window.initial, root, observed, variables=(0, 1, 0, 1))
+    assert cost(problem, np.zeros(problem.shape)).total == 0
