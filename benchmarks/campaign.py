@@ -190,7 +190,7 @@ def sessions(options, folder):
 
     rng = np.random.default_rng(options.seed)
     name = dashboard.make_run(folder, 64)
-    process, address = dashboard.serve(folder / "runs")
+    process, address = dashboard.serve(folder / "runs", Path(__file__).parents[1])
     failures, memory_mb, moves, began = 0, [], 0, time.monotonic()
     try:
         with sync_playwright() as playwright:

@@ -17,7 +17,15 @@ from seaice_lab import options
 from seaice_lab.assimilation import commands as assimilation_commands
 from seaice_lab.emissivity import commands as emissivity_commands
 from seaice_lab.errors import InputError
-from seaice_lab.options import JOBS, ConfigFile, RunFolder, Settings, configuration, path
+from seaice_lab.options import (
+    JOBS,
+    ConfigFile,
+    OtherStore,
+    RunFolder,
+    Settings,
+    configuration,
+    path,
+)
 from seaice_lab.surrogate.settings import ForecastConfig
 
 app = Typer(
@@ -32,10 +40,6 @@ app.add_typer(emissivity_commands.app, name="emissivity")
 app.add_typer(assimilation_commands.app, name="assimilate")
 app.add_typer(runs_app, name="runs")
 
-OtherStore = Annotated[
-    Path | None,
-    Option(parser=path, help="Another prepared store on the grid of RUN; by default its own."),
-]
 HELP = {name: field.description for name, field in ForecastConfig.model_fields.items()}
 HELP["starts"] += " The option may be repeated."
 RESUMED = ("prepare", "train", "forecast", "pipeline", "emissivity")  # continue when started again

@@ -35,6 +35,30 @@ def land_polygons(hemisphere="north"):
         return np.split(points, file["starts"][1:])
 
 
+def on_land(x, y, hemisphere="north"):
+    """Whether points are on land.
+
+    Parameters
+    ----------
+    x, y : ndarray
+        Points in the plane of the hemisphere, m.
+    hemisphere : "north" or "south"
+
+    Returns
+    -------
+    ndarray of bool
+        With the shape of ``x``.
+    """
+    land = np.zeros(np.shape(x), bool)
+    box = shapely.box(np.min(x), np.min(y), np.max(x), np.max(y))
+    for ring in land_polygons(hemisphere):
+        polygon = shapely.polygons(ring)
+        if polygon.intersects(box):
+            shapely.prepare(polygon)
+            land |= shapely.contains_xy(polygon, x, y)
+    return land
+
+
 def polar_grid(size, hemisphere="north"):
     """Square grid around a pole with the real coastline.
 
@@ -61,13 +85,7 @@ def polar_grid(size, hemisphere="north"):
         raise InputError(f"size is {size}; expected at least 16 cells along each side")
     centre = (np.arange(size) - (size - 1) / 2) * DOMAIN_WIDTH_M[hemisphere] / size
     x, y = np.meshgrid(centre, centre)
-    box = shapely.box(centre[0], centre[0], centre[-1], centre[-1])
-    sea = np.ones((size, size), bool)
-    for ring in land_polygons(hemisphere):
-        polygon = shapely.polygons(ring)
-        if polygon.intersects(box):
-            shapely.prepare(polygon)
-            sea &= ~shapely.contains_xy(polygon, x, y)
+    sea = ~on_land(x, y, hemisphere)
     sea[[0, -1]] = sea[:, [0, -1]] = False
     basins, _ = ndimage.label(sea)
     ocean = basins == np.bincount(basins[sea]).argmax()

@@ -168,8 +168,12 @@ def _without_variables(kernel, folder):
     client.load_connection_info(kernel.get_connection_info())
     client.start_channels()
     code = f"%reset -f\nimport os\nos.chdir({str(folder)!r})\ndel os"
-    client.execute(code, silent=True, reply=True)
+    reply = client.execute(code, silent=True, reply=True)["content"]
     client.stop_channels()
+    if reply["status"] != "ok":
+        raise InputError(
+            f"{folder}: cannot be the working folder of a notebook ({reply['evalue']})"
+        )
 
 
 def execute(path, output, parameters=None, folder=None, kernel=None):

@@ -1,12 +1,11 @@
 """The commands ``seaice-lab assimilate ...``; slow imports are inside the commands."""
 
-from pathlib import Path
 from typing import Annotated
 
 from typer import Option, Typer
 
 from seaice_lab.errors import InputError
-from seaice_lab.options import RunFolder, path
+from seaice_lab.options import OtherStore, RunFolder
 
 app = Typer(no_args_is_help=True, help="Data assimilation (4D-Var) with a trained surrogate.")
 
@@ -23,9 +22,7 @@ def check(
         str | None, Option(help="Time of the state; default: the first of the test split.")
     ] = None,
     steps: Annotated[int, Option(min=1, help="Steps of the surrogate in the window.")] = 2,
-    store: Annotated[
-        Path | None, Option(parser=path, help="Another prepared store on the grid of RUN.")
-    ] = None,
+    store: OtherStore = None,
 ):
     """Test tangent, adjoint and gradient of a trained network, in double precision.
 

@@ -153,14 +153,14 @@ class SolveConfig(Config):
     lowest_hump_error: float = Field(
         0.1,
         ge=0,
-        description="Lowest error of the hump penalty; 0: the model's. The published penalty moves "
-        "low concentrations to 0 or 0.3.",
+        description="Lowest error of the hump penalty; 0 takes the error of the model. The "
+        "published penalty moves low concentrations to 0 or 0.3.",
     )
     lowest_bias_error_k: float = Field(
         2.0,
         ge=0,
-        description="Lowest background error of the biases in K; 0: the model's, which fixes most "
-        "biases, so that concentrations have to explain the true ones.",
+        description="Lowest background error of the biases in K; 0 takes the error of the "
+        "model, which fixes most biases, so that concentrations have to explain the true ones.",
     )
     constants_error: float | None = Field(
         0.05,

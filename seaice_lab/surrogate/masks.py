@@ -13,13 +13,15 @@ from operator import or_
 import numpy as np
 import xarray as xr
 
-from seaice_lab import catalog, flags, formats, positions, recognise
+from seaice_lab import catalog, flags, formats, grid, positions, recognise
 from seaice_lab.errors import InputError
+from seaice_lab.land import on_land
 from seaice_lab.surrogate.mask_meaning import LAND, is_mask, one_is_sea, sea_and_land
 from seaice_lab.surrogate.records import FROM_VALUES, sample_records
 from seaice_lab.surrogate.regrid import nearest_points
 
 STRAY_ICE = 0.05  # share of the ice that may be on land, at the coasts of regridded files
+LEAST_SHARE = 0.02  # of land and of ice in the cells, for zeros on land to mean something
 
 # Bytes of NSIDC-0051 in units of 1 / 250; the first versions have no attributes for them.
 NSIDC_BYTES = {251: "pole_hole", 252: "unused", 253: "coastline", 254: "land", 255: "missing"}
@@ -72,6 +74,7 @@ def _from_values(raw, entry, sample):
         )
     if ocean.all():
         _refuse_likely_mask(raw, entry, sample)
+        _refuse_zeros_on_land(raw, entry, sample)
     return ocean, f"{FROM_VALUES}{names} has a value"
 
 
@@ -88,6 +91,23 @@ def _refuse_likely_mask(raw, entry, sample):
                 f"{entry.name}: has values in all cells, and its variable {name} may be the "
                 f"mask, since it is 0 or 1 and all ice is on one of them; {_how_to_say(name)}"
             )
+
+
+def _refuse_zeros_on_land(raw, entry, sample):
+    """Refuse fields that have ice on much of the sea and only zeros on the land of the Earth."""
+    latitude, longitude = raw.latitude.values, raw.longitude.values
+    if not np.isfinite(latitude + longitude).all() or latitude.min() < 0 < latitude.max():
+        return
+    hemisphere, ice = grid.hemisphere_of(latitude), _ice(sample)
+    land = on_land(*grid.project(latitude, longitude, hemisphere), hemisphere)
+    is_bare = (ice & land).sum() <= STRAY_ICE * land.sum()
+    if land.mean() > LEAST_SHARE and is_bare and (ice & ~land).mean() > LEAST_SHARE:
+        raise InputError(
+            f"{entry.name}: has no mask and values in all cells, and {' and '.join(sample)} are 0 "
+            f"in {land.sum()} cells that are land by the positions, so land may be filled with "
+            "zeros; add an ocean mask to the files, or name one in the entry, such as "
+            "`mask: {variable: lsm, file: mask.nc}`"
+        )
 
 
 def _has_values(sample):

@@ -12,6 +12,8 @@ from seaice_lab.errors import InputError
 from seaice_lab.surrogate.store import open_store
 
 POSITION_TOLERANCE = 0.05  # of the distance between neighbouring cells
+# The command that writes each table of results.
+COMMANDS = {"scores": "evaluate", "spectra": "evaluate", "scaling": "scaling"}
 
 
 class ForecastFolder(Config):
@@ -120,8 +122,8 @@ def prepare_results_folder(folder, run, store, fingerprint):
     fingerprint : str
         Of the store.
     """
-    for name in ("scores.nc", "spectra.nc", "scaling.nc"):
-        (folder / name).unlink(missing_ok=True)
+    for name in COMMANDS:
+        (folder / f"{name}.nc").unlink(missing_ok=True)
     if folder.resolve() == Path(run).resolve():
         return
     facts = runs.provenance("surrogate", trained=str(run), store=store, data=fingerprint)
@@ -141,16 +143,15 @@ def write_table(table, folder, name, forecast):
     folder : Path
         Folder of the forecast.
     name : str
-        "scores", "spectra" or "scaling".
+        One of COMMANDS.
     forecast : xarray.Dataset
         The forecast that was scored.
     """
     if "source" in table.coords:
         table["source"].attrs = {"long_name": "What was scored"}
     table["lead_time"].attrs = {"standard_name": "forecast_period", "long_name": "Lead time"}
-    command = "scaling" if name == "scaling" else "evaluate"
     title = f"{name.capitalize()} of run {folder.name}"
-    table.attrs |= runs.file_attributes(title, forecast.attrs["source"], command)
+    table.attrs |= runs.file_attributes(title, forecast.attrs["source"], COMMANDS[name])
     table.attrs |= {"store": forecast.attrs["store"], "forecast": forecast.attrs["fingerprint"]}
     files.write_netcdf(folder / f"{name}.nc", table)
 
@@ -162,7 +163,7 @@ def read_table(run, name):
     ----------
     run : str or Path
     name : str
-        "scores", "spectra" or "scaling".
+        One of COMMANDS.
 
     Returns
     -------
@@ -174,12 +175,11 @@ def read_table(run, name):
         If the file is missing or cannot be read.
     """
     path = Path(run).expanduser() / f"{name}.nc"
-    command = "scaling" if name == "scaling" else "evaluate"
     try:
         return xr.load_dataset(path, decode_timedelta=True)
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{path}: cannot be read ({error}); run `seaice-lab {command} {run}`"
+            f"{path}: cannot be read ({error}); run `seaice-lab {COMMANDS[name]} {run}`"
         ) from None
 
 

@@ -8,6 +8,8 @@ from conftest import ENTRY
 from seaice_lab.catalog import Entry
 from seaice_lab.errors import InputError
 from seaice_lab.flags import scaled
+from seaice_lab.grid import project
+from seaice_lab.land import on_land
 from seaice_lab.surrogate.masks import ocean_mask, without_flags
 from seaice_lab.surrogate.records import on_ocean
 
@@ -176,6 +178,22 @@ def test_without_a_mask_all_records_of_what_is_asked_for_decide():
     np.testing.assert_array_equal(ocean, SEA)
     assert ocean.attrs["comment"] == "cells where sit has a value"
     np.testing.assert_array_equal(mask_of(raw, ("siu",)), SEA)
+
+
+def test_zeros_on_the_land_of_the_earth_need_a_mask():
+    greenland = (
+        np.linspace(84, 66, 6)[:, None] + np.zeros(8),
+        np.linspace(-70, 10, 8) * np.ones((6, 1)),
+    )
+    places = dict(zip(("latitude", "longitude"), map(grid_of, greenland), strict=True))
+    land = on_land(*project(*(values for _, values, _ in places.values())))
+    assert 10 < land.sum() < 30
+    filled = ice(land=1).where(~xr.DataArray(land, dims=("y", "x")), 0)
+    with pytest.raises(InputError, match=rf"are 0 in {land.sum()} cells that are land"):
+        mask_of(dataset(filled).assign_coords(places))
+    # Ice everywhere, or nowhere, does not tell land.
+    for sit in (ice(land=1), 0 * ice(land=1)):
+        assert mask_of(dataset(sit).assign_coords(places)).all()
 
 
 def read(sit, ocean=None, **attrs):
