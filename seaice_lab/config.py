@@ -14,8 +14,15 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from seaice_lab import parameters
 from seaice_lab.errors import InputError
 
-# A path as text; ~ is the home.
-PathText = Annotated[str, AfterValidator(os.path.expanduser)]
+
+def _path(text):
+    """A path as text; ``~`` is the home folder."""
+    if not text:
+        raise ValueError("expected a path")
+    return os.path.expanduser(text)
+
+
+PathText = Annotated[str, AfterValidator(_path)]
 UNION_TYPES = {"str", "bool", "int", "float", "Window"}  # names of alternatives, which are no keys
 
 

@@ -137,6 +137,7 @@ def test_bad_input_is_refused_with_what_is_wrong(case, waves):
 
 WRONG = [
     ("train", "runs/x", "-p", "stor=s"),
+    ("train", "runs/x", "-p", "store="),
     ("train", "runs/x", "-p", "store=s", "-p", "epocs=2"),
     ("train", "runs/x", "-p", "width"),
     ("train", "runs/x", "--config", "none.yaml"),

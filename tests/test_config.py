@@ -157,6 +157,7 @@ def test_an_unknown_name_is_told_before_a_missing_one_with_the_name_that_was_mea
         ({"network_options": {"dropout": "x"}}, "network_options.dropout is 'x', .* bool or int"),
         ({"window": {"inputs": 3}}, "window.inputs is 3, but: expected a list"),
         ({"transport": 3}, "transport is 3, but: .*bool"),
+        ({"start_from": ""}, "start_from is .., but: expected a path"),
     ],
 )
 def test_a_value_of_another_kind_is_refused_with_the_kinds_that_fit(values, message):
