@@ -237,6 +237,24 @@ def forecast(
 
 
 @app.command()
+def export(
+    run: RunFolder,
+    file: Annotated[Path, Argument(parser=path, help="File to write, such as model.pt2.")],
+):
+    """Write the trained surrogate as one file that needs torch only (torch.export.load).
+
+    Normalisation, mask and physical bounds are inside, the batch may have any size, and extra files
+    describe inputs, outputs and grid.
+    """
+    from seaice_lab import runs
+
+    runs.open_run(run, "surrogate")
+    from seaice_lab.surrogate.export import export
+
+    print(f"wrote {export(run, file)}")
+
+
+@app.command()
 def calibrate(run: RunFolder):
     """Choose the size of an ensemble's perturbations or noise on the validation split.
 

@@ -147,6 +147,7 @@ WRONG = [
     ("prepare", "x.zarr", "-p", "state=@moorings"),
     ("emissivity", "train", "--data", "d", "--output", "o", "-p", "seed=3"),
     ("emissivity", "infer", "runs/x", "--data", "d", "--output", "o", "-p", "steps=0"),
+    ("emissivity", "export", "runs/x"),
     ("settings", "trian"),
     ("runs", "list", "none"),
     ("runs", "list", "a", "--runs", "b"),

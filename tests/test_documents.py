@@ -17,6 +17,7 @@ DOCUMENTS = [
     "CONTRIBUTING.md",
     "docs/accuracy_and_speed.md",
     "docs/settings.md",
+    "docs/operational_use.md",
     "benchmarks/README.md",
     "data/sample/README.md",
     "data/pretrained/README.md",

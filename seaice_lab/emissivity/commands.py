@@ -134,11 +134,35 @@ def _report(estimate):
 @app.command("export")
 def export(
     run: RunFolder,
-    file: Annotated[Path, Argument(parser=path, help="File to write, such as model.nc.")],
+    file: Annotated[
+        Path | None,
+        Argument(
+            parser=path, help="NetCDF file of the network; one for torch.export is beside it."
+        ),
+    ] = None,
+    coefficients: Annotated[
+        Path | None, Option(parser=path, help="Text file of the network for the Fortran module.")
+    ] = None,
+    table: Annotated[
+        Path | None, Option(parser=path, help="NetCDF lookup table with Jacobians.")
+    ] = None,
 ):
-    """Write the emissivity model only: a small NetCDF file, and one for torch.export."""
+    """Write the emissivity model only, for Python, for Fortran and C, or as a lookup table."""
+    if not (file or coefficients or table):
+        raise InputError(
+            f"emissivity export {run}: no file is named; add the name of a file, --coefficients "
+            "FILE or --table FILE"
+        )
+    from seaice_lab.emissivity import operational
     from seaice_lab.emissivity.export import EmissivityModel
     from seaice_lab.emissivity.run import load
 
-    model = EmissivityModel.from_state(*load(run))
-    print(f"wrote {model.save(file)} and {model.export(file.with_suffix('.pt2'))}")
+    state, observations = load(run)
+    model = EmissivityModel.from_state(state, observations)
+    if file:
+        print(f"wrote {model.save(file)} and {model.export(file.with_suffix('.pt2'))}")
+    if coefficients:
+        print(f"wrote {operational.write_coefficients(model, coefficients)}")
+    if table:
+        ranges = operational.property_ranges(state)
+        print(f"wrote {operational.write_table(model, ranges, table)}")

@@ -30,10 +30,10 @@ def mish(x):
 
     When compiled, it is computed as x n / (n + 2) with n = e^x (e^x + 2): the same function with
     one exponential instead of three transcendental functions, in a fifth of the time of
-    ``torch.nn.functional.mish`` on a CPU, with the same rounding error. When not compiled, this
-    form would need five passes over memory; torch's own function needs one.
+    ``torch.nn.functional.mish`` on a CPU, with the same rounding error. When not compiled, or in an
+    exported program, this form would need five passes over memory; torch's own function needs one.
     """
-    if not torch.compiler.is_compiling():
+    if not torch.compiler.is_compiling() or torch.compiler.is_exporting():
         return F.mish(x)
     # Beyond x = 40 the fraction is 1 in double precision; the clamp keeps n from overflowing.
     w = torch.exp(torch.clamp(x, max=40.0))

@@ -1,0 +1,151 @@
+"""An exported surrogate makes the same forecast in a process without this package."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import ENTRY, wave_run, write_catalogue
+
+from seaice_lab.config import FitConfig
+from seaice_lab.errors import InputError
+from seaice_lab.surrogate.export import export
+from seaice_lab.surrogate.forecast import rollout
+from seaice_lab.surrogate.model import load
+from seaice_lab.surrogate.prepare import prepare
+from seaice_lab.surrogate.settings import PrepareConfig, TrainConfig
+from seaice_lab.surrogate.train import train
+from seaice_lab.surrogate.windows import Window
+
+STEPS = 3
+FIT = FitConfig(epochs=1, batch_size=8, learning_rate=1e-2, schedule="cosine", compile="never")
+PAST_AND_PLACE = Window(
+    inputs=(("sit", 0.0), ("sit", -12.0), ("u10", 0.0), ("u10", 12.0), ("latitude", 0.0))
+)
+# A process that cannot import the package forecasts with every exported file.
+FOREIGN = """
+import json, pathlib, sys
+sys.modules["seaice_lab"] = None
+import numpy, torch
+
+def forecast(step, about, inputs, batch):
+    state, levels = inputs["state"][batch], range(len((about["noise"] or {}).get("shapes", ())))
+    assert state.shape[1] == len(about["state"])
+    for k, forcing in enumerate(inputs["forcing"]):
+        noise = [inputs[f"noise_{level}"][k][batch] for level in levels]
+        state = step(state, forcing[batch], *([noise] if noise else []))
+        yield state.detach().numpy()
+
+for path in pathlib.Path(sys.argv[1]).glob("*.pt2"):
+    extra = {"seaice_lab.json": "", "grid.json": ""}
+    step = torch.export.load(path, extra_files=extra).module()
+    about, grid = (json.loads(text) for text in extra.values())
+    with numpy.load(path.with_suffix(".npz")) as file:
+        inputs = {name: torch.from_numpy(array) for name, array in file.items()}
+    whole, single = (
+        numpy.stack(list(forecast(step, about, inputs, slice(size)))) for size in (3, 1)
+    )
+    numpy.testing.assert_allclose(single, whole[:, :1], atol=1e-6)  # a batch of any size
+    assert not whole[..., numpy.array(grid["ocean"]) == 0].any()
+    numpy.save(path.with_suffix(".npy"), whole)
+"""
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """The prepared store of the waves."""
+    folder = tmp_path_factory.mktemp("waves")
+    (folder / "data" / "waves").mkdir(parents=True)
+    for seed, name in enumerate(("train_1", "val_1", "test_1")):
+        wave_run(seed=seed).to_netcdf(folder / "data" / "waves" / f"{name}.nc")
+    write_catalogue(folder, {"waves": ENTRY})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("SEAICE_DATA", raising=False)
+        return prepare(PrepareConfig(state="waves"), folder / "waves.zarr", show=False)
+
+
+@pytest.fixture(scope="module")
+def runs(store, tmp_path_factory):
+    """Run folders of three kinds of networks."""
+    folder = tmp_path_factory.mktemp("runs")
+    options = {"transport": True, "window": PAST_AND_PLACE, "network": "UNet2"}
+    kinds = {
+        "drift": options,
+        "noise": options | {"loss": "crps", "start_from": str(folder / "drift")},
+        "published": {"published_network": True, "loss": "published", "network": "UNet2"},
+    }
+    for kind, values in kinds.items():
+        config = TrainConfig(store=str(store), width=4, fit=FIT, **values)
+        train(config, folder / kind, show=False)
+    return {kind: folder / kind for kind in kinds}
+
+
+@pytest.fixture(scope="module")
+def exported(runs, tmp_path_factory):
+    """Their exported files, by kind."""
+    folder = tmp_path_factory.mktemp("exported")
+    return {kind: export(run, folder / f"{kind}.pt2") for kind, run in runs.items()}
+
+
+def random_inputs(surrogate):
+    """A state with values beyond its bounds and NaN on land, forcing and noise of some steps."""
+    rng, shape = np.random.default_rng(0), surrogate.ocean.shape
+    window = surrogate.window
+    state = rng.normal(0.5, 1, (3, len(window.state), *shape)).astype("float32")
+    forcing = rng.normal(0, 5, (STEPS, 3, len(window.forcing), *shape)).astype("float32")
+    for channel, (name, _) in enumerate(window.forcing):
+        forcing[:, :, channel] += surrogate.normalisation[name]["mean"]
+    land = ~surrogate.ocean.numpy()
+    state[..., land] = forcing[..., land] = np.nan
+    levels = surrogate.noise.shapes if surrogate.noise else ()
+    sizes = [(STEPS, 3, surrogate.noise.channels, *level) for level in levels]
+    noise = [rng.normal(size=size).astype("float32") for size in sizes]
+    return state, forcing, noise
+
+
+def test_another_process_without_the_package_makes_the_same_forecasts(runs, exported):
+    folder, expected = exported["drift"].parent, {}
+    for kind, run in runs.items():
+        surrogate = load(run, "cpu")
+        state, forcing, noise = random_inputs(surrogate)
+        arrays = {f"noise_{level}": values for level, values in enumerate(noise)}
+        np.savez(folder / f"{kind}.npz", state=state, forcing=forcing, **arrays)
+
+        def step(state, fields, surrogate=surrogate):
+            forcing, *noise = fields
+            return surrogate.step(state, forcing, noise or None)
+
+        initial = torch.from_numpy(np.maximum(np.nan_to_num(state), 0))
+        series = [torch.from_numpy(values) for values in (np.nan_to_num(forcing), *noise)]
+        states = rollout(step, initial, zip(*series, strict=True))
+        expected[kind] = np.stack([state.numpy() for state in states])
+    words = [sys.executable, "-c", FOREIGN, str(folder)]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    for kind, values in expected.items():
+        np.testing.assert_allclose(np.load(folder / f"{kind}.npy"), values, atol=2e-6)
+        assert values.min() == 0 and np.ptp(values) > 0.1
+
+
+def test_the_extra_files_describe_inputs_and_grid(exported):
+    extra = {"seaice_lab.json": "", "grid.json": ""}
+    torch.export.load(exported["noise"], extra_files=extra)
+    about, grid = (json.loads(text) for text in extra.values())
+    assert [(c["name"], c["offset_h"]) for c in about["state"]] == [("sit", 0.0), ("sit", -12.0)]
+    assert [c["units"] for c in about["forcing"]] == ["m s-1", "m s-1", "degree"]
+    assert about["step_h"] == 12 and about["licence_of_the_data"] == "CC0"
+    assert about["grid"]["ny"] == 32 and about["grid"]["spacing_m"] == pytest.approx(25e3, rel=0.1)
+    assert [shape[1:] for shape in about["noise"]["shapes"]] == [[32, 32], [16, 16]]
+    assert np.shape(grid["longitude"]) == np.shape(grid["forcing_latitude"]) == (32, 32)
+
+
+def test_a_run_without_weights_is_refused(runs, tmp_path):
+    shutil.copytree(runs["drift"], tmp_path / "run")
+    (tmp_path / "run" / "weights.safetensors").unlink()
+    with pytest.raises(InputError, match="has no weights yet"):
+        export(tmp_path / "run", tmp_path / "model.pt2")
+    assert not (tmp_path / "model.pt2").exists()
