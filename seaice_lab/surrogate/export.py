@@ -92,7 +92,8 @@ def export(run, path):
         sizes = [(surrogate.noise.channels, *level) for level in surrogate.noise.shapes]
         arguments.append([torch.zeros(2, *size) for size in sizes])
         dynamic.append([batch] * len(sizes))
-    step = ForecastStep(surrogate).eval()
+    # torch.export saves whole storages, and warns of tensors in another order.
+    step = ForecastStep(surrogate).to(memory_format=torch.contiguous_format).eval()
     program = torch.export.export(step, tuple(arguments), dynamic_shapes=tuple(dynamic))
     description = {
         "seaice_lab.json": json.dumps(describe(surrogate, opened, store), indent=2),
