@@ -17,6 +17,7 @@ from seaice_lab.errors import InputError
 
 HEAD_BYTES = 1024
 PAUSE_S = 0.2
+RAW = {"chunks": {}, "decode_times": False, "decode_timedelta": False}
 # Attributes that CF defines as text.
 TEXTS = ("standard_name", "long_name", "units", "calendar", "axis", "positive", "flag_meanings")
 
@@ -76,18 +77,40 @@ def open_raw(path, variables):
     InputError
         If it is neither NetCDF nor Zarr, damaged, or has the variables in several groups.
     """
+    return _with_text(_opened(path, lambda path: _open_netcdf(path, variables)))
+
+
+def open_groups(path):
+    """Open all groups of a NetCDF or HDF5 file lazily, as :func:`open_raw` opens one.
+
+    Parameters
+    ----------
+    path : Path
+        NetCDF or HDF5 file, or a folder in Zarr format, of which the root is opened.
+
+    Returns
+    -------
+    dict of str to xarray.Dataset
+        By the path of the group, "/" for the root.
+    """
+    groups = _opened(path, lambda path: xr.open_groups(path, engine="netcdf4", **RAW))
+    groups = groups if isinstance(groups, dict) else {"/": groups}
+    return {name: _with_text(group) for name, group in groups.items()}
+
+
+def _opened(path, open_file):
+    """What a function opens of a file, after its kind is checked; a Zarr folder as a dataset."""
     path = Path(path)
-    settings = {"chunks": {}, "decode_times": False, "decode_timedelta": False}
     try:
         if path.is_dir():
-            return _with_text(xr.open_zarr(path, **settings))
+            return xr.open_zarr(path, **RAW)
         check_kind(path)
         try:
-            return _with_text(_open_netcdf(path, variables, settings))
+            return open_file(path)
         except (OSError, RuntimeError):
             # An error of a busy file system is gone at the next try.
             time.sleep(PAUSE_S)
-            return _with_text(_open_netcdf(path, variables, settings))
+            return open_file(path)
     except InputError:
         raise
     except Exception as error:  # the libraries raise many kinds for damaged files
@@ -110,11 +133,11 @@ def _with_text(dataset):
     return dataset
 
 
-def _open_netcdf(path, variables, settings):
-    dataset = xr.open_dataset(path, engine="netcdf4", **settings)
+def _open_netcdf(path, variables):
+    dataset = xr.open_dataset(path, engine="netcdf4", **RAW)
     if dataset.variables.keys() & set(variables):
         return dataset
-    groups = xr.open_groups(path, engine="netcdf4", **settings)
+    groups = xr.open_groups(path, engine="netcdf4", **RAW)
     matching = [name for name, group in groups.items() if set(variables) & group.data_vars.keys()]
     if len(groups) == 1:
         return dataset

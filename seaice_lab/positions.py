@@ -108,6 +108,27 @@ def find(dataset, name, where):
     return Positions(*positions, *order, ordered=bool(along_x or along_y))
 
 
+def of_field(dataset, name, where):
+    """Latitude and longitude of the values of a field, on a grid or at points along a dimension.
+
+    Parameters
+    ----------
+    dataset, name, where
+        As in :func:`find`.
+
+    Returns
+    -------
+    latitude, longitude : xarray.DataArray
+        Degrees, along dimensions of the field.
+    """
+    pair = {key: _geographic(dataset, dataset[name], key, where) for key in GEOGRAPHIC}
+    dims = [axis.dims for axis in pair.values() if axis is not None]
+    if len(dims) == 2 and dims[0] == dims[1] and len(dims[0]) == 1:
+        return tuple(_degrees(axis, key, where) for key, axis in pair.items())
+    grid_positions = find(dataset, name, where)
+    return grid_positions.latitude, grid_positions.longitude
+
+
 def _geographic(dataset, field, key, where):
     """The coordinate of a field that is its latitude or longitude; None if there is none."""
     candidates = [

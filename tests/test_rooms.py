@@ -150,6 +150,7 @@ WITHOUT_TORCH = (
     "assimilation.background",
     "assimilation.diffusion",
     "assimilation.observations",
+    "assimilation.observation_files",
 )
 
 

@@ -152,7 +152,7 @@ def check(problem, seed=0):
     ]
     if not is_double:
         return checks
-    values, sigma = (t.cpu().numpy() for t in problem.observations[2:])
+    values, sigma = (t.cpu().numpy() for t in problem.observations[2:4])
 
     def total(v):
         departures = (values - observed(root.apply(v))) / sigma

@@ -21,16 +21,18 @@ class Observations(NamedTuple):
     """Observations of a batch of windows, made by :func:`observations`.
 
     ``operator`` maps the states (batch, step, channel, y, x) after ``steps`` to what is observed,
-    (batch, observation). Errors are independent.
+    (batch, observation). Errors are independent. Beyond ``huber`` standard deviations a departure
+    costs as much as its absolute value (the Huber norm), so that outliers count less.
     """
 
     steps: tuple[int, ...]
     operator: Callable
     values: torch.Tensor
     sigma: torch.Tensor
+    huber: float = np.inf
 
 
-def observations(model, steps, operator, values, sigma):
+def observations(model, steps, operator, values, sigma, huber=np.inf):
     """Check observations and bring them to the device of the model.
 
     Parameters
@@ -43,6 +45,9 @@ def observations(model, steps, operator, values, sigma):
     values, sigma : array_like (batch, observation)
         Observed values and the standard deviations of their errors, in the units of the state. An
         infinite sigma means no observation; it fills up windows that have fewer than others.
+    huber : float
+        Limit of the quadratic cost in standard deviations, for example 2; infinite for none
+        (Tavolato and Isaksen 2015, doi 10.1002/qj.2440).
 
     Returns
     -------
@@ -69,7 +74,7 @@ def observations(model, steps, operator, values, sigma):
             "or not positive; leave this observation out or state its error"
         )
     tensors = [torch.from_numpy(a.copy()) for a in (np.where(is_used, values, 0), sigma)]
-    return Observations(steps, operator, *(t.to(model.forcing.device) for t in tensors))
+    return Observations(steps, operator, *(t.to(model.forcing.device) for t in tensors), huber)
 
 
 def weighted_cells(positions, weights):
@@ -262,8 +267,10 @@ def cost(problem, control):
     # increment on: the adjoint gives dJ_o/dx = -M'^T H'^T R^-1 d, and B^(T/2) leads to the control.
     increment = _increment(problem, control).requires_grad_()
     observed = problem.observations
-    departures = (observed.values - simulate(problem, increment)) / observed.sigma
-    terms = 0.5 * (departures**2).sum(-1)
+    departures = ((observed.values - simulate(problem, increment)) / observed.sigma).abs()
+    # With the limit c of the Huber norm: d^2 / 2 for |d| <= c, beyond it c |d| - c^2 / 2.
+    quadratic = departures.clamp(max=observed.huber)
+    terms = (quadratic * (departures - quadratic / 2)).sum(-1)
     if not terms.requires_grad:
         raise InputError(
             "the observations do not depend on the initial state through differentiable "

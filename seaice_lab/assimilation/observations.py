@@ -237,7 +237,8 @@ def refuse_unused(table, where="observations"):
         The message counts the reasons.
     """
     if (table.quality.values != 0).all():
-        reasons = listed(f"{n} {reason.replace('_', ' ')}" for reason, n in counts(table).items())
+        numbers = counts(table) or {"all values are missing": ""}
+        reasons = listed(f"{n} {reason.replace('_', ' ')}" for reason, n in numbers.items())
         raise InputError(
             f"{where}: none of {table.sizes['observation']} observations can be used ({reasons}); "
             "check period, region, units and uncertainty of the observations"

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from seaice_lab import runs
@@ -173,6 +174,26 @@ def uncertainty(model, observations, config=None):
     covariance = torch.linalg.inv(curvature + 1e-6 * identity)
     properties = covariance.diagonal(dim1=1, dim2=2)[:, 1:].sqrt().reshape(days, points, -1)
     return variance.sqrt().float(), properties.float()
+
+
+def observed_uncertainty(model, observations, config=None):
+    """Standard deviations of the concentration where something was observed on that day.
+
+    Parameters
+    ----------
+    model, observations, config
+        As in :func:`uncertainty`.
+
+    Returns
+    -------
+    ndarray (point, lag + step)
+        NaN elsewhere, where the concentration comes from the first guess and from other days.
+    """
+    std = uncertainty(model, observations, config)[0].T.numpy()
+    point, step, _ = np.asarray(observations.index).T
+    is_observed = np.zeros(std.shape, bool)
+    is_observed[point, step + model.lags] = True
+    return np.where(is_observed, std, np.nan)
 
 
 def _inverse_diagonal(diagonal, off_diagonal):

@@ -11,7 +11,7 @@ import xarray as xr
 
 from seaice_lab import runs
 from seaice_lab.emissivity import products, state_files
-from seaice_lab.emissivity.infer import begin_inference, infer
+from seaice_lab.emissivity.infer import begin_inference, infer, observed_uncertainty
 from seaice_lab.emissivity.model import EmpiricalState
 from seaice_lab.emissivity.observations import Observations
 from seaice_lab.emissivity.run import initial_state, load, open_data
@@ -116,7 +116,9 @@ def run_inference(config, run, product_config=DEFAULT_PRODUCTS, show=True):
         beat(1)
         model = infer(trained, observations, config.solve, show)
         beat(2)
-        paths = state_files.write_state(model, observations, run, product_config.tag)
+        std = observed_uncertainty(model, observations, config.solve)
+        tag = product_config.tag
+        paths = state_files.write_state(model, observations, run, tag, sea_ice_std=std)
         beat(3)
         estimate = Estimate(model, initial, observations, None, paths)
         estimate = _write_products(estimate, run, product_config, show)

@@ -41,6 +41,11 @@ ATTRIBUTES = {
     "istep": {"long_name": "Step", "units": "1"},
     "isensor": {"long_name": "Sensor", "units": "1"},
     "seaice": CONCENTRATION,
+    "seaice_std": {
+        "standard_name": "sea_ice_area_fraction standard_error",
+        "long_name": "Standard deviation of the error; missing where nothing was observed",
+        "units": "1",
+    },
     "sea_ice_concentration": CONCENTRATION,
     "sea_ice_first_guess": CONCENTRATION | {"long_name": "First guess of concentration"},
     "properties": {"long_name": "Empirical properties of the ice", "units": "1"},
@@ -64,7 +69,7 @@ PUBLISHED_LOSSES = {
 }
 
 
-def write_state(model, observations, folder, tag, history=None):
+def write_state(model, observations, folder, tag, history=None, sea_ice_std=None):
     """Write concentration, properties, network and biases.
 
     Parameters
@@ -75,6 +80,8 @@ def write_state(model, observations, folder, tag, history=None):
     tag : str
     history : pandas.DataFrame, optional
         From :func:`seaice_lab.emissivity.train.train`.
+    sea_ice_std : ndarray (point, lag + step), optional
+        Standard deviations of the errors of the concentration.
 
     Returns
     -------
@@ -89,6 +96,8 @@ def write_state(model, observations, folder, tag, history=None):
         "julian_day": ("lagstep", observations.first_julian_day + lagstep),
         "lagstep": ("lagstep", lagstep.astype("int32")),
     }
+    if sea_ice_std is not None:
+        sea_ice["seaice_std"] = (("grid", "lagstep"), sea_ice_std)
     properties = {
         "properties": (("grid", "step", "prop"), property_maps(model).transpose(1, 0, 2)),
         "julian_day": ("step", observations.step_days),

@@ -57,6 +57,17 @@ def linear_problem():
     return problem_of(model, background, root, observations(model, (2, 4), operator, values, sigma))
 
 
+def test_the_huber_norm_bounds_the_pull_of_an_outlier():
+    model = linear_model()
+    background = torch.zeros(1, 1, 8, 8).double()
+    positions = cell_positions(OCEAN, 0)[:3, None]
+    operator = weighted_cells(positions, torch.ones(3, 1).double())
+    observed = observations(model, (0,), operator, np.array([[0.5, -10.0, 3.0]]), 1.0, huber=2.0)
+    terms = cost(problem_of(model, background, diagonal(np.ones(CELLS)), observed), np.zeros(CELLS))
+    assert terms.observations == pytest.approx(0.5**2 / 2 + (2 * 10 - 2) + (2 * 3 - 2))
+    np.testing.assert_allclose(terms.gradient[0, :3], [-0.5, 2, -2])
+
+
 @pytest.mark.parametrize(
     "method",
     [partial(lbfgs, stopping=EXACT), partial(incremental, outer=2, inner=200, tolerance=1e-11)],

@@ -16,6 +16,8 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from seaice_lab import cli, files, runs
+from seaice_lab.assimilation.observation_files import read_observations
+from seaice_lab.assimilation.observations import counts, used
 from seaice_lab.compute import can_compile
 from seaice_lab.emissivity import evaluation, infer, penalty, sensors
 from seaice_lab.emissivity.model import EmpiricalState
@@ -368,7 +370,15 @@ def test_the_published_options_on_the_command_line(ice, tmp_path):
     made = command("export", out, tmp_path / "model.nc")
     assert made.exit_code == 0 and (tmp_path / "model.pt2").exists()
     new = command("infer", out, "--data", ice, "--output", tmp_path / "new", "--sensors", "amsr2")
-    assert new.exit_code == 0 and (tmp_path / "new" / "seaice_final.nc").exists()
+    assert new.exit_code == 0
+    estimate = xr.load_dataset(tmp_path / "new" / "seaice_final.nc").transpose("lagstep", "grid")
+    observed = read_observations([tmp_path / "new" / "seaice_final.nc"])
+    is_observed = estimate.seaice_std.notnull().values
+    assert is_observed.any() and not is_observed.all()
+    assert counts(observed)["used"] == is_observed.sum() and (observed.source == "emissivity").all()
+    np.testing.assert_allclose(used(observed).value, estimate.seaice.values[is_observed])
+    # A step is the day that begins at 21 UTC.
+    assert used(observed).time_start.values[0] == np.datetime64("2021-02-28T21")
     listed = {row.name: (row.kind, row.state) for row in runs.list_runs(tmp_path)}
     assert listed == {"out": ("emissivity", "trained"), "new": ("emissivity", "inferred")}
     table = xr.load_dataset(tmp_path / "new" / "departures_final.nc")

@@ -1,0 +1,329 @@
+"""Read observations from the files of published products and of the emissivity model.
+
+The variables of a file tell its product, and their CF attributes tell times, periods, positions and
+units. No real file of these products was available: the layouts are those of their documentation.
+"""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import dask
+import numpy as np
+import pandas as pd
+import xarray as xr
+from pydantic import Field
+
+from seaice_lab import flags, formats, names, positions, progress, times
+from seaice_lab.assimilation import observations
+from seaice_lab.assimilation.observations import KINDS
+from seaice_lab.config import Config
+from seaice_lab.errors import InputError, listed
+
+WATER_DENSITY = 1024.0  # kg m-3
+THICKNESS = "(sea_)?(ice_)?thickness"
+FREEBOARD = ("laser_freeboard", "radar_freeboard")  # in metres, as thickness
+VARIABLE_OF = {name: kind.variable for name, kind in KINDS.items()}
+VARIABLE_OF |= dict.fromkeys(FREEBOARD, "sit")
+NOT_A_TIME = np.datetime64("NaT", "ns")
+
+
+class Layout(NamedTuple):
+    """A variable of a product: patterns of its name and of those of its errors.
+
+    Several errors belong to independent sources, of which the value is a weighted mean.
+    ``period_h`` is the period of a mean relative to its time, where the files do not say it.
+    """
+
+    source: str
+    kind: str
+    value: str
+    error: str
+    period_h: tuple[float, float] | None = None
+
+
+ERROR = "unc(ertainty)?"
+TOTAL_ERROR = "(total_)?(standard_)?(uncertainty|error)"
+SENSORS = f"(cryosat|smos)_{THICKNESS}"
+# The first layout that fits is read. The analysis of CS2SMOS contains a climatology, which its
+# weighted mean does not.
+LAYOUTS = (
+    Layout("cs2smos", "sit_of_ice", f"weighted_mean_{THICKNESS}", f"{SENSORS}_{ERROR}"),
+    Layout("cs2smos", "sit_of_ice", f"analysis_{THICKNESS}", f"analysis_{THICKNESS}_{ERROR}"),
+    Layout("cs2smos", "sit_of_ice", f"cryosat_{THICKNESS}", f"cryosat_{THICKNESS}_{ERROR}"),
+    Layout("cs2smos", "sit_of_ice", f"smos_{THICKNESS}", f"smos_{THICKNESS}_{ERROR}"),
+    Layout("altimeter", "sit_of_ice", "(sea_)?ice_thickness", f"((sea_)?ice_thickness_)?{ERROR}"),
+    Layout("altimeter", "radar_freeboard", "radar_freeboard", f"radar_freeboard_{ERROR}"),
+    Layout("icesat2", "laser_freeboard", "beam_fb_height", "beam_fb_(unc|sigma)"),
+    Layout("osisaf", "sic", "ice_conc", TOTAL_ERROR),
+    Layout("osisaf", "sic", "raw_ice_conc_values", TOTAL_ERROR),
+    Layout("emissivity", "sic", "seaice", "seaice_std", (-3, 21)),
+    Layout("concentration", "sic", "sea_ice_area_fraction", TOTAL_ERROR),
+)
+# Flags of values that are no observations.
+REJECTED = re.compile(r"land(?!_?spill)|lake|interp|climo|missing|no_\w*data|invalid|bad|poor|fail")
+
+
+class ReadingConfig(Config):
+    """How to read observations, where their files leave a choice or lack something."""
+
+    variable: str | None = Field(
+        None, description="Variable to read; null: the first one of the documented order."
+    )
+    kind: str | None = Field(
+        None, description=f"Kind of the values ({', '.join(KINDS)}); null: that of the product."
+    )
+    sigma: float | None = Field(
+        None,
+        gt=0,
+        description="Standard error where the file has none, in m or as share.",
+    )
+    time: str | None = Field(None, description="Time of the values of a file that has none.")
+    period_h: float | None = Field(
+        None, ge=0, description="Hours of the mean, around its time, if the file has no bounds."
+    )
+    snow_m: float | None = Field(
+        None, ge=0, description="Snow thickness on the ice for freeboard, if the file has none."
+    )
+    snow_error_m: float = Field(0.1, ge=0, description="Its standard error.")
+    snow_density: float = Field(320.0, gt=0, lt=900, description="Density of snow, kg m-3.")
+    ice_density: float = Field(
+        900.0, gt=800, lt=1000, description="Density of ice, kg m-3; 917 first-year, 882 older ice."
+    )
+    ice_density_error: float = Field(20.0, ge=0, description="Its standard error.")
+
+
+def read_observations(paths, config=None):
+    """Read files of observations, whose product is recognised from their content.
+
+    Parameters
+    ----------
+    paths : sequence of str or Path
+        CS2SMOS, CryoSat-2 along track (L2P), ICESat-2 freeboard (ATL10) or thickness, OSI SAF and
+        AMSR2 concentration, ``seaice_<tag>.nc`` of ``seaice-lab emissivity infer``, or tables of
+        :func:`~seaice_lab.assimilation.observations.write_table`.
+    config : ReadingConfig, optional
+
+    Returns
+    -------
+    xarray.Dataset
+        A table. Values that a product marks as missing are left out.
+
+    Raises
+    ------
+    InputError
+        If a product is not recognised, says nothing about errors, times or units, or nothing is
+        left.
+    """
+    config = config or ReadingConfig()
+    tables = [table for path in paths for table in _read_file(Path(path), config)]
+    table = observations.concatenate(tables)
+    observations.refuse_unused(table, listed(paths))
+    return table
+
+
+def thickness_of_freeboard(freeboard, snow, config, is_laser):
+    """Thickness of floating ice in equilibrium, and its standard error.
+
+    SIT = (rho_w f + rho_s h) / (rho_w - rho_i), with the freeboard f of the ice and the snow
+    thickness h. A laser measures f + h. A radar measures f - h (c / c_s - 1), because its waves
+    are slower in snow, c / c_s = (1 + 0.51 rho_s)^1.5 with rho_s in g cm-3 (Ulaby et al. 1986).
+
+    Parameters
+    ----------
+    freeboard, snow : tuple of array_like
+        Freeboard and snow thickness, each with its standard error, metres.
+    config : ReadingConfig
+        Densities.
+    is_laser : bool
+
+    Returns
+    -------
+    thickness, sigma : ndarray
+        Metres, per area of ice. Errors of freeboard, snow and density of the ice are independent.
+    """
+    slowing = (1 + 0.51e-3 * config.snow_density) ** 1.5 - 1
+    of_snow = WATER_DENSITY * (-1 if is_laser else slowing) + config.snow_density
+    buoyancy = WATER_DENSITY - config.ice_density
+    thickness = (WATER_DENSITY * freeboard[0] + of_snow * snow[0]) / buoyancy
+    terms = WATER_DENSITY * freeboard[1], of_snow * snow[1], thickness * config.ice_density_error
+    return thickness, np.sqrt(sum(term**2 for term in terms)) / buoyancy
+
+
+def _read_file(path, config):
+    """The tables of a file, one for each group with observations."""
+    with formats.closing_files(), dask.config.set(scheduler="synchronous"):
+        groups = formats.open_groups(path)
+        if groups["/"].attrs.get("featureType") == "point" and "quality" in groups["/"]:
+            return [observations.read_table(path)]
+        layout, fields = _recognised(path, groups, config.variable)
+        where = str(path)
+        return [_read_field(groups[group], name, layout, config, where) for group, name in fields]
+
+
+def _recognised(path, groups, variable):
+    """The layout of a file, and the groups and names of the fields that have it."""
+    present = [(group, name) for group, dataset in groups.items() for name in dataset.data_vars]
+    fields = []
+    for layout in LAYOUTS:
+        fields = [
+            (group, name)
+            for group, name in present
+            if variable in (None, name)
+            and (
+                re.fullmatch(layout.value, name.lower())
+                or groups[group][name].attrs.get("standard_name") == layout.value
+            )
+        ]
+        if fields:
+            break
+    if not fields or len({group for group, _ in fields}) < len(fields):
+        problem = "several variables" if fields else "no variable"
+        raise InputError(
+            f"{path}: has {problem} of a known product in {listed(name for _, name in present)}, "
+            "expected one such as analysis_sea_ice_thickness, sea_ice_thickness, beam_fb_height, "
+            "ice_conc or seaice; choose one with the setting variable"
+        )
+    progress.note(f"{path}: reads {fields[0][1]} of {layout.source}")
+    return layout, fields
+
+
+def _read_field(raw, name, layout, config, where):
+    """The table of one field of a file."""
+    raw = raw.set_coords([other for other in raw.data_vars if other != name])
+    variable = VARIABLE_OF[layout.kind]
+    values = _in_unit(raw, name, variable, where)
+    if name == "raw_ice_conc_values":  # may lack the values that no filter has changed
+        values = values.fillna(_companion(raw, name, "ice_conc", variable, where))
+    low, high = np.nanmin(values, initial=0), np.nanmax(values, initial=0)
+    if max(-low, high) > 2 * names.variable(variable).plausible[1]:
+        names.check_range(variable, low, high, f"{where}: {name}")
+    sigma = _errors(raw, name, layout, config, where)
+    if layout.kind in FREEBOARD:
+        snow = _snow(raw, name, config, where)
+        is_laser = layout.kind == "laser_freeboard"
+        values, sigma = thickness_of_freeboard((values, sigma), snow, config, is_laser)
+    latitude, longitude = positions.of_field(raw, name, where)
+    start, end = _period(raw, name, latitude, layout, config, where)
+    further = set(raw[name].dims).difference(latitude.dims, longitude.dims, start.dims)
+    if any(raw.sizes[dim] > 1 for dim in further):
+        raise InputError(
+            f"{where}: {name} has the further dimension {', '.join(sorted(further))}, expected "
+            "those of positions and times alone; select one of its values first"
+        )
+    columns = {
+        "value": values,
+        "sigma": sigma,
+        "latitude": latitude,
+        "longitude": longitude,
+        "time": start + (end - start) / 2,
+        "time_start": start,
+        "time_end": end,
+        "quality": 2 * _is_rejected(raw, name),
+        "correlation_length": _companion(raw, name, "correlation_length(_scale)?", "sit", where),
+        "concentration": _companion(raw, name, "(sea_)?ice_conc(entration)?", "sic", where),
+    }
+    arrays = xr.broadcast(*(xr.DataArray(column.variable) for column in columns.values()))
+    arrays = {key: array.values.ravel() for key, array in zip(columns, arrays, strict=True)}
+    is_present = np.isfinite(arrays["value"] + arrays["latitude"] + arrays["longitude"])
+    kind = config.kind or ("sit_of_ice" if layout.kind in FREEBOARD else layout.kind)
+    columns = {key: array[is_present] for key, array in arrays.items()}
+    return observations.observation_table(columns | {"kind": kind, "source": layout.source})
+
+
+def _in_unit(raw, name, variable, where, units=None):
+    """A variable of a file in the unit of a variable of the project; these have no offset."""
+    factor, _ = names.conversion(variable, raw[name].attrs.get("units", units), where)
+    return raw[name] * factor
+
+
+def _companions(raw, name, pattern):
+    """Names of the other variables of a file that fit a pattern, along dimensions of a field."""
+    return [
+        other
+        for other in raw.coords
+        if re.fullmatch(pattern, other.lower()) and set(raw[other].dims) <= set(raw[name].dims)
+    ]
+
+
+def _companion(raw, name, pattern, variable, where):
+    """Another variable of a file in the unit of the project; NaN if there is none."""
+    others = _companions(raw, name, pattern)
+    return _in_unit(raw, others[0], variable, where) if others else xr.DataArray(np.nan)
+
+
+def _errors(raw, name, layout, config, where):
+    """Standard deviation of the errors of a field, in the unit of the project."""
+    standard_name = f"{raw[name].attrs.get('standard_name')} standard_error"
+    others = _companions(raw, name, layout.error)
+    others += [n for n in raw.coords if raw[n].attrs.get("standard_name") == standard_name]
+    if not others and config.sigma is None:
+        raise InputError(
+            f"{where}: has no errors of {name}, expected a variable such as {name}_uncertainty; "
+            "give their standard deviation with the setting sigma"
+        )
+    units, variable = raw[name].attrs.get("units"), VARIABLE_OF[layout.kind]
+    errors = [_in_unit(raw, other, variable, where, units) for other in dict.fromkeys(others)]
+    # The weights of independent errors are their inverse variances; 0 or NaN is no error.
+    weights = [(error.where(error > 0) ** -2.0).fillna(0) for error in errors]
+    total = sum(weights, xr.DataArray(0.0))
+    return (total.where(total > 0) ** -0.5).fillna(config.sigma or np.nan)
+
+
+def _snow(raw, name, config, where):
+    """Snow thickness of the file, or of the configuration, and its standard error."""
+    depth = _companion(raw, name, "snow_(depth|thickness)", "snt", where)
+    depth = depth.fillna(np.nan if config.snow_m is None else config.snow_m)
+    if depth.isnull().all():
+        raise InputError(
+            f"{where}: has freeboard and no snow thickness, on which the thickness of the ice "
+            "depends; give the settings snow_m and snow_error_m"
+        )
+    error = _companion(raw, name, f"snow_(depth|thickness)_{ERROR}", "snt", where)
+    return depth, error.fillna(config.snow_error_m)
+
+
+def _period(raw, name, latitude, layout, config, where):
+    """Start and end of the means of a field; equal for values along a track."""
+    if config.time is None:
+        stamps = times.valid_times(raw, name, where, [])
+        if stamps.dims == latitude.dims:  # a time of each position
+            return stamps, stamps
+        for coordinate in raw.coords.values():
+            bounds = (coordinate.encoding | coordinate.attrs).get("bounds")
+            if times.is_time(coordinate) and coordinate.dims == stamps.dims and bounds in raw:
+                coded = raw[bounds].variable.copy(deep=False)
+                coded.attrs = coordinate.attrs | coded.attrs
+                edges = xr.DataArray(times.decode(coded, f"{where}: {bounds}", []), dims=coded.dims)
+                ends = [dim for dim in edges.dims if dim not in stamps.dims]
+                return edges.min(ends), edges.max(ends)
+        start, end = (_moment(raw.attrs.get(f"time_coverage_{end}")) for end in ("start", "end"))
+        if stamps.size == 1 and start < end:
+            return xr.DataArray(start), xr.DataArray(end)
+    else:
+        stamps = xr.DataArray(_moment(config.time))
+    hours = layout.period_h
+    if hours is None and config.period_h is not None:
+        hours = -config.period_h / 2, config.period_h / 2
+    if hours is None or stamps.isnull().any():
+        raise InputError(
+            f"{where}: does not say of which period {name} is the mean, expected time bounds; give "
+            "the setting period_h (24 for a daily map, 0 for values at one time), and time if the "
+            "file has none, such as 2021-03-01T12"
+        )
+    return tuple(stamps + np.timedelta64(round(hour * 3600), "s") for hour in hours)
+
+
+def _moment(text):
+    """A time that is given as text, in UTC; NaT if it is none."""
+    return pd.to_datetime(text, utc=True, errors="coerce").to_datetime64() if text else NOT_A_TIME
+
+
+def _is_rejected(raw, name):
+    """Where a flag of the file says that a value is no observation."""
+    rejected = xr.DataArray(False)
+    for flag_name in _companions(raw, name, ".*(status|quality).*"):
+        for flag in flags.read(raw[flag_name].attrs):
+            if REJECTED.search(flag.meaning):
+                rejected = rejected | flag.is_set(raw[flag_name])
+    return rejected

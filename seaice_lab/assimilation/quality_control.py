@@ -1,0 +1,172 @@
+"""Quality control of observations: functions that reject or combine observations of a table.
+
+The rejecting functions return the table with a reason in ``quality``.
+"""
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from seaice_lab import grid
+from seaice_lab.assimilation import observations
+from seaice_lab.assimilation.observation_operator import cell_weights
+from seaice_lab.assimilation.observations import observation_table, reject
+
+# Values beyond are no sea ice. Noise makes some retrievals negative or larger than 1; without them
+# the others would have a bias.
+RANGES = {"sit": (-2.0, 15.0), "sit_of_ice": (-2.0, 15.0), "sic": (-0.3, 1.3), "snt": (-0.5, 3.0)}
+HALF_DAY = np.timedelta64(12, "h")
+PERIOD, EXTRAS = ["time_start", "time_end"], ["correlation_length", "concentration"]
+TRACK_GAP = np.timedelta64(10, "m")  # between two passes of a satellite over the same cell
+
+
+def check_range(table, ranges=RANGES):
+    """Reject values outside of the range of their kind.
+
+    Parameters
+    ----------
+    table : xarray.Dataset
+    ranges : dict of str to tuple of float
+        Smallest and largest value by kind, in its unit.
+
+    Returns
+    -------
+    xarray.Dataset
+    """
+    low, high = np.array([ranges[kind] for kind in table.kind.values]).reshape(-1, 2).T
+    is_outside = (table.value.values < low) | (table.value.values > high)
+    return reject(table, is_outside, "outside_range")
+
+
+def check_duplicates(table):
+    """Reject repetitions: all but the first of equal kind, source, period and position.
+
+    Parameters
+    ----------
+    table : xarray.Dataset
+
+    Returns
+    -------
+    xarray.Dataset
+    """
+    frame = table.to_dataframe()[["quality", "kind", "source", *PERIOD, "latitude", "longitude"]]
+    # Only an observation of the same quality makes another one superfluous.
+    return reject(table, frame.duplicated(), "duplicate")
+
+
+def check_background(table, equivalents, sigma, factor=4.0):
+    """Reject observations far from the background, |d| > k sqrt(sigma_o^2 + sigma_b^2).
+
+    Parameters
+    ----------
+    table : xarray.Dataset
+    equivalents : array_like (observation,)
+        What the observations would be for the background, H(x_b).
+    sigma : array_like (observation,) or float
+        Standard deviation of the errors of the equivalents, sigma_b.
+    factor : float
+        k, usually 3 to 5.
+
+    Returns
+    -------
+    xarray.Dataset
+    """
+    departures = np.abs(table.value.values - equivalents)
+    expected = np.hypot(table.sigma.values, sigma)
+    return reject(table, departures > factor * expected, "far_from_background")
+
+
+def thin(table, distance_m=None):
+    """Keep observations that are a distance apart, or far apart in time.
+
+    Observations of one kind and source are taken in the order of their errors, the most exact
+    first. Each rejects the others within the distance whose time differs by less than the period
+    of the mean, and for instantaneous values by less than 12 hours.
+
+    Parameters
+    ----------
+    table : xarray.Dataset
+    distance_m : float, optional
+        Metres. By default the correlation length of the errors of each observation, and no
+        thinning where it is unknown.
+
+    Returns
+    -------
+    xarray.Dataset
+    """
+    rejected = np.zeros(table.sizes["observation"], bool)
+    sample = table[["kind", "source"]].to_dataframe()[table.quality.values == 0]
+    for rows in sample.groupby(["kind", "source"]).indices.values():
+        rows = np.flatnonzero(table.quality.values == 0)[rows]
+        rejected[rows] = _thinned(table.isel(observation=rows), distance_m)
+    return reject(table, rejected, "thinned")
+
+
+def _thinned(table, distance_m):
+    """Where observations of one kind and source are rejected."""
+    phi, lam = np.radians(table.latitude.values), np.radians(table.longitude.values)
+    points = np.stack([np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi)], -1)
+    tree = cKDTree(points * grid.EARTH_RADIUS_M)
+    radius = table.correlation_length.fillna(0) if distance_m is None else distance_m
+    radius = np.broadcast_to(radius, phi.shape)
+    time = table.time.values
+    apart = np.maximum(table.time_end.values - table.time_start.values, HALF_DAY)
+    kept, rejected = np.zeros((2, phi.size), bool)
+    for row in np.lexsort((time, table.sigma.values)):
+        if not rejected[row]:
+            kept[row] = True
+            near = np.array(tree.query_ball_point(tree.data[row], radius[row]))
+            is_close = np.abs(time[near] - time[row]) < apart[row]
+            rejected[near[is_close & ~kept[near]]] = True
+    return rejected
+
+
+def superobservations(table, store, representation=0.0, common=0.0):
+    """One observation for each kind, source, cell and day: the weighted mean of those in it.
+
+    sigma^2 = sigma_i^2 / N + common^2 / tracks + representation^2, where sigma_i^2 / N is the error
+    of a mean with the weights 1 / sigma^2. The common error of a track, such as that of the sea
+    level, does not become smaller with the number of its values.
+
+    Parameters
+    ----------
+    table : xarray.Dataset
+        Means over a period are combined with those of the same period only.
+    store : xarray.Dataset
+        With ``latitude``, ``longitude`` and ``ocean`` (y, x).
+    representation : float
+        Standard deviation of what the values in a cell do not say about the cell.
+    common : float
+        Standard deviation of the part of the error that all values of a track share.
+
+    Returns
+    -------
+    xarray.Dataset
+        A new table of the observations that are used and in an ocean cell, at its centre.
+    """
+    table = observations.used(table).sortby("time")
+    cells, _, reason = cell_weights(table.latitude.values, table.longitude.values, store)
+    frame = table.to_dataframe().assign(cell=cells[:, 0])  # the first of the four is the nearest
+    # The values of a track follow each other; a satellite passes again after an orbit.
+    frame["track"] = (
+        (frame.groupby("source").time.diff() > TRACK_GAP).groupby(frame.source).cumsum()
+    )
+    frame["weight"] = frame.sigma**-2.0
+    frame["value"] *= frame.weight
+    is_mean = frame.time_end > frame.time_start
+    period = {key: frame[key].where(is_mean, frame.time.dt.floor("D")) for key in PERIOD}
+    frame = frame.drop(columns=PERIOD).assign(**period)[reason == "used"]
+    groups = frame.groupby(["kind", "source", "cell", *PERIOD], as_index=False)
+    rows = groups.agg(
+        time=("time", "mean"),
+        value=("value", "sum"),
+        weight=("weight", "sum"),
+        tracks=("track", "nunique"),
+        correlation_length=("correlation_length", "mean"),
+        concentration=("concentration", "mean"),
+    )
+    is_mean = rows.time_end > rows.time_start
+    variance = 1 / rows.weight + common**2 / rows.tracks + representation**2
+    columns = {key: rows[key] for key in ("kind", "source", "time", *EXTRAS)}
+    columns |= {key: rows[key].where(is_mean, rows.time) for key in PERIOD}
+    columns |= {key: store[key].values.ravel()[rows.cell] for key in ("latitude", "longitude")}
+    return observation_table(columns | {"value": rows.value / rows.weight, "sigma": variance**0.5})
