@@ -36,7 +36,9 @@ def surrogate_model(window, dtype=torch.float64, steps=3, batch=1, **options):
     scale = {name: {"mean": 0.5, "std": 0.3} for name, _ in window.inputs}
     normalisation = scale | {"increments": [{"mean": 0.0, "std": 0.02}] * len(window.targets)}
     torch.manual_seed(0)
-    config = TrainConfig(store="", window=window.model_dump(), network="UNet2", width=2, **options)
+    config = TrainConfig(
+        store="none", window=window.model_dump(), network="UNet2", width=2, **options
+    )
     network = build(config, OCEAN, normalisation).to(dtype).eval()
     for name, values in network.named_parameters():
         if "head" in name:
