@@ -20,6 +20,10 @@ GRADIENTS = {"du_dx": "of u along x", "du_dy": "of u along y",
              "dv_dx": "of v along x", "dv_dy": "of v along y"}  # fmt: skip
 RATES = {"divergence": "Divergence of the ice drift", "shear": "Shear of the ice drift",
          "total": "Total deformation rate", "vorticity": "Vorticity of the ice drift"}  # fmt: skip
+# Cells (row, column) round which each method integrates, anticlockwise; a triangle has one twice.
+METHODS = {"contour": ((0, 0), (0, 1), (1, 1), (1, 0)),
+           "one_sided": ((0, 1), (1, 1), (1, 0), (1, 0)),
+           "centred": ((1, 2), (2, 1), (1, 0), (0, 1))}  # fmt: skip
 
 
 def ice_mask(ocean, *fields):
@@ -71,12 +75,12 @@ def velocity_gradients(siu, siv, mask, dx_m, method="contour", positions=None):
     method : {"contour", "one_sided", "centred"}
         "contour" integrates along the square of four neighbouring cells (after Lindsay and Stern
         2003): the mean over n x n corners is the integral along the large square. "one_sided" takes
-        the differences to the previous column and the previous row, at the cell with the larger
-        indices. "centred" takes differences over two cells, at the cell in the middle: it does not
-        see waves of two cells. Both are for comparison with other codes.
+        the differences to the previous column and the previous row (a triangle), at the cell with
+        the larger indices. "centred" takes differences over two cells (a square on its tip), at
+        the cell in the middle: it does not see waves of two cells. Both are for comparison with
+        other codes.
     positions : (DataArray, DataArray), optional
-        x and y of the cells in a plane (y, x), m, for "contour" on a curvilinear grid, instead
-        of ``dx_m``.
+        x and y of the cells in a plane (y, x), m, on a curvilinear grid, instead of ``dx_m``.
 
     Returns
     -------
@@ -96,8 +100,8 @@ def velocity_gradients(siu, siv, mask, dx_m, method="contour", positions=None):
     u dy, divided by A, is
     du/dx = [(u1 - u3)(y2 - y4) + (u2 - u4)(y3 - y1)] / [(x1 - x3)(y2 - y4) + (x2 - x4)(y3 - y1)].
     """
-    if method not in STENCILS:
-        raise InputError(f"method: {method!r}, expected one of {', '.join(STENCILS)}")
+    if method not in METHODS:
+        raise InputError(f"method: {method!r}, expected one of {', '.join(METHODS)}")
     for field in (siu, siv):
         units = field.attrs.get("units")
         if units is None or names.canonical_units(units) != "m s-1":
@@ -105,14 +109,12 @@ def velocity_gradients(siu, siv, mask, dx_m, method="contour", positions=None):
                 f"{field.name}: the drift has the units {units!r}, expected m s-1; convert it and "
                 "set its attribute 'units'"
             )
-    weights = _contour_weights(dx_m, positions)
-
-    def of_frames(values, valid):
-        valid, gradients = STENCILS[method](values, valid, weights)
-        return tuple(np.where(valid, gradient, np.nan) for gradient in gradients)
-
-    sizes = grid_sizes(siu, less=2 if method == "centred" else 1)
-    gradients = reduce_frames(of_frames, (siu, siv), mask, dict.fromkeys(GRADIENTS, sizes))
+    cells = METHODS[method]
+    if positions is not None:
+        positions = [position / DAY_S for position in positions]
+    integrate = _contour(cells, dx_m / DAY_S, positions)
+    outputs = dict.fromkeys(GRADIENTS, grid_sizes(siu, less=np.max(cells)))
+    gradients = reduce_frames(integrate, (siu, siv), mask, outputs)
     if method == "one_sided":
         gradients = gradients.assign_coords(siu.isel(y=slice(1, None), x=slice(1, None)).coords)
     for name, text in GRADIENTS.items():
@@ -137,11 +139,10 @@ def gradient_magnitude(field, mask, dx_m):
         In units of the field per km, NaN where one of the four cells is masked. Sizes along y and
         x are smaller by one.
     """
-    weights = [1e3 / DAY_S * weight for weight in _contour_weights(dx_m, None)]
+    integrate = _contour(METHODS["contour"], dx_m / 1e3)
 
     def of_frames(values, valid):
-        valid, gradient = _contour(values, valid, weights)
-        return (np.where(valid, np.hypot(*gradient), np.nan),)
+        return (np.hypot(*integrate(values, valid)),)
 
     outputs = {"gradient": grid_sizes(field, less=1)}
     gradient = reduce_frames(of_frames, [field], mask, outputs).gradient
@@ -149,50 +150,32 @@ def gradient_magnitude(field, mask, dx_m):
     return gradient.assign_attrs(attrs, units=f"{field.attrs.get('units', '1')} km-1")
 
 
-def _contour_weights(dx_m, positions):
-    """Weights (4) of the two diagonal differences in d/dx and d/dy, in s m-1 per day."""
-    if positions is None:
-        x, y = np.array([0, 1, 1, 0]) * dx_m, np.array([0, 0, 1, 1]) * dx_m
-    else:
-        x, y = (_corners(field.transpose("y", "x").values) for field in positions)
+def _around(values, cells):
+    """Values at each of the cells (row, column) of the polygons all over the grid."""
+    last, (rows, columns) = np.max(cells), values.shape[-2:]
+    return [values[..., y : rows - last + y, x : columns - last + x] for y, x in cells]
+
+
+def _contour(cells, dx_m, positions=None):
+    """Function that integrates along polygons of four cells, for `reduce_frames`.
+
+    It returns the gradients along x and y of each component, NaN where a cell is masked.
+    """
+    y, x = np.transpose(cells) * dx_m
+    if positions is not None:
+        x, y = (_around(field.transpose("y", "x").values, cells) for field in positions)
     twice_area = (x[0] - x[2]) * (y[1] - y[3]) + (x[1] - x[3]) * (y[2] - y[0])
-    along_x, along_y = (y[1] - y[3], y[2] - y[0]), (x[3] - x[1], x[0] - x[2])
-    return [DAY_S * weight / twice_area for weight in (*along_x, *along_y)]
+    along_x = (y[1] - y[3]) / twice_area, (y[2] - y[0]) / twice_area
+    along_y = (x[3] - x[1]) / twice_area, (x[0] - x[2]) / twice_area
 
+    def of_frames(values, valid):
+        first, second, third, fourth = _around(values, cells)
+        diagonals = list(zip(first - third, second - fourth, strict=True))
+        gradients = [w[0] * a + w[1] * b for a, b in diagonals for w in (along_x, along_y)]
+        used = np.logical_and.reduce(_around(valid, cells))
+        return tuple(np.where(used, gradient, np.nan) for gradient in gradients)
 
-def _corners(values):
-    """The four cells around each corner, anticlockwise from the one with the smallest indices."""
-    low, high = slice(None, -1), slice(1, None)
-    return [values[..., y, x] for y, x in ((low, low), (low, high), (high, high), (high, low))]
-
-
-def _contour(values, valid, weights):
-    first, second, third, fourth = _corners(values)
-    diagonals = first - third, second - fourth
-    gradients = [
-        weights[at] * diagonals[0][component] + weights[at + 1] * diagonals[1][component]
-        for component in range(len(values))
-        for at in (0, 2)
-    ]
-    return np.logical_and.reduce(_corners(valid)), gradients
-
-
-def _one_sided(values, valid, weights):
-    _, south, here, west = _corners(values)
-    east, north = 2 * weights[1] * (here - west), 2 * weights[1] * (here - south)
-    return np.logical_and.reduce(_corners(valid)[1:]), (east[0], north[0], east[1], north[1])
-
-
-def _centred(values, valid, weights):
-    inner, before, after = slice(1, -1), slice(None, -2), slice(2, None)
-    sides = ((inner, after), (inner, before), (after, inner), (before, inner))
-    right, left, above, below = (values[..., y, x] for y, x in sides)
-    east, north = weights[1] * (right - left), weights[1] * (above - below)
-    valid = np.logical_and.reduce([valid[..., y, x] for y, x in sides])
-    return valid, (east[0], north[0], east[1], north[1])
-
-
-STENCILS = {"contour": _contour, "one_sided": _one_sided, "centred": _centred}
+    return of_frames
 
 
 def deformation_rates(gradients):

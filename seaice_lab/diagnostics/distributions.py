@@ -76,15 +76,16 @@ def tail_exponent(sums, over=None):
     -------
     Dataset
         ``alpha`` = 1 + n / sum ln(x / x_min), ``alpha_error`` = (alpha - 1) / sqrt(n), which is too
-        small for dependent values (Clauset et al. 2009, doi:10.1137/070710111), and
-        ``below_floor``, the share of values below the floor. The exponent of the cumulative
-        distribution is alpha - 1.
+        small for dependent values (Clauset et al. 2009, doi:10.1137/070710111), ``weight``, the sum
+        of ln(x / x_min) over the number of all values, and ``below_floor``, the share of values
+        below the floor. The exponent of the cumulative distribution is alpha - 1.
     """
     sums = pool(sums, over)
     count = sums.tail_count.where(sums.tail_count > 1)
     alpha = 1 + count / sums.tail_log
     result = {"alpha": alpha, "alpha_error": (alpha - 1) / count**0.5}
-    result["below_floor"] = sums.below_floor / sums["count"]
+    every = sums["count"].where(sums["count"] > 0)
+    result |= {"weight": sums.tail_log / every, "below_floor": sums.below_floor / every}
     return xr.Dataset(result, attrs=sums.attrs)
 
 

@@ -156,14 +156,16 @@ def _thinned(mask):
 
 def _nearest(points, owner, features, count):
     """Offsets (point, neighbour, 2) to the nearest pixels of the same feature, zero beyond them."""
-    spread = np.array([FAR, 1, 1])
-    size = min(4 * count, len(features.pixels))
-    distance, near = cKDTree(features.pixels * spread).query(points * spread, k=size)
-    distance, near = (array.reshape(len(points), size) for array in (distance, near))
-    # In an order that does not depend on the tree.
-    near = np.take_along_axis(near, np.lexsort((near, distance.round(6))), axis=1)
+    # The feature is the first coordinate. Some more neighbours make ties independent of the tree.
+    positions, centres = (
+        np.column_stack([FAR * number, pixels[:, 1:]])
+        for number, pixels in ((features.owner, features.pixels), (owner, points))
+    )
+    distance, near = cKDTree(positions).query(
+        centres, k=np.arange(min(2 * count, len(positions))) + 1
+    )
+    near = np.take_along_axis(near, np.lexsort((near, distance.round(6))), axis=1)[:, :count]
     same = features.owner[near] == owner[:, None]
-    same &= np.cumsum(same, axis=1) <= count
     return (features.pixels[near] - points[:, None])[..., 1:] * same[..., None], same
 
 
@@ -225,7 +227,7 @@ def _crossings(features, vorticity=None):
         centred = (offsets - (offsets.sum(1) / same.sum(1)[:, None])[:, None]) * same[..., None]
         yy, xx = (centred**2).sum(axis=1).T
         angles.append(np.degrees(np.arctan2(2 * centred.prod(axis=-1).sum(axis=1), xx - yy)) / 2)
-    difference = abs(angles[0] - angles[1]) % 180
+    difference = abs(angles[0] - angles[1]).round(6) % 180
     acute, frame = np.minimum(difference, 180 - difference), pixels[pairs[:, 0], 0]
     counted = acute >= CONTINUATION
     if vorticity is not None:

@@ -12,7 +12,7 @@ Never compare one with the other.
 
 import numpy as np
 import xarray as xr
-from scipy import optimize, special
+from scipy import special
 
 from seaice_lab.diagnostics.bootstrap import start_weights
 from seaice_lab.diagnostics.deformation import GRADIENTS, RATES, invariants
@@ -73,19 +73,19 @@ def box_moments(field, dx_m, average="rate", rate="total", q=ORDERS, scales=SCAL
     fields = [field[name] for name in GRADIENTS] if has_gradients else [field]
 
     def rate_of(values):
-        if len(values) == 1:
-            check_not_negative(values[0])
-            return values[0]
-        return abs(invariants(*values)[list(RATES).index(rate)])
+        if has_gradients:
+            return abs(invariants(*values)[list(RATES).index(rate)])
+        check_not_negative(values)
+        return values[0]
 
     def in_boxes(values, valid):
-        combine = rate_of if average == "gradient" else lambda means: means[0]
-        values = values if average == "gradient" else rate_of(values)[None]
-        levels = list(boxes(values, valid, scales, offsets))
-        sums = [_sums(combine(means), counts, q) for means, counts in levels]
-        moment, count, largest = (np.stack(parts, axis=1) for parts in zip(*sums, strict=True))
-        side = [np.sqrt(counts).sum(axis=-1) * dx_m / 1e3 for _, counts in levels]
-        return np.moveaxis(moment, 1, -1), np.stack(side, axis=-1), count, largest
+        if average == "rate":
+            values = rate_of(values)[None]
+        means, counts = zip(*boxes(values, valid, scales, offsets), strict=True)
+        rates = [rate_of(each) if average == "gradient" else each[0] for each in means]
+        padded = [np.pad(each, ((0, 0), (LARGEST, 0))) for each in rates]  # boxes may be fewer
+        largest = [np.partition(each, -LARGEST)[:, -LARGEST:] for each in padded]
+        return (*box_sums(rates, counts, q, dx_m), np.stack(largest, axis=1))
 
     sizes = {"scale": len(scales)}
     outputs = {"moment": {"q": len(q)} | sizes, "length": sizes, "count": sizes}
@@ -110,7 +110,7 @@ def boxes(values, valid, scales, offsets):
     ------
     means : ndarray (field, frame, box)
     counts : ndarray (frame, box)
-        Number of valid cells; 0 where it is less than half of the box.
+        Number of valid cells; 0 where it is less than half of the box, and the mean is zero.
 
     Notes
     -----
@@ -125,25 +125,10 @@ def boxes(values, valid, scales, offsets):
             every = slice(None, None, 2 if offsets else 1)
             sums, counts = (array[..., every, every] for array in windows)
         if side in scales:
-            box_sums, box_counts = (array.reshape(*array.shape[:-2], -1) for array in windows)
-            box_counts = np.where(2 * box_counts >= side**2, box_counts, 0.0)
-            yield box_sums / np.maximum(box_counts, 1.0), box_counts
+            totals, number = (array.reshape(*array.shape[:-2], -1) for array in windows)
+            number = np.where(2 * number >= side**2, number, 0.0)
+            yield np.where(number > 0, totals, 0.0) / np.maximum(number, 1.0), number
         side *= 2
-
-
-def check_not_negative(values):
-    """Check that a flux, of which moments are taken, has no negative values.
-
-    Raises
-    ------
-    InputError
-        If it has.
-    """
-    if values.min(initial=0) < 0:
-        raise InputError(
-            f"the field has negative values, down to {values.min():g}, whose moments mean nothing; "
-            "pass a rate or a size, such as abs(field)"
-        )
 
 
 def _neighbours(array, step):
@@ -152,19 +137,53 @@ def _neighbours(array, step):
     return rows[..., :-1:step] + rows[..., 1::step]
 
 
-def _sums(values, counts, q):
-    """Sums of powers (frame, q), number of values and the largest ones of each frame."""
-    valid = counts > 0
-    if min(q) <= 0 and (values[valid] == 0).any():
+def check_not_negative(values):
+    """Check that values, of which moments are taken, are not negative.
+
+    Raises
+    ------
+    InputError
+        If one is.
+    """
+    if values.min(initial=0) < 0:
+        raise InputError(
+            f"the field has negative values, down to {values.min():g}, whose moments mean nothing; "
+            "pass a rate or a size, such as abs(field)"
+        )
+
+
+def box_sums(means, counts, q, dx_m):
+    """Sums over the boxes of several scales.
+
+    Parameters
+    ----------
+    means : sequence of ndarray (..., frame, box)
+        Not negative, for each scale; zero where no cell counts.
+    counts : sequence of ndarray (frame, box)
+        Number of valid cells, from `boxes`.
+    q, dx_m
+        As in `box_moments`.
+
+    Returns
+    -------
+    moment : ndarray (..., frame, q, scale)
+    length, count : ndarray (frame, scale)
+
+    Raises
+    ------
+    InputError
+        If a zero has no power because of an order q <= 0.
+    """
+    levels = list(zip(means, counts, strict=True))
+    if min(q) <= 0 and any((mean[..., n > 0] == 0).any() for mean, n in levels):
         raise InputError(
             f"moments of order {min(q):g} need positive values, but some are zero; leave out "
             "orders below or equal to zero"
         )
-    values = np.where(valid, values, 0.0)
-    size = values.shape[-1]
-    ordered = values if size > LARGEST else np.pad(values, ((0, 0), (LARGEST - size, 0)))
-    largest = np.partition(ordered, -LARGEST, axis=-1)[:, -LARGEST:]
-    return power_sums(values, q, valid), valid.sum(axis=-1).astype("float64"), largest
+    moment = [power_sums(mean, q, n > 0) for mean, n in levels]
+    length = [np.sqrt(n).sum(axis=-1) * dx_m / 1e3 for n in counts]
+    number = [(n > 0).sum(axis=-1).astype("float64") for n in counts]
+    return tuple(np.stack(each, axis=-1) for each in (moment, length, number))
 
 
 def power_sums(values, q, valid=None):
@@ -241,9 +260,17 @@ def scaling_exponents(sums, over=None, length_km=None, sign=-1):
     fitted = (mean_length >= low * (1 - 1e-9)) & (mean_length <= high * (1 + 1e-9))
     fitted = (fitted & (count.notnull().any(others))).values
     check_number_of_scales(fitted.sum())
-    exponents = _fit_lines(moment.isel(scale=fitted), length.isel(scale=fitted), sign)
+    log_m = np.log(moment.where(moment > 0).isel(scale=fitted))
+    log_l = np.log(length.isel(scale=fitted))
+    local = sign * log_m.diff("scale") / log_l.diff("scale")
+    exponents = xr.Dataset({"exponent": sign * slope(log_m, log_l, "scale")})
+    exponents["local_low"], exponents["local_high"] = local.min("scale"), local.max("scale")
     if "q" in moment.dims and len(moment.q) > 1:
-        exponents = exponents.assign(quadratic(exponents.exponent))
+        # Least-squares parabola through the origin.
+        inverse = np.linalg.pinv(np.stack([moment.q**2, moment.q], axis=-1))
+        for name, weights in zip(("curvature", "linear"), inverse, strict=True):
+            weights = xr.DataArray(weights, {"q": moment.q}, "q")
+            exponents[name] = xr.dot(exponents.exponent, weights, dim="q")
     exponents["moment"], exponents["length_km"] = moment, length
     if "largest" in sums:
         share = _largest_share(sums.largest, over, pooled.moment)
@@ -276,14 +303,6 @@ def _largest_share(largest, over, moment):
     return (values**moment.q).sum("rank") / moment
 
 
-def _fit_lines(moment, length, sign):
-    """Least squares of ln M on ln L along scale, and the extremes between neighbouring scales."""
-    log_m, log_l = np.log(moment.where(moment > 0)), np.log(length)
-    local = sign * log_m.diff("scale") / log_l.diff("scale")
-    fit = {"exponent": sign * slope(log_m, log_l, "scale")}
-    return xr.Dataset(fit | {"local_low": local.min("scale"), "local_high": local.max("scale")})
-
-
 def slope(values, positions, dim, skipna=False):
     """Slope of the straight line that fits values best.
 
@@ -306,25 +325,6 @@ def slope(values, positions, dim, skipna=False):
     return product.sum(dim, skipna=skipna) / square.sum(dim, skipna=skipna)
 
 
-def quadratic(exponent):
-    """Least-squares parabola through the origin, exponent(q) = a q^2 + b q.
-
-    Parameters
-    ----------
-    exponent : DataArray (..., q)
-
-    Returns
-    -------
-    dict of str to DataArray
-        ``curvature`` a (positive: multifractal) and ``linear`` b.
-    """
-    q = exponent.q.values
-    solution = np.linalg.pinv(np.stack([q**2, q], axis=-1))
-    names = ("curvature", "linear")
-    rows = [xr.DataArray(row, {"q": exponent.q}, "q") for row in solution]
-    return {n: xr.dot(exponent, row, dim="q") for n, row in zip(names, rows, strict=True)}
-
-
 def universal_fit(exponent):
     """Fit beta(q) = C1 (q^alpha - q) / (alpha - 1) + H q, with C1 and alpha in [0, 2].
 
@@ -337,23 +337,13 @@ def universal_fit(exponent):
     Dataset
         ``C1``, ``alpha`` and ``H``, each (...).
     """
-    q = exponent.q.values
 
-    def fit(values):
-        if np.isnan(values).any():
-            return np.full(3, np.nan)
+    def beta(q, C1, alpha, H):  # noqa: N803 - the names of the parameters
+        return C1 * universal_moment(q, alpha) + H * q
 
-        def misfit(parameters):
-            c1, alpha, h = parameters
-            return c1 * universal_moment(q, alpha) + h * q - values
-
-        bounds = (0, 0, -np.inf), (2, 2, np.inf)
-        return optimize.least_squares(misfit, (0.1, 1.5, values[-1] / q[-1]), bounds=bounds).x
-
-    core = {"input_core_dims": [["q"]], "output_core_dims": [["parameter"]]}
-    parameters = xr.apply_ufunc(fit, exponent, **core, vectorize=True)
-    names = ("C1", "alpha", "H")
-    return xr.Dataset({name: parameters[..., at] for at, name in enumerate(names)})
+    limits, guess = {"C1": (0, 2), "alpha": (0, 2)}, {"C1": 0.1, "alpha": 1.5}
+    fit = exponent.curvefit("q", beta, bounds=limits, p0=guess)
+    return fit.curvefit_coefficients.to_dataset("param")
 
 
 def universal_moment(q, alpha):

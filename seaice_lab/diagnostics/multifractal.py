@@ -14,9 +14,9 @@ from seaice_lab.diagnostics.moments import (
     ORDERS,
     SCALES,
     box_moments,
+    box_sums,
     boxes,
     check_not_negative,
-    power_sums,
     scaling_exponents,
     slope,
     universal_moment,
@@ -96,20 +96,15 @@ def double_trace_moments(flux, dx_m, scales=SCALES, offsets=False, floor=0.0, et
     Dataset
         As from `box_moments`, with the dimension ``eta`` in place of q.
     """
+
     eta = np.array(eta, float)
 
     def of_frames(values, valid):
-        check_not_negative(values[0])
-        flux = np.maximum(values[0], floor)
-        positive = valid & (flux > 0)
-        log = np.log(np.where(positive, flux, 1.0))
-        powers = np.exp(eta[:, None, None, None] * log) * positive
-        levels = list(boxes(powers, valid, scales, offsets))
-        moment = [power_sums(np.where(count > 0, mean, 0.0), (Q,)) for mean, count in levels]
-        counts = [(count > 0).sum(axis=-1).astype(float) for _, count in levels]
-        side = [np.sqrt(count).sum(axis=-1) * dx_m / 1e3 for _, count in levels]
-        moment = np.moveaxis(np.concatenate(moment, axis=-1), 0, 1)
-        return moment, np.stack(side, axis=-1), np.stack(counts, axis=-1)
+        check_not_negative(values)
+        powers = np.maximum(values[0], floor) ** eta[:, None, None, None] * valid
+        levels = zip(*boxes(powers, valid, scales, offsets), strict=True)
+        moment, length, count = box_sums(*levels, (Q,), dx_m)
+        return np.moveaxis(moment[..., 0, :], 0, 1), length, count
 
     outputs = {"moment": {"eta": len(eta), "scale": len(scales)}}
     outputs |= dict.fromkeys(("length", "count"), {"scale": len(scales)})

@@ -46,15 +46,19 @@ def temporal_sums(siu, siv, mask, dx_m, windows=(1, 2, 4, 8, 16), dim="time"):
         )
     step_h = np.diff(siu[dim].values[:2])[0] / np.timedelta64(1, "h")
     mask = mask if dim in mask.dims else mask.expand_dims({dim: siu[dim]})
-    sums = []
-    for steps in windows:
-        u, v, valid = (
-            field.astype("float64").coarsen({dim: steps}, boundary="trim").mean()
-            for field in (siu.where(mask, 0.0), siv.where(mask, 0.0), mask)
-        )
-        u.attrs, v.attrs = siu.attrs, siv.attrs
-        gradients = velocity_gradients(u, v, valid == 1, dx_m)
-        sums.append(box_moments(gradients, dx_m, "gradient").drop_vars("largest").sum(dim))
+    sums, span = {steps: [] for steps in windows}, int(np.lcm.reduce(windows))
+    # Series of this length hold a whole number of all windows.
+    for first in range(0, siu.sizes[dim], span):
+        pieces = (field.isel({dim: slice(first, first + span)}) for field in (siu, siv, mask))
+        u, v, cells = (piece.compute() for piece in pieces)
+        fields = [
+            field.astype("float64") for field in (u.where(cells, 0), v.where(cells, 0), cells)
+        ]
+        for steps in [steps for steps in windows if steps <= cells.sizes[dim]]:
+            u, v, share = (field.coarsen({dim: steps}, boundary="trim").mean() for field in fields)
+            gradients = velocity_gradients(u, v, share == 1, dx_m)
+            sums[steps].append(box_moments(gradients, dx_m, "gradient").drop_vars("largest"))
+    sums = [xr.concat(each, dim).sum(dim) for each in sums.values()]
     hours = ("window", [steps * step_h for steps in windows], {"units": "h"})
     return xr.concat(sums, "window").assign_coords(window_h=hours)
 

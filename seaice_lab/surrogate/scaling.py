@@ -61,7 +61,7 @@ def evaluate_scaling(run, store=None, starts=20, show=True):
     """
     run = Path(run).expanduser()
     folder = run if store is None else results_folder(run, store)[0]
-    dataset = open_forecast(folder)
+    dataset = open_forecast(folder, dask=False)
     if "sit" not in dataset:
         raise InputError(
             f"{folder}: forecasts {', '.join(dataset.data_vars)}, expected the thickness sit; "
@@ -82,6 +82,9 @@ def evaluate_scaling(run, store=None, starts=20, show=True):
     if not {"siu", "siv"} <= set(variables):
         variables = [name for name in variables if name not in ("siu", "siv")]
     dataset = dataset[variables].isel(init_time=positions[chosen])
+    # Read in blocks, because one start of a large grid may not fit into memory.
+    blocks = {"init_time": 1, "member": 1, "lead_time": scaling.LEADS_AT_ONCE}
+    dataset = dataset.chunk({dim: size for dim, size in blocks.items() if dim in dataset.dims})
     training = training_store(dataset, truth_store, None)
     possible = possible_references(truth_store, training)
     references = [name for name in REFERENCES if name in possible]
@@ -123,15 +126,16 @@ def _score_start(dataset, store, makers, square, dx_m, tails):
     """Sums over frames of all sources for one start."""
     over = [dim for dim in ("member",) if dim in dataset.dims]
     single = dataset.isel(dict.fromkeys(over, 0), drop=True)
-    truth = single.map(lambda values: truth_for(values, store), keep_attrs=True)
+    lazy_truth = partial(xr.map_blocks, partial(truth_for, store=store))
+    truth = single.map(lambda values: lazy_truth(values, template=values), keep_attrs=True)
     # Ice by the concentration where it is predicted, in the truth and in every member.
     cover = "sic" if "sic" in dataset else "sit"
-    least = dataset[cover].min(over, keep_attrs=True).load()
-    mask = ice_mask(store.ocean, least, truth[cover]).reset_coords(drop=True)
+    least = dataset[cover].min(over, keep_attrs=True)
+    mask = ice_mask(store.ocean, least, truth[cover]).reset_coords(drop=True).compute()
     few = np.unique(np.linspace(0, mask.sizes["lead_time"] - 1, REFERENCE_LEADS).astype(int))
     mask_few = mask.isel(lead_time=few)
     moving = list(makers)
-    some = truth[moving].isel(lead_time=few)
+    some = truth[moving].isel(lead_time=few).load()
     # Thickness and drift get different phases; both components of the drift get the same ones.
     seed = int(dataset.position.values[0])
     random = phase_randomised([some.sit], mask_few, seed)
@@ -153,7 +157,7 @@ def _score_start(dataset, store, makers, square, dx_m, tails):
         if "member" in fields.dims:  # one by one, because they may be many
             members = (fields.isel(member=at) for at in range(fields.sizes["member"]))
             return _joined([sums_of(member) for member in members], "member")
-        fields = fields.load().reset_coords(drop=True)
+        fields = fields.reset_coords(drop=True)
         cells = mask.sel(lead_time=fields.lead_time)
         return scaling.frame_sums(fields, cells, square, dx_m, tails)
 

@@ -1,61 +1,88 @@
-"""The table of scaling: what is flagged and what is not."""
+"""The table of scaling: what is flagged and what is not; blocks of lead times."""
 
 import numpy as np
 import pytest
 import xarray as xr
-from scaling_fields import load
 
 from seaice_lab.diagnostics.frames import blurred, phase_randomised
 from seaice_lab.diagnostics.scaling import compare, frame_sums
 from seaice_lab.errors import InputError
 
-LEADS, TAILS = 4, {"gradient": 1e-3, "increment": 0.01}
+STARTS, LEADS, SIZE = 6, 4, 64
+TAILS = {"gradient": 2e-3, "increment": 0.01}
+MASK = xr.DataArray(np.ones((SIZE, SIZE), bool), dims=("y", "x"))
+FLAGGED = {"zeta": {"q": 1, "increment": 1}, "beta": {"q": 1}, "tail": {}, "feature_length": {}}
+
+
+def slip_lines(rng):
+    """Drift and thickness that jump at straight lines, by values with a pure power law."""
+    y, x = np.mgrid[:SIZE, :SIZE] - SIZE / 2
+    fields = np.zeros((3, STARTS, LEADS, SIZE, SIZE))
+    for frame in np.ndindex(STARTS, LEADS):
+        for angle, offset in zip(rng.uniform(0, np.pi, 60), rng.uniform(-45, 45, 60), strict=True):
+            beyond = np.cos(angle) * x + np.sin(angle) * y > offset
+            jump = 0.005 * rng.uniform() ** -0.5 * rng.choice([-1, 1])
+            for field, share in zip(fields, (5, -np.sin(angle), np.cos(angle)), strict=True):
+                field[frame] += share * jump * beyond
+    leads = np.arange(1, LEADS + 1) * np.timedelta64(24, "h").astype("m8[ns]")
+    dims, units = ("init_time", "lead_time", "y", "x"), ("m", "m s-1", "m s-1")
+    fields = {
+        name: (dims, values, {"units": unit})
+        for name, values, unit in zip(("sit", "siu", "siv"), fields, units, strict=True)
+    }
+    return xr.Dataset(fields, {"lead_time": leads, "init_time": np.arange(STARTS)})
 
 
 @pytest.fixture(scope="module")
-def sources():
-    """Sums of three starts: rough fields, their copies smoothed and with random phases."""
-    rng = np.random.default_rng(0)
-    rough = np.concatenate([load("fbm")["h_H030"], load("fif")["h"]]).astype(float)[:, :96, :96]
-    coords = {"lead_time": np.arange(1, LEADS + 1) * np.timedelta64(12, "h").astype("m8[ns]")}
-    mask = xr.DataArray(load("fbm")["mask"][:96, :96], dims=("y", "x"))
-    sums = {"truth": [], "same": [], "blurred": [], "phase_randomised": []}
-    for start in range(3):
-        fields = {}
-        for name, units in (("sit", "m"), ("siu", "m s-1"), ("siv", "m s-1")):
-            frames = rough[rng.permutation(7)[:LEADS]] * (0.1 if name != "sit" else 1)
-            fields[name] = (("lead_time", "y", "x"), frames, {"units": units})
-        truth = xr.Dataset(fields, coords)
-        random = phase_randomised([truth.sit], mask, 1)
-        random += phase_randomised([truth.siu, truth.siv], mask, 1)
-        smooth = truth.map(lambda field: blurred(field, mask), keep_attrs=True)
-        copies = (truth, truth, smooth, xr.Dataset(dict(zip(truth, random, strict=True))))
-        for name, copy in zip(sums, copies, strict=True):
-            each = frame_sums(copy, mask, mask, 25e3, TAILS)
-            sums[name].append({k: v.expand_dims(init_time=[start]) for k, v in each.items()})
-    return {
-        name: {key: xr.concat([e[key] for e in each], "init_time") for key in each[0]}
-        for name, each in sums.items()
+def truth():
+    return slip_lines(np.random.default_rng(0))
+
+
+def sums_of(fields):
+    return frame_sums(fields, MASK, MASK, 25e3, TAILS)
+
+
+@pytest.fixture(scope="module")
+def sources(truth):
+    """Sums of a truth, of copies of it and of another sample of the same process."""
+    drift = [truth.siu, truth.siv]
+    random = phase_randomised([truth.sit], MASK, 1) + phase_randomised(drift, MASK, 2)
+    copies = {
+        "truth": truth,
+        "blurred": truth.map(lambda field: blurred(field, MASK), keep_attrs=True),
+        "phase_randomised": xr.Dataset(dict(zip(truth, random, strict=True))),
+        "independent": slip_lines(np.random.default_rng(1)),
     }
+    sums = {name: sums_of(fields) for name, fields in copies.items()}
+    return sums | {"same": {key: each.copy() for key, each in sums["truth"].items()}}
 
 
-def test_a_blurred_copy_is_flagged_and_an_equal_one_is_not(sources):
-    table = compare(sources, draws=30)
-    for name, select in (
-        ("zeta", {"q": 1, "increment": 1}),
-        ("beta", {"q": 1}),
-        ("tail", {}),
-        ("feature_density", {}),
-    ):
+def test_a_blurred_copy_is_flagged_and_equal_and_independent_ones_are_not(sources):
+    table = compare(sources, draws=50)
+    for name, select in FLAGGED.items():
         significance = table[f"{name}_significance"].sel(select)
         assert abs(significance.sel(source="blurred")) > 3, name
+        assert abs(significance.sel(source="independent")) < 3, name
+        assert significance.sel(source="same") == 0
         same = table[name].sel(source="same", **select) - table[name].sel(source="truth", **select)
         assert abs(same).max() == 0
         assert (table[f"{name}_score"].sel(source="same", **select) == 0).all()
+    # Smoothing takes the weight of a power law, not its exponent.
+    assert table.tail_significance.sel(source="blurred") > 3
+    assert table.tail_weight_significance.sel(source="blurred") < -3
+    assert (table.tail_weight.sel(source="blurred") < table.tail_weight.sel(source="truth")).all()
     random = table.sel(source="phase_randomised")
     assert abs(random.gradient_c1_significance) > 3
     assert table.wasserstein.sel(source="same").max() == 0
     assert table.zeta.attrs["units"] == "1" and table.feature_length.attrs["units"] == "km"
+
+
+def test_lazy_fields_and_blocks_of_lead_times_give_the_same_sums(truth, sources, monkeypatch):
+    monkeypatch.setattr("seaice_lab.diagnostics.scaling.LEADS_AT_ONCE", 3)
+    sums = sums_of(truth.chunk(lead_time=2))
+    for key, each in sources["truth"].items():
+        xr.testing.assert_allclose(sums[key], each, rtol=1e-12)
+    assert (sums["increment_tail"]["count"].isel(init_time=0) > 0).values.tolist() == [0, 1, 1, 1]
 
 
 def test_one_start_has_values_but_no_errors(sources):
