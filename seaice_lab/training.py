@@ -174,6 +174,7 @@ def fit(step, train_batches, end_epoch, state, run, show=True):
     show_bar = show and not progress.in_batch()
     with (
         runs.heartbeat(run, "training", "epoch", config.epochs, process.is_main) as beat,
+        process.watch_others(),
         progress.bar(config.epochs, f"train {run.name}", "epoch", state.epoch, show_bar) as bar,
     ):
         while state.epoch < config.epochs and state.since_best < config.patience:

@@ -103,8 +103,7 @@ def train(config, run, show=True):
         row = validate(lambda batch: losses(state.averaged, batch), numbered, process)
         return spread_skill(row) if config.loss == "crps" else row
 
-    with process.watch_others():
-        fit(step, train_batches, end_epoch, state, run, show)
+    fit(step, train_batches, end_epoch, state, run, show)
     return run
 
 
