@@ -19,6 +19,7 @@ JOBS = {
     "emissivity simulate": ("emissivity", "SimulateConfig"),
     "emissivity train": ("emissivity", "EmissivityConfig"),
     "emissivity infer": ("emissivity", "InferConfig"),
+    "assimilate observations": ("assimilation", "ObservationFilesConfig"),
 }
 
 

@@ -1,11 +1,19 @@
 """The commands ``seaice-lab assimilate ...``; slow imports are inside the commands."""
 
+from pathlib import Path
 from typing import Annotated
 
-from typer import Option, Typer
+from typer import Argument, Option, Typer
 
 from seaice_lab.errors import InputError
-from seaice_lab.options import OtherStore, RunFolder
+from seaice_lab.options import (
+    ConfigFile,
+    OtherStore,
+    RunFolder,
+    Settings,
+    configuration,
+    path,
+)
 
 app = Typer(no_args_is_help=True, help="Data assimilation (4D-Var) with a trained surrogate.")
 
@@ -13,6 +21,30 @@ app = Typer(no_args_is_help=True, help="Data assimilation (4D-Var) with a traine
 @app.callback()
 def assimilate():
     """Data assimilation (4D-Var) with a trained surrogate."""
+
+
+@app.command("observations")
+def observations(
+    files: Annotated[list[Path], Argument(parser=path, help="Files of observations.")],
+    out: Annotated[Path, Option(parser=path, help="Table to write, such as table.nc.")],
+    config: ConfigFile = None,
+    parameter: Settings = None,
+):
+    """Read files of observations into one table, and reject or combine what cannot be used.
+
+    Products are recognised by their content: CS2SMOS, CryoSat-2, ICESat-2, OSI SAF, AMSR2, results
+    of `seaice-lab emissivity infer`, and tables. `seaice-lab settings "assimilate observations"`
+    lists all settings.
+    """
+    job_config = configuration("assimilate observations", config, parameter)
+    from seaice_lab.assimilation.observations import counts, write_table
+    from seaice_lab.assimilation.quality_control import prepare_table
+
+    table = prepare_table(files, job_config)
+    write_table(table, out)
+    for reason, number in counts(table).items():
+        print(f"{number:8d} {reason.replace('_', ' ')}")
+    print(f"wrote {out}")
 
 
 @app.command("check")

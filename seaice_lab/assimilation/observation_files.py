@@ -12,12 +12,11 @@ import dask
 import numpy as np
 import pandas as pd
 import xarray as xr
-from pydantic import Field
 
 from seaice_lab import flags, formats, names, positions, progress, times
 from seaice_lab.assimilation import observations
-from seaice_lab.assimilation.observations import KINDS
-from seaice_lab.config import Config
+from seaice_lab.assimilation.observations import KINDS, REASONS
+from seaice_lab.assimilation.settings import ObservationFilesConfig
 from seaice_lab.errors import InputError, listed
 
 WATER_DENSITY = 1024.0  # kg m-3
@@ -25,7 +24,6 @@ THICKNESS = "(sea_)?(ice_)?thickness"
 FREEBOARD = ("laser_freeboard", "radar_freeboard")  # in metres, as thickness
 VARIABLE_OF = {name: kind.variable for name, kind in KINDS.items()}
 VARIABLE_OF |= dict.fromkeys(FREEBOARD, "sit")
-NOT_A_TIME = np.datetime64("NaT", "ns")
 
 
 class Layout(NamedTuple):
@@ -64,35 +62,6 @@ LAYOUTS = (
 REJECTED = re.compile(r"land(?!_?spill)|lake|interp|climo|missing|no_\w*data|invalid|bad|poor|fail")
 
 
-class ReadingConfig(Config):
-    """How to read observations, where their files leave a choice or lack something."""
-
-    variable: str | None = Field(
-        None, description="Variable to read; null: the first one of the documented order."
-    )
-    kind: str | None = Field(
-        None, description=f"Kind of the values ({', '.join(KINDS)}); null: that of the product."
-    )
-    sigma: float | None = Field(
-        None,
-        gt=0,
-        description="Standard error where the file has none, in m or as share.",
-    )
-    time: str | None = Field(None, description="Time of the values of a file that has none.")
-    period_h: float | None = Field(
-        None, ge=0, description="Hours of the mean, around its time, if the file has no bounds."
-    )
-    snow_m: float | None = Field(
-        None, ge=0, description="Snow thickness on the ice for freeboard, if the file has none."
-    )
-    snow_error_m: float = Field(0.1, ge=0, description="Its standard error.")
-    snow_density: float = Field(320.0, gt=0, lt=900, description="Density of snow, kg m-3.")
-    ice_density: float = Field(
-        900.0, gt=800, lt=1000, description="Density of ice, kg m-3; 917 first-year, 882 older ice."
-    )
-    ice_density_error: float = Field(20.0, ge=0, description="Its standard error.")
-
-
 def read_observations(paths, config=None):
     """Read files of observations, whose product is recognised from their content.
 
@@ -102,7 +71,7 @@ def read_observations(paths, config=None):
         CS2SMOS, CryoSat-2 along track (L2P), ICESat-2 freeboard (ATL10) or thickness, OSI SAF and
         AMSR2 concentration, ``seaice_<tag>.nc`` of ``seaice-lab emissivity infer``, or tables of
         :func:`~seaice_lab.assimilation.observations.write_table`.
-    config : ReadingConfig, optional
+    config : ObservationFilesConfig, optional
 
     Returns
     -------
@@ -115,7 +84,7 @@ def read_observations(paths, config=None):
         If a product is not recognised, says nothing about errors, times or units, or nothing is
         left.
     """
-    config = config or ReadingConfig()
+    config = config or ObservationFilesConfig()
     tables = [table for path in paths for table in _read_file(Path(path), config)]
     table = observations.concatenate(tables)
     observations.refuse_unused(table, listed(paths))
@@ -133,7 +102,7 @@ def thickness_of_freeboard(freeboard, snow, config, is_laser):
     ----------
     freeboard, snow : tuple of array_like
         Freeboard and snow thickness, each with its standard error, metres.
-    config : ReadingConfig
+    config : ObservationFilesConfig
         Densities.
     is_laser : bool
 
@@ -153,30 +122,34 @@ def thickness_of_freeboard(freeboard, snow, config, is_laser):
 def _read_file(path, config):
     """The tables of a file, one for each group with observations."""
     with formats.closing_files(), dask.config.set(scheduler="synchronous"):
+        if not path.exists():
+            raise InputError(f"{path}: no such file; check the path")
         groups = formats.open_groups(path)
         if groups["/"].attrs.get("featureType") == "point" and "quality" in groups["/"]:
             return [observations.read_table(path)]
-        layout, fields = _recognised(path, groups, config.variable)
+        layout, fields = _recognised(path, groups, config)
         where = str(path)
         return [_read_field(groups[group], name, layout, config, where) for group, name in fields]
 
 
-def _recognised(path, groups, variable):
+def _recognised(path, groups, config):
     """The layout of a file, and the groups and names of the fields that have it."""
     present = [(group, name) for group, dataset in groups.items() for name in dataset.data_vars]
-    fields = []
+    fitting = []
     for layout in LAYOUTS:
         fields = [
             (group, name)
             for group, name in present
-            if variable in (None, name)
+            if config.variable in (None, name)
             and (
                 re.fullmatch(layout.value, name.lower())
                 or groups[group][name].attrs.get("standard_name") == layout.value
             )
         ]
-        if fields:
-            break
+        has_errors = config.sigma or any(re.fullmatch(layout.error, name) for _, name in present)
+        # A field with errors is preferred to one without.
+        fitting += [(not has_errors, len(fitting), layout, fields)] if fields else []
+    *_, layout, fields = min(fitting, default=(None, ()))
     if not fields or len({group for group, _ in fields}) < len(fields):
         problem = "several variables" if fields else "no variable"
         raise InputError(
@@ -184,7 +157,8 @@ def _recognised(path, groups, variable):
             "expected one such as analysis_sea_ice_thickness, sea_ice_thickness, beam_fb_height, "
             "ice_conc or seaice; choose one with the setting variable"
         )
-    progress.note(f"{path}: reads {fields[0][1]} of {layout.source}")
+    kind = config.kind or ("sit_of_ice" if layout.kind in FREEBOARD else layout.kind)
+    progress.note(f"{path}: reads {fields[0][1]} of {layout.source} as {KINDS[kind].long_name}")
     return layout, fields
 
 
@@ -195,9 +169,6 @@ def _read_field(raw, name, layout, config, where):
     values = _in_unit(raw, name, variable, where)
     if name == "raw_ice_conc_values":  # may lack the values that no filter has changed
         values = values.fillna(_companion(raw, name, "ice_conc", variable, where))
-    low, high = np.nanmin(values, initial=0), np.nanmax(values, initial=0)
-    if max(-low, high) > 2 * names.variable(variable).plausible[1]:
-        names.check_range(variable, low, high, f"{where}: {name}")
     sigma = _errors(raw, name, layout, config, where)
     if layout.kind in FREEBOARD:
         snow = _snow(raw, name, config, where)
@@ -219,22 +190,27 @@ def _read_field(raw, name, layout, config, where):
         "time": start + (end - start) / 2,
         "time_start": start,
         "time_end": end,
-        "quality": 2 * _is_rejected(raw, name),
-        "correlation_length": _companion(raw, name, "correlation_length(_scale)?", "sit", where),
+        "quality": REASONS.index("rejected_by_its_source") * _is_rejected(raw, name),
+        "correlation_length": _companion(raw, name, "correlation_length.*", "sit", where, False),
         "concentration": _companion(raw, name, "(sea_)?ice_conc(entration)?", "sic", where),
     }
     arrays = xr.broadcast(*(xr.DataArray(column.variable) for column in columns.values()))
-    arrays = {key: array.values.ravel() for key, array in zip(columns, arrays, strict=True)}
-    is_present = np.isfinite(arrays["value"] + arrays["latitude"] + arrays["longitude"])
+    arrays = dict(zip(columns, arrays, strict=True))
+    is_present = np.isfinite(arrays["value"] + arrays["latitude"] + arrays["longitude"]).values
     kind = config.kind or ("sit_of_ice" if layout.kind in FREEBOARD else layout.kind)
-    columns = {key: array[is_present] for key, array in arrays.items()}
+    columns = {key: array.values[is_present] for key, array in arrays.items()}
     return observations.observation_table(columns | {"kind": kind, "source": layout.source})
 
 
-def _in_unit(raw, name, variable, where, units=None):
+def _in_unit(raw, name, variable, where, units=None, is_checked=True):
     """A variable of a file in the unit of a variable of the project; these have no offset."""
     factor, _ = names.conversion(variable, raw[name].attrs.get("units", units), where)
-    return raw[name] * factor
+    values = raw[name].compute() * factor
+    low, high = float(values.min()), float(values.max())
+    # Noise is beyond the plausible range, but not by far.
+    if is_checked and max(-low, high) > 2 * names.variable(variable).plausible[1]:
+        names.check_range(variable, low, high, f"{where}: {name}")
+    return values
 
 
 def _companions(raw, name, pattern):
@@ -246,24 +222,24 @@ def _companions(raw, name, pattern):
     ]
 
 
-def _companion(raw, name, pattern, variable, where):
+def _companion(raw, name, pattern, variable, where, is_checked=True):
     """Another variable of a file in the unit of the project; NaN if there is none."""
     others = _companions(raw, name, pattern)
-    return _in_unit(raw, others[0], variable, where) if others else xr.DataArray(np.nan)
+    if not others:
+        return xr.DataArray(np.nan)
+    return _in_unit(raw, others[0], variable, where, is_checked=is_checked)
 
 
 def _errors(raw, name, layout, config, where):
     """Standard deviation of the errors of a field, in the unit of the project."""
-    standard_name = f"{raw[name].attrs.get('standard_name')} standard_error"
     others = _companions(raw, name, layout.error)
-    others += [n for n in raw.coords if raw[n].attrs.get("standard_name") == standard_name]
     if not others and config.sigma is None:
         raise InputError(
             f"{where}: has no errors of {name}, expected a variable such as {name}_uncertainty; "
             "give their standard deviation with the setting sigma"
         )
     units, variable = raw[name].attrs.get("units"), VARIABLE_OF[layout.kind]
-    errors = [_in_unit(raw, other, variable, where, units) for other in dict.fromkeys(others)]
+    errors = [_in_unit(raw, other, variable, where, units) for other in others]
     # The weights of independent errors are their inverse variances; 0 or NaN is no error.
     weights = [(error.where(error > 0) ** -2.0).fillna(0) for error in errors]
     total = sum(weights, xr.DataArray(0.0))
@@ -298,7 +274,7 @@ def _period(raw, name, latitude, layout, config, where):
                 ends = [dim for dim in edges.dims if dim not in stamps.dims]
                 return edges.min(ends), edges.max(ends)
         start, end = (_moment(raw.attrs.get(f"time_coverage_{end}")) for end in ("start", "end"))
-        if stamps.size == 1 and start < end:
+        if start < end and bool(((start <= stamps) & (stamps <= end)).all()) and stamps.size == 1:
             return xr.DataArray(start), xr.DataArray(end)
     else:
         stamps = xr.DataArray(_moment(config.time))
@@ -316,7 +292,7 @@ def _period(raw, name, latitude, layout, config, where):
 
 def _moment(text):
     """A time that is given as text, in UTC; NaT if it is none."""
-    return pd.to_datetime(text, utc=True, errors="coerce").to_datetime64() if text else NOT_A_TIME
+    return pd.to_datetime(str(text), utc=True, errors="coerce").to_datetime64()
 
 
 def _is_rejected(raw, name):

@@ -8,8 +8,11 @@ from scipy.spatial import cKDTree
 
 from seaice_lab import grid
 from seaice_lab.assimilation import observations
+from seaice_lab.assimilation.observation_files import read_observations
 from seaice_lab.assimilation.observation_operator import cell_weights
 from seaice_lab.assimilation.observations import observation_table, reject
+from seaice_lab.errors import listed
+from seaice_lab.surrogate.store import open_store
 
 # Values beyond are no sea ice. Noise makes some retrievals negative or larger than 1; without them
 # the others would have a bias.
@@ -17,6 +20,34 @@ RANGES = {"sit": (-2.0, 15.0), "sit_of_ice": (-2.0, 15.0), "sic": (-0.3, 1.3), "
 HALF_DAY = np.timedelta64(12, "h")
 PERIOD, EXTRAS = ["time_start", "time_end"], ["correlation_length", "concentration"]
 TRACK_GAP = np.timedelta64(10, "m")  # between two passes of a satellite over the same cell
+
+
+def prepare_table(paths, config):
+    """Read files of observations, and reject, thin or combine them.
+
+    Parameters
+    ----------
+    paths : sequence of str or Path
+    config : ObservationFilesConfig
+
+    Returns
+    -------
+    xarray.Dataset
+        A table.
+
+    Raises
+    ------
+    InputError
+        As from :func:`~seaice_lab.assimilation.observation_files.read_observations`, or if no
+        observation is left.
+    """
+    table = check_duplicates(check_range(read_observations(paths, config)))
+    table = thin(table, None if config.thin_km is None else 1e3 * config.thin_km)
+    observations.refuse_unused(table, listed(paths))
+    if config.cells_of is not None:
+        errors = config.representation_error, config.track_error
+        table = superobservations(table, open_store(config.cells_of), *errors)
+    return table
 
 
 def check_range(table, ranges=RANGES):

@@ -10,12 +10,13 @@ import xarray as xr
 from small_tables import NOON, table_of
 
 from seaice_lab import grid
+from seaice_lab.assimilation import commands as assimilation_commands
 from seaice_lab.assimilation.observation_files import (
-    ReadingConfig,
     read_observations,
     thickness_of_freeboard,
 )
-from seaice_lab.assimilation.observations import counts, write_table
+from seaice_lab.assimilation.observations import counts, read_table, write_table
+from seaice_lab.assimilation.settings import ObservationFilesConfig
 from seaice_lab.errors import InputError
 
 EPOCH, SINCE = np.datetime64("1978-01-01", "s"), "seconds since 1978-01-01 00:00:00"
@@ -25,6 +26,12 @@ DAY_S = 86400
 X, Y = np.arange(-2, 3) * 25.0 - 600, np.arange(-1, 3) * 25.0  # km
 LATITUDE, LONGITUDE = grid.unproject(*np.meshgrid(X * 1e3, Y * 1e3))
 SHAPE = (1, *LATITUDE.shape)
+
+
+COVERAGE_OF_ANOTHER_DAY = {
+    "time_coverage_start": "2021-03-05T00:00:00Z",
+    "time_coverage_end": "2021-03-06T00:00:00Z",
+}
 
 
 def seconds(time):
@@ -132,7 +139,7 @@ def test_cs2smos_is_a_weekly_mean_with_the_errors_of_its_sensors(tmp_path):
 def test_the_analysis_is_read_if_asked_for_or_in_files_of_older_names(tmp_path, old):
     name = None if old else "analysis_sea_ice_thickness"
     paths = write(cs2smos(old), tmp_path)
-    table = read_observations(paths, ReadingConfig(variable=name, kind="sit"))
+    table = read_observations(paths, ObservationFilesConfig(variable=name, kind="sit"))
     assert (table.sigma == 0.25).all() and (table.kind == "sit").all()
 
 
@@ -170,7 +177,7 @@ def test_osisaf_is_a_daily_mean_whose_flags_reject_what_is_no_observation(tmp_pa
 
 
 def test_raw_concentrations_may_exceed_one(tmp_path):
-    config = ReadingConfig(variable="raw_ice_conc_values")
+    config = ObservationFilesConfig(variable="raw_ice_conc_values")
     table = read_observations(write(osisaf(), tmp_path), config)
     assert np.allclose(table.value, [1.0] * 5 + [1.04] * 5 + [1.0] * 10)
 
@@ -194,10 +201,12 @@ def test_amsr2_needs_the_error_and_the_day_that_its_file_lacks(tmp_path):
     with pytest.raises(InputError, match="has no errors of z.*setting sigma"):
         read_observations(paths)
     with pytest.raises(InputError, match="no time coordinate of z"):
-        read_observations(paths, ReadingConfig(sigma=0.1))
+        read_observations(paths, ObservationFilesConfig(sigma=0.1))
     with pytest.raises(InputError, match="setting period_h"):
-        read_observations(paths, ReadingConfig(sigma=0.1, time="2021-03-01T12"))
-    table = read_observations(paths, ReadingConfig(sigma=0.1, time="2021-03-01T12", period_h=24))
+        read_observations(paths, ObservationFilesConfig(sigma=0.1, time="2021-03-01T12"))
+    table = read_observations(
+        paths, ObservationFilesConfig(sigma=0.1, time="2021-03-01T12", period_h=24)
+    )
     assert (table.value == 0.8).all() and (table.sigma == 0.1).all()
     assert (table.time_start == START).all() and (table.time == NOON).all()
 
@@ -211,7 +220,7 @@ def test_a_track_has_a_time_for_each_value(tmp_path):
 
 
 def test_freeboard_becomes_thickness_by_the_formula_of_floating_ice(tmp_path):
-    config = ReadingConfig(ice_density=900, snow_density=320, ice_density_error=0)
+    config = ObservationFilesConfig(ice_density=900, snow_density=320, ice_density_error=0)
     # Ice of 2 m with 0.2 m of snow floats with a freeboard f: 1024 (2 - f) = 900 2 + 320 0.2.
     freeboard = 2 - (900 * 2 + 320 * 0.2) / 1024
     snow, none = (0.2, 0.0), 0.0
@@ -223,7 +232,9 @@ def test_freeboard_becomes_thickness_by_the_formula_of_floating_ice(tmp_path):
     moved, _ = thickness_of_freeboard((freeboard + 0.2, none), (0.2 + step, none), config, True)
     _, sigma = thickness_of_freeboard((freeboard + 0.2, none), (0.2, 0.1), config, True)
     assert sigma == pytest.approx(0.1 * abs(moved - laser) / step, rel=1e-4)
-    table = read_observations(write(track(), tmp_path), ReadingConfig(variable="radar_freeboard"))
+    table = read_observations(
+        write(track(), tmp_path), ObservationFilesConfig(variable="radar_freeboard")
+    )
     assert table.sizes["observation"] == 6 and (table.sigma > 0.4).all()
 
 
@@ -244,7 +255,7 @@ def test_the_beams_of_icesat2_are_read_together_and_need_snow(tmp_path):
         segments.to_netcdf(path, group=f"{beam}/freeboard_segment", mode="a")
     with pytest.raises(InputError, match="no snow thickness.*snow_m"):
         read_observations([path])
-    table = read_observations([path], ReadingConfig(snow_m=0.2))
+    table = read_observations([path], ObservationFilesConfig(snow_m=0.2))
     assert table.sizes["observation"] == 4 and (table.kind == "sit_of_ice").all()
     expected = (1024 * 0.3 - (1024 - 320) * 0.2) / (1024 - 900)
     assert table.value.values[0] == pytest.approx(expected)
@@ -270,6 +281,7 @@ def test_tables_and_products_are_read_together(tmp_path):
         (lambda d: d.assign(ice_conc=d.ice_conc.where(False)), "none of 0 observations"),
         (lambda d: d.expand_dims(level=2), "further dimension level"),
         (lambda d: d.drop_vars("time_bnds"), "does not say of which period"),
+        (lambda d: d.drop_vars("time_bnds").assign_attrs(COVERAGE_OF_ANOTHER_DAY), "which period"),
         (lambda d: d.drop_vars(["lat", "lon"]), "no latitude and longitude"),
         (lambda d: d.assign_coords(lat=d.lat * 10), "no latitude in degrees"),
     ],
@@ -277,3 +289,25 @@ def test_tables_and_products_are_read_together(tmp_path):
 def test_what_is_not_certain_is_refused_in_a_sentence(tmp_path, edit, message):
     with pytest.raises(InputError, match=message):
         read_observations(write(edit(osisaf()), tmp_path))
+
+
+def test_the_coverage_of_the_file_is_the_period_of_a_map_without_bounds(tmp_path):
+    coverage = {"time_coverage_start": 20210301, "time_coverage_end": "2021-03-02T00:00:00Z"}
+    dataset = osisaf().drop_vars("time_bnds").assign_attrs(coverage)
+    table = read_observations(write(dataset, tmp_path))
+    assert (table.time_start == START).all() and (table.time == NOON).all()
+
+
+def test_a_field_with_errors_is_preferred_to_one_without(tmp_path):
+    sensors = [f"{sensor}_sea_ice_thickness_uncertainty" for sensor in ("cryosat", "smos")]
+    dataset = cs2smos().drop_vars(sensors)
+    assert (read_observations(write(dataset, tmp_path)).sigma == 0.25).all()
+
+
+def test_the_command_writes_one_table_of_what_can_be_used(tmp_path, capsys):
+    paths = write(osisaf(), tmp_path) + write(track(), tmp_path, "track.nc")
+    output = tmp_path / "table.nc"
+    assimilation_commands.observations([*paths, paths[0]], output, None, ["thin_km=1"])
+    table = read_table(output)
+    assert counts(table)["used"] == 18 + 5 and counts(table)["duplicate"] == 18
+    assert "23 used" in capsys.readouterr().out
