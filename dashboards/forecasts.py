@@ -23,7 +23,7 @@ from seaice_lab.figures import rasters
 from seaice_lab.surrogate.references import REFERENCES
 
 VIEW_DELAY_MS = 120  # between a change of the view and new pictures for it
-WORDS_DELAY_MS = 300  # between new pictures and their description in words
+DETAILS_DELAY_MS = 200  # between new pictures and what belongs to them
 SECOND = {
     "Difference from truth": "difference",
     "Spread of the members": "spread",
@@ -308,8 +308,8 @@ class ForecastView:
 
     def show_values(self, with_curves):
         """Show the selected start and lead time; draw the curves again if the start changed."""
-        variable, start, lead = self.selection()
-        self.values, problems = {}, {}
+        _, start, lead = self.selection()
+        self.lead, self.values, problems = lead, {}, {}
         for title in self.sources:
             try:
                 self.values[title] = self.frame(title, start, lead)
@@ -328,8 +328,7 @@ class ForecastView:
             layout.show_message(message, " ".join(texts))
         if with_curves:
             self.probe.draw()
-        self.probe.show_lead(lead)
-        self.later(self.show_words, WORDS_DELAY_MS)
+        self.later(self.show_details, DETAILS_DELAY_MS)
         self.downloads.disable(not self.values)
 
     def later(self, method, delay_ms):
@@ -354,8 +353,9 @@ class ForecastView:
         else:
             pn.state.curdoc.add_timeout_callback(call, delay_ms)
 
-    def show_words(self):
-        """Describe the maps in words."""
+    def show_details(self):
+        """Mark the lead time on the curves, and describe the maps in words."""
+        self.probe.show_lead(self.lead)
         units = self.headlines.units
         sentences = [
             map_in_words(

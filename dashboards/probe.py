@@ -14,7 +14,8 @@ from seaice_lab.errors import InputError
 from seaice_lab.figures import charts
 from seaice_lab.figures.axes import LEAD_LABEL
 
-LEAD_LINE = {"line_color": "#888888", "line_dash": "dotted"}
+# A line at the level "overlay" moves without new painting of the curves.
+LEAD_LINE = {"line_color": "#888888", "line_dash": "dotted", "level": "overlay"}
 HEIGHT = 270  # pixels
 
 

@@ -249,7 +249,8 @@ def bokeh_figure(panel, height=300):
     for legend in figure.below:
         if legend.__class__.__name__ == "Legend":
             height += LEGEND_ROW * (-(-len(legend.items) // legend.ncols) - 1)
-    figure.update(width=None, height=height, sizing_mode="stretch_width")
+    # HoloViews asks for WebGL, which paints such figures more slowly than the canvas.
+    figure.update(width=None, height=height, sizing_mode="stretch_width", output_backend="canvas")
     return figure
 
 

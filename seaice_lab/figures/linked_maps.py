@@ -194,10 +194,9 @@ def polar_map(scene, scale, title, units, regions=None):
     source = models.ColumnDataSource(picture(raster, np.full(raster.source.max() + 1, np.nan)))
     image = plot.add_glyph(source, models.Image(**IMAGE, color_mapper=scale))
     thin = {"line_color": LINES, "line_width": 0.5, "line_alpha": 0.6}
-    # What is at the level "overlay" is not painted again with a new picture.
     lines = {"line_color": COAST, "line_width": 0.8}
-    plot.add_glyph(scene.graticule, models.Line(x="x", y="y", **thin), level="overlay")
-    plot.add_glyph(scene.coast, models.Line(x="x", y="y", **lines), level="overlay")
+    plot.add_glyph(scene.graticule, models.Line(x="x", y="y", **thin))
+    plot.add_glyph(scene.coast, models.Line(x="x", y="y", **lines))
     add_places(plot, scene.places)
     cross = {"marker": "cross", "size": 16, "line_color": "#d7191c", "line_width": 2}
     plot.add_glyph(scene.selected, models.Scatter(x="x", y="y", **cross), level="overlay")
@@ -234,5 +233,7 @@ def _empty_map(scene, title):
     plot.toolbar.update(active_scroll=wheel, logo=None, autohide=True)
     plot.toolbar_inner = True  # a toolbar beside the map would take its width
     plot.axis.visible = plot.grid.visible = False
-    plot.title.text_font_size = "13px"
+    # What is at the level "overlay" is not painted again with a new picture. It is not cut off at
+    # the frame either, so it must not be larger.
+    plot.title.update(text_font_size="13px", level="overlay")
     return plot
