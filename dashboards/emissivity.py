@@ -37,7 +37,7 @@ def page(library, state):
     -------
     (panel.Column, panel.Column)
     """
-    usable = [name for name in library.names(kind="emissivity") if library.tags(name)]
+    usable = [name for name in library.names(kinds=["emissivity"]) if library.tags(name)]
     if not usable:
         return layout.empty_page("No emissivity model yet", HOW_TO_BEGIN)
     view = EmissivityView(library, state, usable)

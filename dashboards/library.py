@@ -11,6 +11,7 @@ from pathlib import Path
 from seaice_lab import runs
 from seaice_lab.errors import InputError
 
+FORECASTING_KINDS = ("surrogate", "assimilation")  # kinds of runs with forecasts of the ice
 SHIPPED = Path(__file__).parents[1] / "data" / "pretrained"
 
 
@@ -66,21 +67,21 @@ class Library:
         self._rows, self._listed_at = rows[::-1], time.monotonic()
         return self._rows
 
-    def names(self, *states, kind="surrogate"):
+    def names(self, *states, kinds=FORECASTING_KINDS):
         """Names of usable runs, newest first.
 
         Parameters
         ----------
         *states : str
             Keep runs in these states; all states by default.
-        kind : str
-            "surrogate" or "emissivity".
+        kinds : sequence of str
+            Of "surrogate", "assimilation" and "emissivity".
 
         Returns
         -------
         list of str
         """
-        rows = [row for row in self.runs() if row.kind == kind]
+        rows = [row for row in self.runs() if row.kind in kinds]
         return [row.name for row in rows if not states or row.state in states]
 
     def path(self, name, *parts):

@@ -21,11 +21,13 @@ COPY_BUTTON = (
 NEXT_STEP = {
     "created": "not trained yet: `seaice-lab train`",
     "training": "in training: the loss below grows by itself",
-    "stopped": "stopped before its end: the same `seaice-lab train` continues it",
-    "failed": "failed: the table says why, and the same `seaice-lab train` continues it",
+    "assimilating": "windows are in work",
+    "stopped": "stopped before its end: the same command continues it",
+    "failed": "failed: the table says why, and the same command continues it",
     "trained": "no forecast yet: `seaice-lab forecast`",
     "forecast": "no scores yet: `seaice-lab evaluate`",
     "evaluated": "complete",
+    "analysed": "complete: windows without forecasts",
 }
 EMISSIVITY_NEXT_STEP = {
     "created": "not trained yet: `seaice-lab emissivity train`",

@@ -42,7 +42,7 @@ app.add_typer(runs_app, name="runs")
 
 HELP = {name: field.description for name, field in ForecastConfig.model_fields.items()}
 HELP["starts"] += " The option may be repeated."
-RESUMED = ("prepare", "train", "forecast", "pipeline", "emissivity")  # continue when started again
+RESUMED = ("prepare", "train", "forecast", "pipeline", "emissivity", "assimilate")
 
 
 def main():

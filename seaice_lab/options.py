@@ -20,6 +20,7 @@ JOBS = {
     "emissivity train": ("emissivity", "EmissivityConfig"),
     "emissivity infer": ("emissivity", "InferConfig"),
     "assimilate observations": ("assimilation", "ObservationFilesConfig"),
+    "assimilate run": ("assimilation", "AssimilationConfig"),
 }
 
 

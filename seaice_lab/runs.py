@@ -234,9 +234,9 @@ def state_of(path):
     Returns
     -------
     state : str
-        "created", "training", "inferring", "stopped", "failed", "trained", "forecast" or
-        "evaluated"; "inferred" for a finished run without weights. A forecast that is being made
-        changes the state only of a folder without a network.
+        "created", "training", "inferring", "assimilating", "stopped", "failed", "trained",
+        "forecast" or "evaluated"; "inferred" or "analysed" for a finished run without weights. A
+        forecast that is being made changes the state only of a folder without a network.
     detail : str
         The state in words, for a job that is not finished; else empty.
     """
@@ -250,6 +250,8 @@ def state_of(path):
         state = "evaluated"
     elif (path / "forecast.zarr").exists():
         state = "forecast"
+    elif (path / "diagnostics.nc").exists():
+        state = "analysed"
     elif is_finished:
         state = "trained" if has_weights else "inferred"
     else:
@@ -270,7 +272,7 @@ def heartbeat(run, work, unit="epoch", total=None, is_main=True):
     run : str or Path
         Run folder.
     work : str
-        "training", "inferring" or "forecasting".
+        "training", "inferring", "assimilating" or "forecasting".
     unit, total : str and int
         What is counted, such as "epoch", and how many there are.
     is_main : bool

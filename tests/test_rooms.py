@@ -149,6 +149,8 @@ WITHOUT_TORCH = (
     "emissivity.simulate",
     "assimilation.background",
     "assimilation.diffusion",
+    "assimilation.settings",
+    "assimilation.twins",
     "assimilation.observations",
     "assimilation.observation_files",
 )

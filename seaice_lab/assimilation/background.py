@@ -113,6 +113,27 @@ def scaled_eofs(fields, count):
     return low_rank(vectors * singular_values[:count] / np.sqrt(len(fields) - 1))
 
 
+def scaled(root, std):
+    """Errors with the correlation of a root and other standard deviations: S U, B = S U U' S.
+
+    Parameters
+    ----------
+    root : SquareRoot
+        Of a correlation, as :func:`~seaice_lab.assimilation.diffusion.covariance` gives it for
+        standard deviations of 1.
+    std : array_like (length,)
+        Diagonal of S.
+
+    Returns
+    -------
+    SquareRoot
+    """
+    std = checked_std(std)
+    return root._replace(
+        apply=lambda v: std * root.apply(v), adjoint=lambda x: root.adjoint(std * x)
+    )
+
+
 def variance(root, probes=None, seed=0):
     """Diagonal of B = U U'.
 

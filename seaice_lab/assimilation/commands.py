@@ -6,14 +6,7 @@ from typing import Annotated
 from typer import Argument, Option, Typer
 
 from seaice_lab.errors import InputError
-from seaice_lab.options import (
-    ConfigFile,
-    OtherStore,
-    RunFolder,
-    Settings,
-    configuration,
-    path,
-)
+from seaice_lab.options import ConfigFile, OtherStore, RunFolder, Settings, configuration, path
 
 app = Typer(no_args_is_help=True, help="Data assimilation (4D-Var) with a trained surrogate.")
 
@@ -45,6 +38,30 @@ def observations(
     for reason, number in counts(table).items():
         print(f"{number:8d} {reason.replace('_', ' ')}")
     print(f"wrote {out}")
+
+
+@app.command("run")
+def run(
+    folder: Annotated[
+        Path, Argument(parser=path, help="Folder to create or to continue, such as runs/cycle.")
+    ],
+    config: ConfigFile = None,
+    parameter: Settings = None,
+):
+    """Assimilate observations in successive windows, and forecast from each analysis.
+
+    `seaice-lab settings assimilate run` lists all settings. After an interruption, the same command
+    continues with the same result. `seaice-lab evaluate FOLDER` scores the forecasts.
+    """
+    job_config = configuration("assimilate run", config, parameter)
+    from seaice_lab import runs
+
+    runs.open_run(job_config.run, "surrogate")  # refuses a wrong run before torch is imported
+    from seaice_lab.assimilation.cycle import run_cycle
+    from seaice_lab.diagnostics.departures import report
+
+    print(report(run_cycle(job_config, folder)))
+    print(f"wrote {folder}/diagnostics.nc, and windows and departures beside it")
 
 
 @app.command("check")

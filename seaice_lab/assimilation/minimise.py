@@ -8,6 +8,7 @@ from scipy import optimize
 from scipy.sparse.linalg import LinearOperator, cg
 
 from seaice_lab.assimilation.cost import cost, hessian_product
+from seaice_lab.errors import InputError
 
 
 class Minimum(NamedTuple):
@@ -63,17 +64,33 @@ def minimise(function, start, limits=None, stopping=STOPPING):
     Returns
     -------
     Minimum
+
+    Raises
+    ------
+    InputError
+        If J is not finite at the start. A step to where it is not finite is halved.
     """
     began, history = time.perf_counter(), []
     low, high = np.full((2, start.size), [[-np.inf], [np.inf]]) if limits is None else limits
     start = np.clip(start, low, high)
-    first = function(start)
+    first = latest = accepted = function(start)
+    _check_finite(first[0])
 
     def evaluate(control):
+        nonlocal latest
         # The minimiser begins at the start, whose gradient the stopping rule has already.
         value, gradient = function(control) if history else first
         history.append(value)
-        return value, gradient
+        if np.isfinite(value) and np.isfinite(gradient).all():
+            latest = value, gradient
+            return latest
+        # The value of the last iterate with the opposite gradient: the line search, which fits
+        # polynomials to the values and slopes at both ends of the step, goes on in its middle.
+        return accepted[0], -accepted[1]
+
+    def accept(_):
+        nonlocal accepted
+        accepted = latest
 
     first_gradient = _largest(start, first[1], low, high)
     small_gradient = max(stopping.gradient * first_gradient, stopping.floor)
@@ -83,6 +100,7 @@ def minimise(function, start, limits=None, stopping=STOPPING):
         jac=True,
         method="L-BFGS-B",
         bounds=optimize.Bounds(low, high),
+        callback=accept,
         options={
             "gtol": small_gradient,
             "ftol": stopping.decrease,
@@ -107,6 +125,14 @@ def minimise(function, start, limits=None, stopping=STOPPING):
 def _largest(control, gradient, low, high):
     """Largest component of the gradient, projected: a step against it stays within the bounds."""
     return float(np.abs(np.clip(control - gradient, low, high) - control).max())
+
+
+def _check_finite(value):
+    if not np.isfinite(value):
+        raise InputError(
+            "the cost is not finite: the forecast of the window grows to infinity; use a "
+            "shorter window or a network trained longer"
+        )
 
 
 def lbfgs(problem, limits=None, stopping=STOPPING):
@@ -161,6 +187,7 @@ def incremental(problem, outer=3, inner=30, tolerance=1e-2):
     began = time.perf_counter()
     control = np.zeros(problem.shape)
     present = cost(problem, control)
+    _check_finite(present.total)
     history, first_gradient = [present.total], np.abs(present.gradient).max()
     reason, iteration = f"the limit of {outer} outer iterations was reached", 0
     for iteration in range(outer + 1):
@@ -188,3 +215,33 @@ def incremental(problem, outer=3, inner=30, tolerance=1e-2):
         control, present = control + fraction * step.reshape(problem.shape), trial
     largest, seconds = float(np.abs(present.gradient).max()), time.perf_counter() - began
     return Minimum(control, np.array(history), largest, iteration, reason, seconds)
+
+
+def signal(problem, control, probes, seed=0):
+    """Degrees of freedom for signal, tr(HK): how many values the observations determine.
+
+    tr(HK) = tr(1 - A^-1) with the Hessian A = 1 + B^(T/2) M'^T H'^T R^-1 H' M' B^(1/2), estimated
+    with random vectors z of signs as the mean of z'(1 - A^-1) z (Girard 1989,
+    doi 10.1007/BF01395775). In a consistent analysis 2 J_b is near it (Talagrand 1999).
+
+    Parameters
+    ----------
+    problem : Problem
+    control : ndarray (batch, entry)
+        The minimum.
+    probes : int
+        Number of random vectors, each of which takes a solution with A.
+    seed : int
+
+    Returns
+    -------
+    float
+    """
+    rng = np.random.default_rng(seed)
+    hessian = LinearOperator(
+        (control.size, control.size),
+        lambda direction: hessian_product(problem, control, direction).ravel(),
+        dtype=float,
+    )
+    vectors = rng.choice([-1.0, 1.0], (probes, control.size))
+    return float(np.mean([z @ (z - cg(hessian, z, rtol=1e-2, maxiter=100)[0]) for z in vectors]))

@@ -105,6 +105,98 @@ def to_vector(fields, ocean):
     return fields[..., ocean].flatten(1)
 
 
+class Source(NamedTuple):
+    """A trained network in the precision of the model, with the store of its forcing and states."""
+
+    surrogate: Surrogate
+    store: xr.Dataset
+    fields: Fields
+
+
+def open_source(run, path=None, *, device=None, dtype=torch.float32):
+    """Open a trained network and a store.
+
+    Parameters
+    ----------
+    run : str or Path
+        Run folder of a trained surrogate. The noise of a network is switched off.
+    path : str or Path, optional
+        Prepared store; by default that of the run.
+    device : str, optional
+        A GPU by default, if there is one.
+    dtype : torch.dtype
+        Precision of the network, float32 or float64.
+
+    Returns
+    -------
+    Source
+
+    Raises
+    ------
+    InputError
+        If the run is not trained, or the store has another grid than the run.
+    """
+    surrogate = load(run, device, path)
+    surrogate = surrogate._replace(network=surrogate.network.to(dtype))
+    opened = runs.open_run(run, "surrogate")
+    store_path = str(path or opened.config["store"])
+    store = open_store(store_path)
+    check_same_grid(store, store_path, opened, path is None)
+    fields = Fields(store_path, [name for name, _ in surrogate.window.inputs])
+    return Source(surrogate, store, fields)
+
+
+def window_model(source, positions, steps):
+    """The model of the windows that start at some times.
+
+    Parameters
+    ----------
+    source : Source
+    positions : dict of float to ndarray of int (start,)
+        Positions on the time axis of the store by offset from the starts, hours; from
+        :func:`~seaice_lab.surrogate.starts.start_positions`.
+    steps : int
+        Length of the windows.
+
+    Returns
+    -------
+    WindowModel
+        With one window for each start in the batch.
+    """
+    surrogate, window = source.surrogate, source.surrogate.window
+    dtype = next(surrogate.network.parameters()).dtype
+    forcing = [
+        _read(source, window.forcing, positions, step * window.step_h, dtype)
+        for step in range(steps)
+    ]
+    return WindowModel(surrogate.step, torch.stack(forcing), surrogate.ocean)
+
+
+def stored_states(source, positions):
+    """States of the store at some times.
+
+    Parameters
+    ----------
+    source, positions
+        As in :func:`window_model`.
+
+    Returns
+    -------
+    torch.Tensor (start, channel, y, x), float64
+        The channels of ``window.state`` in physical units, zero on land.
+    """
+    return _read(source, source.surrogate.window.state, positions, 0.0, torch.float64)
+
+
+def _read(source, channels, positions, offset_h, dtype):
+    ocean = source.surrogate.ocean
+    times = [positions[offset_h + lag] for _, lag in channels]
+    fields = [source.fields.read(name, at) for (name, _), at in zip(channels, times, strict=True)]
+    batch = len(positions[0.0])
+    values = np.stack(fields, 1) if fields else np.empty((batch, 0, *ocean.shape))
+    return zero_on_land(torch.from_numpy(values).to(ocean.device, dtype), ocean)
+
+
 class OpenedWindow(NamedTuple):
     """What :func:`open_window` returns.
 
@@ -150,25 +242,10 @@ def open_window(run, config, *, device=None, dtype=torch.float32):
         If the run is not trained, or the store has another grid than the run, or lacks the state at
         a start or the forcing.
     """
-    surrogate = load(run, device, config.store)
-    surrogate = surrogate._replace(network=surrogate.network.to(dtype))
-    opened = runs.open_run(run, "surrogate")
-    path = str(config.store or opened.config["store"])
-    window, ocean, store = surrogate.window, surrogate.ocean, open_store(path)
-    check_same_grid(store, path, opened, config.store is None)
-    positions = start_positions(store, window, config)
-    fields = Fields(path, [name for name, _ in window.inputs])
-
-    def read(channels, step, dtype):
-        times = [positions[step * window.step_h + lag] for _, lag in channels]
-        read = [fields.read(name, at) for (name, _), at in zip(channels, times, strict=True)]
-        batch = len(positions[0.0])
-        values = np.stack(read, 1) if read else np.empty((batch, 0, *ocean.shape))
-        return zero_on_land(torch.from_numpy(values).to(ocean.device, dtype), ocean)
-
-    forcing = torch.stack([read(window.forcing, step, dtype) for step in range(config.steps)])
-    initial = read(window.state, 0, torch.float64)
-    return OpenedWindow(WindowModel(surrogate.step, forcing, ocean), initial, surrogate, store)
+    source = open_source(run, config.store, device=device, dtype=dtype)
+    positions = start_positions(source.store, source.surrogate.window, config)
+    model = window_model(source, positions, config.steps)
+    return OpenedWindow(model, stored_states(source, positions), source.surrogate, source.store)
 
 
 def tangent(function, point, direction):

@@ -1,10 +1,11 @@
-"""Settings of an assimilation."""
+"""Settings of an assimilation: observations, what to analyse, its errors, and the minimisation."""
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from seaice_lab.config import Config, PathText
+from seaice_lab.surrogate.settings import Split
 
 
 class ObservationFilesConfig(Config):
@@ -46,3 +47,129 @@ class ObservationFilesConfig(Config):
     track_error: float = Field(
         0.0, ge=0, description="Error of such a mean that all values of a track share."
     )
+
+
+class BackgroundConfig(Config):
+    """The first background, and the covariance B of the errors of all backgrounds."""
+
+    first: str = Field(
+        "start",
+        description="Background of the first window. start: the state of the store at the start; "
+        "mean: the mean of the training states; else a time, for the state of the store then.",
+    )
+    correlation: Literal["diffusion", "none"] = Field(
+        "diffusion",
+        description="diffusion: errors are correlated around land; none: B is diagonal.",
+    )
+    std: float | dict[str, float] = Field(
+        0.3,
+        description="Standard deviation of the errors, in standard deviations of each variable "
+        "over the training ocean; or by variable, in its unit, such as {sit: 0.3}.",
+    )
+    pattern: Literal["constant", "training"] = Field(
+        "constant",
+        description="constant: the same in all cells; training: in each cell proportional to the "
+        "standard deviation of the training states there, with this root mean square.",
+    )
+    length_km: float = Field(150.0, gt=0, description="Correlation length (Daley), km.")
+    order: int = Field(8, ge=4, multiple_of=2, description="Steps of the diffusion.")
+    normalisation_probes: int | None = Field(
+        400, ge=10, description="Random vectors of the normalisation; null: exact, which is slow."
+    )
+
+
+class MinimiserConfig(Config):
+    """How to minimise the cost."""
+
+    method: Literal["lbfgs", "incremental"] = Field(
+        "lbfgs", description="lbfgs: the cost itself; incremental: linearised costs in turn."
+    )
+    iterations: int = Field(
+        40,
+        ge=1,
+        description="Largest number of iterations of L-BFGS, or of the conjugate gradients for "
+        "each linearised cost.",
+    )
+    gradient: float = Field(
+        1e-2, gt=0, lt=1, description="Stop when the gradient is this share of the first one."
+    )
+    bounds: Literal["clipped", "smooth"] = Field(
+        "clipped",
+        description="Physical bounds of the analysis. clipped: values beyond are cut off; smooth: "
+        "the increment is added to a transformed variable, which never crosses them.",
+    )
+    precision: Literal["float32", "float64"] = Field(
+        "float32", description="Precision of the network; all else is float64."
+    )
+    segment: int = Field(
+        1, ge=0, description="Steps that a gradient computes again at a time; 0: keeps all."
+    )
+
+
+class AssimilationConfig(Config):
+    """A cycle of assimilation windows, each of which continues the analysis of the one before."""
+
+    run: PathText = Field(description="Run folder of a trained surrogate.")
+    store: PathText | None = Field(
+        None, description="Another prepared store on the grid of the run; null: that of the run."
+    )
+    split: Split | None = Field(
+        None, description="Split of the times, if several series of the store have them."
+    )
+    observations: tuple[PathText, ...] = Field(
+        (), description="Tables of observations; empty: a free run, without observations."
+    )
+    start: str = Field(description="Start of the first window, such as 2021-03-01T00.")
+    windows: int = Field(1, ge=1, description="Number of windows.")
+    window_steps: int = Field(
+        32, ge=1, description="Steps of the surrogate in a window; 32 of 12 h are 16 days."
+    )
+    shift_steps: int | None = Field(
+        None,
+        ge=1,
+        description="Steps from one window to the next; null: windows do not overlap. "
+        "Observations of an overlap are used twice.",
+    )
+    forecast_steps: int = Field(
+        20, ge=0, description="Steps of the forecast from the end of each window; 0: none."
+    )
+    background: BackgroundConfig = Field(
+        BackgroundConfig(), description="First background, and errors of all backgrounds."
+    )
+    minimiser: MinimiserConfig = Field(MinimiserConfig(), description="How to minimise the cost.")
+    probes: int = Field(
+        20,
+        ge=0,
+        description="Random perturbations of each background, from which its errors at the "
+        "observations follow; 0: they are not computed, and no observation is rejected for them.",
+    )
+    background_check: float = Field(
+        5.0,
+        gt=0,
+        description="An observation is rejected if its departure from the background is more than "
+        "this number of standard deviations of the expected one.",
+    )
+    huber: float | None = Field(
+        None,
+        gt=0,
+        description="Departure in standard deviations beyond which the cost grows linearly, such "
+        "as 2; null: the cost is quadratic.",
+    )
+    signal_probes: int = Field(
+        0, ge=0, description="Random vectors for the degrees of freedom for signal; 0: none."
+    )
+    seed: int = Field(0, ge=0, description="Seed of the random vectors.")
+
+    @model_validator(mode="after")
+    def _refuse_gap_between_windows(self):
+        if self.shift_steps is not None and self.shift_steps > self.window_steps:
+            raise ValueError(
+                f"shift_steps is {self.shift_steps}, expected at most window_steps, "
+                f"{self.window_steps}: the next window starts within or at the end of this one"
+            )
+        return self
+
+    @property
+    def shift(self):
+        """Steps from one window to the next."""
+        return self.shift_steps or self.window_steps

@@ -5,6 +5,7 @@ yields blocks of lead times, which are written to the forecast store one by one,
 stays bounded. A killed forecast continues with the first batch that is not complete.
 """
 
+import hashlib
 from itertools import islice
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def rollout(step, state, forcing):
         yield state
 
 
-def forecast(run, config, path=None, device=None, block_bytes=256e6, show=True):
+def forecast(run, config, path=None, device=None, block_bytes=256e6, show=True, *, initial=None):
     """Forecast from every start date of a split, or from given ones; write ``forecast.zarr``.
 
     Parameters
@@ -75,6 +76,9 @@ def forecast(run, config, path=None, device=None, block_bytes=256e6, show=True):
         depend on it.
     show : bool
         Show progress.
+    initial : ndarray (start, channel, y, x), optional
+        States at the given starts in physical units, finite in the ocean, such as analyses; by
+        default those of the store.
 
     Returns
     -------
@@ -96,10 +100,10 @@ def forecast(run, config, path=None, device=None, block_bytes=256e6, show=True):
     surrogate, config = settle_noise(load(run, device, store_path), config, run)
     opened, store = runs.open_run(run), open_store(store_path)
     check_same_grid(store, store_path, opened, is_own_store)
-    positions = start_positions(store, surrogate.window, config)
+    positions = start_positions(store, surrogate.window, config, needs_state=initial is None)
     starts = positions[0.0]
     fields = Fields(store_path, [name for name, _ in surrogate.window.inputs])
-    identity = _fingerprint(opened, store, starts, config, surrogate.noise)
+    identity = _fingerprint(opened, store, starts, config, surrogate.noise, initial)
     path = Path(path or folder / "forecast.zarr")
     if _fingerprint_of(path) == identity:
         return path
@@ -136,7 +140,8 @@ def forecast(run, config, path=None, device=None, block_bytes=256e6, show=True):
             # An incomplete batch would be compiled again for its size.
             model = fast if batch.stop - first == batch_starts else surrogate
             located = {offset: position[batch] for offset, position in positions.items()}
-            inputs = _inputs(surrogate, store, fields, located, config)
+            states = None if initial is None else initial[batch]
+            inputs = _inputs(surrogate, store, fields, located, config, states)
             for lead_steps, values in forecast_blocks(model, *inputs, block_steps, bar):
                 region = {"init_time": batch, "lead_time": lead_steps}
                 dataset = _as_dataset(values, surrogate, config.members)
@@ -231,7 +236,7 @@ def _compiled(surrogate, config, cell_steps):
     return surrogate
 
 
-def _inputs(surrogate, store, fields, positions, config):
+def _inputs(surrogate, store, fields, positions, config, states=None):
     """Initial states and forcing of a batch of start dates, each (start * member, ...).
 
     Parameters
@@ -244,6 +249,8 @@ def _inputs(surrogate, store, fields, positions, config):
     positions : dict of float to ndarray of int (start,)
         Positions on the time axis of the store by offset from the start date, hours.
     config : ForecastConfig
+    states : ndarray (start, channel, y, x), optional
+        Initial states; by default those of the store.
 
     Returns
     -------
@@ -255,13 +262,16 @@ def _inputs(surrogate, store, fields, positions, config):
     """
     window, ocean = surrogate.window, surrogate.ocean
 
+    def of_members(values):
+        return torch.from_numpy(values).repeat_interleave(config.members, 0)
+
     def read(channels, step):
         values = np.empty((len(positions[0.0]), len(channels), *ocean.shape), "float32")
         for channel, (name, lag) in enumerate(channels):
             values[:, channel] = fields.read(name, positions[step * window.step_h + lag])
-        return torch.from_numpy(values).repeat_interleave(config.members, 0)
+        return of_members(values)
 
-    initial = read(window.state, 0)
+    initial = read(window.state, 0) if states is None else of_members(states.astype("float32"))
     initial += initial_perturbations(surrogate, store, positions[0.0], config)
     initial = zero_on_land(initial.to(ocean.device), ocean)
     low, high = bounds([name for name, _ in window.state], initial)
@@ -367,7 +377,7 @@ def _template(store, window, starts, config, block_steps, opened):
     return dataset
 
 
-def _fingerprint(opened, store, starts, config, noise):
+def _fingerprint(opened, store, starts, config, noise, initial):
     """Digest of all that the forecast depends on."""
     # A new training replaces the weights file; its new time stamp requires a new forecast.
     weights_time = (opened.path / "weights.safetensors").stat().st_mtime_ns
@@ -379,4 +389,6 @@ def _fingerprint(opened, store, starts, config, noise):
         facts += [config.members, config.perturbation, config.seed]
     if noise is not None:
         facts += [noise.gain, noise.memory]
+    if initial is not None:
+        facts += [hashlib.sha256(initial.tobytes()).hexdigest()]
     return files.fingerprint(*facts)

@@ -12,7 +12,7 @@ from seaice_lab.times import time_text
 LATEST = "latest"  # as a start: the last time at which the store has the state
 
 
-def start_positions(store, window, config):
+def start_positions(store, window, config, needs_state=True):
     """Find the start dates of a forecast, and the times of all fields that it needs.
 
     Parameters
@@ -23,6 +23,8 @@ def start_positions(store, window, config):
     config : ForecastConfig
         Without ``starts``, all start dates of a split of which the entire forecast, truth included,
         is in the split. Given starts need the state at the start, and the forcing.
+    needs_state : bool
+        False for given starts with states of another origin.
 
     Returns
     -------
@@ -41,8 +43,10 @@ def start_positions(store, window, config):
         truth_h = {*steps_h, config.steps * window.step_h}
         return locate(store, forcing_h | state_h | truth_h, config.split_of_starts, config.every)
     times = sorted({_time_of(text, store) for text in config.starts})
-    starts = np.array([_position(time, store, config.split) for time in times])[:: config.every]
-    _check_state(store, starts, sorted(state_h))
+    starts = [_position(time, store, config.split, needs_state) for time in times[:: config.every]]
+    starts = np.array(starts)
+    if needs_state:
+        _check_state(store, starts, sorted(state_h))
     _check_forcing(store, starts, window, config.steps)
     offsets_h = sorted({0.0, *forcing_h, *state_h})
     positions = positions_at(store, starts, offsets_h)
@@ -67,9 +71,9 @@ def _time_of(text, store):
     return stamp.to_datetime64().astype("datetime64[ns]")
 
 
-def _position(time, store, split):
+def _position(time, store, split, needs_state):
     """Position of a start on the time axis."""
-    times, is_state = store.time.values, has_state(store)
+    times, is_state = store.time.values, has_state(store) | (not needs_state)
     matches = np.flatnonzero((times == time) & is_state)
     if not len(matches):
         states = times[is_state]

@@ -27,7 +27,7 @@ from seaice_lab.assimilation.cost import (
     problem_of,
     weighted_cells,
 )
-from seaice_lab.assimilation.minimise import Stopping, incremental, lbfgs
+from seaice_lab.assimilation.minimise import Stopping, incremental, lbfgs, minimise
 from seaice_lab.assimilation.model import open_window, states, to_image, to_vector
 from seaice_lab.config import FitConfig
 from seaice_lab.errors import InputError
@@ -327,8 +327,25 @@ def test_models_without_a_gradient_or_a_finite_forecast_are_refused():
         "not finite": lambda state, forcing: step(state, forcing) * 1e200,
     }.items():
         changed = problem._replace(model=problem.model._replace(step=broken, segment=0))
-        with pytest.raises(InputError, match=message):
-            cost(changed, np.zeros(problem.shape))
+        for method in (lbfgs, incremental):
+            with pytest.raises(InputError, match=message):
+                method(changed)
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_a_step_to_where_the_cost_is_not_finite_is_halved(value):
+    lengths = []
+
+    def function(control):
+        # The first step of the minimiser has the length 1.
+        lengths.append(np.abs(control).max())
+        if lengths[-1] > 0.15:
+            return value, np.full_like(control, value)
+        return 50 * ((control - 0.1) ** 2).sum(), 100 * (control - 0.1)
+
+    minimum = minimise(function, np.zeros(1))
+    np.testing.assert_allclose(minimum.control, 0.1, atol=1e-6)
+    np.testing.assert_allclose(lengths[:5], [0, 1, 0.5, 0.25, 0.125], rtol=0.01)
 
 
 def test_the_window_of_a_run_is_its_forecast(store, tmp_path, capsys):

@@ -1,0 +1,256 @@
+"""Cycle of assimilation windows: each background is the end of the analysis before it.
+
+A folder holds the configuration, for each window ``window_<number>.nc`` (states of background and
+analysis) and ``departures_<number>.nc`` (its observations), and, when all windows are done,
+``diagnostics.nc`` and the forecasts from the analyses, ``forecast.zarr``.
+"""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import torch
+import xarray as xr
+
+from seaice_lab import files, grid, progress, runs
+from seaice_lab.assimilation import observations
+from seaice_lab.assimilation.background import block_diagonal, diagonal, scaled
+from seaice_lab.assimilation.diffusion import covariance
+from seaice_lab.assimilation.model import (
+    OpenedWindow,
+    open_source,
+    stored_states,
+    window_model,
+)
+from seaice_lab.assimilation.window_analysis import analyse
+from seaice_lab.diagnostics.departures import cost_ratio, departure_statistics
+from seaice_lab.errors import InputError
+from seaice_lab.surrogate.forecast import forecast
+from seaice_lab.surrogate.layers import zero_on_land
+from seaice_lab.surrogate.settings import ForecastConfig
+from seaice_lab.surrogate.starts import start_positions
+from seaice_lab.surrogate.store import in_split, name_of
+
+
+def run_cycle(config, folder, device=None, show=True):
+    """Assimilate observations in successive windows, and forecast from each analysis.
+
+    Parameters
+    ----------
+    config : AssimilationConfig
+    folder : str or Path
+        A new folder, or one of the same configuration, which is continued at the first window that
+        is not complete. The result is the same as without an interruption.
+    device : str, optional
+        A GPU by default, if there is one.
+    show : bool
+        Show progress.
+
+    Returns
+    -------
+    xarray.Dataset
+        Diagnostics of all windows, as in ``diagnostics.nc`` (see :func:`diagnostics`).
+
+    Raises
+    ------
+    InputError
+        If the run is not trained, the store lacks a state or the forcing, observations cannot be
+        read or used, or the folder belongs to another configuration or other data.
+    """
+    dtype = getattr(torch, config.minimiser.precision)
+    source = open_source(config.run, config.store, device=device, dtype=dtype)
+    starts = _starts(source, config)
+    first = first_background(source, config, starts[0])
+    root = background_root(source, config.background, config.seed)
+    tables = [observations.read_table(path) for path in config.observations]
+    table = observations.concatenate(tables) if tables else None
+    facts = {"data": source.store.attrs["fingerprint"], "inputs": _digest(config)}
+    folder = runs.create(folder, config, "assimilation", **facts)
+    paths = [folder / f"window_{number:04d}.nc" for number in range(config.windows)]
+    with (
+        runs.heartbeat(folder, "assimilating", "window", config.windows) as beat,
+        progress.bar(config.windows, f"assimilate {folder.name}", "window", show=show) as bar,
+    ):
+        for number, (path, start) in enumerate(zip(paths, starts, strict=True)):
+            beat(number + 1)
+            if not path.exists():
+                # Also without an interruption, the background is read from the last file.
+                background = _next_state(paths[number - 1]) if number else first
+                positions = _positions(source, start, config.window_steps, config.split)
+                model = window_model(source, positions, config.window_steps)
+                initial = torch.from_numpy(background).to(source.surrogate.ocean.device)
+                opened = OpenedWindow(model, initial, source.surrogate, source.store)
+                window, departures = analyse(opened, table, config, root, start)
+                if departures is not None:
+                    files.write_netcdf(path.with_name(f"departures_{number:04d}.nc"), departures)
+                files.write_netcdf(path, window)  # last, because it says that the window is done
+            bar.update()
+        result = diagnostics(folder)
+        if config.forecast_steps:
+            _forecast(config, folder, paths, device, show)
+    return result
+
+
+def _digest(config):
+    """Of the files that the analyses depend on: weights of the network and observations."""
+    inputs = [Path(config.run) / "weights.safetensors", *map(Path, config.observations)]
+    return files.fingerprint(*(hashlib.sha256(path.read_bytes()).hexdigest() for path in inputs))
+
+
+def _positions(source, start, steps, split, needs_state=False):
+    """Positions on the time axis of the store of the fields that some steps need."""
+    job = ForecastConfig(starts=[str(start)], steps=steps, split=split)
+    return start_positions(source.store, source.surrogate.window, job, needs_state)
+
+
+def _starts(source, config):
+    """Starts of all windows; the store must have the forcing until the end of the last forecast."""
+    last = (config.windows - 1) * config.shift + config.window_steps + config.forecast_steps
+    needs_state = config.background.first == "start"
+    positions = _positions(source, config.start, last, config.split, needs_state)
+    start = source.store.time.values[positions[0.0][0]]
+    step = np.timedelta64(round(source.surrogate.window.step_h * 3600), "s")
+    return start + step * config.shift * np.arange(config.windows)
+
+
+def first_background(source, config, start):
+    """Background of the first window.
+
+    Parameters
+    ----------
+    source : Source
+    config : AssimilationConfig
+    start : datetime64
+
+    Returns
+    -------
+    ndarray (1, channel, y, x)
+        In physical units, zero on land.
+    """
+    first = config.background.first
+    if first != "mean":
+        # Another time may be in any split.
+        first, split = (start, config.split) if first == "start" else (first, None)
+        positions = _positions(source, first, 1, split, needs_state=True)
+        return stored_states(source, positions).cpu().numpy()
+    fields = [
+        _training(source.store, name).mean("time").values
+        for name, _ in source.surrogate.window.state
+    ]
+    fields = torch.from_numpy(np.stack(fields)[None]).double().to(source.surrogate.ocean.device)
+    return zero_on_land(fields, source.surrogate.ocean).cpu().numpy()
+
+
+def _training(store, name):
+    """All training states of a variable."""
+    times = in_split(store, "train")
+    if not times.size:
+        raise InputError(
+            f"{name_of(store)}: has no training split, from which the first background or the "
+            "pattern of its errors could follow; give another first background or pattern"
+        )
+    return store[name].isel(time=times)
+
+
+def background_root(source, config, seed=0):
+    """Square root of the covariance of background errors, one block for each variable.
+
+    Parameters
+    ----------
+    source : Source
+    config : BackgroundConfig
+    seed : int
+        Of the normalisation.
+
+    Returns
+    -------
+    SquareRoot
+
+    Raises
+    ------
+    InputError
+        If the standard deviation of a variable is missing, or the store has no training split.
+    """
+    surrogate, store = source.surrogate, source.store
+    variables, ocean = surrogate.window.variables, store.ocean.values
+    if config.correlation == "none":
+        correlation = diagonal(np.ones(int(ocean.sum())))
+    else:
+        sides, probes = (
+            grid.cell_sides(store.latitude, store.longitude),
+            config.normalisation_probes,
+        )
+        length_m = config.length_km * 1e3
+        correlation = covariance(ocean, sides, length_m, 1.0, config.order, probes, seed)
+    roots = []
+    for name in variables:
+        std = config.std
+        if isinstance(std, float):
+            std = {name: std * surrogate.normalisation[name]["std"]}
+        if name not in std:
+            raise InputError(
+                f"background.std: has {', '.join(std) or 'no variable'}, but the state of the "
+                f"network is {', '.join(variables)}; add {name}"
+            )
+        pattern = np.ones(correlation.length)
+        if config.pattern == "training":
+            pattern = _training(store, name).std("time").values[ocean]
+            pattern = pattern / np.sqrt((pattern**2).mean())
+        roots.append(scaled(correlation, std[name] * pattern))
+    return block_diagonal(roots)
+
+
+def _next_state(path):
+    with xr.open_dataset(path) as window:
+        return window.next_state.values[None]
+
+
+def diagnostics(folder):
+    """Diagnostics of all windows of a cycle; written to ``diagnostics.nc``.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Of :func:`run_cycle`.
+
+    Returns
+    -------
+    xarray.Dataset
+        By ``window``: cost at the minimum, ``count`` of observations, 2J/p with its interval,
+        degrees of freedom for signal. By ``group``: as from
+        :func:`~seaice_lab.diagnostics.departures.departure_statistics`.
+    """
+    windows, tables = [], []
+    for path in sorted(Path(folder).glob("window_*.nc")):
+        with xr.open_dataset(path) as window:
+            scalars = [name for name in window.data_vars if not window[name].dims]
+            row = window[scalars].reset_coords(drop=True).load()
+            row = row.assign_coords(window=window.analysis_time.load()).assign(used=0)
+        departures = path.with_name(path.name.replace("window", "departures"))
+        if departures.exists():
+            table = observations.used(xr.load_dataset(departures))
+            row["used"] = table.sizes["observation"]
+            tables.append(table)
+        windows.append(row)
+    result = xr.concat(windows, "window", combine_attrs="drop", join="outer")
+    if tables:
+        total = result.cost_of_background + result.cost_of_observations
+        joined = xr.concat(tables, "observation", combine_attrs="override")
+        result = result.assign(cost_ratio(total, result.used)).merge(departure_statistics(joined))
+    attrs = runs.file_attributes("Diagnostics", "seaice_lab 4D-Var", "assimilate run")
+    result = result.assign_attrs(attrs)
+    files.write_netcdf(Path(folder) / "diagnostics.nc", result)
+    return result
+
+
+def _forecast(config, folder, paths, device, show):
+    """Forecasts from the end of each window, in the form of the forecasts of a run."""
+    ends = [xr.load_dataset(path)[["end_state", "valid_time"]] for path in paths]
+    job = ForecastConfig(
+        starts=[str(end.valid_time.values[-1]) for end in ends],
+        steps=config.forecast_steps,
+        split=config.split,
+        store=config.store,
+    )
+    initial = np.stack([end.end_state.values for end in ends])
+    forecast(config.run, job, folder / "forecast.zarr", device, show=show, initial=initial)

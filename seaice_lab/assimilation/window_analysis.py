@@ -1,0 +1,149 @@
+"""Analysis of one assimilation window: background check, minimum, states and departures."""
+
+import numpy as np
+import torch
+import xarray as xr
+
+from seaice_lab import names, runs
+from seaice_lab.assimilation import observations
+from seaice_lab.assimilation.bounds import change_of_variable, clipped
+from seaice_lab.assimilation.cost import analysis, cost, problem_of, simulate
+from seaice_lab.assimilation.minimise import Stopping, incremental, lbfgs, signal
+from seaice_lab.assimilation.model import states
+from seaice_lab.assimilation.observation_operator import window_observations
+from seaice_lab.assimilation.quality_control import check_background
+from seaice_lab.surrogate.model import bounds, scales
+
+STATES = ["background", "analysis"]
+SOFTNESS = 0.1  # of smooth bounds, in standard deviations of the variable
+
+
+def analyse(opened, table, config, root, start):
+    """Analyse one window.
+
+    Parameters
+    ----------
+    opened : OpenedWindow
+        With the background as the initial state.
+    table : xarray.Dataset or None
+        Observations of this and other windows.
+    config : AssimilationConfig
+    root : SquareRoot
+    start : datetime64
+
+    Returns
+    -------
+    window : xarray.Dataset
+        ``<variable>(state, valid_time, y, x)`` for the states "background" and "analysis",
+        ``next_state`` and ``end_state`` (channel, y, x), from which the next window and the
+        forecast start, and how the minimisation went.
+    departures : xarray.Dataset or None
+        The observations of the window with ``equivalent(state, observation)``.
+    """
+    low, high = bounds([name for name, _ in opened.surrogate.window.state], opened.initial)
+    combine = clipped(low, high)
+    if config.minimiser.bounds == "smooth":
+        entries = [
+            opened.surrogate.normalisation[name] for name, _ in opened.surrogate.window.state
+        ]
+        combine = change_of_variable(low, high, SOFTNESS * scales(entries, opened.initial)[1])
+    model = opened.model._replace(segment=config.minimiser.segment)
+    steps = range(config.window_steps + 1)
+    window, departures, initial = xr.Dataset(), None, combine(opened.initial, 0 * opened.initial)
+    if table is not None:
+        observed, (table,) = window_observations(opened, [table], [start], allow_none=True)
+        counts = observations.counts(table)
+        window.attrs["observations"] = ", ".join(f"{n} {reason}" for reason, n in counts.items())
+        table = observations.used(table)
+    if table is not None and table.sizes["observation"]:
+        observed = observed._replace(huber=config.huber or np.inf)
+        problem = problem_of(model, opened.initial, root, observed, combine, opened.variables)
+        problem, departures = _with_background(problem, table, config)
+        minimum, control = _minimum(problem, config)
+        window = minimum.assign_attrs(minimum.attrs | window.attrs)
+        initial = analysis(problem, control)
+        departures["equivalent"] = _equivalents(problem, control, departures)
+        departures["lead_h"] = (departures.time - start) / np.timedelta64(1, "h")
+        departures = departures.drop_encoding()
+    with torch.no_grad():
+        both = [states(model, state, steps)[0] for state in (opened.initial, initial)]
+    fields = _fields(both, opened, config, start)
+    return fields.assign(window.data_vars).assign_attrs(window.attrs), departures
+
+
+def _with_background(problem, table, config):
+    """Reject observations too far from the background, whose errors random increments show."""
+    nothing = np.zeros(problem.shape)
+    background = _simulated(problem, nothing)
+    rng, squares = np.random.default_rng(config.seed), np.full(background.size, np.nan)
+    if config.probes:
+        changes = [
+            _simulated(problem, rng.standard_normal(problem.shape)) - background
+            for _ in range(config.probes)
+        ]
+        squares = np.mean(np.square(changes), 0)
+        table = check_background(table, background, np.sqrt(squares), config.background_check)
+        is_far = torch.from_numpy(table.quality.values != 0)[None].to(problem.background.device)
+        sigma = problem.observations.sigma.masked_fill(is_far, np.inf)
+        problem = problem._replace(observations=problem.observations._replace(sigma=sigma))
+    return problem, table.assign(background_sigma=("observation", np.sqrt(squares)))
+
+
+def _simulated(problem, control):
+    """What the observations would be for a control, (observation,)."""
+    increment = torch.from_numpy(problem.root.apply(control)).to(problem.background.device)
+    with torch.no_grad():
+        return simulate(problem, increment)[0].cpu().numpy()
+
+
+def _minimum(problem, config):
+    """The minimum of the cost as a dataset and as a control."""
+    settings = config.minimiser
+    if settings.method == "lbfgs":
+        stopping = Stopping(gradient=settings.gradient, iterations=settings.iterations)
+        minimum = lbfgs(problem, stopping=stopping)
+    else:
+        tolerance = np.sqrt(settings.gradient)
+        minimum = incremental(problem, inner=settings.iterations, tolerance=tolerance)
+    terms = cost(problem, minimum.control)
+    values = {
+        "cost_of_background": terms.background[0],
+        "cost_of_observations": terms.observations[0],
+        "iterations": minimum.iterations,
+        "signal": np.nan,
+    }
+    if config.signal_probes:
+        values["signal"] = signal(problem, minimum.control, config.signal_probes, config.seed)
+    history = ("evaluation", minimum.history)
+    dataset = xr.Dataset({**values, "cost": history}, attrs={"minimisation": minimum.reason})
+    return dataset, minimum.control
+
+
+def _equivalents(problem, control, departures):
+    fields = [_simulated(problem, each) for each in (np.zeros(problem.shape), control)]
+    return xr.DataArray(fields, {"state": STATES}, ("state", *departures["value"].dims))
+
+
+def _fields(both, opened, config, start):
+    """States of background and analysis (step, channel, y, x) as variables of a dataset."""
+    surrogate, store = opened.surrogate, opened.store
+    step = np.timedelta64(round(surrogate.window.step_h * 3600), "s")
+    names_of_axes = [name for name in ("y", "x", "latitude", "longitude", "ocean")
+                     if name in store.coords]  # fmt: skip
+    coords = {name: store[name].variable.load().drop_encoding() for name in names_of_axes}
+    coords |= {
+        "state": STATES,
+        "analysis_time": start,
+        "valid_time": ("valid_time", start + step * np.arange(config.window_steps + 1)),
+    }
+    dims = ("state", "valid_time", "y", "x")
+    land = ~surrogate.ocean.cpu().numpy()
+    result = {}
+    for channel, name in enumerate(surrogate.window.variables):
+        values = np.stack([fields[:, channel].float().cpu().numpy() for fields in both])
+        values[..., land] = np.nan
+        result[name] = (dims, values, names.attributes(name))
+    for name, at in (("next_state", config.shift), ("end_state", config.window_steps)):
+        result[name] = (("channel", "y", "x"), both[1][at].double().cpu().numpy())
+    attrs = runs.file_attributes("Analysis", "seaice_lab 4D-Var", "assimilate run")
+    return xr.Dataset(result, coords, attrs)

@@ -1,0 +1,195 @@
+"""The cycle of assimilation windows: its folder, its continuation, its forecasts and statistics."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from conftest import ENTRY, wave_run, write_catalogue
+
+from seaice_lab import runs
+from seaice_lab.assimilation import cycle, twins
+from seaice_lab.assimilation.cycle import run_cycle
+from seaice_lab.assimilation.observations import write_table
+from seaice_lab.assimilation.settings import AssimilationConfig
+from seaice_lab.config import FitConfig
+from seaice_lab.errors import InputError
+from seaice_lab.surrogate.evaluation import evaluate, open_forecast
+from seaice_lab.surrogate.forecast import forecast
+from seaice_lab.surrogate.prepare import prepare
+from seaice_lab.surrogate.settings import ForecastConfig, PrepareConfig, TrainConfig
+from seaice_lab.surrogate.store import open_store
+from seaice_lab.surrogate.train import train
+
+SMALL = {"windows": 3, "window_steps": 2, "forecast_steps": 2, "split": "test", "probes": 3}
+SMALL |= {"minimiser": {"iterations": 4}}
+BACKGROUND = {"first": "mean", "normalisation_probes": 20}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A small trained run; its store and its catalogue are in the same folder."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "data" / "waves").mkdir(parents=True)
+    for name, seed in {"train_1": 0, "val_1": 1, "test_1": 2}.items():
+        wave_run(seed=seed).to_netcdf(folder / "data" / "waves" / f"{name}.nc")
+    write_catalogue(folder, {"waves": ENTRY})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        store = prepare(PrepareConfig(state="waves"), folder / "waves.zarr", show=False)
+        fit = FitConfig(epochs=1, batch_size=16)
+        config = TrainConfig(store=str(store), width=2, network="UNet2", fit=fit)
+        return train(config, folder / "runs" / "small", show=False)
+
+
+@pytest.fixture
+def settings(trained, tmp_path):
+    """Settings of a small cycle: three windows of a day with observed tracks."""
+    truth = truth_of(trained)
+    write_table(twins.observe_tracks(truth, sigma=0.05, share=0.8), tmp_path / "tracks.nc")
+    paths = {"run": str(trained), "observations": (str(tmp_path / "tracks.nc"),)}
+    return paths | SMALL | {"start": str(truth.time.values[0]), "background": BACKGROUND}
+
+
+def truth_of(trained):
+    store = open_store(trained.parents[1] / "waves.zarr")
+    return store.isel(time=store.split.values == 2).sit.load()
+
+
+def files_of(folder):
+    """Values of all results of a cycle; time stamps and durations are left out."""
+    datasets = [xr.load_dataset(path) for path in sorted(folder.glob("*.nc"))]
+    return [*datasets, open_forecast(folder).load()]
+
+
+def test_a_killed_cycle_goes_on_to_the_same_result(settings, tmp_path, monkeypatch):
+    config = AssimilationConfig(**settings)
+    whole = run_cycle(config, tmp_path / "runs" / "whole", show=False)
+    calls = []
+
+    def killed(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return analyse(*arguments)
+
+    analyse, folder = cycle.analyse, tmp_path / "runs" / "parts"
+    with monkeypatch.context() as patch:
+        patch.setattr(cycle, "analyse", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_cycle(config, folder, show=False)
+    assert runs.state_of(folder)[0] == "stopped"
+    assert sorted(path.name for path in folder.glob("window*")) == ["window_0000.nc"]
+    parts = run_cycle(config, folder, show=False)
+    xr.testing.assert_identical(whole.drop_attrs(), parts.drop_attrs())
+    for one, other in zip(files_of(folder.with_name("whole")), files_of(folder), strict=True):
+        xr.testing.assert_identical(one.drop_attrs(), other.drop_attrs())
+    assert runs.state_of(folder)[0] == "forecast"
+
+
+def test_each_window_starts_where_the_last_one_ended_and_the_forecasts_too(
+    settings, trained, tmp_path
+):
+    folder = tmp_path / "runs" / "cycle"
+    result = run_cycle(AssimilationConfig(**settings), folder, show=False)
+    windows = [xr.load_dataset(path) for path in sorted(folder.glob("window*.nc"))]
+    for one, other in zip(windows, windows[1:], strict=False):
+        end = one.sit.sel(state="analysis").isel(valid_time=-1)
+        start = other.sit.sel(state="background").isel(valid_time=0)
+        xr.testing.assert_equal(end, start.assign_coords(end.coords))
+    truth = truth_of(trained).sel(time=windows[0].valid_time.values)
+    error = ((windows[0].sit - truth.values) ** 2).mean(("valid_time", "y", "x")) ** 0.5
+    assert error.sel(state="analysis") < 0.9 * error.sel(state="background")
+    # The forecast of the analysis is that of the surrogate from its last state.
+    ahead = open_forecast(folder)
+    np.testing.assert_array_equal(ahead.init_time, [w.valid_time.values[-1] for w in windows])
+    forced = open_forecast(
+        forecast(
+            settings["run"],
+            ForecastConfig(starts=[str(ahead.init_time.values[0])], steps=2, split="test"),
+            tmp_path / "other.zarr",
+            initial=windows[0].end_state.values[None],
+            show=False,
+        )
+    )
+    xr.testing.assert_equal(ahead.sit[:1].load(), forced.sit.load())
+    table, _ = evaluate(folder, ["persistence"], show=False)
+    assert np.isfinite(table.rmse).all()
+    assert result.used.sum() > 0 and (result.low < result.high).all()
+    assert set(result.by.values) == {"kind", "region", "day"}
+
+
+def test_windows_may_overlap(settings, tmp_path):
+    config = AssimilationConfig(**settings | {"shift_steps": 1, "windows": 2})
+    run_cycle(config, tmp_path / "runs" / "overlap", show=False)
+    first, second = (
+        xr.load_dataset(path) for path in sorted((tmp_path / "runs" / "overlap").glob("window*"))
+    )
+    assert second.valid_time.values[0] == first.valid_time.values[1]
+    np.testing.assert_array_equal(
+        second.sit.sel(state="background")[0], first.sit.sel(state="analysis")[1]
+    )
+    with pytest.raises(InputError, match="expected at most window_steps"):
+        AssimilationConfig(**settings | {"shift_steps": 3})
+
+
+def test_without_observations_the_cycle_is_the_free_forecast(settings, tmp_path):
+    free = settings | {"observations": (), "background": BACKGROUND | {"first": "start"}}
+    run_cycle(AssimilationConfig(**free), tmp_path / "runs" / "free", show=False)
+    windows = [xr.load_dataset(p) for p in sorted((tmp_path / "runs" / "free").glob("window*"))]
+    config = ForecastConfig(starts=[settings["start"]], steps=6, split="test")
+    ahead = open_forecast(forecast(settings["run"], config, tmp_path / "f.zarr", show=False))
+    values = np.concatenate([w.sit.sel(state="analysis")[1:] for w in windows])
+    np.testing.assert_array_equal(values, ahead.sit[0])
+    for window in windows:
+        np.testing.assert_array_equal(*window.sit)
+
+
+@pytest.mark.parametrize(
+    ("message", "change"),
+    [
+        ("lacks forcing", {"windows": 40}),
+        ("has no state at this time", {"background": {"first": "1999-01-01"}}),
+        ("add sit", {"background": {"std": {"sic": 0.1}}}),
+        ("no such run", {"run": "runs/none"}),
+    ],
+)
+def test_what_cannot_be_assimilated_is_refused_before_a_folder_is_made(
+    settings, tmp_path, message, change
+):
+    with pytest.raises(InputError, match=message):
+        run_cycle(AssimilationConfig(**settings | change), tmp_path / "runs" / "new", show=False)
+    assert not (tmp_path / "runs" / "new").exists()
+
+
+def test_other_settings_or_observations_in_the_same_folder_are_refused(settings, trained, tmp_path):
+    folder = tmp_path / "runs" / "cycle"
+    settings |= {"windows": 1, "forecast_steps": 0}
+    run_cycle(AssimilationConfig(**settings), folder, show=False)
+    assert runs.state_of(folder)[0] == "analysed"
+    with pytest.raises(InputError, match="differs in seed"):
+        run_cycle(AssimilationConfig(**settings | {"seed": 1}), folder, show=False)
+    truth = truth_of(trained)
+    write_table(twins.observe_cells(truth, 0.1, 12.0), tmp_path / "tracks.nc")
+    with pytest.raises(InputError, match="differs in inputs"):
+        run_cycle(AssimilationConfig(**settings), folder, show=False)
+
+
+def test_other_forms_of_errors_bounds_and_minimisation(settings, tmp_path):
+    settings |= {"windows": 1, "forecast_steps": 0, "signal_probes": 1}
+    settings["background"] = BACKGROUND | {"pattern": "training", "correlation": "none"}
+    forms = ({"bounds": "smooth"}, {"method": "incremental", "iterations": 4})
+    for number, minimiser in enumerate(forms):
+        config = AssimilationConfig(**settings | {"minimiser": minimiser})
+        result = run_cycle(config, tmp_path / "runs" / str(number), show=False)
+        assert 0 < result.signal[0] < result.used[0]
+
+
+def test_an_observation_far_from_the_background_is_rejected(settings, trained, tmp_path):
+    truth = truth_of(trained)
+    table = twins.observe_cells(truth, 0.05, 12.0)
+    table["value"][100] = 50.0
+    write_table(table, tmp_path / "tracks.nc")
+    settings |= {"windows": 1, "forecast_steps": 0, "probes": 20}
+    settings["background"] = BACKGROUND | {"std": 1.0}
+    result = run_cycle(AssimilationConfig(**settings), tmp_path / "runs" / "far", show=False)
+    departures = xr.load_dataset(tmp_path / "runs" / "far" / "departures_0000.nc")
+    assert (departures.quality == 0).sum() == departures.sizes["observation"] - 1 == result.used[0]
