@@ -86,6 +86,8 @@ def read_observations(paths, config=None):
     """
     config = config or ObservationFilesConfig()
     tables = [table for path in paths for table in _read_file(Path(path), config)]
+    if not tables:
+        raise InputError("observations: found no file, expected at least one; check the paths")
     table = observations.concatenate(tables)
     observations.refuse_unused(table, listed(paths))
     return table
@@ -204,11 +206,13 @@ def _read_field(raw, name, layout, config, where):
 
 def _in_unit(raw, name, variable, where, units=None, is_checked=True):
     """A variable of a file in the unit of a variable of the project; these have no offset."""
-    factor, _ = names.conversion(variable, raw[name].attrs.get("units", units), where)
+    units = raw[name].attrs.get("units", units)
+    factor, _ = names.conversion(variable, units, where)
     values = raw[name].compute() * factor
-    low, high = float(values.min()), float(values.max())
-    # Noise is beyond the plausible range, but not by far.
-    if is_checked and max(-low, high) > 2 * names.variable(variable).plausible[1]:
+    low, high = np.nanmin(values, initial=0), np.nanmax(values, initial=0)
+    # Noise is beyond the plausible range, but not by far. Without units, the range has to tell.
+    limit = names.variable(variable).plausible[1] * (1 if units is None else 2)
+    if is_checked and max(-low, high) > limit:
         names.check_range(variable, low, high, f"{where}: {name}")
     return values
 
@@ -262,7 +266,10 @@ def _snow(raw, name, config, where):
 def _period(raw, name, latitude, layout, config, where):
     """Start and end of the means of a field; equal for values along a track."""
     if config.time is None:
-        stamps = times.valid_times(raw, name, where, [])
+        notes = []
+        stamps = times.valid_times(raw, name, where, notes)
+        for note in notes:
+            progress.note(f"{where}: {note}")
         if stamps.dims == latitude.dims:  # a time of each position
             return stamps, stamps
         for coordinate in raw.coords.values():

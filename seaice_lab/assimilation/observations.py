@@ -59,16 +59,6 @@ POSITION = ("time", "latitude", "longitude")
 TYPES = dict.fromkeys(("time", "time_start", "time_end"), "M8[ns]")
 TYPES |= {"kind": str, "source": str, "quality": "int8"}
 
-EXPECTED = {
-    "latitude": "degrees from -90 to 90",
-    "longitude": "degrees from -360 to 360",
-    "time": "a time within its period",
-    "value": "a number",
-    "sigma": "the standard deviation of the error, above 0",
-    "kind": f"one of {', '.join(KINDS)}",
-    "quality": f"0 for use, or the number of a reason up to {len(REASONS) - 1}",
-}
-
 
 def observation_table(columns):
     """Make a table of observations.
@@ -98,15 +88,21 @@ def observation_table(columns):
         )
     defaults = {"quality": 0, "correlation_length": np.nan, "concentration": np.nan}
     columns = defaults | {"time_start": columns["time"], "time_end": columns["time"]} | columns
-    arrays = {name: np.asarray(columns[name]).astype(TYPES.get(name, float)) for name in COLUMNS}
-    arrays = dict(zip(arrays, np.broadcast_arrays(*arrays.values()), strict=True))
-    lacks = ~np.isfinite(arrays["value"] + arrays["sigma"])
-    arrays["quality"] = np.where((arrays["quality"] == 0) & lacks, 1, arrays["quality"])
-    variables = {
-        name: ("observation", np.atleast_1d(array).astype(TYPES.get(name, float)), COLUMNS[name])
-        for name, array in arrays.items()
-    }
-    table = xr.Dataset(variables, attrs={"featureType": "point"}).set_coords(POSITION)
+    try:
+        arrays = [np.atleast_1d(columns[name]).astype(TYPES.get(name, float)) for name in COLUMNS]
+        variables = {
+            name: ("observation", array, COLUMNS[name])
+            for name, array in zip(COLUMNS, np.broadcast_arrays(*arrays), strict=True)
+        }
+        table = (
+            xr.Dataset(variables, attrs={"featureType": "point"}).set_coords(POSITION).copy(True)
+        )
+    except ValueError as error:
+        raise InputError(
+            f"observations: the columns are no table ({error}), expected times, numbers and names "
+            "of equal lengths"
+        ) from None
+    table = reject(table, ~np.isfinite(table.value + table.sigma), "value_or_error_missing")
     check_table(table)
     return table
 
@@ -132,22 +128,23 @@ def check_table(table, where="observations"):
             f"{', '.join(missing) or 'nothing'}); make it with observation_table or "
             "`seaice-lab assimilate observations`"
         )
-    used = table.quality == 0
+    is_rejected, sigma = table.quality != 0, table.sigma
     conditions = {
-        "latitude": abs(table.latitude) <= 90,
-        "longitude": abs(table.longitude) <= 360,
-        "time": (table.time_start <= table.time) & (table.time <= table.time_end),
-        "value": np.isfinite(table.value) | ~used,
-        "sigma": (np.isfinite(table.sigma) & (table.sigma > 0)) | ~used,
-        "kind": table.kind.isin(list(KINDS)),
-        "quality": table.quality.isin(range(len(REASONS))),
+        "latitude": (abs(table.latitude) <= 90, "degrees from -90 to 90"),
+        "longitude": (abs(table.longitude) <= 360, "degrees from -360 to 360"),
+        "time": (table.time_start <= table.time, "a time after the start of its period"),
+        "time_end": (table.time <= table.time_end, "a time after that of the observation"),
+        "value": (np.isfinite(table.value) | is_rejected, "a number"),
+        "sigma": ((sigma > 0) & np.isfinite(sigma) | is_rejected, "a standard deviation above 0"),
+        "kind": (table.kind.isin(list(KINDS)), f"one of {', '.join(KINDS)}"),
+        "quality": (table.quality.isin(FLAGS["flag_values"]), "0, or the number of a reason"),
     }
-    for name, is_valid in conditions.items():
+    for name, (is_valid, expected) in conditions.items():
         if not is_valid.all():
             at = int(np.argmin(is_valid.values))
             raise InputError(
                 f"{where}: {name} of observation {at} is {table[name].values[at]}, expected "
-                f"{EXPECTED[name]}; correct it or leave it out"
+                f"{expected}; correct it or leave it out"
             )
 
 
@@ -237,11 +234,11 @@ def refuse_unused(table, where="observations"):
         The message counts the reasons.
     """
     if (table.quality.values != 0).all():
-        numbers = counts(table) or {"all values are missing": ""}
-        reasons = listed(f"{n} {reason.replace('_', ' ')}" for reason, n in numbers.items())
+        reasons = listed(f"{n} {reason.replace('_', ' ')}" for reason, n in counts(table).items())
         raise InputError(
-            f"{where}: none of {table.sizes['observation']} observations can be used ({reasons}); "
-            "check period, region, units and uncertainty of the observations"
+            f"{where}: none of {table.sizes['observation']} observations can be used "
+            f"({reasons or 'all values are missing'}); check period, region, units and uncertainty "
+            "of the observations"
         )
 
 

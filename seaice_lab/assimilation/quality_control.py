@@ -43,10 +43,10 @@ def prepare_table(paths, config):
     """
     table = check_duplicates(check_range(read_observations(paths, config)))
     table = thin(table, None if config.thin_km is None else 1e3 * config.thin_km)
-    observations.refuse_unused(table, listed(paths))
     if config.cells_of is not None:
         errors = config.representation_error, config.track_error
         table = superobservations(table, open_store(config.cells_of), *errors)
+    observations.refuse_unused(table, listed(paths))
     return table
 
 
@@ -103,7 +103,7 @@ def check_background(table, equivalents, sigma, factor=4.0):
     """
     departures = np.abs(table.value.values - equivalents)
     expected = np.hypot(table.sigma.values, sigma)
-    return reject(table, departures > factor * expected, "far_from_background")
+    return reject(table, ~(departures <= factor * expected), "far_from_background")
 
 
 def thin(table, distance_m=None):

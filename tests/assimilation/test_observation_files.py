@@ -279,6 +279,11 @@ def test_tables_and_products_are_read_together(tmp_path):
         (lambda d: d.assign(ice_conc=d.ice_conc.assign_attrs(units="m")), "units 'm'"),
         (lambda d: d.assign(ice_conc=d.ice_conc.drop_attrs()), "check the units"),
         (lambda d: d.assign(ice_conc=d.ice_conc.where(False)), "none of 0 observations"),
+        (lambda d: d.isel(time=slice(0, 0)), "all values are missing"),
+        (
+            lambda d: d.assign(total_standard_uncertainty=d.ice_conc * 0),
+            "18 value or error missing",
+        ),
         (lambda d: d.expand_dims(level=2), "further dimension level"),
         (lambda d: d.drop_vars("time_bnds"), "does not say of which period"),
         (lambda d: d.drop_vars("time_bnds").assign_attrs(COVERAGE_OF_ANOTHER_DAY), "which period"),

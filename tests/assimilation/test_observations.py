@@ -40,10 +40,12 @@ def test_an_observation_without_value_or_error_is_kept_but_not_used():
         ({"latitude": 95.0}, "latitude of observation 0 is 95"),
         ({"sigma": [0.1, 0.0, 0.1, 0.1]}, "sigma of observation 1 is 0.0"),
         ({"kind": "thickness"}, "expected one of sit, sit_of_ice"),
-        ({"time_end": NOON - DAY}, "expected a time within its period"),
+        ({"time_end": NOON - DAY}, "expected a time after that of the observation"),
         ({"time": np.datetime64("NaT")}, "time of observation 0 is NaT"),
         ({"quality": 99}, "quality of observation 0 is 99"),
         ({"depth": 1.0}, "correct depth"),
+        ({"value": [0.1, 0.2]}, "the columns are no table .*equal lengths"),
+        ({"value": "much"}, "the columns are no table"),
     ],
 )
 def test_what_no_observation_can_be_is_refused(columns, message):
