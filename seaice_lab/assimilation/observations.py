@@ -94,14 +94,13 @@ def observation_table(columns):
             name: ("observation", array, COLUMNS[name])
             for name, array in zip(COLUMNS, np.broadcast_arrays(*arrays), strict=True)
         }
-        table = (
-            xr.Dataset(variables, attrs={"featureType": "point"}).set_coords(POSITION).copy(True)
-        )
+        table = xr.Dataset(variables, attrs={"featureType": "point"}).copy(deep=True)
     except ValueError as error:
         raise InputError(
-            f"observations: the columns are no table ({error}), expected times, numbers and names "
-            "of equal lengths"
+            f"observations: the columns are no table ({str(error).splitlines()[0]}), expected "
+            "times, numbers and names of equal lengths"
         ) from None
+    table = table.set_coords(POSITION)
     table = reject(table, ~np.isfinite(table.value + table.sigma), "value_or_error_missing")
     check_table(table)
     return table
