@@ -21,6 +21,7 @@ DOCUMENTS = [
     "benchmarks/README.md",
     "data/sample/README.md",
     "data/pretrained/README.md",
+    "data/pretrained/sample/README.md",
     "seaice_lab/data/README.md",
 ]
 SUFFIXES = (".py", ".md", ".ipynb", ".yaml", ".yml", ".toml", ".csv", ".npz", ".png", ".cff")

@@ -11,6 +11,8 @@ import xarray as xr
 
 from seaice_lab import runs
 from seaice_lab.emissivity import products, state_files
+from seaice_lab.emissivity.card import write_card
+from seaice_lab.emissivity.evaluation import report
 from seaice_lab.emissivity.infer import begin_inference, infer, observed_uncertainty
 from seaice_lab.emissivity.model import EmpiricalState
 from seaice_lab.emissivity.observations import Observations
@@ -41,7 +43,7 @@ class Estimate(NamedTuple):
 
 
 def run_training(config, run, product_config=DEFAULT_PRODUCTS, show=True):
-    """Train into a run folder and write all files.
+    """Train into a run folder and write all files and the model card.
 
     Parameters
     ----------
@@ -61,7 +63,10 @@ def run_training(config, run, product_config=DEFAULT_PRODUCTS, show=True):
     model, observations = load(run)
     paths = state_files.write_state(model, observations, run, product_config.tag, history)
     estimate = Estimate(model, initial_state(config, observations), observations, history, paths)
-    return _write_products(estimate, run, product_config, show)
+    estimate = _write_products(estimate, run, product_config, show)
+    scores = report(model, estimate.departures.sel(stage="after"), history)
+    write_card(run, model, observations, scores)
+    return estimate
 
 
 def run_diagnostics(config, run, model_tag, product_config=DEFAULT_PRODUCTS, show=True):

@@ -17,6 +17,7 @@ from seaice_lab.diagnostics.comparison import pool_scores, pool_spectra
 from seaice_lab.diagnostics.regions import polar_regions, scores_by_region
 from seaice_lab.errors import InputError
 from seaice_lab.processors import processors
+from seaice_lab.surrogate.card import write_card
 from seaice_lab.surrogate.references import make_references, possible_references, training_store
 from seaice_lab.surrogate.results import read_table, results_folder, write_table
 from seaice_lab.surrogate.settings import TrainConfig, window_of
@@ -67,7 +68,8 @@ def _variables_of_run(run):
 def evaluate(run, references=None, variable=None, block_bytes=256e6, show=True, store=None):
     """Score the forecast of a run and reference forecasts; write scores and spectra.
 
-    Starts and lead times without truth in the store are not scored.
+    Starts and lead times without truth in the store are not scored. The model card of the run
+    receives the scores.
 
     Parameters
     ----------
@@ -156,10 +158,17 @@ def evaluate(run, references=None, variable=None, block_bytes=256e6, show=True, 
             bar.update()
     table = _join_scores(blocks, verified)
     spectrum = _join_spectra([block["power"].power for block in blocks])
+    _write_results(run, variable, table, spectrum, dataset)
+    return table, spectrum
+
+
+def _write_results(run, variable, table, spectrum, forecast):
+    """Write scores and spectra, and renew the model card if the folder holds a network."""
     for name, result in (("scores", table), ("spectra", spectrum)):
         result = result.drop_vars(set(result.coords) - set(result.dims) - {"wavelength"})
-        write_table(result, run, name, dataset)
-    return table, spectrum
+        write_table(result, run, name, forecast)
+    if (run / "weights.safetensors").exists():
+        write_card(run, f"{variable}: {report(table, spectrum)}")
 
 
 def _ensemble_mean(forecast):

@@ -12,6 +12,7 @@ from seaice_lab.compute import Process, prefetch, training_form
 from seaice_lab.errors import InputError
 from seaice_lab.optimiser import adamw_step
 from seaice_lab.surrogate.augmentation import Turn, turned_kernels
+from seaice_lab.surrogate.card import write_card
 from seaice_lab.surrogate.ensemble_training import VALIDATION_MEMBERS, ensemble_score, spread_skill
 from seaice_lab.surrogate.losses import LossWeights, ocean_loss, published_loss
 from seaice_lab.surrogate.model import bounds, build, load, scales, weight_settings
@@ -39,7 +40,7 @@ def train(config, run, show=True):
     Returns
     -------
     Path
-        The run folder: configuration, provenance, weights, normalisation, history.
+        The run folder: configuration, provenance, weights, normalisation, history, model card.
 
     Raises
     ------
@@ -70,10 +71,7 @@ def train(config, run, show=True):
 
     # 3. The run folder.
     if process.is_main:
-        data = store.attrs["fingerprint"]
-        runs.create(run, config, "surrogate", seed=config.fit.seed, data=data)
-        files.write_json(run / "normalisation.json", normalisation)
-        write_grid(run, store)
+        _create_run(run, config, store, normalisation)
     if (run / "finished").exists():
         return run
 
@@ -104,7 +102,17 @@ def train(config, run, show=True):
         return spread_skill(row) if config.loss == "crps" else row
 
     fit(step, train_batches, end_epoch, state, run, show)
+    if process.is_main:
+        write_card(run)
     return run
+
+
+def _create_run(run, config, store, normalisation):
+    """Create the run folder with all that is known before the training."""
+    data = store.attrs["fingerprint"]
+    runs.create(run, config, "surrogate", seed=config.fit.seed, data=data)
+    files.write_json(run / "normalisation.json", normalisation)
+    write_grid(run, store)
 
 
 def load_start_run(config, run):

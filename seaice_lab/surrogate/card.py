@@ -1,0 +1,79 @@
+"""Model card of a surrogate."""
+
+from seaice_lab import grid, model_card, names, runs
+from seaice_lab.errors import InputError
+from seaice_lab.parameters import load_yaml
+from seaice_lab.surrogate.settings import TrainConfig, window_of
+from seaice_lab.surrogate.store import in_split, open_store
+
+NOT_EVALUATED = "Not evaluated yet: run `seaice-lab forecast` and `seaice-lab evaluate`."
+LOADING = """```python
+import seaice_lab
+
+surrogate = seaice_lab.load("{run}")
+# state and forcing (batch, channel, y, x) in physical units; their channels in order:
+print(surrogate.window.state, surrogate.window.forcing)
+next_state = surrogate.step(state, forcing)
+```
+
+`seaice-lab forecast {run}` forecasts from a prepared store.
+`seaice-lab export {run} model.pt2` writes one file that needs PyTorch only.
+The folder must hold `config.yaml`, `provenance.json`, `normalisation.json` and
+`weights.safetensors`."""
+
+
+def write_card(run, scores=None):
+    """Write the model card of a trained surrogate, or renew its scores.
+
+    Parameters
+    ----------
+    run : str or Path
+        Run folder.
+    scores : str, optional
+        Report of an evaluation.
+
+    Returns
+    -------
+    Path
+    """
+    opened = runs.open_run(run, "surrogate")
+    section = {"Scores": NOT_EVALUATED if scores is None else f"```\n{scores}\n```"}
+    if (opened.path / model_card.CARD).exists():
+        return model_card.write_card(run, "", {} if scores is None else section)
+    config = TrainConfig.parse(opened.config, opened.path / "config.yaml")
+    window = window_of(config)
+    predicted = ", ".join(names.variable(name).long_name for name in window.variables)
+    forcing = ", ".join(dict.fromkeys(name for name, _ in window.forcing)) or "no forcing"
+    summary = (
+        f"Surrogate of a sea-ice model. This {config.network} computes from the present state and "
+        f"{forcing} the state {window.step_h:g} hours later: {predicted}."
+    )
+    data, limits = _describe_store(config.store)
+    if config.loss != "crps":
+        limits += (
+            "\n- It is deterministic. Long forecasts of such networks lose detail; the exponents "
+            "of the spectra among the scores show how much."
+        )
+    sections = {"Data": data, "Configuration": model_card.describe_configuration(opened)}
+    sections |= section | {"Limits": limits, "How to load it": LOADING.format(run=run)}
+    return model_card.write_card(run, summary, sections)
+
+
+def _describe_store(path):
+    """The datasets of a prepared store, and what follows from them for the use of the network."""
+    try:
+        store = open_store(path)
+    except InputError:
+        return f"The prepared store `{path}`, which is not here any more.", "- Unknown data."
+    prepared = load_yaml(store.attrs.get("configuration", "{}"))
+    datasets = dict.fromkeys(filter(None, [prepared.get("state"), prepared.get("forcing")]))
+    data = "\n".join(model_card.describe_dataset(name) for name in datasets)
+    times = store.time.values[in_split(store, "train")]
+    period = f"{len(times)} records from {str(times[0])[:10]} to {str(times[-1])[:10]}"
+    spacing_km = grid.spacing_m(store) / 1e3
+    cells = f"{store.sizes['y']} x {store.sizes['x']} cells of {spacing_km:.3g} km"
+    limits = (
+        f"- It was trained with {period}. Other seasons, periods and models are outside its data.\n"
+        f"- It works on its own grid only: {cells}."
+    )
+    return f"{data}\n\nTraining split: {period}, on {cells}.", limits
