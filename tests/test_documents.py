@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
     "README.md",
     "CONTRIBUTING.md",
+    "CHANGELOG.md",
     "docs/accuracy_and_speed.md",
     "docs/settings.md",
     "docs/operational_use.md",

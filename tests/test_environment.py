@@ -27,6 +27,12 @@ def test_conda_and_pip_declare_the_same_names_and_lower_bounds():
     assert conda == dict(split(line) for line in PROJECT["dependencies"])
 
 
+def test_the_version_is_the_same_wherever_it_is_named():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"]
+    changes = re.findall(r"^## \[([\d.]+)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert PROJECT["version"] == citation == changes[0]
+
+
 def test_only_conda_forge_is_used():
     channels = yaml.safe_load((ROOT / "environment.yml").read_text())["channels"]
     assert channels == ["conda-forge", "nodefaults"]
