@@ -16,8 +16,9 @@ from seaice_lab.errors import InputError
 
 # Smallest divisor of a thickness per area of ice: below the ice edge it has no meaning.
 LEAST_CONCENTRATION = 0.15
-# Offset of a point from the nearest centre, in cells; the cells of a skewed grid reach beyond 0.5.
-WITHIN_CELL = 0.6
+# Largest offset of a point from the nearest centre, in cells. A point beyond a cell at the edge of
+# the grid is outside. In a skewed grid, the nearest centre may be that of a neighbouring cell.
+WITHIN_EDGE, WITHIN_MIDDLE = 0.6, 1.5
 
 
 def cell_weights(latitude, longitude, store):
@@ -52,7 +53,8 @@ def cell_weights(latitude, longitude, store):
     # along rows and columns.
     derivatives = np.stack(np.gradient(centres, axis=(0, 1)), -1)[tuple(index.T)]
     offset = np.linalg.solve(derivatives, (points - centres[tuple(index.T)])[..., None])[..., 0]
-    is_inside = (np.abs(offset) < WITHIN_CELL).all(-1)
+    is_edge = (index == 0) | (index == np.array(ocean.shape) - 1)
+    is_inside = (np.abs(offset) < np.where(is_edge, WITHIN_EDGE, WITHIN_MIDDLE)).all(-1)
     corner = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
     neighbours = index[:, None] + corner * np.where(offset < 0, -1, 1)[:, None]
     share = np.clip(np.abs(offset), 0, 1)[:, None]

@@ -62,6 +62,17 @@ def test_a_linear_field_is_observed_exactly_between_cells(turned):
     assert (reason == "used").all()
 
 
+def test_no_point_within_a_skewed_grid_is_outside():
+    rows, columns = np.indices((8, 8))
+    fields = [*at(rows, columns + 0.8 * rows), np.ones((8, 8), bool)]
+    store = xr.Dataset({}, grid.geographic_coordinates(*fields))
+    row, column = np.random.default_rng(0).uniform(1, 6, (2, 200))
+    cells, weights, reason = cell_weights(*at(row, column + 0.8 * row), store)
+    assert (reason == "used").all()
+    observed = ((2.0 * rows + 3.0 * columns).ravel()[cells] * weights).sum(1)
+    np.testing.assert_allclose(observed, 2 * row + 3 * column, rtol=1e-6)
+
+
 def test_land_has_no_weight_and_points_on_land_or_outside_are_told_apart():
     # Cells (5, 4) to (5, 7) and (0, 0) to (1, 2) are land.
     cells, weights, reason = cell_weights(
