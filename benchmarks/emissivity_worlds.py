@@ -29,14 +29,6 @@ FIRST_GUESSES = ("climatology", "shifted_edge", "low_closed_ice", "good")
 ICE_KINDS = ("table", "formula", "scatter", "new_type")
 HEMISPHERES = ("north", "south", "both")
 STARTS = ("2021-03-01", "2021-06-10", "2021-09-05", "2021-12-20")
-# Classes of concentration: above the first number, up to the second one.
-CONCENTRATION_CLASSES = {
-    "water": (-np.inf, 0.001),
-    "edge": (0.001, 0.15),
-    "open": (0.15, 0.5),
-    "loose": (0.5, 0.95),
-    "closed": (0.95, np.inf),
-}
 SENSORS = {1: ("amsr2",), 2: ("amsr2", "gmi")}
 
 
@@ -90,39 +82,11 @@ def score(model, observations, truth):
 
 
 def score_maps(sea_ice, truth, deviation=None):
-    """Scores of maps of concentration in total and by class of the true concentration."""
+    """Scores of maps of concentration in total and by class, such as ``rmse_water``."""
     row = evaluation.concentration_scores(sea_ice, truth)
     row["outside"] = float(((sea_ice < 0) | (sea_ice > 1)).mean())
-    return row | scores_by_class(sea_ice, truth, deviation)
-
-
-def scores_by_class(sea_ice, truth, deviation=None):
-    """Scores of concentration maps by class of the true concentration.
-
-    Parameters
-    ----------
-    sea_ice, truth : ndarray (grid, day)
-    deviation : ndarray (grid, day), optional
-        Standard deviation of ``sea_ice``, from :func:`seaice_lab.emissivity.infer.uncertainty`.
-
-    Returns
-    -------
-    dict of float
-        For each class, such as ``water``, its ``rmse_water``, ``bias_water`` and, with a
-        deviation, ``within_1_water`` and ``within_2_water``, the shares of errors within one and
-        two standard deviations. NaN if the class has no cell.
-    """
-    scores = {}
-    for name, (lowest, highest) in CONCENTRATION_CLASSES.items():
-        cells = (truth > lowest) & (truth <= highest)
-        error = (sea_ice - truth)[cells] if cells.any() else np.array([np.nan])
-        scores |= {f"rmse_{name}": np.sqrt(np.mean(error**2)), f"bias_{name}": error.mean()}
-        if deviation is not None:
-            ratio = np.abs(error) / (deviation[cells] if cells.any() else 1.0)
-            for times in (1, 2):
-                within = np.where(np.isnan(ratio), np.nan, ratio <= times)
-                scores[f"within_{times}_{name}"] = within.mean()
-    return {name: float(value) for name, value in scores.items()}
+    by_class = evaluation.scores_by_class(sea_ice, truth, deviation).drop(columns="count").stack()
+    return row | {f"{score}_{name}": value for (name, score), value in by_class.items()}
 
 
 def run_world(data, version, adam=True):

@@ -1,6 +1,7 @@
 """Quality of a trained state: departures by channel, and concentration against a truth."""
 
 import numpy as np
+import pandas as pd
 import torch
 import xarray as xr
 
@@ -12,6 +13,15 @@ FREQUENCY_ATTRIBUTES = {"long_name": "Frequency of the channel", "units": "GHz"}
 # Bins of the histogram of departures.
 BIN_WIDTH_K, HISTOGRAM_END_K = 0.5, 30.0
 BIN_EDGES_K = np.arange(-HISTOGRAM_END_K, HISTOGRAM_END_K + BIN_WIDTH_K, BIN_WIDTH_K)
+
+# Classes of concentration: above the first number, up to the second one.
+CONCENTRATION_CLASSES = {
+    "water": (-np.inf, 0.001),
+    "edge": (0.001, 0.15),
+    "open": (0.15, 0.5),
+    "loose": (0.5, 0.95),
+    "closed": (0.95, np.inf),
+}
 
 
 class DepartureStatistics:
@@ -153,6 +163,75 @@ def concentration_scores(sea_ice, truth):
         "rmse_where_ice": float(np.sqrt(np.mean(error[ice] ** 2))) if ice.any() else np.nan,
         "wrong_side_of_edge": float(np.mean((sea_ice > ICE_EDGE_CONCENTRATION) != ice)),
     }
+
+
+def scores_by_class(sea_ice, truth, deviation=None):
+    """Scores of concentrations by class of the true concentration.
+
+    Parameters
+    ----------
+    sea_ice, truth : ndarray
+        Of the same shape; where one is NaN, both are left out.
+    deviation : ndarray, optional
+        Standard deviation of ``sea_ice``, from :func:`seaice_lab.emissivity.infer.uncertainty`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row for each class, with ``count``, ``rmse``, ``bias`` and, with a deviation,
+        ``within_1`` and ``within_2``, the shares of errors within one and two standard deviations.
+        NaN if the class has no value.
+    """
+    error, rows = sea_ice - truth, {}
+    for name, (lowest, highest) in CONCENTRATION_CLASSES.items():
+        cells = (truth > lowest) & (truth <= highest) & np.isfinite(error)
+        errors = pd.Series(error[cells], dtype=float)
+        rows[name] = {"count": len(errors), "rmse": (errors**2).mean() ** 0.5}
+        rows[name] |= {"bias": errors.mean()}
+        if deviation is not None:
+            ratio = errors.abs() / deviation[cells]
+            rows[name] |= {f"within_{times}": (ratio <= times).mean() for times in (1, 2)}
+    return pd.DataFrame(rows).T
+
+
+def at_observations(maps, observations, lag_weights):
+    """Mixture of today's and earlier concentrations that each observation sees.
+
+    Parameters
+    ----------
+    maps : ndarray (grid, lag + step)
+    observations : Observations
+    lag_weights : sequence of float
+        Shares of today and of the days before it, as in ModelConfig.
+
+    Returns
+    -------
+    ndarray (observation,)
+    """
+    point, step, _ = np.asarray(observations.index).T
+    today = step + len(lag_weights) - 1
+    return sum(share * maps[point, today - lag] for lag, share in enumerate(lag_weights))
+
+
+def daily_means(values, observations):
+    """Mean over the observations of each grid point and day.
+
+    Parameters
+    ----------
+    values : ndarray (observation,)
+        NaN where missing.
+    observations : Observations
+
+    Returns
+    -------
+    ndarray (grid, step)
+        NaN where there is no value.
+    """
+    shape = observations.skin_temperature_map.shape
+    valid = np.isfinite(values)
+    cell = np.ravel_multi_index(tuple(observations.index[valid, :2].T), shape)
+    counts, sums = (np.bincount(cell, weights, np.prod(shape)) for weights in (None, values[valid]))
+    return np.divide(sums, counts, where=counts > 0, out=np.full(sums.shape, np.nan)).reshape(shape)
 
 
 def sea_ice_maps(model):
