@@ -230,16 +230,18 @@ def headline(table, lead):
     sentences = []
     for name, text in (("zeta", "ζ(1)"), ("beta", "β(1)")):
         if name in now:
-            ours, truth = (float(now[name].sel(source=source)) for source in ("forecast", "truth"))
-            sentences.append(f"{text} {ours:.2f}, truth {truth:.2f}")
+            forecast, truth = (
+                float(now[name].sel(source=source)) for source in ("forecast", "truth")
+            )
+            sentences.append(f"{text} {forecast:.2f}, truth {truth:.2f}")
     members = scaling.members_of(now)
     if members and "zeta" in now:
         zeta = now.zeta.sel(source=members)
         low, high = float(zeta.min()), float(zeta.max())
         sentences.append(f"ζ(1) of the members {low:.2f} to {high:.2f}")
     if "feature_length" in now:
-        ours, truth = (float(now.feature_length.sel(source=s)) for s in ("forecast", "truth"))
-        sentences.append(f"lines are {ours:.0f} km long, those of the truth {truth:.0f} km")
+        forecast, truth = (float(now.feature_length.sel(source=s)) for s in ("forecast", "truth"))
+        sentences.append(f"lines are {forecast:.0f} km long, those of the truth {truth:.0f} km")
     text = "; ".join(sentences).replace("-", "\N{MINUS SIGN}")
     days = now.lead_time.values / DAY  # the nearest lead time that has values
     return f"+{days:g} days: {text} ({table.attrs.get('starts', '?')} starts)"

@@ -156,16 +156,18 @@ def structure_tensor(field, mask, sigma_cells=None):
             ndimage.gaussian_filter(values[0], sigma, order, truncate=TRUNCATE)
             for order in ((0, 1, 0), (0, 0, 1))
         )
-        products = np.where(inner, [d_dx**2, d_dy**2, d_dx * d_dy], 0.0)
+        # Twice the direction of the gradient is the argument of its square as a complex number.
+        gradient = np.where(inner, d_dx + 1j * d_dy, 0.0)
+        tensor = gradient**2, abs(gradient) ** 2
         if sigma_cells is None:
-            xx, yy, xy = products.sum(axis=(-2, -1))
+            square, power = (part.sum(axis=(-2, -1)) for part in tensor)
         else:
-            smoothing = (0, 0, sigma_cells, sigma_cells)
-            xx, yy, xy = ndimage.gaussian_filter(products, smoothing, mode="constant")
+            smoothing = (0, sigma_cells, sigma_cells)
+            square, power = (ndimage.gaussian_filter(e, smoothing, mode="constant") for e in tensor)
         with np.errstate(invalid="ignore"):
-            coherence = np.hypot(xx - yy, 2 * xy) / (xx + yy)
+            coherence = abs(square) / power
         # The large eigenvalue belongs to the gradient, the small one to the structure.
-        orientation = (np.degrees(np.arctan2(2 * xy, xx - yy)) / 2 + 90) % 180
+        orientation = (np.degrees(np.angle(square)) / 2 + 90) % 180
         counted = inner if sigma_cells is not None else inner.any(axis=(-2, -1))
         return tuple(np.where(counted, array, np.nan) for array in (coherence, orientation))
 
@@ -196,26 +198,23 @@ def neighbourhood_anisotropy(rate, radius_cells=5):
     """
     offset = np.arange(-radius_cells, radius_cells + 1.0)
     y, x = np.meshgrid(offset, offset, indexing="ij")
-    disc = np.hypot(x, y) <= radius_cells
-    kernels = [disc, disc * x, disc * y, disc * x * x, disc * y * y, disc * x * y]
+    offset = x + 1j * y
+    disc = abs(offset) <= radius_cells
 
     def correlate(field, kernel):
-        return signal.oaconvolve(field, kernel[None, ::-1, ::-1], "same", axes=(1, 2))
+        kernel = (disc * kernel)[None, ::-1, ::-1]
+        return signal.oaconvolve(field, kernel, "same", axes=(1, 2))
 
     def of_frames(values, valid):
         strong = valid & (values[0] > STRONG_RATE)
+        enough = strong & (correlate(strong * 1.0, 1.0).round() >= 3)
         weight = np.where(strong, values[0], 0.0)
-        sums = [correlate(weight, kernel) for kernel in kernels]
-        number = correlate(strong * 1.0, disc).round()
-        enough = strong & (number >= 3)
-        # Where too few cells count, numbers without meaning avoid a division by zero.
-        total, sx, sy, sxx, syy, sxy = (
-            np.where(enough, array, other)
-            for array, other in zip(sums, (1, 0, 0, 1, 1, 0), strict=True)
-        )
-        xx, yy, xy = sxx - sx**2 / total, syy - sy**2 / total, sxy - sx * sy / total
-        trace, gap = xx + yy, np.hypot(xx - yy, 2 * xy)
-        anisotropy = 1 - (np.maximum(trace - gap, 0) / (trace + gap)) ** 2
+        kernels = 1.0, offset, offset**2, abs(offset) ** 2
+        total, first, square, power = (correlate(weight, kernel) for kernel in kernels)
+        with np.errstate(all="ignore"):  # where too few cells count
+            # Sum and difference of the eigenvalues, about the centre.
+            trace, gap = power - abs(first) ** 2 / total, abs(square - first**2 / total)
+            anisotropy = 1 - (np.maximum(trace - gap, 0) / (trace + gap)) ** 2
         return (np.where(enough, anisotropy, np.nan),)
 
     return reduce_frames(of_frames, [rate], None, {"anisotropy": grid_sizes(rate)}).anisotropy

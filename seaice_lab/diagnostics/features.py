@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
-from scipy import ndimage, sparse
+from scipy import ndimage, sparse, stats
 from scipy.spatial import cKDTree
 
 from seaice_lab.diagnostics.frames import grid_sizes, masked_gaussian, pool, reduce_frames
@@ -126,11 +126,10 @@ def _longer(features, cells):
 
 def _equalised(values, valid):
     """Ranks of the valid values of each frame, from 0 to 1."""
-    result = np.zeros(values.shape)
-    for frame, cells in enumerate(valid):
-        rates = values[frame][cells]
-        result[frame][cells] = np.searchsorted(np.sort(rates), rates, "right") / max(len(rates), 1)
-    return result
+    # Masked values are the largest, so that they change no rank of the others.
+    rates = np.where(valid, values, np.inf).reshape(len(values), -1)
+    rank = stats.rankdata(rates, "max", axis=1).reshape(values.shape)
+    return np.where(valid, rank / np.maximum(valid.sum(axis=(1, 2), keepdims=True), 1), 0.0)
 
 
 def _neighbours(mask):
@@ -155,7 +154,7 @@ def _thinned(mask):
 
 
 def _nearest(points, owner, features, count):
-    """Offsets (point, neighbour, 2) to the nearest pixels of the same feature, zero beyond them."""
+    """Offsets x + iy (point, neighbour) to the nearest pixels of the same feature, zero beyond."""
     # The feature is the first coordinate. Some more neighbours make ties independent of the tree.
     positions, centres = (
         np.column_stack([FAR * number, pixels[:, 1:]])
@@ -166,7 +165,8 @@ def _nearest(points, owner, features, count):
     )
     near = np.take_along_axis(near, np.lexsort((near, distance.round(6))), axis=1)[:, :count]
     same = features.owner[near] == owner[:, None]
-    return (features.pixels[near] - points[:, None])[..., 1:] * same[..., None], same
+    rows, columns = (features.pixels[near] - points[:, None])[..., 1:].T
+    return (columns + 1j * rows).T * same, same
 
 
 def _reconnected(features):
@@ -224,9 +224,9 @@ def _crossings(features, vorticity=None):
     angles = []
     for end in pairs.T:
         offsets, same = _nearest(pixels[end], owner[end], features, CROSSING_PIXELS)
-        centred = (offsets - (offsets.sum(1) / same.sum(1)[:, None])[:, None]) * same[..., None]
-        yy, xx = (centred**2).sum(axis=1).T
-        angles.append(np.degrees(np.arctan2(2 * centred.prod(axis=-1).sum(axis=1), xx - yy)) / 2)
+        centred = (offsets - (offsets.sum(1) / same.sum(1))[:, None]) * same
+        # The square turns both ends of a line into one direction.
+        angles.append(np.degrees(np.angle((centred**2).sum(axis=1))) / 2)
     difference = abs(angles[0] - angles[1]).round(6) % 180
     acute, frame = np.minimum(difference, 180 - difference), pixels[pairs[:, 0], 0]
     counted = acute >= CONTINUATION
@@ -285,26 +285,24 @@ def feature_sums(rate, dx_m, threshold=None, reconnect=True, vorticity=None):
         crossing_frame, angle = _crossings(features, values[1] if len(values) > 1 else None)
         on_feature = np.zeros(valid.shape, bool)
         on_feature[tuple(features.pixels.T)] = True
-        cells = valid.sum(axis=(1, 2)).astype(float)
+        fields = features.lines * dx_km, valid, on_feature, values[0], values[0] * on_feature
         return (
-            np.bincount(frame, minlength=frames).astype(float),
-            np.bincount(frame, length * dx_km, frames),
-            features.lines.sum(axis=(1, 2)) * dx_km,
-            cells * dx_km**2 / 1e3,
-            cells,
-            on_feature.sum(axis=(1, 2)).astype(float),
-            values[0].sum(axis=(1, 2)),
-            np.where(on_feature, values[0], 0.0).sum(axis=(1, 2)),
+            *(field.sum(axis=(1, 2)).astype(float) for field in fields),
             histogram(length, LONGEST_CELLS),
-            histogram(direction * ORIENTATION_BINS / 180, ORIENTATION_BINS, weights=length * dx_km),
             histogram(angle * ANGLE_BINS / 180, ANGLE_BINS, crossing_frame),
+            histogram(direction * ORIENTATION_BINS / 180, ORIENTATION_BINS, weights=length * dx_km),
         )
 
-    names = "count length skeleton area cells feature_cells rate feature_rate".split()
-    outputs = dict.fromkeys(names, {}) | {"lengths": {"length_bin": LONGEST_CELLS}}
-    outputs |= {"orientations": {"sector": ORIENTATION_BINS}, "angles": {"angle": ANGLE_BINS}}
+    outputs = dict.fromkeys(("skeleton", "cells", "feature_cells", "rate", "feature_rate"), {})
+    outputs |= {"lengths": {"length_bin": LONGEST_CELLS}, "angles": {"angle": ANGLE_BINS}}
+    outputs |= {"orientations": {"sector": ORIENTATION_BINS}}
     fields = [rate] if vorticity is None else [rate, vorticity]
     sums = reduce_frames(of_frames, fields, None, outputs)
+    sums = sums.assign(
+        count=sums.lengths.sum("length_bin"),
+        length=sums.orientations.sum("sector"),
+        area=sums.cells * dx_km**2 / 1e3,
+    )
     return sums.assign_coords(
         length_bin=("length_bin", (np.arange(LONGEST_CELLS) + 0.5) * dx_km, {"units": "km"}),
         sector=("sector", (np.arange(ORIENTATION_BINS) + 0.5) * 15, {"units": "degree"}),

@@ -9,7 +9,7 @@ from scipy import ndimage
 from seaice_lab.errors import InputError
 
 GRID = ("y", "x")
-FRAMES_AT_ONCE = 8  # computed in one call, so that the arrays stay in the cache of the processor
+CELLS_AT_ONCE = 2**17  # in one call, so that the arrays stay in the cache of the processor
 
 
 def reduce_frames(function, fields, mask, outputs):
@@ -55,8 +55,9 @@ def reduce_frames(function, fields, mask, outputs):
         arrays = np.broadcast_arrays(*arrays)
         shape = arrays[0].shape
         frames = [array.reshape(-1, *shape[-2:]) for array in arrays]
-        firsts = range(0, len(frames[0]), FRAMES_AT_ONCE)
-        groups = ([each[at : at + FRAMES_AT_ONCE] for each in frames] for at in firsts)
+        count = max(CELLS_AT_ONCE // frames[0][0].size, 1)
+        firsts = range(0, len(frames[0]), count)
+        groups = ([each[at : at + count] for each in frames] for at in firsts)
         results = [function(*_masked(*group)) for group in groups]
         joined = (np.concatenate(pieces) for pieces in zip(*results, strict=True))
         joined = tuple(array.reshape((*shape[:-2], *array.shape[1:])) for array in joined)

@@ -27,48 +27,38 @@ LEADS_AT_ONCE = 16  # lead times in memory
 SHORTEST_ROLLOUT = 8  # lead times for exponents against the length of a time window
 ROUNDING = 1e-9  # relative; smaller differences are none
 NOISE_FLOOR = 2e-4  # 1/day; rounding of the drift at 25 km
-# The sums of each statistic, its name in their fit, long name and unit.
+# The sums of each statistic, its name in their fit, and its long name.
 STATISTICS = {
-    "zeta": ("structure", "exponent", "Exponent zeta(q) of increments of the thickness", "1"),
-    "concavity": ("structure", "concavity", "Concavity 2 zeta(1) - zeta(2)", "1"),
-    "gradient_k": ("gradient_trace", "exponent",
-                   "Moment function K(q) of the thickness gradient", "1"),
-    "gradient_c1": ("gradient_trace", "C1", "C1 = K'(1) of the thickness gradient", "1"),
-    "gradient_alpha": ("gradient_double", "alpha",
-                       "alpha of the thickness gradient, double trace moments", "1"),
-    "gradient_tail": ("gradient_tail", "alpha", "Tail exponent of the thickness gradient", "1"),
-    "gradient_tail_weight": ("gradient_tail", "weight",
-                             "Weight of the tail of the thickness gradient", "1"),
-    "increment_tail": ("increment_tail", "alpha",
-                       "Tail exponent of the change of thickness in 24 h", "1"),
-    "increment_tail_weight": ("increment_tail", "weight",
-                              "Weight of the tail of the change of thickness in 24 h", "1"),
-    "anisotropy": ("angular", "index", "Anisotropy of the thickness", "1"),
-    "coherence": ("coherence", "coherence", "Coherence of the thickness", "1"),
-    "beta": ("moments", "exponent",
-             "Exponent beta(q) of the deformation rate, average of gradients", "1"),
-    "beta_rate": ("trace", "exponent",
-                  "Exponent beta(q) of the deformation rate, average of rates", "1"),
-    "curvature": ("moments", "curvature", "Curvature of beta(q)", "1"),
-    "c1": ("trace", "C1", "C1 = K'(1) of the deformation rate", "1"),
-    "alpha": ("double", "alpha", "alpha of the deformation rate, double trace moments", "1"),
-    "tail": ("tail", "alpha", "Tail exponent of the deformation rate", "1"),
-    "tail_weight": ("tail", "weight", "Weight of the tail of the deformation rate", "1"),
-    "temporal_exponent": ("temporal", "exponent", "Exponent of the deformation rate in time", "1"),
-    "coupling": ("temporal", "c", "Coupling c of the scaling in space and time", "1"),
-    "feature_length": ("features", "mean_length", "Mean length of linear features", "km"),
-    "feature_density": ("features", "length_density", "Length of linear features by area",
-                        "1e-3 km-1"),
-    "feature_angle": ("features", "median_angle", "Median angle between linear features", "degree"),
-    "feature_share": ("features", "rate_share", "Share of the deformation in linear features", "1"),
-    "feature_orientation": ("features", "orientation",
-                            "Share of the length of linear features by direction", "1"),
-    "gradient_wasserstein": ("gradient_tail", None,
-                             "Wasserstein distance to the truth of the thickness gradient",
-                             "decades"),
-    "wasserstein": ("tail", None, "Wasserstein distance to the truth of the deformation rate",
-                    "decades"),
+    "zeta": ("structure", "exponent", "Exponent zeta(q) of increments of the thickness"),
+    "concavity": ("structure", "concavity", "Concavity 2 zeta(1) - zeta(2)"),
+    "gradient_k": ("gradient_trace", "exponent", "Moment function K(q) of the thickness gradient"),
+    "gradient_c1": ("gradient_trace", "C1", "C1 = K'(1) of the thickness gradient"),
+    "gradient_alpha": ("gradient_double", "alpha", "alpha (double trace moments) of the gradient"),
+    "gradient_tail": ("gradient_tail", "alpha", "Tail exponent of the thickness gradient"),
+    "gradient_tail_weight": ("gradient_tail", "weight", "Tail weight of the thickness gradient"),
+    "increment_tail": ("increment_tail", "alpha", "Tail exponent of thickness changes in 24 h"),
+    "increment_tail_weight": ("increment_tail", "weight", "Tail weight of the changes in 24 h"),
+    "anisotropy": ("angular", "index", "Anisotropy of the thickness"),
+    "coherence": ("coherence", "coherence", "Coherence of the thickness"),
+    "beta": ("moments", "exponent", "beta(q) of the deformation rate, average of gradients"),
+    "beta_rate": ("trace", "exponent", "beta(q) of the deformation rate, average of rates"),
+    "curvature": ("moments", "curvature", "Curvature of beta(q)"),
+    "c1": ("trace", "C1", "C1 = K'(1) of the deformation rate"),
+    "alpha": ("double", "alpha", "alpha (double trace moments) of the rate"),
+    "tail": ("tail", "alpha", "Tail exponent of the deformation rate"),
+    "tail_weight": ("tail", "weight", "Tail weight of the deformation rate"),
+    "temporal_exponent": ("temporal", "exponent", "Exponent of the deformation rate in time"),
+    "coupling": ("temporal", "c", "Coupling c of the scaling in space and time"),
+    "feature_length": ("features", "mean_length", "Mean length of linear features"),
+    "feature_density": ("features", "length_density", "Length of linear features by area"),
+    "feature_angle": ("features", "median_angle", "Median angle between linear features"),
+    "feature_share": ("features", "rate_share", "Share of the deformation in linear features"),
+    "feature_orientation": ("features", "orientation", "Length of linear features by direction"),
+    "gradient_wasserstein": (None, None, "Wasserstein distance to the true thickness gradient"),
+    "wasserstein": (None, None, "Wasserstein distance to the true deformation rate"),
 }  # fmt: skip
+UNITS = {"feature_length": "km", "feature_density": "1e-3 km-1", "feature_angle": "degree",
+         "gradient_wasserstein": "decades", "wasserstein": "decades"}  # fmt: skip
 # Curves from which exponents are fitted, with their sums and name in the fit.
 CURVES = {"structure_function": ("structure", "moment"), "distance_km": ("structure", "length_km"),
           "rate_moment": ("moments", "moment"), "scale_km": ("moments", "length_km"),
@@ -164,8 +154,8 @@ def estimates(sums, over=()):
     for key in sums:
         with suppress(InputError):  # too few scales
             fits[key] = FITS[key](sums[key], over)
-    names = {name: (key, old) for name, (key, old, *_) in STATISTICS.items() if old} | CURVES
-    return xr.Dataset({name: fits[key][old] for name, (key, old) in names.items() if key in fits})
+    rows = (STATISTICS | CURVES).items()
+    return xr.Dataset({name: fits[key][old] for name, (key, old, *_) in rows if key in fits})
 
 
 def _structure(sums, over):
@@ -187,21 +177,12 @@ def _temporal(sums, over):
     return fit.assign(exponent=fit.exponent.isel(scale=0, drop=True))
 
 
-FITS = {
-    "structure": _structure,
-    "gradient_trace": _trace,
-    "gradient_double": multifractal.double_trace_exponents,
-    "gradient_tail": distributions.tail_exponent,
-    "increment_tail": distributions.tail_exponent,
-    "angular": anisotropy.angular_index,
-    "coherence": _coherence,
-    "moments": moments.scaling_exponents,
-    "trace": _trace,
-    "double": multifractal.double_trace_exponents,
-    "tail": distributions.tail_exponent,
-    "temporal": _temporal,
-    "features": features.feature_statistics,
-}
+FITS = {"structure": _structure, "angular": anisotropy.angular_index, "coherence": _coherence,
+        "gradient_trace": _trace, "gradient_double": multifractal.double_trace_exponents,
+        "trace": _trace, "double": multifractal.double_trace_exponents,
+        "tail": distributions.tail_exponent, "gradient_tail": distributions.tail_exponent,
+        "increment_tail": distributions.tail_exponent, "moments": moments.scaling_exponents,
+        "temporal": _temporal, "features": features.feature_statistics}  # fmt: skip
 
 
 def compare(sources, draws=DRAWS, block=1):
@@ -373,8 +354,7 @@ def _named(tables):
     for ending, values in tables.items():
         table = table.assign({f"{name}{ending}": each for name, each in values.items()})
         for name in _statistics(values):
-            *_, text, units = STATISTICS[name]
-            units = "1" if ending in ("_score", "_significance") else units
-            long_name = text + ending.replace("_", " ")
+            units = "1" if ending in ("_score", "_significance") else UNITS.get(name, "1")
+            long_name = STATISTICS[name][-1] + ending.replace("_", " ")
             table[f"{name}{ending}"].attrs = {"long_name": long_name, "units": units}
     return table

@@ -76,14 +76,10 @@ def structure_sums(field, mask, dx_m, q=ORDERS, distances=DISTANCES, directions=
 
 def _increments(values, valid, dy, dx):
     """Differences of cells that are dy rows and dx columns apart, and where both are valid."""
-
-    def pair(step, size):
-        shared = max(size - abs(step), 0)
-        low, high = slice(0, shared), slice(abs(step), abs(step) + shared)
-        return (low, high) if step >= 0 else (high, low)
-
-    rows, columns = pair(dy, values.shape[-2]), pair(dx, values.shape[-1])
-    start, end = ((..., *both) for both in zip(rows, columns, strict=True))
+    rows, columns = values.shape[-2:]
+    down, up = max(-dy, 0), max(dy, 0)
+    start = ..., slice(down, max(rows - up, 0)), slice(0, max(columns - dx, 0))
+    end = ..., slice(up, max(rows - down, 0)), slice(dx, columns)
     return values[end] - values[start], valid[end] & valid[start]
 
 

@@ -231,13 +231,13 @@ def report(table):
     first_order = table.sel({dim: 1 for dim in ("q", "increment") if dim in table.dims})
     for lead in table_leads(table.lead_time):
         at = first_order.isel(lead_time=lead)
-        ours, truth = at.sel(source="forecast"), at.sel(source="truth")
+        forecast, truth = at.sel(source="forecast"), at.sel(source="truth")
         days = float(at.lead_time / np.timedelta64(1, "D"))
         cells = []
         for name in columns:
-            text = f"{float(ours[name]):.3g} / {float(truth[name]):.3g}"
-            if f"{name}_difference_error" in ours:  # not with one start
-                difference = (ours[name] - truth[name]) / ours[f"{name}_difference_error"]
+            text = f"{float(forecast[name]):.3g} / {float(truth[name]):.3g}"
+            if f"{name}_difference_error" in forecast:  # not with one start
+                difference = (forecast[name] - truth[name]) / forecast[f"{name}_difference_error"]
                 text += f" ({float(difference):+.1f})"
             cells.append(text)
         lines.append(f"{days:7.1f}{''.join(f'{cell:>25s}' for cell in cells)}")
