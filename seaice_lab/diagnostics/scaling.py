@@ -22,6 +22,7 @@ from seaice_lab.diagnostics.structure_functions import structure_exponents, stru
 from seaice_lab.diagnostics.temporal import temporal_exponents, temporal_sums
 from seaice_lab.errors import InputError
 
+DRIFT = {"siu", "siv"}
 DRAWS = 100  # bootstrap samples of the starts
 LEADS_AT_ONCE = 16  # lead times in memory
 SHORTEST_ROLLOUT = 8  # lead times for exponents against the length of a time window
@@ -103,7 +104,7 @@ def frame_sums(fields, mask, square, dx_m, tails):
             sums["increment_tail"] = distributions.tail_sums(change, tails["increment"], 1e-5)
         blocks.append(sums)
     sums = {name: xr.concat([each[name] for each in blocks], "lead_time") for name in blocks[0]}
-    if "siu" in fields and regular and len(leads) >= SHORTEST_ROLLOUT:
+    if DRIFT <= set(fields) and regular and len(leads) >= SHORTEST_ROLLOUT:
         sums["temporal"] = temporal_sums(fields.siu, fields.siv, mask, dx_m, dim="lead_time")
     return sums
 
@@ -122,7 +123,7 @@ def _block_sums(fields, mask, square, dx_m, tails):
         "coherence": xr.Dataset({"sum": tensor.fillna(0), "count": tensor.notnull() * 1.0}),
     }
     lines = gradient  # without drift, the lines are those of the thickness
-    if "siu" in fields:
+    if DRIFT <= set(fields):
         gradients = velocity_gradients(fields.siu, fields.siv, mask, dx_m)
         lines = deformation_rates(gradients).total
         sums |= {
@@ -327,7 +328,9 @@ def _significance(difference, blocks):
     by_start, by_frame = np.split(np.arange(1, difference.sizes["draw"]), 2)
     error = difference.isel(draw=by_start).std("draw", ddof=1) * np.sqrt(blocks / (blocks - 1))
     error = np.maximum(error, difference.isel(draw=by_frame).std("draw", ddof=1))
-    return (observed / error.where(error > 0)).where(observed != 0, 0.0)
+    error = error.where(~(error <= ROUNDING * abs(observed)), 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):  # infinite where no sample differs
+        return (observed / error).where(observed != 0, 0.0)
 
 
 def _distances(sums, truth):

@@ -79,8 +79,8 @@ def evaluate_scaling(run, store=None, starts=20, show=True):
         )
     chosen = np.unique(np.linspace(0, len(positions) - 1, min(starts, len(positions))).astype(int))
     variables = [name for name in NEEDED if name in dataset]
-    if not {"siu", "siv"} <= set(variables):
-        variables = [name for name in variables if name not in ("siu", "siv")]
+    if not scaling.DRIFT <= set(variables):
+        variables = [name for name in variables if name not in scaling.DRIFT]
     dataset = dataset[variables].isel(init_time=positions[chosen])
     # Read in blocks, because one start of a large grid may not fit into memory.
     blocks = {"init_time": 1, "member": 1, "lead_time": scaling.LEADS_AT_ONCE}
@@ -130,7 +130,7 @@ def _score_start(dataset, store, makers, square, dx_m, tails):
     truth = single.map(lambda values: lazy_truth(values, template=values), keep_attrs=True)
     # Ice by the concentration where it is predicted, in the truth and in every member.
     cover = "sic" if "sic" in dataset else "sit"
-    least = dataset[cover].min(over, keep_attrs=True)
+    least = dataset[cover].min(over, skipna=False, keep_attrs=True)
     mask = ice_mask(store.ocean, least, truth[cover]).reset_coords(drop=True).compute()
     few = np.unique(np.linspace(0, mask.sizes["lead_time"] - 1, REFERENCE_LEADS).astype(int))
     mask_few = mask.isel(lead_time=few)

@@ -95,6 +95,11 @@ def test_one_start_has_values_but_no_errors(sources):
     assert table.zeta_spread.isnull().all()
 
 
+def test_drift_with_one_component_counts_as_none(truth):
+    one = truth[["sit", "siu"]].isel(init_time=[0], lead_time=[0])
+    assert "moments" not in sums_of(one) and "structure" in sums_of(one)
+
+
 def test_other_starts_than_those_of_the_truth_are_refused(sources):
     other = {key: each.isel(init_time=slice(2)) for key, each in sources["same"].items()}
     with pytest.raises(InputError, match="same starts"):
