@@ -134,7 +134,7 @@ def first_background(source, config, start):
         positions = _positions(source, first, 1, split, needs_state=True)
         return stored_states(source, positions).cpu().numpy()
     fields = [
-        _training(source.store, name).mean("time").values
+        _training(source.store, name).mean("time", skipna=False).values
         for name, _ in source.surrogate.window.state
     ]
     fields = torch.from_numpy(np.stack(fields)[None]).double().to(source.surrogate.ocean.device)
@@ -194,7 +194,7 @@ def background_root(source, config, seed=0):
             )
         pattern = np.ones(correlation.length)
         if config.pattern == "training":
-            pattern = _training(store, name).std("time").values[ocean]
+            pattern = _training(store, name).std("time", skipna=False).values[ocean]
             pattern = pattern / np.sqrt((pattern**2).mean())
         roots.append(scaled(correlation, std[name] * pattern))
     return block_diagonal(roots)
@@ -232,10 +232,11 @@ def diagnostics(folder):
             row["used"] = table.sizes["observation"]
             tables.append(table)
         windows.append(row)
-    result = xr.concat(windows, "window", combine_attrs="drop", join="outer")
+    options = {"coords": "minimal", "compat": "override", "join": "outer"}
+    result = xr.concat(windows, "window", combine_attrs="drop", **options)
     if tables:
         total = result.cost_of_background + result.cost_of_observations
-        joined = xr.concat(tables, "observation", combine_attrs="override")
+        joined = xr.concat(tables, "observation", combine_attrs="override", join="override")
         result = result.assign(cost_ratio(total, result.used)).merge(departure_statistics(joined))
     attrs = runs.file_attributes("Diagnostics", "seaice_lab 4D-Var", "assimilate run")
     result = result.assign_attrs(attrs)

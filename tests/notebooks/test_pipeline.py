@@ -132,6 +132,14 @@ def scaling(made, execute):
     return execute("15_scaling", {"run": str(made[0]), "starts": 2})
 
 
+@pytest.fixture(scope="module")
+def assimilation(made, execute):
+    """A window of a twin experiment with the run of the pipeline."""
+    small = {"windows": 1, "window_steps": 3, "forecast_steps": 2}
+    folder = made[0].with_name("cycle")
+    return execute("16_assimilation", {"run": str(made[0]), "folder": str(folder)} | small)
+
+
 @pytest.fixture(params=[path.stem for path in NOTEBOOKS])
 def executed(request):
     """Every notebook of the project, executed."""
@@ -146,6 +154,7 @@ def executed(request):
         "13_own_data": "own_data",
         "14_ensemble": "ensemble",
         "15_scaling": "scaling",
+        "16_assimilation": "assimilation",
     }
     if request.param in others:
         return request.getfixturevalue(others[request.param])
