@@ -48,10 +48,15 @@ class Colours:
         self.probability = linked_maps.colour_scale("cmo.dense", (0, 1))
         self.spread = linked_maps.colour_scale("cmo.amp", (0, wide))
         # New inputs, because new values of the old ones would look like changes by the user.
-        number = partial(pn.widgets.FloatInput, step=0.1, stylesheets=[layout.style_for("widget")])
-        self.low = number(name="Colours from", value=low, width=74)
-        self.high = number(name="to", value=high, width=58)
-        self.wide = number(name="Diff. ±", value=wide, width=58, start=1e-6)
+        number = partial(
+            pn.widgets.FloatInput,
+            step=0.1,
+            margin=(5, 4, 5, 8),
+            stylesheets=[layout.style_for("widget")],
+        )
+        self.low = number(name="Colours from", value=low, width=76)
+        self.high = number(name="to", value=high, width=62)
+        self.wide = number(name="Diff. ±", value=wide, width=66, start=1e-6)
         self.limits[:] = [self.low, self.high, self.wide]
         for widget in self.limits:
             widget.param.watch(self.change, "value")

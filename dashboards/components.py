@@ -63,6 +63,7 @@ class TimeBar(pn.custom.JSComponent):
     value = param.Integer(0, doc="Position of the selected time")
     texts = param.List([], doc="Text of each time, such as +5 days")
     marks = param.List([], doc="Dates below the slider as pairs of a position and a text")
+    calendar = param.Boolean(False, doc="Whether a calendar selects the times, too")
     playable = param.Boolean(False, doc="Whether the bar can play, and the arrow keys move it")
 
     times = []  # of the positions, on the side of the server

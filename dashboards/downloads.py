@@ -101,7 +101,7 @@ class Downloads:
             for key, (title, scale) in view.shown.items()
             if view.fields.get(key) is not None
         }
-        times = f"start {time_text(start)} UTC, +{lead / DAY:g} days"
+        times = f"start {time_text(start)} UTC, +{names.in_days(lead / DAY)}"
         title = f"{long_name(variable)}: {times}, valid {time_text(start + lead)} UTC"
         source = view.forecast().dataset.attrs.get("store", "")
         note = f"Runs: {', '.join(view.state.runs)}. Truth: {Path(source).name}"
@@ -121,7 +121,7 @@ class Downloads:
                 except InputError:
                     values = np.full(view.maps.raster.source.max() + 1, np.nan)
                 pictures.append(rasters.picture(view.maps.raster, values)["image"][0])
-            text = f"{long_name(variable)}: {', '.join(view.sources)}; +{lead / DAY:g} days"
+            text = f"{long_name(variable)}: {', '.join(view.sources)}; +{names.in_days(lead / DAY)}"
             text = f"{text}, valid {time_text(start + lead)} UTC"
             frames.append(side_by_side(pictures, view.colours.value, text))
         file = io.BytesIO()

@@ -205,11 +205,7 @@ class EmissivityView:
 
     def draw_emissivity(self):
         """Draw the emissivity at the selected point, and of published types of ice."""
-        point = self.maps.mark()
-        if point is None:
-            text = "Click a point on any map."
-            self.at_point[:] = [layout.empty_state("Emissivity at a point", text)]
-            return
+        point = self.maps.mark(self.maps.central_cell())
         position = position_text(self.products.latitude[point], self.products.longitude[point])
         ice = float(self.fields[CONCENTRATION][point])
         values, frequency = {}, {}

@@ -320,7 +320,7 @@ class ForecastView:
             self.times.show_valid_times()
         self.send_pictures()
         self.colours.show_lead()
-        text = self.headlines.text(self.state.lead, f"+{lead / DAY:g} days")
+        text = self.headlines.text(self.state.lead, f"+{names.in_days(lead / DAY)}")
         show_text(self.headline, text)
         for (title, kind), message in self.messages.items():
             titles = (title, TRUTH) if kind == "difference" else (title,)
@@ -359,7 +359,11 @@ class ForecastView:
         units = self.headlines.units
         sentences = [
             map_in_words(
-                f"{title}, {kind}", values, units, self.ocean, is_difference=kind == "difference"
+                title if kind == "value" else f"{title}, {kind}",
+                values,
+                units,
+                self.ocean,
+                is_difference=kind == "difference",
             )
             for (title, kind), values in self.fields.items()
             if values is not None

@@ -16,7 +16,7 @@ from seaice_lab.figures.axes import LEAD_LABEL
 
 # A line at the level "overlay" moves without new painting of the curves.
 LEAD_LINE = {"line_color": "#888888", "line_dash": "dotted", "level": "overlay"}
-HEIGHT = 270  # pixels
+HEIGHT = 245  # pixels
 
 
 class Probe:

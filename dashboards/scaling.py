@@ -8,11 +8,12 @@ import xarray as xr
 from dashboards import layout, readers, run_files, selection
 from dashboards.readers import TRUTH
 from dashboards.selectable_maps import SelectableMaps
-from dashboards.selection import DAY, time_text
+from dashboards.selection import DAY
 from seaice_lab import grid
 from seaice_lab.diagnostics import deformation
 from seaice_lab.diagnostics.features import feature_map
 from seaice_lab.figures import linked_maps, scaling
+from seaice_lab.names import in_days
 
 HEIGHT = 320  # pixels of a figure
 HOW_TO_BEGIN = "Make it with `seaice-lab scaling RUN` for a run with a forecast."
@@ -47,7 +48,7 @@ def page(library, state):
     if not runs.usable:
         return layout.empty_page("No scaling yet", HOW_TO_BEGIN)
     slider = selection.time_bar(state, "lead", "Lead time")
-    start = state.select("Start of the maps", "start")
+    start = selection.time_bar(state, "start", "Start of the maps", calendar=True)
     curves, maps = selection.last_result(), selection.last_result()
 
     def draw(tables):
@@ -55,18 +56,17 @@ def page(library, state):
         first = next(iter(tables))
         lead = selection.offer_leads(slider, state, tables[first].lead_time.values)
         forecast = readers.forecast_of(library, first)
-        starts = {time_text(time): time for time in forecast.dataset.init_time.values}
-        state.offer(start, "start", list(starts))
+        time = selection.offer_starts(start, state, forecast.dataset.init_time.values)
         titles = selection.run_titles(state.runs)
         tables = {titles[run]: table for run, table in tables.items()}
         key = tuple((title, id(table)) for title, table in tables.items())
         shown = maps(first, lambda: line_maps(forecast, titles[first], state))
-        show_lines(shown[0], forecast, starts[state.start], lead)
+        show_lines(shown[0], forecast, time, lead)
         figures = [*orders_at(tables, lead), *curves(key, lambda: over_leads(tables))]
         sentences = {title: headline(table, lead) for title, table in tables.items()}
         note = DEFINITION.format(tables[titles[first]].attrs.get("mask", ""))
         note = layout.html_pane(note, "faint")
-        return [layout.in_words(sentences), *shown[1], layout.cards(figures, 400), note]
+        return [layout.in_words(sentences), *shown[1], layout.cards(figures, 380), note]
 
     reader = partial(run_files.table_of, library, name="scaling.nc")
     return runs.page(reader, draw, slider, start)
@@ -190,7 +190,7 @@ def orders_at(tables, lead):
             has_values = table[name].notnull().any("q").values
             now[title] = table.isel(lead_time=has_values).sel(lead_time=lead, method="nearest")
         if now:
-            title = f"{text}, {lead / DAY:g} days ahead"
+            title = f"{text}, {in_days(lead / DAY)} ahead"
             figures.append(scaling.plot_orders(now, name, title))
     return [layout.chart(figure, HEIGHT) for figure in figures]
 
@@ -244,4 +244,4 @@ def headline(table, lead):
         sentences.append(f"lines are {forecast:.0f} km long, those of the truth {truth:.0f} km")
     text = "; ".join(sentences).replace("-", "\N{MINUS SIGN}")
     days = now.lead_time.values / DAY  # the nearest lead time that has values
-    return f"+{days:g} days: {text} ({table.attrs.get('starts', '?')} starts)"
+    return f"+{in_days(days)}: {text} ({table.attrs.get('starts', '?')} starts)"

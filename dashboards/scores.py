@@ -15,6 +15,7 @@ from seaice_lab.diagnostics import comparison
 from seaice_lab.diagnostics.score_tables import pool_by_month
 from seaice_lab.figures import curves
 from seaice_lab.figures.curves import is_forecast
+from seaice_lab.names import in_days
 
 OFFERED = """
     rmse bias skill mean_absolute_error correlation anomaly_correlation edge_error edge_error_over
@@ -78,7 +79,7 @@ def page(library, state):
             layout.in_words(headlines(view, lead)),
             layout.message_pane(" ".join(notes + view.missing)),
             layout.beside(card, *plot),
-            layout.cards(items, 460),
+            layout.cards(items, 380),
         ]
 
     def write_csv():
@@ -278,7 +279,7 @@ def by_month(view, lead):
     if all(values.sizes["month"] == 1 for values in months.values()):
         month = curves.MONTHS[int(next(iter(months.values())).month[0]) - 1]
         return layout.empty_state("By month", f"All starts are in one month ({month}).")
-    title, styles = f"By month, {lead / DAY:g} days ahead", curves.score_styles(view.scores)
+    title, styles = f"By month, {in_days(lead / DAY)} ahead", curves.score_styles(view.scores)
     panel = curves.plot_months(months, view.label, title, styles)
     return layout.chart(panel)
 
@@ -304,7 +305,7 @@ def by_region(view, lead):
     regions = list(map(str, next(iter(fields.values())).region.values))
     values = {title: field.reindex(region=regions).values for title, field in fields.items()}
     absent = [title for title in view.scores if title not in fields]
-    title, styles = f"By region, {lead / DAY:g} days ahead", curves.score_styles(view.scores)
+    title, styles = f"By region, {in_days(lead / DAY)} ahead", curves.score_styles(view.scores)
     colours = {name: style["colour"] for name, style in styles.items()}
     references = [t for t in fields if not is_forecast(view.scores[t])]
     compared = [t for t in fields if t not in references[1:]]

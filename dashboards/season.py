@@ -3,8 +3,9 @@
 from functools import partial
 
 from dashboards import layout, readers, selection
-from dashboards.selection import time_text
+from dashboards.selection import days
 from seaice_lab.figures import curves
+from seaice_lab.names import in_days
 
 HEIGHT = 340  # pixels of a figure
 HOW_TO_BEGIN = "Execute `notebooks/07_season.ipynb`, or `seaice-lab forecast RUN --steps 720`."
@@ -25,23 +26,49 @@ def page(library, state):
     runs = selection.RunSelection(state, library.names("forecast", "evaluated"))
     if not runs.usable:
         return layout.empty_page("No forecasts yet", HOW_TO_BEGIN)
-    start = state.select("Start", "start")
+    start = selection.time_bar(state, "start", "Start", calendar=True)
 
     def draw(forecasts):
         """The figures of forecasts by name of the run."""
         first = next(iter(forecasts.values()))
-        starts = {time_text(time): time for time in first.dataset.init_time.values}
-        state.offer(start, "start", list(starts))
-        time, titles = starts[state.start], selection.run_titles(state.runs)
+        time = selection.offer_starts(start, state, first.dataset.init_time.values)
+        titles = selection.run_titles(state.runs)
         seasons = runs.read(lambda run: readers.season(readers.forecast_of(library, run), time))
         seasons = {titles[run]: season for run, season in seasons.items()}
         panels = [season_panel(seasons, name) for name in curves.SEASONS]
         panes = [layout.chart(panel, HEIGHT) for panel in panels if panel is not None]
         if not panes:
             return [layout.empty_state("Nothing to show", "None of these runs has this start.")]
-        return [layout.cards(panes, 460)]
+        sentences = {title: headline(season) for title, season in seasons.items()}
+        return [layout.in_words(sentences), layout.cards(panes, 380)]
 
     return runs.page(partial(readers.forecast_of, library), draw, start)
+
+
+def headline(season):
+    """A sentence about the last lead time of a season.
+
+    Parameters
+    ----------
+    season : xarray.Dataset (source, lead_time)
+        From :func:`dashboards.readers.season`.
+
+    Returns
+    -------
+    str
+        Volume or extent against the truth and the climatology, and the error.
+    """
+    sentences = []
+    for name in ("volume" if "volume" in season else "extent", "rmse"):
+        _, label = curves.SEASONS[name]
+        values = season[name].isel(lead_time=-1).to_series().dropna() if name in season else {}
+        if "forecast" not in values:
+            continue  # without a truth there is no error
+        quantity, unit = label.strip(")").split(" (")
+        text = f"{quantity.lower().replace('rmse', 'RMSE')} {values['forecast']:.3g} {unit}"
+        others = [f"{source} {value:.3g}" for source, value in values.drop("forecast").items()]
+        sentences.append(f"{text} ({', '.join(others)})" if others else text)
+    return f"+{in_days(days(season)[-1])}: {', '.join(sentences)}"
 
 
 def season_panel(seasons, quantity):

@@ -169,19 +169,20 @@ def nothing_selected():
     return layout.empty_state("No run selected", "Select one or more runs on the left.")
 
 
-def time_bar(state, name, label):
+def time_bar(state, name, label, **options):
     """A small time bar for the controls of a page.
 
     Parameters
     ----------
-    state, name, label
+    state, name, label, **options
         As of :func:`dashboards.components.time_bar`.
 
     Returns
     -------
     dashboards.components.TimeBar
     """
-    return components.time_bar(state, name, label, margin=(5, 10), **layout.styled("small"))
+    options |= {"margin": (5, 10)} | layout.styled("small")
+    return components.time_bar(state, name, label, **options)
 
 
 def offer_leads(bar, state, leads):
@@ -201,8 +202,28 @@ def offer_leads(bar, state, leads):
     hours = {float(lead / HOUR): lead for lead in leads}
     middle = list(hours)[len(hours) // 2]
     state.correct(lead=nearest(hours, middle if state.lead is None else state.lead))
-    bar.offer(hours, [f"{value / 24:g} days" for value in hours], state.lead)
+    bar.offer(hours, [names.in_days(value / 24) for value in hours], state.lead)
     return hours[state.lead]
+
+
+def offer_starts(bar, state, times):
+    """Offer start times; keep the selected one, or select the first one.
+
+    Parameters
+    ----------
+    bar : dashboards.components.TimeBar
+    state : PageState
+    times : array of datetime64 (init_time,)
+
+    Returns
+    -------
+    numpy.datetime64
+        The selected start.
+    """
+    starts = {time_text(time): time for time in times}
+    state.correct(start=state.start if state.start in starts else next(iter(starts)))
+    bar.offer(starts, list(starts), state.start)
+    return starts[state.start]
 
 
 def days(table):

@@ -10,6 +10,7 @@ from dashboards.readers import TRUTH
 from dashboards.selection import DAY
 from seaice_lab.diagnostics import comparison
 from seaice_lab.figures import spectra
+from seaice_lab.names import in_days
 
 CONVENTION = (
     "Exponent of the power summed over directions at each wavenumber (ring sum): one more than "
@@ -99,7 +100,7 @@ def at_lead(tables, lead):
     list of panel.pane.Bokeh
     """
     now = {title: table.sel(lead_time=lead, method="nearest") for title, table in tables.items()}
-    title = f"Power, {lead / DAY:g} days ahead; thin: fitted power laws"
+    title = f"Power, {in_days(lead / DAY)} ahead; thin: fitted power laws"
     power = spectra.plot_spectra(with_truth(now), title)
     ratios = spectra.plot_power_ratio({title: table.power for title, table in now.items()})
     return [layout.chart(panel, HEIGHT) for panel in (power, *ratios)]
@@ -134,7 +135,7 @@ def headline(table, lead):
         sentences.append(numbers)
     # The mean spectra of runs with other starts belong to other weather.
     starts = f" ({table.attrs['starts']} starts)" if "starts" in table.attrs else ""
-    return f"+{days:g} days: {'; '.join(sentences)}{starts}"
+    return f"+{in_days(days)}: {'; '.join(sentences)}{starts}"
 
 
 def convention(table):

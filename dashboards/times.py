@@ -5,6 +5,7 @@ import numpy as np
 from dashboards import layout, selection
 from dashboards.components import time_bar
 from dashboards.selection import HOUR, time_text
+from seaice_lab.names import in_days
 from seaice_lab.torch_private import set_change_delay
 
 LEAD_DELAY_MS = 5  # between a move of the time bar and new pictures
@@ -22,7 +23,7 @@ class Times:
     def __init__(self, state):
         self.state = state
         self.starts, self.leads = {}, {}  # times by text, and lead times by hours
-        self.start_bar = time_bar(state, "start", "Start")
+        self.start_bar = time_bar(state, "start", "Start", calendar=True)
         self.lead_bar = time_bar(state, "lead", "Lead time", playable=True)
         set_change_delay(self.lead_bar, LEAD_DELAY_MS)
         bars, style = (self.start_bar, self.lead_bar), layout.styled("panel", "times")
@@ -52,12 +53,12 @@ class Times:
             state.correct(start=starts[0])
         lead = selection.nearest(leads, state.lead or 0)
         if state.lead is not None and state.lead != lead:
-            days = f"{state.lead / 24:g} days ahead; {lead / 24:g} days are shown"
+            days = f"{in_days(state.lead / 24)} ahead; {in_days(lead / 24)} are shown"
             notes.append(f"{run} has no forecast {days}.")
         state.correct(lead=lead)
         self.start_bar.marks = marks(starts)
         self.start_bar.offer(starts, [f"{text} UTC" for text in starts], state.start)
-        self.lead_bar.offer(leads, [f"+{lead / 24:g} days" for lead in leads], lead)
+        self.lead_bar.offer(leads, [f"+{in_days(lead / 24)}" for lead in leads], lead)
         return notes
 
     def selected(self):
@@ -69,7 +70,7 @@ class Times:
         start, _ = self.selected()
         valid = [time_text(start + lead) for lead in self.leads.values()]
         steps = zip(self.leads, valid, strict=True)
-        texts = [f"+{hours / 24:g} days, valid {time} UTC" for hours, time in steps]
+        texts = [f"+{in_days(hours / 24)}, valid {time} UTC" for hours, time in steps]
         self.lead_bar.param.update(texts=texts, marks=marks(valid))
 
 

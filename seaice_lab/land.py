@@ -12,6 +12,7 @@ from seaice_lab import grid
 from seaice_lab.errors import InputError
 
 FOLDER = Path(__file__).parent / "data"
+LAND_LIMIT_DEG = 30.0  # degrees from the equator at which the polygons end
 DOMAIN_WIDTH_M = {"north": 5.2e6, "south": 8.0e6}  # side of the square domain around the pole
 
 
@@ -57,6 +58,26 @@ def on_land(x, y, hemisphere="north"):
             shapely.prepare(polygon)
             land |= shapely.contains_xy(polygon, x, y)
     return land
+
+
+@cache
+def coastlines(hemisphere="north"):
+    """Coastlines of the land of :func:`land_polygons`, without the edges that no coast has.
+
+    The polygons end at 30 degrees, and they are cut through lakes and inland seas.
+
+    Parameters
+    ----------
+    hemisphere : "north" or "south"
+
+    Returns
+    -------
+    shapely.MultiLineString
+        In metres of the plane of the hemisphere.
+    """
+    land = shapely.coverage_union_all([shapely.Polygon(ring) for ring in land_polygons(hemisphere)])
+    radius = np.hypot(*grid.project(LAND_LIMIT_DEG + 0.1, 0.0, "north"))
+    return shapely.intersection(land.boundary, shapely.Point(0, 0).buffer(radius))
 
 
 def polar_grid(size, hemisphere="north"):

@@ -230,6 +230,20 @@ def check_range(name, smallest, largest, where):
         )
 
 
+def in_days(days):
+    """A number of days in words, such as "1 day" or "5.5 days".
+
+    Parameters
+    ----------
+    days : float
+
+    Returns
+    -------
+    str
+    """
+    return f"{days:g} day{'' if days == 1 else 's'}"
+
+
 def typeset(units):
     """CF units with superscripts, such as m² km for ``m2 km``.
 

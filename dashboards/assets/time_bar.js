@@ -13,13 +13,16 @@ export function render({model}) {
             ${button(`Next ${label}`, "\u203A")}
         </div>
         <div class="track">
-            <div class="line"><span></span><output></output></div>
+            <div class="line"><span></span><output></output>
+                ${model.calendar ? `<input type="date" aria-label="Date of the ${label}">` : ""}
+            </div>
             <input type="range" min="0" step="1"><div class="marks" aria-hidden="true"></div>
         </div>`
     const buttons = [...bar.querySelectorAll("button")]
     const [previous, next] = [buttons[0], buttons[buttons.length - 1]]
     const play = model.playable ? buttons[1] : null
-    const [slider, output] = [bar.querySelector("input"), bar.querySelector("output")]
+    const [slider, output] = [bar.querySelector("[type=range]"), bar.querySelector("output")]
+    const calendar = bar.querySelector("[type=date]")
     const marks = bar.querySelector(".marks")
     let timer = null
     if (play) play.classList.add("play")
@@ -34,6 +37,10 @@ export function render({model}) {
         output.textContent = text
         slider.setAttribute("aria-valuetext", text)
         bar.hidden = count() === 0
+        if (calendar) {
+            const days = model.texts.map((text) => text.slice(0, 10))
+            Object.assign(calendar, {min: days[0], max: days.at(-1), value: days[model.value] ?? ""})
+        }
     }
     const draw_marks = () => {
         marks.replaceChildren(...model.marks.map(([position, text]) => {
@@ -63,6 +70,10 @@ export function render({model}) {
         play.setAttribute("aria-label", "Pause")
     }
     slider.addEventListener("input", () => select(Number(slider.value)))
+    calendar?.addEventListener("change", () => {  // the first time of the day, or of a later day
+        const position = model.texts.findIndex((text) => text >= calendar.value)
+        if (calendar.value) select(position < 0 ? count() - 1 : position)
+    })
     previous.addEventListener("click", () => select(model.value - 1))
     next.addEventListener("click", () => select(model.value + 1))
     play?.addEventListener("click", () => timer === null ? start() : stop())

@@ -15,7 +15,7 @@ from seaice_lab.diagnostics.score_tables import pool_starts
 from seaice_lab.diagnostics.smoothing import effective_resolution
 from seaice_lab.diagnostics.spectra import spectral_exponent
 from seaice_lab.errors import InputError
-from seaice_lab.names import typeset
+from seaice_lab.names import in_days, typeset
 
 DAY = np.timedelta64(1, "D")
 BY_START, BY_REGION = "_by_start", "_by_start_and_region"
@@ -285,7 +285,7 @@ def headline(table, reference, label, name, lead):
     attrs, value = table[name].attrs, _at(table, name, lead)
     units = "" if attrs.get("units", "1") == "1" else typeset(attrs["units"])
     score = "RMSE" if name == "rmse" else attrs["long_name"].lower()
-    text = f"+{lead / DAY:g} days: {score} {value:.{decimals([value])}f} {units}".rstrip()
+    text = f"+{in_days(lead / DAY)}: {score} {value:.{decimals([value])}f} {units}".rstrip()
     if reference is not None and name in reference and np.isfinite(_at(reference, name, lead)):
         text += f", {_compared(table, reference, label, name, lead)}"
     count = table.sizes["init_time"]

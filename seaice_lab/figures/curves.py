@@ -4,6 +4,8 @@ Each function returns one panel (`holoviews.Overlay`) or several (`holoviews.Lay
 `seaice_lab.figures.charts` for how they are shown in a notebook, in a browser or as a picture.
 """
 
+from textwrap import fill
+
 import numpy as np
 
 from seaice_lab.errors import InputError
@@ -18,8 +20,9 @@ from seaice_lab.figures.charts import (
     line_style,
     overlay,
 )
-from seaice_lab.names import typeset
+from seaice_lab.names import in_days, typeset
 
+CATEGORY_CHARACTERS = 20  # in a row of the name of a category
 MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 # Scores that cannot be negative: their axis begins at zero.
 POSITIVE = """
@@ -31,7 +34,7 @@ SEASONS = {
     "rmse": ("Root-mean-square error of the thickness", "RMSE (m)"),
 }
 SEASON_STYLES = {
-    "Truth": {"colour": COLOURS[0]},
+    "Truth": {"colour": COLOURS[0], "width": 4},
     "Climatology": {"colour": GREY, "dash": DASHED},
 }
 
@@ -239,7 +242,8 @@ def plot_categories(values, categories, label, title, colours, compared=()):
     for (name, row), marker in zip(values.items(), MARKERS, strict=False):
         name_shown = f"{name} (partly off scale)" if ((row < low) | (row > high)).any() else name
         series[name_shown] = Curve(row, rows, colours[name], dash=None, marker=marker)
-    options = {"yticks": [*enumerate(categories)], "ylim": (len(categories) - 0.5, -0.5)}
+    ticks = [*enumerate(fill(name, CATEGORY_CHARACTERS) for name in categories)]
+    options = {"yticks": ticks, "ylim": (len(categories) - 0.5, -0.5)}
     return overlay(series, label, "", title, xlim=(low, high), **options)
 
 
@@ -274,7 +278,7 @@ def plot_ensemble(table, label, lead):
     days_ahead = ranks.lead_time.values / np.timedelta64(1, "D")
     # A step of the histogram for each rank.
     x, y = np.repeat(np.arange(members + 2) - 0.5, 2), [0, *np.repeat(ranks.values, 2), 0]
-    title = f"{label}: ranks, {days_ahead:g} days ahead; dashed: reliable"
+    title = f"{label}: ranks, {in_days(days_ahead)} ahead; dashed: reliable"
     even = {1 / (members + 1): DASHED}
     options = {"ylim": (0, None), "xticks": [(rank, str(rank)) for rank in range(members + 1)]}
     labels = "Members below the truth", "Share of the ocean (1)", title
@@ -300,8 +304,11 @@ def plot_season(seasons, quantity):
         label: Curve(season.valid_time.values, season.values, **SEASON_STYLES.get(label, {}))
         for label, season in seasons.items()
     }
+    # A forecast that equals the truth is drawn over it, as a narrower line.
+    series = dict(sorted(series.items(), key=lambda item: item[0] in SEASON_STYLES))
     title, label = SEASONS[quantity]
-    return overlay(series, "Date", label, title, first=1, ylim=(0, None))
+    top = 1.05 * max(np.nanmax(curve.y) for curve in series.values())
+    return overlay(series, "Date", label, title, first=1, ylim=(0, top))
 
 
 def plot_loss(history):

@@ -146,12 +146,12 @@ def plot_departures(table, sensor):
     """
     rows = table.sel(sensor=sensor).dropna("channel", how="all", subset=["bias"])
     channels, panels = [str(name) for name in rows.channel.values], []
-    for score, name in (("bias", "Mean"), ("std", "Standard deviation")):
+    for score, name in (("bias", "Mean departure"), ("std", "Std. deviation")):
         for stage in rows.stage.values:
-            title = f"{sensor}, {stage} training"
+            title = f"{stage.capitalize()} training"
             colours = {title: COLOURS[1 if stage == "after" else 2]}
             values = {title: rows[score].sel(stage=stage).values}
-            label = f"{name} of the departures (K)"
+            label = f"{name}, {sensor} (K)"
             panels.append(plot_categories(values, channels, label, title, colours))
     return layout(*panels)
 

@@ -249,7 +249,7 @@ def _text(value, dimension):
         text = np.datetime_as_string(value, unit="m").replace("T", " ")
         return f"{'from ' if dimension == 'init_time' else ''}{text}"
     if value.dtype.kind == "m":
-        return f"+{value / np.timedelta64(1, 'D'):g} days"
+        return f"+{names.in_days(value / np.timedelta64(1, 'D'))}"
     return f"{dimension} {value}"
 
 

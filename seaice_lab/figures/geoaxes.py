@@ -8,7 +8,7 @@ from matplotlib.patheffects import withStroke
 
 from seaice_lab.errors import InputError
 from seaice_lab.figures.plane import COAST, LAND, LINES, MARGIN
-from seaice_lab.land import land_polygons
+from seaice_lab.land import coastlines, land_polygons
 
 # Degrees of latitude and of longitude between the lines on a map that is wider than so many km.
 GRATICULE_DEG = {2500: (10, 45), 1000: (5, 15), 0: (2, 10)}
@@ -114,7 +114,7 @@ def draw_cells(ax, map_grid, values, **style):
 
 
 def draw_coast(ax, map_grid):
-    """Draw the coastline of the ocean mask.
+    """Draw the coastline of the Earth and, fainter, the edge of the ocean mask.
 
     Parameters
     ----------
@@ -123,8 +123,10 @@ def draw_coast(ax, map_grid):
     """
     # A few long lines are projected faster than thousands of sides of cells.
     sides = shapely.multilinestrings(shapely.linestrings(1000 * map_grid.coast))
-    style = {"facecolor": "none", "edgecolor": COAST, "linewidth": 0.6, "zorder": 4}
-    ax.add_geometries([shapely.line_merge(sides)], projection(map_grid.hemisphere), **style)
+    style = {"facecolor": "none", "edgecolor": COAST, "zorder": 4}
+    plane = projection(map_grid.hemisphere)
+    ax.add_geometries([shapely.line_merge(sides)], plane, linewidth=0.4, alpha=0.5, **style)
+    ax.add_geometries([coastlines(map_grid.hemisphere)], plane, linewidth=0.5, **style)
 
 
 def draw_land(ax, hemisphere, **style):

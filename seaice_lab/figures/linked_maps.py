@@ -21,6 +21,7 @@ from matplotlib.colors import to_hex
 from seaice_lab.figures.places import add_places, place_sources
 from seaice_lab.figures.plane import COAST, LAND, LINES, OUTSIDE, graticule, land_rings
 from seaice_lab.figures.rasters import LAND_CELL, NO_CELL, PIXELS, Raster, picture
+from seaice_lab.land import coastlines
 
 POSITION = files("seaice_lab.figures").joinpath("position.js").read_text("utf-8")
 IMAGE = {name: name for name in ("image", "x", "y", "dw", "dh")}  # columns of a picture
@@ -42,6 +43,7 @@ class Scene(NamedTuple):
     mask: models.ColumnDataSource
     graticule: models.ColumnDataSource
     coast: models.ColumnDataSource
+    coastlines: models.ColumnDataSource
     places: dict[str, models.ColumnDataSource]
     selected: models.ColumnDataSource
     pointer: list[models.Span]
@@ -83,6 +85,7 @@ def scene(raster, window=None):
         mask=models.ColumnDataSource(mask),
         graticule=_one_source(graticule(raster.hemisphere)),
         coast=_one_source(_coast(raster.coast)),
+        coastlines=_one_source(_coastlines(extent, raster.hemisphere)),
         places=place_sources(raster.hemisphere),
         selected=models.ColumnDataSource({"x": [], "y": []}),
         pointer=[models.Span(dimension=side, **pointer) for side in ("width", "height")],
@@ -107,6 +110,24 @@ def _land(extent, covered, hemisphere):
         shapes = shapely.difference(shapes, shapely.box(*covered))
     shapes = [shape for shape in shapely.get_parts(shapes) if shape.area > pixel**2]
     return [shapely.get_coordinates(shapely.get_exterior_ring(shape)) for shape in shapes]
+
+
+@lru_cache(maxsize=8)
+def _coastlines(extent, hemisphere):
+    """Coastlines of the Earth as lines (point, 2) in km.
+
+    They are much finer than a pixel of the extent, because the user may zoom in. Around the extent,
+    which only appears when the user zooms out, half a pixel is enough.
+    """
+    west, east, south, north = extent
+    pixel, inside = (east - west) / PIXELS, shapely.box(west, south, east, north)
+    lines = shapely.transform(coastlines(hemisphere), lambda points: points / 1000)
+    around = shapely.clip_by_rect(lines, *inside.buffer((east - west) / 2).bounds) - inside
+    lines = [
+        shapely.simplify(part, pixel / points, preserve_topology=False)
+        for part, points in ((shapely.clip_by_rect(lines, *inside.bounds), 8), (around, 2))
+    ]
+    return [shapely.get_coordinates(line) for line in shapely.get_parts(lines)]
 
 
 def _coast(segments):
@@ -195,8 +216,11 @@ def polar_map(scene, scale, title, units, regions=None):
     image = plot.add_glyph(source, models.Image(**IMAGE, color_mapper=scale))
     thin = {"line_color": LINES, "line_width": 0.5, "line_alpha": 0.6}
     lines = {"line_color": COAST, "line_width": 0.8}
+    cells = {"line_color": COAST, "line_width": 0.6, "line_alpha": 0.5}
     plot.add_glyph(scene.graticule, models.Line(x="x", y="y", **thin))
-    plot.add_glyph(scene.coast, models.Line(x="x", y="y", **lines))
+    plot.add_glyph(scene.coast, models.Line(x="x", y="y", **cells))
+    # places.js cuts it off at the frame; what has many points is not painted with every picture.
+    plot.add_glyph(scene.coastlines, models.Line(x="x", y="y", **lines), level="overlay")
     add_places(plot, scene.places)
     cross = {"marker": "cross", "size": 16, "line_color": "#d7191c", "line_width": 2}
     plot.add_glyph(scene.selected, models.Scatter(x="x", y="y", **cross), level="overlay")

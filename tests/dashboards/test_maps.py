@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from browser import (
+    FIGURES,
     bar,
     curves,
     frames,
@@ -32,6 +33,10 @@ from seaice_lab.surrogate.store import open_store
 pytestmark = pytest.mark.xdist_group("browser")
 
 MINUS = "\N{MINUS SIGN}"
+CLIPPED = f"""() => {{ {FIGURES}
+    return figures.every((figure) => figure.computed_renderer_views.every((view) =>
+        view.model.level !== "overlay" || view.model.type !== "GlyphRenderer" || view.needs_clip))
+}}"""
 DIFFERENCE = f"a {MINUS} truth"
 CELL = 12 * SIZE + 9
 COLOURS = {"low": "0.5", "high": "1.75", "wide": "0.3"}
@@ -81,6 +86,11 @@ def test_maps_show_truth_forecast_and_difference_of_the_chosen_lead_and_start(
     shows(page, "a", forecast[4, 3])
     shows(page, DIFFERENCE, forecast[4, 3] - truth[4, 3])
     assert np.nanmax(np.abs(truth[4, 3] - truth[0, 3])) > 0.01  # there was something to see
+    date = starts(home)[2][:10]  # a calendar selects the first start of a day
+    page.get_by_label("Date of the start").fill(date)
+    first = next(k for k, text in enumerate(starts(home)) if text >= date)
+    shows(page, "a", forecast[first, 3])
+    assert page.evaluate(CLIPPED)  # no line of a map crosses its title
 
 
 def test_references_stand_beside_the_runs(page, served, home, raw, known):

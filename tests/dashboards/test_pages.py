@@ -27,6 +27,7 @@ def test_a_page_draws_itself_in_three_windows_and_an_audit_finds_nothing_serious
     until(lambda: page.locator("canvas").count() >= PAGES[name])
     # nothing stays hidden behind a sign that it is being drawn
     until(lambda: page.locator(".pn-loading").count() == 0)
+    assert until(lambda: page.locator(".headline").first.inner_text())  # a sentence says it all
     for width, height in WINDOWS:
         page.set_viewport_size({"width": width, "height": height})
         settled(page)
@@ -37,9 +38,9 @@ def test_a_page_draws_itself_in_three_windows_and_an_audit_finds_nothing_serious
             for frame in frames(page).values()
         ))  # fmt: skip
         links = page.get_by_role("navigation").get_by_role("link").all()
-        assert (
-            max(link.bounding_box()["x"] + link.bounding_box()["width"] for link in links) <= width
-        )
+        boxes = [link.bounding_box() for link in links]
+        assert max(box["x"] + box["width"] for box in boxes) <= width
+        assert len({box["y"] for box in boxes}) == 1  # in one row
         controls = page.get_by_role("button", name="Controls")
         if width < 1000:  # the controls are in a drawer
             assert not page.locator(".controls").first.is_visible()

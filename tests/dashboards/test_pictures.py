@@ -6,6 +6,7 @@ from urllib.parse import parse_qs
 
 import numpy as np
 import pytest
+import shapely
 import xarray as xr
 
 from dashboards.library import Library, is_inside
@@ -15,6 +16,7 @@ from seaice_lab import grid, runs
 from seaice_lab.errors import InputError
 from seaice_lab.figures import linked_maps, rasters
 from seaice_lab.figures.rasters import Raster, picture
+from seaice_lab.land import coastlines, land_polygons
 
 COUNT = 12
 LAND = (0, 1, 14)
@@ -113,6 +115,26 @@ def test_a_turned_grid_has_its_land_but_none_of_its_own_beyond_its_edge():
     assert mask.sum() * 50**2 == pytest.approx(25 * 50**2, rel=0.2)
     drawn = np.array([scene.land.data[axis] for axis in "xy"])
     assert (np.hypot(drawn[0] - 500, drawn[1] + 2000) < 500).any()  # Natural Earth in the corner
+    # Coastlines of the Earth are everywhere, much finer than a pixel.
+    west, east, south, north = raster.extent
+    coast = shapely.clip_by_rect(coastlines("north"), *np.multiply((west, south, east, north), 1e3))
+    points = np.column_stack([scene.coastlines.data[axis] for axis in "xy"])
+    lines = np.split(points, np.flatnonzero(np.isnan(points[:, 0])))
+    lines = [line[np.isfinite(line[:, 0])] for line in lines]
+    drawn = shapely.union_all([shapely.LineString(line) for line in lines if len(line)])
+    pixel = (east - west) / rasters.PIXELS
+    distance = shapely.distance(shapely.points(shapely.get_coordinates(coast) / 1e3), drawn)
+    assert distance.max() < pixel / 4
+
+
+def test_coastlines_are_no_edges_of_the_polygons_of_the_land():
+    lines = coastlines("north")
+    perimeter = sum(shapely.LineString(ring).length for ring in land_polygons("north"))
+    assert 0.5 < lines.length / perimeter < 0.98
+    distance = np.hypot(*shapely.get_coordinates(lines).T)
+    limit = np.hypot(*grid.project(30.0, 0.0))
+    assert distance.max() < limit
+    assert (distance > limit - 1.1e4).mean() < 0.01  # few where coasts cross the limit
 
 
 def test_cells_of_any_shape_leave_no_gaps():

@@ -15,6 +15,7 @@ from seaice_lab import grid
 from seaice_lab.errors import InputError
 from seaice_lab.figures import emissivity, maps
 from seaice_lab.figures.animation import animate
+from seaice_lab.land import coastlines
 
 
 @pytest.fixture(autouse=True)
@@ -61,13 +62,14 @@ def test_a_map_shows_the_field_over_the_ocean_only_in_the_plane_of_its_hemispher
     assert (west, south) == pytest.approx((float(sit.x[0]) - 12.5e3, float(sit.y[0]) - 12.5e3))
 
 
-def test_the_coast_on_the_map_is_the_masks_own(waves):
+def test_a_map_has_the_coast_of_the_mask_and_that_of_the_earth(waves):
     sit, ocean = waves
     ax = maps.plot_map(sit[0], ocean).axes[0]
-    (coast,) = (item for item in ax.get_children() if item.zorder == 4)
+    coast, earth = (item for item in ax.get_children() if item.zorder == 4)
     (lines,) = coast._feature.geometries()
     sides = grid.coastline(ocean.values, sit.x.values, sit.y.values)
     assert lines.length == pytest.approx(len(sides) * 25e3)
+    assert [*earth._feature.geometries()] == [coastlines("north")]
 
 
 def test_rows_that_run_down_and_uneven_axes_show_the_same_map(waves):
