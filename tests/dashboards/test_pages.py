@@ -27,7 +27,7 @@ def test_a_page_draws_itself_in_three_windows_and_an_audit_finds_nothing_serious
     until(lambda: page.locator("canvas").count() >= PAGES[name])
     # nothing stays hidden behind a sign that it is being drawn
     until(lambda: page.locator(".pn-loading").count() == 0)
-    assert until(lambda: page.locator(".headline").first.inner_text())  # a sentence says it all
+    assert until(lambda: page.locator(".headline div").first.inner_text())  # a sentence says it all
     for width, height in WINDOWS:
         page.set_viewport_size({"width": width, "height": height})
         settled(page)
