@@ -356,18 +356,13 @@ class ForecastView:
     def show_details(self):
         """Mark the lead time on the curves, and describe the maps in words."""
         self.probe.show_lead(self.lead)
-        units = self.headlines.units
-        sentences = [
-            map_in_words(
-                title if kind == "value" else f"{title}, {kind}",
-                values,
-                units,
-                self.ocean,
-                is_difference=kind == "difference",
-            )
-            for (title, kind), values in self.fields.items()
-            if values is not None
-        ]
+        sentences = []
+        for key, values in self.fields.items():
+            if values is not None:
+                units = "" if key[1] in ("above", "edge") else self.headlines.units
+                is_difference = key[1] == "difference"
+                title, _ = self.shown[key]
+                sentences.append(map_in_words(title, values, units, self.ocean, is_difference))
         html = f"<b>The maps in words</b><div>{escape(' '.join(sentences))}</div>"
         show_text(self.words, html)
 

@@ -128,4 +128,5 @@ def map_in_words(title, values, units, ocean, is_difference=False):
         place = position_text(ocean.latitude.values[index], ocean.longitude.values[index])
         return f"{title}: largest difference {values[index]:+.2f} {units} at {place}."
     low, high, mean = inside.min(), inside.max(), inside.mean()
-    return f"{title}: {low:.2f} to {high:.2f} {units}, mean {mean:.2f} {units}."
+    units = f" {units}" if units else ""
+    return f"{title}: {low:.2f} to {high:.2f}{units}, mean {mean:.2f}{units}."

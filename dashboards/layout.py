@@ -56,7 +56,8 @@ def bokeh_pane(figure):
     """A pane that takes the sizing of its Bokeh figure, whose title is never wider than it."""
     title = figure.title
     wrap = CustomJS(args={"title": title, "text": title.text}, code=WRAP_TITLE)
-    figure.js_on_change("inner_width", wrap)
+    for size in ("inner_width", "inner_height"):  # the height changes with the number of lines
+        figure.js_on_change(size, wrap)
     return pn.pane.Bokeh(figure, sizing_mode=figure.sizing_mode, margin=0)
 
 

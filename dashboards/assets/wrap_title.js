@@ -8,3 +8,10 @@ for (const word of text.split(" ")) {
     else lines[lines.length - 1] = longer
 }
 title.text = lines.join("\n")
+// What was drawn while the figure had no room for another line stays on the edge of the canvas.
+if (lines.length > 1) {
+    const view = cb_context.index.get_one(cb_obj)
+    const {primary, overlays} = view.canvas_view
+    for (const {canvas} of [primary, overlays]) canvas.width = canvas.width
+    view.request_repaint()
+}

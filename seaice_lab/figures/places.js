@@ -2,7 +2,8 @@
 // and so is the text of a position outside the map.
 // Bokeh does not clip the level "overlay" to the frame, so lines would cross the title.
 const map = cb_context.index.get_one(plot)
-const overlays = map.computed_renderer_views.filter((view) => view.model.level === "overlay")
+const overlays = map.computed_renderer_views
+    .filter(({model}) => model.level === "overlay" && model.type === "GlyphRenderer")
 if (!overlays.every((view) => view.needs_clip)) {
     for (const view of overlays) Object.defineProperty(view, "needs_clip", {value: true})
     const {canvas} = map.canvas_view.overlays

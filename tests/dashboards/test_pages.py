@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from browser import bar, frames, go, images, settled, state, until
+from browser import FIGURES, bar, frames, go, images, settled, state, until
 
 pytestmark = pytest.mark.xdist_group("browser")
 
@@ -15,6 +15,14 @@ SERIOUS = """async () => {
     return violations.filter(({impact}) => ["serious", "critical"].includes(impact))
         .map(({id, nodes}) => [id, nodes.map(({html}) => html.slice(0, 120))])
 }"""
+# No text goes beyond the upper edge of a figure.
+CUT = f"""() => {{ {FIGURES}
+    const canvases = figures.flatMap(({{canvas_view}}) => [canvas_view.primary, canvas_view.overlays])
+    return canvases.every(({{canvas}}) => {{
+        const row = canvas.getContext("2d").getImageData(0, 0, canvas.width, 1).data
+        return new Set(new Uint32Array(row.buffer)).size === 1
+    }})
+}}"""
 WINDOWS = ((1440, 900), (820, 1180), (390, 844))
 
 
@@ -37,6 +45,7 @@ def test_a_page_draws_itself_in_three_windows_and_an_audit_finds_nothing_serious
             frame["width"] > 100 and frame["left"] + frame["width"] <= width
             for frame in frames(page).values()
         ))  # fmt: skip
+        until(lambda: page.evaluate(CUT))
         links = page.get_by_role("navigation").get_by_role("link").all()
         boxes = [link.bounding_box() for link in links]
         assert max(box["x"] + box["width"] for box in boxes) <= width
