@@ -1,5 +1,3 @@
-// A text at the edge of a map moves inwards. A text that would cover an earlier text is hidden,
-// and so is the text of a position outside the map.
 // Bokeh does not clip the level "overlay" to the frame, so lines would cross the title.
 const map = cb_context.index.get_one(plot)
 const overlays = map.computed_renderer_views
@@ -10,6 +8,9 @@ if (!overlays.every((view) => view.needs_clip)) {
     canvas.width = canvas.width  // removes what has been drawn
     map.request_paint(...overlays)
 }
+
+// A text at the edge of a map moves inwards. A text that would cover an earlier text is hidden,
+// and so is the text of a position outside the map.
 const {start: west, end: east} = plot.x_range, {start: south, end: north} = plot.y_range
 const km = (east - west) / plot.inner_width  // of a pixel
 const inside = (value, low, high, half) => Math.min(Math.max(value, low + half), high - half)

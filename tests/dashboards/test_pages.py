@@ -17,8 +17,8 @@ SERIOUS = """async () => {
 }"""
 # No text goes beyond the upper edge of a figure.
 CUT = f"""() => {{ {FIGURES}
-    const canvases = figures.flatMap(({{canvas_view}}) => [canvas_view.primary, canvas_view.overlays])
-    return canvases.every(({{canvas}}) => {{
+    const layers = figures.flatMap(({{canvas_view: view}}) => [view.primary, view.overlays])
+    return layers.every(({{canvas}}) => {{
         const row = canvas.getContext("2d").getImageData(0, 0, canvas.width, 1).data
         return new Set(new Uint32Array(row.buffer)).size === 1
     }})
