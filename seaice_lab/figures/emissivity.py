@@ -187,3 +187,50 @@ def plot_cost(history):
         labels = "Epoch", "Term of the cost", "Cost"
     values = np.concatenate([curve.y for curve in series.values()])
     return overlay(series, *labels, first=1, **log_axis(values))
+
+
+def plot_open_direction(tables):
+    """Changes of closed ice that no radiometer sees, by channel.
+
+    Parameters
+    ----------
+    tables : dict of str to Dataset
+        By label, from :func:`seaice_lab.emissivity.information.open_direction`.
+
+    Returns
+    -------
+    holoviews.Layout
+        One panel for each table.
+    """
+    labels = {"concentration": "less ice", "emissivity": "other emissivity", "bias": "other bias"}
+    colours = dict(zip((*labels.values(), "sum"), (*COLOURS[1:4], COLOURS[0]), strict=True))
+    panels = []
+    for label, table in tables.items():
+        effects = {labels[term]: table.effect.sel(term=term).values for term in labels}
+        effects["sum"] = table.effect.sum("term").values
+        channels = [str(name) for name in table.channel.values]
+        axis = "Change of the brightness temperature (K)"
+        panels.append(plot_categories(effects, channels, axis, label, colours))
+    return layout(*panels)
+
+
+def plot_information(tables):
+    """What the observations tell about the weights, in units of their backgrounds.
+
+    Parameters
+    ----------
+    tables : dict of str to Dataset
+        As in :func:`plot_open_direction`.
+
+    Returns
+    -------
+    holoviews.Overlay
+    """
+    series = {
+        label: Curve(np.arange(1, 1 + len(table.information)), table.information.values)
+        for label, table in tables.items()
+    }
+    values = np.concatenate([curve.y for curve in series.values()])
+    labels = "Combination of weights, the best observed first", "Information / background"
+    title = "Below 1, the background decides"
+    return overlay(series, *labels, title, [1], 1, **log_axis(values.clip(1e-4, 1e6)))
