@@ -26,8 +26,8 @@ def observations(
     """Read files of observations into one table, and reject or combine what cannot be used.
 
     Products are recognised by their content: CS2SMOS, CryoSat-2, ICESat-2, OSI SAF, AMSR2, results
-    of `seaice-lab emissivity infer`, and tables. `seaice-lab settings "assimilate observations"`
-    lists all settings.
+    of `seaice-lab emissivity infer`, and tables. `seaice-lab settings observations` lists all
+    settings.
     """
     job_config = configuration("assimilate observations", config, parameter)
     from seaice_lab.assimilation.observations import counts, write_table
