@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlencode
 
 import numpy as np
 
+LISTING_S = 0.2
 # The skeleton has gone, and every part of the page has been drawn.
 READY = """() => {
     const complete = (view) => (view.model.children?.length ?? 0) <= (view.child_views?.length ?? 0)
@@ -108,7 +109,7 @@ def serving(folder, log_folder, **options):
     Parameters
     ----------
     folder : str or Path
-        Folder of runs, which the server lists again after 0.2 s.
+        Folder of runs, which the server lists again after `LISTING_S`.
     log_folder : str or Path
         Working folder of the server, which takes its log.
     **options
@@ -119,7 +120,7 @@ def serving(folder, log_folder, **options):
     Served
     """
     log = Path(log_folder) / "server.log"
-    options = {"port": 0, "listing_s": 0.2} | options
+    options = {"port": 0, "listing_s": LISTING_S} | options
     code = f"from dashboards.app import serve; serve({str(folder)!r}, **{options!r})"
     with log.open("w") as target:
         process = subprocess.Popen(
@@ -160,10 +161,16 @@ def bar(page, name):
     return page.get_by_role("slider", name=name, exact=True)
 
 
-def until_listed(page, server, name):
-    """Wait until the server lists a new run."""
-    go(page, server, page="runs")
-    page.get_by_role("cell", name=name, exact=True).first.wait_for()
+def until_listed():
+    """Wait until the server lists new runs when a page asks for them."""
+    time.sleep(2 * LISTING_S)
+
+
+def visit(page, name):
+    """Go to another page by its link."""
+    page.get_by_role("link", name=name.capitalize(), exact=True).click()
+    until(lambda: state(page).get("page") == name)
+    settled(page)
 
 
 def until(check, seconds=60):

@@ -132,9 +132,9 @@ def served(home, tmp_path_factory):
     ended(process)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def chromium():
-    """A browser; only one is open at a time."""
+    """The browser of all tests of this folder; others may need the thread's loop of events."""
     path = shutil.which("chromium")
     if path is None:
         sentence = "chromium is missing; install it (on Debian: apt-get install chromium)"
@@ -149,7 +149,7 @@ def chromium():
         browser.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def window(chromium):
     """A browser window that keeps what it has fetched; its ``faults`` say what went wrong in it."""
     window = chromium.new_context(viewport={"width": 1440, "height": 900})

@@ -22,6 +22,7 @@ from browser import (
     state,
     until,
     until_listed,
+    visit,
 )
 from conftest import SIZE
 from PIL import Image
@@ -106,13 +107,12 @@ def test_references_stand_beside_the_runs(page, served, home, raw, known):
 
 
 @pytest.fixture
-def namesakes(page, served, home):
+def namesakes(home):
     """Copies of run b that are called like the truth and like a reference."""
     copies = [home / "runs" / name for name in ("Truth", "persistence")]
     for copy in copies:
         shutil.copytree(home / "runs" / "b", copy)
-    for copy in copies:
-        until_listed(page, served, copy.name)
+    until_listed()
     yield [copy.name for copy in copies]
     for copy in copies:
         shutil.rmtree(copy)
@@ -134,7 +134,7 @@ def test_runs_may_be_called_like_the_truth_or_a_reference(
     assert set(drawn) == titles
     np.testing.assert_array_equal(drawn["run Truth"][1], b[0, :, CELL // SIZE, CELL % SIZE])
     for name in ("scores", "spectra", "season"):
-        go(page, served, page=name, **query)
+        visit(page, name)
         drawn = until(lambda: curves(page))
         titles = [{re.split(r":| \(", name)[0] for name in lines} for lines in drawn.values()]
         assert all({"run Truth", "run persistence"} <= of for of in titles if len(of) > 1), titles
@@ -329,7 +329,7 @@ def test_the_fields_can_be_had_as_netcdf_as_geotiff_and_as_a_figure(page, served
 
 
 def test_at_most_four_runs_are_shown(page, served):
-    go(page, served, page="forecasts", runs="coarse,a,b,sweep/inner")
+    go(page, served, page="season", runs="coarse,a,b,sweep/inner")
     assert page.locator("input[type=checkbox]:checked").count() == 4
     page.get_by_label("<img", exact=False).click()
     until(lambda: page.locator("input[type=checkbox]:checked").count() == 4)

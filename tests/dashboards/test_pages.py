@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from browser import FIGURES, bar, frames, go, images, settled, state, until
+from browser import FIGURES, bar, frames, go, images, settled, state, until, visit
 
 pytestmark = pytest.mark.xdist_group("browser")
 
@@ -26,48 +26,45 @@ CUT = f"""() => {{ {FIGURES}
 WINDOWS = ((1440, 900), (820, 1180), (390, 844))
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_a_page_draws_itself_in_three_windows_and_an_audit_finds_nothing_serious(
-    name, page, served
-):
-    go(page, served, page=name, runs="a,b,members", run="a")
+def test_every_page_draws_itself_in_three_windows_and_an_audit_finds_nothing_serious(page, served):
+    go(page, served, runs="a,b,members", run="a")
     page.add_script_tag(path=AXE)
-    until(lambda: page.locator("canvas").count() >= PAGES[name])
-    # nothing stays hidden behind a sign that it is being drawn
-    until(lambda: page.locator(".pn-loading").count() == 0)
-    assert until(lambda: page.locator(".headline div").first.inner_text())  # a sentence says it all
-    for width, height in WINDOWS:
-        page.set_viewport_size({"width": width, "height": height})
-        settled(page)
-        # it does not scroll sideways, and figures fit
-        until(lambda width=width: page.evaluate("document.documentElement.scrollWidth") <= width)
-        until(lambda width=width: all(
-            frame["width"] > 100 and frame["left"] + frame["width"] <= width
-            for frame in frames(page).values()
-        ))  # fmt: skip
-        until(lambda: page.evaluate(CUT))
-        links = page.get_by_role("navigation").get_by_role("link").all()
-        boxes = [link.bounding_box() for link in links]
-        assert max(box["x"] + box["width"] for box in boxes) <= width
-        assert len({box["y"] for box in boxes}) == 1  # in one row
-        controls = page.get_by_role("button", name="Controls")
-        if width < 1000:  # the controls are in a drawer
-            assert not page.locator(".controls").first.is_visible()
-            controls.click()
-            page.locator(".controls").first.wait_for()
-        else:
-            assert controls.count() == 0
-        assert page.evaluate(SERIOUS) == [], width
-        page.keyboard.press("Escape")
-
-
-def test_the_tabs_lead_to_every_page(page, served):
-    go(page, served, runs="a")
     for name, count in PAGES.items():
-        page.get_by_role("link", name=name.capitalize(), exact=True).click()
-        until(lambda name=name: state(page).get("page") == name)
+        page.set_viewport_size({"width": WINDOWS[0][0], "height": WINDOWS[0][1]})
+        visit(page, name)
         until(lambda count=count: page.locator("canvas").count() >= count)
+        # nothing stays hidden behind a sign that it is being drawn
+        until(lambda: page.locator(".pn-loading").count() == 0)
+        assert until(lambda: page.locator(".headline div").first.inner_text())  # in one sentence
+        for width, height in WINDOWS:
+            page.set_viewport_size({"width": width, "height": height})
+            audit(page, name, width)
     until(lambda: not images(page))  # no earlier page is still there
+
+
+def audit(page, name, width):
+    """Check the layout of a page in a window, and its accessibility."""
+    settled(page)
+    # it does not scroll sideways, and figures fit
+    until(lambda: page.evaluate("document.documentElement.scrollWidth") <= width)
+    until(lambda: all(
+        frame["width"] > 100 and frame["left"] + frame["width"] <= width
+        for frame in frames(page).values()
+    ))  # fmt: skip
+    until(lambda: page.evaluate(CUT))
+    links = page.get_by_role("navigation").get_by_role("link").all()
+    boxes = [link.bounding_box() for link in links]
+    assert max(box["x"] + box["width"] for box in boxes) <= width
+    assert len({box["y"] for box in boxes}) == 1  # in one row
+    controls = page.get_by_role("button", name="Controls")
+    if width < 1000:  # the controls are in a drawer
+        assert not page.locator(".controls").first.is_visible()
+        controls.click()
+        page.locator(".controls").first.wait_for()
+    else:
+        assert controls.count() == 0
+    assert page.evaluate(SERIOUS) == [], (name, width)
+    page.keyboard.press("Escape")
 
 
 def test_back_and_forward_lead_through_the_pages_with_what_was_chosen(page, served):

@@ -15,7 +15,7 @@ AGAINST_LEAD = "Against lead time, 95 % interval over the starts"
 
 
 @pytest.fixture
-def fewer(page, served, home):
+def fewer(home):
     """A copy of the run ``b`` whose scores have every second start only."""
     from seaice_lab.diagnostics import comparison
 
@@ -26,7 +26,7 @@ def fewer(page, served, home):
     regions = comparison.starts_of(some, comparison.BY_REGION)
     pooled = comparison.pool_scores(comparison.starts_of(some), regions or None)
     write_netcdf(run / "scores.nc", pooled)
-    until_listed(page, served, "fewer")
+    until_listed()
     yield pooled
     shutil.rmtree(run)
 
@@ -74,7 +74,7 @@ def test_what_is_missing_is_said(page, served, home):
         later = table.assign_coords(init_time=table.init_time + np.timedelta64(400, "D"))
         later["init_time"].attrs = table.init_time.attrs
         write_netcdf(run / "scores.nc", later)
-        until_listed(page, served, "other")
+        until_listed()
         go(page, served, page="scores", runs="a,other", score="bias")
         page.get_by_text("other is not compared: it shares no start date with a").wait_for()
         assert not any("other" in name for name in curves(page)[AGAINST_LEAD])

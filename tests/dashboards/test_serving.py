@@ -71,20 +71,12 @@ def test_a_missing_folder_is_one_sentence_and_status_two(tmp_path):
     )
 
 
-def test_a_port_in_use_is_one_sentence_and_status_two(tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        done = started("--runs", tmp_path, "--port", port)
-    assert done.returncode == 2
-    assert done.stderr.startswith(f"seaice-lab: port {port} of localhost cannot be used")
-    assert len(done.stderr.splitlines()) == 1
-
-
 @pytest.mark.xdist_group("browser")
-def test_a_second_server_leaves_the_first_alone(served, home):
+def test_a_port_in_use_is_one_sentence_and_its_server_stays_up(served, home):
     port = served.url.rstrip("/").rpartition(":")[2]
     done = started("--runs", home / "runs", "--port", port)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith(f"seaice-lab: port {port} of localhost cannot be used")
     with urllib.request.urlopen(served.url, timeout=20) as answer:
         assert answer.status == 200
 
