@@ -30,7 +30,8 @@ class Layout(NamedTuple):
     """A variable of a product: patterns of its name and of those of its errors.
 
     Several errors belong to independent sources, of which the value is a weighted mean.
-    ``period_h`` is the period of a mean relative to its time, where the files do not say it.
+    ``period_h`` is the period of a mean relative to its time, where neither the files nor the
+    settings say it.
     """
 
     source: str
@@ -50,7 +51,7 @@ LAYOUTS = (
     Layout("cs2smos", "sit_of_ice", f"analysis_{THICKNESS}", f"analysis_{THICKNESS}_{ERROR}"),
     Layout("cs2smos", "sit_of_ice", f"cryosat_{THICKNESS}", f"cryosat_{THICKNESS}_{ERROR}"),
     Layout("cs2smos", "sit_of_ice", f"smos_{THICKNESS}", f"smos_{THICKNESS}_{ERROR}"),
-    Layout("altimeter", "sit_of_ice", "(sea_)?ice_thickness", f"((sea_)?ice_thickness_)?{ERROR}"),
+    Layout("thickness", "sit_of_ice", "(sea_)?ice_thickness", f"((sea_)?ice_thickness_)?{ERROR}"),
     Layout("altimeter", "radar_freeboard", "radar_freeboard", f"radar_freeboard_{ERROR}"),
     Layout("icesat2", "laser_freeboard", "beam_fb_height", "beam_fb_(unc|sigma)"),
     Layout("osisaf", "sic", "ice_conc", TOTAL_ERROR),
@@ -58,8 +59,12 @@ LAYOUTS = (
     Layout("emissivity", "sic", "seaice", "seaice_std", (-3, 21)),
     Layout("concentration", "sic", "sea_ice_area_fraction", TOTAL_ERROR),
 )
-# Flags of values that are no observations.
-REJECTED = re.compile(r"land(?!_?spill)|lake|interp|climo|missing|no_\w*data|invalid|bad|poor|fail")
+# Flags of values that are no observations, unless a word denies them: not_missing, no_bad_data.
+PROBLEM = (
+    "land(?!_?spill)|lake|interp|clim(o|at)|missing|invalid|bad|poor|fail|pole_?hole|unusable|"
+    "low_quality|suspect"
+)
+REJECTED = re.compile(rf"(?<!no_)(?<!not_)({PROBLEM})|(?<![a-z])no_(?!{PROBLEM})\w*data")
 
 
 def read_observations(paths, config=None):
@@ -148,7 +153,7 @@ def _recognised(path, groups, config):
                 or groups[group][name].attrs.get("standard_name") == layout.value
             )
         ]
-        has_errors = config.sigma or any(re.fullmatch(layout.error, name) for _, name in present)
+        has_errors = any(re.fullmatch(layout.error, name) for _, name in present)
         # A field with errors is preferred to one without.
         fitting += [(not has_errors, len(fitting), layout, fields)] if fields else []
     *_, layout, fields = min(fitting, default=(None, ()))
@@ -159,9 +164,21 @@ def _recognised(path, groups, config):
             "expected one such as analysis_sea_ice_thickness, sea_ice_thickness, beam_fb_height, "
             "ice_conc or seaice; choose one with the setting variable"
         )
-    kind = config.kind or ("sit_of_ice" if layout.kind in FREEBOARD else layout.kind)
-    progress.note(f"{path}: reads {fields[0][1]} of {layout.source} as {KINDS[kind].long_name}")
+    long_name = KINDS[_kind(layout, config, path)].long_name
+    progress.note(f"{path}: reads {fields[0][1]} of {layout.source} as {long_name}")
     return layout, fields
+
+
+def _kind(layout, config, where):
+    """The kind of the values of a layout, after the conversion of freeboard to thickness."""
+    variable = VARIABLE_OF[layout.kind]
+    if config.kind and KINDS[config.kind].variable != variable:
+        kinds = [name for name, kind in KINDS.items() if kind.variable == variable]
+        raise InputError(
+            f"{where}: holds {variable}, expected the setting kind to be {' or '.join(kinds)}, "
+            f"found {config.kind}; correct it or leave it out"
+        )
+    return config.kind or ("sit_of_ice" if layout.kind in FREEBOARD else layout.kind)
 
 
 def _read_field(raw, name, layout, config, where):
@@ -199,7 +216,7 @@ def _read_field(raw, name, layout, config, where):
     arrays = xr.broadcast(*(xr.DataArray(column.variable) for column in columns.values()))
     arrays = dict(zip(columns, arrays, strict=True))
     is_present = np.isfinite(arrays["value"] + arrays["latitude"] + arrays["longitude"]).values
-    kind = config.kind or ("sit_of_ice" if layout.kind in FREEBOARD else layout.kind)
+    kind = _kind(layout, config, where)
     columns = {key: array.values[is_present] for key, array in arrays.items()}
     return observations.observation_table(columns | {"kind": kind, "source": layout.source})
 
@@ -237,17 +254,20 @@ def _companion(raw, name, pattern, variable, where, is_checked=True):
 def _errors(raw, name, layout, config, where):
     """Standard deviation of the errors of a field, in the unit of the project."""
     others = _companions(raw, name, layout.error)
-    if not others and config.sigma is None:
-        raise InputError(
-            f"{where}: has no errors of {name}, expected a variable such as {name}_uncertainty; "
-            "give their standard deviation with the setting sigma"
-        )
+    if not others:
+        if config.sigma is None:
+            raise InputError(
+                f"{where}: has no errors of {name}, expected a variable such as "
+                f"{name}_uncertainty; give their standard deviation with the setting sigma"
+            )
+        return xr.DataArray(config.sigma)
     units, variable = raw[name].attrs.get("units"), VARIABLE_OF[layout.kind]
     errors = [_in_unit(raw, other, variable, where, units) for other in others]
-    # The weights of independent errors are their inverse variances; 0 or NaN is no error.
+    # The weights of independent errors are their inverse variances; 0 or NaN is no error. Where
+    # all are missing, nothing was observed, and the setting sigma must not replace them.
     weights = [(error.where(error > 0) ** -2.0).fillna(0) for error in errors]
     total = sum(weights, xr.DataArray(0.0))
-    return (total.where(total > 0) ** -0.5).fillna(config.sigma or np.nan)
+    return total.where(total > 0) ** -0.5
 
 
 def _snow(raw, name, config, where):
@@ -280,13 +300,25 @@ def _period(raw, name, latitude, layout, config, where):
                 edges = xr.DataArray(times.decode(coded, f"{where}: {bounds}", []), dims=coded.dims)
                 ends = [dim for dim in edges.dims if dim not in stamps.dims]
                 return edges.min(ends), edges.max(ends)
-        start, end = (_moment(raw.attrs.get(f"time_coverage_{end}")) for end in ("start", "end"))
+        start = _moment(raw.attrs.get("time_coverage_start"))
+        end = _moment(raw.attrs.get("time_coverage_end"), is_end=True)
         if start < end and bool(((start <= stamps) & (stamps <= end)).all()) and stamps.size == 1:
             return xr.DataArray(start), xr.DataArray(end)
     else:
+        dims = set(raw[name].dims)
+        given = [
+            key
+            for key, other in raw.coords.items()
+            if times.is_time(other) and set(other.dims) <= dims
+        ]
+        if given:
+            raise InputError(
+                f"{where}: has the times {listed(given)}, expected none with the setting time; "
+                "leave out the setting, or read this file separately"
+            )
         stamps = xr.DataArray(_moment(config.time))
     hours = layout.period_h
-    if hours is None and config.period_h is not None:
+    if config.period_h is not None:
         hours = -config.period_h / 2, config.period_h / 2
     if hours is None or stamps.isnull().any():
         raise InputError(
@@ -297,9 +329,11 @@ def _period(raw, name, latitude, layout, config, where):
     return tuple(stamps + np.timedelta64(round(hour * 3600), "s") for hour in hours)
 
 
-def _moment(text):
-    """A time that is given as text, in UTC; NaT if it is none."""
-    return pd.to_datetime(str(text), utc=True, errors="coerce").to_datetime64()
+def _moment(text, is_end=False):
+    """A time that is given as text, in UTC; NaT if it is none. A day may end a period."""
+    moment = pd.to_datetime(str(text), utc=True, errors="coerce").to_datetime64()
+    is_day = re.fullmatch(r"\d{4}-?\d\d-?\d\d", str(text).strip())
+    return moment + np.timedelta64(1, "D") if is_end and is_day else moment
 
 
 def _is_rejected(raw, name):
@@ -307,6 +341,6 @@ def _is_rejected(raw, name):
     rejected = xr.DataArray(False)
     for flag_name in _companions(raw, name, ".*(status|quality).*"):
         for flag in flags.read(raw[flag_name].attrs):
-            if REJECTED.search(flag.meaning):
+            if REJECTED.search(re.sub(r"\W+", "_", flag.meaning)):
                 rejected = rejected | flag.is_set(raw[flag_name])
     return rejected

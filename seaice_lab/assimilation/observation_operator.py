@@ -25,7 +25,8 @@ def cell_weights(latitude, longitude, store):
     """Bilinear weights of ocean cells.
 
     The weights of land cells are set to 0, and the others scaled to the sum 1, so that a value at
-    the coast is that of the sea beside it.
+    the coast is that of the sea beside it. Where all four are land or have the weight 0, the
+    nearest cell has the weight 1.
 
     Parameters
     ----------
@@ -63,6 +64,7 @@ def cell_weights(latitude, longitude, store):
     cells = np.ravel_multi_index(tuple(np.moveaxis(neighbours, -1, 0)), ocean.shape, mode="clip")
     weights = weights * (in_grid & ocean.ravel()[cells])
     is_sea = ocean.ravel()[nearest]
+    weights[is_sea & (weights.sum(-1) == 0), 0] = 1  # the first is the nearest
     weights /= np.where(is_sea, weights.sum(-1), 1)[:, None]
     reason = np.select([~is_inside, ~is_sea], ["outside_grid", "on_land"], "used")
     return cells, weights, reason

@@ -8,6 +8,7 @@ NaN where unknown, ``correlation_length`` of the errors (metres) and ``concentra
 at the observation (0 to 1).
 """
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -58,6 +59,7 @@ COLUMNS = {
 POSITION = ("time", "latitude", "longitude")
 TYPES = dict.fromkeys(("time", "time_start", "time_end"), "M8[ns]")
 TYPES |= {"kind": str, "source": str, "quality": "int8"}
+HALF_MICROSECOND = np.timedelta64(500, "ns")
 
 
 def observation_table(columns):
@@ -68,7 +70,8 @@ def observation_table(columns):
     columns : dict of str to array_like (observation,) or scalar
         The variables of a table. ``time``, ``latitude``, ``longitude``, ``value``, ``sigma``,
         ``kind`` and ``source`` are needed. An observation whose value or sigma is not finite is
-        kept, with the quality "value_or_error_missing".
+        kept, with the quality "value_or_error_missing". Times are rounded to microseconds, which
+        a file keeps exactly.
 
     Returns
     -------
@@ -90,6 +93,12 @@ def observation_table(columns):
     columns = defaults | {"time_start": columns["time"], "time_end": columns["time"]} | columns
     try:
         arrays = [np.atleast_1d(columns[name]).astype(TYPES.get(name, float)) for name in COLUMNS]
+        arrays = [
+            (array + HALF_MICROSECOND).astype("M8[us]").astype("M8[ns]")
+            if array.dtype.kind == "M"
+            else array
+            for array in arrays
+        ]
         variables = {
             name: ("observation", array, COLUMNS[name])
             for name, array in zip(COLUMNS, np.broadcast_arrays(*arrays), strict=True)
@@ -201,8 +210,9 @@ def counts(table):
 def in_window(table, start, end):
     """The observations of an assimilation window: after its start, up to its end.
 
-    An observation at the start belongs to the window before. The period of a mean must lie
-    within the window, since the mean needs the states of all of it.
+    An observation at the start belongs to the window before. A mean belongs to the window that
+    holds the middle of its period, which is cut off at the borders of the window. At least half
+    of the period lies inside then: a mean over more than two windows is not used.
 
     Parameters
     ----------
@@ -214,8 +224,14 @@ def in_window(table, start, end):
     xarray.Dataset
         Of the same length; the others have the quality "outside_window".
     """
-    is_inside = (table.time > start) & (table.time_start >= start) & (table.time_end <= end)
-    return reject(table, ~is_inside, "outside_window")
+    length = table.time_end - table.time_start
+    middle = table.time_start + length / 2
+    is_inside = (middle > start) & (middle <= end) & (length <= 2 * (end - start))
+    cut = {
+        name: table[name].clip(start, end).where(is_inside, table[name])
+        for name in ("time", "time_start", "time_end")
+    }
+    return reject(table.assign(cut), ~is_inside, "outside_window")
 
 
 def refuse_unused(table, where="observations"):
@@ -268,8 +284,10 @@ def read_table(path):
     Raises
     ------
     InputError
-        If the file is damaged or holds no such table.
+        If the file is missing or damaged, or holds no such table.
     """
+    if not Path(path).exists():
+        raise InputError(f"{path}: no such file; check the path")
     with formats.closing_files():
         raw = formats.open_raw(path, list(COLUMNS)).load()
     table = xr.decode_cf(raw)

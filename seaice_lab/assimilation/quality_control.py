@@ -10,8 +10,8 @@ from seaice_lab import grid
 from seaice_lab.assimilation import observations
 from seaice_lab.assimilation.observation_files import read_observations
 from seaice_lab.assimilation.observation_operator import cell_weights
-from seaice_lab.assimilation.observations import observation_table, reject
-from seaice_lab.errors import listed
+from seaice_lab.assimilation.observations import KINDS, observation_table, reject
+from seaice_lab.errors import InputError, listed
 from seaice_lab.surrogate.store import open_store
 
 # Values beyond are no sea ice. Noise makes some retrievals negative or larger than 1; without them
@@ -118,7 +118,7 @@ def thin(table, distance_m=None):
     table : xarray.Dataset
     distance_m : float, optional
         Metres. By default the correlation length of the errors of each observation, and no
-        thinning where it is unknown.
+        thinning where it is unknown or 0.
 
     Returns
     -------
@@ -137,13 +137,13 @@ def _thinned(table, distance_m):
     phi, lam = np.radians(table.latitude.values), np.radians(table.longitude.values)
     points = np.stack([np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi)], -1)
     tree = cKDTree(points * grid.EARTH_RADIUS_M)
-    radius = table.correlation_length.fillna(0) if distance_m is None else distance_m
+    radius = table.correlation_length.values if distance_m is None else distance_m
     radius = np.broadcast_to(radius, phi.shape)
     time = table.time.values
     apart = np.maximum(table.time_end.values - table.time_start.values, HALF_DAY)
-    kept, rejected = np.zeros((2, phi.size), bool)
+    kept, rejected = ~(radius > 0), np.zeros(phi.size, bool)
     for row in np.lexsort((time, table.sigma.values)):
-        if not rejected[row]:
+        if not (rejected[row] or kept[row]):
             kept[row] = True
             near = np.array(tree.query_ball_point(tree.data[row], radius[row]))
             is_close = np.abs(time[near] - time[row]) < apart[row]
@@ -165,16 +165,30 @@ def superobservations(table, store, representation=0.0, common=0.0):
     store : xarray.Dataset
         With ``latitude``, ``longitude`` and ``ocean`` (y, x).
     representation : float
-        Standard deviation of what the values in a cell do not say about the cell.
+        Standard deviation of what the values in a cell do not say about the cell, in the unit of
+        the values.
     common : float
-        Standard deviation of the part of the error that all values of a track share.
+        Standard deviation of the part of the error that all values of a track share, in the unit
+        of the values.
 
     Returns
     -------
     xarray.Dataset
         A new table of the observations that are used and in an ocean cell, at its centre.
+
+    Raises
+    ------
+    InputError
+        If one of these errors is given for a table of several variables.
     """
     table = observations.used(table).sortby("time")
+    variables = sorted({KINDS[kind].variable for kind in table.kind.values})
+    if len(variables) > 1 and (representation or common):
+        raise InputError(
+            f"observations: hold {', '.join(variables)}, expected one variable for "
+            "representation_error and track_error, which have its unit; combine each variable "
+            "separately"
+        )
     cells, _, reason = cell_weights(table.latitude.values, table.longitude.values, store)
     frame = table.to_dataframe().assign(cell=cells[:, 0])  # the first of the four is the nearest
     # The values of a track follow each other; a satellite passes again after an orbit.

@@ -12,17 +12,23 @@ class ObservationFilesConfig(Config):
     """How to read files of observations, and what to do with the values."""
 
     variable: str | None = Field(
-        None, description="Variable to read; null: the first one of the documented order."
+        None,
+        description="Variable to read; null: the first one with errors, else the first one, of "
+        "weighted_mean_sea_ice_thickness, analysis_sea_ice_thickness, cryosat_sea_ice_thickness, "
+        "smos_sea_ice_thickness, sea_ice_thickness, radar_freeboard, beam_fb_height, ice_conc, "
+        "raw_ice_conc_values, seaice, and the standard name sea_ice_area_fraction.",
     )
     kind: Literal["sit", "sit_of_ice", "sic", "snt"] | None = Field(
         None,
         description="Kind of the values; sit: thickness as volume per cell area, sit_of_ice: per "
-        "area of ice; null: that of the product.",
+        "area of ice; null: that of the product. It must be a kind of the variable that is read.",
     )
     sigma: float | None = Field(
-        None, gt=0, description="Standard error where the file has none, m or from 0 to 1."
+        None, gt=0, description="Standard error of files without errors, m or from 0 to 1."
     )
-    time: str | None = Field(None, description="Time of the values of a file that has none.")
+    time: str | None = Field(
+        None, description="Time of the values, for files without times; others are refused."
+    )
     period_h: float | None = Field(
         None, ge=0, description="Hours of the mean, around its time, if the file has no bounds."
     )
@@ -42,10 +48,16 @@ class ObservationFilesConfig(Config):
         None, description="Prepared store: values are averaged in each of its cells; null: not."
     )
     representation_error: float = Field(
-        0.0, ge=0, description="Error of such a mean that does not fall with the number of values."
+        0.0,
+        ge=0,
+        description="Error of such a mean that does not fall with the number of values, m or from "
+        "0 to 1; for observations of one variable.",
     )
     track_error: float = Field(
-        0.0, ge=0, description="Error of such a mean that all values of a track share."
+        0.0,
+        ge=0,
+        description="Error of such a mean that all values of a track share, m or from 0 to 1; for "
+        "observations of one variable.",
     )
 
 

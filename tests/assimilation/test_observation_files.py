@@ -12,6 +12,7 @@ from small_tables import NOON, table_of
 from seaice_lab import grid
 from seaice_lab.assimilation import commands as assimilation_commands
 from seaice_lab.assimilation.observation_files import (
+    REJECTED,
     read_observations,
     thickness_of_freeboard,
 )
@@ -209,12 +210,15 @@ def test_amsr2_needs_the_error_and_the_day_that_its_file_lacks(tmp_path):
     )
     assert (table.value == 0.8).all() and (table.sigma == 0.1).all()
     assert (table.time_start == START).all() and (table.time == NOON).all()
+    with pytest.raises(InputError, match="holds sic, expected the setting kind to be sic, found"):
+        read_observations(paths, ObservationFilesConfig(kind="sit"))
 
 
 def test_a_track_has_a_time_for_each_value(tmp_path):
     table = read_observations(write(track(), tmp_path))
     assert table.value.values.tolist() == pytest.approx([-0.2, 0.44, 1.72, 2.36, 3])
     assert (table.sigma == 0.6).all() and (table.time_end == table.time_start).all()
+    assert (table.source == "thickness").all()  # SMOS has the same variables
     seconds_after = (table.time.values - START) / np.timedelta64(1, "s")
     np.testing.assert_allclose(seconds_after, 7.05 * np.array([0, 1, 3, 4, 5]), atol=1e-3)
 
@@ -303,10 +307,49 @@ def test_the_coverage_of_the_file_is_the_period_of_a_map_without_bounds(tmp_path
     assert (table.time_start == START).all() and (table.time == NOON).all()
 
 
+def test_coverage_may_end_with_a_day(tmp_path):
+    coverage = {"time_coverage_start": "2021-03-01", "time_coverage_end": "2021-03-01"}
+    dataset = osisaf().drop_vars("time_bnds").assign_attrs(coverage)
+    table = read_observations(write(dataset, tmp_path))
+    assert (table.time_start == START).all() and (table.time == NOON).all()
+
+
+def test_settings_do_not_replace_the_errors_and_times_of_a_file(tmp_path):
+    dataset = osisaf()
+    dataset.total_standard_uncertainty[0, 3, :2] = np.nan
+    paths = write(dataset, tmp_path)
+    table = read_observations(paths, ObservationFilesConfig(sigma=0.5))
+    assert counts(table)["value_or_error_missing"] == 2
+    with pytest.raises(InputError, match="file.nc: has the times time, expected none"):
+        read_observations(paths, ObservationFilesConfig(time="2021-05-01", period_h=24))
+
+
+def test_the_mean_of_the_emissivity_model_is_that_of_its_day_or_of_the_setting(tmp_path):
+    names = {"ice_conc": "seaice", "total_standard_uncertainty": "seaice_std"}
+    paths = write(osisaf().rename(names)[[*names.values()]], tmp_path)
+    for period_h, start_h, end_h in ((None, 9, 33), (6, 9, 15), (0, 12, 12)):
+        table = read_observations(paths, ObservationFilesConfig(period_h=period_h))
+        assert (table.time_start == START + np.timedelta64(start_h, "h")).all()
+        assert (table.time_end == START + np.timedelta64(end_h, "h")).all()
+
+
+@pytest.mark.parametrize(
+    "rejected, meanings",
+    [
+        (True, "land lake no_data no_valid_data missing_data pole_hole unusable low_quality"),
+        (True, "suspect spatial_interp climatology bad not_used_land_missing"),
+        (False, "land_spill_over not_missing no_missing_data no_bad_data good_quality ice"),
+    ],
+)
+def test_the_meaning_of_a_flag_tells_whether_a_value_is_an_observation(rejected, meanings):
+    assert {bool(REJECTED.search(meaning)) for meaning in meanings.split()} == {rejected}
+
+
 def test_a_field_with_errors_is_preferred_to_one_without(tmp_path):
     sensors = [f"{sensor}_sea_ice_thickness_uncertainty" for sensor in ("cryosat", "smos")]
-    dataset = cs2smos().drop_vars(sensors)
-    assert (read_observations(write(dataset, tmp_path)).sigma == 0.25).all()
+    paths = write(cs2smos().drop_vars(sensors), tmp_path)
+    for config in (None, ObservationFilesConfig(sigma=0.5)):
+        assert (read_observations(paths, config).sigma == 0.25).all()
 
 
 def test_the_command_writes_one_table_of_what_can_be_used(tmp_path, capsys):

@@ -62,15 +62,28 @@ def test_a_linear_field_is_observed_exactly_between_cells(turned):
     assert (reason == "used").all()
 
 
+def skewed(skew, ocean):
+    rows, columns = np.indices((8, 8))
+    fields = [*at(rows, columns + skew * rows), ocean]
+    return xr.Dataset({}, grid.geographic_coordinates(*fields))
+
+
 def test_no_point_within_a_skewed_grid_is_outside():
     rows, columns = np.indices((8, 8))
-    fields = [*at(rows, columns + 0.8 * rows), np.ones((8, 8), bool)]
-    store = xr.Dataset({}, grid.geographic_coordinates(*fields))
+    store = skewed(0.8, np.ones((8, 8), bool))
     row, column = np.random.default_rng(0).uniform(1, 6, (2, 200))
     cells, weights, reason = cell_weights(*at(row, column + 0.8 * row), store)
     assert (reason == "used").all()
     observed = ((2.0 * rows + 3.0 * columns).ravel()[cells] * weights).sum(1)
     np.testing.assert_allclose(observed, 2 * row + 3 * column, rtol=1e-6)
+
+
+def test_the_nearest_cell_has_all_weight_where_the_others_of_a_skewed_grid_are_land():
+    ocean = np.zeros((8, 8), bool)
+    ocean[4, 4] = True
+    # Along the rows of the grid, the point is 0.45 + 1.4 x 0.4 = 1.01 cells from the nearest one.
+    cells, weights, reason = cell_weights(*at([4.4], [4.0 + 1.4 * 4 - 0.45]), skewed(1.4, ocean))
+    assert reason == "used" and weights[0][cells[0] == 4 * 8 + 4].sum() == 1
 
 
 def test_land_has_no_weight_and_points_on_land_or_outside_are_told_apart():

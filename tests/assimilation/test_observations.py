@@ -9,12 +9,17 @@ from seaice_lab.assimilation import observations
 from seaice_lab.errors import InputError
 
 
-def test_a_table_survives_its_file_to_the_nanosecond(tmp_path):
-    table = table_of(time=NOON + np.arange(4) * np.timedelta64(37_000_000_123, "ns"))
-    table = table.assign(time_end=table.time_end + DAY)
+def test_a_table_of_a_year_survives_its_file_to_the_microsecond(tmp_path):
+    # The first observation is a mean, the others are at times that a satellite may have.
+    days = NOON + np.array([0, 1, 180, 365]) * DAY
+    times = days + np.array([0, 37_000_123_456, 81_234_567_891, 5]) * np.timedelta64(1, "ns")
+    table = table_of(time=times, time_start=times - np.array([1, 0, 0, 0]) * DAY)
+    np.testing.assert_array_less(np.abs(table.time.values - times).astype(int), 501)
     observations.write_table(table, tmp_path / "table.nc")
     read = observations.read_table(tmp_path / "table.nc")
     xr.testing.assert_identical(read, table)
+    with pytest.raises(InputError, match="tabel.nc: no such file"):
+        observations.read_table(tmp_path / "tabel.nc")
     assert not list(tmp_path.glob("*partial*"))
 
 
@@ -66,10 +71,26 @@ def test_tables_are_joined_in_the_order_of_time():
     assert joined.source.values[0] == "a longer name" and joined.kind.values[-1] == "sic"
 
 
-def test_a_window_excludes_its_start_and_means_that_it_does_not_contain():
-    table = table_of(time_start=NOON + (np.arange(4) - [0, 0, 3, 0]) * DAY)
+def test_a_window_excludes_its_start_and_means_whose_middle_is_not_in_it():
+    middles = NOON + np.arange(4) * DAY
+    halves = np.array([0, 2, 4, 1]) * DAY
+    table = table_of(time_start=middles - halves, time_end=middles + halves)
     table = observations.in_window(table, NOON, NOON + 3 * DAY)
     assert table.quality.values.tolist() == [5, 0, 5, 0]
+    # The periods are cut off at the borders of the window.
+    assert (table.time_start[[1, 3]] == [NOON, NOON + 2 * DAY]).all()
+    assert (table.time_end[[1, 3]] == NOON + 3 * DAY).all()
+    observations.check_table(table)
+
+
+def test_daily_means_from_21_to_21_h_belong_to_one_window_each():
+    starts = NOON - DAY / 8 * 5 + np.arange(10) * DAY
+    table = table_of(10, time=starts + DAY / 2, time_start=starts, time_end=starts + DAY)
+    for days in (1, 5):
+        windows = NOON - DAY / 2 + np.arange(0, 10, days) * DAY
+        tables = [observations.in_window(table, start, start + days * DAY) for start in windows]
+        used = np.sum([table.quality.values == 0 for table in tables], axis=0)
+        assert used.tolist() == [1] * 10 and all(days == (t.quality == 0).sum() for t in tables)
 
 
 def test_the_first_reason_of_rejection_stays():

@@ -7,6 +7,7 @@ from test_observation_operator import points, store_of
 
 from seaice_lab.assimilation import quality_control
 from seaice_lab.assimilation.observations import concatenate, counts
+from seaice_lab.errors import InputError
 
 HOUR = np.timedelta64(1, "h")
 
@@ -44,6 +45,11 @@ def test_thinning_keeps_the_most_exact_within_the_distance_of_one_source():
     assert counts(quality_control.thin(near)) == {"used": 5}
     known = near.assign(correlation_length=("observation", np.full(5, 30e3)))
     assert quality_control.thin(known).quality.equals(table.quality)
+    # Without a distance, equal positions of another hour are kept, also beside known lengths.
+    hour = near.assign_coords(time=near.time + HOUR)
+    hour = hour.assign(time_start=hour.time, time_end=hour.time)
+    assert counts(quality_control.thin(concatenate([near, hour]), 0.0)) == {"used": 10}
+    assert counts(quality_control.thin(concatenate([known, hour]))) == {"used": 7, "thinned": 3}
 
 
 def near_later(table):
@@ -73,6 +79,14 @@ def test_a_superobservation_is_the_weighted_mean_of_a_cell_and_a_day():
     assert first.sigma.item() ** 2 == pytest.approx(1 / 6 + 0.2**2 / 2 + 0.3**2)
     assert first.latitude.item() == store_of().latitude.values[3, 4]
     assert first.time_start == first.time == first.time_end
+
+
+def test_an_error_without_unit_is_refused_for_several_variables():
+    table = concatenate([points([3.0], [4.0], kind="sit"), points([3.0], [4.0])])
+    assert quality_control.superobservations(table, store_of()).sizes["observation"] == 2
+    for errors in ((0.1, 0.0), (0.0, 0.1)):
+        with pytest.raises(InputError, match="hold sic, sit, expected one variable"):
+            quality_control.superobservations(table, store_of(), *errors)
 
 
 def test_superobservations_keep_periods_apart():
