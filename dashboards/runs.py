@@ -21,7 +21,7 @@ COPY_BUTTON = (
 NEXT_STEP = {
     "created": "not trained yet: `seaice-lab train`",
     "training": "in training: the loss below grows by itself",
-    "assimilating": "windows are in work",
+    "assimilating": "windows are being analysed",
     "stopped": "stopped before its end: the same command continues it",
     "failed": "failed: the table says why, and the same command continues it",
     "trained": "no forecast yet: `seaice-lab forecast`",

@@ -53,7 +53,7 @@ class Times:
             state.correct(start=starts[0])
         lead = selection.nearest(leads, state.lead or 0)
         if state.lead is not None and state.lead != lead:
-            days = f"{in_days(state.lead / 24)} ahead; {in_days(lead / 24)} are shown"
+            days = f"{in_days(state.lead / 24)} ahead; shown: {in_days(lead / 24)}"
             notes.append(f"{run} has no forecast {days}.")
         state.correct(lead=lead)
         self.start_bar.marks = marks(starts)

@@ -298,8 +298,15 @@ def hessian_product(problem, control, direction):
     direction = np.asarray(direction, float).reshape(problem.shape)
     point = _increment(problem, np.asarray(control, float).reshape(problem.shape))
 
+    observed, weight = problem.observations, 1.0
+    if np.isfinite(observed.huber):
+        # The second derivative of the Huber norm is 1 within its limit, and 0 beyond.
+        with torch.no_grad():
+            departures = (observed.values - simulate(problem, point)) / observed.sigma
+        weight = (departures.abs() <= observed.huber).double()
+
     def scaled(increment):
-        return simulate(problem, increment) / problem.observations.sigma
+        return weight * simulate(problem, increment) / observed.sigma
 
     change = tangent(scaled, point, _increment(problem, direction))
     return direction + problem.root.adjoint(adjoint(scaled, point, change).cpu().numpy())

@@ -9,6 +9,7 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 import xarray as xr
 
@@ -22,6 +23,7 @@ from seaice_lab.assimilation.model import (
     stored_states,
     window_model,
 )
+from seaice_lab.assimilation.observation_operator import check_table_of_cycle
 from seaice_lab.assimilation.window_analysis import analyse
 from seaice_lab.diagnostics.departures import cost_ratio, departure_statistics
 from seaice_lab.errors import InputError
@@ -64,7 +66,10 @@ def run_cycle(config, folder, device=None, show=True):
     root = background_root(source, config.background, config.seed)
     tables = [observations.read_table(path) for path in config.observations]
     table = observations.concatenate(tables) if tables else None
-    facts = {"data": source.store.attrs["fingerprint"], "inputs": _digest(config)}
+    if table is not None:
+        length = source.surrogate.window.step * config.window_steps
+        check_table_of_cycle(table, source, starts, length)
+    facts = {"data": source.store.attrs["fingerprint"], "inputs": _digest(config, table)}
     folder = runs.create(folder, config, "assimilation", **facts)
     paths = [folder / f"window_{number:04d}.nc" for number in range(config.windows)]
     with (
@@ -91,10 +96,13 @@ def run_cycle(config, folder, device=None, show=True):
     return result
 
 
-def _digest(config):
-    """Of the files that the analyses depend on: weights of the network and observations."""
-    inputs = [Path(config.run) / "weights.safetensors", *map(Path, config.observations)]
-    return files.fingerprint(*(hashlib.sha256(path.read_bytes()).hexdigest() for path in inputs))
+def _digest(config, table):
+    """Of what the analyses depend on: weights of the network, and values of the observations."""
+    digest = hashlib.sha256((Path(config.run) / "weights.safetensors").read_bytes())
+    if table is not None:
+        # Not the bytes of the files, which hold the time of writing too.
+        digest.update(pd.util.hash_pandas_object(table.to_dataframe()).values.tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _positions(source, start, steps, split, needs_state=False):
@@ -109,8 +117,7 @@ def _starts(source, config):
     needs_state = config.background.first == "start"
     positions = _positions(source, config.start, last, config.split, needs_state)
     start = source.store.time.values[positions[0.0][0]]
-    step = np.timedelta64(round(source.surrogate.window.step_h * 3600), "s")
-    return start + step * config.shift * np.arange(config.windows)
+    return start + source.surrogate.window.step * config.shift * np.arange(config.windows)
 
 
 def first_background(source, config, start):
@@ -169,10 +176,19 @@ def background_root(source, config, seed=0):
     Raises
     ------
     InputError
-        If the standard deviation of a variable is missing, or the store has no training split.
+        If ``std`` lacks a variable or has another one, or the store has no training split.
     """
     surrogate, store = source.surrogate, source.store
-    variables, ocean = surrogate.window.variables, store.ocean.values
+    variables, ocean, std = surrogate.window.variables, store.ocean.values, config.std
+    if isinstance(std, float):
+        std = {name: std * surrogate.normalisation[name]["std"] for name in variables}
+    changes = [f"add {name}" for name in variables if name not in std]
+    changes += [f"leave out {name}" for name in std if name not in variables]
+    if changes:
+        raise InputError(
+            f"background.std: has {', '.join(std) or 'no variable'}, but the state of the "
+            f"network is {', '.join(variables)}; {' and '.join(changes)}"
+        )
     if config.correlation == "none":
         correlation = diagonal(np.ones(int(ocean.sum())))
     else:
@@ -184,14 +200,6 @@ def background_root(source, config, seed=0):
         correlation = covariance(ocean, sides, length_m, 1.0, config.order, probes, seed)
     roots = []
     for name in variables:
-        std = config.std
-        if isinstance(std, float):
-            std = {name: std * surrogate.normalisation[name]["std"]}
-        if name not in std:
-            raise InputError(
-                f"background.std: has {', '.join(std) or 'no variable'}, but the state of the "
-                f"network is {', '.join(variables)}; add {name}"
-            )
         pattern = np.ones(correlation.length)
         if config.pattern == "training":
             pattern = _training(store, name).std("time", skipna=False).values[ocean]
@@ -217,8 +225,8 @@ def diagnostics(folder):
     -------
     xarray.Dataset
         By ``window``: cost at the minimum, ``count`` of observations, 2J/p with its interval,
-        degrees of freedom for signal. By ``group``: as from
-        :func:`~seaice_lab.diagnostics.departures.departure_statistics`.
+        degrees of freedom for signal; with the Huber norm the interval is NaN. By ``group``: as
+        from :func:`~seaice_lab.diagnostics.departures.departure_statistics`.
     """
     windows, tables = [], []
     for path in sorted(Path(folder).glob("window_*.nc")):
@@ -230,14 +238,21 @@ def diagnostics(folder):
         if departures.exists():
             table = observations.used(xr.load_dataset(departures))
             row["used"] = table.sizes["observation"]
-            tables.append(table)
+            if row.used:
+                tables.append(table)
         windows.append(row)
     options = {"coords": "minimal", "compat": "override", "join": "outer"}
     result = xr.concat(windows, "window", combine_attrs="drop", **options)
+    # The dimension ``group`` exists also if no observation was used.
+    result = result.assign_coords(group=np.array([], str), by=("group", np.array([], str)))
     if tables:
         total = result.cost_of_background + result.cost_of_observations
         joined = xr.concat(tables, "observation", combine_attrs="override", join="override")
-        result = result.assign(cost_ratio(total, result.used)).merge(departure_statistics(joined))
+        ratio = cost_ratio(total, result.used)
+        if runs.open_run(folder, "assimilation").config["huber"]:
+            # 2J is no chi-square variable if large departures cost less than their squares.
+            ratio = ratio.assign(ratio[["low", "high"]].where(False))
+        result = result.drop_dims("group").assign(ratio).merge(departure_statistics(joined))
     attrs = runs.file_attributes("Diagnostics", "seaice_lab 4D-Var", "assimilate run")
     result = result.assign_attrs(attrs)
     files.write_netcdf(Path(folder) / "diagnostics.nc", result)
@@ -246,7 +261,10 @@ def diagnostics(folder):
 
 def _forecast(config, folder, paths, device, show):
     """Forecasts from the end of each window, in the form of the forecasts of a run."""
-    ends = [xr.load_dataset(path)[["end_state", "valid_time"]] for path in paths]
+    ends = []
+    for path in paths:
+        with xr.open_dataset(path) as window:
+            ends.append(window[["end_state", "valid_time"]].load())
     job = ForecastConfig(
         starts=[str(end.valid_time.values[-1]) for end in ends],
         steps=config.forecast_steps,

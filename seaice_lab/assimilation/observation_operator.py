@@ -122,8 +122,9 @@ def per_cell_area(table, concentration=None):
     if lacks.any():
         raise InputError(
             f"observations: {lacks.sum()} of {lacks.size} are thickness per area of ice and have "
-            "no concentration, which a state without concentration needs; give it to "
-            "per_cell_area, or use a surrogate of thickness and concentration"
+            "no concentration, which a state without concentration needs; if the values are per "
+            "cell area, read the files with `seaice-lab assimilate observations -p kind=sit`, else "
+            "give files with a concentration, or use a surrogate of thickness and concentration"
         )
     table = observations.reject(table, factor < LEAST_CONCENTRATION, "outside_range")
     columns = {name: table[name].copy(data=table[name] * factor) for name in ("value", "sigma")}
@@ -159,8 +160,7 @@ def window_observations(opened, tables, starts, allow_none=False):
     """
     model, window, store = opened.model, opened.surrogate.window, opened.store
     channels = {name: at for at, (name, lag) in enumerate(window.state) if lag == 0}
-    step = np.timedelta64(round(window.step_h * 3600), "s")
-    offsets = step * np.arange(len(model.forcing) + 1)
+    offsets = window.step * np.arange(len(model.forcing) + 1)
     rows = [
         _rows(table, np.datetime64(start, "ns") + offsets, store, channels)
         for table, start in zip(tables, starts, strict=True)
@@ -194,17 +194,10 @@ def _rows(table, times, store, channels):
     cells, in_space, reason = cell_weights(table.latitude.values, table.longitude.values, store)
     for name in ("outside_grid", "on_land"):
         table = observations.reject(table, reason == name, name)
-    if "sic" not in channels:
-        table = per_cell_area(table)
+    table = _of_state(table, channels)
     is_used = table.quality.values == 0
     sample = observations.used(table)
     kinds = [KINDS[kind] for kind in sample.kind.values]
-    lacking = {name for kind in kinds for name in kind[:2] if name} - channels.keys()
-    if lacking:
-        raise InputError(
-            f"observations: {', '.join(sorted(lacking))} is observed, but the state of the network "
-            f"has {', '.join(channels)}; leave these observations out, or use another surrogate"
-        )
     in_time = step_weights(sample, times)
     largest = (in_time > 0).sum(1).max(initial=0)
     steps = np.argsort(-in_time, 1, kind="stable")[:, :largest]
@@ -221,6 +214,48 @@ def _rows(table, times, store, channels):
         "channel": channel[:, None],
         "shift": (divisor - channel)[:, None],
     }
+
+
+def _of_state(table, channels):
+    """Observations as functions of the state; others are refused."""
+    if "sic" not in channels:
+        table = per_cell_area(table)
+    kinds = [KINDS[kind] for kind in np.unique(observations.used(table).kind)]
+    lacking = {name for kind in kinds for name in kind[:2] if name} - channels.keys()
+    if lacking:
+        raise InputError(
+            f"observations: {', '.join(sorted(lacking))} is observed, but the state of the network "
+            f"has {', '.join(channels)}; leave these observations out, or use another surrogate"
+        )
+    return table
+
+
+def check_table_of_cycle(table, source, starts, length):
+    """Refuse observations that a window of a cycle would refuse, before the first window.
+
+    Parameters
+    ----------
+    table : xarray.Dataset
+    source : Source
+        Network and store.
+    starts : ndarray of datetime64 (window,)
+    length : timedelta64
+        Of a window.
+
+    Raises
+    ------
+    InputError
+        If the state lacks an observed variable, or no observation is within a window.
+    """
+    windows = [observations.in_window(table, start, start + length) for start in starts]
+    is_outside = np.all([each.quality != 0 for each in windows], axis=0)
+    table = observations.reject(table, is_outside, "outside_window")
+    reason = cell_weights(table.latitude.values, table.longitude.values, source.store)[2]
+    for name in ("outside_grid", "on_land"):
+        table = observations.reject(table, reason == name, name)
+    channels = {name: at for at, name in enumerate(source.surrogate.window.variables)}
+    where = f"observations, with windows of {length / np.timedelta64(1, 'h'):g} h"
+    observations.refuse_unused(_of_state(table, channels), where)
 
 
 def _filled(arrays, value):

@@ -159,7 +159,7 @@ class AssimilationConfig(Config):
         5.0,
         gt=0,
         description="An observation is rejected if its departure from the background is more than "
-        "this number of standard deviations of the expected one.",
+        "this number times sqrt(sigma_o^2 + sigma_b^2).",
     )
     huber: float | None = Field(
         None,
@@ -178,6 +178,16 @@ class AssimilationConfig(Config):
             raise ValueError(
                 f"shift_steps is {self.shift_steps}, expected at most window_steps, "
                 f"{self.window_steps}: the next window starts within or at the end of this one"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_background_check_without_probes(self):
+        default = type(self).model_fields["background_check"].default
+        if not self.probes and self.background_check != default:
+            raise ValueError(
+                f"background_check is {self.background_check:g} and probes is 0, expected probes "
+                "of 1 or more, from which sigma_b of the check follows; leave one of both out"
             )
         return self
 

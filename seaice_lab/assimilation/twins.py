@@ -61,10 +61,20 @@ def observe_tracks(truth, sigma, share=0.05, seed=0):
     -------
     xarray.Dataset
         Table of observations.
+
+    Raises
+    ------
+    InputError
+        If the share is not above 0, or above 1 for a time.
     """
     rng, ocean = np.random.default_rng([seed, 1]), truth.ocean.values
     later = truth.isel(time=slice(1, None))
     share_of_time = share * float((truth.time[1] - truth.time[0]) / DAY)
+    if not 0 < share_of_time <= 1:
+        raise InputError(
+            f"twin: share {share:g} is {share_of_time:g} of the cells at each time of the truth, "
+            "expected more than 0 and at most 1 at each time; give another share"
+        )
     masks = [_tracks(ocean, share_of_time, rng) for _ in later.time]
     return _table(later, np.array(masks), sigma, seed)
 

@@ -52,19 +52,20 @@ def analyse(opened, table, config, root, start):
     window, departures, initial = xr.Dataset(), None, combine(opened.initial, 0 * opened.initial)
     if table is not None:
         observed, (table,) = window_observations(opened, [table], [start], allow_none=True)
-        counts = observations.counts(table)
-        window.attrs["observations"] = ", ".join(f"{n} {reason}" for reason, n in counts.items())
-        table = observations.used(table)
-    if table is not None and table.sizes["observation"]:
+        sample = observations.used(table)
+    if table is not None and sample.sizes["observation"]:
         observed = observed._replace(huber=config.huber or np.inf)
         problem = problem_of(model, opened.initial, root, observed, combine, opened.variables)
-        problem, departures = _with_background(problem, table, config)
-        minimum, control = _minimum(problem, config)
-        window = minimum.assign_attrs(minimum.attrs | window.attrs)
+        problem, departures = _with_background(problem, sample, config)
+        table["quality"][table.quality.values == 0] = departures.quality.values
+        window, control = _minimum(problem, config)
         initial = analysis(problem, control)
         departures["equivalent"] = _equivalents(problem, control, departures)
         departures["lead_h"] = (departures.time - start) / np.timedelta64(1, "h")
         departures = departures.drop_encoding()
+    if table is not None:
+        counts = observations.counts(table)
+        window.attrs["observations"] = ", ".join(f"{n} {reason}" for reason, n in counts.items())
     with torch.no_grad():
         both = [states(model, state, steps)[0] for state in (opened.initial, initial)]
     fields = _fields(both, opened, config, start)
@@ -127,14 +128,14 @@ def _equivalents(problem, control, departures):
 def _fields(both, opened, config, start):
     """States of background and analysis (step, channel, y, x) as variables of a dataset."""
     surrogate, store = opened.surrogate, opened.store
-    step = np.timedelta64(round(surrogate.window.step_h * 3600), "s")
     names_of_axes = [name for name in ("y", "x", "latitude", "longitude", "ocean")
                      if name in store.coords]  # fmt: skip
+    times = surrogate.window.step * np.arange(config.window_steps + 1)
     coords = {name: store[name].variable.load().drop_encoding() for name in names_of_axes}
     coords |= {
         "state": STATES,
         "analysis_time": start,
-        "valid_time": ("valid_time", start + step * np.arange(config.window_steps + 1)),
+        "valid_time": ("valid_time", start + times),
     }
     dims = ("state", "valid_time", "y", "x")
     land = ~surrogate.ocean.cpu().numpy()

@@ -125,14 +125,17 @@ def report(diagnostics):
     str
         One line for each window with observations, and one for each kind of observation.
     """
-    if "group" not in diagnostics.dims:
+    if not diagnostics.sizes.get("group"):
         return "no observations were used"
     lines = [f"{'window':18s}{'observations':>13s}{'2J/p':>8s}   95 % of consistent windows"]
     for number in np.flatnonzero(diagnostics.used > 0):
         row = diagnostics.isel(window=number)
+        interval = f"{float(row.low):.3f} to {float(row.high):.3f}"
+        if np.isnan(row.low):
+            interval = "unknown with the Huber norm"
         lines.append(
             f"{np.datetime_as_string(row.window, 'm'):18s}{int(row.used):13d}"
-            f"{float(row.cost_ratio):8.3f}   {float(row.low):.3f} to {float(row.high):.3f}"
+            f"{float(row.cost_ratio):8.3f}   {interval}"
         )
     ratios = ("sigma_ratio", "background_ratio")
     lines.append(

@@ -336,7 +336,7 @@ def _as_dataset(values, surrogate, members):
 
 def _template(store, window, starts, config, block_steps, opened):
     """The forecast as a lazy dataset of the right shape, coordinates and attributes."""
-    step = np.timedelta64(round(window.step_h * 3600), "s")
+    step = window.step
     lead = (np.arange(1, config.steps + 1) * step).astype("timedelta64[ns]")
     init = store.time.values[starts].astype("datetime64[ns]")
     position = {"long_name": "position of init_time in the prepared store"}

@@ -10,6 +10,7 @@ import torch
 from seaice_lab import files, grid, progress, runs
 from seaice_lab.compute import Process, prefetch, training_form
 from seaice_lab.errors import InputError
+from seaice_lab.model_card import CARD
 from seaice_lab.optimiser import adamw_step
 from seaice_lab.surrogate.augmentation import Turn, turned_kernels
 from seaice_lab.surrogate.card import write_card
@@ -73,6 +74,9 @@ def train(config, run, show=True):
     if process.is_main:
         _create_run(run, config, store, normalisation)
     if (run / "finished").exists():
+        # The training may have been killed before it wrote the card.
+        if process.is_main and not (run / CARD).exists():
+            write_card(run)
         return run
 
     if show and process.is_main:

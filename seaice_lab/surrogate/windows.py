@@ -6,6 +6,7 @@ A window is written as a configuration, so a run folder says completely what its
 
 from itertools import takewhile
 
+import numpy as np
 from pydantic import model_validator
 
 from seaice_lab.config import Config
@@ -68,6 +69,11 @@ class Window(Config):
     def step_h(self):
         """Length of one step of the surrogate, in hours."""
         return self.targets[0][1] - self.start_h
+
+    @property
+    def step(self):
+        """Length of one step of the surrogate, a timedelta64."""
+        return np.timedelta64(round(self.step_h * 3600), "s")
 
     @property
     def past_channels(self):

@@ -66,6 +66,10 @@ def test_the_huber_norm_bounds_the_pull_of_an_outlier():
     terms = cost(problem_of(model, background, diagonal(np.ones(CELLS)), observed), np.zeros(CELLS))
     assert terms.observations == pytest.approx(0.5**2 / 2 + (2 * 10 - 2) + (2 * 3 - 2))
     np.testing.assert_allclose(terms.gradient[0, :3], [-0.5, 2, -2])
+    # Outliers have no curvature.
+    problem = problem_of(model, background, diagonal(np.ones(CELLS)), observed)
+    curvature = hessian_product(problem, np.zeros(CELLS), np.ones(CELLS))[0]
+    np.testing.assert_allclose(curvature[:4], [2, 1, 1, 1])
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,10 @@ from conftest import ENTRY, wave_run, write_catalogue
 from seaice_lab import runs
 from seaice_lab.assimilation import cycle, twins
 from seaice_lab.assimilation.cycle import run_cycle
-from seaice_lab.assimilation.observations import write_table
+from seaice_lab.assimilation.observations import read_table, write_table
 from seaice_lab.assimilation.settings import AssimilationConfig
 from seaice_lab.config import FitConfig
+from seaice_lab.diagnostics.departures import report
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.evaluation import evaluate, open_forecast
 from seaice_lab.surrogate.forecast import forecast
@@ -148,7 +149,8 @@ def test_without_observations_the_cycle_is_the_free_forecast(settings, tmp_path)
     [
         ("lacks forcing", {"windows": 40}),
         ("has no state at this time", {"background": {"first": "1999-01-01"}}),
-        ("add sit", {"background": {"std": {"sic": 0.1}}}),
+        ("add sit and leave out sic", {"background": {"std": {"sic": 0.1}}}),
+        ("leave out sic", {"background": {"std": {"sit": 0.1, "sic": 0.1}}}),
         ("no such run", {"run": "runs/none"}),
     ],
 )
@@ -160,6 +162,27 @@ def test_what_cannot_be_assimilated_is_refused_before_a_folder_is_made(
     assert not (tmp_path / "runs" / "new").exists()
 
 
+@pytest.mark.parametrize(
+    ("message", "kind", "days"),
+    [
+        ("snt is observed, but the state", "snt", 0),
+        ("assimilate observations -p kind=sit", "sit_of_ice", 0),
+        ("windows of 24 h: none of", "sit", 7),
+    ],
+)
+def test_observations_that_a_later_window_cannot_use_are_refused_before_a_folder_is_made(
+    settings, trained, tmp_path, message, kind, days
+):
+    table = twins.observe_cells(truth_of(trained), 0.1, 12.0)
+    is_late = table.time > table.time[0] + np.timedelta64(1, "D")
+    table["kind"] = table.kind.copy(data=np.where(is_late, kind, table.kind))
+    table["time_start"] = table.time_end - np.timedelta64(days, "D")
+    write_table(table, tmp_path / "tracks.nc")
+    with pytest.raises(InputError, match=message):
+        run_cycle(AssimilationConfig(**settings), tmp_path / "runs" / "new", show=False)
+    assert not (tmp_path / "runs" / "new").exists()
+
+
 def test_other_settings_or_observations_in_the_same_folder_are_refused(settings, trained, tmp_path):
     folder = tmp_path / "runs" / "cycle"
     settings |= {"windows": 1, "forecast_steps": 0}
@@ -167,6 +190,10 @@ def test_other_settings_or_observations_in_the_same_folder_are_refused(settings,
     assert runs.state_of(folder)[0] == "analysed"
     with pytest.raises(InputError, match="differs in seed"):
         run_cycle(AssimilationConfig(**settings | {"seed": 1}), folder, show=False)
+    # The same observations in a new file are no other ones.
+    write_table(read_table(tmp_path / "tracks.nc").assign_attrs(title="new"), tmp_path / "new.nc")
+    (tmp_path / "new.nc").replace(tmp_path / "tracks.nc")
+    run_cycle(AssimilationConfig(**settings), folder, show=False)
     truth = truth_of(trained)
     write_table(twins.observe_cells(truth, 0.1, 12.0), tmp_path / "tracks.nc")
     with pytest.raises(InputError, match="differs in inputs"):
@@ -193,3 +220,22 @@ def test_an_observation_far_from_the_background_is_rejected(settings, trained, t
     result = run_cycle(AssimilationConfig(**settings), tmp_path / "runs" / "far", show=False)
     departures = xr.load_dataset(tmp_path / "runs" / "far" / "departures_0000.nc")
     assert (departures.quality == 0).sum() == departures.sizes["observation"] - 1 == result.used[0]
+    window = xr.load_dataset(tmp_path / "runs" / "far" / "window_0000.nc")
+    assert f"{int(result.used[0])} used" in window.observations
+    assert "1 far_from_background" in window.observations
+
+
+def test_a_cycle_ends_if_all_observations_are_far_from_the_background(settings, tmp_path):
+    settings |= {"windows": 1, "forecast_steps": 0, "background_check": 1e-6}
+    result = run_cycle(AssimilationConfig(**settings), tmp_path / "runs" / "far", show=False)
+    assert result.used[0] == result.sizes["group"] == 0
+    assert report(result) == "no observations were used"
+    with pytest.raises(InputError, match="background_check is 1e-06 and probes is 0"):
+        AssimilationConfig.parse(settings | {"probes": 0}, "test")
+
+
+def test_the_huber_norm_has_no_interval_of_the_cost(settings, tmp_path):
+    settings |= {"windows": 1, "forecast_steps": 0, "huber": 2.0}
+    result = run_cycle(AssimilationConfig(**settings), tmp_path / "runs" / "huber", show=False)
+    assert result.cost_ratio[0] > 0 and np.isnan(result.low[0]) and np.isnan(result.high[0])
+    assert "unknown with the Huber norm" in report(result)

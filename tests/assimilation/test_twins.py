@@ -42,6 +42,12 @@ def test_tracks_cover_the_asked_share_of_the_cells_in_lines(truth):
     assert errors(table, truth).std() == pytest.approx(0.1, rel=0.05)
 
 
+@pytest.mark.parametrize("share", [0.0, -0.1, 4.1, np.nan])
+def test_a_share_that_no_tracks_reach_is_refused(truth, share):
+    with pytest.raises(InputError, match="give another share"):
+        twins.observe_tracks(truth[:5], 0.1, share=share)
+
+
 def test_weekly_maps_are_smooth_means_of_their_period(truth):
     table = twins.observe_weekly_maps(truth, 1e-6, smoothing_km=75.0)
     assert set((table.time_end - table.time_start).values) == {np.timedelta64(7, "D")}
