@@ -86,7 +86,7 @@ def frame_sums(fields, mask, square, dx_m, tails):
     Returns
     -------
     dict of str to Dataset
-        As from the functions of the other modules, for `estimates`.
+        As from the functions of the other modules, for `estimates`; in memory.
     """
     leads, step = fields.lead_time, np.unique(np.diff(fields.lead_time.values))
     regular, day = len(step) == 1, np.timedelta64(1, "D")
@@ -98,7 +98,7 @@ def frame_sums(fields, mask, square, dx_m, tails):
         cells = mask.isel(lead_time=block, missing_dims="ignore")
         sums = _block_sums(here, cells, square, dx_m, tails)
         if in_a_day:
-            before = fields.sit.isel(lead_time=np.maximum(block - in_a_day, 0))
+            before = fields.sit.isel(lead_time=np.maximum(block - in_a_day, 0)).load()
             change = abs(here.sit - before.assign_coords(lead_time=here.lead_time))
             change = change.where(cells & (here.lead_time >= leads[0] + day))
             sums["increment_tail"] = distributions.tail_sums(change, tails["increment"], 1e-5)

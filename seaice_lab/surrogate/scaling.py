@@ -106,12 +106,7 @@ def evaluate_scaling(run, store=None, starts=20, show=True):
         progress.bar(count, f"scaling {run.name}", "start", show=show) as bar,
     ):
         for each in pool.map(score, (dataset.isel(init_time=[at]) for at in range(count))):
-            sums.append(
-                {
-                    source: {name: part.compute() for name, part in parts.items()}
-                    for source, parts in each.items()
-                }
-            )
+            sums.append(each)
             bar.update()
     joined = {source: _joined([each[source] for each in sums], "init_time") for source in sums[0]}
     block = correlated_starts(dataset.init_time) if count > 1 else 1

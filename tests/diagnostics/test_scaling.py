@@ -82,6 +82,7 @@ def test_lazy_fields_and_blocks_of_lead_times_give_the_same_sums(truth, sources,
     sums = sums_of(truth.chunk(lead_time=2))
     for key, each in sources["truth"].items():
         xr.testing.assert_allclose(sums[key], each, rtol=1e-12)
+        assert not sums[key].chunks  # in memory
     assert (sums["increment_tail"]["count"].isel(init_time=0) > 0).values.tolist() == [0, 1, 1, 1]
 
 
