@@ -41,11 +41,12 @@ def prepare_table(paths, config):
         As from :func:`~seaice_lab.assimilation.observation_files.read_observations`, or if no
         observation is left.
     """
+    # A wrong store is refused before many files are read.
+    store = None if config.cells_of is None else open_store(config.cells_of)
     table = check_duplicates(check_range(read_observations(paths, config)))
     table = thin(table, None if config.thin_km is None else 1e3 * config.thin_km)
-    if config.cells_of is not None:
-        errors = config.representation_error, config.track_error
-        table = superobservations(table, open_store(config.cells_of), *errors)
+    if store is not None:
+        table = superobservations(table, store, config.representation_error, config.track_error)
     observations.refuse_unused(table, listed(paths))
     return table
 

@@ -60,6 +60,16 @@ class ObservationFilesConfig(Config):
         "observations of one variable.",
     )
 
+    @model_validator(mode="after")
+    def _refuse_errors_of_means_without_cells(self):
+        names = [name for name in ("representation_error", "track_error") if getattr(self, name)]
+        if names and self.cells_of is None:
+            raise ValueError(
+                f"cells_of is null, expected a prepared store with {' and '.join(names)}, which "
+                "count only for means in its cells; give cells_of, or set them to 0"
+            )
+        return self
+
 
 class BackgroundConfig(Config):
     """The first background, and the covariance B of the errors of all backgrounds."""

@@ -7,6 +7,7 @@ from test_observation_operator import points, store_of
 
 from seaice_lab.assimilation import quality_control
 from seaice_lab.assimilation.observations import concatenate, counts
+from seaice_lab.assimilation.settings import ObservationFilesConfig
 from seaice_lab.errors import InputError
 
 HOUR = np.timedelta64(1, "h")
@@ -87,6 +88,20 @@ def test_an_error_without_unit_is_refused_for_several_variables():
     for errors in ((0.1, 0.0), (0.0, 0.1)):
         with pytest.raises(InputError, match="hold sic, sit, expected one variable"):
             quality_control.superobservations(table, store_of(), *errors)
+
+
+@pytest.mark.parametrize("name", ["representation_error", "track_error"])
+def test_an_error_of_means_is_refused_without_cells(name):
+    with pytest.raises(InputError, match=f"cells_of is null, .* with {name}"):
+        ObservationFilesConfig(**{name: 0.1})
+    assert ObservationFilesConfig(**{name: 0.1}, cells_of="store.zarr").cells_of == "store.zarr"
+    assert ObservationFilesConfig(**{name: 0.0}).cells_of is None
+
+
+def test_a_missing_store_is_refused_before_files_are_read(tmp_path):
+    config = ObservationFilesConfig(cells_of=str(tmp_path / "absent.zarr"))
+    with pytest.raises(InputError, match="absent.zarr"):
+        quality_control.prepare_table([tmp_path / "absent.nc"], config)
 
 
 def test_superobservations_keep_periods_apart():
