@@ -153,6 +153,7 @@ WITHOUT_TORCH = (
     "assimilation.twins",
     "assimilation.observations",
     "assimilation.observation_files",
+    "assimilation.quality_control",
 )
 
 

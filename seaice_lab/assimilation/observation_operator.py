@@ -7,92 +7,14 @@ of concentration.
 
 import numpy as np
 import torch
-from scipy.spatial import cKDTree
 
-from seaice_lab import grid
 from seaice_lab.assimilation import cost, observations
+from seaice_lab.assimilation.interpolation import cell_weights, step_weights
 from seaice_lab.assimilation.observations import KINDS
 from seaice_lab.errors import InputError
 
 # Smallest divisor of a thickness per area of ice: below the ice edge it has no meaning.
 LEAST_CONCENTRATION = 0.15
-# Largest offset of a point from the nearest centre, in cells. A point beyond a cell at the edge of
-# the grid is outside. In a skewed grid, the nearest centre may be that of a neighbouring cell.
-WITHIN_EDGE, WITHIN_MIDDLE = 0.6, 1.5
-
-
-def cell_weights(latitude, longitude, store):
-    """Bilinear weights of ocean cells.
-
-    The weights of land cells are set to 0, and the others scaled to the sum 1, so that a value at
-    the coast is that of the sea beside it. Where all four are land or have the weight 0, the
-    nearest cell has the weight 1.
-
-    Parameters
-    ----------
-    latitude, longitude : ndarray (observation,)
-        Degrees.
-    store : xarray.Dataset
-        With ``latitude``, ``longitude`` and ``ocean`` (y, x).
-
-    Returns
-    -------
-    cells : ndarray of int (observation, 4)
-        Positions in the flattened grid.
-    weights : ndarray (observation, 4)
-    reason : ndarray of str (observation,)
-        "outside_grid", "on_land" where the nearest cell is land, else "used".
-    """
-    hemisphere, ocean = grid.hemisphere_of(store.latitude), store.ocean.values
-    centres = np.stack(grid.project(store.latitude, store.longitude, hemisphere), -1)
-    points = np.stack(grid.project(latitude, longitude, hemisphere), -1)
-    is_on_plane = np.isfinite(points).all(-1, keepdims=True)  # the other pole is not
-    points = np.where(is_on_plane, points, 1e9)
-    nearest = cKDTree(centres.reshape(-1, 2)).query(points)[1]
-    index = np.stack(np.unravel_index(nearest, ocean.shape), -1)
-    # The plane is conformal, so offsets in cells follow from the local derivatives of its x and y
-    # along rows and columns.
-    derivatives = np.stack(np.gradient(centres, axis=(0, 1)), -1)[tuple(index.T)]
-    offset = np.linalg.solve(derivatives, (points - centres[tuple(index.T)])[..., None])[..., 0]
-    is_edge = (index == 0) | (index == np.array(ocean.shape) - 1)
-    is_inside = (np.abs(offset) < np.where(is_edge, WITHIN_EDGE, WITHIN_MIDDLE)).all(-1)
-    corner = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
-    neighbours = index[:, None] + corner * np.where(offset < 0, -1, 1)[:, None]
-    share = np.clip(np.abs(offset), 0, 1)[:, None]
-    weights = np.where(corner, share, 1 - share).prod(-1)
-    in_grid = ((neighbours >= 0) & (neighbours < ocean.shape)).all(-1)
-    cells = np.ravel_multi_index(tuple(np.moveaxis(neighbours, -1, 0)), ocean.shape, mode="clip")
-    weights = weights * (in_grid & ocean.ravel()[cells])
-    is_sea = ocean.ravel()[nearest]
-    weights[is_sea & (weights.sum(-1) == 0), 0] = 1  # the first is the nearest
-    weights /= np.where(is_sea, weights.sum(-1), 1)[:, None]
-    reason = np.select([~is_inside, ~is_sea], ["outside_grid", "on_land"], "used")
-    return cells, weights, reason
-
-
-def step_weights(table, times):
-    """Weights of the steps of a window, between which states are linear in time.
-
-    Parameters
-    ----------
-    table : xarray.Dataset
-        Observations within the window.
-    times : ndarray of datetime64 (step,)
-        Regular times.
-
-    Returns
-    -------
-    ndarray (observation, step)
-        The sum over the steps is 1.
-    """
-    step = times[1] - times[0]
-    start, end = ((table[name].values - times[0]) / step for name in ("time_start", "time_end"))
-    # Position relative to each step. The state of a step has the weight 1 - |u| at a time.
-    first, last = (np.clip(t[:, None] - np.arange(len(times)), -1, 1) for t in (start, end))
-    # Its integral is u - u |u| / 2, which gives the mean over a period.
-    integral = (last - last * np.abs(last) / 2) - (first - first * np.abs(first) / 2)
-    length = (end - start)[:, None]
-    return np.where(length > 0, integral / np.where(length > 0, length, 1), 1 - np.abs(first))
 
 
 def per_cell_area(table, concentration=None):

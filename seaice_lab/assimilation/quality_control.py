@@ -8,8 +8,8 @@ from scipy.spatial import cKDTree
 
 from seaice_lab import grid
 from seaice_lab.assimilation import observations
+from seaice_lab.assimilation.interpolation import cell_weights
 from seaice_lab.assimilation.observation_files import read_observations
-from seaice_lab.assimilation.observation_operator import cell_weights
 from seaice_lab.assimilation.observations import KINDS, observation_table, reject
 from seaice_lab.errors import InputError, listed
 from seaice_lab.surrogate.store import open_store

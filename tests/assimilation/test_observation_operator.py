@@ -11,13 +11,9 @@ from seaice_lab import grid
 from seaice_lab.assimilation.background import diagonal
 from seaice_lab.assimilation.checks import dot_product_error
 from seaice_lab.assimilation.cost import cost, problem_of
+from seaice_lab.assimilation.interpolation import cell_weights, step_weights
 from seaice_lab.assimilation.model import OpenedWindow, adjoint, states, tangent
-from seaice_lab.assimilation.observation_operator import (
-    cell_weights,
-    per_cell_area,
-    step_weights,
-    window_observations,
-)
+from seaice_lab.assimilation.observation_operator import per_cell_area, window_observations
 from seaice_lab.assimilation.observations import concatenate, counts
 from seaice_lab.errors import InputError
 
