@@ -78,13 +78,17 @@ def waves(tmp_path, monkeypatch):
     """A working folder with the dataset "waves": two runs to train, one each to check and test."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SEAICE_DATA", raising=False)
-    folder = tmp_path / "data" / "waves"
-    folder.mkdir(parents=True)
-    runs = {"train_1": 0, "train_2": 1, "val_1": 2, "test_1": 3}
-    for name, seed in runs.items():
-        wave_run(seed=seed).to_netcdf(folder / f"{name}.nc")
-    write_catalogue(tmp_path, {"waves": ENTRY})
-    return folder
+    return write_waves(tmp_path)
+
+
+def write_waves(folder, *runs):
+    """Write the dataset "waves" of some runs, by default all, and its catalogue into a folder."""
+    data = folder / "data" / "waves"
+    data.mkdir(parents=True)
+    for seed, name in enumerate(runs or ("train_1", "train_2", "val_1", "test_1")):
+        wave_run(seed=seed).to_netcdf(data / f"{name}.nc")
+    write_catalogue(folder, {"waves": ENTRY})
+    return data
 
 
 def write_catalogue(folder, entries):
@@ -104,3 +108,12 @@ def change(path, edit):
 def store(waves, tmp_path):
     """The prepared store of the waves."""
     return prepare(PrepareConfig(state="waves"), tmp_path / "waves.zarr", show=False)
+
+
+def prepare_waves(folder, *runs):
+    """The prepared store of the waves, for a fixture that several tests share."""
+    write_waves(folder, *runs)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("SEAICE_DATA", raising=False)
+        return prepare(PrepareConfig(state="waves"), folder / "waves.zarr", show=False)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import xarray as xr
-from conftest import ENTRY, wave_run, write_catalogue
+from conftest import write_waves
 
 from seaice_lab import runs
 from seaice_lab.assimilation import cycle, twins
@@ -29,10 +29,7 @@ BACKGROUND = {"first": "mean", "normalisation_probes": 20}
 def trained(tmp_path_factory):
     """A small trained run; its store and its catalogue are in the same folder."""
     folder = tmp_path_factory.mktemp("trained")
-    (folder / "data" / "waves").mkdir(parents=True)
-    for name, seed in {"train_1": 0, "val_1": 1, "test_1": 2}.items():
-        wave_run(seed=seed).to_netcdf(folder / "data" / "waves" / f"{name}.nc")
-    write_catalogue(folder, {"waves": ENTRY})
+    write_waves(folder, "train_1", "val_1", "test_1")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         store = prepare(PrepareConfig(state="waves"), folder / "waves.zarr", show=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from browser import ended, serving
-from conftest import ENTRY, wave_run, write_catalogue
+from conftest import write_waves
 from playwright.sync_api import sync_playwright
 
 from seaice_lab import files
@@ -56,10 +56,7 @@ def home(tmp_path_factory):
 
 def make_runs(folder):
     """Fill the present folder."""
-    (folder / "data" / "waves").mkdir(parents=True)
-    for seed, name in enumerate(("train_1", "train_2", "val_1", "test_1")):
-        wave_run(seed=seed).to_netcdf(f"data/waves/{name}.nc")
-    write_catalogue(folder, {"waves": ENTRY})
+    write_waves(folder)
     prepare(PrepareConfig(state="waves"), "stores/waves.zarr", show=False)
     prepare(PrepareConfig(state="waves", coarsen=2), "stores/coarse.zarr", show=False)
     forecast_of("coarse", "coarse", 2)

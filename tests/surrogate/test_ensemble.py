@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import ENTRY, wave_run, write_catalogue
+from conftest import prepare_waves
 
 from seaice_lab import files
 from seaice_lab.config import FitConfig
@@ -16,8 +16,7 @@ from seaice_lab.surrogate import calibration
 from seaice_lab.surrogate.evaluation import evaluate, open_forecast
 from seaice_lab.surrogate.forecast import forecast
 from seaice_lab.surrogate.model import load
-from seaice_lab.surrogate.prepare import prepare
-from seaice_lab.surrogate.settings import ForecastConfig, PrepareConfig, TrainConfig
+from seaice_lab.surrogate.settings import ForecastConfig, TrainConfig
 from seaice_lab.surrogate.train import train
 
 FIT = {"batch_size": 8, "schedule": "cosine", "compile": "never"}
@@ -26,15 +25,7 @@ FIT = {"batch_size": 8, "schedule": "cosine", "compile": "never"}
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     """The prepared store of the waves."""
-    folder = tmp_path_factory.mktemp("waves")
-    (folder / "data" / "waves").mkdir(parents=True)
-    for seed, name in enumerate(("train_1", "train_2", "val_1", "test_1")):
-        wave_run(seed=seed).to_netcdf(folder / "data" / "waves" / f"{name}.nc")
-    write_catalogue(folder, {"waves": ENTRY})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.delenv("SEAICE_DATA", raising=False)
-        return prepare(PrepareConfig(state="waves"), folder / "waves.zarr", show=False)
+    return prepare_waves(tmp_path_factory.mktemp("waves"))
 
 
 @pytest.fixture(scope="module")

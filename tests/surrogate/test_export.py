@@ -8,15 +8,14 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import ENTRY, wave_run, write_catalogue
+from conftest import prepare_waves
 
 from seaice_lab.config import FitConfig
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.export import export
 from seaice_lab.surrogate.forecast import rollout
 from seaice_lab.surrogate.model import load
-from seaice_lab.surrogate.prepare import prepare
-from seaice_lab.surrogate.settings import PrepareConfig, TrainConfig
+from seaice_lab.surrogate.settings import TrainConfig
 from seaice_lab.surrogate.train import train
 from seaice_lab.surrogate.windows import Window
 
@@ -57,15 +56,7 @@ for path in pathlib.Path(sys.argv[1]).glob("*.pt2"):
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     """The prepared store of the waves."""
-    folder = tmp_path_factory.mktemp("waves")
-    (folder / "data" / "waves").mkdir(parents=True)
-    for seed, name in enumerate(("train_1", "val_1", "test_1")):
-        wave_run(seed=seed).to_netcdf(folder / "data" / "waves" / f"{name}.nc")
-    write_catalogue(folder, {"waves": ENTRY})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.delenv("SEAICE_DATA", raising=False)
-        return prepare(PrepareConfig(state="waves"), folder / "waves.zarr", show=False)
+    return prepare_waves(tmp_path_factory.mktemp("waves"), "train_1", "val_1", "test_1")
 
 
 @pytest.fixture(scope="module")
