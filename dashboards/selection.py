@@ -5,6 +5,7 @@ import panel as pn
 
 from dashboards import components, layout
 from dashboards.readers import TRUTH
+from dashboards.state import one_of
 from seaice_lab import names
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.references import REFERENCES
@@ -221,7 +222,7 @@ def offer_starts(bar, state, times):
         The selected start.
     """
     starts = {time_text(time): time for time in times}
-    state.correct(start=state.start if state.start in starts else next(iter(starts)))
+    state.correct(start=one_of(state.start, starts))
     bar.offer(starts, list(starts), state.start)
     return starts[state.start]
 
