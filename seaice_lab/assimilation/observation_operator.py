@@ -113,9 +113,7 @@ def window_observations(opened, tables, starts, allow_none=False):
 def _rows(table, times, store, channels):
     """A table with its reasons, and what its used observations need as arrays."""
     table = observations.in_window(table, times[0], times[-1])
-    cells, in_space, reason = cell_weights(table.latitude.values, table.longitude.values, store)
-    for name in ("outside_grid", "on_land"):
-        table = observations.reject(table, reason == name, name)
+    table, cells, in_space = _in_ocean(table, store)
     table = _of_state(table, channels)
     is_used = table.quality.values == 0
     sample = observations.used(table)
@@ -136,6 +134,14 @@ def _rows(table, times, store, channels):
         "channel": channel[:, None],
         "shift": (divisor - channel)[:, None],
     }
+
+
+def _in_ocean(table, store):
+    """A table whose observations outside of the ocean are rejected, and its cells and weights."""
+    cells, weights, reason = cell_weights(table.latitude.values, table.longitude.values, store)
+    for name in ("outside_grid", "on_land"):
+        table = observations.reject(table, reason == name, name)
+    return table, cells, weights
 
 
 def _of_state(table, channels):
@@ -172,9 +178,7 @@ def check_table_of_cycle(table, source, starts, length):
     windows = [observations.in_window(table, start, start + length) for start in starts]
     is_outside = np.all([each.quality != 0 for each in windows], axis=0)
     table = observations.reject(table, is_outside, "outside_window")
-    reason = cell_weights(table.latitude.values, table.longitude.values, source.store)[2]
-    for name in ("outside_grid", "on_land"):
-        table = observations.reject(table, reason == name, name)
+    table = _in_ocean(table, source.store)[0]
     channels = {name: at for at, name in enumerate(source.surrogate.window.variables)}
     where = f"observations, with windows of {length / np.timedelta64(1, 'h'):g} h"
     observations.refuse_unused(_of_state(table, channels), where)
