@@ -192,11 +192,8 @@ def background_root(source, config, seed=0):
     if config.correlation == "none":
         correlation = diagonal(np.ones(int(ocean.sum())))
     else:
-        sides, probes = (
-            grid.cell_sides(store.latitude, store.longitude),
-            config.normalisation_probes,
-        )
-        length_m = config.length_km * 1e3
+        sides = grid.cell_sides(store.latitude, store.longitude)
+        length_m, probes = config.length_km * 1e3, config.normalisation_probes
         correlation = covariance(ocean, sides, length_m, 1.0, config.order, probes, seed)
     roots = []
     for name in variables:
