@@ -1,4 +1,4 @@
-! Print the emissivity of sea ice and its derivative by the skin temperature:
+! Print the emissivity of sea ice and its derivative with respect to the skin temperature:
 !   gfortran -O2 seaice_emissivity.f90 example.f90 -o example && ./example emissivity.coef
 program example
   use, intrinsic :: iso_fortran_env, only: dp => real64, error_unit

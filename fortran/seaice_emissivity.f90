@@ -11,9 +11,9 @@
 !   frequency(:)    GHz, of each channel
 !   vertical(:)     share of vertical polarisation in each channel, 1 vertical to 0 horizontal
 !   e(:)            emissivity of each channel
-! The network of version 2 takes any frequency. Networks of version 1 have their own channels: they
-! ignore frequency and vertical, and e must have the size and order of model%channel_name.
-! Skin temperature and properties are the variables; angle and channels are constants.
+! The network of version 2 takes any frequency. Networks of version 1 have the channels of their
+! training: they ignore frequency and vertical, and e must have the size and order of
+! model%channel_name. Derivatives are with respect to skin temperature and properties only.
 module seaice_emissivity
   use, intrinsic :: iso_fortran_env, only: dp => real64, int64
   implicit none
@@ -151,7 +151,7 @@ contains
     integer :: i, bit
 
     crc = ones
-    message = 'is no complete coefficient file, or was changed; write it again with '// &
+    message = 'is not a complete coefficient file, or was changed; write it again with '// &
               '`seaice-lab emissivity export`'
     do
       read(unit, '(a)', iostat=status) line
@@ -211,7 +211,7 @@ contains
     ad_properties = ad_properties + gradient(2:)
   end subroutine emissivity_ad
 
-  ! Emissivity and its Jacobian k(variable, channel), by skin temperature, then by each property.
+  ! Emissivity and its Jacobian k(variable, channel): skin temperature, then each property.
   pure subroutine emissivity_k(model, tsfc, properties, zenith, frequency, vertical, e, k, status)
     type(emissivity_model), intent(in) :: model
     real(dp), intent(in) :: tsfc, properties(:), zenith, frequency(:), vertical(:)
@@ -220,15 +220,15 @@ contains
     real(dp), allocatable :: x(:), y(:), dy(:, :)
     real(dp) :: ratio, mixing, share
     integer :: n, channel
-    logical :: own_channels
+    logical :: fixed_channels
 
     e = 0
     k = 0
     status = 1 ! until all sizes are known to be right; also for a model that was not read
     if (size(properties) /= model%n_properties) return
     if (size(k, 1) /= 1 + model%n_properties .or. size(k, 2) /= size(e)) return
-    own_channels = model%network /= 'frequency'
-    if (own_channels) then
+    fixed_channels = model%network /= 'frequency'
+    if (fixed_channels) then
       if (size(e) /= size(model%channel_name)) return
     else
       if (size(frequency) /= size(e) .or. size(vertical) /= size(e)) return
@@ -238,7 +238,7 @@ contains
     allocate(x(size(model%offset)))
     x(1) = tsfc
     x(2:n) = properties
-    if (own_channels) then
+    if (fixed_channels) then
       call apply_network(model, x, y, dy)
       e = y
       k = dy

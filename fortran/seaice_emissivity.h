@@ -13,11 +13,12 @@ int seaice_emissivity_open(const char *path, void **model, char *message, int le
 /* Free a model. */
 void seaice_emissivity_close(void *model);
 
-/* Number of properties, and of the channels that n must be; 0 if the model takes any channels. */
-void seaice_emissivity_sizes(const void *model, int *n_properties, int *n_own_channels);
+/* Number of properties, and number of channels: version 1 needs n = n_fixed_channels; 0 means that
+ * the model takes any channels (version 2). */
+void seaice_emissivity_sizes(const void *model, int *n_properties, int *n_fixed_channels);
 
-/* Emissivity e[n], and its Jacobian k[n][1 + n_properties] by the skin temperature (1/K), then by
- * each property. */
+/* Emissivity e[n], and its Jacobian k[n][1 + n_properties] with respect to the skin temperature
+ * (1/K), then to each property. */
 int seaice_emissivity_evaluate(const void *model, double tsfc, const double *properties,
                                double zenith, int n, const double *frequency,
                                const double *vertical, double *e, double *k);

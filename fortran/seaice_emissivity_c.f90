@@ -45,13 +45,13 @@ contains
     deallocate(model)
   end subroutine close_model
 
-  subroutine sizes(handle, n_properties, n_own_channels) bind(c, name='seaice_emissivity_sizes')
+  subroutine sizes(handle, n_properties, n_fixed_channels) bind(c, name='seaice_emissivity_sizes')
     type(c_ptr), value, intent(in) :: handle
-    integer(c_int), intent(out) :: n_properties, n_own_channels
+    integer(c_int), intent(out) :: n_properties, n_fixed_channels
     type(emissivity_model), pointer :: model
     call c_f_pointer(handle, model)
     n_properties = int(model%n_properties, c_int)
-    n_own_channels = int(merge(0, size(model%channel_name), model%network == 'frequency'), c_int)
+    n_fixed_channels = int(merge(0, size(model%channel_name), model%network == 'frequency'), c_int)
   end subroutine sizes
 
   integer(c_int) function evaluate(handle, tsfc, properties, zenith, n, frequency, vertical, &

@@ -241,10 +241,10 @@ def export(
     run: RunFolder,
     file: Annotated[Path, Argument(parser=path, help="File to write, such as model.pt2.")],
 ):
-    """Write the trained surrogate as one file that needs torch only (torch.export.load).
+    """Write the trained surrogate as one file that needs PyTorch only (torch.export.load).
 
-    Normalisation, mask and physical bounds are inside, the batch may have any size, and extra files
-    describe inputs, outputs and grid.
+    The file includes normalisation, mask and physical bounds. The batch may have any size. Extra
+    files in it describe inputs, outputs and grid.
     """
     from seaice_lab import runs
 

@@ -18,7 +18,7 @@ from seaice_lab.errors import InputError
 def _path(text):
     """A path as text; ``~`` is the home folder."""
     if not text:
-        raise ValueError("expected a path")
+        raise ValueError("expected a path; name one or leave the key out")
     return os.path.expanduser(text)
 
 

@@ -62,9 +62,9 @@ def on_land(x, y, hemisphere="north"):
 
 @cache
 def coastlines(hemisphere="north"):
-    """Coastlines of the land of :func:`land_polygons`, without the edges that no coast has.
+    """Coastlines of the land of :func:`land_polygons`, without edges that are no coast.
 
-    The polygons end at 30 degrees, and they are cut through lakes and inland seas.
+    The polygons end at a latitude of 30 degrees, and they are cut through lakes and inland seas.
 
     Parameters
     ----------

@@ -172,7 +172,8 @@ def _without_variables(kernel, folder):
     client.stop_channels()
     if reply["status"] != "ok":
         raise InputError(
-            f"{folder}: cannot be the working folder of a notebook ({reply['evalue']})"
+            f"{folder}: cannot be the working folder of a notebook ({reply['evalue']}), expected a "
+            "folder that exists and can be opened; create it or choose another one"
         )
 
 

@@ -32,7 +32,7 @@ def path(text):
 RunFolder = Annotated[Path, Argument(parser=path, help="Run folder, such as runs/demo.")]
 OtherStore = Annotated[
     Path | None,
-    Option(parser=path, help="Another prepared store on the grid of RUN; by default its own."),
+    Option(parser=path, help="Another prepared store on the grid of RUN; by default that of RUN."),
 ]
 Settings = Annotated[
     list[str] | None,

@@ -236,7 +236,7 @@ def state_of(path):
     state : str
         "created", "training", "inferring", "assimilating", "stopped", "failed", "trained",
         "forecast" or "evaluated"; "inferred" or "analysed" for a finished run without weights. A
-        forecast that is being made changes the state only of a folder without a network.
+        forecast in progress changes the state only of a folder without a network.
     detail : str
         The state in words, for a job that is not finished; else empty.
     """

@@ -114,15 +114,15 @@ def scaled_eofs(fields, count):
 
 
 def scaled(root, std):
-    """Errors with the correlation of a root and other standard deviations: S U, B = S U U' S.
+    """Square root S U of the covariance B = S U U' S, from that of a correlation U U'.
 
     Parameters
     ----------
     root : SquareRoot
-        Of a correlation, as :func:`~seaice_lab.assimilation.diffusion.covariance` gives it for
-        standard deviations of 1.
+        Square root U of a correlation matrix, such as that of
+        :func:`~seaice_lab.assimilation.diffusion.covariance` for standard deviations of 1.
     std : array_like (length,)
-        Diagonal of S.
+        Standard deviations, the diagonal of S.
 
     Returns
     -------

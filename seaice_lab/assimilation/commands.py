@@ -18,12 +18,14 @@ def assimilate():
 
 @app.command("observations")
 def observations(
-    files: Annotated[list[Path], Argument(parser=path, help="Files of observations.")],
+    files: Annotated[
+        list[Path], Argument(parser=path, help="Files of satellite products or tables.")
+    ],
     out: Annotated[Path, Option(parser=path, help="Table to write, such as table.nc.")],
     config: ConfigFile = None,
     parameter: Settings = None,
 ):
-    """Read files of observations into one table, and reject or combine what cannot be used.
+    """Read files of observations into one table, and reject, thin or combine observations.
 
     Products are recognised by their content: CS2SMOS, CryoSat-2, ICESat-2, OSI SAF, AMSR2, results
     of `seaice-lab emissivity infer`, and tables. `seaice-lab settings observations` lists all
@@ -61,7 +63,7 @@ def run(
     from seaice_lab.diagnostics.departures import report
 
     print(report(run_cycle(job_config, folder)))
-    print(f"wrote {folder}/diagnostics.nc, and windows and departures beside it")
+    print(f"wrote {folder}/diagnostics.nc, window_*.nc and departures_*.nc")
 
 
 @app.command("check")

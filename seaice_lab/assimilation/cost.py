@@ -21,8 +21,8 @@ class Observations(NamedTuple):
     """Observations of a batch of windows, made by :func:`observations`.
 
     ``operator`` maps the states (batch, step, channel, y, x) after ``steps`` to what is observed,
-    (batch, observation). Errors are independent. Beyond ``huber`` standard deviations a departure
-    costs as much as its absolute value (the Huber norm), so that outliers count less.
+    (batch, observation). Errors are independent. Beyond ``huber`` standard deviations, the cost
+    grows linearly with the departure (Huber norm), so that outliers count less.
     """
 
     steps: tuple[int, ...]
@@ -46,8 +46,8 @@ def observations(model, steps, operator, values, sigma, huber=np.inf):
         Observed values and the standard deviations of their errors, in the units of the state. An
         infinite sigma means no observation; it fills up windows that have fewer than others.
     huber : float
-        Limit of the quadratic cost in standard deviations, for example 2; infinite for none
-        (Tavolato and Isaksen 2015, doi 10.1002/qj.2440).
+        Departure in standard deviations up to which the cost is quadratic, for example 2; infinite
+        for a cost that is quadratic everywhere (Tavolato and Isaksen 2015, doi 10.1002/qj.2440).
 
     Returns
     -------
@@ -253,7 +253,7 @@ def cost(problem, control):
     Returns
     -------
     Cost
-        Not finite if the forecast of the window grows to infinity.
+        Its values are not finite if the forecast of the window grows to infinity.
 
     Raises
     ------

@@ -97,16 +97,16 @@ def run_cycle(config, folder, device=None, show=True):
 
 
 def _digest(config, table):
-    """Of what the analyses depend on: weights of the network, and values of the observations."""
+    """Digest of the weights of the network and of the values of the observations."""
     digest = hashlib.sha256((Path(config.run) / "weights.safetensors").read_bytes())
     if table is not None:
-        # Not the bytes of the files, which hold the time of writing too.
+        # The bytes of a file would not do: they also hold the time of writing.
         digest.update(pd.util.hash_pandas_object(table.to_dataframe()).values.tobytes())
     return digest.hexdigest()[:16]
 
 
 def _positions(source, start, steps, split, needs_state=False):
-    """Positions on the time axis of the store of the fields that some steps need."""
+    """Positions, on the time axis of the store, of all fields that a number of steps needs."""
     job = ForecastConfig(starts=[str(start)], steps=steps, split=split)
     return start_positions(source.store, source.surrogate.window, job, needs_state)
 
@@ -154,7 +154,7 @@ def _training(store, name):
     if not times.size:
         raise InputError(
             f"{name_of(store)}: has no training split, from which the first background or the "
-            "pattern of its errors could follow; give another first background or pattern"
+            "pattern of its errors is computed; give another first background or pattern"
         )
     return store[name].isel(time=times)
 
@@ -167,7 +167,7 @@ def background_root(source, config, seed=0):
     source : Source
     config : BackgroundConfig
     seed : int
-        Of the normalisation.
+        Seed of the random vectors of the normalisation.
 
     Returns
     -------
@@ -176,7 +176,8 @@ def background_root(source, config, seed=0):
     Raises
     ------
     InputError
-        If ``std`` lacks a variable or has another one, or the store has no training split.
+        If ``std`` lacks a variable of the state or has a further one, or the store has no
+        training split.
     """
     surrogate, store = source.surrogate, source.store
     variables, ocean, std = surrogate.window.variables, store.ocean.values, config.std
@@ -216,14 +217,14 @@ def diagnostics(folder):
     Parameters
     ----------
     folder : str or Path
-        Of :func:`run_cycle`.
+        Folder of the cycle, from :func:`run_cycle`.
 
     Returns
     -------
     xarray.Dataset
-        By ``window``: cost at the minimum, ``count`` of observations, 2J/p with its interval,
-        degrees of freedom for signal; with the Huber norm the interval is NaN. By ``group``: as
-        from :func:`~seaice_lab.diagnostics.departures.departure_statistics`.
+        By ``window``: cost at the minimum, number of observations ``used``, 2J/p with its interval,
+        degrees of freedom for signal; with the Huber norm the interval is NaN. By ``group``: the
+        statistics of :func:`~seaice_lab.diagnostics.departures.departure_statistics`.
     """
     windows, tables = [], []
     for path in sorted(Path(folder).glob("window_*.nc")):
@@ -257,7 +258,7 @@ def diagnostics(folder):
 
 
 def _forecast(config, folder, paths, device, show):
-    """Forecasts from the end of each window, in the form of the forecasts of a run."""
+    """Write forecasts from the end of each window, in the format of the forecasts of a run."""
     ends = []
     for path in paths:
         with xr.open_dataset(path) as window:

@@ -68,7 +68,7 @@ def minimise(function, start, limits=None, stopping=STOPPING):
     Raises
     ------
     InputError
-        If J is not finite at the start. A step to where it is not finite is halved.
+        If J is not finite at the start. A step to a point where J is not finite is halved.
     """
     began, history = time.perf_counter(), []
     low, high = np.full((2, start.size), [[-np.inf], [np.inf]]) if limits is None else limits
@@ -84,8 +84,8 @@ def minimise(function, start, limits=None, stopping=STOPPING):
         if np.isfinite(value) and np.isfinite(gradient).all():
             latest = value, gradient
             return latest
-        # The value of the last iterate with the opposite gradient: the line search, which fits
-        # polynomials to the values and slopes at both ends of the step, goes on in its middle.
+        # The line search fits a polynomial to the values and slopes at both ends of the step. With
+        # the value of the last iterate and the opposite gradient, it continues in the middle.
         return accepted[0], -accepted[1]
 
     def accept(_):
@@ -218,11 +218,11 @@ def incremental(problem, outer=3, inner=30, tolerance=1e-2):
 
 
 def signal(problem, control, probes, seed=0):
-    """Degrees of freedom for signal, tr(HK): how many values the observations determine.
+    """Degrees of freedom for signal, tr(HK): number of quantities that observations determine.
 
     tr(HK) = tr(1 - A^-1) with the Hessian A = 1 + B^(T/2) M'^T H'^T R^-1 H' M' B^(1/2), estimated
-    with random vectors z of signs as the mean of z'(1 - A^-1) z (Girard 1989,
-    doi 10.1007/BF01395775). In a consistent analysis 2 J_b is near it (Talagrand 1999).
+    as the mean of z'(1 - A^-1) z over random vectors z with the entries 1 and -1 (Girard 1989,
+    doi 10.1007/BF01395775). If all assumed errors are right, 2 J_b is near it (Talagrand 1999).
 
     Parameters
     ----------
@@ -230,7 +230,7 @@ def signal(problem, control, probes, seed=0):
     control : ndarray (batch, entry)
         The minimum.
     probes : int
-        Number of random vectors, each of which takes a solution with A.
+        Number of random vectors; each requires the solution of a linear system with A.
     seed : int
 
     Returns

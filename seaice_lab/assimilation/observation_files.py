@@ -27,11 +27,11 @@ VARIABLE_OF |= dict.fromkeys(FREEBOARD, "sit")
 
 
 class Layout(NamedTuple):
-    """A variable of a product: patterns of its name and of those of its errors.
+    """A variable of a product, with patterns of its name and of the names of its errors.
 
     Several errors belong to independent sources, of which the value is a weighted mean.
-    ``period_h`` is the period of a mean relative to its time, where neither the files nor the
-    settings say it.
+    ``period_h``: start and end of the period of a mean, in hours from its time, if neither the
+    files nor the settings give the period.
     """
 
     source: str
@@ -59,7 +59,8 @@ LAYOUTS = (
     Layout("emissivity", "sic", "seaice", "seaice_std", (-3, 21)),
     Layout("concentration", "sic", "sea_ice_area_fraction", TOTAL_ERROR),
 )
-# Flags of values that are no observations, unless a word denies them: not_missing, no_bad_data.
+# Meanings of flags of values that are no observations, except after "no" or "not", as in
+# not_missing and no_bad_data.
 PROBLEM = (
     "land(?!_?spill)|lake|interp|clim(o|at)|missing|invalid|bad|poor|fail|pole_?hole|unusable|"
     "low_quality|suspect"
@@ -86,8 +87,7 @@ def read_observations(paths, config=None):
     Raises
     ------
     InputError
-        If a product is not recognised, says nothing about errors, times or units, or nothing is
-        left.
+        If a product is not recognised, lacks errors, times or units, or no observation can be used.
     """
     config = config or ObservationFilesConfig()
     tables = [table for path in paths for table in _read_file(Path(path), config)]
@@ -140,7 +140,7 @@ def _read_file(path, config):
 
 
 def _recognised(path, groups, config):
-    """The layout of a file, and the groups and names of the fields that have it."""
+    """Layout of a file, and the groups and names of its fields with this layout."""
     present = [(group, name) for group, dataset in groups.items() for name in dataset.data_vars]
     fitting = []
     for layout in LAYOUTS:
@@ -162,7 +162,8 @@ def _recognised(path, groups, config):
         raise InputError(
             f"{path}: has {problem} of a known product in {listed(name for _, name in present)}, "
             "expected one such as analysis_sea_ice_thickness, sea_ice_thickness, beam_fb_height, "
-            "ice_conc or seaice; choose one with the setting variable"
+            "ice_conc or seaice; name one of them with the setting variable, or rename a variable "
+            "of the file"
         )
     long_name = KINDS[_kind(layout, config, path)].long_name
     progress.note(f"{path}: reads {fields[0][1]} of {layout.source} as {long_name}")
@@ -170,13 +171,13 @@ def _recognised(path, groups, config):
 
 
 def _kind(layout, config, where):
-    """The kind of the values of a layout, after the conversion of freeboard to thickness."""
+    """Kind of the values of a layout, after the conversion of freeboard to thickness."""
     variable = VARIABLE_OF[layout.kind]
     if config.kind and KINDS[config.kind].variable != variable:
         kinds = [name for name, kind in KINDS.items() if kind.variable == variable]
         raise InputError(
-            f"{where}: holds {variable}, expected the setting kind to be {' or '.join(kinds)}, "
-            f"found {config.kind}; correct it or leave it out"
+            f"{where}: the setting kind is {config.kind}, expected {' or '.join(kinds)}, because "
+            f"the file holds {variable}; correct the setting or leave it out"
         )
     return config.kind or ("sit_of_ice" if layout.kind in FREEBOARD else layout.kind)
 
@@ -199,7 +200,7 @@ def _read_field(raw, name, layout, config, where):
     if any(raw.sizes[dim] > 1 for dim in further):
         raise InputError(
             f"{where}: {name} has the further dimension {', '.join(sorted(further))}, expected "
-            "those of positions and times alone; select one of its values first"
+            "the dimensions of positions and times only; write a file with one of its values"
         )
     columns = {
         "value": values,
@@ -227,7 +228,8 @@ def _in_unit(raw, name, variable, where, units=None, is_checked=True):
     factor, _ = names.conversion(variable, units, where)
     values = raw[name].compute() * factor
     low, high = np.nanmin(values, initial=0), np.nanmax(values, initial=0)
-    # Noise is beyond the plausible range, but not by far. Without units, the range has to tell.
+    # Noise may exceed the plausible range, but not twice. Without units, only the range shows
+    # whether the unit is right.
     limit = names.variable(variable).plausible[1] * (1 if units is None else 2)
     if is_checked and max(-low, high) > limit:
         names.check_range(variable, low, high, f"{where}: {name}")
@@ -235,7 +237,7 @@ def _in_unit(raw, name, variable, where, units=None, is_checked=True):
 
 
 def _companions(raw, name, pattern):
-    """Names of the other variables of a file that fit a pattern, along dimensions of a field."""
+    """Names of other variables that match a pattern and have dimensions of the field only."""
     return [
         other
         for other in raw.coords
@@ -244,7 +246,7 @@ def _companions(raw, name, pattern):
 
 
 def _companion(raw, name, pattern, variable, where, is_checked=True):
-    """Another variable of a file in the unit of the project; NaN if there is none."""
+    """Variable of a file that matches a pattern, in the unit of the project; NaN without one."""
     others = _companions(raw, name, pattern)
     if not others:
         return xr.DataArray(np.nan)
@@ -263,8 +265,8 @@ def _errors(raw, name, layout, config, where):
         return xr.DataArray(config.sigma)
     units, variable = raw[name].attrs.get("units"), VARIABLE_OF[layout.kind]
     errors = [_in_unit(raw, other, variable, where, units) for other in others]
-    # The weights of independent errors are their inverse variances; 0 or NaN is no error. Where
-    # all are missing, nothing was observed, and the setting sigma must not replace them.
+    # The weights of independent errors are their inverse variances. An error of 0 or NaN counts as
+    # missing. Where all are missing, nothing was observed, so the setting sigma is not used.
     weights = [(error.where(error > 0) ** -2.0).fillna(0) for error in errors]
     total = sum(weights, xr.DataArray(0.0))
     return total.where(total > 0) ** -0.5
@@ -276,15 +278,16 @@ def _snow(raw, name, config, where):
     depth = depth.fillna(np.nan if config.snow_m is None else config.snow_m)
     if depth.isnull().all():
         raise InputError(
-            f"{where}: has freeboard and no snow thickness, on which the thickness of the ice "
-            "depends; give the settings snow_m and snow_error_m"
+            f"{where}: has freeboard and no snow thickness, expected a variable such as "
+            "snow_depth, because the ice thickness depends on it; give the settings snow_m and "
+            "snow_error_m"
         )
     error = _companion(raw, name, f"snow_(depth|thickness)_{ERROR}", "snt", where)
     return depth, error.fillna(config.snow_error_m)
 
 
 def _period(raw, name, latitude, layout, config, where):
-    """Start and end of the means of a field; equal for values along a track."""
+    """Start and end of the periods of means; both are the time for values along a track."""
     if config.time is None:
         notes = []
         stamps = times.valid_times(raw, name, where, notes)
@@ -313,8 +316,8 @@ def _period(raw, name, latitude, layout, config, where):
         ]
         if given:
             raise InputError(
-                f"{where}: has the times {listed(given)}, expected none with the setting time; "
-                "leave out the setting, or read this file separately"
+                f"{where}: has the times {listed(given)}, expected none if the setting time is "
+                "given; leave out the setting, or read this file without it"
             )
         stamps = xr.DataArray(_moment(config.time))
     hours = layout.period_h
@@ -323,21 +326,21 @@ def _period(raw, name, latitude, layout, config, where):
     if hours is None or stamps.isnull().any():
         raise InputError(
             f"{where}: does not say of which period {name} is the mean, expected time bounds; give "
-            "the setting period_h (24 for a daily map, 0 for values at one time), and time if the "
-            "file has none, such as 2021-03-01T12"
+            "the setting period_h (24 for a daily map, 0 for instantaneous values), and the "
+            "setting time, such as 2021-03-01T12, if the file has no time"
         )
     return tuple(stamps + np.timedelta64(round(hour * 3600), "s") for hour in hours)
 
 
 def _moment(text, is_end=False):
-    """A time that is given as text, in UTC; NaT if it is none. A day may end a period."""
+    """Time of a text, in UTC; NaT if the text is no time. A day that ends a period counts fully."""
     moment = pd.to_datetime(str(text), utc=True, errors="coerce").to_datetime64()
     is_day = re.fullmatch(r"\d{4}-?\d\d-?\d\d", str(text).strip())
     return moment + np.timedelta64(1, "D") if is_end and is_day else moment
 
 
 def _is_rejected(raw, name):
-    """Where a flag of the file says that a value is no observation."""
+    """True where a flag of the file says that a value is no observation."""
     rejected = xr.DataArray(False)
     for flag_name in _companions(raw, name, ".*(status|quality).*"):
         for flag in flags.read(raw[flag_name].attrs):

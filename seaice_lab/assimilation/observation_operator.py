@@ -44,7 +44,7 @@ def per_cell_area(table, concentration=None):
     if lacks.any():
         raise InputError(
             f"observations: {lacks.sum()} of {lacks.size} are thickness per area of ice and have "
-            "no concentration, which a state without concentration needs; if the values are per "
+            "no concentration, expected one because the state has none; if the values are per "
             "cell area, read the files with `seaice-lab assimilate observations -p kind=sit`, else "
             "give files with a concentration, or use a surrogate of thickness and concentration"
         )
@@ -145,7 +145,7 @@ def _in_ocean(table, store):
 
 
 def _of_state(table, channels):
-    """Observations as functions of the state; others are refused."""
+    """Observations of variables of the state; observations of other variables are refused."""
     if "sic" not in channels:
         table = per_cell_area(table)
     kinds = [KINDS[kind] for kind in np.unique(observations.used(table).kind)]
@@ -159,7 +159,7 @@ def _of_state(table, channels):
 
 
 def check_table_of_cycle(table, source, starts, length):
-    """Refuse observations that a window of a cycle would refuse, before the first window.
+    """Check before the first window of a cycle that no window will refuse the observations.
 
     Parameters
     ----------
@@ -168,7 +168,7 @@ def check_table_of_cycle(table, source, starts, length):
         Network and store.
     starts : ndarray of datetime64 (window,)
     length : timedelta64
-        Of a window.
+        Length of a window.
 
     Raises
     ------

@@ -70,8 +70,8 @@ def observation_table(columns):
     columns : dict of str to array_like (observation,) or scalar
         The variables of a table. ``time``, ``latitude``, ``longitude``, ``value``, ``sigma``,
         ``kind`` and ``source`` are needed. An observation whose value or sigma is not finite is
-        kept, with the quality "value_or_error_missing". Times are rounded to microseconds, which
-        a file keeps exactly.
+        kept, with the quality "value_or_error_missing". Times are rounded to microseconds, so that
+        a file holds them exactly.
 
     Returns
     -------
@@ -107,7 +107,7 @@ def observation_table(columns):
     except ValueError as error:
         raise InputError(
             f"observations: the columns are no table ({str(error).splitlines()[0]}), expected "
-            "times, numbers and names of equal lengths"
+            "times, numbers and names of equal lengths; correct the columns"
         ) from None
     table = table.set_coords(POSITION)
     table = reject(table, ~np.isfinite(table.value + table.sigma), "value_or_error_missing")
@@ -210,9 +210,9 @@ def counts(table):
 def in_window(table, start, end):
     """The observations of an assimilation window: after its start, up to its end.
 
-    An observation at the start belongs to the window before. A mean belongs to the window that
-    holds the middle of its period, which is cut off at the borders of the window. At least half
-    of the period lies inside then: a mean over more than two windows is not used.
+    An observation at the start belongs to the window before. A mean belongs to the window in which
+    the middle of its period is, and its period is cut off at the borders of the window. At least
+    half of the period must be in the window: a mean over more than two windows is not used.
 
     Parameters
     ----------

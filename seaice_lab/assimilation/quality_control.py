@@ -14,8 +14,8 @@ from seaice_lab.assimilation.observations import KINDS, observation_table, rejec
 from seaice_lab.errors import InputError, listed
 from seaice_lab.surrogate.store import open_store
 
-# Values beyond are no sea ice. Noise makes some retrievals negative or larger than 1; without them
-# the others would have a bias.
+# Values outside are not plausible for sea ice. Noise makes some retrievals negative or larger than
+# 1. They are kept, because the mean of the others alone would have a bias.
 RANGES = {"sit": (-2.0, 15.0), "sit_of_ice": (-2.0, 15.0), "sic": (-0.3, 1.3), "snt": (-0.5, 3.0)}
 HALF_DAY = np.timedelta64(12, "h")
 PERIOD, EXTRAS = ["time_start", "time_end"], ["correlation_length", "concentration"]
@@ -52,7 +52,7 @@ def prepare_table(paths, config):
 
 
 def check_range(table, ranges=RANGES):
-    """Reject values outside of the range of their kind.
+    """Reject values outside the range of their kind.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def check_range(table, ranges=RANGES):
 
 
 def check_duplicates(table):
-    """Reject repetitions: all but the first of equal kind, source, period and position.
+    """Reject all but the first observation of the same kind, source, period and position.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def check_duplicates(table):
     xarray.Dataset
     """
     frame = table.to_dataframe()[["quality", "kind", "source", *PERIOD, "latitude", "longitude"]]
-    # Only an observation of the same quality makes another one superfluous.
+    # Quality is compared too, because a rejected observation does not replace one that is used.
     return reject(table, frame.duplicated(), "duplicate")
 
 
@@ -92,7 +92,7 @@ def check_background(table, equivalents, sigma, factor=4.0):
     ----------
     table : xarray.Dataset
     equivalents : array_like (observation,)
-        What the observations would be for the background, H(x_b).
+        Observation equivalents of the background, H(x_b).
     sigma : array_like (observation,) or float
         Standard deviation of the errors of the equivalents, sigma_b.
     factor : float
@@ -108,11 +108,11 @@ def check_background(table, equivalents, sigma, factor=4.0):
 
 
 def thin(table, distance_m=None):
-    """Keep observations that are a distance apart, or far apart in time.
+    """Reject observations that are close to a more exact one in space and time.
 
-    Observations of one kind and source are taken in the order of their errors, the most exact
-    first. Each rejects the others within the distance whose time differs by less than the period
-    of the mean, and for instantaneous values by less than 12 hours.
+    Observations of one kind and source are considered in the order of their errors, the smallest
+    first. Each one that is kept rejects the others within the distance whose time differs by less
+    than the period of the mean, or by less than 12 hours if that is more.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ def thin(table, distance_m=None):
 
 
 def _thinned(table, distance_m):
-    """Where observations of one kind and source are rejected."""
+    """True where an observation is rejected; all have one kind and source."""
     phi, lam = np.radians(table.latitude.values), np.radians(table.longitude.values)
     points = np.stack([np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi)], -1)
     tree = cKDTree(points * grid.EARTH_RADIUS_M)
@@ -153,7 +153,7 @@ def _thinned(table, distance_m):
 
 
 def superobservations(table, store, representation=0.0, common=0.0):
-    """One observation for each kind, source, cell and day: the weighted mean of those in it.
+    """Weighted mean of the observations of each kind and source in each cell and on each day.
 
     sigma^2 = sigma_i^2 / N + common^2 / tracks + representation^2, where sigma_i^2 / N is the error
     of a mean with the weights 1 / sigma^2. The common error of a track, such as that of the sea
@@ -166,11 +166,11 @@ def superobservations(table, store, representation=0.0, common=0.0):
     store : xarray.Dataset
         With ``latitude``, ``longitude`` and ``ocean`` (y, x).
     representation : float
-        Standard deviation of what the values in a cell do not say about the cell, in the unit of
-        the values.
+        Standard deviation of the representation error: the difference between the mean of exact
+        values and the mean of the whole cell, in the unit of the values.
     common : float
-        Standard deviation of the part of the error that all values of a track share, in the unit
-        of the values.
+        Standard deviation of the error that all values of a track have in common, in the unit of
+        the values.
 
     Returns
     -------
@@ -186,9 +186,9 @@ def superobservations(table, store, representation=0.0, common=0.0):
     variables = sorted({KINDS[kind].variable for kind in table.kind.values})
     if len(variables) > 1 and (representation or common):
         raise InputError(
-            f"observations: hold {', '.join(variables)}, expected one variable for "
-            "representation_error and track_error, which have its unit; combine each variable "
-            "separately"
+            f"observations: hold {', '.join(variables)}, expected one variable if "
+            "representation_error or track_error is given, because these have a unit; combine each "
+            "variable separately"
         )
     cells, _, reason = cell_weights(table.latitude.values, table.longitude.values, store)
     frame = table.to_dataframe().assign(cell=cells[:, 0])  # the first of the four is the nearest

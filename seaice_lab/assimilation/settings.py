@@ -13,51 +13,77 @@ class ObservationFilesConfig(Config):
 
     variable: str | None = Field(
         None,
-        description="Variable to read; null: the first one with errors, else the first one, of "
-        "weighted_mean_sea_ice_thickness, analysis_sea_ice_thickness, cryosat_sea_ice_thickness, "
-        "smos_sea_ice_thickness, sea_ice_thickness, radar_freeboard, beam_fb_height, ice_conc, "
-        "raw_ice_conc_values, seaice, and the standard name sea_ice_area_fraction.",
+        description="Variable to read; null: the first variable with errors, else the first one, "
+        "of weighted_mean_sea_ice_thickness, analysis_sea_ice_thickness, "
+        "cryosat_sea_ice_thickness, smos_sea_ice_thickness, sea_ice_thickness, radar_freeboard, "
+        "beam_fb_height, ice_conc, raw_ice_conc_values, seaice, and the standard name "
+        "sea_ice_area_fraction.",
     )
     kind: Literal["sit", "sit_of_ice", "sic", "snt"] | None = Field(
         None,
         description="Kind of the values; sit: thickness as volume per cell area, sit_of_ice: per "
-        "area of ice; null: that of the product. It must be a kind of the variable that is read.",
+        "area of ice; null: the kind of the product. It must be a kind of the variable to read.",
     )
     sigma: float | None = Field(
-        None, gt=0, description="Standard error of files without errors, m or from 0 to 1."
+        None,
+        gt=0,
+        description="Standard deviation of the errors, for files without errors; in m, or from 0 "
+        "to 1 for a concentration.",
     )
     time: str | None = Field(
-        None, description="Time of the values, for files without times; others are refused."
+        None,
+        description="Time of the values, for files without times; files with times are refused.",
     )
     period_h: float | None = Field(
-        None, ge=0, description="Hours of the mean, around its time, if the file has no bounds."
+        None,
+        ge=0,
+        description="Period of a mean in hours, centred on its time, if the file has no time "
+        "bounds; 0: the values are instantaneous.",
     )
     snow_m: float | None = Field(
-        None, ge=0, description="Snow thickness on ice for freeboard, if the file has none."
+        None,
+        ge=0,
+        description="Snow thickness, m, for the conversion of freeboard to ice thickness where the "
+        "file has none.",
     )
-    snow_error_m: float = Field(0.1, ge=0, description="Standard error of the snow thickness.")
+    snow_error_m: float = Field(
+        0.1,
+        ge=0,
+        description="Standard deviation of the error of the snow thickness, m, where the file has "
+        "none.",
+    )
     snow_density: float = Field(320.0, gt=0, lt=900, description="Density of snow, kg m-3.")
     ice_density: float = Field(
-        900.0, gt=800, lt=1000, description="Density of ice, kg m-3; 917 first-year, 882 older ice."
+        900.0,
+        gt=800,
+        lt=1000,
+        description="Density of ice, kg m-3; 917 for first-year ice, 882 for multi-year ice.",
     )
-    ice_density_error: float = Field(20.0, ge=0, description="Standard error of this density.")
+    ice_density_error: float = Field(
+        20.0, ge=0, description="Standard deviation of the error of the ice density, kg m-3."
+    )
     thin_km: float | None = Field(
-        None, ge=0, description="Distance of observations; null: the correlation length of errors."
+        None,
+        ge=0,
+        description="Smallest distance between observations of one kind and source, km; closer "
+        "ones are rejected. null: the correlation length of their errors.",
     )
     cells_of: PathText | None = Field(
-        None, description="Prepared store: values are averaged in each of its cells; null: not."
+        None,
+        description="Prepared store, in each of whose cells the observations of a day are averaged "
+        "(superobservations); null: no averages.",
     )
     representation_error: float = Field(
         0.0,
         ge=0,
-        description="Error of such a mean that does not fall with the number of values, m or from "
-        "0 to 1; for observations of one variable.",
+        description="Representation error of a superobservation, which does not decrease with the "
+        "number of its values, in m or from 0 to 1; for observations of one variable.",
     )
     track_error: float = Field(
         0.0,
         ge=0,
-        description="Error of such a mean that all values of a track share, m or from 0 to 1; for "
-        "observations of one variable.",
+        description="Error of a superobservation that all values of a track have in common, in m "
+        "or from 0 to 1; for observations of one variable.",
     )
 
     @model_validator(mode="after")
@@ -77,11 +103,11 @@ class BackgroundConfig(Config):
     first: str = Field(
         "start",
         description="Background of the first window. start: the state of the store at the start; "
-        "mean: the mean of the training states; else a time, for the state of the store then.",
+        "mean: the mean of the training states; a time: the state of the store at that time.",
     )
     correlation: Literal["diffusion", "none"] = Field(
         "diffusion",
-        description="diffusion: errors are correlated around land; none: B is diagonal.",
+        description="diffusion: errors are correlated, through water only; none: B is diagonal.",
     )
     std: float | dict[str, float] = Field(
         0.3,
@@ -90,13 +116,21 @@ class BackgroundConfig(Config):
     )
     pattern: Literal["constant", "training"] = Field(
         "constant",
-        description="constant: the same in all cells; training: in each cell proportional to the "
-        "standard deviation of the training states there, with this root mean square.",
+        description="constant: std is the same in all cells; training: it is proportional to the "
+        "standard deviation of the training states in each cell, and std is its root mean square.",
     )
     length_km: float = Field(150.0, gt=0, description="Correlation length (Daley), km.")
-    order: int = Field(8, ge=4, multiple_of=2, description="Steps of the diffusion.")
+    order: int = Field(
+        8,
+        ge=4,
+        multiple_of=2,
+        description="Steps of the diffusion; with more steps, the correlation is more Gaussian.",
+    )
     normalisation_probes: int | None = Field(
-        400, ge=10, description="Random vectors of the normalisation; null: exact, which is slow."
+        400,
+        ge=10,
+        description="Random vectors from which the variance of the diffusion is estimated; null: "
+        "it is computed exactly, which is slow.",
     )
 
 
@@ -104,7 +138,8 @@ class MinimiserConfig(Config):
     """How to minimise the cost."""
 
     method: Literal["lbfgs", "incremental"] = Field(
-        "lbfgs", description="lbfgs: the cost itself; incremental: linearised costs in turn."
+        "lbfgs",
+        description="lbfgs: minimise the cost itself; incremental: minimise linearised costs.",
     )
     iterations: int = Field(
         40,
@@ -113,18 +148,24 @@ class MinimiserConfig(Config):
         "each linearised cost.",
     )
     gradient: float = Field(
-        1e-2, gt=0, lt=1, description="Stop when the gradient is this share of the first one."
+        1e-2,
+        gt=0,
+        lt=1,
+        description="Stop when the gradient is this fraction of the gradient at the background.",
     )
     bounds: Literal["clipped", "smooth"] = Field(
         "clipped",
-        description="Physical bounds of the analysis. clipped: values beyond are cut off; smooth: "
-        "the increment is added to a transformed variable, which never crosses them.",
+        description="Physical bounds of the analysis. clipped: values beyond are set to the bound; "
+        "smooth: the increment is added to a transformed variable, which stays within the bounds.",
     )
     precision: Literal["float32", "float64"] = Field(
         "float32", description="Precision of the network; all else is float64."
     )
     segment: int = Field(
-        1, ge=0, description="Steps that a gradient computes again at a time; 0: keeps all."
+        1,
+        ge=0,
+        description="Steps that are computed again at a time for a gradient, so that only their "
+        "activations are in memory; 0: all activations are kept, which is faster.",
     )
 
 
@@ -136,7 +177,8 @@ class AssimilationConfig(Config):
         None, description="Another prepared store on the grid of the run; null: that of the run."
     )
     split: Split | None = Field(
-        None, description="Split of the times, if several series of the store have them."
+        None,
+        description="Split that contains the times, if several series of the store have them.",
     )
     observations: tuple[PathText, ...] = Field(
         (), description="Tables of observations; empty: a free run, without observations."
@@ -150,7 +192,7 @@ class AssimilationConfig(Config):
         None,
         ge=1,
         description="Steps from one window to the next; null: windows do not overlap. "
-        "Observations of an overlap are used twice.",
+        "Observations in an overlap are used twice.",
     )
     forecast_steps: int = Field(
         20, ge=0, description="Steps of the forecast from the end of each window; 0: none."
@@ -162,8 +204,9 @@ class AssimilationConfig(Config):
     probes: int = Field(
         20,
         ge=0,
-        description="Random perturbations of each background, from which its errors at the "
-        "observations follow; 0: they are not computed, and no observation is rejected for them.",
+        description="Random perturbations of each background, from which the standard deviations "
+        "sigma_b of its errors at the observations are estimated; 0: no estimate, and no "
+        "background check.",
     )
     background_check: float = Field(
         5.0,
@@ -178,7 +221,10 @@ class AssimilationConfig(Config):
         "as 2; null: the cost is quadratic.",
     )
     signal_probes: int = Field(
-        0, ge=0, description="Random vectors for the degrees of freedom for signal; 0: none."
+        0,
+        ge=0,
+        description="Random vectors from which the degrees of freedom for signal are estimated; 0: "
+        "no estimate.",
     )
     seed: int = Field(0, ge=0, description="Seed of the random vectors.")
 
@@ -197,7 +243,7 @@ class AssimilationConfig(Config):
         if not self.probes and self.background_check != default:
             raise ValueError(
                 f"background_check is {self.background_check:g} and probes is 0, expected probes "
-                "of 1 or more, from which sigma_b of the check follows; leave one of both out"
+                "of 1 or more, which estimate sigma_b of the check; leave out one of these settings"
             )
         return self
 

@@ -8,7 +8,7 @@ from seaice_lab.assimilation.observations import concatenate, observation_table
 from seaice_lab.errors import InputError
 
 DAY = np.timedelta64(1, "D")
-SMOOTHING_STEPS = 4  # of implicit diffusion, whose sum is nearly Gaussian
+SMOOTHING_STEPS = 4  # of implicit diffusion; together they are nearly a Gaussian filter
 
 
 def observe_cells(truth, sigma, every_h=48.0, seed=0):
@@ -23,7 +23,7 @@ def observe_cells(truth, sigma, every_h=48.0, seed=0):
     every_h : float
         Hours between two observations of a cell; the first is this long after the first time.
     seed : int
-        Of the noise.
+        Seed of the noise.
 
     Returns
     -------
@@ -39,21 +39,21 @@ def observe_cells(truth, sigma, every_h=48.0, seed=0):
     times = np.flatnonzero((elapsed_h > 0) & (elapsed_h % every_h == 0))
     if not times.size:
         raise InputError(
-            f"twin: the truth has no times {every_h:g} h after its first one, "
-            f"{truth.time.values[0]}; give a longer truth or another every_h"
+            f"twin: the truth has no time {every_h:g} h after its first one, "
+            f"{truth.time.values[0]}, expected at least one; give a longer truth or another every_h"
         )
     masks = np.broadcast_to(truth.ocean.values, truth.isel(time=times).shape)
     return _table(truth.isel(time=times), masks, sigma, seed)
 
 
 def observe_tracks(truth, sigma, share=0.05, seed=0):
-    """Observe straight tracks in random directions, one group at each time.
+    """Observe straight tracks in random directions, new ones at each time.
 
     Parameters
     ----------
     truth, sigma, seed
-        As in :func:`observe_cells`; the seed is also that of the tracks. The first time is left
-        out.
+        As in :func:`observe_cells`; the seed is also that of the tracks. The first time of the
+        truth is not observed.
     share : float
         Share of the ocean cells that are observed in a day.
 
@@ -65,22 +65,22 @@ def observe_tracks(truth, sigma, share=0.05, seed=0):
     Raises
     ------
     InputError
-        If the share is not above 0, or above 1 for a time.
+        If the share of the cells at one time is not above 0, or is above 1.
     """
     rng, ocean = np.random.default_rng([seed, 1]), truth.ocean.values
     later = truth.isel(time=slice(1, None))
     share_of_time = share * float((truth.time[1] - truth.time[0]) / DAY)
     if not 0 < share_of_time <= 1:
         raise InputError(
-            f"twin: share {share:g} is {share_of_time:g} of the cells at each time of the truth, "
-            "expected more than 0 and at most 1 at each time; give another share"
+            f"twin: share {share:g} of a day is {share_of_time:g} of the cells at each time of the "
+            "truth, expected more than 0 and at most 1; give another share"
         )
     masks = [_tracks(ocean, share_of_time, rng) for _ in later.time]
     return _table(later, np.array(masks), sigma, seed)
 
 
 def _tracks(ocean, share, rng):
-    """Cells on random lines, until there are enough of them."""
+    """Mask of the cells on random lines, as many lines as the share needs."""
     rows, columns = np.indices(ocean.shape)
     cells, mask = np.argwhere(ocean), np.zeros_like(ocean)
     while mask.sum() < share * len(cells):
@@ -94,7 +94,8 @@ def _tracks(ocean, share, rng):
 def observe_weekly_maps(truth, sigma, smoothing_km=75.0, seed=0):
     """Observe smooth maps of the mean over each week, like merged satellite products.
 
-    Cells are taken at the distance of the smoothing, so that their errors can be independent.
+    Only cells at the distance of the smoothing are observed, because closer ones would have
+    correlated errors in a real product.
 
     Parameters
     ----------
@@ -127,7 +128,7 @@ def observe_weekly_maps(truth, sigma, smoothing_km=75.0, seed=0):
     mask = np.zeros_like(ocean)
     mask[::apart, ::apart] = ocean[::apart, ::apart]
     weights = np.ones(week + 1)
-    weights[[0, -1]] = 0.5  # the trapezoidal rule, as the states are linear between their times
+    weights[[0, -1]] = 0.5  # trapezoidal rule: states are linear between their times
     tables = []
     for number, first in enumerate(range(0, truth.sizes["time"] - week, week)):
         frames = truth.isel(time=slice(first, first + week + 1))

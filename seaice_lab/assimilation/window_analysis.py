@@ -36,9 +36,9 @@ def analyse(opened, table, config, root, start):
     window : xarray.Dataset
         ``<variable>(state, valid_time, y, x)`` for the states "background" and "analysis",
         ``next_state`` and ``end_state`` (channel, y, x), from which the next window and the
-        forecast start, and how the minimisation went.
+        forecast start; cost, iterations and end of the minimisation.
     departures : xarray.Dataset or None
-        The observations of the window with ``equivalent(state, observation)``.
+        The observations that were used, with ``equivalent(state, observation)``.
     """
     low, high = bounds([name for name, _ in opened.surrogate.window.state], opened.initial)
     combine = clipped(low, high)
@@ -73,9 +73,11 @@ def analyse(opened, table, config, root, start):
 
 
 def _with_background(problem, table, config):
-    """Reject observations too far from the background, whose errors random increments show."""
-    nothing = np.zeros(problem.shape)
-    background = _simulated(problem, nothing)
+    """Reject observations that are too far from the background.
+
+    Random increments give the standard deviation of its errors at the observations.
+    """
+    background = _simulated(problem, np.zeros(problem.shape))
     rng, squares = np.random.default_rng(config.seed), np.full(background.size, np.nan)
     if config.probes:
         changes = [
@@ -91,14 +93,14 @@ def _with_background(problem, table, config):
 
 
 def _simulated(problem, control):
-    """What the observations would be for a control, (observation,)."""
+    """Observation equivalents for a control, (observation,)."""
     increment = torch.from_numpy(problem.root.apply(control)).to(problem.background.device)
     with torch.no_grad():
         return simulate(problem, increment)[0].cpu().numpy()
 
 
 def _minimum(problem, config):
-    """The minimum of the cost as a dataset and as a control."""
+    """Minimise the cost; the terms of the minimum as a dataset, and its control."""
     settings = config.minimiser
     if settings.method == "lbfgs":
         stopping = Stopping(gradient=settings.gradient, iterations=settings.iterations)

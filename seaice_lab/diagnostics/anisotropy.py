@@ -160,7 +160,7 @@ def structure_tensor(field, mask, sigma_cells=None):
         gradient = np.where(inner, d_dx + 1j * d_dy, 0.0)
         tensor = gradient**2, abs(gradient) ** 2
         if sigma_cells is None:
-            square, power = (part.sum(axis=(-2, -1)) for part in tensor)
+            square, power = (e.sum(axis=(-2, -1)) for e in tensor)
         else:
             smoothing = (0, sigma_cells, sigma_cells)
             square, power = (ndimage.gaussian_filter(e, smoothing, mode="constant") for e in tensor)

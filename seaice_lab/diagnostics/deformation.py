@@ -20,7 +20,7 @@ GRADIENTS = {"du_dx": "of u along x", "du_dy": "of u along y",
              "dv_dx": "of v along x", "dv_dy": "of v along y"}  # fmt: skip
 RATES = {"divergence": "Divergence of the ice drift", "shear": "Shear of the ice drift",
          "total": "Total deformation rate", "vorticity": "Vorticity of the ice drift"}  # fmt: skip
-# Cells (row, column) round which each method integrates, anticlockwise; a triangle has one twice.
+# Corners (row, column) of the polygon of each method, anticlockwise; a triangle has one twice.
 METHODS = {"contour": ((0, 0), (0, 1), (1, 1), (1, 0)),
            "one_sided": ((0, 1), (1, 1), (1, 0), (1, 0)),
            "centred": ((1, 2), (2, 1), (1, 0), (0, 1))}  # fmt: skip
@@ -76,9 +76,9 @@ def velocity_gradients(siu, siv, mask, dx_m, method="contour", positions=None):
         "contour" integrates along the square of four neighbouring cells (after Lindsay and Stern
         2003): the mean over n x n corners is the integral along the large square. "one_sided" takes
         the differences to the previous column and the previous row (a triangle), at the cell with
-        the larger indices. "centred" takes differences over two cells (a square on its tip), at
-        the cell in the middle: it does not see waves of two cells. Both are for comparison with
-        other codes.
+        the larger indices. "centred" takes differences over two cells (a square that is turned
+        by 45 degrees), at the cell in the middle; waves of two cells vanish. Both are for
+        comparison with other codes.
     positions : (DataArray, DataArray), optional
         x and y of the cells in a plane (y, x), m, on a curvilinear grid, instead of ``dx_m``.
 
@@ -101,7 +101,7 @@ def velocity_gradients(siu, siv, mask, dx_m, method="contour", positions=None):
     du/dx = [(u1 - u3)(y2 - y4) + (u2 - u4)(y3 - y1)] / [(x1 - x3)(y2 - y4) + (x2 - x4)(y3 - y1)].
     """
     if method not in METHODS:
-        raise InputError(f"method: {method!r}, expected one of {', '.join(METHODS)}")
+        raise InputError(f"method: {method!r}, expected one of {', '.join(METHODS)}; choose one")
     for field in (siu, siv):
         units = field.attrs.get("units")
         if units is None or names.canonical_units(units) != "m s-1":
@@ -151,7 +151,7 @@ def gradient_magnitude(field, mask, dx_m):
 
 
 def _around(values, cells):
-    """Values at each of the cells (row, column) of the polygons all over the grid."""
+    """Values at each corner (row, column) of the polygons at all positions of the grid."""
     last, (rows, columns) = np.max(cells), values.shape[-2:]
     return [values[..., y : rows - last + y, x : columns - last + x] for y, x in cells]
 

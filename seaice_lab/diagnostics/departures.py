@@ -2,9 +2,9 @@
 
 All functions take a table of observations that were used, with the dimension ``observation``:
 ``value``, ``sigma`` (standard deviation of its error), ``kind``, ``latitude``, ``longitude``,
-``lead_h`` (hours since the start of the window), ``equivalent(state, observation)`` (what
-background and analysis give in its place) and ``background_sigma`` (standard deviation of the
-error of the background there; NaN if unknown).
+``lead_h`` (hours since the start of the window), ``equivalent(state, observation)`` (observation
+equivalents of background and analysis) and ``background_sigma`` (standard deviation of the errors
+of the background equivalents; NaN if unknown).
 """
 
 import numpy as np
@@ -32,8 +32,8 @@ def departure_statistics(table):
     xarray.Dataset
         For each ``group``: ``count``; ``mean`` and ``rms`` (state) of the departures in the unit
         of the kind; ``innovation_ratio``, ``sigma_ratio`` and ``background_ratio``, the estimates
-        of HBH' + R, R and HBH' divided by the assumed variances, 1 if these are right. ``by`` says
-        how the observations of a group were chosen.
+        of HBH' + R, R and HBH' divided by the assumed variances, 1 if these are right. ``by`` is
+        what the observations of a group have in common: "kind", "region" or "day".
     """
     by, names, members = zip(*_groups(table), strict=True)
     rows = [_statistics(table.isel(observation=positions)) for positions in members]
@@ -48,10 +48,10 @@ def departure_statistics(table):
 
 
 def _groups(table):
-    """Names of groups and the positions of their observations; different units are kept apart."""
+    """Names of groups and positions of their observations; a group has one kind, hence one unit."""
     kind = table.kind.values
     regions = polar_regions(table.latitude, table.longitude)
-    # An observation at the very end of a day belongs to this day.
+    # An observation at the end of a day belongs to that day.
     day = np.maximum(np.ceil(table.lead_h.values / DAY_H), 1)
     for name in np.unique(kind):
         is_kind = kind == name
@@ -88,8 +88,8 @@ def _statistics(table):
 def cost_ratio(cost, count):
     """The minimum of the cost divided by its expectation, 2J / p, with its 95 % interval.
 
-    If B and R are right, and all is linear, 2J at the minimum is a chi-square variable with as many
-    degrees of freedom as there are observations (Talagrand 1999).
+    If B and R are right, and the model is linear, 2J at the minimum is a chi-square variable with
+    as many degrees of freedom as there are observations (Talagrand 1999).
 
     Parameters
     ----------

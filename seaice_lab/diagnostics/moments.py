@@ -138,12 +138,12 @@ def _neighbours(array, step):
 
 
 def check_not_negative(values):
-    """Check that values, of which moments are taken, are not negative.
+    """Check that no value is negative, because moments are defined for positive values.
 
     Raises
     ------
     InputError
-        If one is.
+        If a value is negative.
     """
     if values.min(initial=0) < 0:
         raise InputError(
@@ -172,7 +172,7 @@ def box_sums(means, counts, q, dx_m):
     Raises
     ------
     InputError
-        If a zero has no power because of an order q <= 0.
+        If a value is zero and an order q <= 0, for which its power is not defined.
     """
     levels = list(zip(means, counts, strict=True))
     if min(q) <= 0 and any((mean[..., n > 0] == 0).any() for mean, n in levels):

@@ -26,9 +26,9 @@ DRIFT = {"siu", "siv"}
 DRAWS = 100  # bootstrap samples of the starts
 LEADS_AT_ONCE = 16  # lead times in memory
 SHORTEST_ROLLOUT = 8  # lead times for exponents against the length of a time window
-ROUNDING = 1e-9  # relative; smaller differences are none
+ROUNDING = 1e-9  # relative; smaller differences count as zero
 NOISE_FLOOR = 2e-4  # 1/day; rounding of the drift at 25 km
-# The sums of each statistic, its name in their fit, and its long name.
+# For each statistic: its sums, its name in the fit of the sums, and its long name.
 STATISTICS = {
     "zeta": ("structure", "exponent", "Exponent zeta(q) of increments of the thickness"),
     "concavity": ("structure", "concavity", "Concavity 2 zeta(1) - zeta(2)"),
@@ -60,7 +60,7 @@ STATISTICS = {
 }  # fmt: skip
 UNITS = {"feature_length": "km", "feature_density": "1e-3 km-1", "feature_angle": "degree",
          "gradient_wasserstein": "decades", "wasserstein": "decades"}  # fmt: skip
-# Curves from which exponents are fitted, with their sums and name in the fit.
+# Curves from which exponents are fitted: their sums, and their name in the fit.
 CURVES = {"structure_function": ("structure", "moment"), "distance_km": ("structure", "length_km"),
           "rate_moment": ("moments", "moment"), "scale_km": ("moments", "length_km"),
           "beta_linear": ("moments", "linear")}  # fmt: skip
@@ -156,7 +156,7 @@ def estimates(sums, over=()):
         with suppress(InputError):  # too few scales
             fits[key] = FITS[key](sums[key], over)
     rows = (STATISTICS | CURVES).items()
-    return xr.Dataset({name: fits[key][old] for name, (key, old, *_) in rows if key in fits})
+    return xr.Dataset({name: fits[key][fit] for name, (key, fit, *_) in rows if key in fits})
 
 
 def _structure(sums, over):
@@ -311,8 +311,8 @@ def _pooled_differences(sums, truth, by_start):
     }
     values, expected = (_statistics(estimates(_drawn(each, weight))) for each in (sums, truth))
     difference = values - expected
-    for name, (key, old, *_) in STATISTICS.items():
-        if key in sums and old == "weight":
+    for name, (key, fit, *_) in STATISTICS.items():
+        if key in sums and fit == "weight":
             of_source, of_truth = sums[key].tail_log, truth[key].tail_log
             total = of_source + of_truth
             relative = ((of_source - of_truth) / total.where(total > 0)).fillna(0.0)
@@ -323,7 +323,10 @@ def _pooled_differences(sums, truth, by_start):
 
 
 def _significance(difference, blocks):
-    """Pooled difference in units of its larger standard error; that of few blocks is corrected."""
+    """Pooled difference in units of its larger standard error.
+
+    That from the starts is too small if there are few blocks, and is corrected for their number.
+    """
     observed = difference.isel(draw=0)
     by_start, by_frame = np.split(np.arange(1, difference.sizes["draw"]), 2)
     error = difference.isel(draw=by_start).std("draw", ddof=1) * np.sqrt(blocks / (blocks - 1))

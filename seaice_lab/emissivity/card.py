@@ -51,14 +51,14 @@ def write_card(run, model, observations, scores):
     )
     limits = (
         f"- It was trained with {sensors}, {interval}, {first} to {last}. Other frequencies, "
-        "seasons and regions are outside its data.\n"
+        "seasons and regions are outside its training data.\n"
         "- The empirical properties have no unit and belong to this training; do not mix those of "
         "two trainings.\n"
     )
     if not (config.zenith_input or config.nadir):
         limits += "- It does not use the zenith angle: it holds at the angles of its sensors.\n"
     if config.network != "frequency":
-        limits += "- It has its own channels only.\n"
+        limits += "- It holds for the channels of its training only.\n"
     if config.network == "linear":
         limits += "- The linear network is not bounded: emissivities above 1 are possible.\n"
     loading = LOADING.format(run=run, properties=model.network_properties, channels=channels[:2])

@@ -136,9 +136,7 @@ def export(
     run: RunFolder,
     file: Annotated[
         Path | None,
-        Argument(
-            parser=path, help="NetCDF file of the network; one for torch.export is beside it."
-        ),
+        Argument(parser=path, help="NetCDF file of the network; a .pt2 file is written beside it."),
     ] = None,
     coefficients: Annotated[
         Path | None, Option(parser=path, help="Text file of the network for the Fortran module.")
@@ -147,7 +145,7 @@ def export(
         Path | None, Option(parser=path, help="NetCDF lookup table with Jacobians.")
     ] = None,
 ):
-    """Write the emissivity model only, for Python, for Fortran and C, or as a lookup table."""
+    """Write the emissivity model alone: for Python, for Fortran and C, or as a lookup table."""
     if not (file or coefficients or table):
         raise InputError(
             f"emissivity export {run}: no file is named; add the name of a file, --coefficients "

@@ -171,7 +171,7 @@ def scores_by_class(sea_ice, truth, deviation=None):
     Parameters
     ----------
     sea_ice, truth : ndarray
-        Of the same shape; where one is NaN, both are left out.
+        Concentrations of the same shape; cells in which one of them is NaN are left out.
     deviation : ndarray, optional
         Standard deviation of ``sea_ice``, from :func:`seaice_lab.emissivity.infer.uncertainty`.
 
@@ -195,7 +195,7 @@ def scores_by_class(sea_ice, truth, deviation=None):
 
 
 def at_observations(maps, observations, lag_weights):
-    """Mixture of today's and earlier concentrations that each observation sees.
+    """Weighted mean of today's and earlier concentrations at each observation.
 
     Parameters
     ----------

@@ -29,8 +29,8 @@ TERMS = ("concentration", "emissivity", "bias")  # the last one with the wind de
 
 
 @torch.no_grad()
-def open_direction(model, observations, config=None, sea_ice=None, less_ice=0.05):
-    """Information about the weights, and what looks nearly like less ice where it is closed.
+def unconstrained_direction(model, observations, config=None, sea_ice=None, less_ice=0.05):
+    """Fisher information about the weights, and changes that compensate less closed ice.
 
     The weights are the unknowns that all cells share: network, wind dependence and biases. The
     concentrations have no background here; properties and weights have those of the solver.
@@ -43,7 +43,8 @@ def open_direction(model, observations, config=None, sea_ice=None, less_ice=0.05
     config : SolveConfig, optional
         Backgrounds, and ``sample`` and ``seed``.
     sea_ice : ndarray (grid, lag + step), optional
-        Concentration at which derivatives are taken, such as the truth; by default the model's.
+        Concentration at which derivatives are taken, such as the truth; by default that of the
+        model.
     less_ice : float
         Decrease of the mean concentration of closed ice.
 
@@ -75,24 +76,24 @@ def open_direction(model, observations, config=None, sea_ice=None, less_ice=0.05
     closed = (ice_fraction(problem, state.sea_ice)[:, 0] > CLOSED) & (normal.curvature[:, 0, 0] > 0)
     if not closed.any():
         raise InputError(
-            f"open_direction: no observed ice has a concentration above {CLOSED}; use days and "
-            "regions with closed ice"
+            f"unconstrained_direction: no observed ice has a concentration above {CLOSED}; use "
+            "days and regions with closed ice"
         )
-    # The cells answer a change of the weights. What they cannot answer is information about the
-    # weights: the Schur complement of the cells.
+    # The unknowns of the cells adjust to a change of the weights. The Schur complement is the
+    # information about the weights that remains after this adjustment.
     identity = torch.eye(normal.curvature.shape[1], dtype=torch.float64)
     cross = normal.cross.double()
-    answer = -torch.linalg.solve(normal.curvature.double() + PRIOR_CURVATURE * identity, cross)
-    information = normal.weight_curvature + (cross.mT @ answer).sum(0)
+    response = -torch.linalg.solve(normal.curvature.double() + PRIOR_CURVATURE * identity, cross)
+    information = normal.weight_curvature + (cross.mT @ response).sum(0)
     background = weight_background(problem, state.weights)[0].double()
     split_weights(model, background)[1][:] = WIND_ERROR**-2
     covariance = torch.linalg.inv(information + torch.diag(background))
     # The mean concentration is a . weights; its variance is a . C a, and the most probable change
     # of the weights that comes with a change of it is along C a.
-    mean = answer[closed, 0].mean(0)
+    mean = response[closed, 0].mean(0)
     variance = mean @ covariance @ mean
     weights = -less_ice / variance * (covariance @ mean)
-    by_weight = _sensitivity(problem, state, normal, closed, answer)
+    by_weight = _sensitivity(problem, state, normal, closed, response)
     in_units = information / (background[:, None] * background).sqrt()
     kelvin, dims = {"units": "K"}, ("term", "channel")
 
@@ -111,24 +112,24 @@ def open_direction(model, observations, config=None, sea_ice=None, less_ice=0.05
     )
 
 
-def _sensitivity(problem, state, normal, closed, answer):
+def _sensitivity(problem, state, normal, closed, response):
     """Mean derivatives of the brightness temperatures of closed ice by weight, K, in TERMS.
 
-    Those of concentration and emissivity include the answers of cells and observations.
+    Those of concentration and emissivity include the adjustment of cells and observations.
     """
-    model, (n, p) = problem.model, answer.shape[1:]
+    model, (n, p) = problem.model, response.shape[1:]
     cell = problem.index[:, 1].long() * problem.points + problem.index[:, 0].long()
     rows = torch.nonzero(closed[cell])[:, 0]
     rows = rows[:: -(-len(rows) // SAMPLE)]
     network = network_of(model, state.weights)
     cell, jacobian = linearise(problem, state, network, rows, with_weights=True)
     error_k = 1 / model.inverse_error[problem.index[rows, 2].long()]
-    # without the lower limit of the emissivity, which is no channel, and the residual
+    # without the row of the lower limit of the emissivity and without the column of the residual
     jacobian = (jacobian[:, : len(model.channels), :-1] * error_k[..., None]).double()
     q = state.observation_properties.shape[1]
-    of_state, of_cell = jacobian[..., q + 1 : q + n], answer[cell]
+    of_state, of_cell = jacobian[..., q + 1 : q + n], response[cell]
     emissivity = of_state @ of_cell[:, 1:]
-    if q:  # the properties of an observation answer cell and weights
+    if q:  # the properties of an observation adjust to cell and weights
         solution = normal.back_substitution[rows].double()
         emissivity -= jacobian[..., :q] @ (solution[..., :n] @ of_cell + solution[..., n:-1])
     of_weights, of_network = jacobian[..., q + n :], torch.zeros(p, dtype=torch.float64)

@@ -1,8 +1,8 @@
 """The emissivity model for weather forecasting centres: coefficients for Fortran, and a table.
 
-``fortran/seaice_emissivity.f90`` reads the coefficient file. It is plain text, because every
-Fortran compiler reads that without a library and a change of a model can be seen in a comparison
-of two files. Its numbers have all digits, and its last line has the CRC-32 of the other lines.
+``fortran/seaice_emissivity.f90`` reads the coefficient file. The file is plain text, which Fortran
+reads without a library, and two files can be compared line by line. Its numbers have all digits,
+and its last line has the CRC-32 of the other lines.
 """
 
 import copy
@@ -34,7 +34,7 @@ TABLE_RELEASE = 1  # of the lookup table; a higher number means another layout
 SKIN_TEMPERATURES_K = np.arange(MELTING_K - 60, MELTING_K + 1, 5.0)
 ZENITH_ANGLES_DEG = np.arange(0.0, 66.0, 5.0)
 FREQUENCY_STEP_GHZ = 10.0
-LARGEST_TABLE = 2e6  # emissivities
+LARGEST_TABLE = 2e6  # number of emissivities
 CHECKED_POINTS = 1000  # at which the error of interpolation is measured
 OUTER_SHARE = 0.005  # of the properties of the training that the table leaves out at each end
 
@@ -108,7 +108,7 @@ def property_ranges(state):
     ranges = []
     for values in (*state.properties.T, *state.observation_properties.T):
         values = values.detach().numpy()
-        values = values[values != 0]  # where nothing was observed, a property keeps its start
+        values = values[values != 0]  # a property keeps its initial value 0 without observations
         low, high = np.quantile(values, [OUTER_SHARE, 1 - OUTER_SHARE]) if values.size else (0, 0)
         ranges.append((float(low), float(high)) if low < high else (low - 1.0, low + 1.0))
     return ranges
@@ -253,9 +253,10 @@ def _table_attributes(error):
     """Global attributes of CF, and those of CRTM's tables of surface emissivity."""
     attributes = _attributes("Lookup table of the emissivity of sea ice")
     attributes["comment"] = (
-        "Interpolate linearly. Above 273 K take the values of 273 K and a derivative of 0 by the "
-        "skin temperature. Outside the other ranges take the values at their ends. A mixed "
-        "polarisation with the share s of vertical has s e(vertical) + (1 - s) e(horizontal). "
+        "Interpolate linearly. Above 273 K take the values of 273 K and a derivative of 0 with "
+        "respect to the skin temperature. Outside the other ranges take the values at their ends. "
+        "A mixed polarisation with the share s of vertical has the emissivity "
+        "s e(vertical) + (1 - s) e(horizontal). "
         f"Error of linear interpolation at random points: {error}."
     )
     return attributes | {
@@ -275,7 +276,9 @@ def _describe(table):
     for name, variable in table.variables.items():
         of_input = name.removeprefix("emissivity_by_")
         words = of_input.replace("_", " ")
-        long_name = words if of_input == name else f"derivative of the emissivity by {words}"
+        long_name = (
+            words if of_input == name else f"derivative of the emissivity with respect to {words}"
+        )
         unit = units.get(of_input, "1")
         unit = "K-1" if name != of_input and unit == "K" else unit
         if variable.dtype.kind == "f" and "units" not in variable.attrs:

@@ -189,13 +189,13 @@ def plot_cost(history):
     return overlay(series, *labels, first=1, **log_axis(values))
 
 
-def plot_open_direction(tables):
-    """Changes of closed ice that no radiometer sees, by channel.
+def plot_unconstrained_direction(tables):
+    """Changes of closed ice whose effects on the brightness temperatures cancel, by channel.
 
     Parameters
     ----------
     tables : dict of str to Dataset
-        By label, from :func:`seaice_lab.emissivity.information.open_direction`.
+        By label, from :func:`seaice_lab.emissivity.information.unconstrained_direction`.
 
     Returns
     -------
@@ -215,12 +215,12 @@ def plot_open_direction(tables):
 
 
 def plot_information(tables):
-    """What the observations tell about the weights, in units of their backgrounds.
+    """Eigenvalues of the Fisher information about the weights, in units of their backgrounds.
 
     Parameters
     ----------
     tables : dict of str to Dataset
-        As in :func:`plot_open_direction`.
+        As in :func:`plot_unconstrained_direction`.
 
     Returns
     -------
@@ -232,5 +232,5 @@ def plot_information(tables):
     }
     values = np.concatenate([curve.y for curve in series.values()])
     labels = "Combination of weights, the best observed first", "Information / background"
-    title = "Below 1, the background decides"
+    title = "Below 1: determined by the background"
     return overlay(series, *labels, title, [1], 1, **log_axis(values.clip(1e-4, 1e6)))

@@ -124,8 +124,8 @@ def _coastlines(extent, hemisphere):
     lines = shapely.transform(coastlines(hemisphere), lambda points: points / 1000)
     around = shapely.clip_by_rect(lines, *inside.buffer((east - west) / 2).bounds) - inside
     lines = [
-        shapely.simplify(part, pixel / points, preserve_topology=False)
-        for part, points in ((shapely.clip_by_rect(lines, *inside.bounds), 8), (around, 2))
+        shapely.simplify(piece, pixel / points, preserve_topology=False)
+        for piece, points in ((shapely.clip_by_rect(lines, *inside.bounds), 8), (around, 2))
     ]
     return [shapely.get_coordinates(line) for line in shapely.get_parts(lines)]
 
@@ -219,7 +219,8 @@ def polar_map(scene, scale, title, units, regions=None):
     cells = {"line_color": COAST, "line_width": 0.6, "line_alpha": 0.5}
     plot.add_glyph(scene.graticule, models.Line(x="x", y="y", **thin))
     plot.add_glyph(scene.coast, models.Line(x="x", y="y", **cells))
-    # places.js cuts it off at the frame; what has many points is not painted with every picture.
+    # At this level, the many points are not painted again with every picture; places.js cuts the
+    # lines off at the frame.
     plot.add_glyph(scene.coastlines, models.Line(x="x", y="y", **lines), level="overlay")
     add_places(plot, scene.places)
     cross = {"marker": "cross", "size": 16, "line_color": "#d7191c", "line_width": 2}

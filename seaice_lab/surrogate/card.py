@@ -45,8 +45,8 @@ def write_card(run, scores=None):
     predicted = ", ".join(names.variable(name).long_name for name in window.variables)
     forcing = ", ".join(dict.fromkeys(name for name, _ in window.forcing)) or "no forcing"
     summary = (
-        f"Surrogate of a sea-ice model. This {config.network} computes from the present state and "
-        f"{forcing} the state {window.step_h:g} hours later: {predicted}."
+        f"Surrogate of a sea-ice model. From the present state and {forcing}, this "
+        f"{config.network} computes the state {window.step_h:g} hours later: {predicted}."
     )
     data, limits = _describe_store(config.store)
     if config.loss != "crps":
@@ -64,7 +64,10 @@ def _describe_store(path):
     try:
         store = open_store(path)
     except InputError:
-        return f"The prepared store `{path}`, which is not here any more.", "- Unknown data."
+        return (
+            f"The prepared store `{path}`, which is not here any more.",
+            "- The training data are unknown.",
+        )
     prepared = load_yaml(store.attrs.get("configuration", "{}"))
     datasets = dict.fromkeys(filter(None, [prepared.get("state"), prepared.get("forcing")]))
     data = "\n".join(model_card.describe_dataset(name) for name in datasets)
@@ -73,7 +76,8 @@ def _describe_store(path):
     spacing_km = grid.spacing_m(store) / 1e3
     cells = f"{store.sizes['y']} x {store.sizes['x']} cells of {spacing_km:.3g} km"
     limits = (
-        f"- It was trained with {period}. Other seasons, periods and models are outside its data.\n"
+        f"- It was trained with {period}. Other seasons, periods and models are outside its "
+        "training data.\n"
         f"- It works on its own grid only: {cells}."
     )
     return f"{data}\n\nTraining split: {period}, on {cells}.", limits

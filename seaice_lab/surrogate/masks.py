@@ -21,7 +21,7 @@ from seaice_lab.surrogate.records import FROM_VALUES, sample_records
 from seaice_lab.surrogate.regrid import nearest_points
 
 STRAY_ICE = 0.05  # share of the ice that may be on land, at the coasts of regridded files
-LEAST_SHARE = 0.02  # of land and of ice in the cells, for zeros on land to mean something
+LEAST_SHARE = 0.02  # of cells with land, and with ice; zeros on less land are no evidence
 
 # Bytes of NSIDC-0051 in units of 1 / 250; the first versions have no attributes for them.
 NSIDC_BYTES = {251: "pole_hole", 252: "unused", 253: "coastline", 254: "land", 255: "missing"}

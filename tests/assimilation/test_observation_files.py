@@ -210,7 +210,7 @@ def test_amsr2_needs_the_error_and_the_day_that_its_file_lacks(tmp_path):
     )
     assert (table.value == 0.8).all() and (table.sigma == 0.1).all()
     assert (table.time_start == START).all() and (table.time == NOON).all()
-    with pytest.raises(InputError, match="holds sic, expected the setting kind to be sic, found"):
+    with pytest.raises(InputError, match="kind is sit, expected sic, because the file holds sic"):
         read_observations(paths, ObservationFilesConfig(kind="sit"))
 
 

@@ -173,7 +173,7 @@ def test_errors_are_statuses_and_messages(columns, build, tmp_path):
         path.write_bytes(content)
         fortran = FortranModel(build, path)
         assert fortran.status > 0 and fortran.handle.value is None
-        assert fortran.message.startswith(str(path)) and "is no complete" in fortran.message
+        assert fortran.message.startswith(str(path)) and "is not a complete" in fortran.message
     newer = "".join(["seaice_lab emissivity coefficients, format 2\n", *lines[1:-1]])
     path.write_text(newer + f"crc32 {operational.zlib.crc32(newer.encode()):08X}\n")
     assert "use the Fortran module of the version" in FortranModel(build, path).message

@@ -65,25 +65,27 @@ def test_the_eigenvalues_are_those_of_one_matrix_of_all_unknowns(model, observat
     background = weight_background(problem, state.weights)[0].double()
     split_weights(model, background)[1][:] = information.WIND_ERROR**-2
     expected = torch.linalg.eigvalsh(weights / (background[:, None] * background).sqrt()).flip(0)
-    table = information.open_direction(model, observations, SETTINGS)
+    table = information.unconstrained_direction(model, observations, SETTINGS)
     # normal equations are in single precision
     np.testing.assert_allclose(table.information, expected, rtol=2e-3, atol=0.03)
 
 
 def test_less_ice_and_another_emissivity_look_alike(model, observations):
-    table = information.open_direction(model, observations, SETTINGS, less_ice=0.05)
+    table = information.unconstrained_direction(model, observations, SETTINGS, less_ice=0.05)
     of_ice = table.effect.sel(term="concentration", channel="10h").item()
     assert -9 < of_ice < -4  # 5 % of the contrast of ice and water
     assert (np.abs(table.effect.sum("term")) < 0.05).all()
     assert (table.error_of_sum < 0.2 * table.error.sel(term="emissivity")).sel(channel="10h")
     assert 0.005 < table.concentration_error < 0.5
-    twice = information.open_direction(model, observations, SETTINGS, less_ice=0.1)
+    twice = information.unconstrained_direction(model, observations, SETTINGS, less_ice=0.1)
     np.testing.assert_allclose(twice.effect, 2 * table.effect, atol=1e-9)
 
 
 def test_a_concentration_may_be_given_and_open_water_is_refused(model, observations):
     ice = observations.sea_ice_first_guess
-    given = information.open_direction(model, observations, SETTINGS, sea_ice=ice)
+    given = information.unconstrained_direction(model, observations, SETTINGS, sea_ice=ice)
     assert given.sizes["direction"] == len(get_state(model).weights)
     with pytest.raises(InputError, match="no observed ice has a concentration above 0.95"):
-        information.open_direction(model, observations, SETTINGS, sea_ice=np.zeros_like(ice))
+        information.unconstrained_direction(
+            model, observations, SETTINGS, sea_ice=np.zeros_like(ice)
+        )
