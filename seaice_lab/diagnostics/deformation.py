@@ -139,13 +139,10 @@ def gradient_magnitude(field, mask, dx_m):
         In units of the field per km, NaN where one of the four cells is masked. Sizes along y and
         x are smaller by one.
     """
+    outputs = dict.fromkeys(("along_x", "along_y"), grid_sizes(field, less=1))
     integrate = _contour(METHODS["contour"], dx_m / 1e3)
-
-    def of_frames(values, valid):
-        return (np.hypot(*integrate(values, valid)),)
-
-    outputs = {"gradient": grid_sizes(field, less=1)}
-    gradient = reduce_frames(of_frames, [field], mask, outputs).gradient
+    components = reduce_frames(integrate, [field], mask, outputs)
+    gradient = np.hypot(components.along_x, components.along_y).rename("gradient")
     attrs = {"long_name": f"Gradient of {field.attrs.get('long_name', 'the field')}"}
     return gradient.assign_attrs(attrs, units=f"{field.attrs.get('units', '1')} km-1")
 

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from scipy import optimize, special, stats
 
-from seaice_lab.diagnostics.frames import pool, reduce_frames
+from seaice_lab.diagnostics.frames import histograms, pool, reduce_frames
 from seaice_lab.errors import InputError
 
 X_MIN = 0.1  # 1/day, start of the tail of deformation rates; fixed, so that lead times compare
@@ -39,17 +39,14 @@ def tail_sums(field, x_min=X_MIN, floor=FLOOR):
     """
 
     def of_frames(values, valid):
-        frames = len(valid)
-        valid, x = valid.reshape(frames, -1), values[0].reshape(frames, -1)
+        valid, x = (array.reshape(len(valid), -1) for array in (valid, values[0]))
         clear, tail = valid & (x >= floor) & (x > 0), valid & (x >= x_min)
         log = np.log10(np.where(clear | tail, x, 1.0))
-        size = len(DECADES) - 1
-        bins = np.clip((log - DECADES[0]) / (DECADES[1] - DECADES[0]), 0, size - 1).astype(int)
-        bins += size * np.arange(frames)[:, None]
-        histogram = np.bincount(bins[clear], minlength=frames * size).reshape(frames, size)
+        bins = (log[clear] - DECADES[0]) / (DECADES[1] - DECADES[0])
+        histogram = histograms(clear.nonzero()[0], bins, (len(valid), len(DECADES) - 1))
         tail_log = np.where(tail, log - np.log10(x_min), 0.0).sum(axis=1) * np.log(10)
-        counts = (valid.sum(axis=1), (valid & (x < floor)).sum(axis=1), tail.sum(axis=1))
-        return (histogram.astype(float), *(count.astype(float) for count in counts), tail_log)
+        counts = (mask.sum(axis=1) for mask in (valid, valid & (x < floor), tail))
+        return (histogram, *counts, tail_log)
 
     outputs = {"histogram": {"size": len(DECADES) - 1}, "count": {}, "below_floor": {}}
     sums = reduce_frames(of_frames, [field], None, outputs | {"tail_count": {}, "tail_log": {}})

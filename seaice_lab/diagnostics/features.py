@@ -9,11 +9,14 @@ number of features carries no information at 25 km; their length and direction d
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import xarray as xr
-from scipy import ndimage, sparse, stats
+from scipy import ndimage, stats
+from scipy.cluster.hierarchy import DisjointSet
 from scipy.spatial import cKDTree
 
-from seaice_lab.diagnostics.frames import grid_sizes, masked_gaussian, pool, reduce_frames
+from seaice_lab.diagnostics import frames
+from seaice_lab.diagnostics.frames import histograms, reduce_frames
 
 FINE_CELLS, COARSE_CELLS = 0.5, 2.5  # Gaussians of the detector
 CONTRAST = 15 / 255  # of equalised rates
@@ -73,6 +76,13 @@ class Features(NamedTuple):
         """Distance from end to end in cells, both ends included, (feature,)."""
         return np.hypot(*self.vector.T) + 1
 
+    @property
+    def numbers(self):
+        """Number of the feature of each cell from 1 on, zero elsewhere, (frame, y, x)."""
+        numbers = np.zeros(self.lines.shape, int)
+        numbers[tuple(self.pixels.T)] = self.owner + 1
+        return numbers
+
 
 def find_features(values, valid, threshold=None, reconnect=True):
     """Find linear features in frames of deformation rates.
@@ -80,7 +90,7 @@ def find_features(values, valid, threshold=None, reconnect=True):
     Parameters
     ----------
     values : ndarray (frame, y, x)
-        Total deformation rates.
+        Total deformation rates, zero where they do not count.
     valid : ndarray of bool (frame, y, x)
         Corners that count.
     threshold : float, optional
@@ -93,10 +103,12 @@ def find_features(values, valid, threshold=None, reconnect=True):
     -------
     Features
     """
-    field = values if threshold is not None else _equalised(values, valid)
-    field = np.where(valid, field, 0.0)
-    fine, coarse = (masked_gaussian(field, valid, sigma) for sigma in (FINE_CELLS, COARSE_CELLS))
-    lines = _thinned(valid & (fine - coarse > (CONTRAST if threshold is None else threshold)))
+    if threshold is None:
+        values, threshold = _equalised(values, valid), CONTRAST
+    fine, coarse = (
+        frames.masked_gaussian(values, valid, sigma) for sigma in (FINE_CELLS, COARSE_CELLS)
+    )
+    lines = _thinned(valid & (fine - coarse > threshold))
     # Without the pixels where lines meet, every connected piece is one segment or a ring.
     segments = lines & (_NUMBER[_neighbours(lines)] <= 2)
     in_frame = np.zeros((3, 3, 3), bool)
@@ -178,7 +190,8 @@ def _reconnected(features):
     position = (ends[:, 2] + 1j * ends[:, 1]).tolist()
     # A chain is known by its two ends; joining two chains needs no more than that.
     other_end = (np.arange(len(ends)) ^ 1).tolist()
-    joined, smallest_cosine = [], np.cos(np.radians(GAP_DEGREES))
+    joined = DisjointSet(range(len(features.ends)))
+    smallest_cosine = np.cos(np.radians(GAP_DEGREES))
     for first, second in pairs.tolist():
         far = [other_end[first], other_end[second]]
         if None in far or far[0] == second:
@@ -192,14 +205,11 @@ def _reconnected(features):
         if cosine >= smallest_cosine and is_near:
             other_end[first] = other_end[second] = None
             other_end[far[0]], other_end[far[1]] = far[::-1]
-            joined.append((first // 2, second // 2))
-    size = len(features.ends)
-    rows, columns = np.array(joined, int).reshape(-1, 2).T
-    graph = sparse.coo_matrix((np.ones(len(rows)), (rows, columns)), shape=(size, size))
-    count, chain = sparse.csgraph.connected_components(graph, directed=False)
-    free = np.array([end is not None for end in other_end])
-    free = np.flatnonzero(free)[np.argsort(chain[np.flatnonzero(free) // 2], kind="stable")]
-    new_ends = ends[free].reshape(count, 2, 3)
+            joined.merge(first // 2, second // 2)
+    chain, _ = pd.factorize(np.array([joined[segment] for segment in joined]))
+    free = np.flatnonzero([end is not None for end in other_end])
+    free = free[np.argsort(chain[free // 2], kind="stable")]
+    new_ends = ends[free].reshape(-1, 2, 3)
     return Features(features.pixels, chain[features.owner], new_ends, features.lines)
 
 
@@ -275,22 +285,16 @@ def feature_sums(rate, dx_m, threshold=None, reconnect=True, vorticity=None):
 
     def of_frames(values, valid):
         features = find_features(values[0], valid, threshold, reconnect)
-        frames, length = len(valid), features.length
-        frame, direction = features.ends[:, 0, 0], np.degrees(np.arctan2(*features.vector.T)) % 180
-
-        def histogram(bins, size, frame=frame, weights=None):
-            index = frame * size + np.minimum(bins, size - 1).astype(int)
-            return np.bincount(index, weights, frames * size).reshape(frames, size).astype(float)
-
-        crossing_frame, angle = _crossings(features, values[1] if len(values) > 1 else None)
-        on_feature = np.zeros(valid.shape, bool)
-        on_feature[tuple(features.pixels.T)] = True
+        count, frame, length = len(valid), features.ends[:, 0, 0], features.length
+        direction = np.degrees(np.arctan2(*features.vector.T)) % 180 * ORIENTATION_BINS / 180
+        crossing_frame, angle = _crossings(features, *values[1:])
+        on_feature = features.numbers > 0
         fields = features.lines * dx_km, valid, on_feature, values[0], values[0] * on_feature
         return (
-            *(field.sum(axis=(1, 2)).astype(float) for field in fields),
-            histogram(length, LONGEST_CELLS),
-            histogram(angle * ANGLE_BINS / 180, ANGLE_BINS, crossing_frame),
-            histogram(direction * ORIENTATION_BINS / 180, ORIENTATION_BINS, weights=length * dx_km),
+            *(field.sum(axis=(1, 2)) for field in fields),
+            histograms(frame, length, (count, LONGEST_CELLS)),
+            histograms(crossing_frame, angle * ANGLE_BINS / 180, (count, ANGLE_BINS)),
+            histograms(frame, direction, (count, ORIENTATION_BINS), length * dx_km),
         )
 
     outputs = dict.fromkeys(("skeleton", "cells", "feature_cells", "rate", "feature_rate"), {})
@@ -329,7 +333,7 @@ def feature_statistics(sums, over=None):
         (degrees), ``rate_share`` and ``area_share`` (of the features) and ``contrast`` (mean rate
         on features over mean rate elsewhere).
     """
-    sums = pool(sums, over)
+    sums = frames.pool(sums, over)
     count, length = sums["count"].where(sums["count"] > 0), sums.length.where(sums.length > 0)
     elsewhere = (sums.rate - sums.feature_rate) / (sums.cells - sums.feature_cells)
     result = {
@@ -351,24 +355,22 @@ def feature_statistics(sums, over=None):
 
 def _quantile(histogram, dim, share):
     """Quantile of a histogram with equal bins, interpolated within its bin."""
-    centre = histogram[dim]
-    step = float(centre[1] - centre[0])
-    total = histogram.cumsum(dim) / histogram.sum(dim).where(lambda n: n > 0)
-    position = (total < share).sum(dim).clip(max=len(centre) - 1)
-    below = total.shift({dim: 1}, fill_value=0).isel({dim: position}).drop_vars(dim)
-    inside = histogram.isel({dim: position}).drop_vars(dim) / histogram.sum(dim)
-    start = centre.isel({dim: position}).drop_vars(dim) - step / 2
-    return start + step * (share - below) / inside
+    step = float(histogram[dim][1] - histogram[dim][0])
+    total = histogram.sum(dim).where(lambda n: n > 0)
+    up_to, inside = histogram.cumsum(dim) / total, histogram / total
+    bins = xr.Dataset({"up_to": up_to, "inside": inside, "end": histogram[dim] + step / 2})
+    position = (up_to < share).sum(dim).clip(max=histogram.sizes[dim] - 1)
+    at = bins.isel({dim: position}).drop_vars(dim)
+    return at.end - step * (at.up_to - share) / at.inside
 
 
-def feature_map(rate, threshold=None, reconnect=True):
+def feature_map(rate):
     """Numbers of the linear features on the grid of a deformation rate, to draw them.
 
     Parameters
     ----------
     rate : DataArray (..., y, x), 1/day
-    threshold, reconnect
-        As in `find_features`.
+        Total deformation rate, NaN where masked.
 
     Returns
     -------
@@ -377,9 +379,6 @@ def feature_map(rate, threshold=None, reconnect=True):
     """
 
     def of_frames(values, valid):
-        features = find_features(values[0], valid, threshold, reconnect)
-        result = np.zeros(valid.shape)
-        result[tuple(features.pixels.T)] = features.owner + 1
-        return (result,)
+        return (find_features(values[0], valid).numbers,)
 
-    return reduce_frames(of_frames, [rate], None, {"feature": grid_sizes(rate)}).feature
+    return reduce_frames(of_frames, [rate], None, {"feature": frames.grid_sizes(rate)}).feature

@@ -19,7 +19,7 @@ def reduce_frames(function, fields, mask, outputs):
     ----------
     function : callable
         Takes values (field, frame, y, x), float64 and zero where masked, and the mask
-        (frame, y, x). Returns one array (frame, ...) for each output.
+        (frame, y, x). Returns one array (frame, ...) of numbers for each output.
     fields : sequence of DataArray (..., y, x)
     mask : DataArray of bool (..., y, x) or None
         True where values count. None: where all fields are finite.
@@ -59,7 +59,7 @@ def reduce_frames(function, fields, mask, outputs):
         firsts = range(0, len(frames[0]), count)
         groups = ([each[at : at + count] for each in frames] for at in firsts)
         results = [function(*_masked(*group)) for group in groups]
-        joined = (np.concatenate(pieces) for pieces in zip(*results, strict=True))
+        joined = (np.concatenate(each, dtype="float64") for each in zip(*results, strict=True))
         joined = tuple(array.reshape((*shape[:-2], *array.shape[1:])) for array in joined)
         return joined if len(joined) > 1 else joined[0]
 
@@ -149,7 +149,8 @@ def pool(sums, over=None):
     Parameters
     ----------
     sums : Dataset
-        Sums of each frame; the dimensions of ``count`` are those of the frames.
+        Sums of each frame; the dimensions of ``count`` are those of the frames, except for
+        increment and scale.
     over : sequence of str, optional
         Dimensions to pool; by default all of the frames.
 
@@ -157,7 +158,31 @@ def pool(sums, over=None):
     -------
     Dataset
     """
-    return sums.sum(sums["count"].dims if over is None else over, keep_attrs=True).compute()
+    if over is None:
+        over = [dim for dim in sums["count"].dims if dim not in ("increment", "scale")]
+    return sums.sum(over, keep_attrs=True).compute()
+
+
+def histograms(frame, bins, shape, weights=None):
+    """Histogram of the items of each frame.
+
+    Parameters
+    ----------
+    frame : ndarray of int (item,)
+        Frame of each item.
+    bins : ndarray (item,)
+        Position of each item in units of the bins; larger ones count in the last bin.
+    shape : (int, int)
+        Numbers of frames and of bins.
+    weights : ndarray (item,), optional
+        By default every item counts 1.
+
+    Returns
+    -------
+    ndarray (frame, bin)
+    """
+    index = np.ravel_multi_index((frame, np.clip(bins, 0, shape[1] - 1).astype(int)), shape)
+    return np.bincount(index, weights, np.prod(shape)).reshape(shape)
 
 
 def grid_sizes(field, less=0):

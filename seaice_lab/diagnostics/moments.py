@@ -16,7 +16,7 @@ from scipy import special
 
 from seaice_lab.diagnostics.bootstrap import start_weights
 from seaice_lab.diagnostics.deformation import GRADIENTS, RATES, invariants
-from seaice_lab.diagnostics.frames import reduce_frames
+from seaice_lab.diagnostics.frames import pool, reduce_frames
 from seaice_lab.errors import InputError
 
 ORDERS = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
@@ -25,7 +25,9 @@ FEWEST_SCALES = 4  # a finite domain bends curves of fewer scales
 LARGEST = 10  # boxes that must not dominate a moment
 
 
-def box_moments(field, dx_m, average="rate", rate="total", q=ORDERS, scales=SCALES, offsets=True):
+def box_moments(
+    field, dx_m, average="gradient", rate="total", q=ORDERS, scales=SCALES, offsets=True
+):
     """Sums of powers of box averages of a rate, for every frame.
 
     Parameters
@@ -56,8 +58,8 @@ def box_moments(field, dx_m, average="rate", rate="total", q=ORDERS, scales=SCAL
     Raises
     ------
     InputError
-        If an argument is unknown, a value of a single field is negative, or a zero has no power
-        because of an order q <= 0.
+        If an argument is unknown, a value of a single field is negative, or an order is not
+        above zero.
     """
     has_gradients = isinstance(field, xr.Dataset)
     if average not in ("gradient", "rate") or (average == "gradient" and not has_gradients):
@@ -168,25 +170,14 @@ def box_sums(means, counts, q, dx_m):
     -------
     moment : ndarray (..., frame, q, scale)
     length, count : ndarray (frame, scale)
-
-    Raises
-    ------
-    InputError
-        If a value is zero and an order q <= 0, for which its power is not defined.
     """
-    levels = list(zip(means, counts, strict=True))
-    if min(q) <= 0 and any((mean[..., n > 0] == 0).any() for mean, n in levels):
-        raise InputError(
-            f"moments of order {min(q):g} need positive values, but some are zero; leave out "
-            "orders below or equal to zero"
-        )
-    moment = [power_sums(mean, q, n > 0) for mean, n in levels]
+    moment = [power_sums(mean, q) for mean in means]
     length = [np.sqrt(n).sum(axis=-1) * dx_m / 1e3 for n in counts]
-    number = [(n > 0).sum(axis=-1).astype("float64") for n in counts]
+    number = [(n > 0).sum(axis=-1) for n in counts]
     return tuple(np.stack(each, axis=-1) for each in (moment, length, number))
 
 
-def power_sums(values, q, valid=None):
+def power_sums(values, q):
     """Sums of powers along the last axis.
 
     Parameters
@@ -194,30 +185,30 @@ def power_sums(values, q, valid=None):
     values : ndarray (..., n)
         Not negative; zero where it does not count.
     q : sequence of float
-        Orders; multiples of one half are fastest.
-    valid : ndarray of bool (..., n), optional
-        Needed only for orders q <= 0.
+        Orders above zero; multiples of one half are fastest.
 
     Returns
     -------
     ndarray (..., len(q))
+
+    Raises
+    ------
+    InputError
+        If an order is not above zero: zero has no such power.
     """
-    # Sums of products need no array for each power: x^2.5 = x^0.5 x^2.
-    root = np.sqrt(values)
-    square = values * values if max(q) > 2 else None
-    whole = {0.5: root, 1: values}
+    if min(q) <= 0:
+        raise InputError(
+            f"q: the order {min(q):g} needs positive values, but rates can be zero; leave out "
+            "orders below or equal to zero"
+        )
+    # Powers of three halves and more are slow; products such as x^2.5 = x^0.5 x^2 are fast.
+    root, square = np.sqrt(values), values * values
     products = {1.5: (root, values), 2: (values, values), 2.5: (root, square), 3: (values, square)}
-    columns = []
-    for order in q:
-        if order in whole:
-            columns.append(whole[order].sum(axis=-1))
-        elif order in products:
-            columns.append(np.einsum("...i,...i->...", *products[order]))
-        else:
-            with np.errstate(divide="ignore"):
-                powers = values**order
-            columns.append((powers if valid is None else np.where(valid, powers, 0)).sum(axis=-1))
-    return np.stack(columns, axis=-1)
+    sums = [
+        np.vecdot(*products[order]) if order in products else (values**order).sum(axis=-1)
+        for order in q
+    ]
+    return np.stack(sums, axis=-1)
 
 
 def scaling_exponents(sums, over=None, length_km=None, sign=-1):
@@ -248,9 +239,7 @@ def scaling_exponents(sums, over=None, length_km=None, sign=-1):
     InputError
         If fewer than four scales have data.
     """
-    fixed = {"q", "scale", "rank", "increment", "eta"}
-    over = [dim for dim in sums["count"].dims if dim not in fixed] if over is None else list(over)
-    pooled = sums[["moment", "length", "count"]].sum(over, keep_attrs=True).compute()
+    pooled = pool(sums.drop_vars("largest", errors="ignore"), over)
     # Without boxes a scale has no length: NaN.
     count = pooled["count"].where(pooled["count"] > 0)
     moment, length = pooled.moment / count, pooled.length / count
@@ -273,7 +262,7 @@ def scaling_exponents(sums, over=None, length_km=None, sign=-1):
             exponents[name] = xr.dot(exponents.exponent, weights, dim="q")
     exponents["moment"], exponents["length_km"] = moment, length
     if "largest" in sums:
-        share = _largest_share(sums.largest, over, pooled.moment)
+        share = _largest_share(sums.largest, pooled.moment)
         exponents["largest_share"] = share.isel(scale=fitted).max("scale")
     limits = mean_length[fitted]
     return exponents.assign_attrs(sums.attrs, fit_km=[float(limits.min()), float(limits.max())])
@@ -294,13 +283,12 @@ def check_number_of_scales(number):
         )
 
 
-def _largest_share(largest, over, moment):
-    """Share of moment sums (..., q, scale) in the largest boxes of all frames."""
-    values = largest.transpose(..., *over, "rank").compute()
-    kept = [dim for dim in values.dims if dim not in (*over, "rank")]
-    values = values.values.reshape(*(values.sizes[dim] for dim in kept), -1)
-    values = xr.DataArray(np.sort(values, axis=-1)[..., -LARGEST:], dims=[*kept, "rank"])
-    return (values**moment.q).sum("rank") / moment
+def _largest_share(largest, moment):
+    """Share of moment sums (..., q, scale) in the largest boxes of all pooled frames."""
+    pooled = [dim for dim in largest.dims if dim not in moment.dims]
+    values = largest.stack(box=pooled, create_index=False).transpose(..., "box").compute()
+    values = values.copy(data=np.sort(values, axis=-1)).isel(box=slice(-LARGEST, None))
+    return (values**moment.q).sum("box") / moment
 
 
 def slope(values, positions, dim, skipna=False):

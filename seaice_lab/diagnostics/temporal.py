@@ -45,19 +45,16 @@ def temporal_sums(siu, siv, mask, dx_m, windows=(1, 2, 4, 8, 16), dim="time"):
             f"{FEWEST_SCALES}; take a longer series or shorter windows"
         )
     step_h = np.diff(siu[dim].values[:2])[0] / np.timedelta64(1, "h")
-    mask = mask if dim in mask.dims else mask.expand_dims({dim: siu[dim]})
+    fields = {"siu": siu.where(mask, 0), "siv": siv.where(mask, 0), "share": mask}
+    fields = xr.broadcast(xr.Dataset(fields).astype("float64"))[0]
     sums, span = {steps: [] for steps in windows}, int(np.lcm.reduce(windows))
     # Series of this length hold a whole number of all windows.
-    for first in range(0, siu.sizes[dim], span):
-        pieces = (field.isel({dim: slice(first, first + span)}) for field in (siu, siv, mask))
-        u, v, cells = (piece.compute() for piece in pieces)
-        fields = [
-            field.astype("float64") for field in (u.where(cells, 0), v.where(cells, 0), cells)
-        ]
-        for steps in [steps for steps in windows if steps <= cells.sizes[dim]]:
-            u, v, share = (field.coarsen({dim: steps}, boundary="trim").mean() for field in fields)
-            gradients = velocity_gradients(u, v, share == 1, dx_m)
-            sums[steps].append(box_moments(gradients, dx_m, "gradient").drop_vars("largest"))
+    for first in range(0, fields.sizes[dim], span):
+        piece = fields.isel({dim: slice(first, first + span)}).compute()
+        for steps in [steps for steps in windows if steps <= piece.sizes[dim]]:
+            mean = piece.coarsen({dim: steps}, boundary="trim").mean()
+            gradients = velocity_gradients(mean.siu, mean.siv, mean.share == 1, dx_m)
+            sums[steps].append(box_moments(gradients, dx_m).drop_vars("largest"))
     sums = [xr.concat(each, dim).sum(dim) for each in sums.values()]
     hours = ("window", [steps * step_h for steps in windows], {"units": "h"})
     return xr.concat(sums, "window").assign_coords(window_h=hours)
@@ -89,8 +86,7 @@ def temporal_exponents(sums):
     moment, length = (sums[name] / count for name in ("moment", "length"))
     others = [dim for dim in count.dims if dim != "scale"]
     check_number_of_scales(int(count.notnull().any(others).sum()))
-    with np.errstate(divide="ignore"):
-        log_m, log_t = np.log(moment), np.log(sums.window_h / DAY_H)
+    log_m, log_t = np.log(moment.where(moment > 0)), np.log(sums.window_h / DAY_H)
     log_l = np.log(length / REFERENCE_KM)
     terms = xr.broadcast(xr.ones_like(log_l), -log_l, -log_t, log_l * log_t)
     coefficients = xr.apply_ufunc(
