@@ -60,9 +60,10 @@ class Library:
             self.folder = SHIPPED
         for row in runs.list_runs(self.folder):
             folder = self.folder / row.name
-            paths = (folder, folder / "config.yaml", folder / "provenance.json")
+            paths = [folder, *(folder / name for name in (*runs.RUN_FILES, runs.TAGS, runs.NOTES))]
             if not all(is_inside(path, self.folder) for path in paths):
-                row = row._replace(kind="?", state="unreadable: is a link out of the runs folder")
+                state = "unreadable: is a link out of the runs folder"
+                row = runs.RunState(row.name, "?", state, row.created)
             rows.append(row._replace(state=row.state.replace(f"{self.folder}{os.sep}", "")))
         self._rows, self._listed_at = rows[::-1], time.monotonic()
         return self._rows

@@ -9,6 +9,7 @@ import yaml
 from dashboards import layout, run_files, selection
 from seaice_lab.errors import InputError
 from seaice_lab.figures import curves, emissivity
+from seaice_lab.parameters import flatten
 from seaice_lab.runs import open_run
 
 REFRESH_MS = 2000
@@ -117,12 +118,14 @@ def run_table(rows, selected):
     for row in rows:
         link = f"?{urlencode({'page': 'runs', 'run': row.name})}"
         name = f"<a href='{escape(link)}'>{escape(row.name)}</a>"
-        texts = (row.kind, row.created[:16].replace("T", " "), row.detail or row.state)
+        state, tags = row.detail or row.state, ", ".join(row.tags)
+        texts = (row.kind, row.created[:16].replace("T", " "), state, tags)
         cells = "".join(f"<td>{cell}</td>" for cell in (name, *map(escape, texts)))
         mark = " class='selected' aria-current='true'" if row.name == selected else ""
         body += f"<tr{mark}>{cells}</tr>"
-    header = "<tr><th>Run</th><th>System</th><th>Created (UTC)</th><th>State</th></tr>"
-    return f"<table>{header}{body}</table>"
+    titles = ("Run", "System", "Created (UTC)", "State", "Tags")
+    header = "".join(f"<th>{title}</th>" for title in titles)
+    return f"<table><tr>{header}</tr>{body}</table>"
 
 
 def describe(library, row):
@@ -159,11 +162,11 @@ def describe(library, row):
 
 
 def run_heading(row):
-    """Name and state of a run, and its next step."""
+    """Name, state and last note of a run, and its next step."""
     steps = EMISSIVITY_NEXT_STEP if row.kind == "emissivity" else NEXT_STEP
     step = escape(steps.get(row.state, row.state)).replace("`", "")
     name = f"<b style='font-size:15px;overflow-wrap:anywhere'>{escape(row.name)}</b>"
-    detail = f"<br>{escape(row.detail)}" if row.detail else ""
+    detail = "".join(f"<br>{escape(text)}" for text in (row.detail, row.note) if text)
     return layout.html_pane(f"{name}<br>{escape(row.kind)}, {step}{detail}", "table")
 
 
@@ -212,26 +215,6 @@ def settings_table(title, values):
         text = value if isinstance(value, str) else dump.removesuffix("\n").removesuffix("\n...")
         rows += f"<tr><th scope='row'>{escape(name)}</th><td>{escape(text)}</td></tr>"
     return f"<b>{escape(title)}</b><table>{rows}</table>"
-
-
-def flatten(values, prefix=""):
-    """Settings of all groups by their name ``group.setting``.
-
-    Parameters
-    ----------
-    values : dict
-    prefix : str
-        Start of the names.
-
-    Returns
-    -------
-    dict
-    """
-    settings = {}
-    for name, value in values.items():
-        is_group = isinstance(value, dict) and value
-        settings |= flatten(value, f"{prefix}{name}.") if is_group else {f"{prefix}{name}": value}
-    return settings
 
 
 def loss_panel(history):

@@ -13,7 +13,7 @@ from typing import Annotated
 
 from typer import Argument, Option, Typer
 
-from seaice_lab import options
+from seaice_lab import options, run_commands
 from seaice_lab.assimilation import commands as assimilation_commands
 from seaice_lab.emissivity import commands as emissivity_commands
 from seaice_lab.errors import InputError
@@ -34,11 +34,10 @@ app = Typer(
     help="Machine learning for sea ice: data -> prepared store -> training -> forecast -> scores.",
 )
 data_app = Typer(no_args_is_help=True, help="Datasets of data_catalog.yaml.")
-runs_app = Typer(no_args_is_help=True, help="Run folders.")
 app.add_typer(data_app, name="data")
 app.add_typer(emissivity_commands.app, name="emissivity")
 app.add_typer(assimilation_commands.app, name="assimilate")
-app.add_typer(runs_app, name="runs")
+app.add_typer(run_commands.app, name="runs")
 
 HELP = {name: field.description for name, field in ForecastConfig.model_fields.items()}
 HELP["starts"] += " The option may be repeated."
@@ -364,26 +363,6 @@ def dashboard(
     from dashboards.app import serve
 
     serve(runs, port, address, allow_websocket_origin, prefix, show)
-
-
-@runs_app.command("list")
-def runs_list(
-    folder: Annotated[Path | None, Argument(parser=path, help="Folder of runs.")] = None,
-    option: Annotated[Path | None, Option("--runs", parser=path, help="The same folder.")] = None,
-):
-    """List the runs in a folder (by default runs), oldest first, with their state."""
-    from seaice_lab import runs
-
-    if folder and option and folder != option:
-        raise InputError(f"runs list: two folders are named, {folder} and {option}; name one")
-    folder = folder or option or Path("runs")
-    if folder != Path("runs") and not folder.is_dir():
-        raise InputError(f"{folder}: no such folder of runs; name the folder that holds them")
-    rows = runs.list_runs(folder)
-    if not rows:
-        print(f"no runs in {folder}; make one with `seaice-lab pipeline` or `seaice-lab train`")
-    for row in rows:
-        print(f"{row.name:24s} {row.kind:12s} {row.created:26s} {row.detail or row.state}")
 
 
 if __name__ == "__main__":

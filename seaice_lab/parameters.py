@@ -292,3 +292,23 @@ def merge(values, changes):
         both = isinstance(value, dict) and isinstance(merged.get(name), dict)
         merged[name] = merge(merged[name], value) if both else value
     return merged
+
+
+def flatten(values, prefix=""):
+    """Settings of all groups by their name ``group.setting``.
+
+    Parameters
+    ----------
+    values : dict
+    prefix : str
+        Start of the names.
+
+    Returns
+    -------
+    dict
+    """
+    settings = {}
+    for name, value in values.items():
+        is_group = isinstance(value, dict) and value
+        settings |= flatten(value, f"{prefix}{name}.") if is_group else {f"{prefix}{name}": value}
+    return settings

@@ -20,6 +20,7 @@ FORMAT = 1  # of a run folder; a higher number means that older versions would m
 HEARTBEAT = "heartbeat.json"  # in a run folder while a process works on it, and after a failure
 FORECASTING = "forecasting"  # work that leaves the state of a run as it is
 RUN_FILES = ("config.yaml", "provenance.json")
+TAGS, NOTES = "tags.txt", "notes.txt"  # of the user, a tag or a dated note in each line
 BEAT_S = 5.0  # between two heartbeats
 SILENCE_S = 60.0  # without a heartbeat, after which a process counts as stopped
 PACKAGES = ("seaice_lab", "torch", "numpy", "xarray", "zarr", "dask", "netCDF4")
@@ -34,13 +35,18 @@ class Run(NamedTuple):
 
 
 class RunState(NamedTuple):
-    """One line of a list of runs; ``detail`` is the state of unfinished work in words."""
+    """One line of a list of runs.
+
+    ``detail`` is the state of unfinished work in words, ``note`` the last one.
+    """
 
     name: str
     kind: str
     state: str
     created: str
     detail: str = ""
+    tags: tuple = ()
+    note: str = ""
 
 
 def now():
@@ -379,10 +385,21 @@ def list_runs(folder):
         try:
             facts = open_run(path).provenance
             state, detail = state_of(path)
-            rows.append(RunState(name, facts["kind"], state, facts["created"], detail))
+            tags, notes = (read_lines(path / file) for file in (TAGS, NOTES))
+            row = RunState(name, facts["kind"], state, facts["created"], detail)
+            rows.append(row._replace(tags=tuple(tags), note=notes[-1] if notes else ""))
         except InputError as error:
             rows.append(RunState(name, "?", f"unreadable: {error}", ""))
     return sorted(rows, key=lambda row: row.created)
+
+
+def read_lines(path):
+    """Lines of a small text file of a run that have a text; none if the file cannot be read."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    return [line.strip() for line in lines if line.strip()]
 
 
 def run_folders(folder):

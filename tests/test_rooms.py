@@ -22,7 +22,7 @@ OPTIMISERS = (
     "emissivity.gpu_adam",
 )
 TRAINERS = ("training", "surrogate.train", "emissivity.train", *OPTIMISERS)
-COMMANDS = ("cli", "emissivity.commands", "assimilation.commands", "notebooks")
+COMMANDS = ("cli", "run_commands", "emissivity.commands", "assimilation.commands", "notebooks")
 SCIENCE = ("surrogate", "emissivity", "assimilation", "diagnostics", "synthetic", "figures")
 
 # Modules, and what they never import. A name stands for a module or for all modules of a folder.
