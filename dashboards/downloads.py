@@ -15,12 +15,13 @@ from PIL.TiffImagePlugin import AppendingTiffWriter
 
 from dashboards import layout
 from dashboards.selection import DAY, long_name, time_text
-from seaice_lab import names
+from seaice_lab import __version__, names
 from seaice_lab.errors import InputError
 from seaice_lab.figures import maps, rasters
 from seaice_lab.figures.plane import LAND, grid_on_plane
 from seaice_lab.files import write_netcdf
 from seaice_lab.grid import PLANES
+from seaice_lab.metadata import file_attributes
 
 # Coordinates of the fields that are downloaded.
 COORDINATES = {"init_time", "lead_time", "y", "x", "latitude", "longitude", "ocean"}
@@ -222,7 +223,8 @@ def as_fields(fields):
         while name in dataset:  # the runs "a/b" and "a_b" have the same name here
             name += "_"
         dataset[name] = field.assign_attrs(long_name=title)
-    dataset.attrs = {"Conventions": names.CONVENTIONS, "title": "Forecasts and truth"}
+    source = f"seaice_lab {__version__}"
+    dataset.attrs = file_attributes("Forecasts and truth", source, "dashboard")
     return as_netcdf(dataset)
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from seaice_lab.errors import InputError
+from seaice_lab.metadata import coverage
 
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 FULL_BYTES = 1e6  # a disk with less free space counts as full
@@ -138,11 +139,15 @@ def write_json(path, values):
 def write_netcdf(path, dataset):
     """Write a small dataset as CF NetCDF atomically: compressed, without int64.
 
+    A dataset with global attributes of ACDD receives those of its region and period.
+
     Parameters
     ----------
     path : str or Path
     dataset : Dataset
     """
+    if "ACDD" in dataset.attrs.get("Conventions", ""):
+        dataset = dataset.assign_attrs(coverage(dataset))
     encoding = {}
     for name, array in dataset.variables.items():
         if array.dtype.kind == "f":

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from seaice_lab.errors import InputError
 
-CONVENTIONS = "CF-1.11"
+CONVENTIONS = "CF-1.11, ACDD-1.3"
 ICE_EDGE_CONCENTRATION = 0.15  # the usual threshold of the ice edge and of the ice extent
 
 

@@ -11,7 +11,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
-from seaice_lab import names
 from seaice_lab.config import read_yaml
 from seaice_lab.errors import InputError
 from seaice_lab.files import only_writer, write_json, write_text
@@ -67,29 +66,6 @@ def project_folder():
 def work_in_project():
     """Change the working folder of a notebook to :func:`project_folder`."""
     os.chdir(project_folder())
-
-
-def file_attributes(title, source, command):
-    """Global attributes that CF recommends for a file.
-
-    Parameters
-    ----------
-    title : str
-    source : str
-        Model or method that produced the data.
-    command : str
-        Words of the command after ``seaice-lab``, for the history.
-
-    Returns
-    -------
-    dict of str
-    """
-    return {
-        "Conventions": names.CONVENTIONS,
-        "title": title,
-        "source": source,
-        "history": f"{now()} seaice-lab {command}",
-    }
 
 
 def provenance(kind, **facts):

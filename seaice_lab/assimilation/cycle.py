@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 import xarray as xr
 
-from seaice_lab import files, grid, progress, runs
+from seaice_lab import files, grid, metadata, progress, runs
 from seaice_lab.assimilation import observations
 from seaice_lab.assimilation.background import block_diagonal, diagonal, scaled
 from seaice_lab.assimilation.diffusion import covariance
@@ -251,7 +251,7 @@ def diagnostics(folder):
             # 2J is no chi-square variable if large departures cost less than their squares.
             ratio = ratio.assign(ratio[["low", "high"]].where(False))
         result = result.drop_dims("group").assign(ratio).merge(departure_statistics(joined))
-    attrs = runs.file_attributes("Diagnostics", "seaice_lab 4D-Var", "assimilate run")
+    attrs = metadata.file_attributes("Diagnostics", "seaice_lab 4D-Var", "assimilate run")
     result = result.assign_attrs(attrs)
     files.write_netcdf(Path(folder) / "diagnostics.nc", result)
     return result

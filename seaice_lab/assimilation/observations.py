@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from seaice_lab import files, formats, runs
+from seaice_lab import files, formats, metadata
 from seaice_lab.errors import InputError, listed
 
 
@@ -266,7 +266,7 @@ def write_table(table, path):
     path : str or Path
     """
     check_table(table)
-    attrs = runs.file_attributes("observations", "seaice_lab", "assimilate observations")
+    attrs = metadata.file_attributes("observations", "seaice_lab", "assimilate observations")
     files.write_netcdf(path, table.assign_attrs(table.attrs | attrs))
 
 

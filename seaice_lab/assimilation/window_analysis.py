@@ -4,7 +4,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from seaice_lab import names, runs
+from seaice_lab import metadata, names
 from seaice_lab.assimilation import observations
 from seaice_lab.assimilation.bounds import change_of_variable, clipped
 from seaice_lab.assimilation.cost import analysis, cost, problem_of, simulate
@@ -148,5 +148,5 @@ def _fields(both, opened, config, start):
         result[name] = (dims, values, names.attributes(name))
     for name, at in (("next_state", config.shift), ("end_state", config.window_steps)):
         result[name] = (("channel", "y", "x"), both[1][at].double().cpu().numpy())
-    attrs = runs.file_attributes("Analysis", "seaice_lab 4D-Var", "assimilate run")
+    attrs = metadata.file_attributes("Analysis", "seaice_lab 4D-Var", "assimilate run")
     return xr.Dataset(result, coords, attrs)

@@ -7,7 +7,7 @@ import torch
 import xarray as xr
 from torch import nn
 
-from seaice_lab import files, runs
+from seaice_lab import files, metadata
 from seaice_lab.emissivity.networks import build_network
 from seaice_lab.emissivity.physics import skin_temperature_index
 from seaice_lab.emissivity.sensors import CONICAL_ZENITH_DEG
@@ -105,7 +105,7 @@ class EmissivityModel(nn.Module):
             variables[name] = (dimensions, value.numpy(), {"units": "1"})
         source = "seaice_lab; method of Geer (2024), doi 10.1029/2023MS004080"
         title, command = "Emissivity model of sea ice", "emissivity export"
-        attributes = runs.file_attributes(title, source, command)
+        attributes = metadata.file_attributes(title, source, command)
         attributes["network"] = self.settings["network"]
         attributes |= {option: int(self.settings[option]) for option in NETWORK_OPTIONS}
         files.write_netcdf(path, xr.Dataset(variables, attrs=attributes))

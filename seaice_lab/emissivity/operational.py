@@ -16,7 +16,7 @@ from scipy.interpolate import RegularGridInterpolator
 from torch import nn
 
 import seaice_lab
-from seaice_lab import files, runs
+from seaice_lab import files, metadata
 from seaice_lab.emissivity.evaluation import FREQUENCY_ATTRIBUTES
 from seaice_lab.emissivity.physics import (
     COLD_SPAN_K,
@@ -245,7 +245,7 @@ def _interpolation_error(axes, emissivity, evaluate):
 
 
 def _attributes(title):
-    attributes = runs.file_attributes(title, "", "emissivity export")
+    attributes = metadata.file_attributes(title, "", "emissivity export")
     return attributes | {"source": f"seaice_lab {seaice_lab.__version__}; {METHOD}"}
 
 

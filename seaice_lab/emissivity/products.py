@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from seaice_lab import files, progress, runs
+from seaice_lab import files, metadata, progress
 from seaice_lab.emissivity import evaluation, state_files
 from seaice_lab.emissivity.evaluation import SIMULATION_CHUNK, DepartureStatistics
 from seaice_lab.emissivity.export import EmissivityModel
@@ -117,7 +117,9 @@ def _observation_file(path, observations, name):
     missing = {"_FillValue": np.nan}
     variables[variable] = ("f4", ("iobs", "channel"), ATTRIBUTES[variable] | missing)
     sizes = {"iobs": observations.size, "channel": len(coordinates["channel_name"])}
-    attributes = runs.file_attributes(path.stem, "seaice_lab", "emissivity")
+    positions = {"lat": ("grid", observations.latitude), "lon": ("grid", observations.longitude)}
+    attributes = metadata.file_attributes(path.stem, "seaice_lab", "emissivity")
+    attributes |= metadata.coverage(xr.Dataset(positions))
     storage = {"zlib": True, "complevel": 1}
     with files.create_netcdf(path, sizes, variables, attributes, **storage) as file:
         for key, values in coordinates.items():

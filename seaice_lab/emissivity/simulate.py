@@ -14,7 +14,7 @@ import pandas as pd
 import xarray as xr
 from scipy.spatial import cKDTree
 
-from seaice_lab import files, land, progress, runs
+from seaice_lab import files, land, metadata, progress
 from seaice_lab.emissivity import ice_types, physics
 from seaice_lab.emissivity.layouts import CHANNELS, DAY_START, FIELDS, SCALARS
 from seaice_lab.emissivity.sensors import CONICAL_ZENITH_DEG, instruments
@@ -172,7 +172,7 @@ def make_truth(config, rng):
         truth[name].attrs = {attribute: value, "units": units}
     truth.sic.attrs["comment"] = "column 0 is the day before step 0"
     title, source = "Truth of simulated observations", "seaice_lab.emissivity.simulate"
-    truth.attrs = runs.file_attributes(title, source, "emissivity simulate")
+    truth.attrs = metadata.file_attributes(title, source, "emissivity simulate")
     return truth.assign(days=("lagstep", days))
 
 

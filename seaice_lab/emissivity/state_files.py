@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from seaice_lab import files, runs
+from seaice_lab import files, metadata
 from seaice_lab.emissivity.evaluation import FREQUENCY_ATTRIBUTES, property_maps, sea_ice_maps
 from seaice_lab.emissivity.model import EmpiricalState
 from seaice_lab.emissivity.sensors import ICE, OCEAN
@@ -311,7 +311,7 @@ def write_file(folder, name, tag, dataset):
     Path
     """
     path = Path(folder) / f"{name}_{tag}.nc"
-    attributes = runs.file_attributes(path.stem, "seaice_lab", "emissivity")
+    attributes = metadata.file_attributes(path.stem, "seaice_lab", "emissivity")
     files.write_netcdf(path, dataset.assign_attrs(attributes))
     return path
 

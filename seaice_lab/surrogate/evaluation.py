@@ -166,7 +166,7 @@ def _write_results(run, variable, table, spectrum, forecast):
     """Write scores and spectra, and renew the model card if the folder holds a network."""
     for name, result in (("scores", table), ("spectra", spectrum)):
         result = result.drop_vars(set(result.coords) - set(result.dims) - {"wavelength"})
-        write_table(result, run, name, forecast)
+        write_table(result.assign_attrs(variable=variable), run, name, forecast)
     if (run / "weights.safetensors").exists():
         write_card(run, f"{variable}: {report(table, spectrum)}")
 

@@ -15,7 +15,7 @@ import torch
 import xarray as xr
 from scipy import ndimage
 
-from seaice_lab import files, grid, names, progress, runs
+from seaice_lab import files, grid, metadata, names, progress, runs
 from seaice_lab.compute import compiles, prefetch
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.fields import Fields
@@ -356,15 +356,18 @@ def _template(store, window, starts, config, block_steps, opened):
     # The fields of a block are one file (shard), in which each field is a chunk.
     shards = (1, 1, block_steps, *store.ocean.shape)
     empty = dask.array.zeros(shape, chunks=shards, dtype="float32")
+    title = f"Forecasts of run {opened.path.name}"
     source = f"seaice_lab surrogate, {opened.config['network']}"
+    licence = store.attrs.get("license")
     dataset = xr.Dataset(
         {name: (dims, empty, names.attributes(name)) for name in window.variables},
         coords=coords,
         attrs={
-            **runs.file_attributes(f"Forecasts of run {opened.path.name}", source, "forecast"),
+            **metadata.file_attributes(title, source, "forecast", licence),
             "variables": " ".join(window.variables),
         },
     )
+    dataset.attrs |= metadata.coverage(dataset)
     if config.members == 1:
         dataset = dataset.isel(member=0, drop=True)
     for name in window.variables:

@@ -20,7 +20,7 @@ import xarray as xr
 import zarr
 from dask.system import CPU_COUNT
 
-from seaice_lab import catalog, datasets, files, formats, progress, runs
+from seaice_lab import catalog, datasets, files, formats, metadata, progress
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.assemble import assemble
 from seaice_lab.surrogate.records import check_field, check_zero_records
@@ -184,11 +184,11 @@ def write_template(source, config, target, identity):
     for name in source.data_vars:
         chunks = (1, source.sizes["y"], source.sizes["x"])
         encoding[name] = {"chunks": chunks, "compressors": COMPRESSORS}
-    entry = catalog.find(config.state)
+    entry, title = catalog.find(config.state), f"Prepared store of {config.state}"
     template = source.drop_encoding().assign_attrs(
         {
-            **runs.file_attributes(f"Prepared store of {config.state}", entry.source, "prepare"),
-            "license": entry.licence,
+            **metadata.file_attributes(title, entry.source, "prepare", entry.licence),
+            **metadata.coverage(source),
             "configuration": config.to_yaml(),
             "fingerprint": identity,
             "files": json.dumps([path.name for path in source_files(config)]),

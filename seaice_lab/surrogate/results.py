@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from seaice_lab import files, grid, runs
+from seaice_lab import files, grid, metadata, runs
 from seaice_lab.config import Config
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.store import open_store
@@ -151,7 +151,8 @@ def write_table(table, folder, name, forecast):
         table["source"].attrs = {"long_name": "What was scored"}
     table["lead_time"].attrs = {"standard_name": "forecast_period", "long_name": "Lead time"}
     title = f"{name.capitalize()} of run {folder.name}"
-    table.attrs |= runs.file_attributes(title, forecast.attrs["source"], COMMANDS[name])
+    facts = (forecast.attrs["source"], COMMANDS[name], forecast.attrs.get("license"))
+    table.attrs |= metadata.file_attributes(title, *facts)
     table.attrs |= {"store": forecast.attrs["store"], "forecast": forecast.attrs["fingerprint"]}
     files.write_netcdf(folder / f"{name}.nc", table)
 
@@ -195,7 +196,7 @@ def write_grid(run, store):
         Prepared store of the training.
     """
     fields = {name: store[name].variable for name in ("ocean", "latitude", "longitude")}
-    attributes = runs.file_attributes(f"Grid of run {run.name}", "seaice_lab", "train")
+    attributes = metadata.file_attributes(f"Grid of run {run.name}", "seaice_lab", "train")
     files.write_netcdf(run / "grid.nc", xr.Dataset(fields, attrs=attributes).drop_encoding())
 
 

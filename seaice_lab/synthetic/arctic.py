@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from seaice_lab import files, land, names, progress, runs
+from seaice_lab import files, land, metadata, names, progress
 from seaice_lab.errors import InputError
 from seaice_lab.synthetic import climate, sea_ice
 from seaice_lab.synthetic.climate import (
@@ -296,13 +296,12 @@ def write(folder, size=128, days=365, step_h=6, hemisphere="north", show=True, *
     domain = land.polar_grid(size, hemisphere)
     frames = simulate(size, days, step_h, hemisphere=hemisphere, **settings)
     region = {"north": "Arctic", "south": "Antarctic"}[hemisphere]
-    attributes = {
-        "Conventions": names.CONVENTIONS,
-        "title": f"Synthetic {region}, an idealised sea-ice model on the real coastline",
-        "source": f"seaice_lab.synthetic.arctic, seed {settings.get('seed', 0)}; synthetic, "
-        "without observations",
-        "history": f"{runs.now()} seaice-lab data make",
-    }
+    seed = settings.get("seed", 0)
+    attributes = metadata.file_attributes(
+        f"Synthetic {region}, an idealised sea-ice model on the real coastline",
+        f"seaice_lab.synthetic.arctic, seed {seed}; synthetic, without observations",
+        "data make",
+    )
     paths = []
     with progress.bar(days * 24 // step_h, f"synthetic {region}", "frame", show=show) as bar:
         for month, frames_of_month in groupby(frames, lambda frame: frame[0].astype("M8[M]")):

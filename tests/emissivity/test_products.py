@@ -61,7 +61,7 @@ def test_what_is_written_is_read_back_completely(case, tmp_path):
         torch.testing.assert_close(getattr(model, name), getattr(again, name), rtol=0, atol=0)
     for path in paths.values():
         with xr.open_dataset(path) as file:  # times are decoded
-            assert file.attrs["Conventions"] == "CF-1.11"
+            assert file.attrs["Conventions"] == "CF-1.11, ACDD-1.3"
             for variable in file.data_vars.values():
                 assert "units" in variable.attrs or variable.dtype.kind in "OUTMm", variable.name
     with xr.open_dataset(tmp_path / "out" / "seaice_mine.nc") as file:
