@@ -94,14 +94,13 @@ def angular_index(sums, over=None):
         ``power_ratio`` (...), its largest value over its smallest.
     """
     pooled = pool(sums, over)
-    power = pooled.power.where(pooled.power > 0)
-    cosine, sine = pooled.cosine / power, pooled.sine / power
-    mean = cosine.mean("ring", skipna=False), sine.mean("ring", skipna=False)
+    z = (pooled.cosine + 1j * pooled.sine) / pooled.power.where(pooled.power > 0)
+    mean = z.mean("ring", skipna=False)
     # Half the argument of z is the direction of the wave vectors.
-    orientation = (np.degrees(np.arctan2(*mean[::-1])) / 2 + 90) % 180
+    orientation = (np.degrees(np.arctan2(mean.imag, mean.real)) / 2 + 90) % 180
     sectors = pooled.sector_power / pooled["count"]
-    result = {"index": np.hypot(*mean), "orientation": orientation.assign_attrs(units="degree")}
-    result |= {"index_by_scale": np.hypot(cosine, sine), "sector_power": sectors}
+    result = {"index": abs(mean), "orientation": orientation.assign_attrs(units="degree")}
+    result |= {"index_by_scale": abs(z), "sector_power": sectors}
     result["power_ratio"] = sectors.max("sector") / sectors.min("sector")
     return xr.Dataset(result, attrs=sums.attrs)
 

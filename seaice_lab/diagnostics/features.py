@@ -111,19 +111,15 @@ def find_features(values, valid, threshold=None, reconnect=True):
     lines = _thinned(valid & (fine - coarse > threshold))
     # Without the pixels where lines meet, every connected piece is one segment or a ring.
     segments = lines & (_NUMBER[_neighbours(lines)] <= 2)
-    in_frame = np.zeros((3, 3, 3), bool)
-    in_frame[1] = True
-    label, _ = ndimage.label(segments, in_frame)
+    label, _ = ndimage.label(segments, np.pad(np.ones((1, 3, 3)), ((1, 1), (0, 0), (0, 0))))
     pixels, owner = np.argwhere(segments), label[segments]
     is_end = (_NUMBER[_neighbours(segments)] == 1)[segments]
     order = np.argsort(owner[is_end], kind="stable")
     ends, of_segment = pixels[is_end][order].reshape(-1, 2, 3), owner[is_end][order][::2]
     # Segments are numbered from zero; rings and single pixels have no ends and are dropped.
-    number = np.full(label.max() + 1, -1)
-    number[of_segment] = np.arange(len(ends))
-    owner = number[owner]
-    pixels, owner = pixels[owner >= 0], owner[owner >= 0]
-    features = Features(pixels, owner, ends, lines)
+    has_ends = np.isin(owner, of_segment)
+    owner = np.searchsorted(of_segment, owner[has_ends])
+    features = Features(pixels[has_ends], owner, ends, lines)
     features = _reconnected(features) if reconnect and len(ends) else features
     return _longer(features, SHORTEST_CELLS)
 
@@ -244,17 +240,12 @@ def _crossings(features, vorticity=None):
         along = ndimage.mean(vorticity[tuple(pixels.T)], owner, np.arange(len(ends)))
         signs = np.sign(along)[owner[pairs]].T
         counted &= signs[0] * signs[1] < 0
-        # Simple shear compresses at 45 degrees to its line, on the side that its sign tells.
-        compression = _axial_mean(*(a + 45 * sign for a, sign in zip(angles, signs, strict=True)))
-        away = abs((compression - _axial_mean(*angles) + 90) % 180 - 90)
-        acute = np.where(away > 45, 180 - acute, acute)
+        # Simple shear compresses at 45 degrees to its line, on the side that its sign tells. So
+        # with opposite signs, both compress along the bisector of the obtuse angle if
+        # sign(vorticity 1) sin(2 (angle 1 - angle 2)) > 0, else along that of the acute one.
+        is_obtuse = signs[0] * np.sin(np.radians(2 * (angles[0] - angles[1]))) > 0
+        acute = np.where(is_obtuse, 180 - acute, acute)
     return frame[counted], acute[counted]
-
-
-def _axial_mean(first, second):
-    """Mean of two directions modulo 180 degrees: the bisector of their acute angle."""
-    turned = np.exp(2j * np.radians(first)) + np.exp(2j * np.radians(second))
-    return np.degrees(np.angle(turned)) / 2
 
 
 def feature_sums(rate, dx_m, threshold=None, reconnect=True, vorticity=None):

@@ -9,20 +9,10 @@ On 128 x 128 cells C1 of exact cascades is about 5 % too low.
 
 import numpy as np
 
+from seaice_lab.diagnostics import moments
 from seaice_lab.diagnostics.frames import reduce_frames
-from seaice_lab.diagnostics.moments import (
-    ORDERS,
-    SCALES,
-    box_moments,
-    box_sums,
-    boxes,
-    check_not_negative,
-    scaling_exponents,
-    slope,
-    universal_moment,
-)
 
-TRACE_ORDERS = (0.5, 0.9, 1.0, 1.1, *ORDERS[2:])  # with the neighbours of 1 for derivatives
+TRACE_ORDERS = (0.5, 0.9, 1.0, 1.1, *moments.ORDERS[2:])  # with the neighbours of 1 for derivatives
 ETAS = tuple(10.0 ** np.linspace(-0.9, 0.2, 9))
 Q = 1.5  # order of double trace moments
 SMALLEST_K = 0.03  # below it, K is mostly noise
@@ -30,7 +20,7 @@ LARGEST_ORDER = 3.0  # of q eta; higher moments depend on a few boxes
 FEWEST_ETAS = 3
 
 
-def trace_moments(flux, dx_m, q=TRACE_ORDERS, scales=SCALES, offsets=True):
+def trace_moments(flux, dx_m, q=TRACE_ORDERS, scales=moments.SCALES, offsets=True):
     """Sums of powers of box averages of a flux, for every frame.
 
     Parameters
@@ -48,7 +38,7 @@ def trace_moments(flux, dx_m, q=TRACE_ORDERS, scales=SCALES, offsets=True):
         As from `box_moments`. The mean of the flux changes no exponent, so the sums are not
         normalised.
     """
-    return box_moments(flux, dx_m, "rate", q=q, scales=scales, offsets=offsets)
+    return moments.box_moments(flux, dx_m, "rate", q=q, scales=scales, offsets=offsets)
 
 
 def trace_exponents(sums, over=None, length_km=None):
@@ -67,7 +57,7 @@ def trace_exponents(sums, over=None, length_km=None):
         As from `scaling_exponents`; ``exponent`` is K(q). With the orders 0.9, 1 and 1.1 also
         ``C1`` and ``alpha``, from central differences.
     """
-    exponents = scaling_exponents(sums, over, length_km)
+    exponents = moments.scaling_exponents(sums, over, length_km)
     if {0.9, 1.0, 1.1} <= set(sums.q.values):
         below, at, above = (exponents.exponent.sel(q=q, drop=True) for q in (0.9, 1.0, 1.1))
         exponents["C1"] = (above - below) / 0.2
@@ -75,7 +65,7 @@ def trace_exponents(sums, over=None, length_km=None):
     return exponents
 
 
-def double_trace_moments(flux, dx_m, scales=SCALES, offsets=False, floor=0.0, eta=ETAS):
+def double_trace_moments(flux, dx_m, scales=moments.SCALES, offsets=False, floor=0.0, eta=ETAS):
     """Sums of the moment of order 1.5 of box averages of flux^eta, for every frame.
 
     Parameters
@@ -100,10 +90,10 @@ def double_trace_moments(flux, dx_m, scales=SCALES, offsets=False, floor=0.0, et
     eta = np.array(eta, float)
 
     def of_frames(values, valid):
-        check_not_negative(values)
+        moments.check_not_negative(values)
         powers = np.maximum(values[0], floor) ** eta[:, None, None, None] * valid
-        levels = zip(*boxes(powers, valid, scales, offsets), strict=True)
-        moment, length, count = box_sums(*levels, (Q,), dx_m)
+        levels = zip(*moments.boxes(powers, valid, scales, offsets), strict=True)
+        moment, length, count = moments.box_sums(*levels, (Q,), dx_m)
         return np.moveaxis(moment[..., 0, :], 0, 1), length, count
 
     outputs = {"moment": {"eta": len(eta), "scale": len(scales)}}
@@ -129,11 +119,11 @@ def double_trace_exponents(sums, over=None, length_km=None):
         above 0.03 with 1.5 eta up to 3; NaN with fewer than three. A value of alpha above 2 is no
         multifractal but is returned as it is.
     """
-    result = scaling_exponents(sums, over, length_km)
+    result = moments.scaling_exponents(sums, over, length_km)
     k = result.exponent
     usable = (k > SMALLEST_K) & (Q * k.eta <= LARGEST_ORDER)
     log_k, log_eta = np.log(k.where(usable)), np.log(k.eta).where(usable)
-    alpha = slope(log_k, log_eta, "eta", skipna=True)
+    alpha = moments.slope(log_k, log_eta, "eta", skipna=True)
     alpha = alpha.where(usable.sum("eta") >= FEWEST_ETAS)
     at_one = np.exp(log_k.mean("eta") - alpha * log_eta.mean("eta"))  # the line at eta = 1
-    return result.assign(alpha=alpha, C1=at_one / universal_moment(Q, alpha))
+    return result.assign(alpha=alpha, C1=at_one / moments.universal_moment(Q, alpha))

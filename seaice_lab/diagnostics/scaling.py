@@ -88,23 +88,17 @@ def frame_sums(fields, mask, square, dx_m, tails):
     dict of str to Dataset
         As from the functions of the other modules, for `estimates`; in memory.
     """
-    leads, step = fields.lead_time, np.unique(np.diff(fields.lead_time.values))
-    regular, day = len(step) == 1, np.timedelta64(1, "D")
-    in_a_day = day // step[0] if regular and day % step[0] == np.timedelta64(0) else None
+    step, day = np.unique(np.diff(fields.lead_time.values)), np.timedelta64(1, "D")
+    if len(step) == 1 and day % step[0] == np.timedelta64(0):
+        day_before = fields.sit.shift(lead_time=int(day // step[0]))
+        fields = fields.assign(increment=abs(fields.sit - day_before))
     blocks = []
-    for first in range(0, len(leads), LEADS_AT_ONCE):
-        block = np.arange(first, min(first + LEADS_AT_ONCE, len(leads)))
-        here = fields.isel(lead_time=block).load()
-        cells = mask.isel(lead_time=block, missing_dims="ignore")
-        sums = _block_sums(here, cells, square, dx_m, tails)
-        if in_a_day:
-            before = fields.sit.isel(lead_time=np.maximum(block - in_a_day, 0)).load()
-            change = abs(here.sit - before.assign_coords(lead_time=here.lead_time))
-            change = change.where(cells & (here.lead_time >= leads[0] + day))
-            sums["increment_tail"] = distributions.tail_sums(change, tails["increment"], 1e-5)
-        blocks.append(sums)
+    for first in range(0, fields.sizes["lead_time"], LEADS_AT_ONCE):
+        block = {"lead_time": slice(first, first + LEADS_AT_ONCE)}
+        cells = mask.isel(block, missing_dims="ignore")
+        blocks.append(_block_sums(fields.isel(block).load(), cells, square, dx_m, tails))
     sums = {name: xr.concat([each[name] for each in blocks], "lead_time") for name in blocks[0]}
-    if DRIFT <= set(fields) and regular and len(leads) >= SHORTEST_ROLLOUT:
+    if DRIFT <= set(fields) and len(step) == 1 and len(fields.lead_time) >= SHORTEST_ROLLOUT:
         sums["temporal"] = temporal_sums(fields.siu, fields.siv, mask, dx_m, dim="lead_time")
     return sums
 
@@ -122,6 +116,9 @@ def _block_sums(fields, mask, square, dx_m, tails):
         "angular": anisotropy.angular_sums(sit.where(mask, 0.0), square),
         "coherence": xr.Dataset({"sum": tensor.fillna(0), "count": tensor.notnull() * 1.0}),
     }
+    if "increment" in fields:
+        increment = fields.increment.where(mask)
+        sums["increment_tail"] = distributions.tail_sums(increment, tails["increment"], 1e-5)
     lines = gradient  # without drift, the lines are those of the thickness
     if DRIFT <= set(fields):
         gradients = velocity_gradients(fields.siu, fields.siv, mask, dx_m)

@@ -3,13 +3,8 @@
 import numpy as np
 import xarray as xr
 
+from seaice_lab.diagnostics import moments
 from seaice_lab.diagnostics.deformation import velocity_gradients
-from seaice_lab.diagnostics.moments import (
-    FEWEST_SCALES,
-    box_moments,
-    check_number_of_scales,
-    slope,
-)
 from seaice_lab.errors import InputError
 
 DAY_H, REFERENCE_KM = 24.0, 10.0  # units of time and length in the fit of the coupling
@@ -39,10 +34,10 @@ def temporal_sums(siu, siv, mask, dx_m, windows=(1, 2, 4, 8, 16), dim="time"):
         If fewer than four windows fit into the series.
     """
     windows = [n for n in windows if n <= siu.sizes[dim]]
-    if len(windows) < FEWEST_SCALES:
+    if len(windows) < moments.FEWEST_SCALES:
         raise InputError(
             f"{len(windows)} time windows fit into {siu.sizes[dim]} steps, expected at least "
-            f"{FEWEST_SCALES}; take a longer series or shorter windows"
+            f"{moments.FEWEST_SCALES}; take a longer series or shorter windows"
         )
     step_h = np.diff(siu[dim].values[:2])[0] / np.timedelta64(1, "h")
     fields = {"siu": siu.where(mask, 0), "siv": siv.where(mask, 0), "share": mask}
@@ -54,7 +49,7 @@ def temporal_sums(siu, siv, mask, dx_m, windows=(1, 2, 4, 8, 16), dim="time"):
         for steps in [steps for steps in windows if steps <= piece.sizes[dim]]:
             mean = piece.coarsen({dim: steps}, boundary="trim").mean()
             gradients = velocity_gradients(mean.siu, mean.siv, mean.share == 1, dx_m)
-            sums[steps].append(box_moments(gradients, dx_m).drop_vars("largest"))
+            sums[steps].append(moments.box_moments(gradients, dx_m).drop_vars("largest"))
     sums = [xr.concat(each, dim).sum(dim) for each in sums.values()]
     hours = ("window", [steps * step_h for steps in windows], {"units": "h"})
     return xr.concat(sums, "window").assign_coords(window_h=hours)
@@ -85,7 +80,7 @@ def temporal_exponents(sums):
     count = sums["count"].where(sums["count"] > 0)
     moment, length = (sums[name] / count for name in ("moment", "length"))
     others = [dim for dim in count.dims if dim != "scale"]
-    check_number_of_scales(int(count.notnull().any(others).sum()))
+    moments.check_number_of_scales(int(count.notnull().any(others).sum()))
     log_m, log_t = np.log(moment.where(moment > 0)), np.log(sums.window_h / DAY_H)
     log_l = np.log(length / REFERENCE_KM)
     terms = xr.broadcast(xr.ones_like(log_l), -log_l, -log_t, log_l * log_t)
@@ -96,7 +91,11 @@ def temporal_exponents(sums):
         input_core_dims=[["window", "scale"]] * 5,
         output_core_dims=[["term"]],
     )
-    result = {"exponent": -slope(log_m, log_t, "window"), "moment": moment, "length_km": length}
+    result = {
+        "exponent": -moments.slope(log_m, log_t, "window"),
+        "moment": moment,
+        "length_km": length,
+    }
     for position, name in enumerate(("beta0", "alpha0", "c"), start=1):
         result[name] = coefficients.isel(term=position)
     return xr.Dataset(result)
