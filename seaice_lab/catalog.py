@@ -6,8 +6,9 @@ a list of the datasets is printed at once; :mod:`seaice_lab.datasets` opens the 
 """
 
 import os
+from datetime import date
 from glob import escape, glob
-from os.path import normpath
+from os.path import join, normpath
 from pathlib import Path
 from typing import Literal
 
@@ -43,6 +44,38 @@ class MaskRule(Config):
     select: Selection = {}
 
 
+class DailyFiles(Config):
+    """Address of the file of each day, with the codes of strftime, and the days that it has."""
+
+    url: str
+    since: date
+    until: date | None = None
+
+
+class FetchRule(Config):
+    """How ``seaice-lab data fetch`` gets the files of a dataset, and what it makes of them.
+
+    ``file`` is the path of the file of a month below the data folder, with the codes of strftime,
+    or the folder of an archive. The files of a month are joined: ``variables`` maps each name in
+    the joined file to the names in the files of the server, of which the first one that a file has
+    counts, and ``attributes`` are added where the server's files have none of that name. Without
+    ``variables`` the server makes the file of a month itself. ``urls`` belong to the way "urls".
+    ``dataset`` and ``request`` are arguments of the client; of "zenodo", ``dataset`` is the address
+    of the record. ``names`` is a pattern of the file names of a month, and ``account`` the page
+    where a key is made.
+    """
+
+    way: Literal["urls", "zenodo", "cds", "earthdata", "copernicusmarine"]
+    file: str
+    urls: tuple[DailyFiles, ...] = ()
+    dataset: str | None = None
+    request: dict = {}
+    names: str = ""
+    variables: dict[str, tuple[str, ...]] = {}
+    attributes: dict[str, dict[str, str]] = {}
+    account: str = ""
+
+
 class Entry(Config):
     """One dataset: its files, their variables, their origin and their licence.
 
@@ -52,11 +85,12 @@ class Entry(Config):
     times. ``vectors`` says whether wind and drift are along the axes of the grid or east
     and north, and ``mask`` where the sea is; both are needed only where the attributes of the
     files do not say it. With ``missing_is_no_ice`` a missing value of the ice in the ocean is 0;
-    the ocean must then come from a mask.
+    the ocean must then come from a mask. With ``has_gaps`` the dataset consists of observations,
+    and ``seaice-lab data check`` counts the missing values instead of refusing them.
     """
 
     title: str
-    format: Literal["nextsim", "nextsimdg", "era5", "nsidc0051"]
+    format: Literal["nextsim", "nextsimdg", "era5", "nsidc0051", "emissivity"]
     paths: tuple[str, ...]
     variables: dict[str, str]
     select: Selection = {}
@@ -67,9 +101,11 @@ class Entry(Config):
     vectors: Literal["grid", "geographic"] | None = None
     mask: MaskRule | None = None
     missing_is_no_ice: bool = False
+    has_gaps: bool = False
     separate_runs: bool = False
     splits: dict[Literal["train", "validation", "test"], SplitRule] | None = None
     generator: Generator | None = None
+    fetch: FetchRule | None = None
     licence: str
     source: str
     doi: str | None = None
@@ -157,14 +193,20 @@ def files(entry, patterns=None):
     folders, patterns = data_folders(), patterns or entry.paths
     for folder in folders:
         if folder.is_dir():
-            matches = {folder / path for one in patterns for path in glob(one, root_dir=folder)}
+            matches = {
+                folder / path
+                for one in patterns
+                for path in glob(one, root_dir=folder, recursive=True)
+            }
         else:  # "../file" names a file even where the data folder does not exist
             inside = escape(str(folder))
-            matches = {Path(path) for one in patterns for path in glob(normpath(f"{inside}/{one}"))}
+            matches = {Path(path) for one in patterns for path in glob(normpath(join(inside, one)))}
         if matches:
             return sorted(matches)
     if entry.generator is not None:
         advice = f"make them with `seaice-lab data make {entry.name}`"
+    elif entry.fetch is not None:
+        advice = f"fetch them with `seaice-lab data fetch {entry.name}`, or set SEAICE_DATA"
     else:
         origin = f"{entry.source} (doi {entry.doi})" if entry.doi else entry.source
         advice = f"get them from {origin} and set SEAICE_DATA to their folder"

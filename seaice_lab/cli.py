@@ -13,7 +13,7 @@ from typing import Annotated
 
 from typer import Argument, Option, Typer
 
-from seaice_lab import options, run_commands
+from seaice_lab import data_commands, options, run_commands
 from seaice_lab.assimilation import commands as assimilation_commands
 from seaice_lab.emissivity import commands as emissivity_commands
 from seaice_lab.errors import InputError
@@ -33,15 +33,14 @@ app = Typer(
     pretty_exceptions_enable=False,
     help="Machine learning for sea ice: data -> prepared store -> training -> forecast -> scores.",
 )
-data_app = Typer(no_args_is_help=True, help="Datasets of data_catalog.yaml.")
-app.add_typer(data_app, name="data")
+app.add_typer(data_commands.app, name="data")
 app.add_typer(emissivity_commands.app, name="emissivity")
 app.add_typer(assimilation_commands.app, name="assimilate")
 app.add_typer(run_commands.app, name="runs")
 
 HELP = {name: field.description for name, field in ForecastConfig.model_fields.items()}
 HELP["starts"] += " The option may be repeated."
-RESUMED = ("prepare", "train", "forecast", "pipeline", "emissivity", "assimilate")
+RESUMED = ("prepare", "train", "forecast", "pipeline", "emissivity", "assimilate", "data")
 
 
 def main():
@@ -96,64 +95,6 @@ def list_settings(
         raise InputError(f"there is no job {words!r} with settings; the jobs are {', '.join(JOBS)}")
     for name in matching:
         options.print_settings(name, markdown)
-
-
-@data_app.command("list")
-def data_list():
-    """List the datasets of the catalogue and whether their files exist."""
-    from seaice_lab import catalog
-
-    for name, entry in catalog.load().items():
-        try:
-            count = len(catalog.files(entry))
-            state = f"{count} file{'s' if count > 1 else ''}"
-        except InputError:
-            state = "not here"
-        print(f"{name:22s} {state:12s} {entry.title}")
-
-
-@data_app.command("show")
-def data_show(name: Annotated[str, Argument(help="Entry of the catalogue.")]):
-    """Show an entry of the catalogue and the content of its files."""
-    import yaml
-
-    from seaice_lab import catalog, datasets
-
-    entry = catalog.find(name)
-    print(yaml.safe_dump(entry.model_dump(mode="json", exclude_none=True), sort_keys=False))
-    print(datasets.open(name))
-
-
-@data_app.command("check")
-def data_check(
-    name: Annotated[str, Argument(help="Entry of the catalogue.")],
-    files: Annotated[
-        list[str] | None, Argument(help="Files to read instead of those of the entry.")
-    ] = None,
-    map_file: Annotated[
-        Path | None, Option("--map", parser=path, help="Picture to write; default: NAME.png.")
-    ] = None,
-):
-    """Show how the files of a dataset are understood, and draw a map of one record.
-
-    It refuses what `seaice-lab prepare` would refuse, with the same messages.
-    """
-    from seaice_lab.figures.maps import plot_map
-    from seaice_lab.surrogate.check import check
-
-    lines, field, ocean = check(name, files or ())
-    print("\n".join(lines))
-    map_file = map_file or Path(f"{name}.png")
-    plot_map(field, ocean, title=name).savefig(map_file, dpi=150)
-    print(f"wrote {map_file}")
-
-
-@data_app.command("make")
-def data_make(name: Annotated[str, Argument(help="A generated dataset.")] = "synthetic-arctic"):
-    """Generate a dataset, such as the synthetic Arctic, into the data folder."""
-    from seaice_lab.surrogate import sources
-
-    print(f"wrote {sources.make(name)}")
 
 
 @app.command()

@@ -22,7 +22,14 @@ OPTIMISERS = (
     "emissivity.gpu_adam",
 )
 TRAINERS = ("training", "surrogate.train", "emissivity.train", *OPTIMISERS)
-COMMANDS = ("cli", "run_commands", "emissivity.commands", "assimilation.commands", "notebooks")
+COMMANDS = (
+    "cli",
+    "data_commands",
+    "run_commands",
+    "emissivity.commands",
+    "assimilation.commands",
+    "notebooks",
+)
 SCIENCE = ("surrogate", "emissivity", "assimilation", "diagnostics", "synthetic", "figures")
 
 # Modules, and what they never import. A name stands for a module or for all modules of a folder.
@@ -127,6 +134,8 @@ WITHOUT_TORCH = (
     "land",
     "advection",
     "catalog",
+    "fetch",
+    "servers",
     "notebooks",
     "cli",
     "options",

@@ -5,6 +5,8 @@ Version 1 by month (``amsr2_v2_202008.nc``, of which the last channels are used)
 for each sensor or none), always together with ``ifs_seaice_*.nc`` and ``ifs_tsfc_*.nc``.
 """
 
+import re
+from contextlib import ExitStack
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +17,8 @@ from seaice_lab.errors import InputError
 # A step is the 24 h that begin at 21 UTC, this fraction of a Julian day.
 DAY_START = 0.375
 EXACT_FLOAT32 = 2**24
+MONTHLY = re.compile(r"amsr2_v2_\d{6}\.nc")
+AMSR2_CHANNELS = 10
 SCALARS = ("TSFC", "WINDSPEED10M", "CLOUD_FRACTION", "SCANPOS", "ZENITH")
 OPTIONAL = ("SCANPOS", "ZENITH")
 CHANNELS = ("OBSVALUE", "EMIS_WATER", "TAUSFC", "TDOWN", "TUP", "TAUSFC_CLD", "TDOWN_CLD",
@@ -333,3 +337,45 @@ def fit_steps(field, start, steps):
         )
     first = start if columns > steps else 0
     return field.take(first + np.arange(steps), axis=1, mode="clip")
+
+
+def describe(paths):
+    """Read the published case of version 1 in each folder of some files, and describe it.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Files of cases of AMSR2; others are left out.
+
+    Returns
+    -------
+    list of str
+        One line for each case.
+
+    Raises
+    ------
+    InputError
+        If there is no case, or one lacks a field or a map.
+    """
+    cases = [path for path in paths if MONTHLY.fullmatch(path.name)]
+    cases += [path.parent for path in paths if path.name == "field_v2_OBSVALUE.nc"]
+    if not cases:
+        raise InputError(
+            f"{len(paths)} files: none is amsr2_v2_YYYYMM.nc or field_v2_OBSVALUE.nc, the files of "
+            "observations of the published case; get them again"
+        )
+    return [_describe_case(case) for case in cases]
+
+
+def _describe_case(data):
+    with ExitStack() as stack:
+        sensor_fields = open_sensor(data, "amsr2", AMSR2_CHANNELS, stack)
+        days = read_days(sensor_fields)
+        grid_points = sensor_fields.fields["IGRID"][:1000].values
+    maps = read_maps(data, 0, 1, 1)
+    path = sensor_fields.paths["IGRID"]
+    check_grid_points(grid_points, path, len(maps["latitude"]))
+    return (
+        f"{data}: {len(days)} observations, {int(np.ceil(days[-1] - days[0]))} days, "
+        f"{len(maps['latitude'])} grid points"
+    )

@@ -133,17 +133,22 @@ def _times(dataset, entry):
 
 def _values(field, entry):
     """A field in words: unit, axes, range of a few records."""
-    if "ocean" in field.coords:
+    is_state = "ocean" in field.coords
+    if is_state and not entry.has_gaps:
         field = on_ocean(field, field.ocean, entry.name)
     sample = field.isel(time=sample_records(field.sizes["time"])).compute()
     low, high = float(sample.min()), float(sample.max())
     names.check_range(field.name, low, high, entry.name)
     check_unit(sample, entry.name)
     unit = "" if field.attrs["units"] == "1" else f" {field.attrs['units']}"
+    gaps = ""
+    if is_state and entry.has_gaps:
+        share = float(sample.isnull().values[:, field.ocean.values].mean())
+        gaps = f", {share:.0%} of the ocean cells of a record have no value"
     axes = {"grid": ", along the axes of the grid", "geographic": ", east and north", None: ""}
     return (
         f"{field.name}: {entry.variables[field.name]} in the files, {', '.join(field.dims)}, "
-        f"{low:.4g} to {high:.4g}{unit}{axes[field.attrs.get('vectors')]}"
+        f"{low:.4g} to {high:.4g}{unit}{axes[field.attrs.get('vectors')]}{gaps}"
     )
 
 

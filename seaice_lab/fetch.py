@@ -1,0 +1,282 @@
+"""Fetching: get the files of a dataset of the catalogue, one file for each month.
+
+The daily files of a month are joined into one file; archives are unpacked. Nothing counts as
+fetched before the catalogue has read it.
+"""
+
+import json
+import os
+import re
+import shutil
+import tarfile
+from contextlib import ExitStack
+from datetime import date
+from pathlib import Path
+
+from seaice_lab import catalog, files, progress, servers
+from seaice_lab.errors import InputError
+
+# Attributes that say how values are stored; the files of one month must agree in them.
+PACKING = ("units", "calendar", "scale_factor", "add_offset", "_FillValue", "flag_values")
+LINKS = ("coordinates", "grid_mapping", "bounds")  # attributes that name further variables
+TIME = {"standard_name": "time", "units": "hours since 1970-01-01 00:00:00", "axis": "T"}
+MONTH_OF_NAME = re.compile(r"_(\d{6})\.nc$")
+
+
+def fetch(name, years="", months="", folder=None, dry_run=False, patience=None):
+    """Fetch the files of a dataset, and read them back as the catalogue describes them.
+
+    Parameters
+    ----------
+    name : str
+        Entry of the catalogue that has the key ``fetch``.
+    years, months : str
+        Such as "2009-2018" and "1-4,10-12"; by default all months. An archive needs neither.
+    folder : str or Path, optional
+        Data folder to write into; by default the first one of the catalogue.
+    dry_run : bool
+        Only ask the server for the files and their sizes.
+    patience : seaice_lab.servers.Patience, optional
+
+    Returns
+    -------
+    list of str
+        Lines that say what was written, or would be.
+
+    Raises
+    ------
+    InputError
+        If the entry cannot be fetched, credentials or the client are missing, the server refuses or
+        does not answer, a file is damaged, or the catalogue cannot read the result.
+    """
+    entry = catalog.find(name)
+    if entry.fetch is None:
+        raise InputError(f"{name}: has no key 'fetch' in the catalogue; get it from {entry.source}")
+    patience = patience or servers.Patience()
+    periods = _periods(entry, years, months)
+    servers.refuse_missing_client(entry)
+    folder = Path(folder or catalog.data_folders()[0]).expanduser()
+    remotes, paths = [], []
+    for month in progress.bar_over(periods, f"fetch {name}", "month"):
+        remotes += (there := _listed(entry, month, patience))
+        if there and not dry_run:
+            paths += _write(folder, entry.fetch, month, there, patience)
+    if not remotes:
+        raise InputError(f"{name}: the server has no file of {years}, months {months or '1-12'}")
+    if dry_run:
+        lines = [f"{remote.name}: {_size_text([remote])}" for remote in remotes]
+        return [*lines, f"{len(remotes)} files, {_size_text(remotes)}; nothing was fetched"]
+    _read_back(entry, paths)
+    size = sum(path.stat().st_size for path in paths)
+    advice = "" if folder in catalog.data_folders() else f"; set SEAICE_DATA={folder} to use them"
+    return [f"fetched {len(paths)} files, {size:,} bytes, into {folder} and read them{advice}"]
+
+
+def _listed(entry, month, patience):
+    """The files of a server for a month."""
+    return servers.attempts(lambda: servers.WAYS[entry.fetch.way](entry, month, patience), patience)
+
+
+def _size_text(remotes):
+    """Total size of some files; it is unknown if that of one file is."""
+    sizes = [remote.size for remote in remotes]
+    return "size unknown" if None in sizes else f"{sum(sizes):,} bytes"
+
+
+def _periods(entry, years, months):
+    """First days of the months that are asked for and that the dataset has; None is an archive."""
+    if entry.fetch.way == "zenodo":
+        if years or months:
+            raise InputError(f"{entry.name}: is one archive; leave out --years and --months")
+        return [None]
+    first, last = (date.fromisoformat(day) for day in entry.period or ("1940-01-01", "2999-12-31"))
+    last = min(last, date.today())
+    if not years:
+        raise InputError(
+            f"{entry.name}: name the years to fetch, such as --years 2009-2018; it has {first} to "
+            f"{last}"
+        )
+    days = [
+        date(year, month, 1)
+        for year in _numbers(years, "--years", 1900, 2100)
+        for month in _numbers(months or "1-12", "--months", 1, 12)
+    ]
+    days = [day for day in days if first.replace(day=1) <= day <= last]
+    if not days:
+        raise InputError(
+            f"{entry.name}: has {first} to {last}, but --years is {years} and --months is "
+            f"{months or '1-12'}; name months of this period"
+        )
+    return days
+
+
+def _numbers(text, option, low, high):
+    """Numbers such as "1-4,10" as a sorted list."""
+    numbers = set()
+    for item in text.split(","):
+        span = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", item)
+        start, end = (int(span[1]), int(span[2] or span[1])) if span else (0, 0)
+        if not low <= start <= end <= high:
+            raise InputError(
+                f"{option}: found {text!r}, expected numbers from {low} to {high}, such as "
+                f"{low}-{low + 1} or {low},{low + 3}"
+            )
+        numbers |= set(range(start, end + 1))
+    return sorted(numbers)
+
+
+def _write(folder, rule, month, remotes, patience):
+    """Fetch the files of a month or an archive; return the paths that they are written to."""
+    if month is None:
+        return _write_archive(folder / rule.file, remotes, patience)
+    target = folder / month.strftime(rule.file)
+    stamp = files.fingerprint([remote._replace(get=None) for remote in remotes])
+    if not _is_written(target, stamp):
+        _write_month(target, stamp, remotes, rule, patience)
+    return [target]
+
+
+def _is_written(target, stamp):
+    """Whether a file is there that was made of the same files of the server."""
+    import netCDF4
+
+    if not target.exists():
+        return False
+    with netCDF4.Dataset(target) as file:
+        present = getattr(file, "fetched_from", None)
+    if present is None:
+        raise InputError(
+            f"{target}: exists, but `seaice-lab data fetch` did not write it; move it away, or "
+            "choose another folder with --to"
+        )
+    return present == stamp
+
+
+def _write_month(target, stamp, remotes, rule, patience):
+    """Fetch the files of a month, and write them as one file."""
+    import netCDF4
+
+    parts = target.with_name(f".{target.name}.parts")
+    parts.mkdir(parents=True, exist_ok=True)
+    with files.only_writer(parts):
+        for remote in remotes:
+            servers.download(remote, parts / remote.name, patience)
+        with files.replacing(target) as temporary:
+            if rule.variables:
+                _join(parts, remotes, rule, temporary)
+            else:
+                os.replace(parts / remotes[0].name, temporary)
+            with netCDF4.Dataset(temporary, "a") as file:
+                file.fetched_from = stamp
+        shutil.rmtree(parts)
+
+
+def _join(parts, remotes, rule, target):
+    """Join the files of a month along time; packed values and flags stay as they are."""
+    import xarray as xr
+
+    with ExitStack() as stack:
+        datasets = []
+        for remote in remotes:
+            path, options = parts / remote.name, {"engine": "netcdf4", "decode_cf": False}
+            raw = stack.enter_context(xr.open_dataset(path, **options))
+            datasets.append(_selected(raw, remote, rule))
+            _refuse_other_packing(datasets[-1], datasets[0], remote)
+        options = {"data_vars": "minimal", "coords": "minimal", "compat": "override"}
+        joined = xr.concat(datasets, "time", join="override", combine_attrs="override", **options)
+        if joined.get_index("time").has_duplicates:
+            raise InputError(f"{target.parent}: the server has two files of one time in this month")
+        packed = [name for name, field in joined.variables.items() if field.ndim > 1]
+        encoding = {name: {"zlib": True, "complevel": 4} for name in packed}
+        joined.sortby("time").to_netcdf(target, engine="netcdf4", encoding=encoding)
+
+
+def _selected(dataset, remote, rule):
+    """The variables of one file that are kept, with their names in the joined file."""
+    names = {}
+    for name, alternatives in rule.variables.items():
+        present = [each for each in alternatives if each in dataset.variables]
+        if not present:
+            raise InputError(
+                f"{remote.name}: has none of {', '.join(alternatives)}, but "
+                f"{', '.join(map(str, dataset.data_vars))}; correct 'fetch' in the catalogue"
+            )
+        names[present[0]] = name
+    needed = [*names, *dataset[list(names)].dims, "time"]
+    for name in tuple(needed):
+        attrs = dataset[name].attrs if name in dataset.variables else {}
+        needed += [part for key in LINKS for part in str(attrs.get(key, "")).split()]
+    kept = dataset[[name for name in dict.fromkeys(needed) if name in dataset.variables]]
+    kept = kept.rename({old: new for old, new in names.items() if old != new})
+    for name, attrs in rule.attributes.items():
+        kept[name].attrs = attrs | kept[name].attrs
+    if "time" not in kept.variables:
+        # A file without time is the mean over the day of its name, whose middle is noon.
+        hours = (remote.day - date(1970, 1, 1)).days * 24 + 12
+        kept = kept.assign_coords(time=((), hours, TIME))
+    if "time" not in kept.dims:
+        fields = kept[list(rule.variables)].set_coords("time").expand_dims("time")
+        kept = kept.drop_vars([*rule.variables, "time"]).merge(fields)
+    return kept
+
+
+def _refuse_other_packing(dataset, first, remote):
+    for name in first.variables:
+        for key in PACKING:
+            values = [str(each[name].attrs.get(key)) for each in (dataset, first)]
+            if values[0] != values[1]:
+                raise InputError(
+                    f"{remote.name}: {name} has the {key} {values[0]}, but {values[1]} in the "
+                    "first file of its month; the server changed its files, so fetch other months"
+                )
+
+
+def _write_archive(folder, remotes, patience):
+    """Fetch the files of a record, unpack archives, and return all NetCDF files of the folder.
+
+    The readers expect the files of one month in one folder. Archives hold several months in one
+    folder, so each file whose name ends with a month goes to a folder of that month.
+    """
+    parts, record = folder / ".parts", folder / "fetched.json"
+    parts.mkdir(parents=True, exist_ok=True)
+    done = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
+    missing = [remote for remote in remotes if done.get(remote.name) != remote.checksum]
+    with files.only_writer(parts):
+        for remote in progress.bar_over(missing, "archive", "file"):
+            servers.download(remote, parts / remote.name, patience)
+            unpacked = _unpacked(parts / remote.name)
+            for path in sorted(each for each in unpacked.rglob("*") if each.is_file()):
+                month = MONTH_OF_NAME.search(path.name)
+                target = folder / path.relative_to(unpacked).parent / (month[1] if month else "")
+                target.mkdir(parents=True, exist_ok=True)
+                os.replace(path, target / path.name)
+            done[remote.name] = remote.checksum
+            files.write_json(record, done)
+            (parts / remote.name).unlink(missing_ok=True)
+        shutil.rmtree(parts)
+    return sorted(folder.rglob("*.nc"))
+
+
+def _unpacked(path):
+    """A folder with the files of a tar archive, or with the file itself if it is no archive."""
+    folder = path.with_name("unpacked")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    if tarfile.is_tarfile(path):
+        with tarfile.open(path) as archive:
+            archive.extractall(folder, filter="data")
+    else:
+        os.replace(path, folder / path.name)
+    return folder
+
+
+def _read_back(entry, paths):
+    """Refuse files that cannot be read as the entry describes them."""
+    if entry.format == "emissivity":
+        from seaice_lab.emissivity.layouts import describe
+
+        describe(paths)
+        return
+    from seaice_lab.surrogate.check import check
+
+    check(entry, paths)

@@ -1,0 +1,517 @@
+"""Fetching from servers on the loopback, with their faults; no test leaves this machine."""
+
+import copy
+import hashlib
+import inspect
+import io
+import json
+import re
+import sys
+import tarfile
+from datetime import date
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import xarray as xr
+import yaml
+from loopback import ftp_server, http_server
+from product_files import asi, cs2smos, emissivity_month, nsidc0051, osisaf
+
+from seaice_lab import catalog, servers
+from seaice_lab.errors import InputError
+from seaice_lab.fetch import fetch
+from seaice_lab.surrogate.check import check
+
+ROOT = Path(__file__).parents[1]
+CATALOGUE = yaml.load((ROOT / "data_catalog.yaml").read_text(), yaml.CSafeLoader)
+# Without the shapes: the files of the tests are small.
+ENTRIES = {
+    name: {key: value for key, value in entry.items() if key != "shape"}
+    for name, entry in CATALOGUE.items()
+    if "fetch" in entry or name == "nextsim-moorings"
+}
+
+
+@pytest.fixture(scope="module")
+def http():
+    with http_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def ftp():
+    with ftp_server() as server:
+        yield server
+
+
+@pytest.fixture
+def waits():
+    return []
+
+
+@pytest.fixture
+def patience(waits):
+    return servers.Patience(waits_s=(1, 2, 3), timeout_s=0.2, sleep=waits.append)
+
+
+@pytest.fixture
+def entries(tmp_path, monkeypatch, http, ftp):
+    """The entries of the catalogue, to be changed; the tests run beside a copy of it."""
+    for server in (http, ftp):
+        server.files.clear()
+        server.faults.clear()
+    http.requests.clear()
+    for client in servers.CLIENTS.values():
+        for name in (name for group in client.variables for name in group):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(client.file_variable, str(tmp_path / "none"))
+    monkeypatch.delenv("SEAICE_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
+    entries = copy.deepcopy(ENTRIES)
+    return SimpleNamespace(entries=entries, write=lambda: _write(entries))
+
+
+def _write(entries):
+    Path("data_catalog.yaml").write_text(yaml.safe_dump(entries))
+
+
+def serve_osisaf(entries, server, days, root="/ice"):
+    """Daily files of OSI SAF on a server, and an entry that points to it."""
+    address = f"{server.address}{root}/%Y/%m/ice_conc_%Y%m%d1200.nc"
+    entries.entries["osisaf"]["fetch"]["urls"] = [{"url": address, "since": "1978-10-25"}]
+    entries.write()
+    paths = {day: f"{root}/{day:%Y/%m}/ice_conc_{day:%Y%m%d}1200.nc" for day in days}
+    server.files |= {path: osisaf(day) for day, path in paths.items()}
+    return list(paths.values())
+
+
+DAYS = [date(2010, 1, 1), date(2010, 1, 2), date(2010, 1, 4)]
+TARGET = Path("data/osisaf/osisaf_nh_201001.nc")
+
+
+def fetch_january(patience, **options):
+    return fetch("osisaf", "2010", "1", patience=patience, **options)
+
+
+def test_the_days_of_a_month_become_one_file_that_the_catalogue_reads(entries, http, patience):
+    serve_osisaf(entries, http, DAYS)
+    (line,) = fetch_january(patience)
+    assert re.fullmatch(r"fetched 1 files, [\d,]+ bytes, into \S+/data and read them", line)
+    with xr.open_dataset(TARGET) as dataset:
+        assert [str(time)[:10] for time in dataset.time.values] == [str(day) for day in DAYS]
+        assert dataset.ice_conc.dims == ("time", "yc", "xc")
+        assert dataset.lat.dims == ("yc", "xc")
+        assert float(dataset.ice_conc[2, 5, 5]) == pytest.approx(34.0)  # the file says the day
+    assert [path.name for path in TARGET.parent.iterdir()] == [TARGET.name]
+    lines, field, ocean = check("osisaf")
+    assert lines[-1].endswith("0 to 0.34, 0% of the ocean cells of a record have no value")
+    assert int(ocean.sum()) == 62 * 64
+    count = len(http.requests)
+    fetch_january(patience)
+    asked = [command for command, *_ in http.requests[count:]]
+    assert set(asked) == {"HEAD"}  # nothing is fetched twice
+
+
+def test_a_new_day_of_a_month_is_added(entries, http, patience):
+    serve_osisaf(entries, http, DAYS[:1])
+    fetch_january(patience)
+    serve_osisaf(entries, http, DAYS)
+    fetch_january(patience)
+    with xr.open_dataset(TARGET) as dataset:
+        assert dataset.sizes["time"] == len(DAYS)
+
+
+def test_a_dry_run_lists_files_and_bytes_and_writes_nothing(entries, http, patience):
+    paths = serve_osisaf(entries, http, DAYS)
+    sizes = [len(http.files[path]) for path in paths]
+    *lines, total = fetch_january(patience, dry_run=True)
+    names = [Path(path).name for path in paths]
+    assert lines == [f"{n}: {size:,} bytes" for n, size in zip(names, sizes, strict=True)]
+    assert total == f"3 files, {sum(sizes):,} bytes; nothing was fetched"
+    assert not Path("data").exists()
+
+
+@pytest.mark.parametrize("fault", ["cut", "slow"])
+def test_a_broken_download_is_resumed(entries, http, patience, waits, fault):
+    (path,) = serve_osisaf(entries, http, DAYS[:1])
+    http.faults[path] = [fault, fault]
+    fetch_january(patience)
+    ranges = [asked for command, _, asked in http.requests if command == "GET"]
+    assert ranges == [None, f"bytes={servers.CHUNK}-", f"bytes={2 * servers.CHUNK}-"]
+    assert waits == [1, 2]
+    assert TARGET.exists()
+
+
+def test_a_download_is_resumed_by_the_next_command(entries, http, patience):
+    (path,) = serve_osisaf(entries, http, DAYS[:1])
+    http.faults[path] = ["cut", 404]
+    with pytest.raises(InputError, match="404"):
+        fetch_january(patience)
+    assert not TARGET.exists()
+    fetch_january(patience)
+    assert http.requests[-1] == ("GET", path, f"bytes={servers.CHUNK}-")
+
+
+def test_a_changed_file_is_not_resumed_but_fetched_again(entries, http, patience):
+    (path,) = serve_osisaf(entries, http, DAYS[:1])
+    http.faults[path] = ["cut", 404]
+    with pytest.raises(InputError):
+        fetch_january(patience)
+    http.files[path] = osisaf(DAYS[0], cells=24)
+    fetch_january(patience)
+    assert http.requests[-1] == ("GET", path, None)
+    with xr.open_dataset(TARGET) as dataset:
+        assert dataset.sizes["xc"] == 24
+
+
+def test_a_server_that_ignores_the_range_is_not_appended(entries, http, patience):
+    (path,) = serve_osisaf(entries, http, DAYS[:1])
+    http.faults[path] = ["cut", "whole"]
+    fetch_january(patience)
+    with xr.open_dataset(TARGET) as dataset:
+        assert dataset.sizes["time"] == 1
+
+
+def test_a_busy_server_is_asked_again_when_it_says(entries, http, patience, waits):
+    (path,) = serve_osisaf(entries, http, DAYS[:1])
+    http.faults[path] = [(429, {"Retry-After": "40"}), 503, (503, {"Retry-After": "99999"})]
+    fetch_january(patience)
+    assert waits == [40, 2, servers.LONGEST_WAIT_S]
+
+
+def test_a_server_that_stays_busy_is_left_in_one_sentence(entries, http, patience):
+    (path,) = serve_osisaf(entries, http, DAYS[:1])
+    http.faults[path] = [503] * 9
+    with pytest.raises(InputError, match="503.*try again later"):
+        fetch_january(patience)
+    assert not TARGET.exists()
+
+
+def test_a_file_of_another_size_than_announced_is_refused(entries, http, patience, monkeypatch):
+    (path,) = serve_osisaf(entries, http, DAYS[:1])
+    real = servers._http_file
+
+    def announced(*arguments):
+        return real(*arguments)._replace(size=real(*arguments).size + 1)
+
+    monkeypatch.setitem(
+        servers.WAYS,
+        "urls",
+        lambda entry, month, patience: [announced(DAYS[0], f"{http.address}{path}", patience)],
+    )
+    with pytest.raises(InputError, match=r"bytes, but the server announced"):
+        fetch_january(patience)
+    assert not TARGET.exists()
+
+
+@pytest.mark.parametrize("content, words", [(b"<html>log in</html>", "web page"), (b"", "empty")])
+def test_a_page_instead_of_data_is_refused_and_not_kept(entries, http, patience, content, words):
+    (path,) = serve_osisaf(entries, http, DAYS[:1])
+    whole, http.files[path] = http.files[path], content
+    with pytest.raises(InputError, match=f"ice_conc_201001011200.nc: is .*{words}"):
+        fetch_january(patience)
+    http.files[path] = whole
+    fetch_january(patience)
+
+
+def test_files_come_by_ftp(entries, ftp, patience, waits):
+    paths = serve_osisaf(entries, ftp, DAYS)
+    ftp.faults[paths[1]] = ["cut"]
+    assert fetch_january(patience, dry_run=True)[-1].startswith("3 files, ")
+    fetch_january(patience)
+    assert waits == [1]
+    with xr.open_dataset(TARGET) as dataset:
+        assert dataset.sizes["time"] == 3
+
+
+def test_a_file_of_the_user_is_not_overwritten(entries, http, patience):
+    serve_osisaf(entries, http, DAYS)
+    TARGET.parent.mkdir(parents=True)
+    TARGET.write_bytes(osisaf(DAYS[0]))
+    before = TARGET.read_bytes()
+    with pytest.raises(InputError, match="did not write it; move it away"):
+        fetch_january(patience)
+    assert TARGET.read_bytes() == before
+
+
+def test_another_folder_is_named_with_the_variable_to_set(entries, http, patience, tmp_path):
+    serve_osisaf(entries, http, DAYS)
+    (line,) = fetch_january(patience, folder=tmp_path / "other")
+    assert line.endswith(f"set SEAICE_DATA={tmp_path / 'other'} to use them")
+
+
+@pytest.mark.parametrize(
+    "name, years, months, words",
+    [
+        ("osisaf", "", "", "name the years to fetch, such as --years 2009-2018"),
+        ("osisaf", "2010", "2", "the server has no file of 2010"),
+        ("osisaf", "1950", "", "has 1978-10-25 to"),
+        ("osisaf", "2010-2009", "", "--years: found '2010-2009'"),
+        ("osisaf", "2010", "0-13", "--months: found '0-13', expected numbers from 1 to 12"),
+        ("osisaf", "all", "", "--years: found 'all'"),
+        ("nextsim-moorings", "2010", "", "has no key 'fetch'"),
+        ("emissivity-2024", "2020", "", "is one archive; leave out --years"),
+    ],
+)
+def test_wrong_questions_are_refused_in_one_sentence(
+    entries, http, patience, name, years, months, words
+):
+    serve_osisaf(entries, http, [])
+    with pytest.raises(InputError, match=re.escape(words)):
+        fetch(name, years, months, patience=patience)
+
+
+def test_the_daily_files_of_bremen_get_the_time_of_their_names(entries, http, patience):
+    entries.entries["amsr2"]["fetch"]["urls"] = [
+        {"url": f"{http.address}/%Y/asi-AMSR2-n6250-%Y%m%d-v5.4.nc", "since": "2012-07-02"}
+    ]
+    entries.write()
+    for number in (1, 2):
+        http.files[f"/2020/asi-AMSR2-n6250-2020030{number}-v5.4.nc"] = asi(hole=(2, 9)[number - 1])
+    fetch("amsr2", "2020", "3", patience=patience)
+    with xr.open_dataset("data/amsr2/amsr2_n6250_202003.nc") as dataset:
+        times = dataset.time.values.astype("datetime64[h]").astype(str).tolist()
+        assert times == ["2020-03-01T12", "2020-03-02T12"]
+    lines, *_ = check("amsr2")
+    assert "sic: sic in the files, time, y, x, 0 to 0.9091, 2% of the ocean" in lines[-1], lines
+
+
+def archive(files):
+    """A tar archive of some files, as bytes."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return stream.getvalue()
+
+
+def serve_record(entries, http, tar, checksum=None):
+    """A record of Zenodo with one archive on the server."""
+    checksum = checksum or f"md5:{hashlib.md5(tar).hexdigest()}"
+    links = {"self": f"{http.address}/files/month.tar/content"}
+    file = {"key": "month.tar", "size": len(tar), "checksum": checksum, "links": links}
+    http.files["/api/records/1"] = json.dumps({"id": 2, "files": [file]}).encode()
+    http.files["/files/month.tar/content"] = tar
+    entries.entries["emissivity-2024"]["fetch"]["dataset"] = f"{http.address}/api/records/1"
+    entries.write()
+
+
+def test_a_record_of_zenodo_is_unpacked_into_the_published_layout(entries, http, patience):
+    months = emissivity_month("202008") | emissivity_month("202009")
+    serve_record(entries, http, archive({f"sensitivity/{n}": c for n, c in months.items()}))
+    assert fetch("emissivity-2024", dry_run=True, patience=patience)[0].startswith("month.tar: ")
+    fetch("emissivity-2024", patience=patience)
+    folder = Path("data/emissivity-2024/sensitivity")
+    assert sorted(path.name for path in (folder / "202008").iterdir()) == sorted(
+        emissivity_month("202008")
+    )
+    assert len(catalog.files(catalog.find("emissivity-2024"))) == 2
+    count = len(http.requests)
+    fetch("emissivity-2024", patience=patience)
+    assert [path for _, path, _ in http.requests[count:]] == ["/api/records/1"]
+
+
+def test_a_wrong_checksum_is_tried_again_and_then_refused(entries, http, patience, waits):
+    serve_record(entries, http, archive(emissivity_month("202008")), f"md5:{32 * '0'}")
+    with pytest.raises(InputError, match="month.tar has another md5 checksum"):
+        fetch("emissivity-2024", patience=patience)
+    assert waits == [1, 2, 3]
+    assert not list(Path("data").rglob("*.nc"))
+
+
+def test_an_archive_cannot_write_outside_of_its_folder(entries, http, patience):
+    serve_record(entries, http, archive({"../../outside.nc": b"CDF"}))
+    with pytest.raises(Exception, match="outside"):
+        fetch("emissivity-2024", patience=patience)
+    assert not Path("outside.nc").exists()
+    assert not Path("data/outside.nc").exists()
+
+
+# Stand-ins for the client libraries: the methods and arguments that this project uses.
+
+
+class CdsClient:
+    def __init__(self, url=None, key=None, quiet=False, debug=False, verify=None, timeout=60,
+                 progress=True, **options):  # fmt: skip
+        pass
+
+    def retrieve(self, name, request, target=None):
+        ASKED.append((name, request))
+        if FAULTS:
+            raise FAULTS.pop(0)
+        first = np.datetime64(f"{request['year'][0]}-{request['month'][0]}-01")
+        times = first + np.arange(8) * np.timedelta64(6, "h")
+        shape = ("valid_time", "latitude", "longitude")
+        axes = {"latitude": np.arange(90, 39, -5.0), "longitude": np.arange(-180, 180, 30.0)}
+        axes["latitude"] = ("latitude", axes["latitude"], {"units": "degrees_north"})
+        axes["longitude"] = ("longitude", axes["longitude"], {"units": "degrees_east"})
+        values = np.full((8, 11, 12), 5.0, "float32")
+        fields = {"t2m": (shape, values + 255, {"units": "K"})}
+        fields |= {name: (shape, values, {"units": "m s**-1"}) for name in ("u10", "v10")}
+        xr.Dataset(fields, axes | {"valid_time": times}).to_netcdf(target)
+
+
+ASKED, FAULTS = [], []
+
+
+class Granule(dict):
+    def data_links(self, access=None, in_region=False):
+        return [f"https://archive/{self['name']}"]
+
+
+def earthaccess_login(strategy="all", persist=False, system=None):
+    ASKED.append(strategy)
+
+
+def earthaccess_search_data(count=-1, **kwargs):
+    ASKED.append(kwargs)
+    content = nsidc0051(date(2011, 1, 1))
+    checksum = {"Algorithm": "MD5", "Value": hashlib.md5(content).hexdigest()}
+    said = {"SizeInBytes": len(content), "Checksum": checksum}
+    umm = {"DataGranule": {"ArchiveAndDistributionInformation": [said]}}
+    names = (f"NSIDC0051_SEAICE_PS_{side}25km_20110101_v2.0.nc" for side in "NS")
+    return [Granule(name=name, umm=umm) for name in names]
+
+
+def earthaccess_download(granules, local_path=None, provider=None, threads=8, *,  # noqa: PLR0913
+                         show_progress=None, credentials_endpoint=None, pqdm_kwargs=None,
+                         force=False):  # fmt: skip
+    path = Path(local_path) / granules[0]["name"]
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(nsidc0051(date(2011, 1, 1)))
+    return [path]
+
+
+def copernicusmarine_get(dataset_id=None, no_directories=False, output_directory=None,  # noqa: PLR0913
+                         overwrite=False, filter=None, regex=None, dry_run=False,
+                         disable_progress_bar=False):  # fmt: skip
+    ASKED.append({"dataset_id": dataset_id, "regex": regex, "filter": filter})
+    name, content = "W_XX_20110104_20110110_r_v206.nc", cs2smos(date(2011, 1, 7))
+    if not dry_run:
+        Path(output_directory).mkdir(exist_ok=True)
+        (Path(output_directory) / name).write_bytes(content)
+    file = SimpleNamespace(filename=name, file_size=len(content) / 2**20, etag="1")
+    return SimpleNamespace(files=[file])
+
+
+STAND_INS = {
+    "cdsapi": SimpleNamespace(Client=CdsClient, __spec__=SimpleNamespace()),
+    "earthaccess": SimpleNamespace(
+        login=earthaccess_login,
+        search_data=earthaccess_search_data,
+        download=earthaccess_download,
+        __spec__=SimpleNamespace(),
+    ),
+    "copernicusmarine": SimpleNamespace(get=copernicusmarine_get, __spec__=SimpleNamespace()),
+}
+VARIABLES = {
+    "cdsapi": ("CDSAPI_URL", "CDSAPI_KEY"),
+    "earthaccess": ("EARTHDATA_TOKEN",),
+    "copernicusmarine": (
+        "COPERNICUSMARINE_SERVICE_USERNAME",
+        "COPERNICUSMARINE_SERVICE_PASSWORD",
+    ),
+}
+OF_CLIENT = {"era5": "cdsapi", "nsidc0051": "earthaccess", "cs2smos": "copernicusmarine"}
+
+
+@pytest.fixture
+def clients(entries, monkeypatch):
+    entries.write()
+    ASKED.clear()
+    FAULTS.clear()
+    for library, stand_in in STAND_INS.items():
+        monkeypatch.setitem(sys.modules, library, stand_in)
+        for name in VARIABLES[library]:
+            monkeypatch.setenv(name, "secret")
+
+
+@pytest.mark.parametrize("name", OF_CLIENT)
+def test_each_client_fetches_a_month_that_is_read_back(clients, name, patience):
+    lines = fetch(name, "2011", "1", dry_run=True, patience=patience)
+    assert ("size unknown" in lines[-1]) == (name == "era5")
+    assert fetch(name, "2011", "1", patience=patience)[0].startswith("fetched 1 files, ")
+    (path,) = catalog.files(catalog.find(name))
+    assert path.parent == Path("data").absolute() / name
+    assert not list(path.parent.glob(".*"))
+    assert "secret" not in path.read_bytes().decode("latin-1")
+
+
+def test_the_request_for_era5_is_that_of_the_entry_and_the_month(clients, patience):
+    fetch("era5", "2010", "2", patience=patience)
+    ((dataset, request),) = ASKED
+    assert dataset == "reanalysis-era5-single-levels"
+    assert (request["year"], request["month"]) == (["2010"], ["02"])
+    assert request["day"][0] == "01" and request["day"][-1] == "28"
+    assert request["area"] == [90, -180, 40, 180]
+
+
+def test_a_busy_client_is_tried_again_and_a_secret_never_appears(clients, patience, waits):
+    import requests
+
+    busy = SimpleNamespace(status_code=429, headers={"Retry-After": "7"})
+    refused = SimpleNamespace(status_code=401, headers={})
+    FAULTS.append(requests.HTTPError("busy", response=busy))
+    FAULTS.append(requests.HTTPError("key secret is wrong", response=refused))
+    with pytest.raises(InputError, match=r"key \*\*\* is wrong\); use a valid key"):
+        fetch("era5", "2010", "1", patience=patience)
+    assert waits == [7]
+
+
+@pytest.mark.parametrize("name", OF_CLIENT)
+def test_missing_credentials_and_clients_are_one_sentence(clients, monkeypatch, patience, name):
+    library = OF_CLIENT[name]
+    monkeypatch.delenv(VARIABLES[library][-1])
+    with pytest.raises(InputError, match=f"set .*{VARIABLES[library][-1]}.* is made at https://"):
+        fetch(name, "2011", "1", patience=patience)
+    monkeypatch.setattr(servers, "find_spec", lambda _: None)
+    with pytest.raises(InputError, match=rf"needs the package {library}; .*\[fetch\]"):
+        fetch(name, "2011", "1", patience=patience)
+
+
+@pytest.mark.parametrize(
+    "way, content",
+    [
+        ("cds", "url: https://server\nkey: 1"),
+        ("earthdata", "machine urs.earthdata.nasa.gov login a password b"),
+        ("copernicusmarine", "[credentials]"),
+    ],
+)
+def test_credentials_in_files_of_the_clients_are_enough(entries, monkeypatch, way, content):
+    entries.write()
+    client = servers.CLIENTS[way]
+    Path("credentials").write_text(content)
+    monkeypatch.setenv(client.file_variable, "credentials")
+    monkeypatch.setattr(servers, "find_spec", lambda _: True)
+    name = next(name for name, library in OF_CLIENT.items() if library == client.library)
+    servers.refuse_missing_client(catalog.find(name))
+
+
+@pytest.mark.parametrize("library", STAND_INS)
+def test_the_stand_ins_have_the_signatures_of_the_clients(library):
+    if find_spec(library) is None:
+        pytest.skip(f"{library} is not installed")
+    module = __import__(library)
+    for name, stand_in in vars(STAND_INS[library]).items():
+        if name == "__spec__":
+            continue
+        pairs = [(stand_in, getattr(module, name))]
+        if inspect.isclass(stand_in):
+            pairs = [(stand_in.retrieve, module.Client.retrieve), (stand_in, module.Client)]
+        for ours, theirs in pairs:
+            ours, theirs = (inspect.signature(each).parameters for each in (ours, theirs))
+            named = [n for n, p in ours.items() if p.kind is not p.VAR_KEYWORD]
+            assert set(named) <= set(theirs), f"{library}.{name}"
+            assert all(ours[n].kind == theirs[n].kind for n in named)
+
+
+def test_every_entry_writes_where_its_paths_are():
+    for name, entry in catalog.load().items():
+        if entry.fetch is not None and entry.fetch.way != "zenodo":
+            file = Path(date(2010, 1, 1).strftime(entry.fetch.file))
+            assert any(file.match(pattern) for pattern in entry.paths), name
