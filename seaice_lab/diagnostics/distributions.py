@@ -12,7 +12,7 @@ from seaice_lab.diagnostics.frames import histograms, pool, reduce_frames
 from seaice_lab.errors import InputError
 
 X_MIN = 0.1  # 1/day, start of the tail of deformation rates; fixed, so that lead times compare
-FLOOR = 5e-3  # 1/day, smallest rate that satellites resolve
+FLOOR = 5e-3  # 1/day; smaller rates are mostly noise of the drift
 DECADES = np.linspace(-6, 2, 401)  # edges of the fine histogram, log10
 BINS, LAST_BINS = 25, 9
 FEWEST_IN_TAIL = 500  # for a search of x_min

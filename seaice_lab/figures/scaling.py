@@ -121,8 +121,8 @@ def plot_statistic(sources, name, title=""):
         if table.sizes["lead_time"]:
             series[label] = _curve(lead_days(table), table, name, _style(position, label))
     attrs = next(iter(sources.values()))[name].attrs
-    label = f"{name.replace('_', ' ').capitalize()} ({typeset(attrs.get('units', '1'))})"
-    return overlay(series, LEAD_LABEL, label, title or attrs.get("long_name", name))
+    title, units = title or attrs.get("long_name", name), attrs.get("units", "1")
+    return overlay(series, LEAD_LABEL, "no unit" if units == "1" else typeset(units), title)
 
 
 def plot_moments(sources, name="rate_moment", title=""):
