@@ -1,11 +1,16 @@
 """The three lists of dependencies agree."""
 
 import re
+import site
+import subprocess
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
+import pytest
 import yaml
+
+from seaice_lab.cli import app
 
 ROOT = Path(__file__).parents[1]
 CONDA_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib", "cf_xarray": "cf-xarray"}
@@ -48,3 +53,41 @@ def test_every_dependency_is_pinned_and_the_pins_are_what_is_tested():
         pinned, lowest = (tuple(map(int, re.findall(r"\d+", text))) for text in (pins[name], bound))
         assert pinned >= lowest
         assert version(name).split("+")[0] == pins[name], name
+
+
+# Files that Python executes at each start, by name: of editable installs, setuptools, virtualenv,
+# matplotlib and coverage. Any other one may come from a package that is not what it claims to be.
+STARTUP_FILES = re.compile(
+    r"__editable__\.seaice_lab-[\w.]+\.pth|seaice_lab\.(pth|egg-link)|easy-install\.pth"
+    r"|distutils-precedence\.pth|_virtualenv\.pth|matplotlib-.*-nspkg\.pth|a1_coverage\.pth"
+)
+
+
+def test_no_foreign_file_is_executed_when_python_starts():
+    folders = [Path(folder) for folder in site.getsitepackages()]
+    files = [path.name for folder in folders for path in folder.glob("*.pth")]
+    files += [path.name for folder in folders for path in folder.glob("*customize*")]
+    assert [name for name in files if not STARTUP_FILES.fullmatch(name)] == []
+
+
+def test_binder_installs_the_tested_versions_without_cuda():
+    lines = (ROOT / ".binder" / "requirements.txt").read_text().splitlines()
+    assert "--extra-index-url https://download.pytorch.org/whl/cpu" in lines and "-e ." in lines
+    (constraints,) = (line.split()[1] for line in lines if line.startswith("--constraint"))
+    assert (ROOT / ".binder" / constraints).resolve() == ROOT / "constraints.txt"
+
+
+def test_the_container_has_a_fixed_base():
+    (base,) = re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert re.fullmatch(r"[\w/]+:[\d.]+-\d+", base)
+
+
+SCRIPTS = [ROOT / ".binder" / "postBuild", *sorted((ROOT / "docs" / "slurm").glob("*.sh"))]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_scripts_for_clusters_are_valid_and_name_commands_that_exist(script):
+    assert subprocess.run(["bash", "-n", script]).returncode == 0
+    words = re.findall(r"(?:seaice-lab|-m seaice_lab\.cli)[ \\\n]+(\w+)", script.read_text())
+    commands = [command.name or command.callback.__name__ for command in app.registered_commands]
+    assert words and set(words) <= {*commands, *(group.name for group in app.registered_groups)}
