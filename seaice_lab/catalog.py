@@ -96,7 +96,7 @@ class Entry(Config):
     select: Selection = {}
     grid: str
     shape: tuple[int, int] | None = None
-    period: tuple[str, str] | None = None
+    period: tuple[str, str | None] | None = None
     step_h: float
     vectors: Literal["grid", "geographic"] | None = None
     mask: MaskRule | None = None

@@ -89,7 +89,8 @@ def _periods(entry, years, months):
         if years or months:
             raise InputError(f"{entry.name}: is one archive; leave out --years and --months")
         return [None]
-    first, last = (date.fromisoformat(day) for day in entry.period or ("1940-01-01", "2999-12-31"))
+    first, last = entry.period or ("1940-01-01", None)
+    first, last = date.fromisoformat(first), date.fromisoformat(last or "2999-12-31")
     last = min(last, date.today())
     if not years:
         raise InputError(
@@ -211,6 +212,8 @@ def _selected(dataset, remote, rule):
     for name, attrs in rule.attributes.items():
         kept[name].attrs = attrs | kept[name].attrs
     if "time" not in kept.variables:
+        if remote.day is None:
+            raise InputError(f"{remote.name}: has no variable 'time'; choose a product with times")
         # A file without time is the mean over the day of its name, whose middle is noon.
         hours = (remote.day - date(1970, 1, 1)).days * 24 + 12
         kept = kept.assign_coords(time=((), hours, TIME))

@@ -170,7 +170,7 @@ def _fault(error, status, is_passing):
     text = " ".join(str(error).split())
     for name in (name for each in CLIENTS.values() for group in each.variables for name in group):
         text = text.replace(os.environ.get(name) or "\0", "***")
-    advice = "check the key 'fetch' of the catalogue"
+    advice = "check the key 'fetch' of the catalogue, and the account if the server needs one"
     if is_passing:
         advice = "try again later, the files that are here are not fetched again"
     elif status in (401, 403):
@@ -347,10 +347,11 @@ def _earthdata_files(entry, month, patience):
 
     is_set = os.environ.get("EARTHDATA_TOKEN") or os.environ.get("EARTHDATA_USERNAME")
     earthaccess.login(strategy="environment" if is_set else "netrc")
-    span = str(month), str(_days(month)[-1])
-    options = entry.fetch.request | {"short_name": entry.fetch.dataset, "temporal": span}
+    request = entry.fetch.request | {"temporal": [str(month), str(_days(month)[-1])]}
+    # The client takes several arguments of a condition as a tuple, not as a list.
+    options = {k: tuple(v) if isinstance(v, list) else v for k, v in request.items()}
     remotes = []
-    for granule in earthaccess.search_data(**options):
+    for granule in earthaccess.search_data(short_name=entry.fetch.dataset, **options):
         name = granule.data_links()[0].rsplit("/", 1)[1]
         if re.search(month.strftime(entry.fetch.names), name):
             parts = granule["umm"].get("DataGranule", {}).get("ArchiveAndDistributionInformation")

@@ -53,7 +53,7 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(body[:CUT] if broken else body)
             if fault == "slow":
                 self.wfile.flush()
-                time.sleep(0.4)
+                time.sleep(2)
             self.close_connection = broken
 
     def log_message(self, *_):

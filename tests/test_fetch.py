@@ -54,7 +54,7 @@ def waits():
 
 @pytest.fixture
 def patience(waits):
-    return servers.Patience(waits_s=(1, 2, 3), timeout_s=0.2, sleep=waits.append)
+    return servers.Patience(waits_s=(1, 2, 3), timeout_s=30, sleep=waits.append)
 
 
 @pytest.fixture
@@ -134,89 +134,6 @@ def test_a_dry_run_lists_files_and_bytes_and_writes_nothing(entries, http, patie
     assert not Path("data").exists()
 
 
-@pytest.mark.parametrize("fault", ["cut", "slow"])
-def test_a_broken_download_is_resumed(entries, http, patience, waits, fault):
-    (path,) = serve_osisaf(entries, http, DAYS[:1])
-    http.faults[path] = [fault, fault]
-    fetch_january(patience)
-    ranges = [asked for command, _, asked in http.requests if command == "GET"]
-    assert ranges == [None, f"bytes={servers.CHUNK}-", f"bytes={2 * servers.CHUNK}-"]
-    assert waits == [1, 2]
-    assert TARGET.exists()
-
-
-def test_a_download_is_resumed_by_the_next_command(entries, http, patience):
-    (path,) = serve_osisaf(entries, http, DAYS[:1])
-    http.faults[path] = ["cut", 404]
-    with pytest.raises(InputError, match="404"):
-        fetch_january(patience)
-    assert not TARGET.exists()
-    fetch_january(patience)
-    assert http.requests[-1] == ("GET", path, f"bytes={servers.CHUNK}-")
-
-
-def test_a_changed_file_is_not_resumed_but_fetched_again(entries, http, patience):
-    (path,) = serve_osisaf(entries, http, DAYS[:1])
-    http.faults[path] = ["cut", 404]
-    with pytest.raises(InputError):
-        fetch_january(patience)
-    http.files[path] = osisaf(DAYS[0], cells=24)
-    fetch_january(patience)
-    assert http.requests[-1] == ("GET", path, None)
-    with xr.open_dataset(TARGET) as dataset:
-        assert dataset.sizes["xc"] == 24
-
-
-def test_a_server_that_ignores_the_range_is_not_appended(entries, http, patience):
-    (path,) = serve_osisaf(entries, http, DAYS[:1])
-    http.faults[path] = ["cut", "whole"]
-    fetch_january(patience)
-    with xr.open_dataset(TARGET) as dataset:
-        assert dataset.sizes["time"] == 1
-
-
-def test_a_busy_server_is_asked_again_when_it_says(entries, http, patience, waits):
-    (path,) = serve_osisaf(entries, http, DAYS[:1])
-    http.faults[path] = [(429, {"Retry-After": "40"}), 503, (503, {"Retry-After": "99999"})]
-    fetch_january(patience)
-    assert waits == [40, 2, servers.LONGEST_WAIT_S]
-
-
-def test_a_server_that_stays_busy_is_left_in_one_sentence(entries, http, patience):
-    (path,) = serve_osisaf(entries, http, DAYS[:1])
-    http.faults[path] = [503] * 9
-    with pytest.raises(InputError, match="503.*try again later"):
-        fetch_january(patience)
-    assert not TARGET.exists()
-
-
-def test_a_file_of_another_size_than_announced_is_refused(entries, http, patience, monkeypatch):
-    (path,) = serve_osisaf(entries, http, DAYS[:1])
-    real = servers._http_file
-
-    def announced(*arguments):
-        return real(*arguments)._replace(size=real(*arguments).size + 1)
-
-    monkeypatch.setitem(
-        servers.WAYS,
-        "urls",
-        lambda entry, month, patience: [announced(DAYS[0], f"{http.address}{path}", patience)],
-    )
-    with pytest.raises(InputError, match=r"bytes, but the server announced"):
-        fetch_january(patience)
-    assert not TARGET.exists()
-
-
-@pytest.mark.parametrize("content, words", [(b"<html>log in</html>", "web page"), (b"", "empty")])
-def test_a_page_instead_of_data_is_refused_and_not_kept(entries, http, patience, content, words):
-    (path,) = serve_osisaf(entries, http, DAYS[:1])
-    whole, http.files[path] = http.files[path], content
-    with pytest.raises(InputError, match=f"ice_conc_201001011200.nc: is .*{words}"):
-        fetch_january(patience)
-    http.files[path] = whole
-    fetch_january(patience)
-
-
 def test_files_come_by_ftp(entries, ftp, patience, waits):
     paths = serve_osisaf(entries, ftp, DAYS)
     ftp.faults[paths[1]] = ["cut"]
@@ -290,9 +207,9 @@ def archive(files):
     return stream.getvalue()
 
 
-def serve_record(entries, http, tar, checksum=None):
+def serve_record(entries, http, tar):
     """A record of Zenodo with one archive on the server."""
-    checksum = checksum or f"md5:{hashlib.md5(tar).hexdigest()}"
+    checksum = f"md5:{hashlib.md5(tar).hexdigest()}"
     links = {"self": f"{http.address}/files/month.tar/content"}
     file = {"key": "month.tar", "size": len(tar), "checksum": checksum, "links": links}
     http.files["/api/records/1"] = json.dumps({"id": 2, "files": [file]}).encode()
@@ -314,14 +231,6 @@ def test_a_record_of_zenodo_is_unpacked_into_the_published_layout(entries, http,
     count = len(http.requests)
     fetch("emissivity-2024", patience=patience)
     assert [path for _, path, _ in http.requests[count:]] == ["/api/records/1"]
-
-
-def test_a_wrong_checksum_is_tried_again_and_then_refused(entries, http, patience, waits):
-    serve_record(entries, http, archive(emissivity_month("202008")), f"md5:{32 * '0'}")
-    with pytest.raises(InputError, match="month.tar has another md5 checksum"):
-        fetch("emissivity-2024", patience=patience)
-    assert waits == [1, 2, 3]
-    assert not list(Path("data").rglob("*.nc"))
 
 
 def test_an_archive_cannot_write_outside_of_its_folder(entries, http, patience):
@@ -357,6 +266,7 @@ class CdsClient:
 
 
 ASKED, FAULTS = [], []
+METHODS = ("__init__", "retrieve")
 
 
 class Granule(dict):
@@ -369,7 +279,7 @@ def earthaccess_login(strategy="all", persist=False, system=None):
 
 
 def earthaccess_search_data(count=-1, **kwargs):
-    ASKED.append(kwargs)
+    assert not any(isinstance(value, list) for value in kwargs.values())  # it refuses lists
     content = nsidc0051(date(2011, 1, 1))
     checksum = {"Algorithm": "MD5", "Value": hashlib.md5(content).hexdigest()}
     said = {"SizeInBytes": len(content), "Checksum": checksum}
@@ -502,7 +412,7 @@ def test_the_stand_ins_have_the_signatures_of_the_clients(library):
             continue
         pairs = [(stand_in, getattr(module, name))]
         if inspect.isclass(stand_in):
-            pairs = [(stand_in.retrieve, module.Client.retrieve), (stand_in, module.Client)]
+            pairs = [(getattr(stand_in, n), getattr(module.Client, n)) for n in METHODS]
         for ours, theirs in pairs:
             ours, theirs = (inspect.signature(each).parameters for each in (ours, theirs))
             named = [n for n, p in ours.items() if p.kind is not p.VAR_KEYWORD]
