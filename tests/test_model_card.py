@@ -3,7 +3,7 @@
 import pytest
 import torch
 import yaml
-from conftest import ENTRY, write_catalogue
+from conftest import ENTRY, wave_run, write_catalogue
 from published import build, observations
 
 from seaice_lab import model_card, runs
@@ -12,7 +12,8 @@ from seaice_lab.emissivity import card as emissivity_card
 from seaice_lab.emissivity.settings import EmissivityConfig
 from seaice_lab.surrogate.evaluation import evaluate
 from seaice_lab.surrogate.forecast import forecast
-from seaice_lab.surrogate.settings import ForecastConfig, TrainConfig
+from seaice_lab.surrogate.prepare import prepare
+from seaice_lab.surrogate.settings import ForecastConfig, PrepareConfig, TrainConfig
 from seaice_lab.surrogate.train import train
 
 
@@ -22,7 +23,9 @@ def sections_of(run):
     return start, dict(section.split("\n\n", 1) for section in sections)
 
 
-def test_the_card_of_a_surrogate_and_its_scores(store, tmp_path):
+def test_the_card_of_a_surrogate_and_its_scores(waves, tmp_path):
+    wave_run(start="2010-02-01").to_netcdf(waves / "train_1.nc")  # later than the other run
+    store = prepare(PrepareConfig(state="waves"), tmp_path / "waves.zarr", show=False)
     fit = FitConfig(epochs=1, batch_size=8, compile="never")
     config = TrainConfig(store=str(store), width=4, fit=fit)
     run = train(config, tmp_path / "r", show=False)
@@ -32,7 +35,8 @@ def test_the_card_of_a_surrogate_and_its_scores(store, tmp_path):
     start, sections = sections_of(run)
     assert start.startswith("# r\n") and "Sea-ice thickness" in start
     assert "`waves`: Waves of ice. Source: made by the tests. Licence: CC0." in sections["Data"]
-    assert "from 2010-01-01" in sections["Data"] and "32 x 32 cells of 25.6 km" in sections["Data"]
+    assert "48 records from 2010-01-01 to 2010-02-06" in sections["Data"]
+    assert "32 x 32 cells of 25.6 km" in sections["Data"]
     text = sections["Configuration"].split("```")[1].removeprefix("yaml\n")
     assert yaml.safe_load(text) == runs.open_run(run).config
     assert "Not evaluated" in sections["Scores"] and "deterministic" in sections["Limits"]

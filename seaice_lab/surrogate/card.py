@@ -72,7 +72,8 @@ def _describe_store(path):
     datasets = dict.fromkeys(filter(None, [prepared.get("state"), prepared.get("forcing")]))
     data = "\n".join(model_card.describe_dataset(name) for name in datasets)
     times = store.time.values[in_split(store, "train")]
-    period = f"{len(times)} records from {str(times[0])[:10]} to {str(times[-1])[:10]}"
+    # Separate runs are stored one after another, and may overlap in time.
+    period = f"{len(times)} records from {str(times.min())[:10]} to {str(times.max())[:10]}"
     spacing_km = grid.spacing_m(store) / 1e3
     cells = f"{store.sizes['y']} x {store.sizes['x']} cells of {spacing_km:.3g} km"
     limits = (
