@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from seaice_lab import files, formats
+from seaice_lab import files, formats, progress
 from seaice_lab.errors import InputError
 
 CHUNK = 2**14  # bytes that are written at once; a break loses at most so many
@@ -71,9 +71,8 @@ class Patience(NamedTuple):
 class Remote(NamedTuple):
     """A file of a server.
 
-    ``get(path)`` writes it to a path, and continues what is there if the server allows it. The size
-    in bytes and the checksum ("md5:...") are None if the server does not tell them. ``version`` is
-    a text that changes when the file changes.
+    ``get(path)`` writes it to a path, and continues what is there if the server allows it. Size in
+    bytes and checksum ("md5:...") are None if they are unknown. ``version`` changes with the file.
     """
 
     name: str
@@ -96,9 +95,9 @@ def refuse_missing_client(entry):
     InputError
         The message names the package, or the variables and files, and where a key is made.
     """
-    if entry.fetch.way not in CLIENTS:
+    client = CLIENTS.get(entry.fetch.way)
+    if client is None:
         return
-    client = CLIENTS[entry.fetch.way]
     if find_spec(client.library) is None:
         raise InputError(
             f"{entry.name}: needs the package {client.library}; run "
@@ -151,7 +150,9 @@ def attempts(action, patience):
             if wait is None or not is_passing:
                 raise InputError(_fault(error, status, is_passing)) from None
             asked = _asked_wait(response.headers) if status else 0
-        patience.sleep(min(max(wait, asked), LONGEST_WAIT_S))
+            wait = min(max(wait, asked), LONGEST_WAIT_S)
+            progress.note(f"{status or type(error).__name__}; the next attempt is in {wait:.0f} s")
+        patience.sleep(wait)
 
 
 def _asked_wait(headers):
@@ -332,8 +333,7 @@ def _cds_file(entry, month, patience):
         import cdsapi
 
         path.unlink(missing_ok=True)
-        client = cdsapi.Client(quiet=True, progress=False)
-        client.retrieve(entry.fetch.dataset, request, str(path))
+        cdsapi.Client(quiet=True, progress=False).retrieve(entry.fetch.dataset, request, str(path))
 
     # The values of the last three months are preliminary: another day they are fetched again.
     is_final = (date.today() - month).days > 120
