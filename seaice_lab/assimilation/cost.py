@@ -1,8 +1,10 @@
-"""The cost of strong-constraint 4D-Var and its gradient in the control.
+"""The cost of 4D-Var and its gradient in the control.
 
 J(v) = v'v / 2 + sum of d'd / 2, d = (y - H(M(x_0))) / sigma, x_0 = x_b + B^(1/2) v (Le Dimet and
 Talagrand 1986, doi 10.3402/tellusa.v38i2.11706; Courtier, Thepaut and Hollingsworth 1994,
-doi 10.1002/qj.49712051912). The network computes in its own precision, all else in float64.
+doi 10.1002/qj.49712051912). With a weak constraint, the control also has the model errors eta of
+intervals of the window, x_(i+1) = M(x_i) + eta (Tremolet 2006, doi 10.1256/qj.05.224). The network
+computes in its own precision, all else in float64.
 """
 
 from collections.abc import Callable
@@ -13,7 +15,14 @@ import torch
 
 from seaice_lab.assimilation.background import SquareRoot
 from seaice_lab.assimilation.bounds import unbounded
-from seaice_lab.assimilation.model import WindowModel, adjoint, states, tangent, to_image
+from seaice_lab.assimilation.model import (
+    WindowModel,
+    adjoint,
+    states,
+    tangent,
+    to_image,
+    with_errors,
+)
 from seaice_lab.errors import InputError, listed
 
 
@@ -127,6 +136,7 @@ class Problem(NamedTuple):
     observations: Observations
     combine: Callable
     variables: tuple[int, ...]
+    intervals: int = 0
 
     @property
     def shape(self):
@@ -134,7 +144,9 @@ class Problem(NamedTuple):
         return len(self.background), self.root.size
 
 
-def problem_of(model, background, root, observations, combine=unbounded, variables=None):
+def problem_of(
+    model, background, root, observations, combine=unbounded, variables=None, intervals=0
+):
     """Put together a problem whose parts belong to the same state.
 
     Parameters
@@ -151,6 +163,10 @@ def problem_of(model, background, root, observations, combine=unbounded, variabl
         For each channel of the state the number of its variable; by default each channel is a
         variable of its own. An increment moves a past state like the present one, so that the
         change over a step, which the network reads, stays that of the background.
+    intervals : int
+        Number of intervals of the window with a constant model error (weak constraint); 0 if the
+        model has no errors. The increments of ``root`` at the start are followed by the errors of
+        each interval: :func:`~seaice_lab.assimilation.background.block_diagonal`.
 
     Returns
     -------
@@ -166,11 +182,12 @@ def problem_of(model, background, root, observations, combine=unbounded, variabl
     variables = tuple(range(channels) if variables is None else variables)
     if not torch.isfinite(background).all():
         raise InputError("background: a value is missing or infinite, expected finite values")
-    if len(variables) != channels or root.length != (max(variables) + 1) * cells:
+    if len(variables) != channels or root.length != (1 + intervals) * (max(variables) + 1) * cells:
+        of_intervals = f", for the start and {intervals} intervals" if intervals else ""
         raise InputError(
             f"background errors: found increments of {root.length} values for a state of "
-            f"{channels} channels, expected {max(variables) + 1} variable(s) of {cells} cells; "
-            "make B for the variables and the ocean cells of the network"
+            f"{channels} channels, expected {max(variables) + 1} variable(s) of {cells} cells"
+            f"{of_intervals}; make B for the variables and the ocean cells of the network"
         )
     batches = {"forcing": model.forcing.shape[1], "background": batch}
     if observations.steps:
@@ -178,7 +195,7 @@ def problem_of(model, background, root, observations, combine=unbounded, variabl
     if len(set(batches.values())) > 1:
         counts = ", ".join(f"{count} of {name}" for name, count in batches.items())
         raise InputError(f"windows: found {counts}, expected equal numbers of windows")
-    return Problem(model, background.double(), root, observations, combine, variables)
+    return Problem(model, background.double(), root, observations, combine, variables, intervals)
 
 
 def analysis(problem, control):
@@ -193,24 +210,50 @@ def analysis(problem, control):
     -------
     torch.Tensor (batch, channel, y, x), float64
     """
-    return initial_state(problem, _increment(problem, np.reshape(control, problem.shape)))
+    fields = to_image(increment_of(problem, control), problem.model.ocean)
+    return problem.combine(problem.background, fields[:, list(problem.variables)])
 
 
-def initial_state(problem, increment):
-    """The initial state for an increment, x_0.
+def increment_of(problem, control):
+    """The increment for a control, B^(1/2) v, on the device of the model.
 
     Parameters
     ----------
     problem : Problem
-    increment : torch.Tensor (batch, variable * cell)
-        B^(1/2) v, in units of the state.
+    control : ndarray, any shape with batch * entry values
 
     Returns
     -------
-    torch.Tensor (batch, channel, y, x), float64
+    torch.Tensor (batch, variable * cell), float64
+        In units of the state; with a weak constraint followed by the model errors of each interval.
     """
-    fields = to_image(increment, problem.model.ocean)[:, list(problem.variables)]
-    return problem.combine(problem.background, fields)
+    increment = problem.root.apply(np.reshape(control, problem.shape).astype(float))
+    return torch.from_numpy(increment).to(problem.background.device)
+
+
+def window_states(problem, increment, steps):
+    """States of the window for an increment, with the model errors of a weak constraint.
+
+    Parameters
+    ----------
+    problem : Problem
+    increment : torch.Tensor
+        As from :func:`increment_of`.
+    steps : sequence of int
+        As in :func:`~seaice_lab.assimilation.model.states`.
+
+    Returns
+    -------
+    torch.Tensor (batch, step, channel, y, x)
+        In the precision of the model.
+    """
+    model, count = problem.model, max(problem.variables) + 1
+    fields = to_image(increment, model.ocean)
+    if problem.intervals:
+        errors = fields[:, count:].unflatten(1, (problem.intervals, count))
+        model = with_errors(model, errors, problem.combine)
+    initial = problem.combine(problem.background, fields[:, list(problem.variables)])
+    return states(model, initial, steps)
 
 
 def simulate(problem, increment):
@@ -219,13 +262,13 @@ def simulate(problem, increment):
     Parameters
     ----------
     problem, increment
-        As in :func:`initial_state`.
+        As in :func:`window_states`.
 
     Returns
     -------
     torch.Tensor (batch, observation), float64
     """
-    window = states(problem.model, initial_state(problem, increment), problem.observations.steps)
+    window = window_states(problem, increment, problem.observations.steps)
     return problem.observations.operator(window.double())
 
 
@@ -266,7 +309,7 @@ def cost(problem, control):
         return Cost(background, np.zeros(len(control)), control)
     # The square root of B is known with its adjoint, so torch differentiates only from the
     # increment on: the adjoint gives dJ_o/dx = -M'^T H'^T R^-1 d, and B^(T/2) leads to the control.
-    increment = _increment(problem, control).requires_grad_()
+    increment = increment_of(problem, control).requires_grad_()
     observed = problem.observations
     departures = ((observed.values - simulate(problem, increment)) / observed.sigma).abs()
     # With the limit c of the Huber norm: d^2 / 2 for |d| <= c, beyond it c |d| - c^2 / 2.
@@ -296,7 +339,7 @@ def hessian_product(problem, control, direction):
     ndarray (batch, entry)
     """
     direction = np.asarray(direction, float).reshape(problem.shape)
-    point = _increment(problem, np.asarray(control, float).reshape(problem.shape))
+    point = increment_of(problem, control)
 
     observed, weight = problem.observations, 1.0
     if np.isfinite(observed.huber):
@@ -308,10 +351,5 @@ def hessian_product(problem, control, direction):
     def scaled(increment):
         return weight * simulate(problem, increment) / observed.sigma
 
-    change = tangent(scaled, point, _increment(problem, direction))
+    change = tangent(scaled, point, increment_of(problem, direction))
     return direction + problem.root.adjoint(adjoint(scaled, point, change).cpu().numpy())
-
-
-def _increment(problem, control):
-    """B^(1/2) v on the device of the model."""
-    return torch.from_numpy(problem.root.apply(control)).to(problem.background.device)

@@ -23,6 +23,7 @@ from seaice_lab.assimilation.model import (
     stored_states,
     window_model,
 )
+from seaice_lab.assimilation.model_error import model_error_root
 from seaice_lab.assimilation.observation_operator import check_table_of_cycle
 from seaice_lab.assimilation.window_analysis import analyse
 from seaice_lab.diagnostics.departures import cost_ratio, departure_statistics
@@ -64,6 +65,9 @@ def run_cycle(config, folder, device=None, show=True):
     starts = _starts(source, config)
     first = first_background(source, config, starts[0])
     root = background_root(source, config.background, config.seed)
+    if config.intervals:
+        errors = model_error_root(source, config.model_error_steps, config.background, config.seed)
+        root = block_diagonal([root, *[errors] * config.intervals])
     tables = [observations.read_table(path) for path in config.observations]
     table = observations.concatenate(tables) if tables else None
     if table is not None:
@@ -245,6 +249,8 @@ def diagnostics(folder):
     result = result.assign_coords(group=np.array([], str), by=("group", np.array([], str)))
     if tables:
         total = result.cost_of_background + result.cost_of_observations
+        if "cost_of_model_error" in result:  # windows of an older version lack it
+            total = total + result.cost_of_model_error
         joined = xr.concat(tables, "observation", combine_attrs="override", join="override")
         ratio = cost_ratio(total, result.used)
         if runs.open_run(folder, "assimilation").config["huber"]:

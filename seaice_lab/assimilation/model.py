@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 import xarray as xr
 from torch.utils.checkpoint import checkpoint
 
@@ -69,6 +70,35 @@ def _advance(model, state, forcing):
         # The network draws no random numbers, so their state need not be kept.
         return checkpoint(segment, state, use_reentrant=False, preserve_rng_state=False)
     return segment(state)
+
+
+def with_errors(model, errors, combine):
+    """The model with an error added after each step, x_(i+1) = M(x_i) + eta.
+
+    Parameters
+    ----------
+    model : WindowModel
+    errors : torch.Tensor (batch, interval, variable, y, x)
+        eta of the present state, constant in each of the equal intervals of the window.
+    combine : callable
+        Adds an error to a state, within its bounds (:mod:`~seaice_lab.assimilation.bounds`).
+
+    Returns
+    -------
+    WindowModel
+        Differentiable with respect to the errors, which its forcing has as further channels.
+    """
+    steps, (_, intervals, count) = len(model.forcing), errors.shape[:3]
+    numbers = torch.arange(steps) * intervals // steps
+    errors = errors.to(model.forcing.dtype).movedim(1, 0)[numbers]
+
+    def step(state, forcing):
+        later = model.step(state, forcing[:, :-count])
+        # The past states of the next step are states of the window, whose errors were added before.
+        error = F.pad(forcing[:, -count:], (0, 0, 0, 0, 0, later.shape[1] - count))
+        return combine(later, error).to(state.dtype)
+
+    return model._replace(step=step, forcing=torch.cat([model.forcing, errors], 2))
 
 
 def to_image(vectors, ocean):

@@ -201,6 +201,14 @@ class AssimilationConfig(Config):
         BackgroundConfig(), description="First background, and errors of all backgrounds."
     )
     minimiser: MinimiserConfig = Field(MinimiserConfig(), description="How to minimise the cost.")
+    model_error_steps: int | None = Field(
+        None,
+        ge=1,
+        description="Weak constraint: steps of the intervals of a window, in each of which the "
+        "surrogate has a constant error; the standard deviation and the correlation length are "
+        "those of its forecast errors in the validation split. null: strong constraint, the "
+        "surrogate has no errors.",
+    )
     probes: int = Field(
         20,
         ge=0,
@@ -246,6 +254,20 @@ class AssimilationConfig(Config):
                 "of 1 or more, which estimate sigma_b of the check; leave out one of these settings"
             )
         return self
+
+    @model_validator(mode="after")
+    def _refuse_unequal_intervals(self):
+        if self.model_error_steps and self.window_steps % self.model_error_steps:
+            raise ValueError(
+                f"model_error_steps is {self.model_error_steps}, expected a divisor of "
+                f"window_steps, {self.window_steps}, because the intervals of a window are equal"
+            )
+        return self
+
+    @property
+    def intervals(self):
+        """Number of intervals of a window with a constant model error; 0: strong constraint."""
+        return self.window_steps // self.model_error_steps if self.model_error_steps else 0
 
     @property
     def shift(self):

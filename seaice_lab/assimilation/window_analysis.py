@@ -7,7 +7,7 @@ import xarray as xr
 from seaice_lab import metadata, names
 from seaice_lab.assimilation import observations
 from seaice_lab.assimilation.bounds import change_of_variable, clipped
-from seaice_lab.assimilation.cost import analysis, cost, problem_of, simulate
+from seaice_lab.assimilation.cost import cost, increment_of, problem_of, simulate, window_states
 from seaice_lab.assimilation.minimise import Stopping, incremental, lbfgs, signal
 from seaice_lab.assimilation.model import states
 from seaice_lab.assimilation.observation_operator import window_observations
@@ -49,26 +49,29 @@ def analyse(opened, table, config, root, start):
         combine = change_of_variable(low, high, SOFTNESS * scales(entries, opened.initial)[1])
     model = opened.model._replace(segment=config.minimiser.segment)
     steps = range(config.window_steps + 1)
-    window, departures, initial = xr.Dataset(), None, combine(opened.initial, 0 * opened.initial)
+    window, departures = xr.Dataset(), None
+    with torch.no_grad():
+        background = states(model, opened.initial, steps)[0]
+        analysis = states(model, combine(opened.initial, 0 * opened.initial), steps)[0]
     if table is not None:
         observed, (table,) = window_observations(opened, [table], [start], allow_none=True)
         sample = observations.used(table)
     if table is not None and sample.sizes["observation"]:
         observed = observed._replace(huber=config.huber or np.inf)
-        problem = problem_of(model, opened.initial, root, observed, combine, opened.variables)
+        variables, intervals = opened.variables, config.intervals
+        problem = problem_of(model, opened.initial, root, observed, combine, variables, intervals)
         problem, departures = _with_background(problem, sample, config)
         table["quality"][table.quality.values == 0] = departures.quality.values
         window, control = _minimum(problem, config)
-        initial = analysis(problem, control)
+        with torch.no_grad():
+            analysis = window_states(problem, increment_of(problem, control), steps)[0]
         departures["equivalent"] = _equivalents(problem, control, departures)
         departures["lead_h"] = (departures.time - start) / np.timedelta64(1, "h")
         departures = departures.drop_encoding()
     if table is not None:
         counts = observations.counts(table)
         window.attrs["observations"] = ", ".join(f"{n} {reason}" for reason, n in counts.items())
-    with torch.no_grad():
-        both = [states(model, state, steps)[0] for state in (opened.initial, initial)]
-    fields = _fields(both, opened, config, start)
+    fields = _fields((background, analysis), opened, config, start)
     return fields.assign(window.data_vars).assign_attrs(window.attrs), departures
 
 
@@ -94,9 +97,8 @@ def _with_background(problem, table, config):
 
 def _simulated(problem, control):
     """Observation equivalents for a control, (observation,)."""
-    increment = torch.from_numpy(problem.root.apply(control)).to(problem.background.device)
     with torch.no_grad():
-        return simulate(problem, increment)[0].cpu().numpy()
+        return simulate(problem, increment_of(problem, control))[0].cpu().numpy()
 
 
 def _minimum(problem, config):
@@ -109,8 +111,11 @@ def _minimum(problem, config):
         tolerance = np.sqrt(settings.gradient)
         minimum = incremental(problem, inner=settings.iterations, tolerance=tolerance)
     terms = cost(problem, minimum.control)
+    # The controls of the increment and of the model error of each interval have equal sizes.
+    controls = minimum.control.reshape(1 + problem.intervals, -1)
     values = {
-        "cost_of_background": terms.background[0],
+        "cost_of_background": 0.5 * (controls[0] ** 2).sum(),
+        "cost_of_model_error": 0.5 * (controls[1:] ** 2).sum(),
         "cost_of_observations": terms.observations[0],
         "iterations": minimum.iterations,
         "signal": np.nan,

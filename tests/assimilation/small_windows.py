@@ -67,14 +67,18 @@ def every_cell(model, background, steps, sigma=0.1, noise=0.1, seed=0):
     return observations(model, steps, operator, values, sigma)
 
 
-def surrogate_problem(window="full_state", std=0.05, combine=None, observed=None, **options):
-    """A problem with all cells observed, and its surrogate."""
+def surrogate_problem(
+    window="full_state", std=0.05, combine=None, observed=None, intervals=0, **options
+):
+    """A problem with all cells observed."""
     surrogate, model, background = surrogate_model(window, **options)
     fields = surrogate.window
     variables = tuple(fields.variables.index(name) for name, _ in fields.state)
-    root = diagonal(np.full(len(fields.variables) * CELLS, std))
+    root = diagonal(np.full((1 + intervals) * len(fields.variables) * CELLS, std))
     observed = observed or every_cell(model, background, (1, 3))
-    problem = problem_of(model, background, root, observed, variables=variables)
+    problem = problem_of(
+        model, background, root, observed, variables=variables, intervals=intervals
+    )
     if combine is not None:
         low, high = bounds([name for name, _ in fields.state], background)
         problem = problem._replace(combine=combine(low, high))

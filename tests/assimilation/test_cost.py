@@ -1,4 +1,4 @@
-"""Strong-constraint 4D-Var: adjoint, gradient, closed forms, limits and bounds."""
+"""4D-Var with strong and weak constraint: adjoint, gradient, closed forms, limits and bounds."""
 
 from functools import partial
 
@@ -9,7 +9,7 @@ import torch
 from small_windows import CELLS, OCEAN, every_cell, linear_model, surrogate_model, surrogate_problem
 
 from seaice_lab.assimilation import commands
-from seaice_lab.assimilation.background import diagonal, low_rank
+from seaice_lab.assimilation.background import block_diagonal, diagonal, low_rank
 from seaice_lab.assimilation.bounds import (
     change_of_variable,
     clipped,
@@ -23,9 +23,11 @@ from seaice_lab.assimilation.cost import (
     cell_positions,
     cost,
     hessian_product,
+    increment_of,
     observations,
     problem_of,
     weighted_cells,
+    window_states,
 )
 from seaice_lab.assimilation.minimise import Stopping, incremental, lbfgs, minimise
 from seaice_lab.assimilation.model import open_window, states, to_image, to_vector
@@ -41,12 +43,15 @@ EXACT = Stopping(gradient=1e-12, decrease=0.0, iterations=300)
 SMOOTH = partial(change_of_variable, softness=0.1)
 
 
-def linear_problem():
+def linear_problem(intervals=0):
     """Two windows with correlated errors; the second has fewer observations than the first."""
     rng = np.random.default_rng(0)
     model = linear_model(batch=2)
     background = to_image(torch.from_numpy(rng.standard_normal((2, CELLS))), OCEAN)
-    root = low_rank(0.5 * rng.standard_normal((CELLS, CELLS)) / np.sqrt(CELLS))
+    roots = [
+        low_rank(size * rng.standard_normal((CELLS, CELLS)) / np.sqrt(CELLS))
+        for size in (0.5, *[0.3] * intervals)
+    ]
     # Each observation is a mean of three cells, at one of two steps.
     positions = torch.from_numpy(rng.integers(0, CELLS, (2, 20, 3)))
     cells = torch.cat([cell_positions(OCEAN, number) for number in (0, 1)])
@@ -54,7 +59,9 @@ def linear_problem():
     sigma = 0.2 + rng.random((2, 20))
     sigma[1, 12:] = np.inf
     values = np.where(np.isfinite(sigma), rng.standard_normal((2, 20)), np.nan)
-    return problem_of(model, background, root, observations(model, (2, 4), operator, values, sigma))
+    observed = observations(model, (2, 4), operator, values, sigma)
+    root = block_diagonal(roots)
+    return problem_of(model, background, root, observed, intervals=intervals)
 
 
 def test_the_huber_norm_bounds_the_pull_of_an_outlier():
@@ -73,25 +80,43 @@ def test_the_huber_norm_bounds_the_pull_of_an_outlier():
 
 
 @pytest.mark.parametrize(
-    "method",
-    [partial(lbfgs, stopping=EXACT), partial(incremental, outer=2, inner=200, tolerance=1e-11)],
+    ("method", "intervals"),
+    [
+        (partial(lbfgs, stopping=EXACT), 0),
+        (partial(incremental, outer=2, inner=200, tolerance=1e-11), 0),
+        (partial(lbfgs, stopping=EXACT), 2),
+        (partial(incremental, outer=2, inner=400, tolerance=1e-11), 4),
+    ],
 )
-def test_the_analysis_of_a_linear_model_is_the_closed_form(method):
-    problem = linear_problem()
+def test_the_analysis_of_a_linear_model_is_the_closed_form(method, intervals):
+    problem = linear_problem(intervals)
     minimum = method(problem)
-    analysed = to_vector(analysis(problem, minimum.control), OCEAN).numpy()
-    background = to_vector(problem.background, OCEAN).numpy()
-    columns = problem.root.apply(np.eye(CELLS)).T
+    size = problem.root.length
+    analysed = increment_of(problem, minimum.control).numpy()
+    initial = to_vector(problem.background, OCEAN).numpy()
+    np.testing.assert_allclose(
+        to_vector(analysis(problem, minimum.control), OCEAN), initial + analysed[:, :CELLS]
+    )
+    # The unknowns are the initial state, and the error of each interval around 0.
+    background = np.pad(initial, ((0, 0), (0, size - CELLS)))
+    analysed = background + analysed
+    columns = problem.root.apply(np.eye(size)).T
     covariance = columns @ columns.T
 
     def observed(vectors):
-        window = states(problem.model, to_image(torch.from_numpy(vectors), OCEAN), (2, 4))
-        return problem.observations.operator(window).numpy()
+        unknowns = to_image(torch.from_numpy(vectors), OCEAN)
+        state, window = unknowns[:, :1], []
+        for number, forcing in enumerate(problem.model.forcing):
+            state = problem.model.step(state, forcing)
+            if intervals:
+                state = state + unknowns[:, [1 + number * intervals // 4]]
+            window.append(state)
+        return problem.observations.operator(torch.stack(window[1::2], 1)).numpy()
 
     forecast_of_background = observed(background)
     for window in range(2):
         matrix = (
-            np.stack([observed(background + unit)[window] for unit in np.eye(CELLS)], 1)
+            np.stack([observed(background + unit)[window] for unit in np.eye(size)], 1)
             - forecast_of_background[window][:, None]
         )
         sigma = problem.observations.sigma[window].numpy()
@@ -106,13 +131,16 @@ def test_the_analysis_of_a_linear_model_is_the_closed_form(method):
     assert minimum.history[-1] < minimum.history.min() + 1e-10
 
 
+@pytest.mark.parametrize("intervals", [0, 3])
 @pytest.mark.parametrize("combine", [None, clipped, SMOOTH])
-def test_without_information_the_analysis_is_exactly_the_background(combine):
+def test_without_information_the_analysis_is_exactly_the_background(combine, intervals):
     nothing = Observations((), None, None, None)
-    problem = surrogate_problem(combine=combine, observed=nothing)
+    problem = surrogate_problem(combine=combine, observed=nothing, intervals=intervals)
     problem.background[0, :2, 3, 3] = 0.0  # open water
     for minimum in (lbfgs(problem), incremental(problem)):
         assert torch.equal(analysis(problem, minimum.control), problem.background)
+        window = window_states(problem, increment_of(problem, minimum.control), (1, 3))
+        assert torch.equal(window, states(problem.model, problem.background, (1, 3)))
     observed = surrogate_problem()
     ignored = observed.observations._replace(
         sigma=torch.full_like(observed.observations.sigma, np.inf)
@@ -147,6 +175,7 @@ def test_perfect_observations_of_everything_restore_the_truth():
         ("full_state", None, {}),
         ("full_state", SMOOTH, {"transport": True}),
         (small_windows.THICKNESS_AND_CONCENTRATION, clipped, {}),
+        (small_windows.THICKNESS_AND_CONCENTRATION, SMOOTH, {"intervals": 3}),
     ],
 )
 def test_every_check_passes_for_networks_of_all_kinds(window, combine, options, dtype):
@@ -167,8 +196,9 @@ def test_a_wrong_gradient_has_the_slope_one():
     assert taylor_slope(np.sum, direction.sum(), point, direction) == 2
 
 
-def test_the_gradient_does_not_depend_on_the_length_of_the_segments():
-    problem = surrogate_problem()
+@pytest.mark.parametrize("intervals", [0, 3])
+def test_the_gradient_does_not_depend_on_the_length_of_the_segments(intervals):
+    problem = surrogate_problem(intervals=intervals)
     control = np.random.default_rng(0).standard_normal(problem.shape)
     gradients = [
         cost(problem._replace(model=problem.model._replace(segment=segment)), control).gradient
@@ -312,6 +342,7 @@ def test_wrong_observations_are_refused_in_one_sentence(message, steps, value, s
         ("value is missing", {"background": torch.full((2, 1, 8, 8), torch.nan)}),
         ("2 of forcing, 1 of background", {"background": torch.zeros(1, 1, 8, 8)}),
         ("increments of 7 values", {"root": diagonal(np.ones(7))}),
+        ("for the start and 2 intervals", {"intervals": 2}),
         ("state of 3 channels", {"background": torch.zeros(2, 3, 8, 8)}),
     ],
 )

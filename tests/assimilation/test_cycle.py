@@ -1,14 +1,22 @@
 """The cycle of assimilation windows: its folder, its continuation, its forecasts and statistics."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
+import small_windows
 import xarray as xr
-from conftest import write_waves
+from browser import until
+from conftest import ENTRY, change, write_catalogue, write_waves
 
 from seaice_lab import runs
-from seaice_lab.assimilation import cycle, twins
+from seaice_lab.assimilation import twins
 from seaice_lab.assimilation.cycle import run_cycle
-from seaice_lab.assimilation.observations import read_table, write_table
+from seaice_lab.assimilation.diffusion import covariance
+from seaice_lab.assimilation.model import open_source
+from seaice_lab.assimilation.model_error import correlation_length, forecast_errors
+from seaice_lab.assimilation.observations import concatenate, read_table, write_table
 from seaice_lab.assimilation.settings import AssimilationConfig
 from seaice_lab.config import FitConfig
 from seaice_lab.diagnostics.departures import report
@@ -22,6 +30,7 @@ from seaice_lab.surrogate.train import train
 
 SMALL = {"windows": 3, "window_steps": 2, "forecast_steps": 2, "split": "test", "probes": 3}
 SMALL |= {"minimiser": {"iterations": 4}}
+PAIR = ("sit", "sic")
 BACKGROUND = {"first": "mean", "normalisation_probes": 20}
 
 
@@ -58,26 +67,18 @@ def files_of(folder):
     return [*datasets, open_forecast(folder).load()]
 
 
-def test_a_killed_cycle_goes_on_to_the_same_result(settings, tmp_path, monkeypatch):
-    config = AssimilationConfig(**settings)
+def test_a_killed_cycle_goes_on_to_the_same_result(settings, tmp_path):
+    config, folder = AssimilationConfig(**settings), tmp_path / "runs" / "killed"
     whole = run_cycle(config, tmp_path / "runs" / "whole", show=False)
-    calls = []
-
-    def killed(*arguments):
-        calls.append(arguments)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return analyse(*arguments)
-
-    analyse, folder = cycle.analyse, tmp_path / "runs" / "parts"
-    with monkeypatch.context() as patch:
-        patch.setattr(cycle, "analyse", killed)
-        with pytest.raises(KeyboardInterrupt):
-            run_cycle(config, folder, show=False)
-    assert runs.state_of(folder)[0] == "stopped"
-    assert sorted(path.name for path in folder.glob("window*")) == ["window_0000.nc"]
-    parts = run_cycle(config, folder, show=False)
-    xr.testing.assert_identical(whole.drop_attrs(), parts.drop_attrs())
+    (tmp_path / "cycle.yaml").write_text(config.to_yaml(), encoding="utf-8")
+    words = ("assimilate", "run", folder, "--config", tmp_path / "cycle.yaml")
+    process = subprocess.Popen([sys.executable, "-m", "seaice_lab.cli", *map(str, words)])
+    until(lambda: (folder / "window_0000.nc").exists() or process.poll() is not None, seconds=300)
+    process.kill()  # SIGKILL, of which the process knows nothing
+    process.wait()
+    assert sorted(folder.glob("window*.nc")) and runs.state_of(folder)[0] == "stopped"
+    continued = run_cycle(config, folder, show=False)
+    xr.testing.assert_identical(whole.drop_attrs(), continued.drop_attrs())
     for one, other in zip(files_of(folder.with_name("whole")), files_of(folder), strict=True):
         xr.testing.assert_identical(one.drop_attrs(), other.drop_attrs())
     assert runs.state_of(folder)[0] == "forecast"
@@ -205,6 +206,81 @@ def test_other_forms_of_errors_bounds_and_minimisation(settings, tmp_path):
         config = AssimilationConfig(**settings | {"minimiser": minimiser})
         result = run_cycle(config, tmp_path / "runs" / str(number), show=False)
         assert 0 < result.signal[0] < result.used[0]
+
+
+def test_measured_errors_of_the_surrogate_make_the_cost_consistent(settings, trained, tmp_path):
+    settings |= {"windows": 1, "forecast_steps": 0, "minimiser": {"iterations": 8}}
+    # The initial state is known, so only errors of the surrogate explain the departures.
+    settings["background"] = BACKGROUND | {"first": "start", "std": 0.02}
+    table = twins.observe_cells(truth_of(trained), 0.05, 12.0)
+    write_table(table, tmp_path / "tracks.nc")
+    costs = []
+    for steps in (None, 1):
+        config = AssimilationConfig(**settings | {"model_error_steps": steps})
+        folder = tmp_path / "runs" / str(steps)
+        costs.append(run_cycle(config, folder, show=False).isel(window=0))
+    strong, weak = costs
+    assert strong.cost_of_model_error == 0 < weak.cost_of_model_error
+    # With the measured errors of the surrogate, the cost is what it should be.
+    assert weak.low < weak.cost_ratio < weak.high and strong.cost_ratio > strong.high
+    total = weak.cost_of_background + weak.cost_of_model_error + weak.cost_of_observations
+    np.testing.assert_allclose(weak.cost_ratio, 2 * total / weak.used)
+    window = xr.load_dataset(folder / "window_0000.nc")
+    source = open_source(settings["run"], device="cpu")
+    # The states are those of the surrogate and its errors, of which the next window has none.
+    np.testing.assert_array_equal(window.next_state[0].fillna(0), window.sit[1, -1].fillna(0))
+    errors = forecast_errors(source, 1)
+    assert errors.shape == (22, 1, int(source.store.ocean.sum()))
+    assert correlation_length(errors[:, 0], source.store.ocean.values, 25e3) >= 25e3
+    with pytest.raises(InputError, match="0 intervals|no start has all"):
+        forecast_errors(source, 12)
+
+
+def test_thickness_and_concentration_are_analysed_together(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for path in sorted(write_waves(tmp_path, "train_1", "val_1", "test_1").glob("*.nc")):
+        change(path, with_concentration)
+    entry = ENTRY | {"variables": ENTRY["variables"] | {"sic": "sic"}}
+    write_catalogue(tmp_path, {"waves": entry})
+    state = {"state": "waves", "variables": PAIR, "coarsen": 2}
+    store_path = prepare(PrepareConfig(**state), tmp_path / "waves.zarr", show=False)
+    window = small_windows.THICKNESS_AND_CONCENTRATION.model_dump()
+    config = {"store": str(store_path), "window": window, "network": "UNet2", "width": 2}
+    fit = FitConfig(epochs=1, batch_size=16)
+    run = train(TrainConfig(**config, fit=fit), tmp_path / "runs" / "two", show=False)
+    store = open_store(store_path)
+    store = store.isel(time=store.split.values == 2).load()
+    later = store.isel(time=slice(2, 7))  # the network also needs the state 12 h before
+    tables = [twins.observe_cells(later[name], 0.03, 12.0, seed) for seed, name in enumerate(PAIR)]
+    write_table(concatenate(tables), tmp_path / "both.nc")
+    settings = SMALL | {"run": str(run), "windows": 1, "start": str(later.time.values[0])}
+    settings |= {"observations": ("both.nc",), "forecast_steps": 1, "background": BACKGROUND}
+    result = run_cycle(AssimilationConfig(**settings), tmp_path / "runs" / "cycle", show=False)
+    assert set(result.group.values) >= set(PAIR)
+    window = xr.load_dataset(tmp_path / "runs" / "cycle" / "window_0000.nc")
+    truth = later.sel(time=window.valid_time.values)
+    for name in PAIR:
+        error = ((window[name] - truth[name].values) ** 2).mean(("valid_time", "y", "x")) ** 0.5
+        assert error.sel(state="analysis") < 0.8 * error.sel(state="background")
+    assert (window.sic.fillna(0) <= 1).all() and (window.sic.fillna(0) >= 0).all()
+    assert set(open_forecast(tmp_path / "runs" / "cycle").data_vars) >= set(PAIR)
+
+
+def with_concentration(run):
+    """A run of waves with a concentration that follows from the thickness."""
+    concentration = (run.sit / 1.2).clip(0, 1).assign_attrs(units="1")
+    return run.assign(sic=concentration)
+
+
+def test_the_correlation_length_of_errors_is_that_of_their_covariance():
+    ocean, sides = np.ones((30, 30), bool), np.full((2, 30, 30), 25e3)
+    ocean[10:20, 12] = False
+    root = covariance(ocean, sides, 100e3, 1.0, 20, probes=400)
+    rng = np.random.default_rng(0)
+    errors = root.apply(rng.standard_normal((60, root.size)))
+    assert correlation_length(errors, ocean, 25e3) == pytest.approx(100e3, rel=0.1)
+    white = rng.standard_normal(errors.shape)
+    assert correlation_length(white, ocean, 25e3) == pytest.approx(25e3)
 
 
 def test_an_observation_far_from_the_background_is_rejected(settings, trained, tmp_path):

@@ -1,0 +1,131 @@
+"""The covariance Q of the errors of a surrogate, measured where its forecasts have a truth."""
+
+import numpy as np
+import torch
+
+from seaice_lab import grid
+from seaice_lab.assimilation.background import block_diagonal, checked_std
+from seaice_lab.assimilation.diffusion import covariance
+from seaice_lab.assimilation.model import stored_states, to_vector, window_model
+from seaice_lab.errors import InputError
+from seaice_lab.surrogate.store import locate, name_of
+
+LEAST, MOST = 10, 60  # intervals from which the errors are measured
+AT_ONCE = 8  # intervals
+LENGTH_CELLS = 1.0, 30.0  # limits of the measured correlation length, in cells
+
+
+def forecast_errors(source, steps):
+    """Errors of one-step forecasts in the validation split, averaged over successive steps.
+
+    The error of a step is x(t + step) - M(x(t)), where both states are those of the store.
+
+    Parameters
+    ----------
+    source : Source
+        Network and store.
+    steps : int
+        Number of successive steps of an average.
+
+    Returns
+    -------
+    ndarray (interval, variable, cell)
+        Averages over at most 60 intervals, in units of the state; they may overlap.
+
+    Raises
+    ------
+    InputError
+        If the validation split has fewer than 10 such intervals.
+    """
+    window, store = source.surrogate.window, source.store
+    starts_h = window.step_h * np.arange(steps)
+    offsets_h = {start + lag for start in starts_h for _, lag in window.inputs}
+    offsets_h |= {start + window.step_h + lag for start in starts_h for _, lag in window.state}
+    positions = locate(store, map(float, offsets_h), "validation")
+    count = len(positions[0.0])
+    if count < LEAST:
+        raise InputError(
+            f"{name_of(store)}: the validation split has {count} intervals of {steps} steps, "
+            f"expected at least {LEAST}, from which the model error is measured; choose fewer "
+            "model_error_steps, or a store with a longer validation split"
+        )
+    every = -(-count // MOST)
+    results = []
+    for first in range(0, len(range(0, count, every)), AT_ONCE):
+        at = {h: times[::every][first : first + AT_ONCE] for h, times in positions.items()}
+        errors = [_step_errors(source, at, start) for start in starts_h]
+        results.append(sum(errors) / steps)
+    return np.concatenate(results)
+
+
+def _step_errors(source, positions, start_h):
+    """Errors of the forecasts over the step that begins at an offset, (start, variable, cell)."""
+    surrogate = source.surrogate
+    now, later = (
+        {offset - at: times for offset, times in positions.items()}
+        for at in (start_h, start_h + surrogate.window.step_h)
+    )
+    model = window_model(source, now, 1)
+    state = stored_states(source, now).to(model.forcing.dtype)
+    with torch.no_grad():
+        error = stored_states(source, later) - model.step(state, model.forcing[0])
+    count = len(surrogate.window.variables)
+    cells = to_vector(error[:, :count], surrogate.ocean).unflatten(1, (count, -1))
+    return cells.cpu().numpy()
+
+
+def correlation_length(errors, ocean, spacing_m):
+    """Length of a Gaussian correlation that neighbouring cells of error fields have.
+
+    Parameters
+    ----------
+    errors : ndarray (sample, cell)
+        Of mean 0; an error that does not change with time counts as an error.
+    ocean : ndarray of bool (y, x)
+    spacing_m : float
+        Distance between neighbouring cells.
+
+    Returns
+    -------
+    float
+        Daley length D in metres, with the correlation exp(-r^2 / (2 D^2)) at the distance r; from 1
+        to 30 cells.
+    """
+    fields = np.zeros((len(errors), *ocean.shape))
+    fields[:, ocean] = errors
+    products = squares = 0.0
+    for axis in (0, 1):
+        first, second = (np.delete(fields, end, axis + 1) for end in (-1, 0))
+        is_pair = np.delete(ocean, -1, axis) & np.delete(ocean, 0, axis)
+        products += (first * second)[:, is_pair].sum()
+        squares += ((first**2 + second**2) / 2)[:, is_pair].sum()
+    limits = np.exp(-0.5 / np.square(LENGTH_CELLS))
+    return spacing_m / np.sqrt(-2 * np.log(np.clip(products / squares, *limits)))
+
+
+def model_error_root(source, steps, config, seed=0):
+    """Square root of the covariance Q of the error of a surrogate in one interval of a window.
+
+    Parameters
+    ----------
+    source : Source
+    steps : int
+        Steps of the interval, in each of which the same error is added.
+    config : BackgroundConfig
+        Its ``order`` and ``normalisation_probes`` are used; standard deviation in each cell and
+        correlation length are those of :func:`forecast_errors`.
+    seed : int
+        Seed of the random vectors of the normalisation.
+
+    Returns
+    -------
+    SquareRoot
+    """
+    store, ocean = source.store, source.store.ocean.values
+    sides, spacing_m = grid.cell_sides(store.latitude, store.longitude), grid.spacing_m(store)
+    roots = []
+    for errors in forecast_errors(source, steps).swapaxes(0, 1):
+        std, probes = checked_std(np.sqrt((errors**2).mean(0))), config.normalisation_probes
+        length_m = correlation_length(errors, ocean, spacing_m)
+        roots.append(covariance(ocean, sides, length_m, std, config.order, probes, seed))
+    return block_diagonal(roots)
