@@ -25,11 +25,12 @@ from seaice_lab.assimilation.cost import (
     hessian_product,
     increment_of,
     observations,
+    perturbed,
     problem_of,
     weighted_cells,
     window_states,
 )
-from seaice_lab.assimilation.minimise import Stopping, incremental, lbfgs, minimise
+from seaice_lab.assimilation.minimise import Stopping, incremental, lbfgs, lbfgs_each, minimise
 from seaice_lab.assimilation.model import open_window, states, to_image, to_vector
 from seaice_lab.config import FitConfig
 from seaice_lab.errors import InputError
@@ -62,6 +63,51 @@ def linear_problem(intervals=0):
     observed = observations(model, (2, 4), operator, values, sigma)
     root = block_diagonal(roots)
     return problem_of(model, background, root, observed, intervals=intervals)
+
+
+def window_of(problem, number):
+    """The problem of one window of a batch."""
+    observed = problem.observations
+    columns = {name: getattr(observed, name)[[number]] for name in ("values", "sigma")}
+    model = problem.model._replace(forcing=problem.model.forcing[:, [number]])
+    return problem._replace(
+        model=model,
+        background=problem.background[[number]],
+        observations=observed._replace(**columns),
+    )
+
+
+def test_windows_that_are_minimised_at_once_end_where_each_ends_alone():
+    problem = surrogate_problem(batch=3)
+    problem.observations.sigma[1] *= 3  # this window stops earlier or later than the others
+    together = lbfgs_each(problem, Stopping(gradient=1e-2))
+    alone = [lbfgs(window_of(problem, n), stopping=Stopping(gradient=1e-2)) for n in range(3)]
+    assert [m.iterations for m in together] == [m.iterations for m in alone]
+    assert len({m.iterations for m in alone}) > 1
+    for one, other in zip(together, alone, strict=True):
+        np.testing.assert_allclose(one.control, other.control[0], atol=1e-9)
+        assert one.reason == other.reason
+    broken = problem._replace(background=problem.background * np.nan)
+    with pytest.raises(InputError, match="not finite"):
+        lbfgs_each(broken)
+
+
+def test_the_spread_of_an_ensemble_of_assimilations_is_the_error_of_the_analysis():
+    problem = window_of(linear_problem(), 0)
+    positions = cell_positions(OCEAN, 0)[:40:2, None]
+    operator = weighted_cells(positions, torch.ones(positions.shape).double())
+    problem = problem._replace(observations=problem.observations._replace(operator=operator))
+    ensemble = perturbed(problem, 200, seed=7)
+    analyses = to_vector(analysis(ensemble, lbfgs(ensemble).control), OCEAN).numpy()
+    zero = np.zeros(CELLS)
+    hessian = np.stack([hessian_product(problem, zero, unit)[0] for unit in np.eye(CELLS)])
+    columns = problem.root.apply(np.eye(CELLS))
+    covariance = columns.T @ np.linalg.inv(hessian) @ columns
+    spread = analyses.var(0, ddof=1).sum()
+    assert spread == pytest.approx(np.trace(covariance), rel=0.1)
+    assert np.trace(covariance) < 0.9 * (columns**2).sum()
+    with pytest.raises(InputError, match="found 2 window"):
+        perturbed(linear_problem(), 3)
 
 
 def test_the_huber_norm_bounds_the_pull_of_an_outlier():
