@@ -49,10 +49,7 @@ def analyse(opened, table, config, root, start):
         combine = change_of_variable(low, high, SOFTNESS * scales(entries, opened.initial)[1])
     model = opened.model._replace(segment=config.minimiser.segment)
     steps = range(config.window_steps + 1)
-    window, departures = xr.Dataset(), None
-    with torch.no_grad():
-        background = states(model, opened.initial, steps)[0]
-        analysis = states(model, combine(opened.initial, 0 * opened.initial), steps)[0]
+    window, departures, problem = xr.Dataset(), None, None
     if table is not None:
         observed, (table,) = window_observations(opened, [table], [start], allow_none=True)
         sample = observations.used(table)
@@ -63,14 +60,18 @@ def analyse(opened, table, config, root, start):
         problem, departures = _with_background(problem, sample, config)
         table["quality"][table.quality.values == 0] = departures.quality.values
         window, control = _minimum(problem, config)
-        with torch.no_grad():
-            analysis = window_states(problem, increment_of(problem, control), steps)[0]
         departures["equivalent"] = _equivalents(problem, control, departures)
         departures["lead_h"] = (departures.time - start) / np.timedelta64(1, "h")
         departures = departures.drop_encoding()
     if table is not None:
         counts = observations.counts(table)
         window.attrs["observations"] = ", ".join(f"{n} {reason}" for reason, n in counts.items())
+    with torch.no_grad():
+        background = states(model, opened.initial, steps)[0]
+        if problem is None:
+            analysis = states(model, combine(opened.initial, 0 * opened.initial), steps)[0]
+        else:
+            analysis = window_states(problem, increment_of(problem, control), steps)[0]
     fields = _fields((background, analysis), opened, config, start)
     return fields.assign(window.data_vars).assign_attrs(window.attrs), departures
 
