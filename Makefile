@@ -1,10 +1,10 @@
-# make demo | make test | make lint | make lab | make dashboard | make help
+# make demo | make test | make lint | make docs | make lab | make dashboard | make help
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test lint lab dashboard pretrained ensemble clean
+.PHONY: help demo test lint docs lab dashboard pretrained ensemble clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -19,6 +19,13 @@ test: $(VENV)/ready-test  ## Run the tests
 lint: $(VENV)/ready-test  ## Check style, names and limits of the code, and its formatting
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+
+docs: $(VENV)/ready-docs  ## Build the documentation, docs/_build/html; a few minutes, offline
+	@$(BIN)/python docs/pages.py
+	@$(BIN)/typer seaice_lab.cli utils docs --name seaice-lab --title "Command line" --output docs/command_line.md
+	@rm -rf docs/api
+	@$(BIN)/python -m sphinx -q -W --keep-going docs docs/_build/html
+	@echo "open docs/_build/html/index.html"
 
 lab: $(VENV)/ready  ## Open JupyterLab in notebooks/
 	@$(BIN)/jupyter lab notebooks
@@ -53,4 +60,8 @@ $(VENV)/ready: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/ready-test: $(VENV)/ready
 	@$(INSTALL) -e ".[test]"
+	@touch $@
+
+$(VENV)/ready-docs: $(VENV)/ready
+	@$(INSTALL) -e ".[docs]"
 	@touch $@

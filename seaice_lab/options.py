@@ -79,7 +79,7 @@ def configuration(job, file, pairs, start=None):
 
 
 def print_settings(job, markdown=False):
-    """Print the settings of a job: name, default, type and meaning.
+    """Print the settings of a job: name, default, type with unit, and meaning.
 
     Parameters
     ----------
@@ -90,10 +90,11 @@ def print_settings(job, markdown=False):
     """
     print(f"### `seaice-lab {job}`\n" if markdown else f"seaice-lab {job}\n")
     if markdown:
-        print("| setting | type | default | meaning |\n|---|---|---|---|")
+        print("| setting | type, unit | default | meaning |\n|---|---|---|---|")
     width = min(shutil.get_terminal_size((100, 24)).columns, 100) - 6
     for setting in list_settings(config_class(job)):
-        kind = ", ".join(filter(None, [type_text(setting.annotation), setting.limits]))
+        unit = setting.unit and f"in {setting.unit}"
+        kind = ", ".join(filter(None, [type_text(setting.annotation), unit, setting.limits]))
         if markdown:
             cells = (f"`{setting.name}`", kind, setting.default, setting.description)
             print(f"| {' | '.join(cell.replace('|', 'or') for cell in cells)} |")

@@ -48,11 +48,16 @@ def is_model(annotation):
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
+# Units by the last word of a name; the field of another setting names its unit (``unit``).
+UNITS = {"h": "h", "m": "m", "km": "km", "k": "K"}
+
+
 class Setting(NamedTuple):
     """One setting of a configuration: its name with all groups, type, default and meaning."""
 
     name: str
     annotation: Any
+    unit: str
     limits: str
     default: str
     description: str
@@ -89,7 +94,8 @@ def list_settings(model, prefix="", defaults=None):
             for attribute, sign in (("ge", ">="), ("gt", ">"), ("lt", "<"), ("le", "<="))
             if hasattr(limit, attribute)
         ]
-        facts = field.annotation, ", ".join(limits), default, field.description or ""
+        unit = extra.get("unit") or UNITS.get(name.rpartition("_")[2], "")
+        facts = field.annotation, unit, ", ".join(limits), default, field.description or ""
         settings.append(Setting(f"{prefix}{name}", *facts))
     return settings
 

@@ -7,6 +7,8 @@ from pydantic import Field, model_validator
 from seaice_lab.config import Config, PathText
 from seaice_lab.surrogate.settings import Split
 
+DENSITY = {"unit": "kg m-3"}
+
 
 class ObservationFilesConfig(Config):
     """How to read files of observations, and what to do with the values."""
@@ -37,35 +39,41 @@ class ObservationFilesConfig(Config):
     period_h: float | None = Field(
         None,
         ge=0,
-        description="Period of a mean in hours, centred on its time, if the file has no time "
+        description="Period of a mean, centred on its time, if the file has no time "
         "bounds; 0: the values are instantaneous.",
     )
     snow_m: float | None = Field(
         None,
         ge=0,
-        description="Snow thickness, m, for the conversion of freeboard to ice thickness where the "
+        description="Snow thickness for the conversion of freeboard to ice thickness where the "
         "file has none.",
     )
     snow_error_m: float = Field(
         0.1,
         ge=0,
-        description="Standard deviation of the error of the snow thickness, m, where the file has "
+        description="Standard deviation of the error of the snow thickness where the file has "
         "none.",
     )
-    snow_density: float = Field(320.0, gt=0, lt=900, description="Density of snow, kg m-3.")
+    snow_density: float = Field(
+        320.0, gt=0, lt=900, description="Density of snow.", json_schema_extra=DENSITY
+    )
     ice_density: float = Field(
         900.0,
         gt=800,
         lt=1000,
-        description="Density of ice, kg m-3; 917 for first-year ice, 882 for multi-year ice.",
+        description="Density of ice; 917 for first-year ice, 882 for multi-year ice.",
+        json_schema_extra=DENSITY,
     )
     ice_density_error: float = Field(
-        20.0, ge=0, description="Standard deviation of the error of the ice density, kg m-3."
+        20.0,
+        ge=0,
+        description="Standard deviation of the error of the ice density.",
+        json_schema_extra=DENSITY,
     )
     thin_km: float | None = Field(
         None,
         ge=0,
-        description="Smallest distance between observations of one kind and source, km; closer "
+        description="Smallest distance between observations of one kind and source; closer "
         "ones are rejected. null: the correlation length of their errors.",
     )
     cells_of: PathText | None = Field(
@@ -119,7 +127,7 @@ class BackgroundConfig(Config):
         description="constant: std is the same in all cells; training: it is proportional to the "
         "standard deviation of the training states in each cell, and std is its root mean square.",
     )
-    length_km: float = Field(150.0, gt=0, description="Correlation length (Daley), km.")
+    length_km: float = Field(150.0, gt=0, description="Correlation length (Daley).")
     order: int = Field(
         8,
         ge=4,

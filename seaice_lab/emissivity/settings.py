@@ -88,7 +88,7 @@ class ModelConfig(Config):
         "effect; [[0, 0.02], [3, 0.002]] lets it take effect.",
     )
     bias_error_k: float | None = _published(
-        PUBLISHED["bias_error_k"], "Error of the biases in K; null: those of the sensors."
+        PUBLISHED["bias_error_k"], "Error of the biases; null: those of the sensors."
     )
     emissivity_error: float = Field(
         1e-5, gt=0, description="Error of the limit and background of the emissivity."
@@ -159,8 +159,8 @@ class SolveConfig(Config):
     lowest_bias_error_k: float = Field(
         2.0,
         ge=0,
-        description="Lowest background error of the biases in K; 0 takes the error of the "
-        "model, which fixes most biases, so that concentrations have to explain the true ones.",
+        description="Lowest background error of the biases; 0 takes the error of the model, "
+        "which fixes most biases, so that concentrations have to explain the true ones.",
     )
     constants_error: float | None = Field(
         0.05,
