@@ -24,7 +24,7 @@ FLAGGED = ("zeta", "beta", "tail", "feature_length")
 def main():
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--starts", type=int, default=4, help="at most 7, one of each run")
+    parser.add_argument("--starts", type=int, default=4, choices=range(2, 8), help="runs to use")
     parser.add_argument("--leads", type=int, default=60)
     options = parser.parse_args()
     runs = [open_run(path) for path in sorted(glob("data/sample/*.nc"))[: options.starts]]
