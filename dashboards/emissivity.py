@@ -22,6 +22,14 @@ SOURCES = ("Estimate", "First guess", "Truth")  # titles of the maps of concentr
 VARIABLES = (CONCENTRATION, FIRST_GUESS, "properties", "sea_ice_emissivity")
 COLUMNS = 3  # of maps, or more
 MAP_WIDTH = 300  # pixels, the smallest width of a map
+ABOUT_PROPERTIES = (
+    "<b>What the properties are</b><p>Empirical properties are numbers without a name or a unit. "
+    "The training estimates them in every cell, so that the emissivity network can explain the "
+    "brightness temperatures: they stand for what makes the emissivity of one piece of ice differ "
+    "from another, such as its age, its snow or its melting.</p><p>Neighbouring cells with the "
+    "same colours have similar ice. The sign has no meaning, and another training may find other "
+    "properties. They are shown where the concentration of the estimate is above 15 %.</p>"
+)
 HOW_TO_BEGIN = "Execute `notebooks/10_emissivity_train.ipynb`, or `seaice-lab emissivity train`."
 
 
@@ -102,7 +110,7 @@ class EmissivityView:
     def draw(self):
         """Draw all maps and figures again."""
         limit = self.state.difference or DIFFERENCE_LIMIT
-        concentration = linked_maps.colour_scale("cmo.ice", (0, 1), ICE_EDGE_CONCENTRATION)
+        concentration = linked_maps.colour_scale("sea_ice", (0, 1), ICE_EDGE_CONCENTRATION)
         self.difference_scale = linked_maps.colour_scale(maps.DIFFERENCE_MAP, (-limit, limit))
         properties = linked_maps.colour_scale(maps.DIFFERENCE_MAP, (-2, 2))
         has_source = (True, FIRST_GUESS in self.products.dataset, self.truth is not None)
@@ -116,7 +124,9 @@ class EmissivityView:
         sections = [self.section(scales, titles)]
         if count:
             titles = {f"Property {k}": properties for k in range(1, count + 1)}
-            sections.append(self.section({"Empirical property (no unit)": properties}, titles))
+            about = layout.html_pane(ABOUT_PROPERTIES)
+            scales = {"Empirical property (no unit)": properties}
+            sections.append(self.section(scales, titles, about))
         history = run_files.history_of(self.library, self.state.emissivity_run)
         cost = [] if history is None else [layout.chart(loss_panel(history))]
         self.main[:] = [
@@ -131,8 +141,8 @@ class EmissivityView:
         self.show_day()
         self.draw_departures()
 
-    def section(self, scales, titles):
-        """Maps in equal columns below their colour bars.
+    def section(self, scales, titles, *items):
+        """Maps in equal columns below their colour bars, and other items after them.
 
         Parameters
         ----------
@@ -140,15 +150,15 @@ class EmissivityView:
             By label.
         titles : dict of str to bokeh.models.LinearColorMapper
             The scale of each map by its title.
+        *items : Panel objects
 
         Returns
         -------
         panel.Column
         """
         figures = [self.maps.add(title, title, "", scale) for title, scale in titles.items()]
-        items = layout.cards(map(layout.bokeh_pane, figures), MAP_WIDTH)
-        items.styles = items.styles | {"--count": str(COLUMNS)}
-        return layout.stretched(layout.colour_bars(scales), items)
+        cards = layout.map_cards([*map(layout.bokeh_pane, figures), *items], MAP_WIDTH, COLUMNS)
+        return layout.stretched(layout.colour_bars(scales), cards)
 
     def open_run(self):
         """Open the products of the selected run, and offer its tags, days and sensors."""

@@ -146,14 +146,14 @@ def download_button(label, filename, callback):
 
 
 def cards(items, width):
-    """Items in equal columns, in more rows if the page is narrow; then messages over all columns.
+    """Items in rows that they fill, in more rows if the page is narrow; then messages.
 
     Parameters
     ----------
     items : iterable of Panel objects
-        Those of :func:`empty_state` are messages.
+        Those of :func:`empty_state` are messages; those of the class "narrow" do not grow.
     width : int
-        Smallest width of a column in pixels.
+        Smallest width of an item in pixels.
 
     Returns
     -------
@@ -161,26 +161,30 @@ def cards(items, width):
     """
     boxes = []
     for item in items:
-        is_message = "empty" in item.css_classes
-        boxes.append(stretched(item, **styled("panel", "message-row" if is_message else "figure")))
-    sizes = {"--width": f"{width}px", "--count": str(len(boxes))}
-    return stretched(*boxes, styles=sizes, **styled("cards"))
+        kind = "message-row" if "empty" in item.css_classes else "figure"
+        kind = "narrow" if "narrow" in item.css_classes else kind
+        boxes.append(stretched(item, **styled("panel", kind)))
+    return stretched(*boxes, styles={"--width": f"{width}px"}, **styled("cards"))
 
 
-def beside(item, *narrow):
-    """An item with a narrow one on its right, or below it if the page is narrow.
+def map_cards(items, width, count):
+    """Maps in equal columns, in more rows if the page is narrow.
 
     Parameters
     ----------
-    item, *narrow : Panel objects
+    items : iterable of Panel objects
+    width : int
+        Smallest width of a column in pixels.
+    count : int
+        Largest number of columns.
 
     Returns
     -------
     panel.Column
     """
-    boxes = [stretched(item, **styled("panel"))]
-    boxes += [stretched(box, **styled("panel", "narrow")) for box in narrow]
-    return stretched(*boxes, **styled("beside" if narrow else "alone"))
+    boxes = [stretched(item, **styled("panel")) for item in items]
+    sizes = {"--width": f"{width}px", "--count": str(count)}
+    return stretched(*boxes, styles=sizes, **styled("map-cards"))
 
 
 def map_grid(values, seconds=(), curves=None):
@@ -209,23 +213,25 @@ def map_grid(values, seconds=(), curves=None):
     return stretched(*boxes, styles=sizes, **styled("maps"))
 
 
-def colour_bars(scales):
+def colour_bars(scales, is_logarithm=False):
     """Horizontal colour bars side by side.
 
     Parameters
     ----------
     scales : dict of str to bokeh.models.LinearColorMapper
         By label.
+    is_logarithm : bool
+        The scales are those of decimal logarithms; the bars show the numbers themselves.
 
     Returns
     -------
     panel.Column
     """
-    bars = [colour_bar(scale, label) for label, scale in scales.items()]
+    bars = [colour_bar(scale, label, is_logarithm) for label, scale in scales.items()]
     return stretched(*bars, **styled("bars"))
 
 
-def colour_bar(scale, label):
+def colour_bar(scale, label, is_logarithm=False):
     """A horizontal colour bar that follows its scale.
 
     It is HTML, because its text then has the colours of the page, and a figure would be slow.
@@ -235,6 +241,8 @@ def colour_bar(scale, label):
     scale : bokeh.models.LinearColorMapper
     label : str
         Quantity and unit.
+    is_logarithm : bool
+        As of :func:`colour_bars`.
 
     Returns
     -------
@@ -243,10 +251,10 @@ def colour_bar(scale, label):
     bar = text_block(style="colour-bar")
 
     def draw(_name, _old, _new):
-        ticks = MaxNLocator(4).tick_values(scale.low, scale.high)
+        ticks = MaxNLocator(4, integer=is_logarithm).tick_values(scale.low, scale.high)
         marks = "".join(
             f"<span style='left:{100 * (tick - scale.low) / (scale.high - scale.low):.1f}%'>"
-            f"{tick:g}</span>".replace("-", "\N{MINUS SIGN}")
+            f"{10**tick if is_logarithm else tick:g}</span>".replace("-", "\N{MINUS SIGN}")
             for tick in ticks
             if scale.low <= tick <= scale.high
         )

@@ -301,8 +301,8 @@ def season(forecast, start):
     Returns
     -------
     xarray.Dataset (source, lead_time)
-        ``volume`` (10^3 km3), ``extent`` (10^6 km2) and ``rmse`` (m) of the thickness; of a
-        forecast of the concentration the extent alone.
+        ``volume`` (10^3 km3), ``volume_error`` (km3), ``extent`` (10^6 km2) and ``rmse`` (m) of the
+        thickness; of a forecast of the concentration the extent alone.
 
     Raises
     ------
@@ -337,6 +337,8 @@ def season(forecast, start):
     result = xr.concat(blocks, "lead_time")
     if "rmse" in result:  # the truth has no error
         result["rmse"] = result.rmse.where(result.source != "truth")
+        error = 1000 * (result.volume - result.volume.sel(source="truth", drop=True))
+        result["volume_error"] = error.where(result.source == "forecast")
     return result
 
 

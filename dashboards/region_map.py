@@ -30,7 +30,7 @@ def region_map(fields, name):
 
     Returns
     -------
-    panel.pane.Bokeh
+    panel.Column
     """
     title, first = next(iter(fields.items()))
     regions = [str(region) for region in first.region.values]
@@ -65,9 +65,7 @@ def region_map(fields, name):
         "ys",
         source=models.ColumnDataSource(data),
         fill_color={"field": "value", "transform": colours},
-        fill_alpha=0.75,
         line_color=COAST,
-        hover_fill_alpha=1,
         hover_line_width=2.5,
     )
     # Land over the regions, because only the sea counts.
@@ -75,7 +73,8 @@ def region_map(fields, name):
     plot.patches(list(xs), list(ys), fill_color=LAND, line_color=None)
     scores = [(title, f"@{{score {k}}}{{0.0000}}") for k, title in enumerate(fields)]
     plot.add_tools(models.HoverTool(renderers=[shapes], tooltips=[("", "@region"), *scores]))
-    return layout.bokeh_pane(plot)
+    bar = layout.colour_bar(colours, "")
+    return layout.stretched(layout.bokeh_pane(plot), bar, **layout.styled("narrow"))
 
 
 def outline(south, north, west, width, hemisphere):

@@ -156,9 +156,9 @@ def describe(library, row):
     facts = dict(run.provenance)
     command = command_block(str(facts.pop("command", "")))
     where = command + settings_table("Where from", facts)
-    texts = (where, settings_table("Configuration", run.config))
-    panes = [layout.html_pane(text, "table") for text in texts]
-    return [layout.cards([layout.stretched(*overview), *panes], 330)]
+    config = layout.html_pane(settings_table("Configuration", run.config), "table", "in-columns")
+    overview = layout.stretched(*overview), layout.html_pane(where, "table")
+    return [layout.cards(overview, 330), layout.cards([config], 330)]
 
 
 def run_heading(row):

@@ -1,9 +1,11 @@
 """Scaling: lines of forecast and truth, exponents, and statistics against lead time."""
 
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
+from bokeh.models import CustomJSHover, HoverTool
 
 from dashboards import layout, readers, run_files, selection
 from dashboards.readers import TRUTH
@@ -18,15 +20,46 @@ from seaice_lab.names import in_days
 HEIGHT = 320  # pixels of a figure
 HOW_TO_BEGIN = "Make it with `seaice-lab scaling RUN` for a run with a forecast."
 REFERENCES = ("persistence", "climatology", "blurred", "phase_randomised")
-# Quantity of the maps, and its colours as powers of ten.
-GRADIENT = "Thickness gradient, log10 of m/km", (-4.0, -1.0)
-RATE = "Deformation rate, log10 of 1/day", (-3.0, 0.0)
-LINE = 99.0  # in place of the value on a linear feature; the scale shows it in black
-AGAINST_LEAD = ("c1", "tail", "gradient_c1", "gradient_tail", "feature_length", "anisotropy")
+# Quantity of the maps, its unit, and its colours as powers of ten.
+GRADIENT = "Thickness gradient", "m/km", (-4.0, -1.0)
+RATE = "Deformation rate", "1/day", (-3.0, 0.0)
+LINE = 99.0  # in place of the logarithm on a linear feature; the scale shows it in black
+HOVER = "return value > 50 ? 'linear feature' : `${(10 ** value).toPrecision(2)} {unit}`"
+# What the figures show, in their titles and in a sentence below them.
+INTERMITTENCY = "0: spread evenly over the area; higher: concentrated in fewer places."
+TAIL = (
+    "p(x) ~ x^(\N{MINUS SIGN}exponent) for large values x. Lower: extreme values are more frequent."
+)
+ORDERS = {
+    "beta": (
+        "Deformation against scale: β(q)",
+        "The mean of (deformation rate)^q falls with the length L over which the velocity "
+        "gradients are averaged, as L^(\N{MINUS SIGN}β). Higher: deformation is concentrated in "
+        "fewer places. Dashed: the truth, if strong deformation were no more concentrated.",
+    ),
+    "zeta": (
+        "Roughness of the thickness: ζ(q)",
+        "The mean of (thickness difference)^q between two places grows with their distance r as "
+        "r^ζ. Higher: smoother. Dashed: the truth, if large differences were no more "
+        "concentrated than small ones.",
+    ),
+}
+AGAINST_LEAD = {
+    "c1": ("Intermittency C1 of the deformation rate", INTERMITTENCY),
+    "tail": ("Extremes of the deformation rate: exponent of the tail", TAIL),
+    "gradient_c1": ("Intermittency C1 of the thickness gradient", INTERMITTENCY),
+    "gradient_tail": ("Extremes of the thickness gradient: exponent of the tail", TAIL),
+    "feature_length": ("Mean length of linear features", "The black lines of the maps."),
+    "anisotropy": (
+        "Anisotropy of the thickness",
+        "0: the structures run in all directions; 1: all run in the same direction.",
+    ),
+}
 DEFINITION = (
-    "Black: linear features. A copy of the truth with random phases has the same spectrum but no "
-    "lines: what it shares is no evidence of structure. Persistence keeps all statistics, so none "
-    "of them is a skill. Bands are two standard errors of a bootstrap over starts. Mask: {}."
+    "A good forecast has the statistics of the truth at all lead times. A copy of the truth with "
+    "random phases has the same spectrum but no lines: what it shares is no evidence of structure. "
+    "Persistence keeps all statistics, so none of them is a skill. Bands are two standard errors "
+    "of a bootstrap over starts. Mask: {}."
 )
 
 
@@ -60,43 +93,65 @@ def page(library, state):
         titles = selection.run_titles(state.runs)
         tables = {titles[run]: table for run, table in tables.items()}
         key = tuple((title, id(table)) for title, table in tables.items())
-        shown = maps(first, lambda: line_maps(forecast, titles[first], state))
-        show_lines(shown[0], forecast, time, lead)
-        figures = [*orders_at(tables, lead), *curves(key, lambda: over_leads(tables))]
+        orders = [name for name in ORDERS if sources_of(tables, name)]
+        shown = maps(key, lambda: line_maps(forecast, titles, state, orders))
+        show_lines(shown.maps, forecast, time, lead)
+        for name, column in shown.orders.items():
+            column[:] = order_chart(tables, name, lead)
+        statistics = curves(key, lambda: layout.cards(over_leads(tables), 380))
         sentences = {title: headline(table, lead) for title, table in tables.items()}
         note = DEFINITION.format(tables[titles[first]].attrs.get("mask", ""))
         note = layout.html_pane(note, "faint")
-        return [layout.in_words(sentences), *shown[1], layout.cards(figures, 380), note]
+        return [layout.in_words(sentences), *shown.items, statistics, note]
 
     reader = partial(run_files.table_of, library, name="scaling.nc")
     return runs.page(reader, draw, slider, start)
 
 
-def line_maps(forecast, title, state):
-    """Empty linked maps of truth and forecast, with their colour bar.
+class LineMaps(NamedTuple):
+    """The maps of linear features, the columns of the curves beside them, and all on the page."""
+
+    maps: SelectableMaps
+    orders: dict
+    items: list
+
+
+def line_maps(forecast, titles, state, orders):
+    """Empty linked maps of truth and forecast, with their colour bar and columns beside them.
 
     Parameters
     ----------
     forecast : dashboards.readers.Forecast
-    title : str
-        Of the run.
+        Of the first run.
+    titles : dict of str to str
+        Of all runs by name.
     state : dashboards.state.PageState
+    orders : list of str
+        Keys of `ORDERS`, each of which has a column beside the maps.
 
     Returns
     -------
-    maps : SelectableMaps
-    items : list of Panel objects
+    LineMaps
     """
-    label, limits = RATE if _has_drift(forecast) else GRADIENT
+    title, *others = titles.values()
+    quantity, unit, limits = RATE if _has_drift(forecast) else GRADIENT
     scale = linked_maps.colour_scale("cmo.amp", limits)
     scale.high_color = "black"
     maps = SelectableMaps(readers.raster_of(forecast), state, "cell")
     figures = [maps.add(key, key, "", scale) for key in (TRUTH, "forecast")]
+    for figure in figures:
+        hover = figure.select_one(HoverTool)
+        hover.tooltips[0] = ("", "@image{custom}")
+        hover.formatters |= {"@image": CustomJSHover(code=HOVER.replace("{unit}", unit))}
     members = forecast.dataset.sizes.get("member")
     # The mean of the members has fewer lines than any forecast.
     figures[1].title.text = f"{title}, member 1 of {members}" if members else title
-    panes = [layout.stretched(layout.bokeh_pane(figure)) for figure in figures]
-    return maps, [layout.colour_bars({label: scale}), layout.map_grid(panes)]
+    columns = {name: layout.stretched() for name in orders}
+    label = f"{quantity} ({unit}); black: linear features"
+    if others:
+        label += f". Maps of {title} only, which is the first of the runs"
+    cards = layout.cards([*map(layout.bokeh_pane, figures), *columns.values()], 350)
+    return LineMaps(maps, columns, [layout.colour_bars({label: scale}, True), cards])
 
 
 def show_lines(maps, forecast, start, lead):
@@ -168,35 +223,34 @@ def sources_of(tables, name):
     return truth | forecasts | scaling.select_sources(first, [*REFERENCES, *members])
 
 
-def orders_at(tables, lead):
-    """Figures of beta(q) and zeta(q) at one lead time.
+def order_chart(tables, name, lead):
+    """Figure of beta(q) or zeta(q) at one lead time, with a sentence.
 
     Parameters
     ----------
     tables : dict of str to xarray.Dataset
         Content of ``scaling.nc`` by title of the run.
+    name : str
+        A key of `ORDERS`.
     lead : numpy.timedelta64
 
     Returns
     -------
-    list of panel.pane.Bokeh
+    list of Panel objects
     """
-    figures = []
-    for name, text in (("beta", "Deformation rate"), ("zeta", "Thickness")):
-        now = {}
-        for title, table in sources_of(tables, name).items():
-            table = table.sel(increment=1, drop=True)
-            # References have fewer lead times.
-            has_values = table[name].notnull().any("q").values
-            now[title] = table.isel(lead_time=has_values).sel(lead_time=lead, method="nearest")
-        if now:
-            title = f"{text}, {in_days(lead / DAY)} ahead"
-            figures.append(scaling.plot_orders(now, name, title))
-    return [layout.chart(figure, HEIGHT) for figure in figures]
+    now = {}
+    for title, table in sources_of(tables, name).items():
+        table = table.sel(increment=1, drop=True)
+        # References have fewer lead times.
+        has_values = table[name].notnull().any("q").values
+        now[title] = table.isel(lead_time=has_values).sel(lead_time=lead, method="nearest")
+    title, sentence = ORDERS[name]
+    panel = scaling.plot_orders(now, name, f"{title}, {in_days(lead / DAY)} ahead")
+    return [layout.chart(panel, HEIGHT), layout.html_pane(sentence, "faint")]
 
 
 def over_leads(tables):
-    """Figures of statistics against lead time.
+    """Figures of statistics against lead time, with a sentence each.
 
     Parameters
     ----------
@@ -205,11 +259,14 @@ def over_leads(tables):
 
     Returns
     -------
-    list of panel.pane.Bokeh
+    list of panel.Column
     """
-    sources = {name: sources_of(tables, name) for name in AGAINST_LEAD}
-    figures = [scaling.plot_statistic(each, name) for name, each in sources.items() if each]
-    return [layout.chart(figure, HEIGHT) for figure in figures]
+    items = []
+    for name, (title, sentence) in AGAINST_LEAD.items():
+        if sources := sources_of(tables, name):
+            chart = layout.chart(scaling.plot_statistic(sources, name, title), HEIGHT)
+            items.append(layout.stretched(chart, layout.html_pane(sentence, "faint")))
+    return items
 
 
 def headline(table, lead):
@@ -228,7 +285,7 @@ def headline(table, lead):
     first_order = table.sel({dim: 1 for dim in ("q", "increment") if dim in table.dims})
     now = first_order.sel(lead_time=lead, method="nearest")
     sentences = []
-    for name, text in (("zeta", "ζ(1)"), ("beta", "β(1)")):
+    for name, text in (("zeta", "thickness: ζ(1)"), ("beta", "deformation: β(1)")):
         if name in now:
             forecast, truth = (
                 float(now[name].sel(source=source)) for source in ("forecast", "truth")

@@ -71,15 +71,15 @@ def page(library, state):
         view = view_of(tables, state.score, selected, state.against)
         key = (tuple(files.items()), state.score, tuple(selected), state.against)
         card, against_lead = drawn(key, lambda: (score_card(view), by_lead(view)))
-        items = [against_lead, by_month(view, lead), by_region(view, lead), *ensembles(view, lead)]
         notes = [f"{run} is not compared: {reason}." for run, reason in left_out.items()]
         regions = at_lead(view, f"{view.name}_by_region", lead)
         plot = [region_map(regions, view.name)] if regions else []
+        items = [against_lead, *plot, by_region(view, lead), by_month(view, lead)]
         return [
             layout.in_words(headlines(view, lead)),
             layout.message_pane(" ".join(notes + view.missing)),
-            layout.beside(card, *plot),
-            layout.cards(items, 380),
+            layout.cards([card], 400),
+            layout.cards([*items, *ensembles(view, lead)], 380),
         ]
 
     def write_csv():

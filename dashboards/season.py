@@ -87,6 +87,12 @@ def season_panel(seasons, quantity):
         None if no run has the quantity.
     """
     fields = {name: season[quantity] for name, season in seasons.items() if quantity in season}
+    # Without a truth there is no error.
+    fields = {
+        name: field
+        for name, field in fields.items()
+        if field.sel(source="forecast").notnull().any()
+    }
     if not fields:
         return None
     first = next(iter(fields.values()))

@@ -54,7 +54,7 @@ def page(library, state):
         return [
             layout.in_words({title: headline(table, lead) for title, table in tables.items()}),
             layout.message_pane(" ".join(f"{run}: {note}." for run, note in notes.items())),
-            layout.cards((power, exponent, *ratios, resolution), 460),
+            layout.cards((power, exponent, *ratios, resolution), 350),
             layout.html_pane(escape(convention(first)), "faint"),
         ]
 

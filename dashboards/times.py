@@ -88,5 +88,10 @@ def marks(times):
         Positions and dates.
     """
     count = min(MARKS, len(times) // 2 + 1)  # so that the dates do not touch each other
-    positions = np.linspace(0, len(times) - 1, count).round().astype(int)
-    return [[int(k), times[k][:10]] for k in dict.fromkeys(positions.tolist())]
+    positions = np.linspace(0, len(times) - 1, count)
+    dates = [time[:10] for time in times]
+    # Between the ends, a date stands at its first time.
+    firsts = np.array([k for k in range(1, len(dates)) if dates[k] != dates[k - 1]] or [0])
+    nearest = [firsts[abs(firsts - position).argmin()] for position in positions[1:-1]]
+    ends = (0, len(times) - 1)
+    return [[k, dates[k]] for k in sorted({int(k) for k in (*nearest, *ends)})]

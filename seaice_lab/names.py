@@ -19,7 +19,7 @@ class Variable:
 
     ``minimum`` and ``maximum`` are physical bounds; forecasts are clipped to them. ``plausible`` is
     the range of real data in these units; it serves to detect centimetres and degrees Celsius.
-    ``colour_map`` and ``colour_range`` are for maps.
+    ``colour_map`` and ``colour_range`` are for maps; see also `seaice_lab.figures.colours`.
     """
 
     standard_name: str
@@ -35,11 +35,11 @@ class Variable:
 # standard_name, long_name, units; then plausible, minimum, maximum, colour_map, colour_range.
 VARIABLES = {
     "sit":    Variable("sea_ice_thickness", "Sea-ice thickness (ice volume per cell area)", "m",
-                       (0, 50),    0.0,  None, "cmo.ice",     (0, 4)),
+                       (0, 50),    0.0,  None, "sea_ice",     (0, 4)),
     "sic":    Variable("sea_ice_area_fraction", "Sea-ice concentration", "1",
-                       (0, 1.02),  0.0,  1.0,  "cmo.ice",     (0, 1)),
+                       (0, 1.02),  0.0,  1.0,  "sea_ice",     (0, 1)),
     "snt":    Variable("surface_snow_thickness", "Snow thickness on sea ice", "m",
-                       (0, 10),    0.0,  None, "cmo.ice",     (0, 0.5)),
+                       (0, 10),    0.0,  None, "sea_ice",     (0, 0.5)),
     "siu":    Variable("sea_ice_x_velocity", "Sea-ice velocity along grid x", "m s-1",
                        (-3, 3),    None, None, "cmo.balance", (-0.4, 0.4)),
     "siv":    Variable("sea_ice_y_velocity", "Sea-ice velocity along grid y", "m s-1",

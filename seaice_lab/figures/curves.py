@@ -31,8 +31,10 @@ POSITIVE = """
 SEASONS = {
     "volume": ("Ice volume", "Volume (10³ km³)"),
     "extent": ("Ice extent: area of the cells with ice", "Extent (10⁶ km²)"),
+    "volume_error": ("Error of the ice volume: forecast minus truth", "Error (km³)"),
     "rmse": ("Root-mean-square error of the thickness", "RMSE (m)"),
 }
+SEASON_RANGE = 0.1  # smallest range of an axis of volume or extent, as a share of the largest value
 SEASON_STYLES = {
     "Truth": {"colour": COLOURS[0], "width": 4},
     "Climatology": {"colour": GREY, "dash": DASHED},
@@ -307,8 +309,21 @@ def plot_season(seasons, quantity):
     # A forecast that equals the truth is drawn over it, as a narrower line.
     series = dict(sorted(series.items(), key=lambda item: item[0] in SEASON_STYLES))
     title, label = SEASONS[quantity]
-    top = 1.05 * max(np.nanmax(curve.y) for curve in series.values())
-    return overlay(series, "Date", label, title, first=1, ylim=(0, top))
+    values = np.concatenate([curve.y for curve in series.values()])
+    is_error = label.startswith(("Error", "RMSE"))
+    low, high = _season_limits(np.append(values, 0.0) if is_error else values)
+    margin = 0.05 * (high - low)
+    limits = (low - margin if low else 0, high + margin)
+    levels = (0,) if is_error else ()
+    return overlay(series, "Date", label, title, levels, first=1, ylim=limits)
+
+
+def _season_limits(values):
+    """Ends of an axis from the values; the range is not too small, so that noise stays small."""
+    low, high = np.nanmin(values), np.nanmax(values)
+    missing = max(SEASON_RANGE * high - (high - low), 0)
+    low, high = max(low - missing / 2, min(low, 0)), high + missing / 2
+    return low, high if low < high else low + 1
 
 
 def plot_loss(history):

@@ -28,7 +28,7 @@ TERMS = {"train_observation": "observations", "train_emissivity": "emissivity",
 
 @styled(FONT)
 def plot_points(
-    panels, latitude, longitude, label, colour_map="cmo.ice", colour_range=(0, 1), hemisphere=None
+    panels, latitude, longitude, label, colour_map="sea_ice", colour_range=(0, 1), hemisphere=None
 ):
     """Draw maps of values at grid points in a row.
 

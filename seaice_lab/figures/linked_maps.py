@@ -10,7 +10,6 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import NamedTuple
 
-import cmocean  # noqa: F401  (registers its colour maps as "cmo.<name>")
 import numpy as np
 import shapely
 from bokeh import models
@@ -18,6 +17,7 @@ from bokeh.plotting import figure
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
+import seaice_lab.figures.colours  # noqa: F401  (registers "sea_ice")
 from seaice_lab.figures.places import add_places, place_sources
 from seaice_lab.figures.plane import COAST, LAND, LINES, OUTSIDE, graticule, land_rings
 from seaice_lab.figures.rasters import LAND_CELL, NO_CELL, PIXELS, Raster, picture

@@ -9,7 +9,6 @@ Natural Earth, from package data. Nothing is downloaded. Figures are made by pyp
 
 from contextlib import contextmanager
 
-import cmocean  # noqa: F401  (registers its colour maps as "cmo.<name>")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -17,6 +16,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.path import Path
 
+import seaice_lab.figures.colours  # noqa: F401  (registers "sea_ice")
 from seaice_lab import names
 from seaice_lab.errors import InputError
 from seaice_lab.figures import geoaxes

@@ -9,7 +9,7 @@ from seaice_lab.errors import InputError
 from seaice_lab.grid import PLANES, coastline, hemisphere_of, project
 from seaice_lab.land import land_polygons
 
-LAND, MISSING, OUTSIDE, COAST, LINES = "#cfcbc4", "#ffffff", "#eef3f6", "#3c3a37", "#7d8a93"
+LAND, MISSING, OUTSIDE, COAST, LINES = "#cfcbc4", "#ffffff", "#b4bec5", "#3c3a37", "#7d8a93"
 MARGIN = 0.03  # around the ocean, as a share of its larger side
 PARALLELS, MERIDIANS = np.arange(40, 90, 10), np.arange(-180, 180, 45)
 

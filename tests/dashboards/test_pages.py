@@ -36,6 +36,8 @@ def test_every_page_draws_itself_in_three_windows_and_an_audit_finds_nothing_ser
         # nothing stays hidden behind a sign that it is being drawn
         until(lambda: page.locator(".pn-loading").count() == 0)
         assert until(lambda: page.locator(".headline div").first.inner_text())  # in one sentence
+        if name == "scaling":
+            assert page.get_by_text("Maps of a only").count() == 1
         for width, height in WINDOWS:
             page.set_viewport_size({"width": width, "height": height})
             audit(page, name, width)

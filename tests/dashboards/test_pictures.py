@@ -8,13 +8,17 @@ import numpy as np
 import pytest
 import shapely
 import xarray as xr
+from matplotlib.colors import to_rgb
 
+from dashboards import layout
 from dashboards.library import Library, is_inside
 from dashboards.selection import run_titles, some_of
 from dashboards.state import PageState, one_of
+from dashboards.times import marks
 from seaice_lab import grid, runs
 from seaice_lab.errors import InputError
 from seaice_lab.figures import linked_maps, rasters
+from seaice_lab.figures.plane import OUTSIDE
 from seaice_lab.figures.rasters import Raster, picture
 from seaice_lab.land import coastlines, land_polygons
 
@@ -164,7 +168,7 @@ def test_points_are_shown_where_they_are_and_gaps_stay_empty():
 
 def test_maps_of_a_scene_share_ranges_colours_and_the_chosen_cell():
     scene = linked_maps.scene(square(), (10, 50, 20, 60))
-    scale = linked_maps.colour_scale("cmo.ice", (0, 3))
+    scale = linked_maps.colour_scale("sea_ice", (0, 3))
     one, source = linked_maps.polar_map(scene, scale, "One", "m")
     two, other = linked_maps.polar_map(scene, scale, "Two", "m")
     assert one.x_range is two.x_range and one.y_range is two.y_range
@@ -172,11 +176,32 @@ def test_maps_of_a_scene_share_ranges_colours_and_the_chosen_cell():
     assert (one.y_range.start, one.y_range.end) == (20, 60)
     assert (one.x_range.reset_start, one.x_range.reset_end) == (0.0, 120.0)
     assert source is not other
-    marks = [r.data_source for drawn in (one, two) for r in drawn.renderers]
-    assert marks.count(scene.selected) == 2
+    drawn = [r.data_source for plot in (one, two) for r in plot.renderers]
+    assert drawn.count(scene.selected) == 2
     mappers = {r.glyph.color_mapper for drawn in (one, two) for r in drawn.renderers
                if r.data_source in (source, other)}  # fmt: skip
     assert mappers == {scale} and (scale.low, scale.high) == (0, 3)
+
+
+def test_ice_is_unlike_water_and_unlike_what_is_beyond_the_data():
+    ice = np.array([to_rgb(shade) for shade in linked_maps.palette("sea_ice", (0, 3))])
+    assert ice.max(axis=1).min() > 0.3  # not black
+    for other in (linked_maps.WATER, OUTSIDE):
+        assert abs(ice[[0, -1]] - to_rgb(other)).max(axis=1).min() > 0.2
+
+
+def test_dates_below_a_time_bar_stand_at_their_first_times():
+    times = [f"2010-03-{day:02d} {hour}:00" for day in range(3, 9) for hour in ("00", "12")][1:-1]
+    dates = marks(times)
+    assert dates[0] == [0, "2010-03-03"] and dates[-1] == [9, "2010-03-08"]
+    assert all(times[k].startswith(f"{date} 00") for k, date in dates[1:-1]) and len(dates) == 5
+    assert marks(["2010-03-03 00:00", "2010-03-03 12:00"]) == [[0, "2010-03-03"], [1, "2010-03-03"]]
+    assert marks(["2010-03-03 00:00"]) == [[0, "2010-03-03"]]
+
+
+def test_a_bar_of_logarithms_shows_the_numbers():
+    bar = layout.colour_bar(linked_maps.colour_scale("cmo.amp", (-4, -1)), "Gradient", True)
+    assert all(f">{number}<" in bar.text for number in ("0.0001", "0.001", "0.01", "0.1"))
 
 
 def state_of(**query):

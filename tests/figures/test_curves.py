@@ -189,7 +189,12 @@ def test_a_season_has_dates():
     assert isinstance(figure.xaxis[0], DatetimeAxis) and figure.yaxis[0].axis_label
     np.testing.assert_array_equal(lines["a"][1], np.arange(5) + 1)
     assert figure.renderers[-1].name == "a"  # not hidden below the truth
-    assert figure.y_range.end > 5
+    assert figure.y_range.start == 0 and figure.y_range.end > 5  # zero is one of the values
+    # A small change of a large volume is visible, but not as large as the figure.
+    (figure,), *_ = by_both(curves.plot_season({"a": 8 + season / 1000}, "volume"))
+    assert 7 < figure.y_range.start < 8 < 8.3 < figure.y_range.end < 9
+    (figure,), *_ = by_both(curves.plot_season({"a": -season - 1}, "volume_error"))
+    assert figure.y_range.start < -5 and figure.y_range.end >= 0
     picture.canvas.draw()
     labels = [label.get_text() for label in picture.axes[0].get_xticklabels()]
     assert max(map(len, labels)) <= 4 and "Feb" in labels

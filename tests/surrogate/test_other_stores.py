@@ -324,9 +324,12 @@ def test_the_dashboard_shows_a_forecast_without_truth_and_says_why():
     truth = readers.series(forecast, readers.TRUTH, "sit", start, (12, 12))
     assert np.isfinite(truth).tolist() == [True, False]
     assert np.isfinite(readers.series(forecast, "forecast", "sit", start, (12, 12))).all()
-    volume = readers.season(forecast, start).volume
+    season = readers.season(forecast, start)
+    volume, error = season.volume, season.volume_error.sel(source="forecast").values
     assert np.isnan(volume.sel(source="truth")).values.tolist() == [False, True]
     assert np.isfinite(volume.sel(source=["forecast", "climatology"])).all()
+    difference = 1000 * (volume.sel(source="forecast") - volume.sel(source="truth"))  # km3
+    np.testing.assert_allclose(error, difference)
     page = forecasts.ForecastView(library, PageState({"runs": [b"a_on_year"]}), ["a_on_year"])
     page.state.lead = 24.0
     shown = {key: message.object for key, message in page.messages.items() if message.visible}
