@@ -26,7 +26,8 @@ from seaice_lab.metadata import file_attributes
 # Coordinates of the fields that are downloaded.
 COORDINATES = {"init_time", "lead_time", "y", "x", "latitude", "longitude", "ocean"}
 GIF = {"duration": 250, "loop": 0}  # ms of a frame; 0 repeats for ever
-TITLE_PIXELS, GAP_PIXELS = 28, 8  # above the pictures of an animation, and between them
+TITLE_PIXELS, GAP_PIXELS = 46, 8  # above the pictures of an animation, and between them
+BAR_PIXELS = 100  # of its colour bar
 PANEL_INCHES = 4.2  # width and height of a map
 
 
@@ -103,7 +104,8 @@ class Downloads:
             if view.fields.get(key) is not None
         }
         times = f"start {time_text(start)} UTC, +{names.in_days(lead / DAY)}"
-        title = f"{long_name(variable)}: {times}, valid {time_text(start + lead)} UTC"
+        name = f"{long_name(variable)} ({names.variable(variable).units})"
+        title = f"{name}: {times}, valid {time_text(start + lead)} UTC"
         source = view.forecast().dataset.attrs.get("store", "")
         note = f"Runs: {', '.join(view.state.runs)}. Truth: {Path(source).name}"
         columns = 3 if len(view.sources) == 2 else len(view.sources)
@@ -122,9 +124,10 @@ class Downloads:
                 except InputError:
                     values = np.full(view.maps.raster.source.max() + 1, np.nan)
                 pictures.append(rasters.picture(view.maps.raster, values)["image"][0])
-            text = f"{long_name(variable)}: {', '.join(view.sources)}; +{names.in_days(lead / DAY)}"
+            text = f"{long_name(variable)}: {', '.join(view.sources)}\n+{names.in_days(lead / DAY)}"
             text = f"{text}, valid {time_text(start + lead)} UTC"
-            frames.append(side_by_side(pictures, view.colours.value, text))
+            units = names.variable(variable).units
+            frames.append(side_by_side(pictures, view.colours.value, text, units))
         file = io.BytesIO()
         frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], **GIF)
         file.seek(0)
@@ -178,15 +181,15 @@ def as_figure(panels, columns, title, note):
     return file
 
 
-def side_by_side(pictures, scale, title):
-    """Fields side by side below a title, as an image with the north upwards.
+def side_by_side(pictures, scale, title, units):
+    """Fields side by side below a title and their colours, as an image with the north upwards.
 
     Parameters
     ----------
     pictures : list of ndarray (row, column)
         From `seaice_lab.figures.rasters.picture`.
     scale : bokeh.models.LinearColorMapper
-    title : str
+    title, units : str
 
     Returns
     -------
@@ -201,7 +204,15 @@ def side_by_side(pictures, scale, title):
         margins = (TITLE_PIXELS, 0), (0, GAP_PIXELS), (0, 0)
         images.append(np.pad(shades, margins, constant_values=255))
     image = Image.fromarray(np.concatenate(images, axis=1))
-    ImageDraw.Draw(image).text((6, 6), title, "black", ImageFont.load_default(14))
+    draw, font = ImageDraw.Draw(image), ImageFont.load_default(14)
+    draw.text((6, 4), title, "black", font)
+    bar = colours(np.linspace(0, 1, BAR_PIXELS), bytes=True)[None, :, :3].repeat(10, axis=0)
+    right = image.width - GAP_PIXELS
+    ends = f"{scale.low:g}", f"{scale.high:g} {units}"
+    left = right - BAR_PIXELS - draw.textlength(ends[1], font) - 6
+    image.paste(Image.fromarray(bar), (int(left), 28))
+    draw.text((left - 6, 24), ends[0], "black", font, anchor="ra")
+    draw.text((right, 24), ends[1], "black", font, anchor="ra")
     return image
 
 
