@@ -25,35 +25,32 @@ GRADIENT = "Thickness gradient", "m/km", (-4.0, -1.0)
 RATE = "Deformation rate", "1/day", (-3.0, 0.0)
 LINE = 99.0  # in place of the logarithm on a linear feature; the scale shows it in black
 HOVER = "return value > 50 ? 'linear feature' : `${(10 ** value).toPrecision(2)} {unit}`"
-# What the figures show, in their titles and in a sentence below them.
-INTERMITTENCY = "0: spread evenly over the area; higher: concentrated in fewer places."
-TAIL = (
+# What the figures show, in a sentence below them, and titles.
+CONCENTRATION = "0: spread evenly over the area; higher: concentrated in fewer places."
+RARITY = (
     "p(x) ~ x^(\N{MINUS SIGN}exponent) for large values x. Lower: extreme values are more frequent."
 )
 ORDERS = {
     "beta": (
-        "Deformation against scale: β(q)",
+        "Decrease of the deformation rate with scale, β(q)",
         "The mean of (deformation rate)^q falls with the length L over which the velocity "
         "gradients are averaged, as L^(\N{MINUS SIGN}β). Higher: deformation is concentrated in "
         "fewer places. Dashed: the truth, if strong deformation were no more concentrated.",
     ),
     "zeta": (
-        "Roughness of the thickness: ζ(q)",
+        "Growth of thickness differences with distance, ζ(q)",
         "The mean of (thickness difference)^q between two places grows with their distance r as "
         "r^ζ. Higher: smoother. Dashed: the truth, if large differences were no more "
         "concentrated than small ones.",
     ),
 }
 AGAINST_LEAD = {
-    "c1": ("Intermittency C1 of the deformation rate", INTERMITTENCY),
-    "tail": ("Extremes of the deformation rate: exponent of the tail", TAIL),
-    "gradient_c1": ("Intermittency C1 of the thickness gradient", INTERMITTENCY),
-    "gradient_tail": ("Extremes of the thickness gradient: exponent of the tail", TAIL),
-    "feature_length": ("Mean length of linear features", "The black lines of the maps."),
-    "anisotropy": (
-        "Anisotropy of the thickness",
-        "0: the structures run in all directions; 1: all run in the same direction.",
-    ),
+    "c1": CONCENTRATION,
+    "tail": RARITY,
+    "gradient_c1": CONCENTRATION,
+    "gradient_tail": RARITY,
+    "feature_length": "Those are the black lines of the maps.",
+    "anisotropy": "0: the structures run in all directions; 1: all run in the same direction.",
 }
 DEFINITION = (
     "A good forecast has the statistics of the truth at all lead times. A copy of the truth with "
@@ -262,9 +259,9 @@ def over_leads(tables):
     list of panel.Column
     """
     items = []
-    for name, (title, sentence) in AGAINST_LEAD.items():
+    for name, sentence in AGAINST_LEAD.items():
         if sources := sources_of(tables, name):
-            chart = layout.chart(scaling.plot_statistic(sources, name, title), HEIGHT)
+            chart = layout.chart(scaling.plot_statistic(sources, name), HEIGHT)
             items.append(layout.stretched(chart, layout.html_pane(sentence, "faint")))
     return items
 

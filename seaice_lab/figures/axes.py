@@ -31,7 +31,6 @@ def log_axis(values, *others, log=True):
         return {"ylim": (0, high)}
     decades = np.log10(high / low)
     steps = (1, 2, 5) if decades < 3 else (1,)
-    steps = (1, 2, 3, 5, 7) if decades < 1 else steps
     powers = np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
     powers = powers if decades < 9 else powers[:: int(decades // 6)]
     ticks = [step * 10.0**power for power in powers for step in steps]
