@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test lint docs lab dashboard pretrained ensemble clean
+.PHONY: help demo test lint docs lab dashboard pretrained clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -34,16 +34,13 @@ dashboard: $(VENV)/ready  ## Open the dashboard for the runs in runs/
 	@mkdir -p runs
 	@$(BIN)/seaice-lab dashboard --show
 
-pretrained: $(VENV)/ready  ## Train the bundled network again
+pretrained: $(VENV)/ready  ## Train the bundled networks again, on the bundled sample
 	@$(BIN)/seaice-lab prepare stores/sample.zarr
-	@rm -rf data/pretrained/sample
+	@rm -rf data/pretrained/sample data/pretrained/ensemble runs/pretrained_one_step
 	@$(BIN)/seaice-lab train data/pretrained/sample --config data/pretrained/sample.yaml
-
-ensemble: $(VENV)/ready  ## Train an ensemble network from the bundled one, runs/ensemble
-	@$(BIN)/seaice-lab prepare stores/sample.zarr
-	@$(BIN)/seaice-lab train runs/ensemble_one_step --config data/pretrained/ensemble_one_step.yaml
-	@$(BIN)/seaice-lab train runs/ensemble --config data/pretrained/ensemble.yaml
-	@$(BIN)/seaice-lab calibrate runs/ensemble
+	@$(BIN)/seaice-lab train runs/pretrained_one_step --config data/pretrained/ensemble_one_step.yaml
+	@$(BIN)/seaice-lab train data/pretrained/ensemble --config data/pretrained/ensemble.yaml
+	@$(BIN)/seaice-lab calibrate data/pretrained/ensemble
 
 clean:  ## Remove the environment; runs/ and stores/ stay
 	rm -rf $(VENV)

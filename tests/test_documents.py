@@ -22,6 +22,7 @@ DOCUMENTS = [
     "data/sample/README.md",
     "data/pretrained/README.md",
     "data/pretrained/sample/README.md",
+    "data/pretrained/ensemble/README.md",
     "seaice_lab/data/README.md",
 ]
 SUFFIXES = (".py", ".md", ".ipynb", ".yaml", ".yml", ".toml", ".csv", ".npz", ".png", ".cff")
@@ -32,6 +33,7 @@ EXAMPLES = {
     "out.ipynb",
     "config.yaml",
     "cycle.yaml",
+    "command_line.md",
 }  # files that a user writes or a job produces
 
 

@@ -1,11 +1,13 @@
-"""The network that ships with the project loads, and beats persistence on weather it never saw."""
+"""The networks that ship with the project beat simple forecasts on weather they never saw."""
 
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from seaice_lab import grid
 from seaice_lab.config import read_yaml
+from seaice_lab.diagnostics import ensembles, scores
 from seaice_lab.surrogate.evaluation import open_forecast, truth_for
 from seaice_lab.surrogate.forecast import forecast
 from seaice_lab.surrogate.prepare import prepare
@@ -15,23 +17,51 @@ from seaice_lab.surrogate.store import open_store
 
 ROOT = Path(__file__).parents[2]
 RUN = ROOT / "data" / "pretrained" / "sample"
+ENSEMBLE = RUN.with_name("ensemble")
 
 
-def test_it_was_made_from_the_configuration_beside_it_and_is_small():
+@pytest.fixture(scope="module")
+def store_path(tmp_path_factory):
+    """The prepared store of the bundled sample."""
+    folder = tmp_path_factory.mktemp("pretrained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("SEAICE_DATA", raising=False)
+        return prepare(PrepareConfig(), folder / "sample.zarr", show=False)
+
+
+def test_the_deterministic_network_was_made_from_the_configuration_beside_it():
     used, published = (
         TrainConfig.parse(read_yaml(path), path)
         for path in (RUN / "config.yaml", RUN.with_suffix(".yaml"))
     )
     assert used == published
-    assert (RUN / "weights.safetensors").stat().st_size < 3e6
 
 
-def test_it_beats_persistence_on_the_test_run(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("SEAICE_DATA", raising=False)
-    store = open_store(prepare(PrepareConfig(), "stores/sample.zarr", show=False))
-    config = ForecastConfig(steps=4, every=15)
-    sit = open_forecast(forecast(RUN, config, tmp_path / "f.zarr", show=False)).sit.load()
+def test_the_ensemble_differs_from_the_configuration_beside_it_by_its_runs_only():
+    used, published = (
+        TrainConfig.parse(read_yaml(path), path)
+        for path in (ENSEMBLE / "config.yaml", ENSEMBLE.with_suffix(".yaml"))
+    )
+    others = {name: getattr(used, name) for name in ("store", "start_from", "fit")}
+    assert published.model_copy(update=others) == used
+    assert published.fit.model_copy(update={"epochs": used.fit.epochs}) == used.fit
+
+
+@pytest.mark.parametrize("run", [RUN, ENSEMBLE])
+def test_the_networks_are_small(run):
+    assert (run / "weights.safetensors").stat().st_size < 3e6
+
+
+def forecast_of(run, store_path, tmp_path, **settings):
+    config = ForecastConfig(steps=4, every=15, store=str(store_path), **settings)
+    return open_forecast(
+        forecast(run, config, tmp_path / f"{run.name}.zarr", show=False)
+    ).sit.load()
+
+
+def test_the_deterministic_network_beats_persistence_on_the_test_run(store_path, tmp_path):
+    store, sit = open_store(store_path), forecast_of(RUN, store_path, tmp_path)
     truth, persistence = truth_for(sit, store), reference_for("persistence", sit, store)
     ocean = sit.ocean.values
     area = grid.cell_area(store).values[ocean]
@@ -42,3 +72,14 @@ def test_it_beats_persistence_on_the_test_run(tmp_path, monkeypatch):
 
     ratio = error(sit) / error(persistence)
     assert ratio[0] < 0.86 and ratio[-1] < 0.82
+
+
+def test_the_ensemble_is_calibrated_and_beats_the_deterministic_network(store_path, tmp_path):
+    members = forecast_of(ENSEMBLE, store_path, tmp_path, members=6)
+    single = forecast_of(RUN, store_path, tmp_path)
+    arguments = truth_for(single, open_store(store_path)), single.ocean, grid.cell_area(single)
+    crps = ensembles.crps(members, *arguments).mean("init_time")
+    mean_absolute_error = scores.mean_absolute_error(single, *arguments).mean("init_time")
+    assert (crps / mean_absolute_error < 0.8).all()
+    ratio = ensembles.spread_skill(members, *arguments)
+    assert (ratio > 0.8).all() and (ratio < 1.15).all()
