@@ -24,7 +24,7 @@ from seaice_lab.figures import charts
 # The browser shows the text and pictures of an executed notebook, but refuses its scripts, forms
 # and requests.
 SANDBOX = "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:"
-PAGES = ("forecasts", "scores", "spectra", "scaling", "season", "emissivity", "runs")
+PAGES = ("forecasts", "scores", "spectra", "scaling", "season", "analyses", "emissivity", "runs")
 
 
 def session(library):

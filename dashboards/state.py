@@ -53,6 +53,8 @@ class PageState(param.Parameterized):
     score = param.String(None)
     against = param.String(None, doc="Reference or run with which scores are compared")
     run = param.String(None)
+    cycle = param.String(None, doc="Run of an assimilation")
+    window = param.String(None, doc="Start of an assimilation window")
     emissivity_run = param.String(None)
     tag = param.String(None)
     day = param.String(None)

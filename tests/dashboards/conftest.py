@@ -12,6 +12,10 @@ from conftest import write_waves
 from playwright.sync_api import sync_playwright
 
 from seaice_lab import files
+from seaice_lab.assimilation.cycle import run_cycle
+from seaice_lab.assimilation.observations import write_table
+from seaice_lab.assimilation.settings import AssimilationConfig
+from seaice_lab.assimilation.twins import observe_tracks
 from seaice_lab.config import FitConfig
 from seaice_lab.emissivity import products
 from seaice_lab.emissivity.run import load
@@ -23,6 +27,7 @@ from seaice_lab.surrogate.forecast import forecast
 from seaice_lab.surrogate.prepare import prepare
 from seaice_lab.surrogate.scaling import evaluate_scaling
 from seaice_lab.surrogate.settings import ForecastConfig, PrepareConfig, TrainConfig
+from seaice_lab.surrogate.store import open_store
 from seaice_lab.surrogate.train import train
 
 LEADS = 8
@@ -71,6 +76,7 @@ def make_runs(folder):
     for name, seed in (("b", 1), ("a", 0)):
         forecast_of(name, "waves", seed)
         evaluate(f"runs/{name}", references=["persistence", "climatology"], show=False)
+    assimilated("cycle", "a")
     evaluate_scaling("runs/a", starts=2, show=False)
     shutil.copy("runs/a/scaling.nc", "runs/b/scaling.nc")
     copied("a", f"runs/{HOSTILE}")
@@ -100,13 +106,31 @@ def forecast_of(name, store, seed):
     forecast(run, ForecastConfig(steps=LEADS), show=False)
 
 
+def assimilated(target, name):
+    """A cycle of two windows with observations of a run, without forecasts."""
+    store = open_store("stores/waves.zarr")
+    truth = store.isel(time=store.split.values == 2).sit.load()
+    write_table(observe_tracks(truth, sigma=0.05, share=0.8), "tracks.nc")
+    settings = {"run": f"runs/{name}", "start": str(truth.time.values[0]), "split": "test"}
+    settings |= {"windows": 2, "window_steps": 2, "forecast_steps": 0, "probes": 2}
+    settings |= {"minimiser": {"iterations": 3}, "observations": ("tracks.nc",)}
+    settings["background"] = {"first": "mean", "normalisation_probes": 20}
+    run_cycle(AssimilationConfig(**settings), f"runs/{target}", show=False)
+    earlier(f"runs/{target}")
+
+
 def copied(name, target):
     """A copy of a run, as if made a little earlier than it."""
     shutil.copytree(f"runs/{name}", target)
+    return earlier(Path(target))
+
+
+def earlier(target):
+    """Write that a run was made in 2020, so that it is not the newest one."""
     facts = Path(target, "provenance.json")
     created = yaml.safe_load(facts.read_text())["created"]
     facts.write_text(facts.read_text().replace(created, "2020" + created[4:]), encoding="utf-8")
-    return Path(target)
+    return target
 
 
 def half_trained(target):

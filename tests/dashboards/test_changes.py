@@ -28,7 +28,7 @@ pytestmark = pytest.mark.xdist_group("browser")
 
 BEGIN = {"forecasts": "make demo", "scores": "make demo", "spectra": "make demo",
          "scaling": "seaice-lab scaling RUN", "season": "seaice-lab forecast RUN",
-         "emissivity": "seaice-lab emissivity train",
+         "analyses": "seaice-lab assimilate run", "emissivity": "seaice-lab emissivity train",
          "runs": "make demo"}  # fmt: skip
 REASONS = {
     "broken": "config.yaml: is not valid YAML",

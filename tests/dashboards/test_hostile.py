@@ -12,6 +12,8 @@ import xarray as xr
 from browser import bar, go, settled, state, until, visit
 from conftest import ENTRY
 
+from dashboards.app import PAGES
+
 HOSTILE = "<img src=x onerror=alert(1)>"
 pytestmark = pytest.mark.xdist_group("browser")
 
@@ -43,8 +45,9 @@ def test_a_hostile_address_shows_an_ordinary_page(case, page, served):
 
 def test_every_page_bears_hostile_addresses_and_going_back_to_them(page, served):
     own = f"runs=%ff,..%2f&score={SCRIPT}&run={SCRIPT}&tag=../x&day={SCRIPT}&point=nan&sensor=%00"
+    own += f"&cycle=../a&window={SCRIPT}"
     go(page, served, page="runs")
-    for name in ("forecasts", "scores", "spectra", "scaling", "season", "emissivity", "runs"):
+    for name in PAGES:
         page.get_by_role("cell", name="coarse").wait_for()
         query = f"?page={name}&{NUMBERS}&{HTML}&{own}"
         page.evaluate("(query) => history.replaceState(null, '', query)", query)

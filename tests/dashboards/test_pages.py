@@ -7,8 +7,8 @@ from browser import FIGURES, bar, frames, go, images, settled, state, until, vis
 
 pytestmark = pytest.mark.xdist_group("browser")
 
-PAGES = {"forecasts": 3, "scores": 3, "spectra": 4, "scaling": 5, "season": 3, "emissivity": 5,
-         "runs": 1}  # fmt: skip
+PAGES = {"forecasts": 3, "scores": 3, "spectra": 4, "scaling": 5, "season": 3, "analyses": 6,
+         "emissivity": 5, "runs": 1}  # fmt: skip
 AXE = Path(__file__).parents[1] / "data" / "axe" / "axe.min.js"
 SERIOUS = """async () => {
     const {violations} = await axe.run({resultTypes: ["violations"]})

@@ -1,4 +1,4 @@
-"""The pages of scores and spectra: common starts, score card, headlines; emissivity with truth."""
+"""The pages of scores and spectra: common starts, score card, headlines; emissivity, analyses."""
 
 import shutil
 
@@ -7,6 +7,7 @@ import pytest
 import xarray as xr
 from browser import curves, frames, go, images, settled, state, until, until_listed
 
+from dashboards.departures import headline
 from seaice_lab.files import write_netcdf
 from seaice_lab.surrogate.evaluation import read_evaluation
 
@@ -109,3 +110,28 @@ def test_the_emissivity_page_shows_the_truth_and_readable_departures(page, serve
     assert not np.allclose(vertical["melting ice"][1], horizontal["melting ice"][1])
     assert any("start of the solver" in title for title in lines)
     settled(page)
+
+
+def test_the_analyses_page_shows_the_states_of_a_window_and_its_departures(page, served, home):
+    folder = home / "runs" / "cycle"
+    window = xr.load_dataset(folder / "window_0001.nc")
+    start = str(window.analysis_time.values)[:16].replace("T", " ")
+    go(page, served, page="analyses", cycle="cycle", window=start, lead=12)
+    maps = until(lambda: images(page))
+    for name in ("background", "analysis"):
+        values, shown = window.sit.sel(state=name)[1].values, maps[name.capitalize()]
+        np.testing.assert_allclose(
+            np.sort(values[np.isfinite(values)]), np.sort(shown[np.isfinite(shown)]), rtol=1e-6
+        )
+    increment = maps["Analysis \N{MINUS SIGN} background"]
+    np.testing.assert_allclose(increment, maps["Analysis"] - maps["Background"], atol=1e-6)
+    diagnostics = xr.load_dataset(folder / "diagnostics.nc")
+    count = int(diagnostics.used[1])
+    assert page.get_by_text(f"{count} observations of sea-ice thickness").count() == 1
+    rms = diagnostics.isel(group=0).rms.sel(state="analysis")
+    assert page.get_by_role("cell", name=f"{float(rms):.3f}").count() >= 1
+    lines = curves(page)["Sea-ice thickness"]
+    assert {"O \N{MINUS SIGN} B", "O \N{MINUS SIGN} A"} <= set(lines)
+    assert list(headline(window, None, None).values()) == [
+        "no observations were used, so the analysis is the background"
+    ]

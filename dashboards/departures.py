@@ -1,0 +1,167 @@
+"""Departures of observations from background and analysis, in words, figures and a table."""
+
+from functools import partial
+from html import escape
+
+import numpy as np
+
+from dashboards import selection
+from seaice_lab import names
+from seaice_lab.assimilation.observations import KINDS
+from seaice_lab.figures import charts
+
+STATES = "background", "analysis"
+DEPARTURES = {state: f"O \N{MINUS SIGN} {state[0].upper()}" for state in STATES}
+RATIOS = {"sigma_ratio": "Observations", "background_ratio": "Background"}
+DEFINITION = (
+    "O \N{MINUS SIGN} B, O \N{MINUS SIGN} A: observation minus background or analysis. Ratios: "
+    "variances estimated from the departures (Desroziers et al. 2005) divided by the assumed "
+    "ones, 1 if these are right. 2J/p: cost at the minimum divided by its expectation; 95 % of "
+    "consistent windows are within the band."
+)
+
+
+def headline(window, table, diagnostics):
+    """What the observations of a window say, and whether the assumed errors are right.
+
+    Parameters
+    ----------
+    window : xarray.Dataset
+    table : xarray.Dataset or None
+        Its departures.
+    diagnostics : xarray.Dataset or None
+
+    Returns
+    -------
+    dict of str to str
+        Sentences by their subject.
+    """
+    start = selection.time_text(window.analysis_time.values)
+    subject, sentences = f"Window from {start} UTC:", {}
+    if table is None or not table.sizes["observation"]:
+        return {subject: "no observations were used, so the analysis is the background"}
+    texts = []
+    for kind in np.unique(table.kind.values):
+        departure = (table["value"] - table.equivalent).isel(
+            observation=(table.kind == kind).values
+        )
+        before, after = (
+            float(np.sqrt((departure.sel(state=state) ** 2).mean())) for state in STATES
+        )
+        units, count = units_of(kind), departure.sizes["observation"]
+        texts.append(
+            f"{count} observations of {in_words(kind)} with a root-mean-square departure of "
+            f"{before:.3g} {units} from the background and {after:.3g} {units} from the analysis"
+        )
+    sentences[subject] = "; ".join(texts)
+    if diagnostics is not None and "cost_ratio" in diagnostics:
+        sentences |= consistency(diagnostics, window.analysis_time.values)
+    return sentences
+
+
+def consistency(diagnostics, start):
+    """Whether the minimum of the cost is consistent with the assumed errors.
+
+    Parameters
+    ----------
+    diagnostics : xarray.Dataset
+        Content of ``diagnostics.nc``.
+    start : numpy.datetime64
+        Start of the window.
+
+    Returns
+    -------
+    dict of str to str
+        A sentence by its subject.
+    """
+    row = diagnostics.sel(window=start)
+    ratio, low, high = (float(row[name]) for name in ("cost_ratio", "low", "high"))
+    text = f"{ratio:.2f}"
+    if np.isfinite(low):
+        verdict = "consistent with the assumed errors"
+        if not low <= ratio <= high:
+            verdict = f"the assumed errors are too {'small' if ratio > high else 'large'}"
+        text += f", 95 % of consistent windows are from {low:.2f} to {high:.2f}: {verdict}"
+    else:
+        text += "; its interval is unknown with the Huber norm"
+    return {"2J/p of this window:": text}
+
+
+def in_words(kind):
+    """A kind of observation in words, such as "sea-ice thickness"."""
+    text = selection.long_name(KINDS[kind].variable).lower()
+    return f"{text} per area of ice" if KINDS[kind].divisor else text
+
+
+def units_of(kind):
+    """The unit of a kind of observation."""
+    return names.variable(KINDS[kind].variable).units
+
+
+def figures_of(diagnostics):
+    """2J/p of the windows, and for each kind departures and ratios by day of the window.
+
+    Parameters
+    ----------
+    diagnostics : xarray.Dataset
+        Content of ``diagnostics.nc``, with at least one group.
+
+    Returns
+    -------
+    list of holoviews.Overlay
+    """
+    band = diagnostics.low.values, diagnostics.high.values
+    ratio = partial(charts.Curve, diagnostics.window.values, diagnostics.cost_ratio.values)
+    ratio = ratio(band=band if np.isfinite(band).all() else (), marker="circle")
+    figures = [charts.overlay({"2J/p": ratio}, "Start of the window", "2J/p", levels=[1])]
+    for kind in diagnostics.group.values[diagnostics.by.values == "kind"]:
+        is_day = diagnostics.by.values == "day"
+        is_day &= np.array([group.startswith(f"{kind}, ") for group in diagnostics.group.values])
+        days = diagnostics.isel(group=is_day)
+        number = [int(group.rpartition(" ")[2]) for group in days.group.values]
+        options = {"title": in_words(kind).capitalize(), "xticks": number}
+        label, units = "Day of the window", units_of(kind)
+        rms = {
+            text: charts.Curve(number, days.rms.sel(state=state).values, marker="circle")
+            for state, text in DEPARTURES.items()
+        }
+        figures.append(charts.overlay(rms, label, f"RMS departure ({units})", **options))
+        ratios = {
+            text: charts.Curve(number, days[name].values, marker="circle")
+            for name, text in RATIOS.items()
+        }
+        y_label = "Estimated / assumed variance"
+        figures.append(charts.overlay(ratios, label, y_label, levels=[1], first=2, **options))
+    return figures
+
+
+def departure_table(diagnostics):
+    """Departures and ratios by kind and by region as an HTML table.
+
+    Parameters
+    ----------
+    diagnostics : xarray.Dataset
+        Content of ``diagnostics.nc``, with at least one group.
+
+    Returns
+    -------
+    str
+    """
+    header = ["Kind and region", "Unit", "Number"]
+    header += [f"RMS {text}" for text in DEPARTURES.values()]
+    header += [f"Mean {text}" for text in DEPARTURES.values()]
+    header += [f"Ratio, {text.lower()}" for text in RATIOS.values()]
+    body = ""
+    for number in np.flatnonzero(np.isin(diagnostics.by, ["kind", "region"])):
+        row = diagnostics.isel(group=number)
+        group = str(row.group.values)
+        values = [float(row[name].sel(state=s)) for name in ("rms", "mean") for s in DEPARTURES]
+        texts = [f"{value:.3f}" for value in values]
+        texts += [f"{float(row[name]):.2f}" for name in RATIOS]
+        texts = [units_of(group.partition(",")[0]), str(int(row["count"])), *texts]
+        cells = "".join(f"<td>{text.replace('-', chr(0x2212))}</td>" for text in texts)
+        body += f"<tr><th scope='row'>{escape(group)}</th>{cells}</tr>"
+    heads = "".join(f"<th>{escape(text)}</th>" for text in header)
+    scrolling = "tabindex='0' role='region' aria-label='Departures' style='overflow-x:auto'"
+    table = f"<table style='white-space:nowrap'><tr>{heads}</tr>{body}</table>"
+    return f"<div {scrolling}>{table}</div>"
