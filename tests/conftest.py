@@ -1,6 +1,7 @@
 """Fixtures: a small dataset in the layout of real neXtSIM-DG files, with a catalogue beside it."""
 
 import os
+import shutil
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 # Two test processes share the cores; threads of one would starve the other.
@@ -73,12 +74,34 @@ def wave_run(times=24, start="2010-01-01", seed=0, hemisphere="north"):
     )  # fmt: skip
 
 
+@pytest.fixture(scope="session")
+def shared_waves(tmp_path_factory):
+    """A folder with the dataset "waves", from which tests copy it; no test changes it."""
+    folder = tmp_path_factory.mktemp("waves")
+    write_waves(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_store(shared_waves):
+    """The prepared store of the waves, which no test changes.
+
+    A run that names it ``waves.zarr`` can be copied to the folder of a test, which has a copy.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(shared_waves)
+        patch.delenv("SEAICE_DATA", raising=False)
+        return prepare(PrepareConfig(state="waves"), shared_waves / "waves.zarr", show=False)
+
+
 @pytest.fixture
-def waves(tmp_path, monkeypatch):
+def waves(shared_waves, tmp_path, monkeypatch):
     """A working folder with the dataset "waves": two runs to train, one each to check and test."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SEAICE_DATA", raising=False)
-    return write_waves(tmp_path)
+    shutil.copy(shared_waves / "data_catalog.yaml", tmp_path)
+    # with the time stamps of the files, which identify the input of a store
+    return shutil.copytree(shared_waves / "data", tmp_path / "data") / "waves"
 
 
 def write_waves(folder, *runs):
@@ -105,15 +128,6 @@ def change(path, edit):
 
 
 @pytest.fixture
-def store(waves, tmp_path):
-    """The prepared store of the waves."""
-    return prepare(PrepareConfig(state="waves"), tmp_path / "waves.zarr", show=False)
-
-
-def prepare_waves(folder, *runs):
-    """The prepared store of the waves, for a fixture that several tests share."""
-    write_waves(folder, *runs)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.delenv("SEAICE_DATA", raising=False)
-        return prepare(PrepareConfig(state="waves"), folder / "waves.zarr", show=False)
+def store(waves, shared_store, tmp_path):
+    """The prepared store of the waves, as prepare makes it from their files."""
+    return shutil.copytree(shared_store, tmp_path / "waves.zarr")

@@ -37,10 +37,11 @@ def without_version(messages):
     return [message for message in messages if "Conventions" not in message]
 
 
-@pytest.fixture
-def run(store, tmp_path):
-    fit = FitConfig(epochs=1, batch_size=8, learning_rate=1e-3)
-    run = train(TrainConfig(store=str(store), width=4, fit=fit), tmp_path / "run", show=False)
+@pytest.fixture(scope="module")
+def run(shared_store, tmp_path_factory):
+    fit, folder = FitConfig(epochs=1, batch_size=8, learning_rate=1e-3), tmp_path_factory
+    config = TrainConfig(store=str(shared_store), width=4, fit=fit)
+    run = train(config, folder.mktemp("runs") / "run", show=False)
     forecast(run, ForecastConfig(steps=2), show=False)
     evaluate(run, show=False)
     return run

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import prepare_waves
 
 from seaice_lab import files
 from seaice_lab.config import FitConfig
@@ -23,9 +22,9 @@ FIT = {"batch_size": 8, "schedule": "cosine", "compile": "never"}
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
+def store(shared_store):
     """The prepared store of the waves."""
-    return prepare_waves(tmp_path_factory.mktemp("waves"))
+    return shared_store
 
 
 @pytest.fixture(scope="module")

@@ -31,10 +31,18 @@ from seaice_lab.surrogate.train import train
 from seaice_lab.surrogate.windows import Window
 
 
+@pytest.fixture(scope="module")
+def shared_run(shared_store, tmp_path_factory):
+    """A surrogate with a forecast of four steps, from which tests copy it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(shared_store.parent)
+        return trained_and_forecast(shared_store.name, tmp_path_factory.mktemp("runs") / "a")
+
+
 @pytest.fixture
-def run(store, tmp_path):
+def run(shared_run, store, tmp_path):
     """A surrogate with a forecast of four steps."""
-    return trained_and_forecast(store, tmp_path / "runs" / "a")
+    return shutil.copytree(shared_run, tmp_path / "runs" / "a")
 
 
 def trained_and_forecast(store, run):
@@ -127,10 +135,11 @@ def test_scores_are_those_computed_by_hand_and_are_written(run, store):
 
 
 def test_scores_do_not_depend_on_the_block_length(run, monkeypatch):
-    together, spectrum = evaluate(run, show=False)
+    references = ["persistence"]
+    together, spectrum = evaluate(run, references, show=False)
     monkeypatch.setattr(evaluation, "CELLS_AT_ONCE", 1)  # each lead time alone
     six_starts = 6 * 4 * 4 * SIZE**2  # of four steps; the last block has fewer
-    blocks, spectrum_of_blocks = evaluate(run, block_bytes=six_starts, show=False)
+    blocks, spectrum_of_blocks = evaluate(run, references, None, six_starts, show=False)
     np.testing.assert_allclose(blocks.rmse, together.rmse, rtol=1e-12)
     np.testing.assert_allclose(spectrum_of_blocks.slope, spectrum.slope, rtol=1e-9)
     of_starts = spectrum_of_blocks.power_by_start.mean("init_time")

@@ -8,7 +8,6 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import prepare_waves
 
 from seaice_lab.config import FitConfig
 from seaice_lab.errors import InputError
@@ -20,6 +19,7 @@ from seaice_lab.surrogate.train import train
 from seaice_lab.surrogate.windows import Window
 
 STEPS = 3
+KINDS = ("noise", "published")  # that are exported
 FIT = FitConfig(epochs=1, batch_size=8, learning_rate=1e-2, schedule="cosine", compile="never")
 PAST_AND_PLACE = Window(
     inputs=(("sit", 0.0), ("sit", -12.0), ("u10", 0.0), ("u10", 12.0), ("latitude", 0.0))
@@ -50,36 +50,40 @@ for path in pathlib.Path(sys.argv[1]).glob("*.pt2"):
     numpy.testing.assert_allclose(single, whole[:, :1], atol=1e-6)  # a batch of any size
     assert not whole[..., numpy.array(grid["ocean"]) == 0].any()
     numpy.save(path.with_suffix(".npy"), whole)
+    path.with_suffix(".json").write_text(json.dumps([about, grid]))
 """
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    """The prepared store of the waves."""
-    return prepare_waves(tmp_path_factory.mktemp("waves"), "train_1", "val_1", "test_1")
-
-
-@pytest.fixture(scope="module")
-def runs(store, tmp_path_factory):
-    """Run folders of three kinds of networks."""
+def runs(shared_store, tmp_path_factory):
+    """Run folders: a network with drift and past states, with noise in it, and a published one."""
     folder = tmp_path_factory.mktemp("runs")
-    options = {"transport": True, "window": PAST_AND_PLACE, "network": "UNet2"}
+    drift = {"transport": True, "window": PAST_AND_PLACE}
     kinds = {
-        "drift": options,
-        "noise": options | {"loss": "crps", "start_from": str(folder / "drift")},
-        "published": {"published_network": True, "loss": "published", "network": "UNet2"},
+        "drift": drift,
+        "noise": drift | {"loss": "crps", "start_from": str(folder / "drift")},
+        "published": {"published_network": True, "loss": "published"},
     }
     for kind, values in kinds.items():
-        config = TrainConfig(store=str(store), width=4, fit=FIT, **values)
+        settings = values | {"width": 4, "network": "UNet2", "fit": FIT}
+        config = TrainConfig(store=str(shared_store), **settings)
         train(config, folder / kind, show=False)
     return {kind: folder / kind for kind in kinds}
 
 
 @pytest.fixture(scope="module")
-def exported(runs, tmp_path_factory):
-    """Their exported files, by kind."""
+def foreign(runs, tmp_path_factory):
+    """Folder of the exported files with inputs, and what the other process made of them."""
     folder = tmp_path_factory.mktemp("exported")
-    return {kind: export(run, folder / f"{kind}.pt2") for kind, run in runs.items()}
+    for kind in KINDS:
+        export(runs[kind], folder / f"{kind}.pt2")
+        state, forcing, noise = random_inputs(load(runs[kind], "cpu"))
+        arrays = {f"noise_{level}": values for level, values in enumerate(noise)}
+        np.savez(folder / f"{kind}.npz", state=state, forcing=forcing, **arrays)
+    words = [sys.executable, "-c", FOREIGN, str(folder)]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
 
 
 def random_inputs(surrogate):
@@ -98,34 +102,25 @@ def random_inputs(surrogate):
     return state, forcing, noise
 
 
-def test_another_process_without_the_package_makes_the_same_forecasts(runs, exported):
-    folder, expected = exported["drift"].parent, {}
-    for kind, run in runs.items():
-        surrogate = load(run, "cpu")
-        state, forcing, noise = random_inputs(surrogate)
-        arrays = {f"noise_{level}": values for level, values in enumerate(noise)}
-        np.savez(folder / f"{kind}.npz", state=state, forcing=forcing, **arrays)
+@pytest.mark.parametrize("kind", KINDS)
+def test_another_process_without_the_package_makes_the_same_forecasts(runs, foreign, kind):
+    surrogate = load(runs[kind], "cpu")
+    state, forcing, noise = random_inputs(surrogate)
 
-        def step(state, fields, surrogate=surrogate):
-            forcing, *noise = fields
-            return surrogate.step(state, forcing, noise or None)
+    def step(state, fields):
+        forcing, *noise = fields
+        return surrogate.step(state, forcing, noise or None)
 
-        initial = torch.from_numpy(np.maximum(np.nan_to_num(state), 0))
-        series = [torch.from_numpy(values) for values in (np.nan_to_num(forcing), *noise)]
-        states = rollout(step, initial, zip(*series, strict=True))
-        expected[kind] = np.stack([state.numpy() for state in states])
-    words = [sys.executable, "-c", FOREIGN, str(folder)]
-    done = subprocess.run(words, capture_output=True, text=True, cwd=folder)
-    assert done.returncode == 0, done.stderr
-    for kind, values in expected.items():
-        np.testing.assert_allclose(np.load(folder / f"{kind}.npy"), values, atol=2e-6)
-        assert values.min() == 0 and np.ptp(values) > 0.1
+    initial = torch.from_numpy(np.maximum(np.nan_to_num(state), 0))
+    series = [torch.from_numpy(values) for values in (np.nan_to_num(forcing), *noise)]
+    states = rollout(step, initial, zip(*series, strict=True))
+    expected = np.stack([state.numpy() for state in states])
+    np.testing.assert_allclose(np.load(foreign / f"{kind}.npy"), expected, atol=2e-6)
+    assert expected.min() == 0 and np.ptp(expected) > 0.1
 
 
-def test_the_extra_files_describe_inputs_and_grid(exported):
-    extra = {"seaice_lab.json": "", "grid.json": ""}
-    torch.export.load(exported["noise"], extra_files=extra)
-    about, grid = (json.loads(text) for text in extra.values())
+def test_the_extra_files_describe_inputs_and_grid(foreign):
+    about, grid = json.loads((foreign / "noise.json").read_text())
     assert [(c["name"], c["offset_h"]) for c in about["state"]] == [("sit", 0.0), ("sit", -12.0)]
     assert [c["units"] for c in about["forcing"]] == ["m s-1", "m s-1", "degree"]
     assert about["step_h"] == 12 and about["licence_of_the_data"] == "CC0"

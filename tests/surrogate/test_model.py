@@ -140,19 +140,16 @@ def test_gradients_flow_through_the_whole_chain(store):
 
 def test_two_processes_train_like_one_with_the_doubled_batch(store, tmp_path):
     """The global mean of the statistics, the loss and the gradient, to rounding."""
-    settings = ("width=4", "input_noise=0", "epochs=2", "learning_rate=0.001", "schedule=constant")
+    fit = FitConfig(epochs=2, learning_rate=1e-3, schedule="constant", batch_size=8)
+    train(settings(store, fit=fit, input_noise=0.0), tmp_path / "one", show=False)
+    half = settings(store, fit=fit.model_copy(update={"batch_size": 4}), input_noise=0.0)
+    (tmp_path / "half.yaml").write_text(half.to_yaml())
     pair = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    cases = (
-        ("one", [], ("batch_size=8", "compile=never")),
-        ("two", pair, ("batch_size=4", "compile=never")),
-    )
-    for name, launcher, more in cases:
-        command = [sys.executable, *launcher, "-m", "seaice_lab.cli", "train", tmp_path / name]
-        for setting in (f"store={store}", *settings, *more):
-            command += ["-p", setting]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.count("wrote") == 1 and "Warning" not in done.stderr
+    program = ["-m", "seaice_lab.cli", "train", tmp_path / "two", "--config", "half.yaml"]
+    command = [sys.executable, *pair, *program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("wrote") == 1 and "Warning" not in done.stderr
     one, two = (pd.read_csv(tmp_path / name / "history.csv") for name in ("one", "two"))
     for column in ("train_loss", "train_global_mean", "validation_loss"):
         assert two[column].tolist() == pytest.approx(one[column].tolist(), rel=1e-4), column
