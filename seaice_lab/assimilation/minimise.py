@@ -171,7 +171,7 @@ def lbfgs_each(problem, stopping=STOPPING):
 
     The windows may be members of an ensemble (:func:`~seaice_lab.assimilation.cost.perturbed`).
     Each window stops by its own cost, so that its result is that of a problem of this window alone,
-    except for rounding. All windows that are not finished are evaluated at once.
+    except for rounding. Every evaluation computes the whole batch, finished windows included.
 
     Parameters
     ----------
