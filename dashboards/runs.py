@@ -114,16 +114,18 @@ def run_table(rows, selected):
     -------
     str
     """
-    body = ""
+    rows, body = list(rows), ""
+    titles = ["Run", "System", "Created (UTC)", "State"]
+    titles += ["Tags"] if any(row.tags for row in rows) else []
     for row in rows:
         link = f"?{urlencode({'page': 'runs', 'run': row.name})}"
         name = f"<a href='{escape(link)}'>{escape(row.name)}</a>"
         state, tags = row.detail or row.state, ", ".join(row.tags)
         texts = (row.kind, row.created[:16].replace("T", " "), state, tags)
-        cells = "".join(f"<td>{cell}</td>" for cell in (name, *map(escape, texts)))
+        cells = (name, *map(escape, texts))[: len(titles)]
+        cells = "".join(f"<td>{cell}</td>" for cell in cells)
         mark = " class='selected' aria-current='true'" if row.name == selected else ""
         body += f"<tr{mark}>{cells}</tr>"
-    titles = ("Run", "System", "Created (UTC)", "State", "Tags")
     header = "".join(f"<th>{title}</th>" for title in titles)
     return f"<table><tr>{header}</tr>{body}</table>"
 
