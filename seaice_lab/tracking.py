@@ -207,7 +207,8 @@ def add_tags(run, tags, removed=()):
     existing = runs.read_lines(path / runs.TAGS)
     for tag in removed:
         if tag not in existing:
-            raise InputError(f"{run}: has no tag {tag!r}; its tags are {', '.join(existing)}")
+            tags_now = ", ".join(existing) or "none"
+            raise InputError(f"{run}: has no tag {tag!r}; its tags are {tags_now}")
     tags = [tag for tag in dict.fromkeys((*existing, *tags)) if tag not in removed]
     files.write_text(path / runs.TAGS, "".join(f"{tag}\n" for tag in tags))
     return tags
@@ -270,7 +271,7 @@ def check_deletion(run, folder):
     if not real.is_dir():
         raise InputError(f"{run}: no such run; `seaice-lab runs list` shows the existing ones")
     facts = _provenance(real)
-    if facts is None or any(real.glob("*/provenance.json")):
+    if facts is None or any(path.parent != real for path in real.rglob("provenance.json")):
         raise InputError(
             f"{run}: is not a single run (it has no valid provenance.json, or holds other runs); "
             "only run folders can be deleted"
@@ -335,7 +336,7 @@ def delete(run, folder):
         As :func:`check_deletion`.
     """
     check_deletion(run, folder)
-    path = Path(run).expanduser()
+    path = Path(run).expanduser().resolve()  # "." has no name
     with files.only_writer(path):
         # Under a hidden name an interrupted deletion leaves no half of a run in the list.
         hidden = path.with_name(f".{path.name}.{os.getpid()}.partial")

@@ -116,6 +116,8 @@ def test_tags_and_notes_are_kept_in_the_run_and_shown_in_the_list(folder):
             tracking.add_tags(run, [wrong])
     with pytest.raises(InputError, match="has no tag 'x'; its tags are wide, best"):
         tracking.add_tags(run, [], ["x"])
+    with pytest.raises(InputError, match="has no tag 'x'; its tags are none"):
+        tracking.add_tags(folder / "bad", [], ["x"])
     with pytest.raises(InputError, match="the note has no text"):
         tracking.add_note(run, " \n")
 
@@ -136,6 +138,12 @@ def test_a_run_is_deleted_after_a_question_that_names_what_refers_to_it(folder, 
     assert (tmp_path / "data" / "kept").exists()
 
 
+def test_a_run_is_deleted_from_inside_its_folder(folder, monkeypatch):
+    monkeypatch.chdir(folder / "bad")
+    tracking.delete(".", "..")
+    assert not (folder / "bad").exists()
+
+
 def test_what_is_no_run_or_at_work_or_elsewhere_is_not_deleted(folder, tmp_path):
     elsewhere = make_run(tmp_path / "others" / "a")
     (folder / "link").symlink_to(elsewhere)
@@ -143,6 +151,7 @@ def test_what_is_no_run_or_at_work_or_elsewhere_is_not_deleted(folder, tmp_path)
     (folder / "group").mkdir()
     make_run(folder / "group" / "a")
     (folder / "file").touch()
+    make_run(folder / "bad" / "sweep" / "a")
     cases = {
         elsewhere: "is not inside the folder of runs",
         folder / "link": "is a link, expected the run folder itself",
@@ -150,6 +159,7 @@ def test_what_is_no_run_or_at_work_or_elsewhere_is_not_deleted(folder, tmp_path)
         folder / ".." / "others" / "a": "is not inside the folder of runs",
         folder: "is not inside the folder of runs",
         folder / "group": "is not a single run",
+        folder / "bad": "is not a single run",
         folder / "nothing": "no such run",
         folder / "file": "no such run",
     }
