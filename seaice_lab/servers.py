@@ -25,7 +25,7 @@ from seaice_lab.errors import InputError
 CHUNK = 2**14  # bytes that are written at once; a break loses at most so many
 LONGEST_WAIT_S = 3600  # the longest wait that a server may ask for
 BUSY = {408, 416, 425, 429, 500, 502, 503, 504}  # answers after which to try again
-# Exceptions of a broken connection, and those of the local disk, for which waiting is no help.
+# Broken connections (a ValueError is a wrong address), and the local disk: waiting is no help.
 BROKEN = (OSError, EOFError, ftplib.error_temp)
 LOCAL = (PermissionError, FileNotFoundError, NotADirectoryError, FileExistsError)
 AGENT = {"User-Agent": "seaice_lab", "Accept-Encoding": "identity"}
@@ -144,12 +144,12 @@ def attempts(action, patience):
         except Exception as error:  # the clients raise exceptions of many kinds
             if getattr(error, "errno", None) in files.DISK_ERRORS:
                 raise
-            response = getattr(error, "response", None)
-            status = getattr(response, "status_code", None)
-            is_passing = status in BUSY if status else isinstance(error, BROKEN)
+            status = getattr(getattr(error, "response", None), "status_code", None)
+            is_broken = isinstance(error, BROKEN) and not isinstance(error, ValueError)
+            is_passing = status in BUSY if status else is_broken
             if wait is None or not is_passing:
                 raise InputError(_fault(error, status, is_passing)) from None
-            asked = _asked_wait(response.headers) if status else 0
+            asked = _asked_wait(error.response.headers) if status else 0
             wait = min(max(wait, asked), LONGEST_WAIT_S)
             progress.note(f"{status or type(error).__name__}; the next attempt is in {wait:.0f} s")
         patience.sleep(wait)
@@ -168,7 +168,7 @@ def _asked_wait(headers):
 
 def _fault(error, status, is_passing):
     """An exception of a server or a client as a sentence without credentials."""
-    text = " ".join(str(error).split())
+    text = re.sub(r"//[^/@\s]+@", "//***@", " ".join(str(error).split()))
     for name in (name for each in CLIENTS.values() for group in each.variables for name in group):
         text = text.replace(os.environ.get(name) or "\0", "***")
     advice = "check the key 'fetch' of the catalogue, and the account if the server needs one"

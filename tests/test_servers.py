@@ -153,6 +153,22 @@ def test_a_server_that_stays_busy_or_refuses_is_one_sentence(
     assert not (tmp_path / "ice.nc").exists()
 
 
+def test_a_wrong_address_is_not_tried_again(patience, waits):
+    with pytest.raises(InputError, match="InvalidSchema"):
+        january(SimpleNamespace(address="htps://host"), patience)
+    assert waits == []
+
+
+def test_a_password_in_an_address_never_appears(server, patience, tmp_path):
+    (remote,) = january(
+        SimpleNamespace(address=server.address.replace("//", "//me:sesame@")), patience
+    )
+    server.faults[PATH] = [403]
+    with pytest.raises(InputError, match=r"//\*\*\*@127") as refused:
+        servers.download(remote, tmp_path / "ice.nc", patience)
+    assert "sesame" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     "change, words",
     [
