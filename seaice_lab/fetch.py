@@ -9,9 +9,11 @@ import os
 import re
 import shutil
 import tarfile
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import date
 from pathlib import Path
+
+import numpy as np
 
 from seaice_lab import catalog, files, progress, servers
 from seaice_lab.errors import InputError
@@ -55,10 +57,13 @@ def fetch(name, years="", months="", folder=None, dry_run=False, patience=None):
     patience = patience or servers.Patience()
     periods = _periods(entry, years, months)
     servers.refuse_missing_client(entry)
-    folder = Path(folder or catalog.data_folders()[0]).expanduser()
+    folders = [each.absolute() for each in catalog.data_folders()]
+    folder = Path(folder or folders[0]).expanduser().absolute()
     remotes, paths = [], []
     for month in progress.bar_over(periods, f"fetch {name}", "month"):
         remotes += (there := _listed(entry, month, patience))
+        if month and not there:
+            progress.note(f"{name}: the server has no file of {month:%Y-%m}")
         if there and not dry_run:
             paths += _write(folder, entry.fetch, month, there, patience)
     if not remotes:
@@ -68,7 +73,7 @@ def fetch(name, years="", months="", folder=None, dry_run=False, patience=None):
         return [*lines, f"{len(remotes)} files, {_size_text(remotes)}; nothing was fetched"]
     _read_back(entry, paths)
     size = sum(path.stat().st_size for path in paths)
-    advice = "" if folder in catalog.data_folders() else f"; set SEAICE_DATA={folder} to use them"
+    advice = "" if folder in folders else f"; set SEAICE_DATA={folder} to use them"
     return [f"fetched {len(paths)} files, {size:,} bytes, into {folder} and read them{advice}"]
 
 
@@ -97,6 +102,7 @@ def _periods(entry, years, months):
             f"{entry.name}: name the years to fetch, such as --years 2009-2018; it has {first} to "
             f"{last}"
         )
+    _refuse_common_file(entry)
     days = [
         date(year, month, 1)
         for year in _numbers(years, "--years", 1900, 2100)
@@ -109,6 +115,16 @@ def _periods(entry, years, months):
             f"{months or '1-12'}; name months of this period"
         )
     return days
+
+
+def _refuse_common_file(entry):
+    """Refuse a file of the catalogue to which several months would be written."""
+    some = (date(2001, 1, 1), date(2001, 2, 1), date(2002, 1, 1))
+    if len({day.strftime(entry.fetch.file) for day in some}) < len(some):
+        raise InputError(
+            f"{entry.name}: 'file' of 'fetch' in the catalogue is {entry.fetch.file}, expected a "
+            "name with year and month, such as name_%Y%m.nc"
+        )
 
 
 def _numbers(text, option, low, high):
@@ -131,26 +147,38 @@ def _write(folder, rule, month, remotes, patience):
     if month is None:
         return _write_archive(folder / rule.file, remotes, patience)
     target = folder / month.strftime(rule.file)
+    if len(remotes) > 1 and not rule.variables:
+        raise InputError(
+            f"{target}: the server has {len(remotes)} files of this month; name 'variables' of "
+            "'fetch' in the catalogue, and they are joined"
+        )
     stamp = files.fingerprint([remote._replace(get=None) for remote in remotes])
-    if not _is_written(target, stamp):
+    if not _is_written(target, stamp, len(remotes)):
         _write_month(target, stamp, remotes, rule, patience)
     return [target]
 
 
-def _is_written(target, stamp):
-    """Whether a file is there that was made of the same files of the server."""
+def _is_written(target, stamp, count):
+    """Whether a file is there that was made of the same files of the server, or of more."""
     import netCDF4
 
     if not target.exists():
         return False
-    with netCDF4.Dataset(target) as file:
+    present, number = None, 0
+    with suppress(OSError), netCDF4.Dataset(target) as file:  # it may be of another kind
         present = getattr(file, "fetched_from", None)
+        number = int(getattr(file, "fetched_files", 0))
     if present is None:
         raise InputError(
             f"{target}: exists, but `seaice-lab data fetch` did not write it; move it away, or "
             "choose another folder with --to"
         )
-    return present == stamp
+    if number > count:
+        progress.note(
+            f"{target}: holds {number} files of the server, which has {count} now; it is kept, "
+            "move it away to fetch the month again"
+        )
+    return present == stamp or number > count
 
 
 def _write_month(target, stamp, remotes, rule, patience):
@@ -161,15 +189,21 @@ def _write_month(target, stamp, remotes, rule, patience):
     parts.mkdir(parents=True, exist_ok=True)
     with files.only_writer(parts):
         for remote in remotes:
-            servers.download(remote, parts / remote.name, patience)
+            servers.download(remote, _part(parts, remote), patience)
         with files.replacing(target) as temporary:
             if rule.variables:
                 _join(parts, remotes, rule, temporary)
             else:
-                os.replace(parts / remotes[0].name, temporary)
+                os.replace(_part(parts, remotes[0]), temporary)
             with netCDF4.Dataset(temporary, "a") as file:
-                file.fetched_from = stamp
+                file.fetched_from, file.fetched_files = stamp, str(len(remotes))
         shutil.rmtree(parts)
+
+
+def _part(parts, remote):
+    """Path of a file of a month until it is joined; another version of it has another path."""
+    version = files.fingerprint(remote.size, remote.checksum, remote.version)
+    return parts / f"{version}_{remote.name}"
 
 
 def _join(parts, remotes, rule, target):
@@ -179,12 +213,15 @@ def _join(parts, remotes, rule, target):
     with ExitStack() as stack:
         datasets = []
         for remote in remotes:
-            path, options = parts / remote.name, {"engine": "netcdf4", "decode_cf": False}
+            path, options = _part(parts, remote), {"engine": "netcdf4", "decode_cf": False}
             raw = stack.enter_context(xr.open_dataset(path, **options))
             datasets.append(_selected(raw, remote, rule))
+            _refuse_other_grid(datasets[-1], datasets[0], remote)
             _refuse_other_packing(datasets[-1], datasets[0], remote)
         options = {"data_vars": "minimal", "coords": "minimal", "compat": "override"}
-        joined = xr.concat(datasets, "time", join="override", combine_attrs="override", **options)
+        # Attributes such as the period of the first file do not hold for the month.
+        options |= {"join": "override", "combine_attrs": "drop_conflicts"}
+        joined = xr.concat(datasets, "time", **options)
         if joined.get_index("time").has_duplicates:
             raise InputError(f"{target.parent}: the server has two files of one time in this month")
         packed = [name for name, field in joined.variables.items() if field.ndim > 1]
@@ -223,6 +260,26 @@ def _selected(dataset, remote, rule):
     return kept
 
 
+def _refuse_other_grid(dataset, first, remote):
+    """Refuse a file without a variable of the first file of its month, or with other cells."""
+    missing = sorted(map(str, first.variables.keys() - dataset.variables.keys()))
+    fault = f"lacks {', '.join(missing)}, which is" if missing else ""
+    for dim in () if missing else first.sizes.keys() - {"time"}:
+        size, expected = dataset.sizes.get(dim), first.sizes[dim]
+        if size != expected:
+            fault = f"has {size} cells along {dim}, but {expected}"
+        elif dim in first.variables and size > 1:
+            # Another ellipsoid moves the cells by less than half of their distance.
+            axes = [each[dim].values.astype(float) for each in (dataset, first)]
+            if abs(axes[0] - axes[1]).max() > abs(np.diff(axes[1])).min() / 2:
+                fault = f"has other values of {dim} than"
+    if fault:
+        raise InputError(
+            f"{remote.name}: {fault} in the first file of its month; the server changed its files, "
+            "so fetch other months"
+        )
+
+
 def _refuse_other_packing(dataset, first, remote):
     for name in first.variables:
         for key in PACKING:
@@ -241,10 +298,17 @@ def _write_archive(folder, remotes, patience):
     folder, so each file whose name ends with a month goes to a folder of that month.
     """
     parts, record = folder / ".parts", folder / "fetched.json"
+    is_empty = all(parts in path.parents for path in folder.rglob("*.nc"))
+    if not (is_empty or record.exists()):
+        raise InputError(
+            f"{folder}: holds files that `seaice-lab data fetch` did not write; move them away, or "
+            "choose another folder with --to"
+        )
     parts.mkdir(parents=True, exist_ok=True)
-    done = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
+    done = {} if is_empty else json.loads(record.read_text(encoding="utf-8"))
     missing = [remote for remote in remotes if done.get(remote.name) != remote.checksum]
     with files.only_writer(parts):
+        files.write_json(record, done)
         for remote in progress.bar_over(missing, "archive", "file"):
             servers.download(remote, parts / remote.name, patience)
             unpacked = _unpacked(parts / remote.name)
@@ -267,7 +331,13 @@ def _unpacked(path):
     folder.mkdir()
     if tarfile.is_tarfile(path):
         with tarfile.open(path) as archive:
-            archive.extractall(folder, filter="data")
+            try:
+                archive.extractall(folder, filter="data")
+            except tarfile.TarError as error:
+                raise InputError(
+                    f"{path.name}: cannot be unpacked ({error}); nothing of it was used, look at "
+                    "the record of the dataset"
+                ) from None
     else:
         os.replace(path, folder / path.name)
     return folder

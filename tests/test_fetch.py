@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import product_files
 import pytest
 import xarray as xr
 import yaml
@@ -124,6 +125,78 @@ def test_a_new_day_of_a_month_is_added(entries, http, patience):
         assert dataset.sizes["time"] == len(DAYS)
 
 
+def test_a_month_with_more_days_than_the_server_has_now_is_kept(entries, http, patience, capsys):
+    paths = serve_osisaf(entries, http, DAYS)
+    fetch_january(patience)
+    del http.files[paths[0]]
+    fetch("osisaf", "2010", "1,2", patience=patience)
+    told = capsys.readouterr().err
+    assert "holds 3 files of the server, which has 2 now; it is kept" in told
+    assert "the server has no file of 2010-02" in told
+    with xr.open_dataset(TARGET) as dataset:
+        assert dataset.sizes["time"] == len(DAYS)
+
+
+def altered(content, change):
+    """A file of a server after a change of its dataset."""
+    Path("altered.nc").write_bytes(content)
+    with xr.open_dataset("altered.nc", decode_cf=False) as dataset:
+        return product_files.content(change(dataset.load()))
+
+
+def test_a_part_of_another_version_is_not_used_and_attributes_hold_for_the_month(
+    entries, http, patience
+):
+    def set_cell(dataset):
+        dataset.ice_conc[0, 5, 5] = 7700
+        return dataset
+
+    paths = serve_osisaf(entries, http, DAYS[:2])
+    for number, path in enumerate(paths):
+        attrs = {"institution": "met", "start_date": f"day {number}"}
+        http.files[path] = altered(http.files[path], lambda d, a=attrs: d.assign_attrs(a))
+    http.faults[paths[1]] = [403]
+    with pytest.raises(InputError, match="403"):
+        fetch_january(patience)
+    size = len(http.files[paths[0]])
+    http.files[paths[0]] = altered(http.files[paths[0]], set_cell)
+    assert len(http.files[paths[0]]) == size
+    fetch_january(patience)
+    with xr.open_dataset(TARGET) as dataset:
+        assert float(dataset.ice_conc[0, 5, 5]) == pytest.approx(77)
+        assert dataset.institution == "met" and "start_date" not in dataset.attrs
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda d: d.isel(yc=slice(1, None)), "has 63 cells along yc, but 64 in the first file"),
+        (lambda d: d.isel(yc=slice(None, None, -1)), "has other values of yc than in the first"),
+        (lambda d: d.drop_vars("lat"), "lacks lat, which is in the first file of its month"),
+    ],
+)
+def test_another_grid_within_a_month_is_refused(entries, http, patience, change, words):
+    paths = serve_osisaf(entries, http, DAYS[:2])
+    http.files[paths[1]] = altered(http.files[paths[1]], change)
+    with pytest.raises(InputError, match=words):
+        fetch_january(patience)
+    assert not TARGET.exists()
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"file": "osisaf/all.nc"}, "is osisaf/all.nc, expected a name with year and month"),
+        ({"variables": {}}, "the server has 3 files of this month; name 'variables'"),
+    ],
+)
+def test_an_entry_that_would_lose_days_is_refused(entries, http, patience, change, words):
+    entries.entries["osisaf"]["fetch"] |= change
+    serve_osisaf(entries, http, DAYS)
+    with pytest.raises(InputError, match=words):
+        fetch_january(patience)
+
+
 def test_a_dry_run_lists_files_and_bytes_and_writes_nothing(entries, http, patience):
     paths = serve_osisaf(entries, http, DAYS)
     sizes = [len(http.files[path]) for path in paths]
@@ -147,11 +220,11 @@ def test_files_come_by_ftp(entries, ftp, patience, waits):
 def test_a_file_of_the_user_is_not_overwritten(entries, http, patience):
     serve_osisaf(entries, http, DAYS)
     TARGET.parent.mkdir(parents=True)
-    TARGET.write_bytes(osisaf(DAYS[0]))
-    before = TARGET.read_bytes()
-    with pytest.raises(InputError, match="did not write it; move it away"):
-        fetch_january(patience)
-    assert TARGET.read_bytes() == before
+    for before in (osisaf(DAYS[0]), b"not NetCDF"):
+        TARGET.write_bytes(before)
+        with pytest.raises(InputError, match="did not write it; move it away"):
+            fetch_january(patience)
+        assert TARGET.read_bytes() == before
 
 
 def test_another_folder_is_named_with_the_variable_to_set(entries, http, patience, tmp_path):
@@ -233,9 +306,26 @@ def test_a_record_of_zenodo_is_unpacked_into_the_published_layout(entries, http,
     assert [path for _, path, _ in http.requests[count:]] == ["/api/records/1"]
 
 
+def test_an_archive_does_not_replace_files_of_the_user(entries, http, patience):
+    month = emissivity_month("202008")
+    serve_record(entries, http, archive(month))
+    path = Path("data/emissivity-2024/202008/amsr2_v2_202008.nc")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"mine")
+    with pytest.raises(InputError, match="holds files that .* did not write; move them away"):
+        fetch("emissivity-2024", patience=patience)
+    assert path.read_bytes() == b"mine"
+    for _ in range(2):  # files that are gone are fetched again
+        path.unlink(missing_ok=True)
+        for other in path.parent.glob("*"):
+            other.unlink()
+        fetch("emissivity-2024", patience=patience)
+        assert path.read_bytes() == month[path.name]
+
+
 def test_an_archive_cannot_write_outside_of_its_folder(entries, http, patience):
     serve_record(entries, http, archive({"../../outside.nc": b"CDF"}))
-    with pytest.raises(Exception, match="outside"):
+    with pytest.raises(InputError, match="month.tar: cannot be unpacked .* outside"):
         fetch("emissivity-2024", patience=patience)
     assert not Path("outside.nc").exists()
     assert not Path("data/outside.nc").exists()
