@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import tarfile
+import zipfile
 from contextlib import ExitStack, suppress
 from datetime import date
 from pathlib import Path
@@ -325,7 +326,7 @@ def _write_archive(folder, remotes, patience):
 
 
 def _unpacked(path):
-    """A folder with the files of a tar archive, or with the file itself if it is no archive."""
+    """A folder with the files of an archive (tar, zip), or with the file if it is no archive."""
     folder = path.with_name("unpacked")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -338,6 +339,9 @@ def _unpacked(path):
                     f"{path.name}: cannot be unpacked ({error}); nothing of it was used, look at "
                     "the record of the dataset"
                 ) from None
+    elif zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            archive.extractall(folder)  # takes no ".." and no link from an archive
     else:
         os.replace(path, folder / path.name)
     return folder

@@ -345,7 +345,7 @@ def _earthdata_files(entry, month, patience):
     """Files of NASA Earthdata whose names fit a month."""
     import earthaccess
 
-    is_set = os.environ.get("EARTHDATA_TOKEN") or os.environ.get("EARTHDATA_USERNAME")
+    is_set = any(all(map(os.environ.get, group)) for group in CLIENTS["earthdata"].variables)
     earthaccess.login(strategy="environment" if is_set else "netrc")
     request = entry.fetch.request | {"temporal": [str(month), str(_days(month)[-1])]}
     # The client takes several arguments of a condition as a tuple, not as a list.

@@ -8,6 +8,7 @@ import json
 import re
 import sys
 import tarfile
+import zipfile
 from datetime import date
 from importlib.util import find_spec
 from pathlib import Path
@@ -315,7 +316,12 @@ def test_an_archive_does_not_replace_files_of_the_user(entries, http, patience):
     with pytest.raises(InputError, match="holds files that .* did not write; move them away"):
         fetch("emissivity-2024", patience=patience)
     assert path.read_bytes() == b"mine"
-    for _ in range(2):  # files that are gone are fetched again
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as packed:
+        for name, content in month.items():
+            packed.writestr(f"../{name}", content)
+    for content in (archive(month), stream.getvalue()):  # files that are gone are fetched again
+        serve_record(entries, http, content)
         path.unlink(missing_ok=True)
         for other in path.parent.glob("*"):
             other.unlink()
@@ -490,6 +496,15 @@ def test_credentials_in_files_of_the_clients_are_enough(entries, monkeypatch, wa
     monkeypatch.setattr(servers, "find_spec", lambda _: True)
     name = next(name for name, library in OF_CLIENT.items() if library == client.library)
     servers.refuse_missing_client(catalog.find(name))
+
+
+def test_a_user_name_without_password_leaves_earthdata_to_the_file(clients, monkeypatch, patience):
+    monkeypatch.delenv("EARTHDATA_TOKEN")
+    monkeypatch.setenv("EARTHDATA_USERNAME", "me")
+    Path("credentials").write_text("machine urs.earthdata.nasa.gov login a password b")
+    monkeypatch.setenv("NETRC", "credentials")
+    fetch("nsidc0051", "2011", "1", dry_run=True, patience=patience)
+    assert ASKED == ["netrc"]
 
 
 @pytest.mark.parametrize("library", STAND_INS)
