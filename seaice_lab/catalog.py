@@ -206,7 +206,8 @@ def files(entry, patterns=None):
     if entry.generator is not None:
         advice = f"make them with `seaice-lab data make {entry.name}`"
     elif entry.fetch is not None:
-        advice = f"fetch them with `seaice-lab data fetch {entry.name}`, or set SEAICE_DATA"
+        years = "" if entry.fetch.way == "zenodo" else " --years YYYY"
+        advice = f"fetch them with `seaice-lab data fetch {entry.name}{years}`, or set SEAICE_DATA"
     else:
         origin = f"{entry.source} (doi {entry.doi})" if entry.doi else entry.source
         advice = f"get them from {origin} and set SEAICE_DATA to their folder"

@@ -264,12 +264,15 @@ def check_deletion(run, folder):
     if path.is_symlink():
         raise InputError(f"{run}: is a link, expected the run folder itself; name that one")
     real, root = path.resolve(), folder.resolve()
+    if not real.is_dir():
+        raise InputError(
+            f"{run}: no such run; `seaice-lab runs list {folder}` shows the existing ones, write "
+            f"{folder / 'NAME'}"
+        )
     if root not in real.parents:
         raise InputError(
             f"{run}: is not inside the folder of runs {folder}; name its folder with --runs"
         )
-    if not real.is_dir():
-        raise InputError(f"{run}: no such run; `seaice-lab runs list` shows the existing ones")
     facts = _provenance(real)
     if facts is None or any(path.parent != real for path in real.rglob("provenance.json")):
         raise InputError(

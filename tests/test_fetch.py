@@ -525,6 +525,13 @@ def test_the_stand_ins_have_the_signatures_of_the_clients(library):
             assert all(ours[n].kind == theirs[n].kind for n in named)
 
 
+def test_the_advice_to_fetch_names_the_option_that_a_series_needs(entries):
+    entries.write()
+    for name, command in (("osisaf", "osisaf --years YYYY`"), ("emissivity-2024", "2024`")):
+        with pytest.raises(InputError, match=f"fetch them with .*{command}"):
+            catalog.files(catalog.find(name))
+
+
 def test_every_entry_writes_where_its_paths_are():
     for name, entry in catalog.load().items():
         if entry.fetch is not None and entry.fetch.way != "zenodo":

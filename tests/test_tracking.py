@@ -161,6 +161,7 @@ def test_what_is_no_run_or_at_work_or_elsewhere_is_not_deleted(folder, tmp_path)
         folder / "group": "is not a single run",
         folder / "bad": "is not a single run",
         folder / "nothing": "no such run",
+        "good": "no such run; .* write .*runs/NAME",
         folder / "file": "no such run",
     }
     for path, message in cases.items():
