@@ -250,7 +250,7 @@ def diagnostics(folder):
     if tables:
         total = result.cost_of_background + result.cost_of_observations
         if "cost_of_model_error" in result:  # windows of an older version lack it
-            total = total + result.cost_of_model_error
+            total = total + result.cost_of_model_error.fillna(0)
         joined = xr.concat(tables, "observation", combine_attrs="override", join="override")
         ratio = cost_ratio(total, result.used)
         if runs.open_run(folder, "assimilation").config["huber"]:
