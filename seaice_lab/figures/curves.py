@@ -313,7 +313,8 @@ def plot_season(seasons, quantity):
     is_error = label.startswith(("Error", "RMSE"))
     low, high = _season_limits(np.append(values, 0.0) if is_error else values)
     margin = 0.05 * (high - low)
-    limits = (low - margin if low else 0, high + margin)
+    # Only an error can be negative.
+    limits = (low - margin if low < 0 else max(low - margin, 0), high + margin)
     levels = (0,) if is_error else ()
     return overlay(series, "Date", label, title, levels, first=1, ylim=limits)
 

@@ -193,6 +193,8 @@ def test_a_season_has_dates():
     # A small change of a large volume is visible, but not as large as the figure.
     (figure,), *_ = by_both(curves.plot_season({"a": 8 + season / 1000}, "volume"))
     assert 7 < figure.y_range.start < 8 < 8.3 < figure.y_range.end < 9
+    (figure,), *_ = by_both(curves.plot_season({"a": season + 0.1}, "extent"))
+    assert figure.y_range.start == 0
     (figure,), *_ = by_both(curves.plot_season({"a": -season - 1}, "volume_error"))
     assert figure.y_range.start < -5 and figure.y_range.end >= 0
     picture.canvas.draw()
