@@ -98,13 +98,15 @@ class AnalysesView:
         changed = changed if self.is_drawn else {"cycle"}
         self.is_drawn = False
         try:
-            if "cycle" in changed:
-                self.open_cycle()
-            if changed & {"cycle", "window"}:
-                self.open_window()
-            if changed & {"cycle", "variable"}:
-                self.draw()
-            self.show()
+            # A file that can be read may lack something that the page shows.
+            with reading(current_file(self.library.path(self.state.cycle))):
+                if "cycle" in changed:
+                    self.open_cycle()
+                if changed & {"cycle", "window"}:
+                    self.open_window()
+                if changed & {"cycle", "variable"}:
+                    self.draw()
+                self.show()
             self.is_drawn = True
         except InputError as error:
             self.main[:] = [layout.empty_state("This run cannot be shown", str(error))]
@@ -140,7 +142,10 @@ class AnalysesView:
     def draw(self):
         """Draw empty maps, and the figures of the departures."""
         variable, state = names.variable(self.state.variable), self.state.variable
-        background, analysis = (self.frame(at, self.leads[0]) for at in TITLES)
+        # With errors of the surrogate, increments may be larger at the end than at the start.
+        background, analysis = (
+            np.stack([self.frame(at, lead) for lead in self.leads[[0, -1]]]) for at in TITLES
+        )
         top = float(np.nanquantile(np.abs([background, analysis]), QUANTILE)) or 1.0
         limits = variable.colour_range or (0.0, 1.0)
         if variable.maximum is None:

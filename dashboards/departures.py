@@ -110,8 +110,9 @@ def figures_of(diagnostics):
     -------
     list of holoviews.Overlay
     """
-    band = diagnostics.low.values, diagnostics.high.values
-    ratio = partial(charts.Curve, diagnostics.window.values, diagnostics.cost_ratio.values)
+    windows = diagnostics.isel(window=diagnostics.used.values > 0)
+    band = windows.low.values, windows.high.values
+    ratio = partial(charts.Curve, windows.window.values, windows.cost_ratio.values)
     ratio = ratio(band=band if np.isfinite(band).all() else (), marker="circle")
     figures = [charts.overlay({"2J/p": ratio}, "Start of the window", "2J/p", levels=[1])]
     for kind in diagnostics.group.values[diagnostics.by.values == "kind"]:

@@ -7,7 +7,10 @@ import pytest
 import xarray as xr
 from browser import curves, frames, go, images, settled, state, until, until_listed
 
-from dashboards.departures import headline
+from dashboards import analyses
+from dashboards.departures import figures_of, headline
+from dashboards.library import Library
+from dashboards.state import PageState
 from seaice_lab.files import write_netcdf
 from seaice_lab.surrogate.evaluation import read_evaluation
 
@@ -135,3 +138,22 @@ def test_the_analyses_page_shows_the_states_of_a_window_and_its_departures(page,
     assert list(headline(window, None, None).values()) == [
         "no observations were used, so the analysis is the background"
     ]
+
+
+def test_departures_of_an_unknown_kind_are_reported_as_text(home, tmp_path):
+    shutil.copytree(home / "runs" / "cycle", tmp_path / "cycle")
+    path = tmp_path / "cycle" / "departures_0000.nc"
+    table = xr.load_dataset(path)
+    kinds = np.full(table.sizes["observation"], "<b>thick</b>")
+    write_netcdf(path, table.assign(kind=("observation", kinds)))
+    _, main = analyses.page(Library(tmp_path), PageState({}))
+    assert "cannot be read here (KeyError" in main[0].object
+    assert "&lt;b&gt;thick" in main[0].object
+
+
+def test_a_window_without_observations_does_not_hide_the_band_of_the_others(home):
+    diagnostics = xr.load_dataset(home / "runs" / "cycle" / "diagnostics.nc")
+    columns = diagnostics[["used", "cost_ratio", "low", "high"]]
+    is_later = diagnostics.window > diagnostics.window[0]
+    figure = figures_of(diagnostics.assign(columns.where(is_later)))[0]
+    assert "Area" in [type(element).__name__ for element in figure]
