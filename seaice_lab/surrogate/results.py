@@ -54,11 +54,16 @@ def results_folder(run, store=None, output=None):
     Raises
     ------
     InputError
-        If the run or the store is missing, or the folder holds something else.
+        If the run or its store is missing, or the folder holds something else.
     """
     opened = runs.open_run(run, "surrogate")
     path = opened.path if opened.path.name not in ("", "..") else opened.path.resolve()
     own = opened.config["store"]
+    if store is None and not Path(own).expanduser().exists():
+        raise InputError(
+            f"{own}: no such store, from which {run} was trained; make it with `seaice-lab "
+            "prepare`, or name another one on the same grid with --store"
+        )
     is_own = store is None or _is_own_store(store, opened)
     if not is_own and "trained" in opened.config:
         raise InputError(

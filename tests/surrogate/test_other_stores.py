@@ -150,6 +150,8 @@ def test_a_store_that_was_prepared_again_is_not_the_truth_of_an_old_forecast(hom
 def test_a_run_finds_its_moved_store_by_its_fingerprint(home):
     (home / "home.zarr").rename(home / "moved.zarr")
     try:
+        with pytest.raises(InputError, match="home.zarr: no such store, .* another one .* --store"):
+            make(split="train", steps=1)
         assert make(store="moved.zarr", split="train", steps=1).parent.as_posix() == "runs/a"
         table, _ = evaluate("runs/a", store="moved.zarr", show=False)
         assert "climatology" in table.source
