@@ -21,7 +21,7 @@ lint: $(VENV)/ready-test  ## Check style, names and limits of the code, and its 
 	@$(BIN)/ruff format --check .
 
 docs: $(VENV)/ready-docs  ## Build the documentation, docs/_build/html; a few minutes, offline
-	@$(BIN)/python docs/pages.py
+	@$(BIN)/python docs/pages.py $(GALLERY)
 	@$(BIN)/typer seaice_lab.cli utils docs --name seaice-lab --title "Command line" --output docs/command_line.md
 	@rm -rf docs/api
 	@$(BIN)/python -m sphinx -q -W --keep-going docs docs/_build/html

@@ -1,7 +1,8 @@
 """Write what the documentation takes from the project: tables of settings, executed notebooks.
 
-`make docs` runs it; with `--settings` it writes the tables only. A notebook is executed again if it
-or its parameters in `gallery.yaml` changed.
+`make docs` runs it. With `--settings` it writes the tables only; with `--unexecuted` the gallery
+shows the notebooks without results, which is enough for a check of the pages. A notebook is
+executed again if it or its parameters in `gallery.yaml` changed.
 """
 
 import io
@@ -75,5 +76,9 @@ if __name__ == "__main__":
     (DOCS / "settings.md").write_text(settings_page(), encoding="utf-8")
     if "--settings" not in sys.argv:
         (DOCS / "gallery").mkdir(exist_ok=True)
-        prepare_folder()
-        execute_gallery()
+        if "--unexecuted" in sys.argv:
+            for name in gallery():
+                shutil.copy(ROOT / "notebooks" / f"{name}.ipynb", DOCS / "gallery")
+        else:
+            prepare_folder()
+            execute_gallery()
