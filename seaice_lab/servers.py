@@ -196,35 +196,35 @@ def download(remote, path, patience):
     if path.exists() and remote.size in (None, path.stat().st_size):
         return
     version = files.fingerprint(remote.name, remote.size, remote.checksum, remote.version)
-    partial = path.with_name(f".{path.name}.{version}.partial")
+    temporary = path.with_name(f".{path.name}.{version}.partial")
     if not (remote.size or remote.checksum or remote.version):
-        partial.unlink(missing_ok=True)  # nothing says whether it is of the same file
-    attempts(lambda: _get_whole(remote, partial), patience)
-    os.replace(partial, path)
+        temporary.unlink(missing_ok=True)  # nothing says whether it is of the same file
+    attempts(lambda: _get_whole(remote, temporary), patience)
+    os.replace(temporary, path)
 
 
-def _get_whole(remote, partial):
+def _get_whole(remote, temporary):
     """Get a file, and check its size, its checksum and its kind."""
     import pooch
 
-    if not partial.exists() or partial.stat().st_size != remote.size:
-        remote.get(partial)
-    size = partial.stat().st_size
+    if not temporary.exists() or temporary.stat().st_size != remote.size:
+        remote.get(temporary)
+    size = temporary.stat().st_size
     algorithm, _, value = (remote.checksum or "").partition(":")
     fault = ""
     if remote.size not in (None, size):
         fault = f"{remote.name} has {size} bytes, but the server announced {remote.size}"
-    elif value and pooch.file_hash(str(partial), algorithm) != value.lower():
+    elif value and pooch.file_hash(str(temporary), algorithm) != value.lower():
         fault = f"{remote.name} has another {algorithm} checksum than the server announced"
     if fault:
-        partial.unlink()
+        temporary.unlink()
         raise OSError(fault)
     if remote.name.endswith(".nc"):
         try:
-            formats.check_kind(partial)
+            formats.check_kind(temporary)
         except InputError as error:
-            partial.unlink()
-            raise InputError(str(error).replace(str(partial), remote.name)) from None
+            temporary.unlink()
+            raise InputError(str(error).replace(str(temporary), remote.name)) from None
 
 
 def _days(month):
