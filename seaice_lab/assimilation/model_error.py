@@ -54,10 +54,10 @@ def forecast_errors(source, steps):
             f"expected at least {LEAST}, from which the model error is measured; choose fewer "
             "model_error_steps, or a store with a longer validation split"
         )
-    every = -(-count // MOST)
+    positions = {h: times[:: -(-count // MOST)] for h, times in positions.items()}
     results = []
-    for first in range(0, len(range(0, count, every)), AT_ONCE):
-        at = {h: times[::every][first : first + AT_ONCE] for h, times in positions.items()}
+    for first in range(0, len(positions[0.0]), AT_ONCE):
+        at = {h: times[first : first + AT_ONCE] for h, times in positions.items()}
         errors = [_step_errors(source, at, start) for start in starts_h]
         results.append(sum(errors) / steps)
     return np.concatenate(results)
