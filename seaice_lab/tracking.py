@@ -260,6 +260,19 @@ def check_deletion(run, folder):
         If it is a link, outside the folder, not a run folder or a folder of runs, or a process
         works on it.
     """
+    path, kind = _deletable(run, folder)
+    with files.only_writer(path):
+        size = sum(file.lstat().st_size for file in path.rglob("*"))
+    state, _ = runs.state_of(path)
+    tags = "".join(f", {tag}" for tag in runs.read_lines(path / runs.TAGS))
+    lines = [f"{run} ({kind}, {state}, {size / 1e6:.1f} MB{tags})"]
+    named = references(path, Path(folder).expanduser().resolve())
+    lines += [f"  {name} refers to it as {setting}" for name, setting in named]
+    return "\n".join(lines)
+
+
+def _deletable(run, folder):
+    """Resolved path and kind of a run; refuse what is not a run of the folder, or is at work."""
     path, folder = Path(run).expanduser(), Path(folder).expanduser()
     if path.is_symlink():
         raise InputError(f"{run}: is a link, expected the run folder itself; name that one")
@@ -282,13 +295,7 @@ def check_deletion(run, folder):
     activity = runs.activity_of(real)
     if activity.state and activity.state == activity.work:
         raise InputError(f"{run}: a process works on it ({activity.detail}); stop it first")
-    with files.only_writer(real):
-        size = sum(file.lstat().st_size for file in real.rglob("*"))
-    state, _ = runs.state_of(real)
-    tags = "".join(f", {tag}" for tag in runs.read_lines(real / runs.TAGS))
-    lines = [f"{run} ({facts['kind']}, {state}, {size / 1e6:.1f} MB{tags})"]
-    lines += [f"  {name} refers to it as {setting}" for name, setting in references(real, root)]
-    return "\n".join(lines)
+    return real, facts["kind"]
 
 
 def _provenance(path):
@@ -338,8 +345,7 @@ def delete(run, folder):
     InputError
         As :func:`check_deletion`.
     """
-    check_deletion(run, folder)
-    path = Path(run).expanduser().resolve()  # "." has no name
+    path, _ = _deletable(run, folder)  # a resolved path has a name, "." has none
     with files.only_writer(path):
         # Under a hidden name an interrupted deletion leaves no half of a run in the list.
         hidden = path.with_name(f".{path.name}.{os.getpid()}.partial")
