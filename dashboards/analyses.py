@@ -22,7 +22,7 @@ from seaice_lab.figures import linked_maps, maps, rasters
 HEIGHT = 300  # pixels of a figure
 MOST_POINTS = 3000  # observations on a map; a browser draws more of them slowly
 HOW_TO_BEGIN = "Execute `notebooks/16_assimilation.ipynb`, or `seaice-lab assimilate run`."
-IN_WORK = "`diagnostics.nc` appears when all windows are analysed."
+IN_WORK = "`diagnostics.nc` is written when all windows are analysed."
 INCREMENT = "Analysis \N{MINUS SIGN} background"
 TITLES = {"background": "Background", "analysis": "Analysis"}
 QUANTILE = 0.99  # of absolute increments, for the limits of colours

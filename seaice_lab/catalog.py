@@ -62,7 +62,7 @@ class FetchRule(Config):
     ``variables`` the server makes the file of a month itself. ``urls`` belong to the way "urls".
     ``dataset`` and ``request`` are arguments of the client; of "zenodo", ``dataset`` is the address
     of the record. ``names`` is a pattern of the file names of a month, and ``account`` the page
-    where a key is made.
+    where to create a key.
     """
 
     way: Literal["urls", "zenodo", "cds", "earthdata", "copernicusmarine"]

@@ -1,7 +1,7 @@
 """Fetching: get the files of a dataset of the catalogue, one file for each month.
 
-The daily files of a month are joined into one file; archives are unpacked. Nothing counts as
-fetched before the catalogue has read it.
+The daily files of a month are joined into one file; archives are unpacked. The files are
+then read as the catalogue describes them, and refused if this fails.
 """
 
 import json
@@ -224,7 +224,7 @@ def _join(parts, remotes, rule, target):
         options |= {"join": "override", "combine_attrs": "drop_conflicts"}
         joined = xr.concat(datasets, "time", **options)
         if joined.get_index("time").has_duplicates:
-            raise InputError(f"{target.parent}: the server has two files of one time in this month")
+            raise InputError(f"{target.parent}: the server has two files with the same time in this month")
         packed = [name for name, field in joined.variables.items() if field.ndim > 1]
         encoding = {name: {"zlib": True, "complevel": 4} for name in packed}
         joined.sortby("time").to_netcdf(target, engine="netcdf4", encoding=encoding)

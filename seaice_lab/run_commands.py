@@ -16,7 +16,7 @@ app = Typer(no_args_is_help=True, help="Run folders: list, compare, tag, note, d
 @app.command("list")
 def list_runs(
     folder: Annotated[Path | None, Argument(parser=path, help="Folder of runs.")] = None,
-    option: Annotated[Path | None, Option("--runs", parser=path, help="The same folder.")] = None,
+    option: Annotated[Path | None, Option("--runs", parser=path, help="Folder of runs.")] = None,
     compare: Annotated[
         bool, Option("--compare", help="Show the settings that differ, and the scores.")
     ] = False,
@@ -109,7 +109,7 @@ def delete_runs(
     ] = Path("runs"),
     yes: Annotated[bool, Option("--yes", help="Do not ask.")] = False,
 ):
-    """Delete runs, after a question.
+    """Delete runs, after you confirm.
 
     A run on which a process works is refused. Runs that name a deleted run, such as with
     start_from, are listed first.
@@ -119,7 +119,7 @@ def delete_runs(
     for name in dict.fromkeys(run):
         print(tracking.check_deletion(name, folder))
     try:
-        is_sure = yes or confirm("Delete for ever?")
+        is_sure = yes or confirm("Delete permanently?")
     except Abort:
         raise InputError("runs delete: there was no answer; add --yes in scripts") from None
     for name in dict.fromkeys(run if is_sure else ()):

@@ -1,4 +1,4 @@
-"""Servers of data: which files they have, and how each file is got whole.
+"""Servers of data: list their files, and download each file completely.
 
 A file has a temporary name until it is whole. A download that breaks off is resumed, and a server
 that is busy is asked again after a while. The client libraries of the servers read their own
@@ -22,10 +22,10 @@ from urllib.parse import urlsplit
 from seaice_lab import files, formats, progress
 from seaice_lab.errors import InputError
 
-CHUNK = 2**14  # bytes that are written at once; a break loses at most so many
+CHUNK = 2**14  # bytes written at once; an interruption loses at most this many
 LONGEST_WAIT_S = 3600  # the longest wait that a server may ask for
 BUSY = {408, 416, 425, 429, 500, 502, 503, 504}  # answers after which to try again
-# Broken connections (a ValueError is a wrong address), and the local disk: waiting is no help.
+# Broken connections (a ValueError is a wrong address), and errors of the local disk, where a wait does not help.
 BROKEN = (OSError, EOFError, ftplib.error_temp)
 LOCAL = (PermissionError, FileNotFoundError, NotADirectoryError, FileExistsError)
 AGENT = {"User-Agent": "seaice_lab", "Accept-Encoding": "identity"}
@@ -93,7 +93,7 @@ def refuse_missing_client(entry):
     Raises
     ------
     InputError
-        The message names the package, or the variables and files, and where a key is made.
+        The message names the package, or the variables and files, and where to create a key.
     """
     client = CLIENTS.get(entry.fetch.way)
     if client is None:
@@ -111,8 +111,8 @@ def refuse_missing_client(entry):
         return
     variables = " or ".join(" and ".join(group) for group in client.variables)
     raise InputError(
-        f"{entry.name}: needs a free account; set {variables}, or write {client.file} (another "
-        f"place of it is in {client.file_variable}); a key is made at {entry.fetch.account}"
+        f"{entry.name}: needs a free account; set {variables}, or write {client.file} ("
+        f"{client.file_variable} may name another path); create a key at {entry.fetch.account}"
     )
 
 
@@ -173,14 +173,14 @@ def _fault(error, status, is_passing):
         text = text.replace(os.environ.get(name) or "\0", "***")
     advice = "check the key 'fetch' of the catalogue, and the account if the server needs one"
     if is_passing:
-        advice = "try again later, the files that are here are not fetched again"
+        advice = "try again later, the files that are complete are not fetched again"
     elif status in (401, 403):
         advice = "use a valid key, and accept the terms of the dataset on its page"
     return f"the server did not give the files ({type(error).__name__}: {text}); {advice}"
 
 
 def download(remote, path, patience):
-    """Write a file of a server to a path, under a temporary name until it is whole.
+    """Write a file of a server to a path, under a temporary name until it is complete.
 
     Parameters
     ----------
@@ -198,7 +198,7 @@ def download(remote, path, patience):
     version = files.fingerprint(remote.name, remote.size, remote.checksum, remote.version)
     temporary = path.with_name(f".{path.name}.{version}.partial")
     if not (remote.size or remote.checksum or remote.version):
-        temporary.unlink(missing_ok=True)  # nothing says whether it is of the same file
+        temporary.unlink(missing_ok=True)  # it may belong to another version of the file
     attempts(lambda: _get_whole(remote, temporary), patience)
     os.replace(temporary, path)
 
@@ -325,7 +325,7 @@ def _zenodo_files(entry, month, patience):
 
 
 def _cds_file(entry, month, patience):
-    """One file that the Climate Data Store makes of a month; it does not tell its size before."""
+    """One file that the Climate Data Store makes of a month; its size is unknown before."""
     days = [f"{day:%d}" for day in _days(month)]
     request = entry.fetch.request | {"year": [f"{month:%Y}"], "month": [f"{month:%m}"], "day": days}
 

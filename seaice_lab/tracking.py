@@ -332,7 +332,7 @@ def references(run, folder):
 
 
 def delete(run, folder):
-    """Delete a run folder. Links in it are removed, what they lead to stays.
+    """Delete a run folder. Links in it are removed, but not their targets.
 
     Parameters
     ----------
