@@ -224,7 +224,7 @@ def _join(parts, remotes, rule, target):
         options |= {"join": "override", "combine_attrs": "drop_conflicts"}
         joined = xr.concat(datasets, "time", **options)
         if joined.get_index("time").has_duplicates:
-            raise InputError(f"{target.parent}: the server has two files with the same time in this month")
+            raise InputError(f"{target.parent}: two files of the server have the same time")
         packed = [name for name, field in joined.variables.items() if field.ndim > 1]
         encoding = {name: {"zlib": True, "complevel": 4} for name in packed}
         joined.sortby("time").to_netcdf(target, engine="netcdf4", encoding=encoding)

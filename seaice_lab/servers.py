@@ -25,7 +25,7 @@ from seaice_lab.errors import InputError
 CHUNK = 2**14  # bytes written at once; an interruption loses at most this many
 LONGEST_WAIT_S = 3600  # the longest wait that a server may ask for
 BUSY = {408, 416, 425, 429, 500, 502, 503, 504}  # answers after which to try again
-# Broken connections (a ValueError is a wrong address), and errors of the local disk, where a wait does not help.
+# Broken connections (a ValueError is a wrong address), and local errors: waiting does not help.
 BROKEN = (OSError, EOFError, ftplib.error_temp)
 LOCAL = (PermissionError, FileNotFoundError, NotADirectoryError, FileExistsError)
 AGENT = {"User-Agent": "seaice_lab", "Accept-Encoding": "identity"}
@@ -325,7 +325,7 @@ def _zenodo_files(entry, month, patience):
 
 
 def _cds_file(entry, month, patience):
-    """One file that the Climate Data Store makes of a month; its size is unknown before."""
+    """One file that the Climate Data Store makes of a month; its size is unknown until then."""
     days = [f"{day:%d}" for day in _days(month)]
     request = entry.fetch.request | {"year": [f"{month:%Y}"], "month": [f"{month:%m}"], "day": days}
 
