@@ -112,7 +112,7 @@ def refuse_missing_client(entry):
     variables = " or ".join(" and ".join(group) for group in client.variables)
     raise InputError(
         f"{entry.name}: needs a free account; set {variables}, or write {client.file} ("
-        f"{client.file_variable} may name another path); create a key at {entry.fetch.account}"
+        f"{client.file_variable} may name another path); a key is made at {entry.fetch.account}"
     )
 
 
