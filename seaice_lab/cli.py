@@ -300,7 +300,7 @@ def dashboard(
     prefix: Annotated[str, Option(help="Path behind a proxy, such as /ice.")] = "",
     show: Annotated[bool, Option(help="Open a browser.")] = False,
 ):
-    """Serve the dashboard: forecasts, scores, spectra, scaling, seasons, analyses and emissivity."""
+    """Serve the dashboard: maps of forecasts, scores, spectra, analyses, emissivity and more."""
     from dashboards.app import serve
 
     serve(runs, port, address, allow_websocket_origin, prefix, show)
