@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from seaice_lab import grid
-from seaice_lab.assimilation.background import block_diagonal, checked_std
+from seaice_lab.assimilation.background import block_diagonal
 from seaice_lab.assimilation.diffusion import covariance
 from seaice_lab.assimilation.model import stored_states, to_vector, window_model
 from seaice_lab.errors import InputError
@@ -125,12 +125,25 @@ def model_error_root(source, steps, config, seed=0):
     Returns
     -------
     SquareRoot
+
+    Raises
+    ------
+    InputError
+        If the validation split is too short, or the errors of a variable are all 0 or not finite.
     """
     store, ocean = source.store, source.store.ocean.values
     sides, spacing_m = grid.cell_sides(store.latitude, store.longitude), grid.spacing_m(store)
-    roots = []
-    for errors in forecast_errors(source, steps).swapaxes(0, 1):
-        std, probes = checked_std(np.sqrt((errors**2).mean(0))), config.normalisation_probes
+    roots, probes = [], config.normalisation_probes
+    errors_of_all = forecast_errors(source, steps).swapaxes(0, 1)
+    for name, errors in zip(source.surrogate.window.variables, errors_of_all, strict=True):
+        std = np.sqrt((errors**2).mean(0))
+        if not (np.isfinite(std).all() and std.any()):
+            problem = "not finite" if std.any() else "0 in all cells"
+            raise InputError(
+                f"{name_of(store)}: the forecast errors of {name} in the validation split, from "
+                f"which the model error is measured, are {problem}, expected finite errors that "
+                "are not all 0; leave out model_error_steps, or give another run or store"
+            )
         length_m = correlation_length(errors, ocean, spacing_m)
         roots.append(covariance(ocean, sides, length_m, std, config.order, probes, seed))
     return block_diagonal(roots)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from seaice_lab.assimilation import twins
 from seaice_lab.assimilation.cycle import diagnostics, run_cycle
 from seaice_lab.assimilation.diffusion import covariance
 from seaice_lab.assimilation.model import open_source
-from seaice_lab.assimilation.model_error import correlation_length, forecast_errors
+from seaice_lab.assimilation.model_error import correlation_length, forecast_errors, model_error_root
 from seaice_lab.assimilation.observations import concatenate, read_table, write_table
 from seaice_lab.assimilation.settings import AssimilationConfig
 from seaice_lab.config import FitConfig
@@ -33,6 +34,15 @@ SMALL = {"windows": 3, "window_steps": 2, "forecast_steps": 2, "split": "test", 
 SMALL |= {"minimiser": {"iterations": 4}}
 PAIR = ("sit", "sic")
 BACKGROUND = {"first": "mean", "normalisation_probes": 20}
+
+
+class EmptyFields(NamedTuple):
+    """Fields of a store whose values are all 0."""
+
+    shape: tuple
+
+    def read(self, name, at):
+        return np.zeros((len(at), *self.shape), "float32")
 
 
 @pytest.fixture(scope="module")
@@ -242,6 +252,12 @@ def test_measured_errors_of_the_surrogate_make_the_cost_consistent(settings, tra
     others = source.store.isel(time=source.store.split.values != 1)
     with pytest.raises(InputError, match="no validation split, from which the model error"):
         forecast_errors(source._replace(store=others), 1)
+    # A surrogate that never errs: it changes nothing, and all stored states are 0.
+    still = source.surrogate.normalisation | {"increments": [{"mean": 0.0, "std": 0.0}]}
+    surrogate = source.surrogate._replace(normalisation=still)
+    perfect = source._replace(surrogate=surrogate, fields=EmptyFields(source.store.ocean.shape))
+    with pytest.raises(InputError, match="errors of sit .* are 0 in all cells, expected"):
+        model_error_root(perfect, 1, config.background)
 
 
 def test_thickness_and_concentration_are_analysed_together(tmp_path, monkeypatch):
