@@ -16,7 +16,11 @@ from seaice_lab.assimilation import twins
 from seaice_lab.assimilation.cycle import diagnostics, run_cycle
 from seaice_lab.assimilation.diffusion import covariance
 from seaice_lab.assimilation.model import open_source
-from seaice_lab.assimilation.model_error import correlation_length, forecast_errors, model_error_root
+from seaice_lab.assimilation.model_error import (
+    correlation_length,
+    forecast_errors,
+    model_error_root,
+)
 from seaice_lab.assimilation.observations import concatenate, read_table, write_table
 from seaice_lab.assimilation.settings import AssimilationConfig
 from seaice_lab.config import FitConfig
