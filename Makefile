@@ -14,7 +14,7 @@ demo: $(VENV)/ready  ## Train and evaluate the surrogate on the bundled sample (
 	@$(BIN)/seaice-lab pipeline
 
 test: $(VENV)/ready-test  ## Run the tests
-	@$(BIN)/python -m pytest -n auto --dist loadgroup
+	@$(BIN)/python -m pytest -n auto
 
 lint: $(VENV)/ready-test  ## Check style, names and limits of the code, and its formatting
 	@$(BIN)/ruff check .
