@@ -1,9 +1,5 @@
 """The training loop: it resumes exactly, stops when it should, and says when numbers break."""
 
-import os
-import subprocess
-import sys
-
 import pandas as pd
 import pytest
 import torch
@@ -253,68 +249,3 @@ def test_a_failing_batch_maker_fails_the_training_in_the_main_thread():
     assert next(taken) == 1
     with pytest.raises(InputError, match="broken file"):
         next(taken)
-
-
-DISTRIBUTED = """
-import os
-import sys
-from pathlib import Path
-import torch
-sys.path.insert(0, sys.argv[2])
-from test_training import Line, make_batches, run_fit, settings
-from seaice_lab.compute import Process
-from seaice_lab.errors import InputError
-
-process = Process()
-torch.set_num_threads(1)
-
-def share(epoch):
-    for x, y in make_batches(epoch):
-        yield x[process.rank :: process.world], y[process.rank :: process.world]
-
-model = Line()
-model.dropout.p = 0.0
-run_fit(Path(sys.argv[1]), settings(), share, lambda: share(999), model)
-
-# A validation window for one process only: both see its loss, and stop together.
-few = run_fit(
-    Path(sys.argv[1], "few"), settings(patience=1), share,
-    lambda: [] if process.rank else make_batches(999), model,
-)
-assert len(set(map(str, process.gather(few.validation_loss.tolist())))) == 1
-
-# The end of a process ends the other one with a sentence.
-if process.rank == 1:
-    os._exit(0)
-try:
-    with process.watch_others():
-        process.gather("still here")
-except InputError as error:
-    print(error)
-"""
-
-
-def test_two_processes_train_as_one(tmp_path):
-    script = tmp_path / "train.py"
-    script.write_text(DISTRIBUTED)
-    (tmp_path / "two" / "few").mkdir(parents=True)
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node=2",
-        str(script),
-        str(tmp_path / "two"),
-        os.path.dirname(__file__),
-    ]
-    hidden = os.environ | {"CUDA_VISIBLE_DEVICES": ""}  # two processes need two GPUs, or none
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=hidden)
-    assert done.returncode == 0, done.stderr
-    assert "process 0 of 2: the connection to another process is lost" in done.stdout
-    model = Line()
-    model.dropout.p = 0.0
-    run_fit(tmp_path / "one", settings(), held_out=lambda: make_batches(999), model=model)
-    one, two = (load_file(tmp_path / name / "weights.safetensors") for name in ("one", "two"))
-    for name in one:
-        torch.testing.assert_close(one[name], two[name], atol=1e-5, rtol=1e-4)

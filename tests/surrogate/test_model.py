@@ -1,12 +1,15 @@
 """Training through rollouts, symmetric training, and what a run refuses."""
 
 import json
+import os
 import subprocess
 import sys
 
 import pandas as pd
 import pytest
 import torch
+from test_training import Line, make_batches, run_fit
+from test_training import settings as fit_settings
 
 from seaice_lab import runs
 from seaice_lab.config import FitConfig
@@ -20,6 +23,7 @@ from seaice_lab.surrogate.train import batch_losses, rollout_pairs, train
 from seaice_lab.surrogate.windows import Window
 from seaice_lab.weights import load_weights, save_weights
 
+WEIGHTS = "weights.safetensors"
 WINDOW = Window(inputs=(("sit", 0.0), ("sit", -12.0), ("u10", 0.0), ("u10", 12.0)))
 
 
@@ -138,21 +142,70 @@ def test_gradients_flow_through_the_whole_chain(store):
     assert gradient[:, 0, 0].abs().max() > 0
 
 
+DISTRIBUTED = """
+import os
+import sys
+from pathlib import Path
+sys.path[:0] = sys.argv[1:]
+from test_training import Line, make_batches, run_fit, settings
+from seaice_lab import cli
+from seaice_lab.compute import Process
+from seaice_lab.errors import InputError
+
+cli.app(["train", "two", "--config", "half.yaml"], standalone_mode=False)
+process = Process()
+
+def share(epoch):
+    for x, y in make_batches(epoch):
+        yield x[process.rank :: process.world], y[process.rank :: process.world]
+
+model = Line()
+model.dropout.p = 0.0
+run_fit(Path("two_lines"), settings(), share, lambda: share(999), model)
+
+# A validation window for one process only: both see its loss, and stop together.
+few = run_fit(
+    Path("few"), settings(patience=1), share,
+    lambda: [] if process.rank else make_batches(999), model,
+)
+assert len(set(map(str, process.gather(few.validation_loss.tolist())))) == 1
+
+# The end of a process ends the other one with a sentence.
+if process.rank == 1:
+    os._exit(0)
+try:
+    with process.watch_others():
+        process.gather("still here")
+except InputError as error:
+    print(error)
+"""
+
+
 def test_two_processes_train_like_one_with_the_doubled_batch(store, tmp_path):
     """The global mean of the statistics, the loss and the gradient, to rounding."""
     fit = FitConfig(epochs=2, learning_rate=1e-3, schedule="constant", batch_size=8)
     train(settings(store, fit=fit, input_noise=0.0), tmp_path / "one", show=False)
     half = settings(store, fit=fit.model_copy(update={"batch_size": 4}), input_noise=0.0)
     (tmp_path / "half.yaml").write_text(half.to_yaml())
+    (tmp_path / "distributed.py").write_text(DISTRIBUTED)
     pair = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    program = ["-m", "seaice_lab.cli", "train", tmp_path / "two", "--config", "half.yaml"]
-    command = [sys.executable, *pair, *program]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    command = [sys.executable, *pair, "distributed.py", *sys.path]
+    hidden = os.environ | {"CUDA_VISIBLE_DEVICES": ""}  # two processes need two GPUs, or none
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, cwd=tmp_path, env=hidden
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("wrote") == 1 and "Warning" not in done.stderr
+    assert "process 0 of 2: the connection to another process is lost" in done.stdout
     one, two = (pd.read_csv(tmp_path / name / "history.csv") for name in ("one", "two"))
     for column in ("train_loss", "train_global_mean", "validation_loss"):
         assert two[column].tolist() == pytest.approx(one[column].tolist(), rel=1e-4), column
+    line = Line()
+    line.dropout.p = 0.0
+    run_fit(tmp_path / "line", fit_settings(), held_out=lambda: make_batches(999), model=line)
+    one, two = (load_weights(tmp_path / name / WEIGHTS) for name in ("line", "two_lines"))
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], atol=1e-5, rtol=1e-4)
 
 
 def test_weights_and_scales_of_another_network_are_refused(store, tmp_path):

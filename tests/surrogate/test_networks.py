@@ -272,7 +272,7 @@ def test_bfloat16_stays_near_float32_through_forward_and_backward():
 def test_traced_network_gives_the_numbers_statistics_and_gradients_of_the_eager_one():
     """Traced with all that torch.compile does short of generating code, which takes long."""
     ocean = island(16, 24)
-    eager, traced = random_unet(ocean), random_unet(ocean)
+    eager, traced = (random_network("UNet2", ocean) for _ in range(2))
     x = torch.randn(2, 3, *ocean.shape, generator=torch.Generator().manual_seed(1))
     y = eager(x)
     z = torch.compile(traced, backend="aot_eager_decomp_partition", fullgraph=True)(x)
