@@ -100,8 +100,10 @@ def _ends_of_longitudes(longitude):
         return -180.0, 180.0
     first = occupied[(gaps.argmax() + 1) % len(occupied)]  # the arc starts east of the widest gap
     distance = (degrees - first) % 360
-    west = (first + distance.min() + 180) % 360 - 180
-    east = west + np.ptp(distance)
+    west, width = (first + distance.min() + 180) % 360 - 180, np.ptp(distance)
+    if width == 0 and abs(longitude[0]) <= 180:
+        west = longitude[0]  # a point at 180 degrees is not at -180 degrees
+    east = west + width
     return float(west), float(east if east <= 180 else east - 360)
 
 

@@ -1,4 +1,7 @@
-"""Keep track of many runs: a table of their settings and scores, tags, notes and deletion."""
+"""Keep track of many runs: a table of their settings and scores, tags, notes and deletion.
+
+Only the table imports pandas and xarray, so that tags, notes and deletion are fast.
+"""
 
 import difflib
 import json
@@ -9,8 +12,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
-import xarray as xr
 
 from seaice_lab import files, runs
 from seaice_lab.errors import InputError
@@ -57,6 +58,8 @@ def compare(folder, sort=None, all_leads=False):
     InputError
         If there is no column of the name ``sort``.
     """
+    import pandas as pd
+
     rows = runs.list_runs(folder)
     paths = [Path(folder) / row.name if row.kind != "?" else None for row in rows]
     settings = [settings_of(path) if path else {} for path in paths]
@@ -87,6 +90,8 @@ def compare(folder, sort=None, all_leads=False):
 
 def _sorted(table, sort, scores):
     """The table sorted by a column; missing values come last."""
+    import pandas as pd
+
     name = sort.removeprefix("-")
     if name not in table:
         close = difflib.get_close_matches(name, [*table, *scores], 1)
@@ -159,6 +164,8 @@ def scores_of(run):
         By name of the score and lead time in days. Both are empty if the run is not evaluated, or
         its ``scores.nc`` cannot be read.
     """
+    import xarray as xr
+
     if run is None:
         return {}, {}
     try:

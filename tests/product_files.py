@@ -141,6 +141,47 @@ def cs2smos(day, cells=16):
 
 
 @cache
+def topaz(day, cells=10):
+    """Sea ice of the TOPAZ4b reanalysis on its plane, whose axes have the unit 100 km."""
+    from pyproj import CRS, Transformer
+
+    axis = (np.arange(cells) - cells // 2 + 0.3) * 0.125
+    sphere = {key: POLAR[key] for key in ("grid_mapping_name", "latitude_of_projection_origin")}
+    sphere |= {"straight_vertical_longitude_from_pole": -45.0, "false_easting": 0.0}
+    sphere |= {"scale_factor_at_projection_origin": 1.0, "false_northing": 0.0}
+    sphere |= {"semi_major_axis": 6378273.0, "semi_minor_axis": 6378273.0}
+    to_degrees = Transformer.from_crs(CRS.from_cf(sphere), "EPSG:4326", always_xy=True)
+    degrees = to_degrees.transform(*np.meshgrid(axis * 1e5, axis * 1e5))
+    longitude, latitude = (values.astype("f4") for values in degrees)
+    values = np.linspace(0, 1, cells * cells, dtype="f4").reshape(1, cells, cells)
+    values[:, -2:] = np.nan  # land
+    shared = {"grid_mapping": "stereographic", "coordinates": "longitude latitude"}
+    ice = {
+        "siconc": (1, {"standard_name": "sea_ice_area_fraction", "units": "1"}),
+        "sithick": (3, {"standard_name": "sea_ice_thickness", "units": "m"}),
+        "sisnthick": (0.3, {"standard_name": "surface_snow_thickness", "units": "m"}),
+        "vxsi": (0.2, {"standard_name": "sea_ice_x_velocity", "units": "m s-1"}),
+        "vysi": (-0.1, {"standard_name": "sea_ice_y_velocity", "units": "m s-1"}),
+    }
+    dims = ("time", "y", "x")
+    fields = {name: (dims, values * size, attrs | shared) for name, (size, attrs) in ice.items()}
+    fields["thetao"] = (("time", "depth", "y", "x"), values[:, None], {"units": "degrees_C"})
+    fields["stereographic"] = ((), 0, sphere)
+    hours = (day - date(1950, 1, 1)).days * 24.0
+    attrs = {"units": "100 km"}
+    coords = {
+        "time": ("time", [hours], {"units": "hours since 1950-01-01 00:00:00", "axis": "T"}),
+        "x": ("x", axis, attrs | {"standard_name": "projection_x_coordinate", "axis": "X"}),
+        "y": ("y", axis, attrs | {"standard_name": "projection_y_coordinate", "axis": "Y"}),
+        "longitude": (("y", "x"), longitude, {"units": "degrees_east"}),
+        "latitude": (("y", "x"), latitude, {"units": "degrees_north"}),
+        "depth": ("depth", [0.0], {"units": "m"}),
+    }
+    packed = {"dtype": "i2", "scale_factor": 1e-4, "_FillValue": -32767}
+    return content(xr.Dataset(fields, coords), **dict.fromkeys(ice, packed))
+
+
+@cache
 def nsidc0051(day):
     """Concentration of NSIDC-0051 version 2: bytes with flags, named by the sensor."""
     shape = (1, 14, 12)

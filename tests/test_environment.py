@@ -4,7 +4,7 @@ import re
 import site
 import subprocess
 import tomllib
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, metadata, version
 from pathlib import Path
 
 import pytest
@@ -53,6 +53,33 @@ def test_every_dependency_is_pinned_and_the_pins_are_what_is_tested():
         pinned, lowest = (tuple(map(int, re.findall(r"\d+", text))) for text in (pins[name], bound))
         assert pinned >= lowest
         assert version(name).split("+")[0] == pins[name], name
+
+
+def test_the_metadata_names_the_python_of_the_tested_versions():
+    named = "Programming Language :: Python :: "
+    tested = [each.removeprefix(named) for each in PROJECT["classifiers"] if named in each]
+    assert PROJECT["requires-python"] == f">={tested[0]}"
+    assert f"(Python {tested[0]}," in (ROOT / "constraints.txt").read_text().splitlines()[0]
+    assert (ROOT / ".binder" / "runtime.txt").read_text().strip() == f"python-{tested[0]}"
+
+
+def test_the_licence_of_every_dependency_is_listed():
+    rows = re.findall(
+        r"^\| (\S+) \| (.+) \| (\w+) \|$", (ROOT / "docs/licences.md").read_text(), re.M
+    )
+    groups = {"seaice_lab": PROJECT["dependencies"]} | PROJECT["optional-dependencies"]
+    assert [(name, group) for name, _, group in rows] == [
+        (split(each)[0], group) for group, names in groups.items() for each in names
+    ]
+    for name, licence, _ in rows:
+        try:
+            facts = metadata(name)
+        except PackageNotFoundError:
+            continue  # of an optional group
+        stated = " ".join(facts.get_all("Classifier", []))
+        stated += " ".join(facts.get(key) or "" for key in ("License-Expression", "License"))
+        if "licen" in stated.lower() or facts.get("License"):
+            assert licence.split("-")[0].split()[0].lower() in stated.lower(), name
 
 
 # Files that Python executes at each start, by name: of editable installs, setuptools, virtualenv,

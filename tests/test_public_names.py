@@ -20,8 +20,9 @@ def test_a_name_that_is_not_public_is_an_attribute_error():
         seaice_lab.nothing  # noqa: B018
 
 
-def test_importing_the_package_imports_neither_torch_nor_xarray():
-    code = "import sys, seaice_lab; sys.exit(bool({'torch', 'xarray'} & set(sys.modules)))"
+def test_importing_the_package_and_the_tags_of_runs_imports_neither_torch_nor_xarray():
+    heavy = "{'torch', 'xarray', 'pandas'}"
+    code = f"import sys, seaice_lab.tracking; sys.exit(bool({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

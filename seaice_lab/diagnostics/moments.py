@@ -198,8 +198,8 @@ def power_sums(values, q):
     """
     if min(q) <= 0:
         raise InputError(
-            f"q: the order {min(q):g} needs positive values, but rates can be zero; leave out "
-            "orders below or equal to zero"
+            f"q: found the order {min(q):g}, expected orders above zero, because rates and "
+            "increments can be zero"
         )
     # Powers of three halves and more are slow; products such as x^2.5 = x^0.5 x^2 are fast.
     root, square = np.sqrt(values), values * values

@@ -29,16 +29,6 @@ def server(running):
     return running
 
 
-@pytest.fixture
-def waits():
-    return []
-
-
-@pytest.fixture
-def patience(waits):
-    return servers.Patience(waits_s=(1, 2, 3), timeout_s=30, sleep=waits.append)
-
-
 def january(server, patience):
     """The files of a month on the server."""
     address = DailyFiles(url=f"{server.address}/%Y/%m/ice_%Y%m%d.nc", since=date(1978, 10, 25))
