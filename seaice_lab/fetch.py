@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from seaice_lab import catalog, files, progress, servers
+from seaice_lab import catalog, credentials, files, progress, servers
 from seaice_lab.errors import InputError
 
 # Attributes that say how values are stored; the files of one month must agree in them.
@@ -57,7 +57,7 @@ def fetch(name, years="", months="", folder=None, dry_run=False, patience=None):
         raise InputError(f"{name}: has no key 'fetch' in the catalogue; get it from {entry.source}")
     patience = patience or servers.Patience()
     periods = _periods(entry, years, months)
-    servers.refuse_missing_client(entry)
+    credentials.refuse_missing_client(entry)
     folders = [each.absolute() for each in catalog.data_folders()]
     folder = Path(folder or folders[0]).expanduser().absolute()
     remotes, paths = [], []
@@ -66,7 +66,8 @@ def fetch(name, years="", months="", folder=None, dry_run=False, patience=None):
         if month and not there:
             progress.note(f"{name}: the server has no file of {month:%Y-%m}")
         if there and not dry_run:
-            paths += _write(folder, entry.fetch, month, there, patience)
+            with files.disk_errors(folder):
+                paths += _write(folder, entry.fetch, month, there, patience)
     if not remotes:
         raise InputError(f"{name}: the server has no file of {years}, months {months or '1-12'}")
     if dry_run:
@@ -191,6 +192,7 @@ def _write_month(target, stamp, remotes, rule, patience):
     with files.only_writer(parts):
         for remote in remotes:
             servers.download(remote, _part(parts, remote), patience)
+            _refuse_damaged(_part(parts, remote), remote)
         with files.replacing(target) as temporary:
             if rule.variables:
                 _join(parts, remotes, rule, temporary)
@@ -199,6 +201,20 @@ def _write_month(target, stamp, remotes, rule, patience):
             with netCDF4.Dataset(temporary, "a") as file:
                 file.fetched_from, file.fetched_files = stamp, str(len(remotes))
         shutil.rmtree(parts)
+
+
+def _refuse_damaged(path, remote):
+    """Refuse a file that cannot be opened, and remove it, so that it is fetched again."""
+    import netCDF4
+
+    try:
+        netCDF4.Dataset(path).close()
+    except OSError as error:
+        path.unlink()
+        raise InputError(
+            f"{remote.name}: cannot be opened ({error.strerror}); the server has a damaged file, "
+            "so try again later or fetch other months"
+        ) from None
 
 
 def _part(parts, remote):

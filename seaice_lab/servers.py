@@ -1,8 +1,7 @@
 """Servers of data: list their files, and download each file completely.
 
 A file has a temporary name until it is whole. A download that breaks off is resumed, and a server
-that is busy is asked again after a while. The client libraries of the servers read their own
-credentials; this module only looks whether there are any, and neither stores nor prints them.
+that is busy is asked again after a while.
 """
 
 import calendar
@@ -14,12 +13,11 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from seaice_lab import files, formats, progress
+from seaice_lab import credentials, files, formats, progress
 from seaice_lab.errors import InputError
 
 CHUNK = 2**14  # bytes written at once; an interruption loses at most this many
@@ -29,35 +27,6 @@ BUSY = {408, 416, 425, 429, 500, 502, 503, 504}  # answers after which to try ag
 BROKEN = (OSError, EOFError, ftplib.error_temp)
 LOCAL = (PermissionError, FileNotFoundError, NotADirectoryError, FileExistsError)
 AGENT = {"User-Agent": "seaice_lab", "Accept-Encoding": "identity"}
-
-
-class Client(NamedTuple):
-    """A client library and its credentials: variables (all of a group), or a file with a text."""
-
-    library: str
-    variables: tuple[tuple[str, ...], ...]
-    file_variable: str
-    file: str
-    text: str
-
-
-CLIENTS = {
-    "cds": Client("cdsapi", (("CDSAPI_URL", "CDSAPI_KEY"),), "CDSAPI_RC", "~/.cdsapirc", "key"),
-    "earthdata": Client(
-        "earthaccess",
-        (("EARTHDATA_TOKEN",), ("EARTHDATA_USERNAME", "EARTHDATA_PASSWORD")),
-        "NETRC",
-        "~/.netrc",
-        "urs.earthdata.nasa.gov",
-    ),
-    "copernicusmarine": Client(
-        "copernicusmarine",
-        (("COPERNICUSMARINE_SERVICE_USERNAME", "COPERNICUSMARINE_SERVICE_PASSWORD"),),
-        "COPERNICUSMARINE_CREDENTIALS_DIRECTORY",
-        "~/.copernicusmarine/.copernicusmarine-credentials",
-        "",
-    ),
-}
 
 
 class Patience(NamedTuple):
@@ -81,39 +50,6 @@ class Remote(NamedTuple):
     checksum: str | None = None
     version: str = ""
     day: date | None = None
-
-
-def refuse_missing_client(entry):
-    """Refuse to start without the client library of a server, or without credentials for it.
-
-    Parameters
-    ----------
-    entry : seaice_lab.catalog.Entry
-
-    Raises
-    ------
-    InputError
-        The message names the package, or the variables and files, and where to create a key.
-    """
-    client = CLIENTS.get(entry.fetch.way)
-    if client is None:
-        return
-    if find_spec(client.library) is None:
-        raise InputError(
-            f"{entry.name}: needs the package {client.library}; run "
-            "`pip install -c constraints.txt -e '.[fetch]'` in the project's folder"
-        )
-    if any(all(os.environ.get(name) for name in group) for group in client.variables):
-        return
-    path = Path(os.environ.get(client.file_variable) or client.file).expanduser()
-    path = path / Path(client.file).name if path.is_dir() else path
-    if path.is_file() and client.text in path.read_text(encoding="utf-8", errors="replace"):
-        return
-    variables = " or ".join(" and ".join(group) for group in client.variables)
-    raise InputError(
-        f"{entry.name}: needs a free account; set {variables}, or write {client.file} ("
-        f"{client.file_variable} may name another path); a key is made at {entry.fetch.account}"
-    )
 
 
 def attempts(action, patience):
@@ -158,7 +94,7 @@ def attempts(action, patience):
 def _asked_wait(headers):
     """Seconds that the header Retry-After asks for; it is a number or a date."""
     text = headers.get("Retry-After", "").strip()
-    if text.isdigit():
+    if text.isdecimal():
         return int(text)
     try:
         return (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds()
@@ -168,9 +104,7 @@ def _asked_wait(headers):
 
 def _fault(error, status, is_passing):
     """An exception of a server or a client as a sentence without credentials."""
-    text = re.sub(r"//[^/@\s]+@", "//***@", " ".join(str(error).split()))
-    for name in (name for each in CLIENTS.values() for group in each.variables for name in group):
-        text = text.replace(os.environ.get(name) or "\0", "***")
+    text = credentials.hidden(" ".join(str(error).split()))
     advice = "check the key 'fetch' of the catalogue, and the account if the server needs one"
     if is_passing:
         advice = "try again later, the files that are complete are not fetched again"
@@ -345,8 +279,8 @@ def _earthdata_files(entry, month, patience):
     """Files of NASA Earthdata whose names fit a month."""
     import earthaccess
 
-    is_set = any(all(map(os.environ.get, group)) for group in CLIENTS["earthdata"].variables)
-    earthaccess.login(strategy="environment" if is_set else "netrc")
+    in_variables = credentials.in_variables(credentials.CLIENTS["earthdata"])
+    earthaccess.login(strategy="environment" if in_variables else "netrc")
     request = entry.fetch.request | {"temporal": [str(month), str(_days(month)[-1])]}
     # The client takes several arguments of a condition as a tuple, not as a list.
     options = {k: tuple(v) if isinstance(v, list) else v for k, v in request.items()}

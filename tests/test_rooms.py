@@ -136,6 +136,7 @@ WITHOUT_TORCH = (
     "catalog",
     "fetch",
     "servers",
+    "credentials",
     "notebooks",
     "cli",
     "options",

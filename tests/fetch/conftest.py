@@ -8,7 +8,7 @@ import pytest
 import yaml
 from loopback import ftp_server, http_server
 
-from seaice_lab import servers
+from seaice_lab import credentials, servers
 
 ROOT = Path(__file__).parents[2]
 CATALOGUE = yaml.load((ROOT / "data_catalog.yaml").read_text(), yaml.CSafeLoader)
@@ -49,7 +49,7 @@ def entries(tmp_path, monkeypatch, http, ftp):
         server.files.clear()
         server.faults.clear()
     http.requests.clear()
-    for client in servers.CLIENTS.values():
+    for client in credentials.CLIENTS.values():
         for name in (name for group in client.variables for name in group):
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv(client.file_variable, str(tmp_path / "none"))

@@ -1,7 +1,9 @@
 """Fetching by the client libraries: stand-ins with the methods and arguments that are used."""
 
+import errno
 import hashlib
 import inspect
+import os
 import re
 import sys
 from datetime import date
@@ -15,9 +17,10 @@ import pytest
 import xarray as xr
 from product_files import cs2smos, nsidc0051, topaz
 
-from seaice_lab import catalog, servers
+from seaice_lab import catalog, credentials
 from seaice_lab.errors import InputError
 from seaice_lab.fetch import fetch
+from seaice_lab.surrogate.check import check
 
 
 class CdsClient:
@@ -169,13 +172,28 @@ def test_a_busy_client_is_tried_again_and_a_secret_never_appears(clients, patien
     assert waits == [7]
 
 
+def test_a_full_disk_is_named_with_the_folder(clients, patience, waits, tmp_path):
+    FAULTS.append(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    with pytest.raises(InputError, match=f"{tmp_path / 'data'}: the disk is full"):
+        fetch("era5", "2010", "1", patience=patience)
+    assert waits == []
+
+
+def test_the_ice_of_topaz_is_on_a_plane_whose_axes_have_the_unit_100_km(clients, patience):
+    fetch("topaz", "2011", "1", patience=patience)
+    lines, *_ = check("topaz")
+    text = "\n".join(lines)
+    assert "cells of 12.5 km" in text and "80 of 100 cells are sea" in text
+    assert "siu: vxsi in the files, time, y, x, 0 to 0.1596 m s-1, along the axes of the gr" in text
+
+
 @pytest.mark.parametrize("name", OF_CLIENT)
 def test_missing_credentials_and_clients_are_one_sentence(clients, monkeypatch, patience, name):
     library = OF_CLIENT[name]
     monkeypatch.delenv(VARIABLES[library][-1])
     with pytest.raises(InputError, match=f"set .*{VARIABLES[library][-1]}.* is made at https://"):
         fetch(name, "2011", "1", patience=patience)
-    monkeypatch.setattr(servers, "find_spec", lambda _: None)
+    monkeypatch.setattr(credentials, "find_spec", lambda _: None)
     with pytest.raises(InputError, match=rf"needs the package {library}; .*\[fetch\]"):
         fetch(name, "2011", "1", patience=patience)
 
@@ -183,19 +201,20 @@ def test_missing_credentials_and_clients_are_one_sentence(clients, monkeypatch, 
 @pytest.mark.parametrize(
     "way, content",
     [
-        ("cds", "url: https://server\nkey: 1"),
-        ("earthdata", "machine urs.earthdata.nasa.gov login a password b"),
-        ("copernicusmarine", "[credentials]"),
+        ("cds", "url: https://server\nkey: k-123"),
+        ("earthdata", "machine urs.earthdata.nasa.gov login a password k-123"),
+        ("copernicusmarine", "username = a\npassword = k-123"),
     ],
 )
 def test_credentials_in_files_of_the_clients_are_enough(entries, monkeypatch, way, content):
     entries.write()
-    client = servers.CLIENTS[way]
+    client = credentials.CLIENTS[way]
     Path("credentials").write_text(content)
     monkeypatch.setenv(client.file_variable, "credentials")
-    monkeypatch.setattr(servers, "find_spec", lambda _: True)
+    monkeypatch.setattr(credentials, "find_spec", lambda _: True)
     name = next(name for name, library in OF_CLIENT.items() if library == client.library)
-    servers.refuse_missing_client(catalog.find(name))
+    credentials.refuse_missing_client(catalog.find(name))
+    assert credentials.hidden("k-123 is wrong") == "*** is wrong"
 
 
 def test_a_user_name_without_password_leaves_earthdata_to_the_file(clients, monkeypatch, patience):

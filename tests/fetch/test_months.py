@@ -7,6 +7,7 @@ from pathlib import Path
 import product_files
 import pytest
 import xarray as xr
+from loopback import CUT
 from product_files import asi, osisaf
 
 from seaice_lab import catalog
@@ -117,6 +118,14 @@ def test_another_grid_within_a_month_is_refused(entries, http, patience, change,
     with pytest.raises(InputError, match=words):
         fetch_january(patience)
     assert not TARGET.exists()
+
+
+def test_a_file_that_is_damaged_on_the_server_is_refused_and_not_kept(entries, http, patience):
+    (path,) = serve_osisaf(entries, http, DAYS[:1])
+    http.files[path] = http.files[path][:CUT]
+    with pytest.raises(InputError, match="^ice_conc_201001011200.nc: cannot be opened"):
+        fetch_january(patience)
+    assert not list(Path("data").rglob("*.nc"))
 
 
 @pytest.mark.parametrize(

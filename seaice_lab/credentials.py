@@ -1,0 +1,116 @@
+"""Credentials of the client libraries: are there any, and how messages hide them.
+
+The libraries read their own credentials. This module neither stores nor prints them.
+"""
+
+import os
+import re
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+from seaice_lab.errors import InputError
+
+
+class Client(NamedTuple):
+    """A client library and its credentials: variables (all of a group), or a file with a text."""
+
+    library: str
+    variables: tuple[tuple[str, ...], ...]
+    file_variable: str
+    file: str
+    text: str
+
+
+CLIENTS = {
+    "cds": Client("cdsapi", (("CDSAPI_URL", "CDSAPI_KEY"),), "CDSAPI_RC", "~/.cdsapirc", "key"),
+    "earthdata": Client(
+        "earthaccess",
+        (("EARTHDATA_TOKEN",), ("EARTHDATA_USERNAME", "EARTHDATA_PASSWORD")),
+        "NETRC",
+        "~/.netrc",
+        "urs.earthdata.nasa.gov",
+    ),
+    "copernicusmarine": Client(
+        "copernicusmarine",
+        (("COPERNICUSMARINE_SERVICE_USERNAME", "COPERNICUSMARINE_SERVICE_PASSWORD"),),
+        "COPERNICUSMARINE_CREDENTIALS_DIRECTORY",
+        "~/.copernicusmarine/.copernicusmarine-credentials",
+        "",
+    ),
+}
+
+
+def refuse_missing_client(entry):
+    """Refuse to start without the client library of a server, or without credentials for it.
+
+    Parameters
+    ----------
+    entry : seaice_lab.catalog.Entry
+
+    Raises
+    ------
+    InputError
+        The message names the package, or the variables and files, and where to create a key.
+    """
+    client = CLIENTS.get(entry.fetch.way)
+    if client is None:
+        return
+    if find_spec(client.library) is None:
+        raise InputError(
+            f"{entry.name}: needs the package {client.library}; run "
+            "`pip install -c constraints.txt -e '.[fetch]'` in the project's folder"
+        )
+    text = _file_text(client)
+    if in_variables(client) or (text is not None and client.text in text):
+        return
+    variables = " or ".join(" and ".join(group) for group in client.variables)
+    raise InputError(
+        f"{entry.name}: needs a free account; set {variables}, or write {client.file} ("
+        f"{client.file_variable} may name another path); a key is made at {entry.fetch.account}"
+    )
+
+
+def in_variables(client):
+    """Whether all variables of one group of a client are set.
+
+    Parameters
+    ----------
+    client : Client
+
+    Returns
+    -------
+    bool
+    """
+    return any(all(map(os.environ.get, group)) for group in client.variables)
+
+
+def _file_text(client):
+    """Text of the file with the credentials of a client; None if there is none."""
+    path = Path(os.environ.get(client.file_variable) or client.file).expanduser()
+    path = path / Path(client.file).name if path.is_dir() else path
+    with suppress(OSError):
+        return path.read_text(encoding="utf-8", errors="replace")
+    return None
+
+
+def hidden(text):
+    """Text in which *** replaces passwords and keys of addresses, variables and files.
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    str
+    """
+    text = re.sub(r"//[^/@\s]+@", "//***@", text)
+    for client in CLIENTS.values():
+        names = [name for group in client.variables for name in group]
+        secrets = [os.environ.get(name) for name in names]
+        secrets += re.findall(r"(?:key|password)\s*[:=]?\s*(\S+)", _file_text(client) or "")
+        for secret in filter(None, secrets):
+            text = text.replace(secret, "***")
+    return text
