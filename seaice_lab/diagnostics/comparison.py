@@ -192,8 +192,8 @@ def spectra_on_common_starts(spectra):
             kept[name] = spectrum
             if len(spectra) > 1:
                 notes[name] = (
-                    "its spectra are means over its own starts, because an older version evaluated "
-                    "it or it has very many starts; evaluate it again to compare common starts"
+                    "its spectra are means over its own starts, because it has very many starts; "
+                    "forecast from fewer starts (every) to compare common starts"
                 )
             continue
         starts = spectrum.init_time.values

@@ -27,24 +27,8 @@ TABLE_DAYS = (0.5, 1, 2, 3, 5, 7, 10, 15, 20, 30, 60, 90, 180, 270, 365)
 START = {"standard_name": "forecast_reference_time", "long_name": "Start of the forecast"}
 
 
-def score_table(forecast, truth, ocean, area=None, climatology=None):
-    """Scores of a forecast against lead time.
-
-    Parameters
-    ----------
-    forecast, truth, ocean, area, climatology
-        As in `scores_by_start`.
-
-    Returns
-    -------
-    Dataset
-        As from `pool_starts`.
-    """
-    return pool_starts(scores_by_start(forecast, truth, ocean, area, climatology))
-
-
 def scores_by_start(forecast, truth, ocean, area=None, climatology=None):
-    """Scores of each start: what `score_table` pools, and what confidence intervals need.
+    """Scores of each start: what `pool_starts` pools, and what confidence intervals need.
 
     Tables of different starts may be joined with ``xarray.concat(..., dim="init_time")``, so that
     a long series can be scored in blocks.

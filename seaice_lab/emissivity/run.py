@@ -7,7 +7,7 @@ import torch
 
 from seaice_lab import runs
 from seaice_lab.emissivity.gauss_newton import check_model
-from seaice_lab.emissivity.model import MAPS, EmpiricalState
+from seaice_lab.emissivity.model import EmpiricalState
 from seaice_lab.emissivity.observations import open_observations, prepare
 from seaice_lab.emissivity.settings import EmissivityConfig
 from seaice_lab.errors import InputError
@@ -181,11 +181,6 @@ def load(run, observations=None):
     if not path.exists():
         raise InputError(f"{run}: has no trained weights yet; train the run first")
     weights = load_weights(path, config.model.model_dump(mode="json"))
-    for name in MAPS:
-        # older runs kept the values and the moments of a cell in one table
-        table = weights.pop(f"{name}.state", None)
-        if table is not None:
-            weights[name] = table[:, : getattr(state, name).shape[1]]
     try:
         state.load_state_dict(weights)
     except RuntimeError as error:

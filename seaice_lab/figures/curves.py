@@ -141,7 +141,10 @@ def plot_scores(table, against="persistence", label="Forecast"):
     """
     sources = [str(name) for name in table.source.values]
     if against not in sources:
-        raise InputError(f"the scores have the sources {', '.join(sources)}, not {against!r}")
+        raise InputError(
+            f"the scores have the sources {', '.join(sources)}, not {against!r}; choose one of "
+            "them, or evaluate the run with this reference"
+        )
     others = [name for name in sources if name not in ("forecast", against)]
     labels = {name: name.replace("_", " ").capitalize() for name in (against, *others)}
     labels = {"forecast": label} | labels
@@ -320,7 +323,7 @@ def plot_season(seasons, quantity):
 
 
 def _season_limits(values):
-    """Ends of an axis from the values; the range is not too small, so that noise stays small."""
+    """Limits of an axis that shows all values; noise does not fill the axis."""
     low, high = np.nanmin(values), np.nanmax(values)
     missing = max(SEASON_RANGE * high - (high - low), 0)
     low, high = max(low - missing / 2, min(low, 0)), high + missing / 2

@@ -206,16 +206,10 @@ def write_grid(run, store):
 
 
 def _grid_of(opened):
-    """Positions and ocean mask of a run; older runs have them in their store only."""
-    path, own = opened.path / "grid.nc", opened.config["store"]
+    """Positions and ocean mask of a run, from its file ``grid.nc``, else from its store."""
+    path = opened.path / "grid.nc"
     if not path.exists():
-        try:
-            return open_store(own)
-        except InputError as error:
-            raise InputError(
-                f"{opened.path}: was trained by a version that kept no grid with the run, and its "
-                f"store cannot be compared with another one ({error}); restore the store"
-            ) from None
+        return open_store(opened.config["store"])
     try:
         reference = xr.load_dataset(path)
         return reference.assign(ocean=reference.ocean.astype(bool))

@@ -178,7 +178,7 @@ def _common_ice(dataset, store):
 
 
 def _tails(dataset, store):
-    """Starts of the tails: quantiles of the truth at the starts, the same for all sources."""
+    """Values at which the tails begin: quantiles of the truth, the same for all sources."""
     sit = store["sit"].isel(time=dataset.position.values).load()
     dx_m = grid.spacing_m(store, store.ocean)
     gradient = gradient_magnitude(sit, ice_mask(store.ocean, sit), dx_m)

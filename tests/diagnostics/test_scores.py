@@ -10,7 +10,7 @@ import xarray as xr
 from seaice_lab.diagnostics.bootstrap import confidence_intervals
 from seaice_lab.diagnostics.ensembles import crps, spread
 from seaice_lab.diagnostics.regions import polar_regions, scores_by_region
-from seaice_lab.diagnostics.score_tables import pool_by_month, score_table, scores_by_start
+from seaice_lab.diagnostics.score_tables import pool_by_month, pool_starts, scores_by_start
 from seaice_lab.diagnostics.scores import (
     anomaly_correlation,
     bias,
@@ -27,6 +27,10 @@ from seaice_lab.errors import InputError
 DATA = Path(__file__).parents[1] / "data" / "surrogate"
 
 DIMS = ("init_time", "lead_time", "y", "x")
+
+
+def score_table(*arguments):
+    return pool_starts(scores_by_start(*arguments))
 
 
 def forecast_like(values):

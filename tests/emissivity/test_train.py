@@ -181,15 +181,13 @@ def test_both_ways_of_training_give_the_same(model, compiled, month, tmp_path):
     np.testing.assert_allclose(same, ice, atol=1e-4)
 
 
-def test_a_run_of_an_older_form_is_read_and_its_checkpoint_refused(month, tmp_path):
+def test_weights_and_a_checkpoint_of_another_form_are_refused(month, tmp_path):
     train(adam(month, 1), tmp_path / "run", show=False)
-    maps = evaluation.sea_ice_maps(load(tmp_path / "run")[0])
     weights = load_file(tmp_path / "run" / "weights.safetensors")
-    for name in ("sea_ice", "properties", "observation_properties"):
-        values = weights.pop(name)  # the values were followed by m, v and the last step
-        weights[f"{name}.state"] = torch.nn.functional.pad(values, (0, 2 * values.shape[1] + 1))
+    weights["sea_ice.state"] = weights.pop("sea_ice")
     save_file(weights, tmp_path / "run" / "weights.safetensors")
-    np.testing.assert_array_equal(evaluation.sea_ice_maps(load(tmp_path / "run")[0]), maps)
+    with pytest.raises(InputError, match="does not hold the state of config.yaml"):
+        load(tmp_path / "run")
     (tmp_path / "run" / "finished").unlink()
     state = {"epoch": 1, "best": 1.0, "since_best": 0, "history": []}
     torch.save({"model": weights, "state": state}, tmp_path / "run" / "checkpoint.pt")

@@ -224,7 +224,7 @@ def test_a_run_whose_store_is_lost_forecasts_on_another_one(home):
         shutil.rmtree(home / "runs" / "a_on_year")
         copy = xr.load_dataset(grid)
         grid.rename(home / "grid.nc")
-        with pytest.raises(InputError, match="kept no grid .*home.zarr: no such store.* restore"):
+        with pytest.raises(InputError, match="home.zarr: no such store"):
             make(store="year.zarr")
         copy["ocean"][5, 5] = 0
         copy.to_netcdf(grid)
