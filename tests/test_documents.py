@@ -158,3 +158,10 @@ def test_notebooks_write_formulae_as_text():
         for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
             if cell["cell_type"] == "markdown":
                 assert "$" not in "".join(cell["source"]), path.name
+
+
+def test_every_table_of_accuracy_and_speed_names_its_machine():
+    text = (ROOT / "docs/accuracy_and_speed.md").read_text(encoding="utf-8")
+    tables = re.findall(r"(.*)\n\n\|.*\n\|--", text)
+    assert len(tables) > 8
+    assert set(tables) == {"Machine: two cores.", "Machine: H200."}
