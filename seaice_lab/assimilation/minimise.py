@@ -1,8 +1,6 @@
 """Minimise the cost: by L-BFGS-B, or in incremental form by conjugate gradients."""
 
 import time
-from concurrent.futures import ThreadPoolExecutor
-from queue import SimpleQueue
 from typing import NamedTuple
 
 import numpy as np
@@ -140,8 +138,8 @@ def _check_finite(value):
 def lbfgs(problem, limits=None, stopping=STOPPING):
     """Minimise the cost of a problem from its background by L-BFGS-B.
 
-    Windows of a batch are minimised together, by the sum of their costs; :func:`lbfgs_each`
-    minimises each on its own.
+    Windows of a batch, or members of an ensemble, are minimised together, by the sum of their
+    costs. As they do not depend on each other, the minimum is that of each.
 
     Parameters
     ----------
@@ -164,64 +162,6 @@ def lbfgs(problem, limits=None, stopping=STOPPING):
     flat = None if limits is None else np.reshape(limits, (2, -1))
     minimum = minimise(function, np.zeros(int(np.prod(problem.shape))), flat, stopping)
     return minimum._replace(control=minimum.control.reshape(problem.shape))
-
-
-def lbfgs_each(problem, stopping=STOPPING):
-    """Minimise the cost of each window of a batch by L-BFGS-B, with common runs of the network.
-
-    The windows may be members of an ensemble (:func:`~seaice_lab.assimilation.cost.perturbed`).
-    Each window stops by its own cost, so that its result is that of a problem of this window alone,
-    except for rounding. Every evaluation computes the whole batch, finished windows included.
-
-    Parameters
-    ----------
-    problem : Problem
-    stopping : Stopping
-
-    Returns
-    -------
-    list of Minimum
-        One for each window, with the control (entry,).
-    """
-    batch, size = problem.shape
-    questions, answers = SimpleQueue(), [SimpleQueue() for _ in range(batch)]
-
-    def minimise_window(number):
-        def function(control):
-            questions.put((number, control))
-            answer = answers[number].get()
-            if isinstance(answer, BaseException):
-                raise answer
-            return answer
-
-        try:
-            return minimise(function, np.zeros(size), stopping=stopping)
-        finally:
-            questions.put((number, None))
-
-    controls, active, waiting = np.zeros(problem.shape), set(range(batch)), set()
-    # SciPy's minimiser cannot be interrupted, so each window has a thread that waits for its cost.
-    with ThreadPoolExecutor(batch) as pool:
-        jobs = [pool.submit(minimise_window, number) for number in range(batch)]
-        try:
-            while active:
-                number, control = questions.get()
-                if control is None:
-                    active.remove(number)
-                else:
-                    controls[number] = control
-                    waiting.add(number)
-                if waiting and waiting == active:
-                    terms = cost(problem, controls)
-                    totals = terms.background + terms.observations
-                    for number in waiting:
-                        answers[number].put((totals[number], terms.gradient[number]))
-                    waiting = set()
-        except BaseException as error:
-            for queue in answers:
-                queue.put(error)  # ends the threads
-            raise
-    return [job.result() for job in jobs]
 
 
 def incremental(problem, outer=3, inner=30, tolerance=1e-2):
@@ -259,11 +199,7 @@ def incremental(problem, outer=3, inner=30, tolerance=1e-2):
             break
         if iteration == outer:
             break
-        hessian = LinearOperator(
-            (control.size, control.size),
-            lambda direction, at=control: hessian_product(problem, at, direction).ravel(),
-            dtype=float,
-        )
+        hessian = _hessian(problem, control)
         step, _ = cg(hessian, -present.gradient.ravel(), rtol=tolerance, maxiter=inner)
         for fraction in (1, 0.5, 0.25, 0.125):
             trial = cost(problem, control + fraction * step.reshape(problem.shape))
@@ -298,11 +234,15 @@ def signal(problem, control, probes, seed=0):
     -------
     float
     """
-    rng = np.random.default_rng(seed)
-    hessian = LinearOperator(
+    rng, hessian = np.random.default_rng(seed), _hessian(problem, control)
+    vectors = rng.choice([-1.0, 1.0], (probes, control.size))
+    return float(np.mean([z @ (z - cg(hessian, z, rtol=1e-2, maxiter=100)[0]) for z in vectors]))
+
+
+def _hessian(problem, control):
+    """The Gauss-Newton Hessian of the cost as a linear operator."""
+    return LinearOperator(
         (control.size, control.size),
         lambda direction: hessian_product(problem, control, direction).ravel(),
         dtype=float,
     )
-    vectors = rng.choice([-1.0, 1.0], (probes, control.size))
-    return float(np.mean([z @ (z - cg(hessian, z, rtol=1e-2, maxiter=100)[0]) for z in vectors]))

@@ -17,14 +17,12 @@ from seaice_lab.errors import InputError
 LEAST_CONCENTRATION = 0.15
 
 
-def per_cell_area(table, concentration=None):
+def per_cell_area(table):
     """Thickness per area of ice as thickness per cell area, for a state without concentration.
 
     Parameters
     ----------
     table : xarray.Dataset
-    concentration : array_like (observation,), optional
-        From 0 to 1, for example that of the background; by default that of the table.
 
     Returns
     -------
@@ -38,8 +36,7 @@ def per_cell_area(table, concentration=None):
         If an observation that is used has no concentration.
     """
     is_per_ice = table.kind.values == "sit_of_ice"
-    given = table.concentration.values if concentration is None else concentration
-    factor = np.where(is_per_ice, np.broadcast_to(given, is_per_ice.shape), 1.0)
+    factor = np.where(is_per_ice, table.concentration.values, 1.0)
     lacks = np.isnan(factor) & (table.quality.values == 0)
     if lacks.any():
         raise InputError(

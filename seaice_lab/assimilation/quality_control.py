@@ -51,20 +51,18 @@ def prepare_table(paths, config):
     return table
 
 
-def check_range(table, ranges=RANGES):
+def check_range(table):
     """Reject values outside the range of their kind.
 
     Parameters
     ----------
     table : xarray.Dataset
-    ranges : dict of str to tuple of float
-        Smallest and largest value by kind, in its unit.
 
     Returns
     -------
     xarray.Dataset
     """
-    low, high = np.array([ranges[kind] for kind in table.kind.values]).reshape(-1, 2).T
+    low, high = np.array([RANGES[kind] for kind in table.kind.values]).reshape(-1, 2).T
     is_outside = (table.value.values < low) | (table.value.values > high)
     return reject(table, is_outside, "outside_range")
 

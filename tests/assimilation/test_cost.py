@@ -30,7 +30,7 @@ from seaice_lab.assimilation.cost import (
     weighted_cells,
     window_states,
 )
-from seaice_lab.assimilation.minimise import Stopping, incremental, lbfgs, lbfgs_each, minimise
+from seaice_lab.assimilation.minimise import Stopping, incremental, lbfgs, minimise
 from seaice_lab.assimilation.model import open_window, states, to_image, to_vector
 from seaice_lab.config import FitConfig
 from seaice_lab.errors import InputError
@@ -75,21 +75,6 @@ def window_of(problem, number):
         background=problem.background[[number]],
         observations=observed._replace(**columns),
     )
-
-
-def test_windows_that_are_minimised_at_once_end_where_each_ends_alone():
-    problem = surrogate_problem(batch=3)
-    problem.observations.sigma[1] *= 3  # this window stops earlier or later than the others
-    together = lbfgs_each(problem, Stopping(gradient=1e-2))
-    alone = [lbfgs(window_of(problem, n), stopping=Stopping(gradient=1e-2)) for n in range(3)]
-    assert [m.iterations for m in together] == [m.iterations for m in alone]
-    assert len({m.iterations for m in alone}) > 1
-    for one, other in zip(together, alone, strict=True):
-        np.testing.assert_allclose(one.control, other.control[0], atol=1e-9)
-        assert one.reason == other.reason
-    broken = problem._replace(background=problem.background * np.nan)
-    with pytest.raises(InputError, match="not finite"):
-        lbfgs_each(broken)
 
 
 def test_the_spread_of_an_ensemble_of_assimilations_is_the_error_of_the_analysis():

@@ -13,7 +13,7 @@ from seaice_lab.assimilation.checks import dot_product_error
 from seaice_lab.assimilation.cost import cost, problem_of
 from seaice_lab.assimilation.interpolation import cell_weights, step_weights
 from seaice_lab.assimilation.model import OpenedWindow, adjoint, states, tangent
-from seaice_lab.assimilation.observation_operator import per_cell_area, window_observations
+from seaice_lab.assimilation.observation_operator import window_observations
 from seaice_lab.assimilation.observations import concatenate, counts
 from seaice_lab.errors import InputError
 
@@ -153,8 +153,6 @@ def test_a_state_without_concentration_needs_the_concentration_of_the_observatio
         )
     with pytest.raises(InputError, match="sic is observed, but the state of the network has sit"):
         window_observations(window, [points([3.0], [4.0])], [NOON - HOUR])
-    given = per_cell_area(points([3.0], [4.0], kind="sit_of_ice", value=2.0), [0.25])
-    assert given.value.item() == 0.5 and given.kind.item() == "sit"
 
 
 def test_without_observations_the_analysis_is_the_background_or_the_window_is_refused():
