@@ -152,7 +152,8 @@ def load_start_run(config, run):
     was_trained = (run / "checkpoint.pt").exists() or (run / "finished").exists()
     if was_trained and normalisation.exists():
         return None, json.loads(normalisation.read_text(encoding="utf-8"))
-    start = load(config.start_from, "cpu")
+    # The weights fit any grid, so the store of the start run need not exist here.
+    start = load(config.start_from, "cpu", config.store)
     opened = runs.open_run(config.start_from)
     if not (opened.path / "finished").exists():
         raise InputError(
