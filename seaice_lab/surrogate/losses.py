@@ -311,7 +311,9 @@ def spectral_score(fields, square, alpha=ALMOST_FAIR):
     """Energy score of the Fourier coefficients in a square, averaged over the modes.
 
     Each mode has the weight 1 / sqrt(amplitude) of the truth at its wavelength, scaled to a mean of
-    1, so that short waves count although their amplitudes are small.
+    1, so that short waves count although their amplitudes are small. Coefficients are multiplied by
+    the side n of the square: then those of white noise are as large as the noise in a cell, and the
+    score has the size of the CRPS whatever the square.
 
     Parameters
     ----------
@@ -329,7 +331,7 @@ def spectral_score(fields, square, alpha=ALMOST_FAIR):
     inside = (rings > 0) & (rings <= len(power))
     weight = power.clamp(min=1e-30).sqrt()[rings[inside] - 1] ** -SPECTRAL_EXPONENT
     distances = crps(modes[:, :-1, :, inside], modes[:, -1][:, :, inside], alpha)
-    return (distances * (weight / weight.mean())).mean()
+    return len(rings) * (distances * (weight / weight.mean())).mean()
 
 
 def square_modes(fields, square):

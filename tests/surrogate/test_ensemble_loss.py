@@ -134,6 +134,16 @@ def test_the_spectral_term_is_zero_for_perfect_members_and_grows_with_their_erro
     assert sizes[0] == 0 and sizes[2].item() == pytest.approx(2 * sizes[1].item(), rel=1e-4)
 
 
+def test_the_spectral_term_does_not_depend_on_the_size_of_the_square():
+    target, members = normal(8, 1, 64, 64), normal(8, 2, 1, 64, 64)
+    ocean = torch.ones(64, 64, dtype=torch.bool)
+    small, large = (
+        ensemble_loss(members, target, ocean, spectral=1.0, square=(slice(n), slice(n)))[1]
+        for n in (24, 64)
+    )
+    assert small["spectral"].item() == pytest.approx(large["spectral"].item(), rel=0.1)
+
+
 def test_one_member_is_refused():
     with pytest.raises(InputError, match="at least 2 members"):
         ensemble_loss(normal(2, 1, 1, 12, 20), normal(2, 1, 12, 20), OCEAN)
