@@ -4,8 +4,9 @@
 
 The script writes a store of random fields and removes it. It measures the memory bandwidth of the
 device, the loader, the step and both together with the fields on the device, in memory and in the
-store, the share of the bandwidth that each partial convolution reaches, and a rollout. Without a
-GPU it runs on the processor, to test the script: use a small size there.
+store, the kernels in which a step spends its time, the share of the bandwidth that each partial
+convolution reaches, and a rollout. Without a GPU it runs on the processor, to test the script: use
+a small size there.
 """
 
 import argparse
@@ -17,7 +18,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import xarray as xr
-from end_to_end import measure, table
+from end_to_end import measure, table, training
+from torch.profiler import profile
 
 from seaice_lab import grid
 from seaice_lab.config import FitConfig
@@ -92,6 +94,27 @@ def bandwidth(megabytes):
     return 2 * source.nbytes / seconds(lambda: target.copy_(source), 10)
 
 
+def kernel_lines(config, rows=15):
+    """Milliseconds and share of the kernels in which a compiled training step spends its time."""
+    load, step, _ = training(config)
+    (batch,) = load(1)
+    step(batch)
+    synchronize()
+    with profile() as profiler:
+        step(batch)
+        synchronize()
+    device = torch.autograd.DeviceType.CUDA if DEVICE == "cuda" else torch.autograd.DeviceType.CPU
+    events = [event for event in profiler.key_averages() if event.device_type == device]
+    durations = {
+        event.key: event.self_device_time_total if DEVICE == "cuda" else event.self_cpu_time_total
+        for event in events
+    }
+    total = sum(durations.values())
+    yield f"kernels of a step: {total / 1e3:.1f} ms in all"
+    for name, duration in sorted(durations.items(), key=lambda item: -item[1])[:rows]:
+        yield f"{duration / 1e3:8.2f} ms {duration / total:6.1%}  {name[:80]}"
+
+
 @torch.inference_mode()
 def layer_lines(network, x, limit, precision):
     """One line for each partial convolution: milliseconds and share of the memory bandwidth.
@@ -155,6 +178,7 @@ def report(options):
             config = TrainConfig(store=str(store), width=options.width, fields_in=place, fit=fit)
             rates, where = measure(config, options.batches)
             yield from (where, *table(rates))
+        yield from kernel_lines(config.model_copy(update={"fields_in": "device"}))
     ocean = torch.rand(size, size) > 0.3
     network = build_network("UNet3", ocean, 10, width=options.width).to(DEVICE).eval()
     network = network.to(memory_format=torch.channels_last)
