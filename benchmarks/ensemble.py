@@ -1,11 +1,11 @@
 """Score an ensemble network against the goals of a calibrated and sharp ensemble.
 
-python benchmarks/ensemble.py runs/ensemble data/pretrained/sample [--every 1] [--members 16]
+python benchmarks/ensemble.py ENSEMBLE DETERMINISTIC [--split test] [--every 1] [--members 16]
 
 The references are the deterministic network, and two ensembles that know nothing of the present
 state: persistence dressed with changes of the training split, and the deterministic forecast
-dressed with its errors in the validation split. Both runs must have been trained from the same
-store. All scores are those of the test split.
+dressed with its errors in the validation split. Choose settings with ``--split validation``; there
+the dressed deterministic forecast knows its errors.
 """
 
 import argparse
@@ -37,14 +37,15 @@ def main():
     parser.add_argument("ensemble")
     parser.add_argument("deterministic")
     parser.add_argument("--store", help="prepared store, by default that of the ensemble")
+    parser.add_argument("--split", default="test", choices=("test", "validation"))
     parser.add_argument("--every", type=int, default=1, help="use every n-th start")
     parser.add_argument("--members", type=int, default=16)
     options = parser.parse_args()
     path = options.store or runs.open_run(options.ensemble).config["store"]
     store = open_store(path)
 
-    members = predict(options.ensemble, path, "test", options.every, options.members)
-    single = predict(options.deterministic, path, "test", options.every)
+    members = predict(options.ensemble, path, options.split, options.every, options.members)
+    single = predict(options.deterministic, path, options.split, options.every)
     on_validation = predict(options.deterministic, path, "validation", 1)
     truth = truth_for(single, store)
     errors = truth_for(on_validation, store) - on_validation

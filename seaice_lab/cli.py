@@ -206,7 +206,7 @@ def calibrate(run: RunFolder):
     from seaice_lab.surrogate.calibration import calibrate
 
     for name, value in calibrate(run).items():
-        print(f"{name}: {value:g}")
+        print(f"{name}: {value}")
 
 
 @app.command()

@@ -23,7 +23,8 @@ def _path(text):
 
 
 PathText = Annotated[str, AfterValidator(_path)]
-UNION_TYPES = {"str", "bool", "int", "float", "Window"}  # names of alternatives, which are no keys
+# Names of alternatives, which are no keys.
+UNION_TYPES = {"str", "bool", "int", "float", "constrained-float", "Window"}
 
 
 class _CheckedAsInput(type(BaseModel)):

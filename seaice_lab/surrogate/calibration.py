@@ -2,6 +2,8 @@
 
 A network is more certain of the runs that it was trained on than of others, so the size of the
 noise, its memory, and the size of perturbed starts are chosen on runs that training did not use.
+The noise of each level of the network sets the power of other wavelengths: fine noise that of short
+waves, coarse noise most of the spread.
 """
 
 import tempfile
@@ -10,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from seaice_lab import files, grid, runs
-from seaice_lab.diagnostics import ensembles
+from seaice_lab.diagnostics import ensembles, smoothing, spectra
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.evaluation import open_forecast
 from seaice_lab.surrogate.forecast import forecast
@@ -19,21 +21,28 @@ from seaice_lab.surrogate.settings import ForecastConfig
 from seaice_lab.surrogate.store import in_split, open_store
 from seaice_lab.surrogate.truth import truth_for
 
-MEMORIES = (0.0, 0.35, 0.5, 0.65)
+MEMORIES = (0.35, 0.65, 0.8)
 MEMBERS = 8
-STARTS = 6  # start dates, spread over the validation split
+STARTS = 6
 MATCH_DAYS = 2  # the spread equals the error over lead times up to this one
 SCORE_DAYS = 5  # the memory has the lowest CRPS over lead times up to this one
-ROUNDS = 2  # of the secant steps towards the right spread
+ROUNDS = 2  # of the steps towards the right spread and spectrum
+KEPT = ("wavenumber", "lead_time")  # dimensions of the power that are not averaged
+GAIN_STEP = 0.3  # of the logarithm of a gain, for the derivatives
+DAMPING = 0.05  # of the least squares, for gains that change nothing
 
 
-def calibrate(run, memories=MEMORIES, show=True):
-    """Choose memory and gain of the noise, or the size of perturbed starts; write them.
+def calibrate(run, memories=MEMORIES, starts=STARTS, show=True):
+    """Choose memory and gains of the noise, or the size of perturbed starts; write them.
 
-    For each memory, the gain is the one with which the spread-skill ratio
-    (:func:`seaice_lab.diagnostics.ensembles.spread_skill`) over lead times up to two days is 1. The
-    memory with the lowest fair CRPS over five days is kept. For a deterministic network the size of
-    the perturbations of the initial state is found in the same way.
+    1. For each memory, one gain for all levels is the one with which the spread-skill ratio
+       (:func:`seaice_lab.diagnostics.ensembles.spread_skill`) over lead times up to two days is 1.
+       The memory with the lowest fair CRPS over five days is kept.
+    2. From there, a gain for each level follows by least squares. The residuals are logarithms of
+       ratios that are 1 for a perfect ensemble: the spread-skill ratio up to two days, and the
+       power of the members over that of the truth in bands of wavelengths up to five days.
+
+    For a deterministic network the size of the perturbations of the initial state is found as in 1.
 
     Parameters
     ----------
@@ -41,14 +50,17 @@ def calibrate(run, memories=MEMORIES, show=True):
         Run folder of a trained surrogate.
     memories : sequence of float
         Memories of the noise to try.
+    starts : int
+        Start dates, spread over the validation split.
     show : bool
         Show progress.
 
     Returns
     -------
     dict of str to float
-        "noise_memory" and "noise_gain", or "perturbation"; "spread_skill" and "crps" (in the unit
-        of the first variable) of the ensemble with them. Written to ``calibration.json``.
+        "noise_memory" and "noise_gain" (a list of gains), or "perturbation"; "spread_skill" and
+        "crps" (in the unit of the first variable) of the ensemble with them. Written to
+        ``calibration.json``.
 
     Raises
     ------
@@ -65,7 +77,7 @@ def calibrate(run, memories=MEMORIES, show=True):
     steps = max(round(SCORE_DAYS / step_days), 1)
     count = len(in_split(store, "validation"))
     common = {"split": "validation", "members": MEMBERS, "steps": steps, "compile": "never"}
-    common["every"] = max(count // STARTS, 1)
+    common["every"] = max(count // starts, 1)
     matched = max(round(MATCH_DAYS / step_days), 1)
 
     def score(size, memory):
@@ -77,35 +89,80 @@ def calibrate(run, memories=MEMORIES, show=True):
     def match(size, memory):
         """The size with which the spread equals the error, with its scores."""
         for _ in range(ROUNDS):
-            ratio, _ = score(size, memory)
+            ratio = score(size, memory)["spread_skill"]
             if not ratio:
                 raise InputError(
                     f"{run}: the members do not differ, so no size of the noise gives them the "
                     "spread of their error; train the ensemble network longer"
                 )
             size *= float(np.clip(1 / ratio, 0.1, 10))  # the spread grows in proportion to the size
-        return size, *score(size, memory)
+        return size, score(size, memory)
 
     if surrogate.noise is None:
-        size, ratio, crps = match(0.1, None)
+        size, scores = match(0.1, None)
         result = {"perturbation": round(size, 4)}
     else:
         trials = {memory: match(1.0, memory) for memory in memories}
-        memory = min(trials, key=lambda memory: trials[memory][2])
-        size, ratio, crps = trials[memory]
-        result = {"noise_memory": memory, "noise_gain": round(size, 4)}
-    result |= {"spread_skill": round(ratio, 4), "crps": round(crps, 6)}
+        memory = min(trials, key=lambda memory: trials[memory][1]["crps"])
+        first = [trials[memory][0]] * len(surrogate.noise.shapes)
+        gains = _match_ratios(lambda gains: score(gains, memory), first)
+        gains = [round(float(gain), 4) for gain in gains]
+        scores = score(gains, memory)
+        result = {"noise_memory": memory, "noise_gain": gains}
+    result |= {"spread_skill": round(scores["spread_skill"], 4), "crps": round(scores["crps"], 6)}
     files.write_json(path, result)
     return result
 
 
+def _match_ratios(score, gains):
+    """Gains with which all ratios of :func:`_scores` are near 1.
+
+    Damped least squares of the logarithms of the ratios (Gauss-Newton). The derivatives at the
+    first gains serve all steps, because the logarithms are nearly linear in those of the gains.
+    """
+    logarithms = np.log(gains)
+    residuals = np.log(score(gains)["ratios"])
+    columns = [
+        np.log(score(np.exp(logarithms + change))["ratios"]) - residuals
+        for change in GAIN_STEP * np.eye(len(gains))
+    ]
+    jacobian = np.stack(columns, 1) / GAIN_STEP
+    normal_matrix = jacobian.T @ jacobian + DAMPING * np.eye(len(gains))
+    for step in range(ROUNDS):
+        if step:
+            residuals = np.log(score(np.exp(logarithms))["ratios"])
+        logarithms -= np.clip(np.linalg.solve(normal_matrix, jacobian.T @ residuals), -1, 1)
+    return np.exp(logarithms)
+
+
 def _scores(run, store, config, matched, show):
-    """Spread-skill ratio over the first lead times, and fair CRPS over all, of a forecast."""
+    """Scores of a forecast.
+
+    Returns
+    -------
+    dict
+        "spread_skill" over the first lead times and fair "crps" over all. For a network with noise
+        also "ratios", which are 1 for a perfect ensemble.
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = forecast(run, config, Path(folder, "forecast.zarr"), show=show)
         members = next(iter(open_forecast(path).data_vars.values())).load()
     truth = truth_for(members.isel(member=0, drop=True), store)
-    arguments = (members, truth, members.ocean, grid.cell_area(members))
-    early = (values.isel(lead_time=slice(matched)) for values in arguments[:2])
-    ratio = ensembles.spread_skill(*early, *arguments[2:])
-    return float(ratio.mean()), float(ensembles.crps(*arguments).mean())
+    ocean, area = members.ocean, grid.cell_area(members)
+    early = (values.isel(lead_time=slice(matched)) for values in (members, truth))
+    scores = {
+        "spread_skill": float(ensembles.spread_skill(*early, ocean, area).mean()),
+        "crps": float(ensembles.crps(members, truth, ocean, area).mean()),
+    }
+    if config.noise_gain is not None:
+        scores["ratios"] = np.array([scores["spread_skill"], *_power_ratios(members, truth)])
+    return scores
+
+
+def _power_ratios(members, truth):
+    """Power of the members over that of the truth by band: the geometric mean of all lead times."""
+    dx_m = grid.spacing_m(truth, members.ocean)
+    powers = (spectra.power_spectrum(field, members.ocean, dx_m) for field in (members, truth))
+    powers = (power.mean([d for d in power.dims if d not in KEPT]) for power in powers)
+    bands = np.log(smoothing.band_power_ratio(*powers)).mean("lead_time").dropna("band")
+    return np.exp(bands.values)

@@ -10,7 +10,7 @@ from seaice_lab import names, runs
 from seaice_lab.compute import Process
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.networks import build_network, check_options
-from seaice_lab.surrogate.noise import Noise, noise_of, read_calibration
+from seaice_lab.surrogate.noise import Noise, noise_of, read_calibration, resized
 from seaice_lab.surrogate.settings import TrainConfig, window_of
 from seaice_lab.surrogate.store import open_store
 from seaice_lab.surrogate.windows import Window
@@ -235,8 +235,8 @@ def load(run, device=None, store=None):
     noise = noise_of(config, ocean)
     if noise is not None:
         sizes = read_calibration(opened.path)
-        gain, memory = sizes.get("noise_gain", 1.0), sizes.get("noise_memory", noise.memory)
-        noise = noise._replace(gain=gain, memory=memory)
+        source = opened.path / "calibration.json"
+        noise = resized(noise, sizes.get("noise_gain"), sizes.get("noise_memory"), source)
     return Surrogate(network, window_of(config), normalisation, ocean.to(device), noise)
 
 

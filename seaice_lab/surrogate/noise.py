@@ -26,14 +26,19 @@ class Noise(NamedTuple):
         Random fields on each level.
     memory : float
         Correlation of the noise of successive steps.
-    gain : float
-        Factor of the noise in a forecast.
+    gain : float or tuple of float
+        Factor of the noise in a forecast, or a factor for each level.
     """
 
     shapes: list
     channels: int
     memory: float
-    gain: float = 1.0
+    gain: float | tuple = 1.0
+
+    @property
+    def gains(self):
+        """Gain of each level."""
+        return tuple(self.gain) if np.ndim(self.gain) else (self.gain,) * len(self.shapes)
 
     def of_members(self, seed, starts, members):
         """The noise of the members of an ensemble, step by step.
@@ -72,10 +77,11 @@ class Noise(NamedTuple):
                 ]
                 step += 1
 
-        return self._with_memory(white())
+        for levels in self._with_memory(white()):
+            yield [gain * values for gain, values in zip(self.gains, levels, strict=True)]
 
     def random(self, count, device):
-        """The noise of a training batch, from torch's own random numbers.
+        """The noise of a training batch, from torch's own random numbers, with a gain of 1.
 
         Parameters
         ----------
@@ -97,11 +103,10 @@ class Noise(NamedTuple):
         return self._with_memory(white())
 
     def _with_memory(self, white):
-        """n(k) = memory n(k - 1) + sqrt(1 - memory^2) xi(k), times the gain; n(0) = xi(0)."""
-        noise = next(white)
+        """n(k) = memory n(k - 1) + sqrt(1 - memory^2) xi(k); n(0) = xi(0)."""
+        noise, scale = next(white), (1 - self.memory**2) ** 0.5
         while True:
-            yield [self.gain * values for values in noise]
-            scale = (1 - self.memory**2) ** 0.5
+            yield noise
             noise = [
                 self.memory * previous + scale * values
                 for previous, values in zip(noise, next(white), strict=True)
@@ -138,7 +143,7 @@ def read_calibration(run):
 
     Returns
     -------
-    dict of str to float
+    dict of str to float or list of float
         As :func:`~seaice_lab.surrogate.calibration.calibrate` writes it; empty without.
 
     Raises
@@ -151,16 +156,47 @@ def read_calibration(run):
         return {}
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        sizes = {name: float(value) for name, value in values.items()}
+        sizes = {name: np.asarray(value, "float64").tolist() for name, value in values.items()}
     except (ValueError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path}: holds no numbers by name ({error}); run `seaice-lab calibrate {run}` again"
         ) from None
-    if not all(0 <= value < np.inf for value in sizes.values()):
+    if not all(0 <= np.min(value) and np.max(value) < np.inf for value in sizes.values()):
         raise InputError(
             f"{path}: holds a negative or infinite size; run `seaice-lab calibrate {run}` again"
         )
     return sizes
+
+
+def resized(noise, gain, memory, source):
+    """Noise with another gain and memory.
+
+    Parameters
+    ----------
+    noise : Noise
+    gain : float, sequence of float or None
+        As in :class:`Noise`; None: that of ``noise``.
+    memory : float or None
+    source : str or Path
+        File or argument to name in the message.
+
+    Returns
+    -------
+    Noise
+
+    Raises
+    ------
+    InputError
+        If the number of gains is not that of the levels.
+    """
+    expected = len(noise.shapes)
+    if gain is not None and np.ndim(gain) and len(gain) != expected:
+        raise InputError(
+            f"{source}: has {len(gain)} gains of the noise, expected one number or {expected}, one "
+            "for each level of the network, finest first"
+        )
+    values = {"gain": gain, "memory": memory}
+    return noise._replace(**{name: value for name, value in values.items() if value is not None})
 
 
 def settle_noise(surrogate, config, run):
@@ -183,7 +219,8 @@ def settle_noise(surrogate, config, run):
     Raises
     ------
     InputError
-        If noise is asked of a deterministic network or of a single forecast.
+        If noise is asked of a deterministic network or of a single forecast, or the number of gains
+        is wrong.
     """
     noise, asked = surrogate.noise, [config.noise_gain, config.noise_memory] != [None, None]
     if asked and noise is None and config.noise_gain != 0:
@@ -201,8 +238,7 @@ def settle_noise(surrogate, config, run):
     if config.perturbation is None:
         config = config.model_copy(update={"perturbation": default})
     if noise is not None:
-        sizes = {"gain": config.noise_gain, "memory": config.noise_memory}
-        noise = noise._replace(**{name: size for name, size in sizes.items() if size is not None})
-        if config.members == 1 or noise.gain == 0:
+        noise = resized(noise, config.noise_gain, config.noise_memory, "noise_gain")
+        if config.members == 1 or not any(noise.gains):
             noise = None
     return surrogate._replace(noise=noise), config

@@ -1,6 +1,6 @@
 """Settings of the surrogate's jobs: what to prepare, to train and to forecast."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
@@ -48,6 +48,9 @@ class PrepareConfig(Config):
     )
 
 
+Gain = Annotated[float, Field(ge=0)]
+
+
 class TrainConfig(Config):
     """What to train; the defaults are the published surrogate (Durand et al. 2024)."""
 
@@ -87,7 +90,7 @@ class TrainConfig(Config):
         0.5, ge=0, lt=1, description="Correlation of the noise of successive steps, with loss crps."
     )
     spectral_weight: float = Field(
-        0.0, ge=0, description="Weight of the spectral energy score in loss crps; try 0.1."
+        0.0, ge=0, description="Weight of the spectral energy score in loss crps; try 0.5."
     )
     global_mean_weight: float = Field(
         50.0, ge=0, description="Weight of the global-mean constraint in the loss (lambda)."
@@ -166,11 +169,11 @@ class ForecastConfig(Config):
         "deviations of the variable over the training ocean; null: that of the calibration of the "
         "run, else 0.1, or 0 for a network with noise.",
     )
-    noise_gain: float | None = Field(
+    noise_gain: Gain | tuple[Gain, ...] | None = Field(
         None,
-        ge=0,
-        description="Factor of the noise of a network with noise, 0: without noise; null: that of "
-        "the calibration of the run, else 1. A single forecast is always without noise.",
+        description="Factor of the noise of a network with noise, 0: without noise; or one factor "
+        "for each level of the network, finest first; null: that of the calibration of the run, "
+        "else 1. A single forecast is always without noise.",
     )
     noise_memory: float | None = Field(
         None,

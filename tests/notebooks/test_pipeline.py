@@ -122,7 +122,8 @@ def ensemble(made, execute, tmp_path_factory):
     """An ensemble network that starts from the run of the pipeline."""
     folder = tmp_path_factory.mktemp("ensemble")
     places = {"run": str(made[0]), "ensemble": str(folder / "runs" / "ensemble")}
-    small = {"epochs": 1, "members": 4, "steps": 4, "every": 12, "memories": [0.5]}
+    small = {"epochs": 1, "members": 4, "steps": 4, "every": 12}
+    small |= {"memories": [0.5], "calibration_starts": 1}
     return execute("14_ensemble", places | small, folder)
 
 

@@ -129,14 +129,14 @@ def test_noise_that_starts_at_zero_leaves_the_forecast_of_the_deterministic_run(
 
 def test_the_calibration_is_kept_with_the_weights_and_used(run, plain, monkeypatch):
     monkeypatch.setattr(calibration, "MEMBERS", 4)
-    monkeypatch.setattr(calibration, "STARTS", 2)
     monkeypatch.setattr(calibration, "SCORE_DAYS", 2)
     (run / "calibration.json").write_text("{")  # a damaged one is no obstacle
-    result = calibration.calibrate(run, memories=(0.5,), show=False)
+    result = calibration.calibrate(run, memories=(0.5,), starts=2, show=False)
     assert json.loads((run / "calibration.json").read_text()) == result
     noise = load(run).noise
     assert (noise.gain, noise.memory) == (result["noise_gain"], result["noise_memory"])
-    assert result["spread_skill"] == pytest.approx(1, abs=0.3)
+    assert len(noise.gain) == 3  # levels
+    assert result["spread_skill"] == pytest.approx(1, abs=0.4)
     default, explicit = (
         make(run, run / f"{name}.zarr", members=2, steps=2, every=6, **values)
         for name, values in (
@@ -164,6 +164,8 @@ def _with_forecast(run):
 def test_wrong_requests_are_refused(run, plain, store, tmp_path):
     with pytest.raises(InputError, match="deterministic network, expected one with noise"):
         make(plain, members=4, noise_gain=1.0, steps=2)
+    with pytest.raises(InputError, match="has 2 gains of the noise, expected one number or 3"):
+        make(run, members=4, noise_gain=(1.0, 2.0), steps=2)
     with pytest.raises(InputError, match="members: is 1, expected at least 2"):
         make(run, noise_gain=1.0, steps=2)
     with pytest.raises(InputError, match="members"):
@@ -182,11 +184,15 @@ def test_wrong_requests_are_refused(run, plain, store, tmp_path):
         "[1]",
         '{"noise_gain": "large"}',
         '{"noise_gain": -1}',
+        '{"noise_gain": [1, 1, 1, -1]}',
         '{"noise_gain": NaN}',
     ):
         (copy / "calibration.json").write_text(text)
         with pytest.raises(InputError, match=r"calibration.json: holds .* run `seaice-lab calib"):
             load(copy)
+    (copy / "calibration.json").write_text('{"noise_gain": [1, 1]}')
+    with pytest.raises(InputError, match="calibration.json: has 2 gains of the noise, expected"):
+        load(copy)
     (copy / "calibration.json").unlink()
     shutil.copy(plain / "weights.safetensors", copy / "weights.safetensors")
     with pytest.raises(InputError, match="another loss|does not hold the UNet3"):

@@ -97,13 +97,21 @@ def test_the_noise_of_a_member_depends_on_seed_start_member_and_step_alone():
 @pytest.mark.parametrize("memory", [0.0, 0.6])
 def test_noise_remembers_the_step_before_and_keeps_its_variance(memory):
     noise = Noise([(64, 64), (32, 32)], 4, memory=memory, gain=1.5)
-    for steps in (draws(noise, steps=4), list(islice(noise.random(4, "cpu"), 4))):
+    of_training = list(islice(noise.random(4, "cpu"), 4))
+    for steps, gain in ((draws(noise, steps=4), 1.5), (of_training, 1.0)):
         fields = torch.stack([levels[0] for levels in steps]).flatten(1)
-        assert fields.std(1).numpy() == pytest.approx(1.5, rel=0.02)
+        assert fields.std(1).numpy() == pytest.approx(gain, rel=0.02)
         assert torch.corrcoef(fields)[0, 1].item() == pytest.approx(memory, abs=0.02)
         assert torch.corrcoef(fields)[0, 2].item() == pytest.approx(memory**2, abs=0.02)
     # The first step does not depend on the memory.
     assert torch.equal(draws(noise)[0][0], draws(noise._replace(memory=0.3))[0][0])
+
+
+def test_each_level_has_its_gain():
+    gains = (2.0, 0.5, 1.5)
+    for before, after in zip(draws(), draws(NOISE._replace(gain=gains)), strict=True):
+        for level, gain in enumerate(gains):
+            assert torch.equal(after[level], gain * before[level])
 
 
 @pytest.mark.parametrize(("name", "published"), [("ResNet", False), ("UNet3", True)])
