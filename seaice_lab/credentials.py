@@ -96,7 +96,7 @@ def _file_text(client):
 
 
 def hidden(text):
-    """Text in which *** replaces passwords and keys of addresses, variables and files.
+    """Text in which stars replace passwords and keys of addresses, variables and files.
 
     Parameters
     ----------
