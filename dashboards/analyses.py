@@ -9,6 +9,7 @@ import xarray as xr
 from bokeh.models import ColumnDataSource, Scatter
 
 from dashboards import layout, run_files, selection
+from dashboards.colours import upper_end
 from dashboards.departures import DEFINITION, departure_table, figures_of, headline
 from dashboards.library import is_inside
 from dashboards.run_files import current_file, reading
@@ -20,6 +21,8 @@ from seaice_lab.errors import InputError
 from seaice_lab.figures import linked_maps, maps, rasters
 
 HEIGHT = 300  # pixels of a figure
+MAP_WIDTH = 240  # pixels, the smallest width of a map
+MOST_WINDOWS = 12  # from which the limits of the colours are computed
 MOST_POINTS = 3000  # observations on a map; a browser draws more of them slowly
 HOW_TO_BEGIN = "Execute `notebooks/16_assimilation.ipynb`, or `seaice-lab assimilate run`."
 IN_WORK = "`diagnostics.nc` is written when all windows are analysed."
@@ -142,17 +145,9 @@ class AnalysesView:
     def draw(self):
         """Draw empty maps, and the figures of the departures."""
         variable, state = names.variable(self.state.variable), self.state.variable
-        # With errors of the surrogate, increments may be larger at the end than at the start.
-        background, analysis = (
-            np.stack([self.frame(at, lead) for lead in self.leads[[0, -1]]]) for at in TITLES
-        )
-        top = float(np.nanquantile(np.abs([background, analysis]), QUANTILE)) or 1.0
-        limits = variable.colour_range or (0.0, 1.0)
-        if variable.maximum is None:
-            limits = (0.0 if limits[0] >= 0 else -maps.round_up(top), maps.round_up(top))
-        wide = float(np.nanquantile(np.abs(analysis - background), QUANTILE))
-        wide = maps.round_up(wide) if wide > 0 else 1.0
-        self.value = linked_maps.colour_scale(variable.colour_map, limits)
+        limits, wide = self.limits(variable)
+        water = names.ICE_THRESHOLDS.get(variable.standard_name)
+        self.value = linked_maps.colour_scale(variable.colour_map, limits, water)
         self.difference = linked_maps.colour_scale(maps.DIFFERENCE_MAP, (-wide, wide))
         self.maps = SelectableMaps(raster_of(self.file), self.state, "cell")
         self.points, panes = {}, []
@@ -168,10 +163,37 @@ class AnalysesView:
         self.main[:] = [
             self.headline,
             layout.colour_bars(bars),
-            layout.map_grid(panes),
+            layout.map_cards(panes, MAP_WIDTH, len(panes)),
             self.words,
             *self.statistics(),
         ]
+
+    def limits(self, variable):
+        """Ends of the colours of the states and half-width of those of increments, of all windows.
+
+        Parameters
+        ----------
+        variable : seaice_lab.names.Variable
+            The selected variable.
+
+        Returns
+        -------
+        (float, float), float
+        """
+        tops, increments = [], []
+        paths = list(self.paths.values())
+        for path in paths[:: -(-len(paths) // MOST_WINDOWS)]:
+            try:
+                background, analysis = ends_of(current_file(path), self.state.variable)
+            except InputError:
+                continue  # the page says why if the window is selected
+            tops.append(np.nanquantile(np.abs([background, analysis]), QUANTILE))
+            increments.append(np.nanquantile(np.abs(analysis - background), QUANTILE))
+        wide, top = (upper_end(max(sizes, default=0.0)) for sizes in (increments, tops))
+        limits = variable.colour_range or (0.0, 1.0)
+        if variable.maximum is None:
+            limits = (0.0 if limits[0] >= 0 else -top, top)
+        return limits, wide
 
     def show(self):
         """Show the selected time of the selected window."""
@@ -217,7 +239,7 @@ class AnalysesView:
         if not self.diagnostics.sizes.get("group"):
             return [layout.empty_state("No departures", "No observations were used.")]
         figures = [layout.chart(figure, HEIGHT) for figure in figures_of(self.diagnostics)]
-        table = layout.html_pane(departure_table(self.diagnostics), "table")
+        table = layout.html_pane(departure_table(self.diagnostics), "table", "numbers")
         note = layout.html_pane(escape(DEFINITION), "faint")
         return [layout.cards(figures, 330), pn.Spacer(height=12), layout.cards([table], 300), note]
 
@@ -227,6 +249,24 @@ def open_window(file):
     """A window, whose states are read frame by frame; ``file`` is a `File`."""
     with reading(file):
         return xr.open_dataset(file.path, cache=False)
+
+
+def ends_of(file, variable):
+    """Background and analysis at the first and at the last time of a window.
+
+    Parameters
+    ----------
+    file : dashboards.run_files.File
+    variable : str
+
+    Returns
+    -------
+    list of ndarray (valid_time, y, x)
+    """
+    # With errors of the surrogate, increments may be larger at the end than at the start.
+    with reading(file):
+        fields = open_window(file)[variable].isel(valid_time=[0, -1])
+        return [fields.sel(state=state).values for state in TITLES]
 
 
 @lru_cache(maxsize=4)
@@ -295,7 +335,7 @@ def add_points(figure, scale):
     """
     source = ColumnDataSource({"x": [], "y": [], "value": []})
     colour = {"field": "value", "transform": scale}
-    style = {"size": 5, "line_color": "#333333", "line_width": 0.5}
+    style = {"size": 6, "line_color": "white", "line_width": 0.4}
     figure.add_glyph(source, Scatter(x="x", y="y", fill_color=colour, **style))
     return source
 

@@ -10,6 +10,7 @@ from dashboards.selection import long_name
 from seaice_lab import names
 from seaice_lab.errors import InputError
 from seaice_lab.figures import linked_maps, maps
+from seaice_lab.figures.colours import palette
 
 VALUE_QUANTILE = 0.995  # of the truth and the first forecast, for the limits of colours
 DIFFERENCE_QUANTILE = 0.98  # of the differences, for the limits of colours
@@ -67,7 +68,7 @@ class Colours:
         if None in (low, high, wide) or not low < high or not wide > 0:
             return
         colour_map = names.variable(self.view.state.variable).colour_map
-        shades = linked_maps.palette(colour_map, (low, high), self.view.threshold())
+        shades = palette(colour_map, (low, high), self.view.threshold())
         self.value.update(palette=shades, low=low, high=high)
         self.difference.update(low=-wide, high=wide)
         self.spread.update(high=wide)
@@ -89,8 +90,7 @@ class Colours:
         if not values or not np.isfinite(values).any():
             return low, high
         top = float(np.nanquantile(np.abs(values), VALUE_QUANTILE))
-        step = maps.round_up(top) / 10
-        top = float(np.ceil(top / step) * step) or 1.0
+        top = upper_end(top)
         return (0.0 if low == 0 else -top if low < 0 else low), (top if low <= 0 else high)
 
     def usual_difference(self):
@@ -124,3 +124,19 @@ class Colours:
             "Probability (1)": self.probability,
         }
         return {label: scale for label, scale in scales.items() if scale in used}
+
+
+def upper_end(value):
+    """Upper end of a colour scale for values up to this one: a little larger, with few digits.
+
+    Parameters
+    ----------
+    value : float
+
+    Returns
+    -------
+    float
+        1 for zero.
+    """
+    step = maps.round_up(value) / 10
+    return float(np.ceil(value / step) * step) or 1.0

@@ -114,25 +114,30 @@ def figures_of(diagnostics):
     band = windows.low.values, windows.high.values
     ratio = partial(charts.Curve, windows.window.values, windows.cost_ratio.values)
     ratio = ratio(band=band if np.isfinite(band).all() else (), marker="circle")
-    figures = [charts.overlay({"2J/p": ratio}, "Start of the window", "2J/p", levels=[1])]
+    title = "Cost over its expectation"
+    figures = [charts.overlay({"2J/p": ratio}, "Start of the window", "2J/p", title, levels=[1])]
     for kind in diagnostics.group.values[diagnostics.by.values == "kind"]:
         is_day = diagnostics.by.values == "day"
         is_day &= np.array([group.startswith(f"{kind}, ") for group in diagnostics.group.values])
         days = diagnostics.isel(group=is_day)
         number = [int(group.rpartition(" ")[2]) for group in days.group.values]
-        options = {"title": in_words(kind).capitalize(), "xticks": number}
-        label, units = "Day of the window", units_of(kind)
+        label, units, options = "Day of the window", units_of(kind), {"xticks": number}
+        quantity = in_words(kind).capitalize()
         rms = {
             text: charts.Curve(number, days.rms.sel(state=state).values, marker="circle")
             for state, text in DEPARTURES.items()
         }
-        figures.append(charts.overlay(rms, label, f"RMS departure ({units})", **options))
+        figures.append(
+            charts.overlay(
+                rms, label, f"RMS departure ({units})", f"{quantity}: departures", **options
+            )
+        )
         ratios = {
             text: charts.Curve(number, days[name].values, marker="circle")
             for name, text in RATIOS.items()
         }
-        y_label = "Estimated / assumed variance"
-        figures.append(charts.overlay(ratios, label, y_label, levels=[1], first=2, **options))
+        labels = label, "Estimated / assumed variance", f"{quantity}: error variances"
+        figures.append(charts.overlay(ratios, *labels, levels=[1], first=2, **options))
     return figures
 
 
@@ -148,18 +153,20 @@ def departure_table(diagnostics):
     -------
     str
     """
-    header = ["Kind and region", "Unit", "Number"]
+    header = ["Kind or region", "Unit", "Number"]
     header += [f"RMS {text}" for text in DEPARTURES.values()]
     header += [f"Mean {text}" for text in DEPARTURES.values()]
     header += [f"Ratio, {text.lower()}" for text in RATIOS.values()]
     body = ""
-    for number in np.flatnonzero(np.isin(diagnostics.by, ["kind", "region"])):
-        row = diagnostics.isel(group=number)
-        group = str(row.group.values)
+    groups = diagnostics.group.values[np.isin(diagnostics.by, ["kind", "region"])]
+    for group in sorted(groups, key=lambda name: name.partition(",")[0]):  # regions after kinds
+        row = diagnostics.sel(group=group)
+        kind, _, region = group.partition(", ")
+        group = region or f"{in_words(kind).capitalize()}, everywhere"
         values = [float(row[name].sel(state=s)) for name in ("rms", "mean") for s in DEPARTURES]
         texts = [f"{value:.3f}" for value in values]
         texts += [f"{float(row[name]):.2f}" for name in RATIOS]
-        texts = [units_of(group.partition(",")[0]), str(int(row["count"])), *texts]
+        texts = [units_of(kind), str(int(row["count"])), *texts]
         cells = "".join(f"<td>{text.replace('-', chr(0x2212))}</td>" for text in texts)
         body += f"<tr><th scope='row'>{escape(group)}</th>{cells}</tr>"
     heads = "".join(f"<th>{escape(text)}</th>" for text in header)

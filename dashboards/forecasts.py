@@ -17,7 +17,6 @@ from dashboards.selectable_maps import SelectableMaps
 from dashboards.selection import DAY, long_name
 from dashboards.times import Times
 from seaice_lab import names
-from seaice_lab.diagnostics.scores import ICE_THRESHOLDS
 from seaice_lab.errors import InputError
 from seaice_lab.figures import rasters
 from seaice_lab.surrogate.references import REFERENCES
@@ -90,7 +89,7 @@ class ForecastView:
         self.probe = Probe(self)
         self.downloads = Downloads(self)
         self.main, self.content = layout.stretched(), layout.stretched()
-        self.parts = [self.runs.message, self.headline, self.content, self.times.column, self.words]
+        self.parts = [self.runs.message, self.headline, self.content, self.times.column]
         widgets = (self.variable, self.second, self.above, *self.colours.widgets)
         lists = (self.runs.column, reference_list)
         self.controls = layout.controls(
@@ -184,7 +183,7 @@ class ForecastView:
 
     def threshold(self):
         """The value from which a cell has ice; None if the variable does not tell."""
-        return ICE_THRESHOLDS.get(names.variable(self.state.variable).standard_name)
+        return names.ICE_THRESHOLDS.get(names.variable(self.state.variable).standard_name)
 
     def second_kind(self, title):
         """What the second map of a source shows: the difference, or a statistic of the members."""
@@ -224,7 +223,10 @@ class ForecastView:
         grid = layout.map_grid(values, seconds, self.probe.pane)
         # First the values, because new values of models that are shown already are slow.
         self.show_values(with_curves=True)
-        self.content[:] = [layout.colour_bars(bars), grid]
+        # Three maps in two rows leave room at the right.
+        is_beside = len(titles) == 2
+        bars = layout.colour_bars(bars)
+        self.content[:] = [layout.maps_with_words(bars, grid, self.words, is_beside)]
         if self.content not in self.main.objects:
             self.main[:] = self.parts
 

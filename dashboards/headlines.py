@@ -67,7 +67,7 @@ class Headlines:
                 count = f"<small>({starts} start{'s' if starts != 1 else ''})</small>"
                 text = f"RMSE {error:.3f} {self.units}{comparison} {count}"
             sentences.append(f"<span><b>{escape(title)}</b>: {text}</span>")
-        return f"<b>{escape(lead_text)}</b> {' '.join(sentences)}"
+        return f"<span><b>{escape(lead_text)}</b></span> {' '.join(sentences)}"
 
 
 def _errors_by_lead(table):
@@ -126,7 +126,8 @@ def map_in_words(title, values, units, ocean, is_difference=False):
     if is_difference:
         index = np.unravel_index(np.nanargmax(np.abs(values)), values.shape)
         place = position_text(ocean.latitude.values[index], ocean.longitude.values[index])
-        return f"{title}: largest difference {values[index]:+.2f} {units} at {place}."
+        largest = f"{values[index]:+.2f}".replace("-", "\N{MINUS SIGN}")
+        return f"{title}: largest difference {largest} {units} at {place}."
     low, high, mean = inside.min(), inside.max(), inside.mean()
     units = f" {units}" if units else ""
     return f"{title}: {low:.2f} to {high:.2f}{units}, mean {mean:.2f}{units}."

@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from seaice_lab.figures import charts
 
 CONTROLS_WIDTH = 270
+SMALLEST_TITLE = 9  # pixels, of a map
 ASSETS = Path(__file__).with_name("assets")
 PAGE_STYLE = (ASSETS / "page.css").read_text("utf-8")
 PAGE_TEMPLATE = (ASSETS / "page.html").read_text("utf-8")
@@ -55,7 +56,11 @@ def style_for(*names):
 def bokeh_pane(figure):
     """A pane that takes the sizing of its Bokeh figure, whose title is never wider than it."""
     title = figure.title
-    wrap = CustomJS(args={"title": title, "text": title.text}, code=WRAP_TITLE)
+    size = float(title.text_font_size.removesuffix("px"))
+    # Maps stand side by side: a title of two lines would move one of them.
+    smallest = SMALLEST_TITLE if title.level == "overlay" else size
+    arguments = {"title": title, "text": title.text, "size": size, "smallest": smallest}
+    wrap = CustomJS(args=arguments, code=WRAP_TITLE)
     for size in ("inner_width", "inner_height"):  # the height changes with the number of lines
         figure.js_on_change(size, wrap)
     return pn.pane.Bokeh(figure, sizing_mode=figure.sizing_mode, margin=0)
@@ -211,6 +216,24 @@ def map_grid(values, seconds=(), curves=None):
         box = stretched(curves, **styled("panel", "probe" if is_row else "fitted"))
         boxes.insert(len(boxes) if is_row else len(values), box)
     return stretched(*boxes, styles=sizes, **styled("maps"))
+
+
+def maps_with_words(bars, maps, words, is_beside):
+    """Colour bars, maps and their description, below each other.
+
+    Parameters
+    ----------
+    bars, maps : panel.Column
+        From :func:`colour_bars` and :func:`map_grid`.
+    words : bokeh.models.Div
+    is_beside : bool
+        Colour bars and description are beside the maps on a wide screen.
+
+    Returns
+    -------
+    panel.Column
+    """
+    return stretched(bars, maps, words, **(styled("beside") if is_beside else {}))
 
 
 def colour_bars(scales, is_logarithm=False):

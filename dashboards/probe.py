@@ -72,9 +72,10 @@ class Probe:
         title = position_text(float(dataset.latitude[cell]), float(dataset.longitude[cell]))
         panel = charts.overlay(series, LEAD_LABEL, y_label, title)
         figure = charts.bokeh_figure(panel, HEIGHT)
-        if len(series) > 2:  # in a narrow card
-            figure.legend.ncols = 1
-            figure.height = HEIGHT + charts.LEGEND_ROW * (len(series) - 1)
+        # With two sources the card is as wide as the page, with more as a map.
+        columns = 1 if len(series) > 2 else 2
+        figure.legend.ncols = columns
+        figure.height = HEIGHT + charts.LEGEND_ROW * (len(series) // columns - 1)
         self.line = Span(location=float(lead / DAY), dimension="height", **LEAD_LINE)
         figure.add_layout(self.line)
         has_band = any(len(curve.band) for curve in series.values())

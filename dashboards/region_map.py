@@ -18,15 +18,15 @@ COARSE_KM = 12  # to which outlines of land are simplified
 WIDTH = 240  # pixels
 
 
-def region_map(fields, name):
+def region_map(fields, name, label):
     """The regions as a map; a region under the pointer is named with the scores of all runs.
 
     Parameters
     ----------
     fields : dict of str to DataArray (region,)
         A score by title of the run or reference.
-    name : str
-        The score.
+    name, label : str
+        The score; its name and unit at the colour bar.
 
     Returns
     -------
@@ -73,7 +73,7 @@ def region_map(fields, name):
     plot.patches(list(xs), list(ys), fill_color=LAND, line_color=None)
     scores = [(title, f"@{{score {k}}}{{0.0000}}") for k, title in enumerate(fields)]
     plot.add_tools(models.HoverTool(renderers=[shapes], tooltips=[("", "@region"), *scores]))
-    bar = layout.colour_bar(colours, "")
+    bar = layout.colour_bar(colours, label)
     return layout.stretched(layout.bokeh_pane(plot), bar, **layout.styled("narrow"))
 
 

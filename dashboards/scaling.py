@@ -18,6 +18,7 @@ from seaice_lab.figures import linked_maps, scaling
 from seaice_lab.names import in_days
 
 HEIGHT = 320  # pixels of a figure
+ORDER_HEIGHT = 270  # of one beside the maps
 HOW_TO_BEGIN = "Make it with `seaice-lab scaling RUN` for a run with a forecast."
 REFERENCES = ("persistence", "climatology", "blurred", "phase_randomised")
 # Quantity of the maps, its unit, and its colours as powers of ten.
@@ -243,7 +244,7 @@ def order_chart(tables, name, lead):
         now[title] = table.isel(lead_time=has_values).sel(lead_time=lead, method="nearest")
     title, sentence = ORDERS[name]
     panel = scaling.plot_orders(now, name, f"{title}, {in_days(lead / DAY)} ahead")
-    return [layout.chart(panel, HEIGHT), layout.html_pane(sentence, "faint")]
+    return [layout.chart(panel, ORDER_HEIGHT), layout.html_pane(sentence, "faint")]
 
 
 def over_leads(tables):

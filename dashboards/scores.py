@@ -1,4 +1,4 @@
-"""Scores: a score card, and one score against lead time, by month and by region."""
+"""Scores: a score card, and one score against lead time, by region, by start and by month."""
 
 import io
 from functools import lru_cache
@@ -73,8 +73,8 @@ def page(library, state):
         card, against_lead = drawn(key, lambda: (score_card(view), by_lead(view)))
         notes = [f"{run} is not compared: {reason}." for run, reason in left_out.items()]
         regions = at_lead(view, f"{view.name}_by_region", lead)
-        plot = [region_map(regions, view.name)] if regions else []
-        items = [against_lead, *plot, by_region(view, lead), by_month(view, lead)]
+        plot = [region_map(regions, view.name, view.label)] if regions else []
+        items = [against_lead, *plot, by_region(view, lead), *by_time(view, lead)]
         return [
             layout.in_words(headlines(view, lead)),
             layout.message_pane(" ".join(notes + view.missing)),
@@ -257,8 +257,8 @@ def by_lead(view):
     return layout.chart(panel)
 
 
-def by_month(view, lead):
-    """The score of the starts of each month at one lead time.
+def by_time(view, lead):
+    """The score of each start, and of the starts of each month, at one lead time.
 
     Parameters
     ----------
@@ -267,21 +267,21 @@ def by_month(view, lead):
 
     Returns
     -------
-    panel.pane.Bokeh or panel.pane.HTML
+    list of panel.pane.Bokeh or panel.pane.HTML
     """
-    months = {
-        title: pool_by_month(starts.to_dataset(name=view.name))[view.name]
-        for title, starts in at_lead(view, f"{view.name}_by_start", lead).items()
-    }
-    if not months:
+    starts = at_lead(view, f"{view.name}_by_start", lead)
+    if not starts:
         text = "This score is computed for all starts together only."
-        return layout.empty_state("By month", text)
-    if all(values.sizes["month"] == 1 for values in months.values()):
-        month = curves.MONTHS[int(next(iter(months.values())).month[0]) - 1]
-        return layout.empty_state("By month", f"All starts are in one month ({month}).")
-    title, styles = f"By month, {in_days(lead / DAY)} ahead", curves.score_styles(view.scores)
-    panel = curves.plot_months(months, view.label, title, styles)
-    return layout.chart(panel)
+        return [layout.empty_state("By start and by month", text)]
+    styles, ahead = curves.score_styles(view.scores), f"{in_days(lead / DAY)} ahead"
+    panels = [curves.plot_starts(starts, view.label, f"By start, {ahead}", styles)]
+    months = {
+        title: pool_by_month(values.to_dataset(name=view.name))[view.name]
+        for title, values in starts.items()
+    }
+    if any(values.sizes["month"] > 1 for values in months.values()):
+        panels.append(curves.plot_months(months, view.label, f"By month, {ahead}", styles))
+    return [layout.chart(panel) for panel in panels]
 
 
 def by_region(view, lead):

@@ -11,6 +11,9 @@ from seaice_lab.errors import InputError
 
 CONVENTIONS = "CF-1.11, ACDD-1.3"
 ICE_EDGE_CONCENTRATION = 0.15  # the usual threshold of the ice edge and of the ice extent
+# Thresholds of the ice edge by standard_name. That of thickness, m, is for forecasts that have no
+# concentration.
+ICE_THRESHOLDS = {"sea_ice_area_fraction": ICE_EDGE_CONCENTRATION, "sea_ice_thickness": 0.1}
 
 
 @dataclass(frozen=True)
@@ -231,7 +234,7 @@ def check_range(name, smallest, largest, where):
 
 
 def in_days(days):
-    """A number of days in words, such as "1 day" or "5.5 days".
+    """A number of days in words, such as "1 day" or "5.5 days", or in hours, such as "6 hours".
 
     Parameters
     ----------
@@ -240,8 +243,12 @@ def in_days(days):
     Returns
     -------
     str
+        In hours if the days have more than one decimal.
     """
-    return f"{days:g} day{'' if days == 1 else 's'}"
+    number, unit = days, "day"
+    if abs(days - round(days, 1)) > 1e-6:
+        number, unit = round(24 * days, 2), "hour"
+    return f"{number:g} {unit}{'' if number == 1 else 's'}"
 
 
 def typeset(units):

@@ -1,10 +1,18 @@
-// Breaks the title of a figure, `text`, into lines that are not wider than the figure.
+// Breaks the title of a figure, `text`, into lines that are not wider than the figure. Its letters
+// become smaller first, from `size` to `smallest` pixels.
 const context = document.createElement("canvas").getContext("2d")
-context.font = `${title.text_font_style} ${title.text_font_size} ${title.text_font}`
+const width = (text) => {
+    context.font = `${title.text_font_style} ${pixels}px ${title.text_font}`
+    return context.measureText(text).width
+}
+let pixels = size
+while (pixels > smallest && width(text) > cb_obj.inner_width) pixels -= 0.5
+title.text_font_size = `${pixels}px`
+title.text_line_height = size / pixels  // a line keeps its height
 const lines = [""]
 for (const word of text.split(" ")) {
     const longer = `${lines.at(-1)} ${word}`.trim()
-    if (lines.at(-1) && context.measureText(longer).width > cb_obj.inner_width) lines.push(word)
+    if (lines.at(-1) && width(longer) > cb_obj.inner_width) lines.push(word)
     else lines[lines.length - 1] = longer
 }
 title.text = lines.join("\n")

@@ -5,6 +5,7 @@ import xarray as xr
 
 from seaice_lab.diagnostics import scores
 from seaice_lab.errors import InputError
+from seaice_lab.names import ICE_THRESHOLDS
 
 # Long name, unit (None: that of the field), CF cell methods over the area.
 SCORES = {
@@ -77,7 +78,7 @@ def scores_by_start(forecast, truth, ocean, area=None, climatology=None):
         values["anomaly_correlation"] = anomaly_correlation
     if area is not None and quantity == "sea_ice_thickness":
         values["volume_error"] = scores.volume(error, ocean, area)
-    if area is not None and quantity in scores.ICE_THRESHOLDS:
+    if area is not None and quantity in ICE_THRESHOLDS:
         over, under = scores.ice_edge_error(*arguments)
         values |= {"edge_error_over": over, "edge_error_under": under}
         values |= {"edge_error": over + under, "extent_error": over - under}

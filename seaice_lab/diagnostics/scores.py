@@ -15,12 +15,9 @@ import numpy as np
 import xarray as xr
 
 from seaice_lab.errors import InputError
-from seaice_lab.names import ICE_EDGE_CONCENTRATION
+from seaice_lab.names import ICE_THRESHOLDS
 
 GRID = ("y", "x")
-# Thresholds of the ice edge by standard_name. That of thickness, m, is for forecasts that have no
-# concentration.
-ICE_THRESHOLDS = {"sea_ice_area_fraction": ICE_EDGE_CONCENTRATION, "sea_ice_thickness": 0.1}
 
 
 def rmse(forecast, truth, ocean, area=None, land_counts_as_zero=False):

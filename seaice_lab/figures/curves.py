@@ -196,6 +196,27 @@ def plot_runs(results, against="persistence"):
     )
 
 
+def plot_starts(values, label, title, styles):
+    """A score of each start.
+
+    Parameters
+    ----------
+    values : dict of str to DataArray (init_time)
+        By label.
+    label, title, styles
+        As of :func:`plot_months`.
+
+    Returns
+    -------
+    holoviews.Overlay
+    """
+    series = {
+        name: Curve(starts.init_time.values, starts.values, **styles[name])
+        for name, starts in values.items()
+    }
+    return overlay(series, "Start", label, title)
+
+
 def plot_months(values, label, title, styles):
     """A score by month of the start.
 

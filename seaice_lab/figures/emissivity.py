@@ -7,17 +7,20 @@ from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.colors import ListedColormap
 from scipy.spatial import cKDTree
 
 from seaice_lab.emissivity.ice_types import ICE_TYPE_LABELS, ice_types
 from seaice_lab.figures.axes import log_axis
 from seaice_lab.figures.charts import COLOURS, DASHES, MARKERS, Curve, layout, line_style, overlay
+from seaice_lab.figures.colours import palette_of
 from seaice_lab.figures.curves import plot_categories
 from seaice_lab.figures.geoaxes import draw_graticule, draw_land, projection
 from seaice_lab.figures.maps import FONT, exceeded_ends, styled
 from seaice_lab.figures.plane import COAST, OUTSIDE, hemispheres_with_points, points_of
 from seaice_lab.figures.rasters import SINGLE_POINT_KM
 from seaice_lab.grid import project
+from seaice_lab.names import variable
 
 PANEL_INCHES = 3.1
 POINTS_PER_INCH = 72
@@ -28,7 +31,7 @@ TERMS = {"train_observation": "observations", "train_emissivity": "emissivity",
 
 @styled(FONT)
 def plot_points(
-    panels, latitude, longitude, label, colour_map="sea_ice", colour_range=(0, 1), hemisphere=None
+    panels, latitude, longitude, label, colour_map=None, colour_range=(0, 1), hemisphere=None
 ):
     """Draw maps of values at grid points in a row.
 
@@ -40,7 +43,8 @@ def plot_points(
         Degrees.
     label : str
         Quantity and unit, at the colour bar.
-    colour_map : str
+    colour_map : str, optional
+        By default that of the concentration.
     colour_range : (float, float)
     hemisphere : "north" or "south", optional
         By default one row of maps for each hemisphere with points.
@@ -59,6 +63,7 @@ def plot_points(
     inches = PANEL_INCHES * len(panels) + 0.9, (PANEL_INCHES + 0.25) * len(hemispheres)
     fig = plt.figure(figsize=inches, layout="compressed")
     low, high = colour_range
+    colour_map = colour_map or ListedColormap(palette_of(variable("sic"), colour_range))
     colours = {"cmap": colour_map, "vmin": low, "vmax": high}
     for row, name in enumerate(hemispheres):
         points = points_of(latitude, name)

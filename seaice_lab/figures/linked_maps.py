@@ -14,10 +14,8 @@ import numpy as np
 import shapely
 from bokeh import models
 from bokeh.plotting import figure
-from matplotlib import colormaps
-from matplotlib.colors import to_hex
 
-import seaice_lab.figures.colours  # noqa: F401  (registers "sea_ice")
+from seaice_lab.figures.colours import palette
 from seaice_lab.figures.places import add_places, place_sources
 from seaice_lab.figures.plane import COAST, LAND, LINES, OUTSIDE, graticule, land_rings
 from seaice_lab.figures.rasters import LAND_CELL, NO_CELL, PIXELS, Raster, picture
@@ -25,8 +23,6 @@ from seaice_lab.land import coastlines
 
 POSITION = files("seaice_lab.figures").joinpath("position.js").read_text("utf-8")
 IMAGE = {name: name for name in ("image", "x", "y", "dw", "dh")}  # columns of a picture
-SHADES = 256  # of a colour scale
-WATER = "#a5cbe3"  # open water: unlike thin ice, which is nearly black, and unlike land
 
 
 class Scene(NamedTuple):
@@ -164,26 +160,6 @@ def colour_scale(colour_map, limits, water=None):
     return models.LinearColorMapper(
         shades, low=limits[0], high=limits[1], nan_color="rgba(0, 0, 0, 0)"
     )
-
-
-def palette(colour_map, limits, water=None):
-    """The colours of a scale.
-
-    Parameters
-    ----------
-    colour_map, limits, water
-        As of :func:`colour_scale`.
-
-    Returns
-    -------
-    list of str
-    """
-    shades = [to_hex(shade) for shade in colormaps[colour_map](np.linspace(0, 1, SHADES))]
-    if water is not None:
-        count = round(SHADES * (water - limits[0]) / (limits[1] - limits[0]))
-        count = int(np.clip(count, 0, SHADES))
-        shades[:count] = [WATER] * count
-    return shades
 
 
 def polar_map(scene, scale, title, units, regions=None):

@@ -16,10 +16,10 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.path import Path
 
-import seaice_lab.figures.colours  # noqa: F401  (registers "sea_ice")
 from seaice_lab import names
 from seaice_lab.errors import InputError
 from seaice_lab.figures import geoaxes
+from seaice_lab.figures.colours import palette_of
 from seaice_lab.figures.plane import LAND, MISSING, OUTSIDE, grid_on_plane, hemisphere_of_field
 
 DIFFERENCE_MAP = "cmo.balance"
@@ -174,7 +174,8 @@ def colours_and_label(field, colour_range=None):
 
     Returns
     -------
-    colour_map : str
+    colour_map : matplotlib.colors.ListedColormap
+        With a colour of its own for open water.
     colour_range : (float, float)
     label : str
     """
@@ -182,7 +183,7 @@ def colours_and_label(field, colour_range=None):
     names.check_units(field.name, field.attrs.get("units"), "the field to map")
     label = f"{variable.long_name.partition(' (')[0]} ({variable.units})"
     colour_range = variable.colour_range if colour_range is None else colour_range
-    return variable.colour_map, colour_range, label
+    return ListedColormap(palette_of(variable, colour_range)), colour_range, label
 
 
 def _at_lead_times(field, lead_times, label):
@@ -230,7 +231,7 @@ def draw(ax, map_grid, field, colour_map, limits, labels=False):
     ax : cartopy.mpl.geoaxes.GeoAxes
     map_grid : MapGrid
     field : DataArray (y, x)
-    colour_map : str
+    colour_map : str or matplotlib.colors.Colormap
     limits : (float, float)
         Colour range.
     labels : bool

@@ -15,9 +15,9 @@ from dashboards.library import Library, is_inside
 from dashboards.selection import run_titles, some_of
 from dashboards.state import PageState, one_of
 from dashboards.times import marks
-from seaice_lab import grid, runs
+from seaice_lab import grid, names, runs
 from seaice_lab.errors import InputError
-from seaice_lab.figures import linked_maps, rasters
+from seaice_lab.figures import colours, linked_maps, rasters
 from seaice_lab.figures.plane import OUTSIDE
 from seaice_lab.figures.rasters import Raster, picture
 from seaice_lab.land import coastlines, land_polygons
@@ -184,10 +184,24 @@ def test_maps_of_a_scene_share_ranges_colours_and_the_chosen_cell():
 
 
 def test_ice_is_unlike_water_and_unlike_what_is_beyond_the_data():
-    ice = np.array([to_rgb(shade) for shade in linked_maps.palette("sea_ice", (0, 3))])
+    ice = np.array([to_rgb(shade) for shade in colours.palette("sea_ice", (0, 3))])
     assert ice.max(axis=1).min() > 0.3  # not black
-    for other in (linked_maps.WATER, OUTSIDE):
+    for other in (colours.WATER, OUTSIDE):
         assert abs(ice[[0, -1]] - to_rgb(other)).max(axis=1).min() > 0.2
+
+
+@pytest.mark.parametrize(
+    ("days", "text"),
+    [
+        (1, "1 day"),
+        (5.5, "5.5 days"),
+        (5 / 24, "5 hours"),
+        (1 / 24, "1 hour"),
+        (41.625, "999 hours"),
+    ],
+)
+def test_a_lead_time_in_words_has_few_digits(days, text):
+    assert names.in_days(days) == text
 
 
 def test_dates_below_a_time_bar_stand_at_their_first_times():

@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import xarray as xr
-from browser import curves, frames, go, images, settled, state, until, until_listed
+from browser import curves, frames, go, images, limits, settled, state, until, until_listed
 
 from dashboards import analyses
 from dashboards.departures import figures_of, headline
@@ -82,7 +82,12 @@ def test_what_is_missing_is_said(page, served, home):
         go(page, served, page="scores", runs="a,other", score="bias")
         page.get_by_text("other is not compared: it shares no start date with a").wait_for()
         assert not any("other" in name for name in curves(page)[AGAINST_LEAD])
-        assert page.get_by_text("All starts are in one month").count() == 1
+        drawn = curves(page)["By start, 2.5 days ahead"]
+        starts = read_evaluation(home / "runs" / "a")[0].bias_by_start
+        for title, source in (("a", "forecast"), ("Persistence", "persistence")):
+            expected = starts.sel(source=source, lead_time=np.timedelta64(60, "h"))
+            np.testing.assert_allclose(drawn[title][1], expected, rtol=1e-6)
+        assert not any("month" in name for name in curves(page))  # all starts are in one
     finally:
         shutil.rmtree(run)
 
@@ -128,12 +133,16 @@ def test_the_analyses_page_shows_the_states_of_a_window_and_its_departures(page,
         )
     increment = maps["Analysis \N{MINUS SIGN} background"]
     np.testing.assert_allclose(increment, maps["Analysis"] - maps["Background"], atol=1e-6)
+    # Both windows have the same colours, wide enough for each.
+    sizes = [xr.load_dataset(path).sit for path in sorted(folder.glob("window_*.nc"))]
+    largest = max(float(abs(sit).isel(valid_time=[0, -1]).quantile(0.99)) for sit in sizes)
+    assert largest <= limits(page)["Background"][1] <= 1.2 * largest
     diagnostics = xr.load_dataset(folder / "diagnostics.nc")
     count = int(diagnostics.used[1])
     assert page.get_by_text(f"{count} observations of sea-ice thickness").count() == 1
     rms = diagnostics.isel(group=0).rms.sel(state="analysis")
     assert page.get_by_role("cell", name=f"{float(rms):.3f}").count() >= 1
-    lines = curves(page)["Sea-ice thickness"]
+    lines = curves(page)["Sea-ice thickness: departures"]
     assert {"O \N{MINUS SIGN} B", "O \N{MINUS SIGN} A"} <= set(lines)
     assert list(headline(window, None, None).values()) == [
         "no observations were used, so the analysis is the background"

@@ -34,6 +34,10 @@ def test_colours_follow_the_system_and_the_switch(page, served):
     page.get_by_role("button", name="Dark colours").wait_for()
     settled(page)
     assert page.evaluate(BACKGROUND) != dark
+    assert page.get_by_role("navigation").is_visible()
+    page.emulate_media(media="print")
+    assert not page.get_by_role("navigation").is_visible()
+    page.emulate_media(media="screen")
     page.evaluate("localStorage.clear()")
 
 
@@ -58,7 +62,7 @@ def test_a_dead_link_says_what_is_shown_instead(page, served):
     go(page, served, page="forecasts", runs="gone,a", start="2050-01-01", lead=999)
     page.get_by_text("This page has nothing of gone; it shows a instead.").wait_for()
     assert page.get_by_text("a has no forecast from 2050-01-01").count()
-    assert page.get_by_text("a has no forecast 41.625 days ahead; shown: 4 days").count()
+    assert page.get_by_text("a has no forecast 999 hours ahead; shown: 4 days").count()
     go(page, served, page="scores", runs="half")
     page.get_by_text("This page has nothing of half; it shows").wait_for()
 

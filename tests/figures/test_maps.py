@@ -9,12 +9,14 @@ import xarray as xr
 from cartopy import crs
 from conftest import wave_run
 from matplotlib.collections import QuadMesh
+from matplotlib.colors import to_hex
 from PIL import Image
 
 from seaice_lab import grid
 from seaice_lab.errors import InputError
 from seaice_lab.figures import emissivity, maps
 from seaice_lab.figures.animation import animate
+from seaice_lab.figures.colours import WATER
 from seaice_lab.land import coastlines
 
 
@@ -52,6 +54,8 @@ def test_a_map_shows_the_field_over_the_ocean_only_in_the_plane_of_its_hemispher
     np.testing.assert_array_equal(values.filled(np.nan), sit[0].where(ocean))
     assert "(m)" in bar.get_ylabel()
     assert drawn_cells(ax).get_clim() == (0, 4)
+    colours = drawn_cells(ax).get_cmap()
+    assert to_hex(colours(0.01)) == WATER != to_hex(colours(0.04))  # 4 cm are open water
     assert ax.projection == maps.map_projection(sit)
     # The plane of cartopy is that of the grid, and the map shows every cell of the ocean.
     position = sit.longitude[5, 9].item(), sit.latitude[5, 9].item()
