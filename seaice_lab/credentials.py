@@ -3,6 +3,7 @@
 The libraries read their own credentials. This module neither stores nor prints them.
 """
 
+import base64
 import os
 import re
 from contextlib import suppress
@@ -14,23 +15,36 @@ from seaice_lab.errors import InputError
 
 
 class Client(NamedTuple):
-    """A client library and its credentials: variables (all of a group), or a file with a text."""
+    """A client library and its credentials: variables (all of a group), or a file with a text.
+
+    A variable that ends with DIRECTORY names the folder that replaces ~ in the path of the file,
+    any other one the file. ``advice`` says how the file is made.
+    """
 
     library: str
     variables: tuple[tuple[str, ...], ...]
     file_variable: str
     file: str
     text: str
+    advice: str
 
 
 CLIENTS = {
-    "cds": Client("cdsapi", (("CDSAPI_URL", "CDSAPI_KEY"),), "CDSAPI_RC", "~/.cdsapirc", "key"),
+    "cds": Client(
+        "cdsapi",
+        (("CDSAPI_URL", "CDSAPI_KEY"),),
+        "CDSAPI_RC",
+        "~/.cdsapirc",
+        "key",
+        "write ~/.cdsapirc (CDSAPI_RC may name another file)",
+    ),
     "earthdata": Client(
         "earthaccess",
         (("EARTHDATA_TOKEN",), ("EARTHDATA_USERNAME", "EARTHDATA_PASSWORD")),
         "NETRC",
         "~/.netrc",
         "urs.earthdata.nasa.gov",
+        "write ~/.netrc with the machine urs.earthdata.nasa.gov (NETRC may name another file)",
     ),
     "copernicusmarine": Client(
         "copernicusmarine",
@@ -38,6 +52,7 @@ CLIENTS = {
         "COPERNICUSMARINE_CREDENTIALS_DIRECTORY",
         "~/.copernicusmarine/.copernicusmarine-credentials",
         "",
+        "run `copernicusmarine login`",
     ),
 }
 
@@ -67,8 +82,8 @@ def refuse_missing_client(entry):
         return
     variables = " or ".join(" and ".join(group) for group in client.variables)
     raise InputError(
-        f"{entry.name}: needs a free account; set {variables}, or write {client.file} ("
-        f"{client.file_variable} may name another path); a key is made at {entry.fetch.account}"
+        f"{entry.name}: needs a free account; set {variables}, or {client.advice}; an account or "
+        f"a key is made at {entry.fetch.account}"
     )
 
 
@@ -88,10 +103,15 @@ def in_variables(client):
 
 def _file_text(client):
     """Text of the file with the credentials of a client; None if there is none."""
-    path = Path(os.environ.get(client.file_variable) or client.file).expanduser()
-    path = path / Path(client.file).name if path.is_dir() else path
+    path = os.path.expanduser(client.file)
+    if named := os.environ.get(client.file_variable):
+        is_folder = client.file_variable.endswith("DIRECTORY")
+        path = client.file.replace("~", named) if is_folder else os.path.expanduser(named)
     with suppress(OSError):
-        return path.read_text(encoding="utf-8", errors="replace")
+        text = Path(path).read_text(encoding="utf-8", errors="replace")
+        with suppress(ValueError):  # Copernicus Marine encodes its file
+            return base64.b64decode(text.strip(), validate=True).decode()
+        return text
     return None
 
 
@@ -107,10 +127,13 @@ def hidden(text):
     str
     """
     text = re.sub(r"//[^/@\s]+@", "//***@", text)
+    secrets = set()
     for client in CLIENTS.values():
         names = [name for group in client.variables for name in group]
-        secrets = [os.environ.get(name) for name in names]
-        secrets += re.findall(r"(?:key|password)\s*[:=]?\s*(\S+)", _file_text(client) or "")
-        for secret in filter(None, secrets):
-            text = text.replace(secret, "***")
+        secrets |= {os.environ.get(name) for name in names if not name.endswith("_URL")}
+        lines = _file_text(client) or ""
+        secrets |= set(re.findall(r"^\s*(?:key|password)\s*[:=]\s*(.*\S)", lines, re.MULTILINE))
+        secrets |= {word.strip("\"'") for word in re.findall(r"\bpassword\s+([^\s:=]\S*)", lines)}
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):  # one may hold another
+        text = text.replace(secret, "***")
     return text

@@ -10,7 +10,7 @@ import re
 import shutil
 import tarfile
 import zipfile
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import date
 from pathlib import Path
 
@@ -191,8 +191,10 @@ def _write_month(target, stamp, remotes, rule, patience):
     parts.mkdir(parents=True, exist_ok=True)
     with files.only_writer(parts):
         for remote in remotes:
-            servers.download(remote, _part(parts, remote), patience)
-            _refuse_damaged(_part(parts, remote), remote)
+            part = _part(parts, remote)
+            servers.download(remote, part, patience)
+            with _refusing_damage(part, remote):
+                netCDF4.Dataset(part).close()
         with files.replacing(target) as temporary:
             if rule.variables:
                 _join(parts, remotes, rule, temporary)
@@ -203,17 +205,19 @@ def _write_month(target, stamp, remotes, rule, patience):
         shutil.rmtree(parts)
 
 
-def _refuse_damaged(path, remote):
-    """Refuse a file that cannot be opened, and remove it, so that it is fetched again."""
-    import netCDF4
-
+@contextmanager
+def _refusing_damage(path, remote):
+    """Refuse a file that cannot be read in this context, and remove it; it is fetched again."""
     try:
-        netCDF4.Dataset(path).close()
-    except OSError as error:
+        yield
+    except (OSError, RuntimeError) as error:
+        if (getattr(error, "errno", None) or 0) > 0:  # not of the NetCDF library, but of this disk
+            raise
         path.unlink()
+        reason = getattr(error, "strerror", None) or error
         raise InputError(
-            f"{remote.name}: cannot be opened ({error.strerror}); the server has a damaged file, "
-            "so try again later or fetch other months"
+            f"{remote.name}: cannot be read ({reason}); the server has a damaged file, so try "
+            "again later or fetch other months"
         ) from None
 
 
@@ -232,7 +236,8 @@ def _join(parts, remotes, rule, target):
         for remote in remotes:
             path, options = _part(parts, remote), {"engine": "netcdf4", "decode_cf": False}
             raw = stack.enter_context(xr.open_dataset(path, **options))
-            datasets.append(_selected(raw, remote, rule))
+            with _refusing_damage(path, remote):
+                datasets.append(_selected(raw, remote, rule).load())
             _refuse_other_grid(datasets[-1], datasets[0], remote)
             _refuse_other_packing(datasets[-1], datasets[0], remote)
         options = {"data_vars": "minimal", "coords": "minimal", "compat": "override"}

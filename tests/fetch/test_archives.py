@@ -80,6 +80,3 @@ def test_an_archive_cannot_write_outside_of_its_folder(entries, http, patience):
         fetch("emissivity-2024", patience=patience)
     assert not Path("outside.nc").exists()
     assert not Path("data/outside.nc").exists()
-
-
-# Stand-ins for the client libraries: the methods and arguments that this project uses.

@@ -1,5 +1,6 @@
 """Fetching by the client libraries: stand-ins with the methods and arguments that are used."""
 
+import base64
 import errno
 import hashlib
 import inspect
@@ -198,23 +199,36 @@ def test_missing_credentials_and_clients_are_one_sentence(clients, monkeypatch, 
         fetch(name, "2011", "1", patience=patience)
 
 
+COPERNICUS = base64.b64encode(b"[credentials]\nusername=a\npassword=k-123\n").decode()
+
+
 @pytest.mark.parametrize(
-    "way, content",
+    "way, file, content",
     [
-        ("cds", "url: https://server\nkey: k-123"),
-        ("earthdata", "machine urs.earthdata.nasa.gov login a password k-123"),
-        ("copernicusmarine", "username = a\npassword = k-123"),
+        ("cds", "", "url: https://server\nkey: k-123"),
+        ("earthdata", "", "machine urs.earthdata.nasa.gov login a password k-123"),
+        ("earthdata", "", 'machine urs.earthdata.nasa.gov login a password "k-123"'),
+        ("copernicusmarine", ".copernicusmarine/.copernicusmarine-credentials", COPERNICUS),
     ],
 )
-def test_credentials_in_files_of_the_clients_are_enough(entries, monkeypatch, way, content):
+def test_credentials_in_files_of_the_clients_are_enough(entries, monkeypatch, way, file, content):
     entries.write()
     client = credentials.CLIENTS[way]
-    Path("credentials").write_text(content)
+    path = Path("credentials", file)  # the clients are told the file or its folder
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
     monkeypatch.setenv(client.file_variable, "credentials")
     monkeypatch.setattr(credentials, "find_spec", lambda _: True)
     name = next(name for name, library in OF_CLIENT.items() if library == client.library)
     credentials.refuse_missing_client(catalog.find(name))
     assert credentials.hidden("k-123 is wrong") == "*** is wrong"
+
+
+def test_a_password_that_begins_with_the_user_name_is_hidden_wholly(clients, monkeypatch):
+    monkeypatch.setenv("EARTHDATA_USERNAME", "me")
+    monkeypatch.setenv("EARTHDATA_PASSWORD", "me-1234")
+    monkeypatch.setenv("CDSAPI_URL", "https://server")
+    assert credentials.hidden("me-1234 of me at https://server") == "*** of *** at https://server"
 
 
 def test_a_user_name_without_password_leaves_earthdata_to_the_file(clients, monkeypatch, patience):

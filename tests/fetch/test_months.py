@@ -74,11 +74,11 @@ def test_a_month_with_more_days_than_the_server_has_now_is_kept(entries, http, p
         assert dataset.sizes["time"] == len(DAYS)
 
 
-def altered(content, change):
+def altered(content, change, **encoding):
     """A file of a server after a change of its dataset."""
     Path("altered.nc").write_bytes(content)
     with xr.open_dataset("altered.nc", decode_cf=False) as dataset:
-        return product_files.content(change(dataset.load()))
+        return product_files.content(change(dataset.load()), **encoding)
 
 
 def test_a_part_of_another_version_is_not_used_and_attributes_hold_for_the_month(
@@ -120,12 +120,25 @@ def test_another_grid_within_a_month_is_refused(entries, http, patience, change,
     assert not TARGET.exists()
 
 
-def test_a_file_that_is_damaged_on_the_server_is_refused_and_not_kept(entries, http, patience):
+def with_wrong_bytes(content):
+    """A file whose concentration contradicts its own checksum."""
+    whole = altered(content, lambda d: d, ice_conc={"fletcher32": True})
+    values = (3100).to_bytes(4, "little") * 8
+    assert values in whole
+    return whole.replace(values, bytes(len(values)))
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:CUT], with_wrong_bytes])
+def test_a_file_that_is_damaged_on_the_server_is_refused_and_not_kept(
+    entries, http, patience, damage
+):
     (path,) = serve_osisaf(entries, http, DAYS[:1])
-    http.files[path] = http.files[path][:CUT]
-    with pytest.raises(InputError, match="^ice_conc_201001011200.nc: cannot be opened"):
+    http.files[path] = damage(http.files[path])
+    with pytest.raises(InputError, match="^ice_conc_201001011200.nc: cannot be read .NetCDF: HDF"):
         fetch_january(patience)
     assert not list(Path("data").rglob("*.nc"))
+    serve_osisaf(entries, http, DAYS[:1])
+    fetch_january(patience)
 
 
 @pytest.mark.parametrize(
