@@ -93,7 +93,7 @@ def data_fetch(
 ):
     """Fetch a dataset from its server, one file a month, and read it back.
 
-    ERA5, NSIDC and Copernicus Marine need `pip install -c constraints.txt -e '.[fetch]'` and a free
+    ERA5, NSIDC, CS2SMOS and TOPAZ need `pip install -c constraints.txt -e '.[fetch]'` and a free
     account; their clients read their own credentials. The same command continues an interrupted
     download.
     """
