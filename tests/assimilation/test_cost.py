@@ -77,6 +77,19 @@ def window_of(problem, number):
     )
 
 
+def test_windows_of_different_difficulty_reach_their_own_minima_together():
+    problem = surrogate_problem(batch=3)
+    problem.observations.sigma[1] *= 10  # small gradients, so that another window decides the end
+    stopping = Stopping(gradient=1e-6, decrease=0.0, iterations=300)
+    together = lbfgs(problem, stopping=stopping)
+    terms = cost(problem, together.control)
+    for number in range(3):
+        alone = lbfgs(window_of(problem, number), stopping=stopping)
+        total = terms.background[number] + terms.observations[number]
+        assert total == pytest.approx(alone.history[-1], rel=1e-5)
+        np.testing.assert_allclose(together.control[number], alone.control[0], atol=1e-2)
+
+
 def test_the_spread_of_an_ensemble_of_assimilations_is_the_error_of_the_analysis():
     problem = window_of(linear_problem(), 0)
     positions = cell_positions(OCEAN, 0)[:40:2, None]
