@@ -152,7 +152,7 @@ def forecast(
     batch_size: Annotated[int, Option(help=HELP["batch_size"])] = 64,
     members: Annotated[int, Option(help=HELP["members"])] = 1,
     perturbation: Annotated[float | None, Option(help=HELP["perturbation"])] = None,
-    noise_gain: Annotated[float | None, Option(help=HELP["noise_gain"])] = None,
+    noise_gain: Annotated[list[float] | None, Option(help=HELP["noise_gain"])] = None,
     seed: Annotated[int, Option(help=HELP["seed"])] = 0,
     store: Annotated[Path | None, Option(parser=path, help=HELP["store"])] = None,
     output: Annotated[Path | None, Option(parser=path, help=HELP["output"])] = None,
@@ -161,12 +161,13 @@ def forecast(
 
     With --members above 1 it is an ensemble. Each member of a network with noise has noise of its
     own; of another network, the first member starts from the true state, the others from smoothly
-    perturbed states.
+    perturbed states. For a gain of each level, repeat --noise-gain.
     """
     from seaice_lab import runs
 
     values = {"steps": steps, "split": split, "every": every, "batch_size": batch_size}
-    values |= {"members": members, "perturbation": perturbation, "noise_gain": noise_gain}
+    gain = noise_gain[0] if noise_gain and len(noise_gain) == 1 else noise_gain or None
+    values |= {"members": members, "perturbation": perturbation, "noise_gain": gain}
     values |= {"starts": start or (), "store": store and str(store), "seed": seed}
     values |= {"output": output and str(output)}
     job_config = ForecastConfig.parse(values, "forecast")

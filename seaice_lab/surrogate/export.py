@@ -136,10 +136,10 @@ def describe(surrogate, opened, store):
         and {
             "shapes": [[noise.channels, *shape] for shape in noise.shapes],
             "memory": noise.memory,
-            "gain": noise.gain,
+            "gain": list(noise.gains),
             "rule": "n(0) = xi(0), n(k) = memory n(k-1) + sqrt(1 - memory^2) xi(k), with xi normal "
-            "numbers of mean 0 and variance 1; the input is gain n(k), or zeros for a forecast "
-            "without noise",
+            "numbers of mean 0 and variance 1; the input is gain n(k), with the gain of the level, "
+            "or zeros for a forecast without noise",
         },
     }
 
