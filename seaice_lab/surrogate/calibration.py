@@ -30,6 +30,7 @@ ROUNDS = 2  # of the steps towards the right spread and spectrum
 KEPT = ("wavenumber", "lead_time")  # dimensions of the power that are not averaged
 GAIN_STEP = 0.3  # of the logarithm of a gain, for the derivatives
 DAMPING = 0.05  # of the least squares, for gains that change nothing
+POWER_RATIOS = 0.01, 100.0  # limits, beyond which the ratio of a weak band says nothing
 
 
 def calibrate(run, memories=MEMORIES, starts=STARTS, show=True):
@@ -39,10 +40,13 @@ def calibrate(run, memories=MEMORIES, starts=STARTS, show=True):
        (:func:`seaice_lab.diagnostics.ensembles.spread_skill`) over lead times up to two days is 1.
        The memory with the lowest fair CRPS over five days is kept.
     2. From there, a gain for each level follows by least squares. The residuals are logarithms of
-       ratios that are 1 for a perfect ensemble: the spread-skill ratio up to two days, and the
-       power of the members over that of the truth in bands of wavelengths up to five days.
+       ratios that are 1 for a perfect ensemble: the spread-skill ratio up to two days, and over
+       lead times up to five days the power of the members over that of the truth in each band of
+       wavelengths (:data:`seaice_lab.diagnostics.smoothing.BANDS_KM`) that the grid has. Of all
+       gains that were tried, those with the smallest sum of squares are kept.
 
     For a deterministic network the size of the perturbations of the initial state is found as in 1.
+    All scores are those of the first variable.
 
     Parameters
     ----------
@@ -51,7 +55,7 @@ def calibrate(run, memories=MEMORIES, starts=STARTS, show=True):
     memories : sequence of float
         Memories of the noise to try.
     starts : int
-        Start dates, spread over the validation split.
+        About how many start dates to use, spread over the validation split.
     show : bool
         Show progress.
 
@@ -65,8 +69,14 @@ def calibrate(run, memories=MEMORIES, starts=STARTS, show=True):
     Raises
     ------
     InputError
-        If the run is not finished, or its store has no validation split of a few days.
+        If the run is not finished, its store has no validation split of a few days, or there is
+        nothing to try.
     """
+    if starts < 1 or not len(memories):
+        raise InputError(
+            f"calibration: found {starts} starts and {len(memories)} memories, expected at least "
+            "one of each; give more"
+        )
     opened = runs.open_run(run, "surrogate")
     if not (opened.path / "finished").exists():
         raise InputError(f"{run}: is not finished; let its training finish before the calibration")
@@ -90,7 +100,7 @@ def calibrate(run, memories=MEMORIES, starts=STARTS, show=True):
         """The size with which the spread equals the error, with its scores."""
         for _ in range(ROUNDS):
             ratio = score(size, memory)["spread_skill"]
-            if not ratio:
+            if not ratio > 0:  # NaN too, if there is no error either
                 raise InputError(
                     f"{run}: the members do not differ, so no size of the noise gives them the "
                     "spread of their error; train the ensemble network longer"
@@ -104,35 +114,43 @@ def calibrate(run, memories=MEMORIES, starts=STARTS, show=True):
     else:
         trials = {memory: match(1.0, memory) for memory in memories}
         memory = min(trials, key=lambda memory: trials[memory][1]["crps"])
-        first = [trials[memory][0]] * len(surrogate.noise.shapes)
-        gains = _match_ratios(lambda gains: score(gains, memory), first)
-        gains = [round(float(gain), 4) for gain in gains]
-        scores = score(gains, memory)
+        size, scores = trials[memory]
+        first = [size] * len(surrogate.noise.shapes)
+        gains, scores = _match_ratios(lambda gains: score(gains, memory), first, scores)
         result = {"noise_memory": memory, "noise_gain": gains}
     result |= {"spread_skill": round(scores["spread_skill"], 4), "crps": round(scores["crps"], 6)}
     files.write_json(path, result)
     return result
 
 
-def _match_ratios(score, gains):
-    """Gains with which all ratios of :func:`_scores` are near 1.
+def _match_ratios(score, gains, scores):
+    """Gains with which all ratios of :func:`_scores` are near 1, and their scores.
 
     Damped least squares of the logarithms of the ratios (Gauss-Newton). The derivatives at the
     first gains serve all steps, because the logarithms are nearly linear in those of the gains.
     """
-    logarithms = np.log(gains)
-    residuals = np.log(score(gains)["ratios"])
+
+    def rounded(logarithms):
+        return np.exp(logarithms).round(4).tolist()
+
+    tried, logarithms = [(rounded(np.log(gains)), scores)], np.log(gains)
+    residuals = np.log(scores["ratios"])
     columns = [
-        np.log(score(np.exp(logarithms + change))["ratios"]) - residuals
+        np.log(score(np.exp(logarithms + change).tolist())["ratios"]) - residuals
         for change in GAIN_STEP * np.eye(len(gains))
     ]
     jacobian = np.stack(columns, 1) / GAIN_STEP
     normal_matrix = jacobian.T @ jacobian + DAMPING * np.eye(len(gains))
-    for step in range(ROUNDS):
-        if step:
-            residuals = np.log(score(np.exp(logarithms))["ratios"])
-        logarithms -= np.clip(np.linalg.solve(normal_matrix, jacobian.T @ residuals), -1, 1)
-    return np.exp(logarithms)
+    for _ in range(ROUNDS):
+        step = np.linalg.solve(normal_matrix, jacobian.T @ np.log(tried[-1][1]["ratios"]))
+        logarithms = logarithms - np.clip(step, -1, 1)
+        tried.append((rounded(logarithms), score(rounded(logarithms))))
+    return min(tried, key=lambda gains_and_scores: _misfit(gains_and_scores[1]))
+
+
+def _misfit(scores):
+    """Sum of the squared logarithms of the ratios."""
+    return np.sum(np.log(scores["ratios"]) ** 2)
 
 
 def _scores(run, store, config, matched, show):
@@ -160,9 +178,13 @@ def _scores(run, store, config, matched, show):
 
 
 def _power_ratios(members, truth):
-    """Power of the members over that of the truth by band: the geometric mean of all lead times."""
+    """Power of the members over that of the truth by band: the geometric mean of all lead times.
+
+    Bands that the grid does not have, or in which the truth has no power, are left out.
+    """
     dx_m = grid.spacing_m(truth, members.ocean)
     powers = (spectra.power_spectrum(field, members.ocean, dx_m) for field in (members, truth))
     powers = (power.mean([d for d in power.dims if d not in KEPT]) for power in powers)
-    bands = np.log(smoothing.band_power_ratio(*powers)).mean("lead_time").dropna("band")
-    return np.exp(bands.values)
+    ratios = smoothing.band_power_ratio(*powers)
+    logarithms = np.log(ratios.where(np.isfinite(ratios)).clip(*POWER_RATIOS))
+    return np.exp(logarithms.mean("lead_time").dropna("band").values)

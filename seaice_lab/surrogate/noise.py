@@ -14,6 +14,11 @@ import torch
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.networks import POOLINGS
 
+EXPECTED = {  # in a calibration
+    "noise_gain": "a number of at least 0, or a list with one for each level",
+    "noise_memory": "a number of at least 0 and below 1",
+}
+
 
 class Noise(NamedTuple):
     """Which noise a network takes, and how forecasts scale it.
@@ -161,11 +166,21 @@ def read_calibration(run):
         raise InputError(
             f"{path}: holds no numbers by name ({error}); run `seaice-lab calibrate {run}` again"
         ) from None
-    if not all(0 <= np.min(value) and np.max(value) < np.inf for value in sizes.values()):
-        raise InputError(
-            f"{path}: holds a negative or infinite size; run `seaice-lab calibrate {run}` again"
-        )
+    for name, size in sizes.items():
+        if not _is_size(name, size):
+            raise InputError(
+                f"{path}: holds {size} as {name}, expected "
+                f"{EXPECTED.get(name, 'a number of at least 0')}; run `seaice-lab calibrate {run}` "
+                "again"
+            )
     return sizes
+
+
+def _is_size(name, value):
+    """Whether a value of a calibration has the form and the range that its name requires."""
+    values, limit = np.array(value), 1 if name == "noise_memory" else np.inf
+    has_form = values.ndim <= (name == "noise_gain") and values.size > 0
+    return has_form and bool(((values >= 0) & (values < limit)).all())
 
 
 def resized(noise, gain, memory, source):

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import xarray as xr
 
 from seaice_lab import files
 from seaice_lab.config import FitConfig
@@ -16,7 +17,9 @@ from seaice_lab.surrogate.evaluation import evaluate, open_forecast
 from seaice_lab.surrogate.forecast import forecast
 from seaice_lab.surrogate.model import load
 from seaice_lab.surrogate.settings import ForecastConfig, TrainConfig
+from seaice_lab.surrogate.store import open_store
 from seaice_lab.surrogate.train import train
+from seaice_lab.surrogate.truth import truth_for
 
 FIT = {"batch_size": 8, "schedule": "cosine", "compile": "never"}
 
@@ -156,6 +159,44 @@ def test_the_calibration_is_kept_with_the_weights_and_used(run, plain, monkeypat
     assert {"crps", "spread", "rank_histogram"} <= set(table)
 
 
+def test_old_calibrations_with_one_gain_are_read(run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "copy")
+    (copy / "calibration.json").write_text('{"noise_memory": 0.65, "noise_gain": 1.5}')
+    noise = load(copy).noise
+    assert noise.gains == (1.5, 1.5, 1.5) and noise.memory == 0.65
+
+
+def test_the_gains_of_the_levels_make_all_ratios_one():
+    response = np.array([[0.3, 0.3, 0.6], [0.8, 0.1, 0.0], [0.3, 0.9, 0.1], [0.0, 0.2, 0.9]])
+    best = np.array([1.6, 0.7, 2.0])
+
+    def score(gains):
+        return {"ratios": np.exp(response @ np.log(gains / best))}
+
+    gains, scores = calibration._match_ratios(score, [1.2] * 3, score([1.2] * 3))
+    np.testing.assert_allclose(gains, best, rtol=0.05)
+    np.testing.assert_array_equal(scores["ratios"], score(gains)["ratios"])
+
+    def worse(gains):
+        return {"ratios": np.exp(1 + np.abs(np.log(np.divide(gains, 1.2))))}
+
+    assert calibration._match_ratios(worse, [1.2] * 3, worse([1.2] * 3))[0] == [1.2] * 3
+
+
+def test_bands_without_power_or_wavelengths_are_left_out_of_the_calibration(run, store, tmp_path):
+    members = make(run, tmp_path / "a.zarr", members=2, steps=2, every=4)
+    truth = truth_for(members.isel(member=0, drop=True), open_store(store))
+    ratios = calibration._power_ratios(members, truth)
+    assert len(ratios) and (ratios > 0).all()
+    assert not len(calibration._power_ratios(members, 0 * truth))
+    np.testing.assert_allclose(calibration._power_ratios(0 * members, truth), 0.01)
+    # The ocean is a single cell, whose square has no waves.
+    row, column = np.argwhere(members.ocean.values)[0]
+    ocean = xr.zeros_like(members.ocean)
+    ocean[row, column] = True
+    assert not len(calibration._power_ratios(members.assign_coords(ocean=ocean), truth))
+
+
 def _with_forecast(run):
     make(run, members=3, steps=2, every=4)
     return run
@@ -166,6 +207,8 @@ def test_wrong_requests_are_refused(run, plain, store, tmp_path):
         make(plain, members=4, noise_gain=1.0, steps=2)
     with pytest.raises(InputError, match="has 2 gains of the noise, expected one number or 3"):
         make(run, members=4, noise_gain=(1.0, 2.0), steps=2)
+    with pytest.raises(InputError, match="found 0 starts and 3 memories, expected"):
+        calibration.calibrate(run, starts=0, show=False)
     with pytest.raises(InputError, match="members: is 1, expected at least 2"):
         make(run, noise_gain=1.0, steps=2)
     with pytest.raises(InputError, match="members"):
@@ -186,6 +229,11 @@ def test_wrong_requests_are_refused(run, plain, store, tmp_path):
         '{"noise_gain": -1}',
         '{"noise_gain": [1, 1, 1, -1]}',
         '{"noise_gain": NaN}',
+        '{"noise_gain": []}',
+        '{"noise_gain": [[1], [1], [1]]}',
+        '{"noise_memory": 1}',
+        '{"noise_memory": [0.5, 0.5, 0.5]}',
+        '{"perturbation": [0.1]}',
     ):
         (copy / "calibration.json").write_text(text)
         with pytest.raises(InputError, match=r"calibration.json: holds .* run `seaice-lab calib"):
