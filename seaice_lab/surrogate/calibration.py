@@ -81,13 +81,17 @@ def calibrate(run, memories=MEMORIES, starts=STARTS, show=True):
     if not (opened.path / "finished").exists():
         raise InputError(f"{run}: is not finished; let its training finish before the calibration")
     path = opened.path / "calibration.json"
-    path.unlink(missing_ok=True)  # it is made again
-    surrogate, store = load(run), open_store(opened.config["store"])
+    try:
+        surrogate = load(run)
+    except InputError:
+        path.unlink(missing_ok=True)  # the earlier calibration may be damaged
+        surrogate = load(run)
+    store = open_store(opened.config["store"])
     step_days = surrogate.window.step_h / 24
     steps = max(round(SCORE_DAYS / step_days), 1)
-    count = len(in_split(store, "validation"))
-    common = {"split": "validation", "members": MEMBERS, "steps": steps, "compile": "never"}
-    common["every"] = max(count // starts, 1)
+    every = max(len(in_split(store, "validation")) // starts, 1)
+    common = {"split": "validation", "every": every, "members": MEMBERS, "steps": steps}
+    common |= {"compile": "never"}
     matched = max(round(MATCH_DAYS / step_days), 1)
 
     def score(size, memory):
