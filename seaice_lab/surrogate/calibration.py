@@ -91,14 +91,13 @@ def calibrate(run, memories=MEMORIES, starts=STARTS, show=True):
     steps = max(round(SCORE_DAYS / step_days), 1)
     every = max(len(in_split(store, "validation")) // starts, 1)
     common = {"split": "validation", "every": every, "members": MEMBERS, "steps": steps}
-    common |= {"compile": "never"}
     matched = max(round(MATCH_DAYS / step_days), 1)
 
     def score(size, memory):
         settings = {"perturbation": size}
         if memory is not None:
             settings = {"noise_gain": size, "noise_memory": memory, "perturbation": 0.0}
-        return _scores(run, store, ForecastConfig(**common, **settings), matched, show)
+        return _scores(run, store, ForecastConfig(**common, **settings, compile="never"), matched, show)
 
     def match(size, memory):
         """The size with which the spread equals the error, with its scores."""
