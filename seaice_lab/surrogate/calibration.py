@@ -97,7 +97,9 @@ def calibrate(run, memories=MEMORIES, starts=STARTS, show=True):
         settings = {"perturbation": size}
         if memory is not None:
             settings = {"noise_gain": size, "noise_memory": memory, "perturbation": 0.0}
-        return _scores(run, store, ForecastConfig(**common, **settings, compile="never"), matched, show)
+        return _scores(
+            run, store, ForecastConfig(**common, **settings, compile="never"), matched, show
+        )
 
     def match(size, memory):
         """The size with which the spread equals the error, with its scores."""
