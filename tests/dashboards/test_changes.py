@@ -24,8 +24,6 @@ from playwright.sync_api import TimeoutError
 
 from seaice_lab.surrogate.store import CHECKSUMS, open_store
 
-pytestmark = pytest.mark.xdist_group("browser")
-
 BEGIN = {"forecasts": "make demo", "scores": "make demo", "spectra": "make demo",
          "scaling": "seaice-lab scaling RUN", "season": "seaice-lab forecast RUN",
          "analyses": "seaice-lab assimilate run", "emissivity": "seaice-lab emissivity train",

@@ -15,7 +15,6 @@ from conftest import ENTRY
 from dashboards.app import PAGES
 
 HOSTILE = "<img src=x onerror=alert(1)>"
-pytestmark = pytest.mark.xdist_group("browser")
 
 SCRIPT = quote("<script>alert(1)</script>")
 HTML = f"variable={SCRIPT}&start={SCRIPT}&references={SCRIPT},%22%3E{SCRIPT}&other={SCRIPT}"

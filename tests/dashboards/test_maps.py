@@ -31,8 +31,6 @@ from seaice_lab import names
 from seaice_lab.surrogate.evaluation import open_forecast
 from seaice_lab.surrogate.store import open_store
 
-pytestmark = pytest.mark.xdist_group("browser")
-
 MINUS = "\N{MINUS SIGN}"
 CLIPPED = f"""() => {{ {FIGURES}
     return figures.every((figure) => figure.computed_renderer_views.every((view) =>

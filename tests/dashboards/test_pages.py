@@ -2,10 +2,7 @@
 
 from pathlib import Path
 
-import pytest
 from browser import FIGURES, bar, frames, go, images, settled, state, until, visit
-
-pytestmark = pytest.mark.xdist_group("browser")
 
 PAGES = {"forecasts": 3, "scores": 3, "spectra": 4, "scaling": 5, "season": 3, "analyses": 6,
          "emissivity": 5, "runs": 1}  # fmt: skip

@@ -14,7 +14,6 @@ from dashboards.state import PageState
 from seaice_lab.files import write_netcdf
 from seaice_lab.surrogate.evaluation import read_evaluation
 
-pytestmark = pytest.mark.xdist_group("browser")
 AGAINST_LEAD = "Against lead time, 95 % interval over the starts"
 
 

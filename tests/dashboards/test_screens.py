@@ -1,12 +1,9 @@
 """The look of the pages: phones, dark colours, words and ensembles."""
 
 import numpy as np
-import pytest
 from browser import TEXTS, bar, curves, frames, go, images, limits, settled, state, until
 
 from seaice_lab.surrogate.evaluation import open_forecast
-
-pytestmark = pytest.mark.xdist_group("browser")
 
 MAPS = ("Truth", "a", "a \N{MINUS SIGN} truth")
 BACKGROUND = "getComputedStyle(document.body).backgroundColor"

@@ -71,7 +71,6 @@ def test_a_missing_folder_is_one_sentence_and_status_two(tmp_path):
     )
 
 
-@pytest.mark.xdist_group("browser")
 def test_a_port_in_use_is_one_sentence_and_its_server_stays_up(served, home):
     port = served.url.rstrip("/").rpartition(":")[2]
     done = started("--runs", home / "runs", "--port", port)
@@ -81,14 +80,12 @@ def test_a_port_in_use_is_one_sentence_and_its_server_stays_up(served, home):
         assert answer.status == 200
 
 
-@pytest.mark.xdist_group("browser")
 def test_only_this_machine_is_listened_to(served):
     listening = {one.laddr.ip for one in psutil.Process(served.process.pid).net_connections()
                  if one.status == psutil.CONN_LISTEN}  # fmt: skip
     assert listening and listening <= {"127.0.0.1", "::1"}
 
 
-@pytest.mark.xdist_group("browser")
 def test_pages_of_other_hosts_may_not_connect(served):
     host = served.url.split("/")[2]
     answers = []
@@ -135,7 +132,6 @@ def lab(home, tmp_path):
         log.close()
 
 
-@pytest.mark.xdist_group("browser")
 def test_jupyterlab_has_an_icon_that_opens_the_dashboard(chromium, lab):
     url, token = lab
     context = chromium.new_context(viewport={"width": 1440, "height": 900})

@@ -58,7 +58,6 @@ def solved(ice, tmp_path_factory):
     return run
 
 
-@pytest.mark.xdist_group("solved")  # one process solves for all of them
 def test_the_solver_finds_the_ice_that_is_known(ice, solved):
     model, seen = load(solved)
     truth = xr.load_dataset(ice / "truth.nc")
@@ -72,7 +71,6 @@ def test_the_solver_finds_the_ice_that_is_known(ice, solved):
     assert float(errors.rmse.sel(channel=["19v", "19h", "37v", "37h"]).mean()) < 0.04
 
 
-@pytest.mark.xdist_group("solved")  # one process solves for all of them
 def test_the_curvature_says_how_sure_the_concentration_is(ice, solved):
     model, seen = load(solved)
     truth = xr.load_dataset(ice / "truth.nc").sic.values[:, 1:]
@@ -87,7 +85,6 @@ def test_the_curvature_says_how_sure_the_concentration_is(ice, solved):
     assert error[sure].mean() < 0.9 * error[~sure].mean()
 
 
-@pytest.mark.xdist_group("solved")  # one process solves for all of them
 def test_a_trained_network_finds_the_ice_of_days_it_never_saw(solved, tmp_path):
     other = SimulateConfig(**CASE, observations=(9000,), sensors=("amsr2",), seed=5)
     folder = simulate(other, tmp_path / "other", show=False)
