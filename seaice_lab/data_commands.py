@@ -91,11 +91,11 @@ def data_fetch(
     ] = None,
     dry_run: Annotated[bool, Option("--dry-run", help="Only list files and their sizes.")] = False,
 ):
-    """Fetch a dataset from its server, one file a month, and read it back.
+    r"""Fetch a dataset from its server, one file a month, and read it back.
 
-    ERA5, NSIDC, CS2SMOS and TOPAZ need `pip install -c constraints.txt -e '.[fetch]'` and a free
-    account; their clients read their own credentials. The same command continues an interrupted
-    download.
+    ERA5, NSIDC, CS2SMOS and TOPAZ4b need `pip install -c constraints.txt -e '.\[fetch]'` and a
+    free account; their clients read their own credentials. The same command continues an
+    interrupted download.
     """
     from seaice_lab.fetch import fetch
 

@@ -105,6 +105,11 @@ def test_every_command_explains_itself(command):
     assert len(shown.stdout.splitlines()) > 5
 
 
+def test_help_keeps_the_brackets_of_a_command():
+    shown = CliRunner().invoke(cli.app, ["data", "fetch", "--help"])
+    assert "'.[fetch]'" in shown.stdout
+
+
 def test_help_answers_without_importing_torch():
     code = "import sys; import seaice_lab.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
