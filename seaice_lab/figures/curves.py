@@ -9,11 +9,12 @@ from textwrap import fill
 import numpy as np
 
 from seaice_lab.errors import InputError
-from seaice_lab.figures.axes import LEAD_LABEL, lead_days, log_axis
+from seaice_lab.figures.axes import LEAD_LABEL, lead_days, legend_columns, log_axis
 from seaice_lab.figures.charts import (
     COLOURS,
     DASHED,
     GREY,
+    LEGEND_CHARACTERS,
     MARKERS,
     Curve,
     layout,
@@ -270,7 +271,10 @@ def plot_categories(values, categories, label, title, colours, compared=()):
         series[name_shown] = Curve(row, rows, colours[name], dash=None, marker=marker)
     ticks = [*enumerate(fill(name, CATEGORY_CHARACTERS) for name in categories)]
     options = {"yticks": ticks, "ylim": (len(categories) - 0.5, -0.5)}
-    return overlay(series, label, "", title, xlim=(low, high), **options)
+    figure = overlay(series, label, "", title, xlim=(low, high), **options)
+    # The names of the categories leave less width for the legend.
+    columns = legend_columns(series, LEGEND_CHARACTERS - CATEGORY_CHARACTERS)
+    return figure.opts(legend_cols=columns, backend="bokeh")
 
 
 def plot_ensemble(table, label, lead):
