@@ -100,7 +100,16 @@ def holoviews():
     return holoviews
 
 
-def overlay(series, x_label, y_label, title="", levels=(), first=0, **options):
+def overlay(
+    series,
+    x_label,
+    y_label,
+    title="",
+    levels=(),
+    first=0,
+    legend_width=LEGEND_CHARACTERS,
+    **options,
+):
     """One panel of curves.
 
     Parameters
@@ -114,6 +123,8 @@ def overlay(series, x_label, y_label, title="", levels=(), first=0, **options):
         Grey horizontal lines at these values, with their dashes; solid by default.
     first : int
         Position in `COLOURS` of the first curve without a colour: 1 keeps black for the truth.
+    legend_width : int
+        Characters in a row of the legend.
     **options
         Options of `holoviews.Overlay` that Bokeh and matplotlib share: ``xlim``, ``ylim``,
         ``xticks``, ``yticks``, ``logx``, ``logy``.
@@ -135,7 +146,7 @@ def overlay(series, x_label, y_label, title="", levels=(), first=0, **options):
     options |= {"padding": (0.01, 0.05), "show_grid": True}
     bokeh = PANEL_PIXELS | {"fontsize": BOKEH_FONTS, "legend_opts": BOKEH_LEGEND}
     bokeh |= {"legend_position": "bottom", "show_legend": len(listed) > 1}
-    bokeh |= {"legend_cols": legend_columns(listed, LEGEND_CHARACTERS)}
+    bokeh |= {"legend_cols": legend_columns(listed, legend_width)}
     bokeh["hooks"] = [partial(_finish_bokeh, levels=levels)]
     pictures = {"show_legend": False, "hooks": [partial(_finish_matplotlib, levels=levels)]}
     return hv.Overlay(elements).opts(

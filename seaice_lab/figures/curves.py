@@ -9,12 +9,11 @@ from textwrap import fill
 import numpy as np
 
 from seaice_lab.errors import InputError
-from seaice_lab.figures.axes import LEAD_LABEL, lead_days, legend_columns, log_axis
+from seaice_lab.figures.axes import LEAD_LABEL, lead_days, log_axis
 from seaice_lab.figures.charts import (
     COLOURS,
     DASHED,
     GREY,
-    LEGEND_CHARACTERS,
     MARKERS,
     Curve,
     layout,
@@ -24,6 +23,7 @@ from seaice_lab.figures.charts import (
 from seaice_lab.names import in_days, typeset
 
 CATEGORY_CHARACTERS = 20  # in a row of the name of a category
+LEGEND_WIDTH = 21  # in characters, beside the names of categories
 MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 # Scores that cannot be negative: their axis begins at zero.
 POSITIVE = """
@@ -271,10 +271,7 @@ def plot_categories(values, categories, label, title, colours, compared=()):
         series[name_shown] = Curve(row, rows, colours[name], dash=None, marker=marker)
     ticks = [*enumerate(fill(name, CATEGORY_CHARACTERS) for name in categories)]
     options = {"yticks": ticks, "ylim": (len(categories) - 0.5, -0.5)}
-    figure = overlay(series, label, "", title, xlim=(low, high), **options)
-    # The names of the categories leave less width for the legend.
-    columns = legend_columns(series, LEGEND_CHARACTERS - CATEGORY_CHARACTERS)
-    return figure.opts(legend_cols=columns, backend="bokeh")
+    return overlay(series, label, "", title, xlim=(low, high), legend_width=LEGEND_WIDTH, **options)
 
 
 def plot_ensemble(table, label, lead):
