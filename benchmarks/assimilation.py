@@ -178,7 +178,7 @@ def all_cells(options):
 
 
 def observed_fields(twin, table):
-    """Fields of observations of all cells: the last one, the mean, and extrapolated in time."""
+    """Fields of observations of all cells: the last one, the mean, and that of the last three."""
     ocean = twin.truth.ocean.values
     observed = table["value"].values.reshape(-1, ocean.sum())
     fields = {"last observation": observed[-1], "mean of all observations": observed.mean(0)}

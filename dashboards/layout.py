@@ -61,8 +61,8 @@ def bokeh_pane(figure):
     smallest = SMALLEST_TITLE if title.level == "overlay" else size
     arguments = {"title": title, "text": title.text, "size": size, "smallest": smallest}
     wrap = CustomJS(args=arguments, code=WRAP_TITLE)
-    for size in ("inner_width", "inner_height"):  # the height changes with the number of lines
-        figure.js_on_change(size, wrap)
+    for name in ("inner_width", "inner_height"):  # the height changes with the number of lines
+        figure.js_on_change(name, wrap)
     return pn.pane.Bokeh(figure, sizing_mode=figure.sizing_mode, margin=0)
 
 

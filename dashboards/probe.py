@@ -75,7 +75,8 @@ class Probe:
         # With two sources the card is as wide as the page, with more as a map.
         columns = 1 if len(series) > 2 else 2
         figure.legend.ncols = columns
-        figure.height = HEIGHT + charts.LEGEND_ROW * (len(series) // columns - 1)
+        rows = max(-(-len(series) // columns), 1)
+        figure.height = HEIGHT + charts.LEGEND_ROW * (rows - 1)
         self.line = Span(location=float(lead / DAY), dimension="height", **LEAD_LINE)
         figure.add_layout(self.line)
         has_band = any(len(curve.band) for curve in series.values())

@@ -15,10 +15,12 @@ from seaice_lab.errors import InputError
 
 
 class Client(NamedTuple):
-    """A client library and its credentials: variables (all of a group), or a file with a text.
+    """A client library, and where it finds its credentials.
 
-    A variable that ends with DIRECTORY names the folder that replaces ~ in the path of the file,
-    any other one the file. ``advice`` says how the file is made.
+    They are in environment variables (all those of one group in ``variables``), or in ``file``,
+    which then contains ``text``. The variable ``file_variable`` names another file; if its name
+    ends with DIRECTORY, it names the folder that replaces ~ in ``file``. ``advice`` tells the user
+    how to make the file.
     """
 
     library: str
@@ -82,8 +84,8 @@ def refuse_missing_client(entry):
         return
     variables = " or ".join(" and ".join(group) for group in client.variables)
     raise InputError(
-        f"{entry.name}: needs a free account; set {variables}, or {client.advice}; an account or "
-        f"a key is made at {entry.fetch.account}"
+        f"{entry.name}: needs a free account; set {variables}, or {client.advice}; create an "
+        f"account or a key at {entry.fetch.account}"
     )
 
 

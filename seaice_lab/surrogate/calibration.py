@@ -2,8 +2,8 @@
 
 A network is more certain of the runs that it was trained on than of others, so the size of the
 noise, its memory, and the size of perturbed starts are chosen on runs that training did not use.
-The noise of each level of the network sets the power of other wavelengths: fine noise that of short
-waves, coarse noise most of the spread.
+The noise of each level of the network acts on its own wavelengths: fine noise sets the power of
+short waves, coarse noise most of the spread.
 """
 
 import tempfile

@@ -192,7 +192,7 @@ def test_the_ice_of_topaz_is_on_a_plane_whose_axes_have_the_unit_100_km(clients,
 def test_missing_credentials_and_clients_are_one_sentence(clients, monkeypatch, patience, name):
     library = OF_CLIENT[name]
     monkeypatch.delenv(VARIABLES[library][-1])
-    with pytest.raises(InputError, match=f"set .*{VARIABLES[library][-1]}.* is made at https://"):
+    with pytest.raises(InputError, match=f"set .*{VARIABLES[library][-1]}.* a key at https://"):
         fetch(name, "2011", "1", patience=patience)
     monkeypatch.setattr(credentials, "find_spec", lambda _: None)
     with pytest.raises(InputError, match=rf"needs the package {library}; .*\[fetch\]"):

@@ -15,8 +15,6 @@ from seaice_lab import grid, notebooks
 from seaice_lab.surrogate.evaluation import open_forecast, read_evaluation
 from seaice_lab.surrogate.store import open_store
 
-# Of several test processes one executes all notebooks, because tests share what was executed.
-
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 TRAINING = {"epochs": 2, "compile": "never", "transport": False}

@@ -22,8 +22,6 @@ from seaice_lab.surrogate.train import train
 from seaice_lab.surrogate.truth import open_truth, truth_for
 from seaice_lab.surrogate.windows import Window
 
-# Of several test processes one runs all of these tests, because they share a trained run.
-
 HOME = ("train_1", "val_1")
 DAY = {"train": SplitRule(files=["train_1"]), "validation": SplitRule(files=["val_1"])}
 
