@@ -6,6 +6,7 @@ import shutil
 import sysconfig
 import threading
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -126,6 +127,48 @@ def can_compile():
 def compiles(setting):
     """Whether the setting ``compile`` of a FitConfig ("auto", "always", "never") compiles here."""
     return setting == "always" or (setting == "auto" and can_compile())
+
+
+def constant(values, dtype, device):
+    """Numbers as a tensor, made once: each copy to a GPU would wait for all work in progress.
+
+    Parameters
+    ----------
+    values : sequence of numbers, or of such sequences
+    dtype : torch.dtype
+    device : torch.device
+
+    Returns
+    -------
+    torch.Tensor
+        Shared by all callers, who must not change it.
+    """
+    values = tuple(tuple(row) if hasattr(row, "__len__") else row for row in values)
+    if torch.compiler.is_compiling():
+        # A tensor of a compiled or exported program means nothing outside it.
+        return torch.tensor(values, dtype=dtype, device=device)
+    return _kept_constant(values, dtype, torch.device(device))
+
+
+@lru_cache(maxsize=256)
+def _kept_constant(values, dtype, device):
+    with torch.inference_mode(False):  # a training may use what a forecast has made
+        return torch.tensor(values, dtype=dtype, device=device)
+
+
+def select_channels(x, numbers):
+    """Some channels of a tensor, without a copy of their numbers to its device in every call.
+
+    Parameters
+    ----------
+    x : torch.Tensor (..., channel, y, x)
+    numbers : sequence of int
+
+    Returns
+    -------
+    torch.Tensor (..., len(numbers), y, x)
+    """
+    return x.index_select(-3, constant(numbers, torch.long, x.device))
 
 
 def prefetch(batches, ahead=2):

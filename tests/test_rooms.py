@@ -111,6 +111,7 @@ TORCH_ONLY = (
     "surrogate.layers",
     "surrogate.networks",
     "surrogate.wrappers",
+    "surrogate.blocks",
     "surrogate.losses",
     "emissivity.networks",
     "emissivity.penalty",

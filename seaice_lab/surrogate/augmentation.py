@@ -11,8 +11,10 @@ direction is equivalent and leaves cells and masks in place: a network with turn
 the original map as the original network treats the turned map.
 """
 
+import numpy as np
 import torch
 
+from seaice_lab.compute import constant, select_channels
 from seaice_lab.surrogate.wrappers import Transport
 
 # Components of vectors: a quarter turn maps (u, v) to (-v, u).
@@ -72,13 +74,13 @@ class Turn:
                 source[index], sign[index] = v_index, -1.0
                 source[v_index] = index
         pairs = [(scale["mean"], scale["std"]) for scale in scales]
-        mean, std = torch.tensor(pairs, dtype=torch.float64).T
-        sign = torch.tensor(sign, dtype=torch.float64)
+        mean, std = np.array(pairs).T
+        sign = np.array(sign)
         # (u, v) -> (-v, u) holds for physical values u = std x + mean. In normalised values it
         # becomes x -> factor x[source] + offset.
         self.source = source
-        self.factor = sign * std[source] / std
-        self.offset = (sign * mean[source] - mean) / std
+        self.factor = (sign * std[source] / std).tolist()
+        self.offset = ((sign * mean[source] - mean) / std).tolist()
 
     def __call__(self, x, turns):
         """Turn the vectors of a batch; cells stay in place.
@@ -94,7 +96,8 @@ class Turn:
         -------
         torch.Tensor (..., channel, y, x)
         """
-        factor, offset = self.factor.to(x)[:, None, None], self.offset.to(x)[:, None, None]
+        scale = constant([self.factor, self.offset], x.dtype, x.device)
+        factor, offset = scale[..., None, None]
         for _ in range(turns):
-            x = x[..., self.source, :, :] * factor + offset
+            x = select_channels(x, self.source) * factor + offset
         return x

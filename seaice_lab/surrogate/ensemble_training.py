@@ -3,6 +3,7 @@
 import torch
 import xarray as xr
 
+from seaice_lab.compute import select_channels
 from seaice_lab.diagnostics.spectra import FEWEST_FITTED, largest_ocean_square
 from seaice_lab.surrogate.losses import ALMOST_FAIR, ensemble_loss, ring_power, square_modes
 from seaice_lab.surrogate.model import bounds, scales
@@ -39,7 +40,7 @@ def ensemble_score(config, window, normalisation, ocean, area):
     def score(prediction, target, inputs, training):
         state = inputs[:, : len(window.variables)]
         mean, std = scales([normalisation[name] for name in window.variables], state)
-        state = (state * std + mean)[:, variables]
+        state = select_channels(state * std + mean, variables)
         mean, std = scales(normalisation["increments"], state)
         if window.start_h == 0:
             # A forecast keeps its state within the physical bounds: such members are scored.

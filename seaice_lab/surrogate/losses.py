@@ -5,11 +5,12 @@ terms before weighting.
 """
 
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 
 import torch
-import torch.nn.functional as F
 
 from seaice_lab.errors import InputError
+from seaice_lab.surrogate.blocks import block_means, neighbours
 
 # The docstring of ocean_loss explains how this default follows from the published 100.
 GLOBAL_MEAN_WEIGHT = 50.0
@@ -161,7 +162,6 @@ def _require_equal_shapes(prediction, target, ocean):
 
 
 ALMOST_FAIR = 0.95  # alpha of Lang et al. (2024, arXiv 2412.15832)
-BLOCKS = (1, 2, 4, 8)  # cells along the side of the blocks of each band
 SPECTRAL_EXPONENT = 0.5  # of the amplitude of the truth, in the weights of the Fourier modes
 
 
@@ -256,14 +256,7 @@ def ensemble_loss(members, target, ocean, area=None, alpha=ALMOST_FAIR, spectral
             coarser = coarser.repeat_interleave(2, -2).repeat_interleave(2, -1)
         bands, coarser = bands + score(mean - coarser, block_weight), mean
 
-    scores = []
-    shares = block_means(ocean.to(weight.dtype), torch.ones_like(weight))  # of ocean in each block
-    for (mean, _), (share, _) in zip(levels[:-1], shares[:-1], strict=True):
-        is_ocean = (share >= 0.5).to(weight.dtype)
-        for dim, size in ((-2, mean.shape[-2]), (-1, mean.shape[-1])):
-            pairs = is_ocean.narrow(dim, 1, size - 1) * is_ocean.narrow(dim, 0, size - 1)
-            if pairs.any():
-                scores.append(score(mean.diff(dim=dim), pairs))
+    scores = [score(levels[n][0].diff(dim=dim), both) for n, dim, both in neighbours(ocean)]
     differences = torch.stack(scores).mean() if scores else bands.new_zeros(())
 
     terms = {"crps": score(fields, weight), "bands": bands, "differences": differences}
@@ -272,39 +265,6 @@ def ensemble_loss(members, target, ocean, area=None, alpha=ALMOST_FAIR, spectral
         terms["spectral"] = spectral_score(fields, square, alpha)
         total = total + spectral * terms["spectral"]
     return total, {name: term.detach() for name, term in terms.items()}
-
-
-def block_means(fields, weight):
-    """Weighted means over blocks of 1, 2, 4 and 8 cells along each side.
-
-    Parameters
-    ----------
-    fields : (..., y, x) tensor
-    weight : (y, x) tensor, zero where a cell does not count
-
-    Returns
-    -------
-    list of (means, weights)
-        For each size of :data:`BLOCKS` the means (..., y, x), zero in blocks without weight, and
-        the sums of the weights (y, x). A grid that 8 does not divide is extended by cells without
-        weight.
-    """
-    largest = BLOCKS[-1]
-    padding = (0, -weight.shape[-1] % largest, 0, -weight.shape[-2] % largest)
-    weight = F.pad(weight, padding)
-    fields = F.pad(fields, padding)
-    result = [(fields, weight)]
-    for _ in BLOCKS[1:]:
-        sums, weight = _sums_of_four(fields * weight), _sums_of_four(weight)
-        fields = sums / torch.where(weight > 0, weight, 1.0)
-        result.append((fields, weight))
-    return result
-
-
-def _sums_of_four(fields):
-    """Sums over blocks of 2 x 2 cells."""
-    fields = fields.unflatten(-2, (-1, 2)).unflatten(-1, (-1, 2))
-    return fields.sum((-3, -1))
 
 
 def spectral_score(fields, square, alpha=ALMOST_FAIR):
@@ -328,9 +288,11 @@ def spectral_score(fields, square, alpha=ALMOST_FAIR):
     """
     modes, rings = square_modes(fields, square)
     power = ring_power(modes[:, -1].detach(), rings)
-    inside = (rings > 0) & (rings <= len(power))
-    weight = power.clamp(min=1e-30).sqrt()[rings[inside] - 1] ** -SPECTRAL_EXPONENT
-    distances = crps(modes[:, :-1, :, inside], modes[:, -1][:, :, inside], alpha)
+    _, inside = _rings(len(rings), rings.device)
+    ring = rings.flatten()[inside]
+    weight = power.clamp(min=1e-30).sqrt()[ring - 1] ** -SPECTRAL_EXPONENT
+    modes = modes.flatten(-2).index_select(-1, inside)
+    distances = crps(modes[:, :-1], modes[:, -1], alpha)
     return len(rings) * (distances * (weight / weight.mean())).mean()
 
 
@@ -356,9 +318,18 @@ def square_modes(fields, square):
         norm = size * (position**2).sum()
         fields = fields - (fields * slope).sum((-2, -1), keepdim=True) / norm * slope
     hann = 0.5 - 0.5 * torch.cos(2 * torch.pi * (position + (size - 1) / 2) / size)
-    wavenumber = torch.fft.fftfreq(size, 1 / size, device=fields.device)
-    rings = torch.hypot(wavenumber[:, None], wavenumber[None, :]).round().long()
+    rings, _ = _rings(size, fields.device)
     return torch.fft.fft2(fields * hann[:, None] * hann) / size**2, rings
+
+
+@lru_cache(maxsize=4)
+def _rings(size, device):
+    """Ring of each mode of a square, and positions of those in rings 1 to n / 2, made once."""
+    with torch.inference_mode(False):  # a training may use what a forecast has made
+        wavenumber = torch.fft.fftfreq(size, 1 / size, device=device)
+        rings = torch.hypot(wavenumber[:, None], wavenumber[None, :]).round().long()
+        inside = (rings > 0) & (rings <= size // 2)
+        return rings, inside.flatten().nonzero()[:, 0]
 
 
 def ring_power(modes, rings):
@@ -375,5 +346,8 @@ def ring_power(modes, rings):
     """
     power = modes.abs().square().flatten(0, -3).mean(0).flatten()
     count = len(rings) // 2
-    sums = power.new_zeros(int(rings.max()) + 1).index_add(0, rings.flatten(), power)
-    return sums[1 : count + 1] / rings.flatten().bincount()[1 : count + 1]
+    # No ring reaches the side n; without its largest number nothing waits for the device.
+    ring = rings.flatten()
+    sums = power.new_zeros(len(rings)).index_add(0, ring, power)
+    sizes = power.new_zeros(len(rings)).index_add(0, ring, torch.ones_like(power))
+    return sums[1 : count + 1] / sizes[1 : count + 1]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 
 from seaice_lab import names, runs
-from seaice_lab.compute import Process
+from seaice_lab.compute import Process, constant, select_channels
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.networks import build_network, check_options
 from seaice_lab.surrogate.noise import Noise, noise_of, read_calibration, resized
@@ -82,7 +82,7 @@ class Surrogate(NamedTuple):
         low, high = bounds(self.window.variables, state)
         present = torch.clamp(state[:, :count] + self.increment(state, forcing, noise), low, high)
         # Each past state becomes the one that was a step later.
-        return torch.cat([present, state[:, self.window.past_channels]], dim=1)
+        return torch.cat([present, select_channels(state, self.window.past_channels)], dim=1)
 
 
 def scales(entries, like):
@@ -100,7 +100,7 @@ def scales(entries, like):
     torch.Tensor (2, channel, 1, 1)
     """
     pairs = [[entry["mean"], entry["std"]] for entry in entries]
-    return torch.tensor(pairs, dtype=like.dtype, device=like.device).T[..., None, None]
+    return constant(pairs, like.dtype, like.device).T[..., None, None]
 
 
 def bounds(variables, like):
@@ -120,7 +120,7 @@ def bounds(variables, like):
     entries = [names.variable(name) for name in variables]
     low = [-torch.inf if entry.minimum is None else entry.minimum for entry in entries]
     high = [torch.inf if entry.maximum is None else entry.maximum for entry in entries]
-    return torch.tensor([low, high], dtype=like.dtype, device=like.device)[..., None, None]
+    return constant([low, high], like.dtype, like.device)[..., None, None]
 
 
 def weight_settings(config, normalisation):

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from seaice_lab import files, grid, progress, runs
-from seaice_lab.compute import Process, prefetch, training_form
+from seaice_lab.compute import Process, prefetch, select_channels, training_form
 from seaice_lab.errors import InputError
 from seaice_lab.model_card import CARD
 from seaice_lab.optimiser import adamw_step
@@ -294,14 +294,15 @@ def rollout_pairs(predict, x, y, window, normalisation, ocean):
         increment = predict(torch.cat([state, x[:, step, len(window.state) :]], dim=1))
         # Counted from the true state, the predicted state at the end of the step is error +
         # increment. So the loss asks the network to correct the errors of earlier steps as well.
-        error_in_increments = (error[:, :count] * std[:count])[:, target_variables] / increment_std
+        physical = select_channels(error[:, :count] * std[:count], target_variables)
+        error_in_increments = physical / increment_std
         yield increment + error_in_increments, y[:, step]
         if step + 1 < x.shape[1]:
             # The next step starts from the predicted state within the physical bounds, as in a
             # forecast. The first target of each variable is the increment over one step.
             change = (increment * increment_std + increment_mean)[:, :count] / std[:count]
             present = torch.clamp(state[:, :count] + change, low, high)
-            past = error[:, window.past_channels]
+            past = select_channels(error, window.past_channels)
             error = torch.cat([present - x[:, step + 1, :count], past], dim=1) * ocean
 
 
