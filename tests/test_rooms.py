@@ -158,6 +158,7 @@ WITHOUT_TORCH = (
     "emissivity.ice_types",
     "emissivity.layouts",
     "emissivity.simulate",
+    "emissivity.simulated_ice",
     "assimilation.background",
     "assimilation.diffusion",
     "assimilation.settings",

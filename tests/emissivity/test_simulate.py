@@ -42,6 +42,39 @@ def test_a_world_departs_from_the_default_only_where_its_settings_say(tmp_path):
     assert (changed.sea_ice_first_guess != columns.sea_ice_first_guess).mean() > 0.1
 
 
+def given_ice(days, points=40, seed=0):
+    rng = np.random.default_rng(seed)
+    concentrations = rng.uniform(0, 1, (2, points, days + 1))
+    fields = dict(zip(("sic", "first_guess"), concentrations, strict=True))
+    variables = {name: (("grid", "lagstep"), values) for name, values in fields.items()}
+    x, y = rng.uniform(-1e6, 1e6, (2, points))
+    latitude, longitude = rng.uniform(70, 88, points), rng.uniform(-180, 180, points)
+    positions = {"x": x, "y": y, "lat": latitude, "lon": longitude}
+    return xr.Dataset(variables | {name: ("grid", each) for name, each in positions.items()})
+
+
+def test_given_ice_is_observed_with_its_own_first_guess(tmp_path):
+    ice = given_ice(SMALL["days"])
+    folder = simulate(SimulateConfig(**SMALL, first_guess_error=0), tmp_path, False, ice)
+    truth = xr.load_dataset(folder / "truth.nc")
+    for name in ("sic", "lat", "lon", "x", "y"):
+        np.testing.assert_allclose(truth[name], ice[name], rtol=1e-6)
+    columns = prepare(ObservationsConfig(data=str(folder)), tmp_path / "columns", show=False)
+    np.testing.assert_allclose(columns.sea_ice_first_guess, ice.first_guess, atol=1e-6)
+    point, day = columns.index[:, 0], columns.index[:, 1] + 1
+    expected = 0.6 * ice.sic.values[point, day] + 0.4 * ice.sic.values[point, day - 1]
+    np.testing.assert_allclose(truth.sic_at_obs_amsr2, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("days", "factor", "sentence"), [(3, 1, "found 4 days"), (4, 2, "from 0 to 1")]
+)
+def test_given_ice_that_is_not_complete_is_refused(days, factor, sentence, tmp_path):
+    ice = given_ice(days)
+    with pytest.raises(InputError, match=sentence):
+        simulate(SimulateConfig(**SMALL), tmp_path, False, ice.assign(sic=factor * ice.sic))
+
+
 def test_another_seed_is_another_ice(tmp_path):
     concentrations = []
     for seed in (0, 1):
