@@ -2,150 +2,46 @@
 
 python benchmarks/assimilation.py [--cases cost t1 t2 t3] [--run data/pretrained/sample]
                                   [--store STORE] [--lengths 75 100 150] [--threads 1]
+                                  [--folder FOLDER]
 
 T1: all cells every two days; T2: tracks; T3: smooth weekly maps. The truth is the test run, which
-the network has not seen; what is chosen is chosen in the validation run.
+the network has not seen; what is chosen is chosen in the validation run. The folder keeps all
+analyses, so that the same command continues after an interruption.
 """
 
 import argparse
 import resource
+import tempfile
 import time
-from typing import NamedTuple
+from pathlib import Path
 
 import numpy as np
 import torch
 import xarray as xr
+from assimilation_twins import (
+    METHODS,
+    ahead,
+    assimilated,
+    rmse,
+    row,
+    twin_of,
+    window_errors,
+)
 
 from seaice_lab import grid
-from seaice_lab.assimilation import cycle, twins
-from seaice_lab.assimilation.background import block_diagonal
-from seaice_lab.assimilation.model import (
-    OpenedWindow,
-    Source,
-    WindowModel,
-    open_source,
-    states,
-    window_model,
-)
-from seaice_lab.assimilation.model_error import model_error_root
-from seaice_lab.assimilation.settings import AssimilationConfig
-from seaice_lab.assimilation.window_analysis import analyse
+from seaice_lab.assimilation import twins
+from seaice_lab.assimilation.model import states
 from seaice_lab.diagnostics.spectra import power_spectrum, spectral_exponent
-from seaice_lab.surrogate.settings import ForecastConfig
-from seaice_lab.surrogate.starts import start_positions
-from seaice_lab.surrogate.store import in_split
 
-STEPS = 40  # of the surrogate in a run of 20 days
 AT = 2 * np.array([1, 2, 5, 10])  # steps of the forecasts whose errors are printed
 COLUMNS = "start, middle, end, mean"  # of a window
 DAYS = "1, 2, 5, 10 days ahead"
-BACKGROUND = {"first": "mean", "std": 0.6, "pattern": "training", "normalisation_probes": 200}
-MINIMISER = {"iterations": 40, "gradient": 0.02, "segment": 0}
-
-
-class Twin(NamedTuple):
-    """A run of 20 days: its truth, every 12 hours, and the surrogate with the forcing of the run.
-
-    ``truth`` is a Dataset with all variables of the state, and ``model`` has all steps of the run.
-    """
-
-    source: Source
-    split: str
-    truth: xr.Dataset
-    model: WindowModel
-
-    @property
-    def start(self):
-        """Time of the first state."""
-        return self.truth.time.values[0]
-
-    def window(self, steps):
-        """The truth at the times of the first window."""
-        return self.truth.isel(time=slice(0, steps + 1))
-
-
-def twin_of(run, store, split):
-    """The twin experiment of a split from its first time on."""
-    source = open_source(run, store)
-    names = list(source.surrogate.window.variables)
-    truth = source.store[names].isel(time=in_split(source.store, split))
-    start, step = truth.time.values[0], source.surrogate.window.step
-    truth = truth.sel(time=start + step * np.arange(STEPS + 1)).load()
-    job = ForecastConfig(starts=[str(start)], steps=STEPS, split=split)
-    positions = start_positions(source.store, source.surrogate.window, job, False)
-    return Twin(source, split, truth, window_model(source, positions, STEPS))
-
-
-class Result(NamedTuple):
-    """Analysis of a window.
-
-    ``states`` (step, y, x) has the first variable, ``end`` (batch, channel, y, x) the last state,
-    ``ratio`` is 2J/p, ``seconds`` processor time.
-    """
-
-    states: np.ndarray
-    end: torch.Tensor
-    ratio: float
-    seconds: float
-
-
-def assimilated(twin, table, steps, background, model=None, **changes):
-    """Analyse the first window of a twin experiment."""
-    began, config = time.process_time(), settings(twin, steps, background, changes)
-    first = torch.from_numpy(cycle.first_background(twin.source, config, twin.start))
-    root = cycle.background_root(twin.source, config.background)
-    if config.intervals:
-        error = model_error_root(twin.source, config.model_error_steps, config.background)
-        root = block_diagonal([root, *[error] * config.intervals])
-    model = model or twin.model._replace(forcing=twin.model.forcing[:steps])
-    opened = OpenedWindow(model, first, twin.source.surrogate, twin.source.store)
-    window, departures = analyse(opened, table, config, root, twin.start)
-    fields = window[twin.source.surrogate.window.variables[0]].sel(state="analysis").values
-    ratio = np.nan
-    if departures is not None:
-        total = window.cost_of_background + window.cost_of_model_error + window.cost_of_observations
-        ratio = 2 * float(total) / departures.sizes["observation"]
-    end = torch.from_numpy(window.end_state.values)[None]
-    return Result(fields, end, ratio, time.process_time() - began)
-
-
-def settings(twin, steps, background, changes):
-    """Settings of a cycle with one window."""
-    values = {"run": "run", "split": twin.split, "start": str(twin.start), "probes": 0}
-    values |= {"window_steps": steps, "minimiser": MINIMISER}
-    return AssimilationConfig(**values | changes, background=BACKGROUND | background)
-
-
-def ahead(twin, end, steps):
-    """Forecast of the first variable from the end of a window, (step, y, x)."""
-    model = twin.model._replace(forcing=twin.model.forcing[steps:])
-    with torch.no_grad():
-        return states(model, end, range(1, len(model.forcing) + 1))[0, :, 0].cpu().numpy()
-
-
-def rmse(twin, fields, at):
-    """Root-mean-square error of the first variable over the ocean, at some steps of the run."""
-    truth = twin.truth[twin.source.surrogate.window.variables[0]].values[at]
-    errors = (np.asarray(fields, float) - truth)[..., twin.truth.ocean.values]
-    return np.sqrt(np.mean(errors**2, axis=-1))
-
-
-def window_errors(twin, fields):
-    """Errors at the start, in the middle and at the end of a window, and their mean."""
-    errors = rmse(twin, fields, np.arange(len(fields)))
-    return [*errors[[0, len(fields) // 2, -1]], errors.mean()]
-
-
-def row(name, values, columns, text=""):
-    """Print one row of the table."""
-    numbers = "".join(f"{value:8.3f}" for value in values)
-    print(f"{name:46s}{numbers:34s}  {columns:26s} {text}", flush=True)
 
 
 def all_cells(options):
     """T1: all cells every two days with noise of 0.15 m, windows of 10 days."""
     steps, sigma = 20, 0.15
-    twin = twin_of(options.run, options.store, "validation")
+    twin = twin_of(options, "validation")
     table, results = twins.observe_cells(twin.window(steps).sit, sigma), {}
     for length_km, interval in ((60.0, None), (120.0, None), (60.0, 4)):
         background, key = {"length_km": length_km}, (length_km, interval)
@@ -158,7 +54,7 @@ def all_cells(options):
     # The assumed errors of the observations also cover those of the surrogate: 2J/p of the
     # validation run says by how much they are too small.
     factor = np.sqrt(results[length_km, interval].ratio)
-    twin = twin_of(options.run, options.store, "test")
+    twin = twin_of(options, "test")
     table = twins.observe_cells(twin.window(steps).sit, sigma)
     assumed = table.assign(sigma=table.sigma * factor)
     background = {"length_km": length_km}
@@ -173,7 +69,7 @@ def all_cells(options):
     for name, field in observed_fields(twin, table).items():
         field = np.broadcast_to(field, (len(AT), *field.shape))
         row(f"T1 test, {name}", rmse(twin, field, at), DAYS)
-    truth = torch.from_numpy(np.nan_to_num(twin.truth.sit.values[[steps]])).double()[None]
+    truth = np.nan_to_num(twin.truth.sit.values[[steps]]).astype(float)
     row("T1 test, forecast of the truth", rmse(twin, ahead(twin, truth, steps)[AT - 1], at), DAYS)
 
 
@@ -191,56 +87,37 @@ def observed_fields(twin, table):
 
 def tracks(options):
     """T2: tracks over 5 % of the cells a day with noise of 0.3 m, windows of 16 days."""
-    steps, sigma, errors = 32, 0.3, {}
-    for split, lengths in (("validation", options.lengths), ("test", None)):
-        twin = twin_of(options.run, options.store, split)
+    steps, sigma = 32, 0.3
+    # Correlation lengths, and steps of the intervals with a model error.
+    chosen = {method: [(length_km, None) for length_km in options.lengths] for method in METHODS}
+    chosen["4D-Var"] += [(length_km, 8) for length_km in options.lengths]
+    for split in ("validation", "test"):
+        twin = twin_of(options, split)
         table = twins.observe_tracks(twin.window(steps).sit, sigma)
         free = assimilated(twin, None, steps, {})
         row(f"T2 {split} free run", window_errors(twin, free.states), COLUMNS)
-        if lengths is None:
-            # The correlation length is the best one of optimal interpolation.
-            lengths = [min(errors, key=errors.get)]
-        for length_km in lengths:
-            background = {"length_km": length_km}
-            for name, model in at_rest(twin, steps, background).items():
-                result = assimilated(twin, table, steps, background, model)
-                report_tracks(twin, f"optimal interpolation, {name}", length_km, result)
-                errors[length_km] = rmse(twin, result.states, np.arange(steps + 1)).mean()
-            if split == "test" or len(lengths) == 1:
-                result = assimilated(twin, table, steps, background)
-                report_tracks(twin, "4D-Var, diffusion B", length_km, result)
-    background = background | {"correlation": "none"}
-    report_tracks(twin, "4D-Var, diagonal B", 0, assimilated(twin, table, steps, background))
+        for method, candidates in chosen.items():
+            errors = {}
+            for length_km, interval in candidates:
+                background, change = {"length_km": length_km}, {"model_error_steps": interval}
+                result = assimilated(twin, table, steps, background, method, **change)
+                report_tracks(twin, method, (length_km, interval), result)
+                errors[length_km, interval] = window_errors(twin, result.states)[-1]
+            chosen[method] = [min(errors, key=errors.get)]
+        result = assimilated(twin, table, steps, {"correlation": "none"})
+        report_tracks(twin, "4D-Var, diagonal B", (0, None), result)
 
 
-def at_rest(twin, steps, background):
-    """Models of optimal interpolation, whose increments do not change with time.
-
-    The background is constant too, or it is the forecast (the stronger competitor, which is last).
-    """
-    model = twin.model._replace(forcing=twin.model.forcing[:steps])
-    config = settings(twin, steps, background, {})
-    first = torch.from_numpy(cycle.first_background(twin.source, config, twin.start))
-    with torch.no_grad():
-        trajectory = states(model, first, range(steps + 1))[0]
-    tendency = (trajectory[1:] - trajectory[:-1])[:, None]
-    return {
-        "constant background": model._replace(step=lambda state, forcing: state),
-        "forecast background": model._replace(
-            forcing=tendency, step=lambda state, forcing: state + forcing
-        ),
-    }
-
-
-def report_tracks(twin, name, length_km, result):
+def report_tracks(twin, name, choice, result):
     """Print the errors of a window of T2."""
-    text = f"{length_km:g} km, 2J/p {result.ratio:.2f}, {result.seconds:.0f} s"
+    text = f"{choice[0]:g} km, model error {choice[1]}, 2J/p {result.ratio:.2f}"
+    text += f", {result.seconds:.0f} s"
     row(f"T2 {twin.split} {name}", window_errors(twin, result.states), COLUMNS, text)
 
 
 def weekly_maps(options):
     """T3: smooth weekly maps, two weeks; exponents of spectra against those of the free run."""
-    twin, steps = twin_of(options.run, options.store, "test"), 28
+    twin, steps = twin_of(options, "test"), 28
     times, counts = np.unique(twin.source.store.time.values, return_counts=True)
     # The background is a state of another run, because a mean has no small scales.
     background = {"length_km": 200.0, "first": str(times[counts == 1][0])}
@@ -262,7 +139,7 @@ def weekly_maps(options):
 
 def gradient_cost(options):
     """Time of a gradient in forward runs, with and without recomputation, and peak memory."""
-    twin = twin_of(options.run, options.store, "test")
+    twin = twin_of(options, "test")
     initial = torch.from_numpy(np.nan_to_num(twin.truth.sit.values[[0]])).double()[None]
     for segment in (1, 0):  # peak memory only grows, so the smaller one is first
         model, seconds = twin.model._replace(segment=segment), {False: [], True: []}
@@ -292,6 +169,8 @@ def main():
     parser.add_argument("--store", help="its store; default: that of the run")
     parser.add_argument("--lengths", nargs="+", type=float, default=[75.0, 100.0, 150.0],
                         help="correlation lengths that T2 chooses from, km")  # fmt: skip
+    parser.add_argument("--folder", type=Path, help="of the analyses",
+                        default=Path(tempfile.gettempdir()) / "assimilation")  # fmt: skip
     parser.add_argument("--threads", type=int, default=1, help="of PyTorch")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

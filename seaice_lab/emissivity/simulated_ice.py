@@ -148,7 +148,18 @@ def _sea_points(size, hemisphere):
 
 
 def separate_rng(config, *use):
-    """Separate random numbers for other kinds of worlds, so that the default case is unchanged."""
+    """Separate random numbers for other kinds of worlds, so that the default case is unchanged.
+
+    Parameters
+    ----------
+    config : SimulateConfig
+    *use : int
+        What the numbers are for.
+
+    Returns
+    -------
+    numpy.random.Generator
+    """
     return np.random.default_rng((config.seed, 1, *use))
 
 
