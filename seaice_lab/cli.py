@@ -4,6 +4,7 @@ Slow imports are inside the commands, so that ``--help`` answers at once. A comm
 settings before it imports torch, so that wrong settings are refused at once.
 """
 
+import inspect
 import logging
 import os
 import sys
@@ -129,6 +130,7 @@ def train(run: RunFolder, config: ConfigFile = None, parameter: Settings = None)
     """Train a surrogate in a run folder. After an interruption, the same command continues.
 
     `seaice-lab settings train` lists all settings, such as store (required), width and epochs.
+
     On several GPUs: torchrun --nproc-per-node=4 -m seaice_lab.cli train runs/demo -p store=...
     """
     job_config = configuration("train", config, parameter)
@@ -196,17 +198,18 @@ def export(
 
 
 @app.command()
-def calibrate(run: RunFolder):
+def calibrate(run: RunFolder, store: OtherStore = None):
     """Choose the size of an ensemble's perturbations or noise on the validation split.
 
-    The result, RUN/calibration.json, is the default of `seaice-lab forecast RUN --members N`.
+    The result, RUN/calibration.json, is the default of `seaice-lab forecast RUN --members N`, also
+    on other stores.
     """
     from seaice_lab import runs
 
     runs.open_run(run, "surrogate")
     from seaice_lab.surrogate.calibration import calibrate
 
-    for name, value in calibrate(run).items():
+    for name, value in calibrate(run, store=store).items():
         print(f"{name}: {value}")
 
 
@@ -290,7 +293,9 @@ def pipeline(
 @app.command()
 def dashboard(
     runs: Annotated[Path, Option(parser=path, help="Folder of runs.")] = Path("runs"),
-    port: Annotated[int, Option(min=0, max=65535, help="Port to listen on.")] = 5006,
+    port: Annotated[
+        int, Option(metavar="PORT", min=0, max=65535, help="Port to listen on.")
+    ] = 5006,
     address: Annotated[
         str, Option(help="Network interface; 0.0.0.0 accepts connections from other machines.")
     ] = "localhost",
@@ -299,13 +304,24 @@ def dashboard(
         Option(metavar="HOST[:PORT]", help="Host in the browser's address; may be repeated."),
     ] = None,
     prefix: Annotated[str, Option(help="Path behind a proxy, such as /ice.")] = "",
-    show: Annotated[bool, Option(help="Open a browser.")] = False,
+    show: Annotated[bool, Option("--show", help="Open a browser.")] = False,
 ):
     """Serve the dashboard: maps of forecasts, scores, spectra, analyses, emissivity and more."""
     from dashboards.app import serve
 
     serve(runs, port, address, allow_websocket_origin, prefix, show)
 
+
+def _join_lines(commands):
+    """Join the lines of each paragraph of the help, which a terminal breaks at its own width."""
+    for group in commands.registered_groups:
+        _join_lines(group.typer_instance)
+    for command in commands.registered_commands:
+        paragraphs = inspect.getdoc(command.callback).split("\n\n")
+        command.help = "\n\n".join(" ".join(lines.split()) for lines in paragraphs)
+
+
+_join_lines(app)
 
 if __name__ == "__main__":
     main()

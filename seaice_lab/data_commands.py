@@ -94,8 +94,8 @@ def data_fetch(
     r"""Fetch a dataset from its server, one file a month, and read it back.
 
     ERA5, NSIDC, CS2SMOS and TOPAZ4b need `pip install -c constraints.txt -e '.\[fetch]'` and a
-    free account; their clients read their own credentials. The same command continues an
-    interrupted download.
+    free account. If the key of the account is missing, the command says how to set it. The same
+    command continues an interrupted download.
     """
     from seaice_lab.fetch import fetch
 

@@ -193,8 +193,9 @@ def _write_month(target, stamp, remotes, rule, patience):
         for remote in remotes:
             part = _part(parts, remote)
             servers.download(remote, part, patience)
-            with _refusing_damage(part, remote):
-                netCDF4.Dataset(part).close()
+            with _refusing_damage(part, remote), netCDF4.Dataset(part) as file:
+                if not rule.variables:  # else the file is read when it is joined
+                    _read_to_the_end(file)
         with files.replacing(target) as temporary:
             if rule.variables:
                 _join(parts, remotes, rule, temporary)
@@ -203,6 +204,16 @@ def _write_month(target, stamp, remotes, rule, patience):
             with netCDF4.Dataset(temporary, "a") as file:
                 file.fetched_from, file.fetched_files = stamp, str(len(remotes))
         shutil.rmtree(parts)
+
+
+def _read_to_the_end(file):
+    """Read all values of a NetCDF file, a row of chunks at a time."""
+    file.set_auto_maskandscale(False)
+    for variable in file.variables.values():
+        chunks = variable.chunking()
+        rows = 1 if chunks in ("contiguous", None) else chunks[0]
+        for first in range(0, variable.shape[0], rows) if variable.ndim else ():
+            variable[first : first + rows]
 
 
 @contextmanager
@@ -216,8 +227,8 @@ def _refusing_damage(path, remote):
         path.unlink()
         reason = getattr(error, "strerror", None) or error
         raise InputError(
-            f"{remote.name}: cannot be read ({reason}); the server has a damaged file, so try "
-            "again later or fetch other months"
+            f"{remote.name}: cannot be read ({reason}) and was removed; the same command fetches "
+            "it again, and if that fails too, fetch other months"
         ) from None
 
 

@@ -2,27 +2,27 @@
 
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from conftest import ENTRY, write_catalogue
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from seaice_lab import cli, progress, runs
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.settings import TrainConfig
 
-COMMANDS = [
-    "data list",
-    "data show",
-    "data make",
-    "prepare",
-    "train",
-    "forecast",
-    "evaluate",
-    "pipeline",
-    "runs list",
-]
+
+def all_commands(command, words=()):
+    """The words of a command and of all commands below it."""
+    below = getattr(command, "commands", {})
+    rest = [each for name in below for each in all_commands(below[name], (*words, name))]
+    return [" ".join(words), *rest]
+
+
+COMMANDS = all_commands(get_command(cli.app))
 
 
 def seaice_lab(*words):
@@ -103,6 +103,17 @@ def test_every_command_explains_itself(command):
     shown = CliRunner().invoke(cli.app, [*command.split(), "--help"])
     assert shown.exit_code == 0
     assert len(shown.stdout.splitlines()) > 5
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_fills_lines_of_80_columns_and_shortens_no_option(command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = CliRunner().invoke(cli.app, [*command.split(), "--help"]).stdout
+    assert "…" not in shown
+    text = [line.strip() for line in shown.partition("╭")[0].splitlines()]
+    for line, following in pairwise(text):
+        if line and following:  # of one paragraph
+            assert len(line) + 1 + len(following.split()[0]) > 78
 
 
 def test_help_keeps_the_brackets_of_a_command():

@@ -17,6 +17,7 @@ from seaice_lab.errors import InputError
 from seaice_lab.surrogate.evaluation import open_forecast
 from seaice_lab.surrogate.forecast import forecast
 from seaice_lab.surrogate.model import load
+from seaice_lab.surrogate.results import results_folder
 from seaice_lab.surrogate.settings import ForecastConfig
 from seaice_lab.surrogate.store import in_split, open_store
 from seaice_lab.surrogate.truth import truth_for
@@ -33,7 +34,7 @@ DAMPING = 0.05  # of the least squares, for gains that change nothing
 POWER_RATIOS = 0.01, 100.0  # limits, beyond which the ratio of a weak band says nothing
 
 
-def calibrate(run, memories=MEMORIES, starts=STARTS, show=True):
+def calibrate(run, memories=MEMORIES, starts=STARTS, show=True, store=None):
     """Choose memory and gains of the noise, or the size of perturbed starts; write them.
 
     1. For each memory, one gain for all levels is the one with which the spread-skill ratio
@@ -58,6 +59,9 @@ def calibrate(run, memories=MEMORIES, starts=STARTS, show=True):
         About how many start dates to use, spread over the validation split.
     show : bool
         Show progress.
+    store : str or Path, optional
+        Another prepared store on the grid of the run, with a validation split; that of the run by
+        default. Forecasts on all stores use the result.
 
     Returns
     -------
@@ -69,8 +73,8 @@ def calibrate(run, memories=MEMORIES, starts=STARTS, show=True):
     Raises
     ------
     InputError
-        If the run is not finished, its store has no validation split of a few days, or there is
-        nothing to try.
+        If the run is not finished, the store is missing, has another grid or no validation split of
+        a few days, or there is nothing to try.
     """
     if starts < 1 or not len(memories):
         raise InputError(
@@ -80,17 +84,13 @@ def calibrate(run, memories=MEMORIES, starts=STARTS, show=True):
     opened = runs.open_run(run, "surrogate")
     if not (opened.path / "finished").exists():
         raise InputError(f"{run}: is not finished; let its training finish before the calibration")
-    path = opened.path / "calibration.json"
-    try:
-        surrogate = load(run)
-    except InputError:
-        path.unlink(missing_ok=True)  # the earlier calibration may be damaged
-        surrogate = load(run)
-    store = open_store(opened.config["store"])
+    store_path, path = results_folder(run, store).store, opened.path / "calibration.json"
+    store, surrogate = open_store(store_path), _load(run, store_path, path)
     step_days = surrogate.window.step_h / 24
     steps = max(round(SCORE_DAYS / step_days), 1)
     every = max(len(in_split(store, "validation")) // starts, 1)
     common = {"split": "validation", "every": every, "members": MEMBERS, "steps": steps}
+    common |= {"store": store_path}
     matched = max(round(MATCH_DAYS / step_days), 1)
 
     def score(size, memory):
@@ -128,6 +128,15 @@ def calibrate(run, memories=MEMORIES, starts=STARTS, show=True):
     return result
 
 
+def _load(run, store, path):
+    """The surrogate of a run; its earlier calibration is removed if it is damaged."""
+    try:
+        return load(run, store=store)
+    except InputError:
+        path.unlink(missing_ok=True)
+        return load(run, store=store)
+
+
 def _match_ratios(score, gains, scores):
     """Gains with which all ratios of :func:`_scores` are near 1, and their scores.
 
@@ -150,12 +159,7 @@ def _match_ratios(score, gains, scores):
         step = np.linalg.solve(normal_matrix, jacobian.T @ np.log(tried[-1][1]["ratios"]))
         logarithms = logarithms - np.clip(step, -1, 1)
         tried.append((rounded(logarithms), score(rounded(logarithms))))
-    return min(tried, key=lambda gains_and_scores: _misfit(gains_and_scores[1]))
-
-
-def _misfit(scores):
-    """Sum of the squared logarithms of the ratios."""
-    return np.sum(np.log(scores["ratios"]) ** 2)
+    return min(tried, key=lambda trial: np.sum(np.log(trial[1]["ratios"]) ** 2))
 
 
 def _scores(run, store, config, matched, show):

@@ -331,6 +331,15 @@ def report(table, spectrum):
         "better)",
         f"{'days':>7s}{'RMSE':>9s}{'bias':>9s}{''.join(heads.values())}   exponent  truth's",
     ]
+    if is_ensemble := "rank_histogram" in table:
+        members = table.sizes["rank"] - 1
+        lines[0] += (
+            f"\nensemble of {members} members: RMSE and bias of its mean, CRPS in the same unit; "
+            "the spread-skill ratio is 1 if the spread equals the error, below 1 if it is smaller"
+        )
+        lines[-1] += "     CRPS  spread-skill"
+        # Both are root mean squares over starts.
+        ratio = ((members + 1) / members) ** 0.5 * table.spread / table.rmse
     counts = table.get("start_count")
     if counts is not None:
         lines[-1] += "  starts"
@@ -345,5 +354,8 @@ def report(table, spectrum):
             line += f"{float(forecast.rmse / row.rmse.sel(source=name)):{len(head)}.3f}"
         line += f"{float(slope.sel(source='forecast')):11.2f}"
         line += f"{float(slope.sel(source='truth')):9.2f}"
+        if is_ensemble:
+            spread_skill = ratio.sel(source="forecast").isel(lead_time=lead)
+            line += f"{float(forecast.crps):9.4f}{float(spread_skill):14.2f}"
         lines.append(line if counts is None else line + f"{int(counts[lead]):8d}")
     return "\n".join(lines)

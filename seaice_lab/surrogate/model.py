@@ -235,8 +235,8 @@ def load(run, device=None, store=None):
     noise = noise_of(config, ocean)
     if noise is not None:
         sizes = read_calibration(opened.path)
-        source = opened.path / "calibration.json"
-        noise = resized(noise, sizes.get("noise_gain"), sizes.get("noise_memory"), source)
+        source, remedy = opened.path / "calibration.json", f"run `seaice-lab calibrate {run}` again"
+        noise = resized(noise, sizes.get("noise_gain"), sizes.get("noise_memory"), source, remedy)
     return Surrogate(network, window_of(config), normalisation, ocean.to(device), noise)
 
 

@@ -183,7 +183,7 @@ def _is_size(name, value):
     return has_form and bool(((values >= 0) & (values < limit)).all())
 
 
-def resized(noise, gain, memory, source):
+def resized(noise, gain, memory, source, remedy):
     """Noise with another gain and memory.
 
     Parameters
@@ -194,6 +194,8 @@ def resized(noise, gain, memory, source):
     memory : float or None
     source : str or Path
         File or argument to name in the message.
+    remedy : str
+        What to do about a wrong number of gains.
 
     Returns
     -------
@@ -208,7 +210,7 @@ def resized(noise, gain, memory, source):
     if gain is not None and np.ndim(gain) and len(gain) != expected:
         raise InputError(
             f"{source}: has {len(gain)} gains of the noise, expected one number or {expected}, one "
-            "for each level of the network, finest first"
+            f"for each level of the network, finest first; {remedy}"
         )
     values = {"gain": gain, "memory": memory}
     return noise._replace(**{name: value for name, value in values.items() if value is not None})
@@ -253,7 +255,8 @@ def settle_noise(surrogate, config, run):
     if config.perturbation is None:
         config = config.model_copy(update={"perturbation": default})
     if noise is not None:
-        noise = resized(noise, config.noise_gain, config.noise_memory, "noise_gain")
+        remedy = "give as many, or leave it out for the gain of the calibration"
+        noise = resized(noise, config.noise_gain, config.noise_memory, "noise_gain", remedy)
         if config.members == 1 or not any(noise.gains):
             noise = None
     return surrogate._replace(noise=noise), config

@@ -14,7 +14,7 @@ from functools import cache
 
 import numpy as np
 
-from seaice_lab import grid
+from seaice_lab import grid, progress
 from seaice_lab.advection import advect
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.store import in_split, locate, name_of, open_store, read_frames
@@ -76,12 +76,12 @@ def training_store(dataset, store, references):
     store : xarray.Dataset
         Prepared store from which the forecast was started.
     references : sequence of str or None
-        Names of the reference forecasts that must be made.
+        Names of the reference forecasts that must be made; None: all for which the data are there.
 
     Returns
     -------
     xarray.Dataset or None
-        None if the store is not needed and not there.
+        None if the store is not needed and not there; a note says so if references are left out.
     """
     path = dataset.attrs.get("training_store", dataset.attrs["store"])
     if path == dataset.attrs["store"]:
@@ -91,6 +91,11 @@ def training_store(dataset, store, references):
     except InputError:
         if {"climatology", "damped_persistence"} & set(references or ()):
             raise
+        if references is None:
+            progress.note(
+                f"{path}: the prepared store of the training is not here, so the references "
+                "climatology and damped_persistence are left out"
+            )
         return None
 
 

@@ -171,9 +171,9 @@ class ForecastConfig(Config):
     )
     noise_gain: Gain | tuple[Gain, ...] | None = Field(
         None,
-        description="Factor of the noise of a network with noise, 0: without noise; or one factor "
-        "for each level of the network, finest first; null: that of the calibration of the run, "
-        "else 1. A single forecast is always without noise.",
+        description="Factor of the noise, or one factor for each level of the network, finest "
+        "first. 0 is without noise, null is the calibration of the run, else 1. A single forecast "
+        "never has noise.",
     )
     noise_memory: float | None = Field(
         None,

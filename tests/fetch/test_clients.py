@@ -45,6 +45,20 @@ class CdsClient:
         xr.Dataset(fields, axes | {"valid_time": times}).to_netcdf(target)
 
 
+class DamagedCdsClient(CdsClient):
+    """Its file contradicts its own checksum in the last record of the last variable."""
+
+    def retrieve(self, name, request, target=None):
+        super().retrieve(name, request, target)
+        month = xr.load_dataset(target)
+        month.v10[-1] = 7.0
+        checked = {"v10": {"fletcher32": True, "chunksizes": (1, 11, 12)}}
+        month.to_netcdf(target, encoding=checked)
+        whole, last = Path(target).read_bytes(), month.v10[-1].values.tobytes()
+        assert last in whole
+        Path(target).write_bytes(whole.replace(last, bytes(len(last))))
+
+
 ASKED, FAULTS = [], []
 METHODS = ("__init__", "retrieve")
 
@@ -159,6 +173,14 @@ def test_the_request_for_era5_is_that_of_the_entry_and_the_month(clients, patien
     assert (request["year"], request["month"]) == (["2010"], ["02"])
     assert request["day"][0] == "01" and request["day"][-1] == "28"
     assert request["area"] == [90, -180, 40, 180]
+
+
+def test_a_month_that_is_damaged_at_its_end_is_refused_and_not_kept(clients, monkeypatch, patience):
+    client = SimpleNamespace(Client=DamagedCdsClient, __spec__=SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "cdsapi", client)
+    with pytest.raises(InputError, match="cannot be read .*and was removed; the same command"):
+        fetch("era5", "2011", "1", patience=patience)
+    assert not list(Path("data").rglob("*.nc"))
 
 
 def test_a_busy_client_is_tried_again_and_a_secret_never_appears(clients, patience, waits):

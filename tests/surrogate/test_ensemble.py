@@ -9,11 +9,12 @@ import pytest
 import torch
 import xarray as xr
 
-from seaice_lab import files
+from seaice_lab import files, grid
 from seaice_lab.config import FitConfig
+from seaice_lab.diagnostics import ensembles
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate import calibration
-from seaice_lab.surrogate.evaluation import evaluate, open_forecast
+from seaice_lab.surrogate.evaluation import evaluate, open_forecast, report
 from seaice_lab.surrogate.forecast import forecast
 from seaice_lab.surrogate.model import load
 from seaice_lab.surrogate.settings import ForecastConfig, TrainConfig
@@ -130,7 +131,7 @@ def test_noise_that_starts_at_zero_leaves_the_forecast_of_the_deterministic_run(
         np.testing.assert_array_equal(members.isel(member=member), expected)
 
 
-def test_the_calibration_is_kept_with_the_weights_and_used(run, plain, monkeypatch):
+def test_the_calibration_is_kept_with_the_weights_and_used(run, plain, store, monkeypatch):
     monkeypatch.setattr(calibration, "MEMBERS", 4)
     monkeypatch.setattr(calibration, "SCORE_DAYS", 2)
     (run / "calibration.json").write_text("{")  # a damaged one is no obstacle
@@ -155,8 +156,14 @@ def test_the_calibration_is_kept_with_the_weights_and_used(run, plain, monkeypat
     default = make(plain, plain / "a.zarr", members=2, steps=1, every=6)
     explicit = make(plain, plain / "b.zarr", members=2, steps=1, every=6, perturbation=size)
     np.testing.assert_array_equal(default, explicit)
-    table, _ = evaluate(_with_forecast(run), show=False)
+    table, spectrum = evaluate(_with_forecast(run), show=False)
     assert {"crps", "spread", "rank_histogram"} <= set(table)
+    members = open_forecast(run).sit.load()
+    truth = truth_for(members.isel(member=0, drop=True), open_store(store))
+    ratio = ensembles.spread_skill(members, truth, members.ocean, grid.cell_area(members))
+    last = report(table, spectrum).splitlines()[-1].split()
+    crps = float(table.crps.sel(source="forecast")[-1])
+    assert last[-2:] == [f"{crps:.4f}", f"{float(ratio[-1]):.2f}"]
 
 
 def test_old_calibrations_with_one_gain_are_read(run, tmp_path):
@@ -239,7 +246,8 @@ def test_wrong_requests_are_refused(run, plain, store, tmp_path):
         with pytest.raises(InputError, match=r"calibration.json: holds .* run `seaice-lab calib"):
             load(copy)
     (copy / "calibration.json").write_text('{"noise_gain": [1, 1]}')
-    with pytest.raises(InputError, match="calibration.json: has 2 gains of the noise, expected"):
+    message = "calibration.json: has 2 gains of the noise, .*; run `seaice-lab calibrate .*` again"
+    with pytest.raises(InputError, match=message):
         load(copy)
     (copy / "calibration.json").unlink()
     shutil.copy(plain / "weights.safetensors", copy / "weights.safetensors")

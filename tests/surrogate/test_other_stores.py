@@ -1,5 +1,6 @@
 """A trained network on other data: another store, a start without truth, partly missing truth."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from seaice_lab import files, runs
 from seaice_lab.catalog import SplitRule
 from seaice_lab.config import FitConfig
 from seaice_lab.errors import InputError
+from seaice_lab.surrogate import calibration
+from seaice_lab.surrogate.calibration import calibrate
 from seaice_lab.surrogate.evaluation import evaluate, open_forecast, report
 from seaice_lab.surrogate.forecast import forecast
 from seaice_lab.surrogate.prepare import prepare
@@ -207,7 +210,26 @@ def test_a_store_of_another_grid_is_refused_with_what_differs(edit, message):
     assert [path.name for path in runs.run_folders("runs")] == ["a"]
 
 
-def test_a_run_whose_store_is_lost_forecasts_on_another_one(home):
+def test_a_run_whose_store_is_lost_is_calibrated_on_another_one(home, monkeypatch):
+    monkeypatch.setattr(calibration, "SCORE_DAYS", 2)
+    validation = {"splits": {"validation": SplitRule(files=["year_2011"])}}
+    prepare(other(**validation), "validation.zarr", show=False)
+    lost, result = home / "home.zarr", home / "runs" / "a" / "calibration.json"
+    lost.rename(home / "lost")
+    try:
+        with pytest.raises(InputError, match="home.zarr: no such store"):
+            calibrate("runs/a", show=False)
+        size = calibrate("runs/a", store="validation.zarr", show=False)
+        assert json.loads(result.read_text()) == size and size["perturbation"] > 0
+        assert [path.name for path in runs.run_folders("runs")] == ["a"]
+        with pytest.raises(InputError, match="year.zarr: has no validation split"):
+            calibrate("runs/a", store="year.zarr", show=False)
+    finally:
+        (home / "lost").rename(lost)
+        result.unlink()
+
+
+def test_a_run_whose_store_is_lost_forecasts_on_another_one(home, capsys):
     make(store="year.zarr")
     expected = open_forecast("runs/a_on_year").sit.values
     shutil.rmtree(home / "runs" / "a_on_year")
@@ -218,6 +240,8 @@ def test_a_run_whose_store_is_lost_forecasts_on_another_one(home):
         np.testing.assert_array_equal(open_forecast("runs/a_on_year").sit.values, expected)
         table, _ = evaluate("runs/a", store="year.zarr", show=False)
         assert "climatology" not in table.source
+        note = "note: home.zarr: the prepared store of the training is not here"
+        assert note in capsys.readouterr().err
         shutil.rmtree(home / "runs" / "a_on_year")
         copy = xr.load_dataset(grid)
         grid.rename(home / "grid.nc")
