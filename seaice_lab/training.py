@@ -295,7 +295,7 @@ def mean_losses(losses, sizes, process):
     weights = torch.tensor(sizes, dtype=torch.float64, device=process.device)
     sums = {}
     for name in losses[0] if losses else ():
-        values = torch.stack([batch[name] for batch in losses]).double()
+        values = torch.stack([batch[name] for batch in losses]).to(weights)
         sums[name] = float(values @ weights)
     # A process without a batch takes part as well, because the others wait for it.
     all_sums, counts = zip(*process.gather((sums, sum(sizes))), strict=True)
