@@ -10,6 +10,9 @@ from seaice_lab import runs
 from seaice_lab.errors import InputError
 from seaice_lab.options import RunFolder, path
 
+LINE = 120  # characters of a line of the comparison
+CELL = 28  # characters of a cell of it
+
 app = Typer(no_args_is_help=True, help="Run folders: list, compare, tag, note, delete.")
 
 
@@ -28,13 +31,14 @@ def list_runs(
         ),
     ] = None,
     csv: Annotated[
-        bool, Option("--csv", help="Print the comparison as CSV, with all lead times.")
+        bool, Option("--csv", help="Print the comparison as CSV, with all columns and lead times.")
     ] = False,
 ):
     """List the runs in a folder (by default runs), oldest first, with their state.
 
     With --compare, --sort or --csv it is a table with tags, the settings that differ between the
-    runs, and scores by lead time.
+    runs, and scores by lead time. Columns that do not fit a line of 120 characters are left out,
+    except with --csv.
     """
     if folder and option and folder != option:
         raise InputError(f"runs list: two folders are named, {folder} and {option}; name one")
@@ -62,7 +66,10 @@ def _print_comparison(folder, sort, csv):
     if csv:
         print(table.to_csv(index=False), end="")
     else:
-        print(table.map(_cell).to_string(index=False))
+        shown = _fitting(table.map(_cell), sort)
+        print(shown.to_string(index=False))
+        if left := table.shape[1] - shown.shape[1]:
+            print(f"{left} more columns do not fit; --csv prints all.", file=sys.stderr)
     different = [name for name in tracking.SCORED if name in table]
     if different:
         print(
@@ -73,10 +80,29 @@ def _print_comparison(folder, sort, csv):
 
 
 def _cell(value):
-    """A value of the comparison as text."""
+    """A value of the comparison as text, shortened."""
     if value is None:
         return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= CELL else f"{text[: CELL - 3]}..."
+
+
+def _fitting(text, sort):
+    """The columns of a comparison that fit a line; RMSE and settings come before other scores."""
+    from seaice_lab import tracking
+
+    first = ["run", (sort or "").removeprefix("-"), "state", "tags"]
+    first += [name for name in text if name.startswith("rmse_")]
+    last = ["kind", "created", "note", *tracking.SCORED]
+    last += [name for name in text if name.rpartition("_")[0] in tracking.SCORES]
+    middle = [name for name in text if name not in last]
+    kept, room = [], LINE
+    for name in dict.fromkeys([*first, *middle, *last]):
+        width = 1 + max(len(name), *text[name].map(len)) if name in text else LINE
+        if width <= room:
+            kept.append(name)
+            room -= width
+    return text[[name for name in text if name in kept]]
 
 
 @app.command("tag")

@@ -82,6 +82,21 @@ def test_the_comparison_can_be_sorted_by_any_score_and_setting(folder):
         order("rmse_2d")
 
 
+def test_the_table_fits_a_line_and_the_csv_has_all_columns(folder):
+    network = {"network": "UNet3", "network_options": {"squeeze": True}, "noise_memory": 0.25}
+    start = str(folder / "a_run_whose_name_is_longer_than_a_cell_of_the_table")
+    make_run(folder / "many", [0.1, 0.2], start_from=start, loss="crps", **network)
+    invoke("note", folder / "many", "a long note that says " + "much " * 20)
+    shown = invoke("list", folder, "--sort", "-correlation_5d")
+    heads = shown.stdout.splitlines()[0].split()
+    assert max(map(len, shown.stdout.splitlines())) <= 120
+    assert {"run", "state", "rmse_1d", "rmse_5d", "correlation_5d", "width"} <= set(heads)
+    columns = invoke("list", folder, "--csv", "--sort", "-correlation_5d").stdout
+    columns = columns.splitlines()[0].split(",")
+    assert set(heads) < set(columns) and {"note", "start_from"} <= set(columns)
+    assert f"{len(columns) - len(heads)} more columns do not fit; --csv" in shown.stderr
+
+
 def test_scores_on_other_starts_are_told(folder):
     assert invoke("list", folder, "--compare").stderr == ""
     make_run(folder / "late", [0.1, 0.1], starts=2, width=8)
