@@ -9,6 +9,6 @@ RUN conda env create --file environment.yml \
     && (userdel --remove ubuntu || true) \
     && useradd --create-home --uid 1000 jovyan
 ENV PATH=/opt/conda/envs/seaice_lab/bin:$PATH
-USER jovyan
+USER 1000
 WORKDIR /home/jovyan
 CMD ["jupyterhub-singleuser", "--ip=0.0.0.0"]

@@ -32,6 +32,15 @@ def test_conda_and_pip_declare_the_same_names_and_lower_bounds():
     assert conda == dict(split(line) for line in PROJECT["dependencies"])
 
 
+def test_the_packages_to_lock_are_all_those_of_conda():
+    text = (ROOT / "environment.yml").read_text()
+    command = re.search(r"^#   (sed .*) > packages.yml$", text, re.MULTILINE)[1]
+    made = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, check=True).stdout
+    whole = yaml.safe_load(text)
+    packages = [each for each in whole["dependencies"] if isinstance(each, str)]
+    assert yaml.safe_load(made) == whole | {"dependencies": packages}
+
+
 def test_the_version_is_the_same_wherever_it_is_named():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"]
     changes = re.findall(r"^## \[([\d.]+)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
