@@ -7,6 +7,17 @@ from seaice_lab.surrogate.settings import TrainConfig, window_of
 from seaice_lab.surrogate.store import in_split, open_store
 
 NOT_EVALUATED = "Not evaluated yet: run `seaice-lab forecast` and `seaice-lab evaluate`."
+LIMITS = {
+    "deterministic": """
+- It is deterministic. Long forecasts of such networks lose detail; the exponents of the spectra
+  among the scores show how much.""",
+    "ensemble": """
+- `seaice-lab calibrate` fits its spread to the error of the first variable in single cells, on the
+  validation split. The spread of means over large areas, such as the ice volume, is not fitted and
+  may be too small.
+- A member may have too much power at some wavelengths and too little at others; compare its
+  spectrum with that of the truth. Scores of the ensemble mean do not show this.""",
+}
 LOADING = """```python
 import seaice_lab
 
@@ -49,11 +60,7 @@ def write_card(run, scores=None):
         f"{config.network} computes the state {window.step_h:g} hours later: {predicted}."
     )
     data, limits = _describe_store(config.store)
-    if config.loss != "crps":
-        limits += (
-            "\n- It is deterministic. Long forecasts of such networks lose detail; the exponents "
-            "of the spectra among the scores show how much."
-        )
+    limits += LIMITS["ensemble" if config.loss == "crps" else "deterministic"]
     sections = {"Data": data, "Configuration": model_card.describe_configuration(opened)}
     sections |= section | {"Limits": limits, "How to load it": LOADING.format(run=run)}
     return model_card.write_card(run, summary, sections)

@@ -92,6 +92,12 @@ def test_a_killed_ensemble_training_continues_to_the_same_weights(run, plain, st
     ).read_bytes()
 
 
+def test_the_card_of_an_ensemble_names_the_limits_of_its_spread_and_spectrum(run):
+    limits = (run / "README.md").read_text().partition("## Limits")[2].partition("\n## ")[0]
+    assert "single cells" in limits and "power at some wavelengths" in limits
+    assert "deterministic" not in limits
+
+
 def test_members_are_the_same_in_any_batch_and_of_any_number(run, tmp_path):
     options = {"steps": 3, "every": 3}
     many = make(run, tmp_path / "a.zarr", members=6, batch_size=64, **options)
