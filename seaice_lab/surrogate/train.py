@@ -226,6 +226,9 @@ def batch_losses(config, normalisation, ocean, area):
                 input_noise = config.input_noise * torch.randn_like(inputs[::members])
                 inputs = inputs + input_noise.repeat_interleave(members, 0)
             inputs = inputs.contiguous(memory_format=torch.channels_last)
+            if model.training and config.rollout_steps > 1:
+                # As from the second step on; otherwise the first one would be compiled by itself.
+                inputs.requires_grad_()
             inputs = (inputs, *next(draws))
             return torch.func.functional_call(model, parameters, inputs).float()
 

@@ -45,7 +45,7 @@ class Operations(TorchDispatchMode):
         {"loss": "crps", "start_from": "x", "spectral_weight": 0.1, "rollout_steps": 2},
     ],
 )
-def test_after_the_first_step_nothing_waits(settings):
+def test_after_the_first_steps_nothing_waits(settings):
     config = TrainConfig(store="x", width=2, network="UNet2", **settings)
     window = window_of(config)
     normalisation = {name: {"mean": 0.1, "std": 2.0} for name, _ in window.inputs}
@@ -59,7 +59,9 @@ def test_after_the_first_step_nothing_waits(settings):
     def step():
         losses(network, (x, y))["loss"].backward()
 
-    step()
+    torch.manual_seed(0)
+    for _ in range(12):  # each number of turns
+        step()
     with Operations() as operations:
         step()
     # The number of quarter turns is drawn on the processor.
@@ -99,3 +101,25 @@ def test_constants_of_an_exported_program_stay_in_it():
     assert type(mean) is torch.Tensor
     assert torch.equal(program(x), x * std + mean)
     assert torch.equal(program(x), x * torch.tensor(1.3) + torch.tensor(0.7))
+
+
+def test_a_network_is_compiled_once_for_all_turns_and_steps():
+    options = {"symmetry": "quarter_turns", "rollout_steps": 3, "loss": "crps", "start_from": "x"}
+    config = TrainConfig(store="x", width=2, network="UNet2", **options)
+    window, compiled = window_of(config), []
+    normalisation = {name: {"mean": 0.1, "std": 2.0} for name, _ in window.inputs}
+    normalisation["increments"] = [{"mean": 0.0, "std": 0.5}]
+    network = build(config, OCEAN, normalisation).to(memory_format=torch.channels_last)
+
+    def backend(graph, example_inputs):
+        compiled.append(graph)
+        return graph.forward
+
+    forward = torch.compile(network, backend=backend)
+    losses = batch_losses(config, normalisation, OCEAN, torch.ones(OCEAN.shape))
+    x = torch.randn(2, 3, len(window.inputs), *OCEAN.shape) * OCEAN
+    y = torch.randn(2, 3, 1, *OCEAN.shape) * OCEAN
+    torch.manual_seed(0)
+    for _ in range(12):  # each number of turns
+        losses(forward, (x, y))["loss"].backward()
+    assert len(compiled) == 1
