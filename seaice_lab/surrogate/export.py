@@ -11,7 +11,7 @@ from seaice_lab import files, grid, names, runs
 from seaice_lab.surrogate.fields import derived_field
 from seaice_lab.surrogate.layers import zero_on_land
 from seaice_lab.surrogate.model import bounds, load
-from seaice_lab.surrogate.store import open_store
+from seaice_lab.surrogate.results import grid_of
 from seaice_lab.surrogate.windows import DERIVED, STATIC
 
 FORMAT = 1  # of the extra files
@@ -79,10 +79,10 @@ def export(run, path):
     Raises
     ------
     InputError
-        If the run is not trained, or its store is missing.
+        If the run is not trained, or has neither its grid nor its store.
     """
     opened, surrogate = runs.open_run(run, "surrogate"), load(run, "cpu")
-    store = open_store(opened.config["store"])
+    run_grid = grid_of(opened)
     window, shape = surrogate.window, surrogate.ocean.shape
     batch = {0: torch.export.Dim("batch", min=1)}
     # A batch of 1 would be taken for the only size; 2 stands for any size.
@@ -96,23 +96,23 @@ def export(run, path):
     step = ForecastStep(surrogate).to(memory_format=torch.contiguous_format).eval()
     program = torch.export.export(step, tuple(arguments), dynamic_shapes=tuple(dynamic))
     description = {
-        "seaice_lab.json": json.dumps(describe(surrogate, opened, store), indent=2),
-        "grid.json": json.dumps(describe_grid(surrogate, store)),
+        "seaice_lab.json": json.dumps(describe(surrogate, opened, run_grid), indent=2),
+        "grid.json": json.dumps(describe_grid(surrogate, run_grid)),
     }
     with files.replacing(path) as temporary:
         torch.export.save(program, temporary, extra_files=description)
     return Path(path)
 
 
-def describe(surrogate, opened, store):
+def describe(surrogate, opened, run_grid):
     """Inputs, output and origin of an exported surrogate.
 
     Parameters
     ----------
     surrogate : Surrogate
     opened : seaice_lab.runs.Run
-    store : xarray.Dataset
-        Prepared store of the run.
+    run_grid : xarray.Dataset
+        From :func:`~seaice_lab.surrogate.results.grid_of`.
 
     Returns
     -------
@@ -124,11 +124,11 @@ def describe(surrogate, opened, store):
         "format": FORMAT,
         "source": f"seaice_lab {seaice_lab.__version__}, run {opened.path.name}",
         "created": runs.now(),
-        "licence_of_the_data": store.attrs.get("license"),
+        "licence_of_the_data": run_grid.attrs.get("license"),
         "step_h": window.step_h,
         "dimensions": ["batch", "channel", "y", "x"],
-        "grid": {"ny": store.sizes["y"], "nx": store.sizes["x"]}
-        | {"spacing_m": float(grid.spacing_m(store))},
+        "grid": {"ny": run_grid.sizes["y"], "nx": run_grid.sizes["x"]}
+        | {"spacing_m": float(grid.spacing_m(run_grid))},
         "state": [_channel(*channel) for channel in window.state],
         "forcing": [_channel(*channel) for channel in window.forcing],
         "output": "the state one step later, with the channels of the state, zero on land",
@@ -144,25 +144,25 @@ def describe(surrogate, opened, store):
     }
 
 
-def describe_grid(surrogate, store):
+def describe_grid(surrogate, run_grid):
     """Positions and mask of an exported surrogate, and its inputs that never change.
 
     Parameters
     ----------
     surrogate : Surrogate
-    store : xarray.Dataset
-        Prepared store of the run.
+    run_grid : xarray.Dataset
+        From :func:`~seaice_lab.surrogate.results.grid_of`.
 
     Returns
     -------
     dict of str to list (y, x)
         "ocean" is 1 or 0.
     """
-    fields = {"ocean": store.ocean.values.astype(int)}
-    fields |= {name: store[name].values.round(5) for name in ("latitude", "longitude")}
+    fields = {"ocean": run_grid.ocean.values.astype(int)}
+    fields |= {name: run_grid[name].values.round(5) for name in ("latitude", "longitude")}
     for name, _ in surrogate.window.forcing:
         if name in STATIC:
-            fields[f"forcing_{name}"] = derived_field(name, store)[0]
+            fields[f"forcing_{name}"] = derived_field(name, run_grid)[0]
     return {name: values.tolist() for name, values in fields.items()}
 
 

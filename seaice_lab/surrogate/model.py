@@ -11,6 +11,7 @@ from seaice_lab.compute import Process, constant, select_channels
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.networks import build_network, check_options
 from seaice_lab.surrogate.noise import Noise, noise_of, read_calibration, resized
+from seaice_lab.surrogate.results import grid_of
 from seaice_lab.surrogate.settings import TrainConfig, window_of
 from seaice_lab.surrogate.store import open_store
 from seaice_lab.surrogate.windows import Window
@@ -197,7 +198,7 @@ def load(run, device=None, store=None):
     device : str or torch.device, optional
         A GPU by default, if there is one.
     store : str or Path, optional
-        Prepared store with the ocean mask; by default that of the run.
+        Prepared store with the ocean mask; by default the mask of the run.
 
     Returns
     -------
@@ -218,7 +219,7 @@ def load(run, device=None, store=None):
     if not weights.exists():
         raise InputError(f"{run}: has no weights yet; train it with `seaice-lab train`")
     config = TrainConfig.parse(opened.config, opened.path / "config.yaml")
-    ocean = torch.from_numpy(open_store(store or config.store).ocean.values)
+    ocean = torch.from_numpy((open_store(store) if store else grid_of(opened)).ocean.values)
     normalisation = _read_normalisation(opened.path / "normalisation.json", window_of(config))
     tensors = load_weights(weights, weight_settings(config, normalisation))
     network = build(config, ocean, normalisation)

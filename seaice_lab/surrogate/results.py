@@ -201,12 +201,28 @@ def write_grid(run, store):
         Prepared store of the training.
     """
     fields = {name: store[name].variable for name in ("ocean", "latitude", "longitude")}
-    attributes = metadata.file_attributes(f"Grid of run {run.name}", "seaice_lab", "train")
+    facts = ("seaice_lab", "train", store.attrs.get("license"))
+    attributes = metadata.file_attributes(f"Grid of run {run.name}", *facts)
     files.write_netcdf(run / "grid.nc", xr.Dataset(fields, attrs=attributes).drop_encoding())
 
 
-def _grid_of(opened):
-    """Positions and ocean mask of a run, from its file ``grid.nc``, else from its store."""
+def grid_of(opened):
+    """Positions and ocean mask of a run, from its file ``grid.nc``, else from its store.
+
+    Parameters
+    ----------
+    opened : seaice_lab.runs.Run
+
+    Returns
+    -------
+    xarray.Dataset
+        ``ocean`` (bool), ``latitude`` and ``longitude``, each (y, x).
+
+    Raises
+    ------
+    InputError
+        If the file is damaged, or is missing like the store.
+    """
     path = opened.path / "grid.nc"
     if not path.exists():
         return open_store(opened.config["store"])
@@ -241,7 +257,7 @@ def check_same_grid(store, path, opened, is_own_store):
     """
     if is_own_store and not (opened.path / "grid.nc").exists():
         return
-    run, reference = opened.path, _grid_of(opened)
+    run, reference = opened.path, grid_of(opened)
     ocean, expected = store.ocean.values, reference.ocean.values
     if ocean.shape != expected.shape:
         raise InputError(

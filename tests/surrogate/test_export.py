@@ -129,6 +129,21 @@ def test_the_extra_files_describe_inputs_and_grid(foreign):
     assert np.shape(grid["longitude"]) == np.shape(grid["forcing_latitude"]) == (32, 32)
 
 
+def test_a_run_is_loaded_and_exported_without_its_store(runs, shared_store, tmp_path):
+    copy = shutil.copytree(runs["drift"], tmp_path / "run")
+    config = copy / "config.yaml"
+    config.write_text(config.read_text().replace(str(shared_store), "lost.zarr"))
+    whole, extra = load(runs["drift"], "cpu"), {"seaice_lab.json": "", "grid.json": ""}
+    state, forcing, _ = random_inputs(whole)
+    state = torch.from_numpy(np.maximum(np.nan_to_num(state), 0))
+    forcing = torch.from_numpy(np.nan_to_num(forcing[0]))
+    expected = whole.step(state, forcing)
+    assert torch.equal(load(copy, "cpu").step(state, forcing), expected)
+    step = torch.export.load(export(copy, tmp_path / "a.pt2"), extra_files=extra).module()
+    torch.testing.assert_close(step(state, forcing), expected, atol=2e-6, rtol=0)
+    assert json.loads(extra["seaice_lab.json"])["licence_of_the_data"] == "CC0"
+
+
 def test_a_run_without_weights_is_refused(runs, tmp_path):
     shutil.copytree(runs["drift"], tmp_path / "run")
     (tmp_path / "run" / "weights.safetensors").unlink()
