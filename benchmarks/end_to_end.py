@@ -9,6 +9,7 @@ a thread loads the next batches during a step.
 import argparse
 import statistics
 import time
+from functools import partial
 from itertools import chain, count, islice
 
 import torch
@@ -16,12 +17,11 @@ import torch
 from seaice_lab import grid
 from seaice_lab.compute import Process, prefetch, training_form
 from seaice_lab.config import FitConfig
-from seaice_lab.optimiser import adamw_step
 from seaice_lab.surrogate.model import build
 from seaice_lab.surrogate.samples import Samples, batches, choose_device
 from seaice_lab.surrogate.settings import TrainConfig, window_of
 from seaice_lab.surrogate.store import open_store
-from seaice_lab.surrogate.train import batch_losses
+from seaice_lab.surrogate.train import batch_losses, training_step
 from seaice_lab.torch_private import keep_freed_memory
 from seaice_lab.training import TrainState
 
@@ -60,10 +60,7 @@ def training(config):
         epochs = (batches(samples, size, shuffle=(0, epoch)) for epoch in count())
         return islice(chain.from_iterable(epochs), number)
 
-    def step(batch):
-        return adamw_step(state, losses(forward, batch))
-
-    return load, step, where
+    return load, training_step(config, partial(losses, forward), state), where
 
 
 def rate(work, samples, device):

@@ -89,14 +89,30 @@ def adamw_step(state, losses):
     dict of scalar Tensor
         The losses and ``gradient_norm``, as :func:`fit` expects them of a step.
     """
+    losses["loss"].backward()
+    return losses | {"gradient_norm": descend(state)}
+
+
+def descend(state):
+    """Take the published AdamW step down the present gradient, and remove the gradient.
+
+    Parameters
+    ----------
+    state : TrainState
+        With its default optimiser.
+
+    Returns
+    -------
+    scalar Tensor
+        Norm of the gradient.
+    """
     (group,) = state.optimiser.param_groups
     group["lr"] = learning_rate(state.config, state.step, state.steps_per_epoch)
     set_epsilon(state.optimiser, state.step)
-    losses["loss"].backward()
     norm = gradient_norm(group["params"], state.config.max_gradient_norm)
     state.optimiser.step()
     state.optimiser.zero_grad(set_to_none=True)  # frees their memory for the next forward pass
-    return losses | {"gradient_norm": norm}
+    return norm
 
 
 def gradient_norm(parameters, limit=None):

@@ -9,9 +9,10 @@ import torch
 
 from seaice_lab import files, grid, progress, runs
 from seaice_lab.compute import Process, prefetch, select_channels, training_form
+from seaice_lab.cuda_graphs import with_gradients
 from seaice_lab.errors import InputError
 from seaice_lab.model_card import CARD
-from seaice_lab.optimiser import adamw_step
+from seaice_lab.optimiser import descend
 from seaice_lab.surrogate.augmentation import Turn, turned_kernels
 from seaice_lab.surrogate.card import write_card
 from seaice_lab.surrogate.ensemble_training import VALIDATION_MEMBERS, ensemble_score, spread_skill
@@ -92,8 +93,7 @@ def train(config, run, show=True):
     with process.watch_others():
         forward = training_form(network, config.fit, process)
 
-    def step(batch):
-        return adamw_step(state, losses(forward, batch))
+    step = training_step(config, partial(losses, forward), state)
 
     def train_batches(epoch):
         return prefetch(batches(samples, size, shuffle=(config.fit.seed, epoch), **share))
@@ -176,6 +176,31 @@ def load_start_run(config, run):
     return start.network.state_dict(), start.normalisation
 
 
+def training_step(config, losses, state):
+    """The step of a training: draws the quarter turns, computes the gradient, goes down.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    losses : callable
+        ``losses(batch, turns)``: those of :func:`batch_losses` for a model.
+    state : TrainState
+
+    Returns
+    -------
+    callable
+        ``step(batch)``, as :func:`seaice_lab.training.fit` expects it.
+    """
+    forms = range(4 if config.symmetry == "quarter_turns" else 1)
+    gradients = with_gradients(losses, state.model.parameters(), state.process, forms)
+
+    def step(batch):
+        turns = int(torch.randint(4, ())) if len(forms) > 1 else 0
+        return gradients(batch, turns) | {"gradient_norm": descend(state)}
+
+    return step
+
+
 def batch_losses(config, normalisation, ocean, area):
     """The training loss of a batch: the mean of the losses of all steps of a rollout.
 
@@ -191,24 +216,25 @@ def batch_losses(config, normalisation, ocean, area):
     Returns
     -------
     callable
-        ``losses(model, batch)`` returns a dict of scalar tensors: the total ``loss`` with gradient,
-        and its terms. A model in training mode receives noise and turned maps. A batch is a pair of
-        inputs and increments, (batch, channel, y, x) or, for a rollout, (batch, step, channel, y,
-        x), normalised and zero on land. For validation it may have the number of its first sample
-        as well.
+        ``losses(model, batch, turns=None)`` returns a dict of scalar tensors: the total ``loss``
+        with gradient, and its terms. A model in training mode receives noise and, with symmetry
+        quarter_turns, maps turned by ``turns`` quarters, a random number by default. A batch is a
+        pair of inputs and increments, (batch, channel, y, x) or, for a rollout, (batch, step,
+        channel, y, x), normalised and zero on land. For validation it may have the number of its
+        first sample as well.
     """
     window, noise = window_of(config), noise_of(config, ocean)
     score = step_score(config, window, normalisation, ocean, area)
     turn_inputs = Turn(window.inputs, [normalisation[name] for name, _ in window.inputs])
     turn_targets = Turn(window.targets, normalisation["increments"])
 
-    def losses(model, batch):
+    def losses(model, batch, turns=None):
         x, y, first = *batch[:2], *(batch[2:] or (0,))
         x, y = (fields.to(ocean.device, non_blocking=True) for fields in (x, y))
         x, y = (fields if fields.ndim == 5 else fields[:, None] for fields in (x, y))
         parameters = {}  # the parameters of the model that are replaced
         if model.training and config.symmetry == "quarter_turns":
-            turns = int(torch.randint(4, ()))
+            turns = int(torch.randint(4, ())) if turns is None else turns
             x, y = turn_inputs(x, turns) * ocean, turn_targets(y, turns) * ocean
             parameters = turned_kernels(model, turns)
 
