@@ -33,7 +33,8 @@ def mish(x):
     ``torch.nn.functional.mish`` on a CPU, with the same rounding error. When not compiled, or in an
     exported program, this form would need five passes over memory; torch's own function needs one.
     """
-    if not torch.compiler.is_compiling() or torch.compiler.is_exporting():
+    # In torch 2.11 is_exporting is True in torch.compile as well. Export does not use Dynamo.
+    if not torch.compiler.is_dynamo_compiling():
         return F.mish(x)
     # Beyond x = 40 the fraction is 1 in double precision; the clamp keeps n from overflowing.
     w = torch.exp(torch.clamp(x, max=40.0))

@@ -250,7 +250,8 @@ def batch_losses(config, normalisation, ocean, area):
             if model.training:
                 # The noise of the inputs is no noise of the model: all members receive the same.
                 input_noise = config.input_noise * torch.randn_like(inputs[::members])
-                inputs = inputs + input_noise.repeat_interleave(members, 0)
+                inputs = inputs.unflatten(0, (-1, members)) + input_noise[:, None]
+                inputs = inputs.flatten(0, 1)
             inputs = inputs.contiguous(memory_format=torch.channels_last)
             if model.training and config.rollout_steps > 1:
                 # As from the second step on; otherwise the first one would be compiled by itself.

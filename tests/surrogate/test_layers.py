@@ -119,6 +119,27 @@ def test_even_windows_are_refused():
         PartialConv2d(1, 1, COAST, kernel_size=4)
 
 
+def test_mish_is_one_operation_unless_a_compiler_fuses_its_parts():
+    operations = {}
+
+    def keep(name, graph):
+        operations[name] = {str(node.target) for node in graph.nodes if node.op == "call_function"}
+
+    def backend(module, example_inputs):
+        keep("compiled", module.graph)
+        return module.forward
+
+    class Layer(torch.nn.Module):
+        def forward(self, x):
+            return mish(x)
+
+    x = torch.randn(3)
+    torch.compile(mish, backend=backend)(x)
+    keep("exported", torch.export.export(Layer(), (x,)).graph)
+    assert not any("mish" in name for name in operations["compiled"])
+    assert operations["exported"] == {"aten.mish.default"}
+
+
 @pytest.mark.parametrize("form", [mish, torch.compile(mish, backend="eager")])
 def test_mish_and_its_gradient_are_those_of_the_definition(form):
     """Also as traced, where the form with one exponential is in force."""
