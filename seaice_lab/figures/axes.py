@@ -1,8 +1,29 @@
-"""Axes and legends of curves: lead times in days, logarithmic axes, columns of a legend."""
+"""Axes and legends of curves: labels, limits, logarithmic axes, columns of a legend."""
 
 import numpy as np
 
+from seaice_lab.names import typeset
+
 LEAD_LABEL = "Lead time (days)"
+SMALLEST_RANGE = 0.02  # of an axis through the season, as a share of the largest value
+FARTHEST = 0.3  # of a reference beyond the other curves, as a share of their range
+
+
+def axis_label(name, units):
+    """Name and unit of a quantity at an axis or a colour bar.
+
+    Parameters
+    ----------
+    name : str
+    units : str
+        CF units; "1" or an empty text is not written.
+
+    Returns
+    -------
+    str
+        Such as "Power (m² km)", or "Skill" for a number without a unit.
+    """
+    return f"{name} ({typeset(units)})" if units not in ("1", "") else name
 
 
 def log_axis(values, *others, log=True):
@@ -38,6 +59,33 @@ def log_axis(values, *others, log=True):
     if len(ticks) < 2:  # values that are nearly equal
         ticks = [(tick, f"{tick:.3g}") for tick in np.unique([values.min(), values.max()])]
     return {"logy": True, "ylim": (low, high), "yticks": ticks}
+
+
+def season_limits(values, reference=()):
+    """Ends of an axis through the season.
+
+    Parameters
+    ----------
+    values : array
+        All of them are shown. Noise does not fill the axis.
+    reference : array
+        Values of which those near to the others are shown.
+
+    Returns
+    -------
+    (float, float)
+        Negative only if a value is.
+    """
+    low, high = np.nanmin(values), np.nanmax(values)
+    missing = max(SMALLEST_RANGE * high - (high - low), 0)
+    low, high = max(low - missing / 2, min(low, 0)), high + missing / 2
+    high = high if low < high else low + 1
+    beyond = FARTHEST * (high - low)
+    reference = np.append(reference, (low, high))
+    low = max(low - beyond, np.nanmin(reference))
+    high = min(high + beyond, np.nanmax(reference))
+    margin = 0.05 * (high - low)
+    return low - margin if low < 0 else max(low - margin, 0), high + margin
 
 
 def lead_days(table):

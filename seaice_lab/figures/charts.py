@@ -143,7 +143,9 @@ def overlay(
     listed = [label for label, curve in series.items() if curve.listed]
     levels = levels if isinstance(levels, dict) else dict.fromkeys(levels, ())
     options = {"title": title, "xlabel": x_label, "ylabel": y_label} | options
-    options |= {"padding": (0.01, 0.05), "show_grid": True}
+    # markers at the ends are not cut
+    has_markers = any(curve.marker for curve in series.values())
+    options |= {"padding": (0.03 if has_markers else 0.01, 0.05), "show_grid": True}
     bokeh = PANEL_PIXELS | {"fontsize": BOKEH_FONTS, "legend_opts": BOKEH_LEGEND}
     bokeh |= {"legend_position": "bottom", "show_legend": len(listed) > 1}
     bokeh |= {"legend_cols": legend_columns(listed, legend_width)}
@@ -203,6 +205,7 @@ def _finish_bokeh(plot, _element, levels):
     figure.update(min_border=8, outline_line_color=None)
     figure.toolbar.update(logo=None, autohide=True)
     figure.axis.axis_label_text_font_style = "normal"
+    figure.axis.minor_tick_line_color = None
     figure.grid.grid_line_color = "#e8e8e8"
     for level, dash in levels.items():
         line = Span(location=level, dimension="width", line_color=GREY, line_dash=list(dash))

@@ -9,7 +9,7 @@ from textwrap import fill
 import numpy as np
 
 from seaice_lab.errors import InputError
-from seaice_lab.figures.axes import LEAD_LABEL, lead_days, log_axis
+from seaice_lab.figures.axes import LEAD_LABEL, axis_label, lead_days, log_axis, season_limits
 from seaice_lab.figures.charts import (
     COLOURS,
     DASHED,
@@ -35,7 +35,6 @@ SEASONS = {
     "volume_error": ("Error of the ice volume: forecast minus truth", "Error (km³)"),
     "rmse": ("Root-mean-square error of the thickness", "RMSE (m)"),
 }
-SEASON_RANGE = 0.1  # smallest range of an axis of volume or extent, as a share of the largest value
 SEASON_STYLES = {
     "Truth": {"colour": COLOURS[0], "width": 4},
     "Climatology": {"colour": GREY, "dash": DASHED},
@@ -85,7 +84,7 @@ def plot_score(tables, name="rmse", label=None, title=""):
     holoviews.Overlay
     """
     attrs = next(iter(tables.values()))[name].attrs
-    label = label or f"{attrs.get('long_name', name)} ({typeset(attrs.get('units', '1'))})"
+    label = label or axis_label(attrs.get("long_name", name), attrs.get("units", "1"))
     low, high = _score_limits(tables, name)
     series, styles = {}, score_styles(tables)
     for title_of_table, table in tables.items():
@@ -156,7 +155,7 @@ def plot_scores(table, against="persistence", label="Forecast"):
         for label, row in tables.items()
     }
     title = f"RMSE over that of {against.replace('_', ' ')}"
-    ratio = overlay(ratios, LEAD_LABEL, "Ratio (1)", title, ylim=(0, 1.6))
+    ratio = overlay(ratios, LEAD_LABEL, "Ratio", title, ylim=(0, 1.6))
     units = typeset(table.rmse.attrs["units"])
     rmse = plot_score(tables, "rmse", f"RMSE ({units})", "Root-mean-square error")
     return layout(rmse, plot_score(tables, "bias", f"Bias ({units})", "Mean error"), ratio)
@@ -189,9 +188,9 @@ def plot_runs(results, against="persistence"):
         lost[name] = Curve(lead_days(spectrum), values.values, **styles[name])
     units = typeset(next(iter(scores.values())).rmse.attrs["units"])
     title = f"Skill against {against.replace('_', ' ')}"
-    labels = LEAD_LABEL, "Difference (1)", "Exponent minus the truth's"
+    labels = LEAD_LABEL, "Difference", "Exponent minus the truth's"
     return layout(
-        plot_score(scores, "skill", "Skill (1)", title),
+        plot_score(scores, "skill", "Skill", title),
         plot_score(scores, "bias", f"Bias ({units})", "Mean error"),
         overlay(lost, *labels, levels=(0,)),
     )
@@ -308,7 +307,7 @@ def plot_ensemble(table, label, lead):
     title = f"{label}: ranks, {in_days(days_ahead)} ahead; dashed: reliable"
     even = {1 / (members + 1): DASHED}
     options = {"ylim": (0, None), "xticks": [(rank, str(rank)) for rank in range(members + 1)]}
-    labels = "Members below the truth", "Share of the ocean (1)", title
+    labels = "Members below the truth", "Share of the ocean", title
     return layout(spread, overlay({label: Curve(x, y, COLOURS[1])}, *labels, even, **options))
 
 
@@ -334,22 +333,14 @@ def plot_season(seasons, quantity):
     # A forecast that equals the truth is drawn over it, as a narrower line.
     series = dict(sorted(series.items(), key=lambda item: item[0] in SEASON_STYLES))
     title, label = SEASONS[quantity]
-    values = np.concatenate([curve.y for curve in series.values()])
-    is_error = label.startswith(("Error", "RMSE"))
-    low, high = _season_limits(np.append(values, 0.0) if is_error else values)
-    margin = 0.05 * (high - low)
-    # Only an error can be negative.
-    limits = (low - margin if low < 0 else max(low - margin, 0), high + margin)
-    levels = (0,) if is_error else ()
-    return overlay(series, "Date", label, title, levels, first=1, ylim=limits)
-
-
-def _season_limits(values):
-    """Limits of an axis that shows all values; noise does not fill the axis."""
-    low, high = np.nanmin(values), np.nanmax(values)
-    missing = max(SEASON_RANGE * high - (high - low), 0)
-    low, high = max(low - missing / 2, min(low, 0)), high + missing / 2
-    return low, high if low < high else low + 1
+    levels = (0,) if label.startswith(("Error", "RMSE")) else ()
+    shown = {name: curve.y for name, curve in series.items()}
+    # The climatology may be so far away that the other curves would be flat.
+    climatology = shown.pop("Climatology", ()) if len(shown) > 1 else ()
+    low, high = season_limits(np.concatenate([*shown.values(), levels]), climatology)
+    if len(climatology) and not ((climatology >= low) & (climatology <= high)).any():
+        series["Climatology (off scale)"] = series.pop("Climatology")
+    return overlay(series, "Date", label, title, levels, first=1, ylim=(low, high))
 
 
 def plot_loss(history):
@@ -396,5 +387,5 @@ def plot_history(history):
     """
     rate = history["learning_rate"].values
     series = {"Learning rate": Curve(history["epoch"].values, rate)}
-    panel = overlay(series, "Epoch", "Learning rate (1)", "Learning rate", **log_axis(rate))
+    panel = overlay(series, "Epoch", "Learning rate", "Learning rate", **log_axis(rate))
     return layout(plot_loss(history), panel)

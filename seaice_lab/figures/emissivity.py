@@ -130,7 +130,7 @@ def plot_emissivity(learnt, frequency_ghz):
         limits = (min(0.5, np.nanmin(values)) - 0.02, 1.02)
         options = {"logx": True, "xticks": ticks, "ylim": limits}
         text = f"{polarisation} polarisation; grey: published types of ice"
-        panels.append(overlay(series, "Frequency (GHz)", "Emissivity (1)", text, **options))
+        panels.append(overlay(series, "Frequency (GHz)", "Emissivity", text, **options))
     return layout(*panels)
 
 
@@ -151,9 +151,9 @@ def plot_departures(table, sensor):
     """
     rows = table.sel(sensor=sensor).dropna("channel", how="all", subset=["bias"])
     channels, panels = [str(name) for name in rows.channel.values], []
-    for score, name in (("bias", "Mean departure"), ("std", "Std. deviation")):
+    for score, name in (("bias", "Mean departure"), ("std", "Standard deviation")):
         for stage in rows.stage.values:
-            title = f"{stage.capitalize()} training"
+            title = f"{name} {stage} training"
             colours = {title: COLOURS[1 if stage == "after" else 2]}
             values = {title: rows[score].sel(stage=stage).values}
             label = f"{name}, {sensor} (K)"

@@ -39,7 +39,7 @@ def plot_reliability(tables, bins, units="m"):
     errors = {label: _points(table.spread, table.rmse) for label, table in bins.items()}
     largest = max(max(curve.x.max(), curve.y.max()) for curve in errors.values())
     unit = typeset(units)
-    labels = "Forecast probability (1)", "Observed frequency (1)", "Reliability of probabilities"
+    labels = "Forecast probability", "Observed frequency", "Reliability of probabilities"
     events = overlay(events | _diagonal(1.0), *labels, first=1)
     labels = f"Predicted spread ({unit})", f"RMSE of the mean ({unit})"
     title = "Error where the spread is small or large"

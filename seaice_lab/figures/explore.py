@@ -9,6 +9,7 @@ import xarray as xr
 from seaice_lab import names
 from seaice_lab.errors import InputError
 from seaice_lab.figures import charts, linked_maps, rasters
+from seaice_lab.figures.axes import axis_label
 from seaice_lab.figures.colours import palette, palette_of
 from seaice_lab.figures.plane import COAST, LAND
 
@@ -265,5 +266,5 @@ def _style(field, values, colour_range):
         limits = np.quantile(finite, QUANTILES) if finite.size else (0.0, 1.0)
     title = title.partition(" (")[0]
     colours = palette_of(variable, limits) if variable else palette("viridis", limits)
-    label = f"{title} ({names.typeset(units)})"
+    label = axis_label(title, units)
     return {"colours": colours, "limits": tuple(map(float, limits)), "label": label, "title": title}

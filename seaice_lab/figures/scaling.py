@@ -6,10 +6,9 @@ As in `seaice_lab.figures.curves`, functions of curves return one panel. `plot_l
 import numpy as np
 
 from seaice_lab.figures import maps
-from seaice_lab.figures.axes import LEAD_LABEL, lead_days, log_axis
+from seaice_lab.figures.axes import LEAD_LABEL, axis_label, lead_days, log_axis
 from seaice_lab.figures.charts import DASHED, Curve, line_style, overlay
 from seaice_lab.figures.plane import grid_on_plane
-from seaice_lab.names import typeset
 
 SHOWN_ORDERS = (1.0, 2.0, 3.0)
 SOURCES = {"truth": "Truth", "forecast": "Forecast", "persistence": "Persistence",
@@ -121,8 +120,10 @@ def plot_statistic(sources, name, title=""):
         if table.sizes["lead_time"]:
             series[label] = _curve(lead_days(table), table, name, _style(position, label))
     attrs = next(iter(sources.values()))[name].attrs
-    title, units = title or attrs.get("long_name", name), attrs.get("units", "1")
-    return overlay(series, LEAD_LABEL, "no unit" if units == "1" else typeset(units), title)
+    title = title or attrs.get("long_name", name)
+    quantity = title.rpartition(", ")[2]  # such as "tail exponent"
+    label = axis_label(quantity[:1].upper() + quantity[1:], attrs.get("units", "1"))
+    return overlay(series, LEAD_LABEL, label, title)
 
 
 def plot_moments(sources, name="rate_moment", title=""):

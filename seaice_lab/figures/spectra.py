@@ -13,8 +13,10 @@ from seaice_lab.names import typeset
 WAVENUMBERS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)  # labelled, cycles per km
 WAVELENGTHS = (10, 20, 50, 100, 200, 500, 1000, 2000)  # labelled, km
 
+POWER_LAW = ", power law"  # end of the name of the fit of a spectrum
 
-def plot_spectra(spectra, title=""):
+
+def plot_spectra(spectra, title="", with_exponents=True):
     """Power spectra on logarithmic axes, with the fitted power laws and their exponents.
 
     Parameters
@@ -24,6 +26,8 @@ def plot_spectra(spectra, title=""):
         `seaice_lab.diagnostics.spectra.spectral_exponent`, by label. The first one is black and
         should be the truth.
     title : str
+    with_exponents : bool
+        Write the exponents in the legend.
 
     Returns
     -------
@@ -43,19 +47,20 @@ def plot_spectra(spectra, title=""):
                 "select a lead time or average over the others"
             )
         slope = float(spectrum.slope)
-        text = f"{label}: exponent {slope:.2f}".replace("-", "\N{MINUS SIGN}")
+        exponent = f": exponent {slope:.2f}".replace("-", "\N{MINUS SIGN}")
+        text = f"{label}{exponent if with_exponents else ''}"
         series[text] = Curve(power.wavenumber.values, power.values, **style)
         if "intercept" in spectrum and np.isfinite(spectrum.intercept):
             k = 1 / np.array(spectrum.attrs["wavelength_km"])
             law = np.exp(float(spectrum.intercept)) * k**slope
             thin = {"colour": style["colour"], "dash": (2, 3), "width": 1.2, "listed": False}
-            series[f"{label}, power law"] = Curve(k, law, **thin)
+            series[f"{label}{POWER_LAW}"] = Curve(k, law, **thin)
     ticks = [(k, f"{k:g}\n{1 / k:g} km") for k in WAVENUMBERS]
     labels = (
         "Wavenumber (cycles per km), and wavelength",
         f"Power spectral density ({typeset(power.attrs.get('units', ''))})",
     )
-    title = title or "Power; thin: fitted power laws"
+    title = title or "Power; thin: power laws"
     return overlay(series, *labels, title, logx=True, logy=True, xticks=ticks)
 
 
@@ -80,8 +85,8 @@ def plot_exponent(spectra):
             band = slope - error, slope + error
         series[label] = Curve(lead_days(spectrum), slope, band=band)
     has_errors = any(len(curve.band) for curve in series.values())
-    title = "Exponent, with two standard errors of the fit" if has_errors else "Exponent"
-    return overlay(series, LEAD_LABEL, "Spectral exponent (1)", title)
+    title = "Exponent and two standard errors" if has_errors else "Exponent"
+    return overlay(series, LEAD_LABEL, "Spectral exponent", title)
 
 
 def plot_power_ratio(power):
@@ -108,12 +113,13 @@ def plot_power_ratio(power):
         series = {}
         for label, values in power.items():
             ratio = values.sel(source=source) / values.sel(source="truth")
-            series[label] = Curve(values.wavelength.values[::-1], ratio.values[::-1])
+            style = line_style(len(series) + 1, first=0)  # as below the black truth
+            series[label] = Curve(values.wavelength.values[::-1], ratio.values[::-1], **style)
         options = {"logx": True, "logy": True, "invert_xaxis": True}
         options["xticks"] = [(value, f"{value:g}") for value in WAVELENGTHS]
         options |= log_axis(np.concatenate([curve.y for curve in series.values()]), threshold)
-        labels = "Wavelength (km)", "Ratio of power (1)", title
-        panels.append(overlay(series, *labels, {threshold: DASHED}, first=1, **options))
+        labels = "Wavelength (km)", "Ratio of power", title
+        panels.append(overlay(series, *labels, {threshold: DASHED}, **options))
     return layout(*panels)
 
 
@@ -131,10 +137,10 @@ def plot_resolution(spectra):
         A dashed line marks the smallest scale of the grid: a curve on it has lost nothing.
     """
     series = {
-        label: Curve(lead_days(spectrum), spectrum.resolution.values)
-        for label, spectrum in spectra.items()
+        label: Curve(lead_days(spectrum), spectrum.resolution.values, **line_style(k, first=0))
+        for k, (label, spectrum) in enumerate(spectra.items(), 1)
     }
     smallest = min(float(spectrum.wavelength.min()) for spectrum in spectra.values())
     labels = LEAD_LABEL, "Effective resolution (km)"
     title = "Effective resolution; dashed: that of the grid"
-    return overlay(series, *labels, title, {smallest: DASHED}, first=1, ylim=(0, None))
+    return overlay(series, *labels, title, {smallest: DASHED}, ylim=(0, None))
