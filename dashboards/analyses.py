@@ -239,7 +239,7 @@ class AnalysesView:
         if not self.diagnostics.sizes.get("group"):
             return [layout.empty_state("No departures", "No observations were used.")]
         figures = [layout.chart(figure, HEIGHT) for figure in figures_of(self.diagnostics)]
-        table = layout.html_pane(departure_table(self.diagnostics), "table", "numbers")
+        table = layout.html_pane(departure_table(self.diagnostics), "table", "numbers", "stacked")
         note = layout.html_pane(escape(DEFINITION), "faint")
         return [layout.cards(figures, 330), pn.Spacer(height=12), layout.cards([table], 300), note]
 
@@ -335,7 +335,7 @@ def add_points(figure, scale):
     """
     source = ColumnDataSource({"x": [], "y": [], "value": []})
     colour = {"field": "value", "transform": scale}
-    style = {"size": 6, "line_color": "white", "line_width": 0.4}
+    style = {"size": 6, "line_color": "black", "line_alpha": 0.4, "line_width": 0.4}
     figure.add_glyph(source, Scatter(x="x", y="y", fill_color=colour, **style))
     return source
 

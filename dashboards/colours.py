@@ -10,6 +10,7 @@ from dashboards.selection import long_name
 from seaice_lab import names
 from seaice_lab.errors import InputError
 from seaice_lab.figures import linked_maps, maps
+from seaice_lab.figures.axes import axis_label
 from seaice_lab.figures.colours import palette
 
 VALUE_QUANTILE = 0.995  # of the truth and the first forecast, for the limits of colours
@@ -117,11 +118,12 @@ class Colours:
     def bars(self, used):
         """Labels of the scales that are among the used ones, as a dict of label to scale."""
         units = names.variable(self.view.state.variable).units
+        edge = "" if self.view.threshold() is None else "; orange line: ice edge"
         scales = {
-            f"{long_name(self.view.state.variable)} ({units})": self.value,
-            f"Difference from truth ({units})": self.difference,
-            f"Spread ({units})": self.spread,
-            "Probability (1)": self.probability,
+            axis_label(long_name(self.view.state.variable), units) + edge: self.value,
+            axis_label("Difference from truth", units): self.difference,
+            axis_label("Spread", units): self.spread,
+            "Probability": self.probability,
         }
         return {label: scale for label, scale in scales.items() if scale in used}
 

@@ -9,6 +9,7 @@ from dashboards import selection
 from seaice_lab import names
 from seaice_lab.assimilation.observations import KINDS
 from seaice_lab.figures import charts
+from seaice_lab.figures.axes import axis_label
 
 STATES = "background", "analysis"
 DEPARTURES = {state: f"O \N{MINUS SIGN} {state[0].upper()}" for state in STATES}
@@ -48,12 +49,14 @@ def headline(window, table, diagnostics):
         before, after = (
             float(np.sqrt((departure.sel(state=state) ** 2).mean())) for state in STATES
         )
-        units, count = units_of(kind), departure.sizes["observation"]
+        count = departure.sizes["observation"]
+        units = "" if units_of(kind) == "1" else f" {units_of(kind)}"
         texts.append(
-            f"{count} observations of {in_words(kind)} with a root-mean-square departure of "
-            f"{before:.3g} {units} from the background and {after:.3g} {units} from the analysis"
+            f"{'closer to' if after < before else 'not closer to'} {count} observations of "
+            f"{in_words(kind)} than the background (root-mean-square departure {after:.3g}"
+            f"{units} instead of {before:.3g}{units})"
         )
-    sentences[subject] = "; ".join(texts)
+    sentences[subject] = f"the analysis is {' and '.join(texts)}"
     if diagnostics is not None and "cost_ratio" in diagnostics:
         sentences |= consistency(diagnostics, window.analysis_time.values)
     return sentences
@@ -76,15 +79,15 @@ def consistency(diagnostics, start):
     """
     row = diagnostics.sel(window=start)
     ratio, low, high = (float(row[name]) for name in ("cost_ratio", "low", "high"))
-    text = f"{ratio:.2f}"
+    text = f"2J/p of this window is {ratio:.2f}"
     if np.isfinite(low):
-        verdict = "consistent with the assumed errors"
+        verdict = "consistent with the departures"
         if not low <= ratio <= high:
-            verdict = f"the assumed errors are too {'small' if ratio > high else 'large'}"
-        text += f", 95 % of consistent windows are from {low:.2f} to {high:.2f}: {verdict}"
+            verdict = f"too {'small' if ratio > high else 'large'}"
+        text = f"{verdict} ({text}; 95 % of consistent windows are from {low:.2f} to {high:.2f})"
     else:
         text += "; its interval is unknown with the Huber norm"
-    return {"2J/p of this window:": text}
+    return {"Assumed errors:": text}
 
 
 def in_words(kind):
@@ -129,7 +132,7 @@ def figures_of(diagnostics):
         }
         figures.append(
             charts.overlay(
-                rms, label, f"RMS departure ({units})", f"{quantity}: departures", **options
+                rms, label, axis_label("RMS departure", units), f"{quantity}: departures", **options
             )
         )
         ratios = {
@@ -167,7 +170,10 @@ def departure_table(diagnostics):
         texts = [f"{value:.3f}" for value in values]
         texts += [f"{float(row[name]):.2f}" for name in RATIOS]
         texts = [units_of(kind), str(int(row["count"])), *texts]
-        cells = "".join(f"<td>{text.replace('-', chr(0x2212))}</td>" for text in texts)
+        cells = "".join(
+            f"<td data-name='{escape(name)}'>{text.replace('-', chr(0x2212))}</td>"
+            for name, text in zip(header[1:], texts, strict=True)
+        )
         body += f"<tr><th scope='row'>{escape(group)}</th>{cells}</tr>"
     heads = "".join(f"<th>{escape(text)}</th>" for text in header)
     scrolling = "tabindex='0' role='region' aria-label='Departures' style='overflow-x:auto'"

@@ -16,6 +16,7 @@ from seaice_lab.figures import emissivity, linked_maps, maps, rasters
 from seaice_lab.figures.plane import hemispheres_with_points
 from seaice_lab.names import ICE_EDGE_CONCENTRATION
 
+POLARISATIONS = "vh"  # last letters of the names of channels
 DIFFERENCE_LIMIT = 0.5  # half-width of the colours of differences at first
 CONCENTRATION, FIRST_GUESS = "sea_ice_concentration", "sea_ice_first_guess"
 SOURCES = ("Estimate", "First guess", "Truth")  # titles of the maps of concentration
@@ -79,8 +80,9 @@ class EmissivityView:
         label = "Maps of the day (NetCDF)"
         self.netcdf = layout.download_button(label, "emissivity.nc", self.write_netcdf)
         self.message, self.main = layout.message_pane(), layout.stretched()
-        self.at_point = layout.stretched(min_height=300)
-        self.departures = layout.stretched(min_height=300)
+        self.position = layout.text_block()
+        self.at_point = [layout.stretched(min_height=300) for _ in POLARISATIONS]
+        self.departures = layout.stretched()
         self.headline = layout.stretched()
         self.values = {}  # of the maps of concentration by title
         widgets = (self.run, self.tag, self.hemisphere, self.day, self.sensor, limit, self.netcdf)
@@ -116,49 +118,45 @@ class EmissivityView:
         has_source = (True, FIRST_GUESS in self.products.dataset, self.truth is not None)
         sources = list(compress(SOURCES, has_source))
         count = self.products.dataset.sizes["prop"]
-        scales = {"Sea-ice concentration (1)": concentration}
+        scales = {"Sea-ice concentration": concentration}
         titles = dict.fromkeys(sources, concentration)
         if len(sources) > 1:
-            scales["Difference of concentration (1)"] = self.difference_scale
+            scales["Difference of concentration"] = self.difference_scale
             titles |= dict.fromkeys(differences(sources), self.difference_scale)
-        sections = [self.section(scales, titles)]
+        size = MAP_WIDTH, COLUMNS, -(-len(titles) // COLUMNS)
+        sections = [layout.colour_bars(scales), layout.map_cards(self.panes(titles), *size)]
         if count:
             titles = {f"Property {k}": properties for k in range(1, count + 1)}
-            about = layout.html_pane(ABOUT_PROPERTIES)
-            scales = {"Empirical property (no unit)": properties}
-            sections.append(self.section(scales, titles, about))
+            items = [*self.panes(titles), layout.html_pane(ABOUT_PROPERTIES)]
+            bars = layout.colour_bars({"Empirical property": properties})
+            sections += [bars, layout.map_cards(items, *size)]
         history = run_files.history_of(self.library, self.state.emissivity_run)
         cost = [] if history is None else [layout.chart(loss_panel(history))]
         self.main[:] = [
             self.headline,
             self.message,
             *sections,
-            pn.Spacer(height=12),
-            self.at_point,
-            pn.Spacer(height=12),
-            layout.cards([*cost, self.departures], 400),
+            self.position,
+            layout.cards([*self.at_point, *cost], 330),
+            self.departures,
         ]
         self.show_day()
         self.draw_departures()
 
-    def section(self, scales, titles, *items):
-        """Maps in equal columns below their colour bars, and other items after them.
+    def panes(self, titles):
+        """Empty maps.
 
         Parameters
         ----------
-        scales : dict of str to bokeh.models.LinearColorMapper
-            By label.
         titles : dict of str to bokeh.models.LinearColorMapper
             The scale of each map by its title.
-        *items : Panel objects
 
         Returns
         -------
-        panel.Column
+        list of panel.pane.Bokeh
         """
         figures = [self.maps.add(title, title, "", scale) for title, scale in titles.items()]
-        cards = layout.map_cards([*map(layout.bokeh_pane, figures), *items], MAP_WIDTH, COLUMNS)
-        return layout.stretched(layout.colour_bars(scales), cards)
+        return [layout.bokeh_pane(figure) for figure in figures]
 
     def open_run(self):
         """Open the products of the selected run, and offer its tags, days and sensors."""
@@ -219,16 +217,16 @@ class EmissivityView:
         position = position_text(self.products.latitude[point], self.products.longitude[point])
         ice = float(self.fields[CONCENTRATION][point])
         values, frequency = {}, {}
-        for letter in "vh":
+        for letter in POLARISATIONS:
             channels = [k for k, name in enumerate(self.products.channels) if name.endswith(letter)]
             channels = sorted(channels, key=lambda k: self.products.frequency_ghz[k])
             frequency[letter] = self.products.frequency_ghz[channels]
             values[letter] = self.fields.sea_ice_emissivity.values[point][None, channels]
         learnt = {"estimate at this point": tuple(values.values())}
         panels = emissivity.plot_emissivity(learnt, tuple(frequency.values()))
-        figures = [layout.chart(panel) for panel in panels]
-        title = f"<b>Emissivity at {position}, concentration {ice:.2f}</b>"
-        self.at_point[:] = [pn.pane.HTML(title), layout.cards(figures, 400)]
+        for column, panel in zip(self.at_point, panels, strict=True):
+            column[:] = [layout.chart(panel)]
+        self.position.text = f"<b>Emissivity at {position}</b>, concentration {ice:.2f}"
 
     def show_headline(self, values):
         """Say in words how good the estimate of the day and the simulation are."""
@@ -251,13 +249,10 @@ class EmissivityView:
 
     def draw_departures(self):
         """Draw the departures of the selected sensor."""
-        if self.table is None:
-            text = "This run has no departures file; train it again to have one."
-            self.departures[:] = [layout.empty_state("Departures by channel", text)]
-            return
-        panels = emissivity.plot_departures(self.table, self.state.sensor)
-        figures = [layout.chart(panel) for panel in panels]
-        self.departures[:] = [layout.cards(figures, 260)]
+        self.departures[:] = []
+        if self.table is not None:
+            panels = emissivity.plot_departures(self.table, self.state.sensor)
+            self.departures[:] = [layout.cards(map(layout.chart, panels), 240)]
 
     def write_netcdf(self):
         """The maps of the day as CF NetCDF."""

@@ -365,8 +365,8 @@ class ForecastView:
                 is_difference = key[1] == "difference"
                 title, _ = self.shown[key]
                 sentences.append(map_in_words(title, values, units, self.ocean, is_difference))
-        html = f"<b>The maps in words</b><div>{escape(' '.join(sentences))}</div>"
-        show_text(self.words, html)
+        lines = "".join(f"<div class='row'>{escape(sentence)}</div>" for sentence in sentences)
+        show_text(self.words, f"<b>The maps in words</b>{lines}")
 
     def send_pictures(self):
         """Send pictures of the fields in the present view."""

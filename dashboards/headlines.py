@@ -30,7 +30,8 @@ class Headlines:
     """
 
     def __init__(self, library, titles, variable):
-        self.titles, self.units = titles, names.variable(variable).units
+        units = names.variable(variable).units
+        self.titles, self.units = titles, "" if units == "1" else units
         tables, files = {}, {}
         for run in titles:
             with suppress(InputError):  # it is not evaluated
@@ -65,7 +66,7 @@ class Headlines:
             else:
                 comparison = compare(error, persistence)
                 count = f"<small>({starts} start{'s' if starts != 1 else ''})</small>"
-                text = f"RMSE {error:.3f} {self.units}{comparison} {count}"
+                text = f"RMSE {error:.3f} {self.units}".rstrip() + f"{comparison} {count}"
             sentences.append(f"<span><b>{escape(title)}</b>: {text}</span>")
         return f"<span><b>{escape(lead_text)}</b></span> {' '.join(sentences)}"
 
@@ -127,7 +128,7 @@ def map_in_words(title, values, units, ocean, is_difference=False):
         index = np.unravel_index(np.nanargmax(np.abs(values)), values.shape)
         place = position_text(ocean.latitude.values[index], ocean.longitude.values[index])
         largest = f"{values[index]:+.2f}".replace("-", "\N{MINUS SIGN}")
-        return f"{title}: largest difference {largest} {units} at {place}."
+        return f"{title}: largest difference {f'{largest} {units}'.rstrip()} at {place}."
     low, high, mean = inside.min(), inside.max(), inside.mean()
     units = f" {units}" if units else ""
     return f"{title}: {low:.2f} to {high:.2f}{units}, mean {mean:.2f}{units}."

@@ -9,6 +9,7 @@ import panel as pn
 from bokeh.models import CustomJS, Div, Plot
 from matplotlib.ticker import MaxNLocator
 
+from dashboards.dark import dark_changes
 from seaice_lab.figures import charts
 
 CONTROLS_WIDTH = 270
@@ -19,7 +20,8 @@ PAGE_TEMPLATE = (ASSETS / "page.html").read_text("utf-8")
 COMPONENT_STYLE = (ASSETS / "components.css").read_text("utf-8")
 COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 STYLE_RULES = re.compile(r"(@[^{}]+)\{((?:[^{}]+\{[^{}]*\})*)\s*\}|([^{}]+\{[^{}]*\})", re.DOTALL)
-CHART_STYLE = (ASSETS / "chart.css").read_text("utf-8")
+LEGEND_STYLE = ".bk-label { color: var(--ink, #1d2b36) !important; }"
+DARK_COLOURS = (ASSETS / "dark_colours.js").read_text("utf-8")
 WRAP_TITLE = (ASSETS / "wrap_title.js").read_text("utf-8")
 
 
@@ -67,7 +69,7 @@ def bokeh_pane(figure):
 
 
 def chart(panel, height=300):
-    """A pane of curves, whose colours are turned on a dark page.
+    """A pane of curves, which have other colours on a dark page.
 
     Parameters
     ----------
@@ -81,9 +83,11 @@ def chart(panel, height=300):
     panel.pane.Bokeh
     """
     figure = panel if isinstance(panel, Plot) else charts.bokeh_figure(panel, height)
-    figure.update(background_fill_alpha=0, border_fill_alpha=0, stylesheets=[CHART_STYLE])
+    figure.update(background_fill_alpha=0, border_fill_alpha=0)
     for legend in figure.legend:
-        legend.background_fill_alpha = 0
+        legend.update(background_fill_alpha=0, stylesheets=[LEGEND_STYLE])
+    if changes := dark_changes(figure):
+        figure.js_on_change("inner_width", CustomJS(args={"changes": changes}, code=DARK_COLOURS))
     return bokeh_pane(figure)
 
 
@@ -172,7 +176,7 @@ def cards(items, width):
     return stretched(*boxes, styles={"--width": f"{width}px"}, **styled("cards"))
 
 
-def map_cards(items, width, count):
+def map_cards(items, width, count, rows=None):
     """Maps in equal columns, in more rows if the page is narrow.
 
     Parameters
@@ -182,14 +186,18 @@ def map_cards(items, width, count):
         Smallest width of a column in pixels.
     count : int
         Largest number of columns.
+    rows : int, optional
+        Rows that can be seen together on a wide screen; there are two columns on a phone.
 
     Returns
     -------
     panel.Column
     """
-    boxes = [stretched(item, **styled("panel")) for item in items]
+    kinds = [["text"] * isinstance(item, pn.pane.HTML) for item in items]
+    boxes = [stretched(i, **styled("panel", *k)) for i, k in zip(items, kinds, strict=True)]
     sizes = {"--width": f"{width}px", "--count": str(count)}
-    return stretched(*boxes, styles=sizes, **styled("map-cards"))
+    sizes |= {"--rows": str(rows)} if rows else {}
+    return stretched(*boxes, styles=sizes, **styled("map-cards", *["pairs"] * bool(rows)))
 
 
 def map_grid(values, seconds=(), curves=None):

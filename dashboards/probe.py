@@ -12,7 +12,7 @@ from dashboards.selection import DAY, long_name
 from seaice_lab import names
 from seaice_lab.errors import InputError
 from seaice_lab.figures import charts
-from seaice_lab.figures.axes import LEAD_LABEL
+from seaice_lab.figures.axes import LEAD_LABEL, axis_label
 
 # A line at the level "overlay" moves without new painting of the curves.
 LEAD_LINE = {"line_color": "#888888", "line_dash": "dotted", "level": "overlay"}
@@ -68,8 +68,11 @@ class Probe:
                 continue  # the message below its map says why
             band = (members.min(0), members.max(0)) if len(members) else ()
             series[title] = charts.Curve(days, values, band=band)
-        y_label = f"{long_name(variable)} ({names.variable(variable).units})"
-        title = position_text(float(dataset.latitude[cell]), float(dataset.longitude[cell]))
+        y_label = axis_label(long_name(variable), names.variable(variable).units)
+        position = position_text(float(dataset.latitude[cell]), float(dataset.longitude[cell]))
+        title = f"At the cross, {position}"
+        if any(len(curve.band) for curve in series.values()):
+            title += "; band: range of the members"
         panel = charts.overlay(series, LEAD_LABEL, y_label, title)
         figure = charts.bokeh_figure(panel, HEIGHT)
         # With two sources the card is as wide as the page, with more as a map.
@@ -79,9 +82,7 @@ class Probe:
         figure.height = HEIGHT + charts.LEGEND_ROW * (rows - 1)
         self.line = Span(location=float(lead / DAY), dimension="height", **LEAD_LINE)
         figure.add_layout(self.line)
-        has_band = any(len(curve.band) for curve in series.values())
-        note = layout.html_pane("Band: range of the members", "faint")
-        self.pane[:] = [layout.chart(figure), *[note] * has_band]
+        self.pane[:] = [layout.chart(figure)]
 
     def show_lead(self, lead):
         """Move the line that marks the selected lead time."""

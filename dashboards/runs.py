@@ -7,6 +7,7 @@ import panel as pn
 import yaml
 
 from dashboards import layout, run_files, selection
+from seaice_lab.diagnostics import comparison
 from seaice_lab.errors import InputError
 from seaice_lab.figures import curves, emissivity
 from seaice_lab.parameters import flatten
@@ -61,7 +62,7 @@ def page(library, state):
         "comes with the project: `seaice-lab forecast data/pretrained/sample`.",
     )
     headline = layout.text_block()
-    table = layout.html_pane("", "table", "clickable")
+    table = layout.html_pane("", "table", "clickable", "stacked")
     card = layout.cards([table], 400)
     details = layout.stretched()
     described = None  # row and version of the history that the details show
@@ -150,7 +151,8 @@ def describe(library, row):
         run = open_run(library.path(row.name))
     except InputError as error:
         return [layout.empty_state("This run cannot be read", str(error))]
-    overview = [run_heading(row)]
+    about = page_links(library, row), escape(score_in_words(library, row.name))
+    overview = [run_heading(row), layout.html_pane("<br>".join(filter(None, about)), "table")]
     if history is not None:
         overview.append(layout.chart(loss_panel(history)))
     links = notebook_links(row.name, library.notebooks(row.name))
@@ -170,6 +172,63 @@ def run_heading(row):
     name = f"<b style='font-size:15px;overflow-wrap:anywhere'>{escape(row.name)}</b>"
     detail = "".join(f"<br>{escape(text)}" for text in (row.detail, row.note) if text)
     return layout.html_pane(f"{name}<br>{escape(row.kind)}, {step}{detail}", "table")
+
+
+def page_links(library, row):
+    """Links to the pages that show a run, as HTML.
+
+    Parameters
+    ----------
+    library : dashboards.library.Library
+    row : seaice_lab.runs.RunState
+
+    Returns
+    -------
+    str
+    """
+    pages = {}
+    if row.state in ("forecast", "evaluated"):
+        pages = dict.fromkeys(("forecasts", "season"), "runs")
+    for page in ("scores", "spectra", "scaling"):
+        if row.state == "evaluated" and library.path(row.name, f"{page}.nc").exists():
+            pages[page] = "runs"
+    if row.kind == "emissivity" and library.tags(row.name):
+        pages["emissivity"] = "emissivity_run"
+    if row.kind == "assimilation":
+        pages["analyses"] = "cycle"
+    links = [
+        f"<a href='?{escape(urlencode({'page': page, name: row.name}))}'>{page.capitalize()}</a>"
+        for page, name in pages.items()
+    ]
+    return f"Look at it: {', '.join(links)}" if links else ""
+
+
+def score_in_words(library, run):
+    """The error of a run in the middle of its lead times, and that of persistence.
+
+    Parameters
+    ----------
+    library : dashboards.library.Library
+    run : str
+
+    Returns
+    -------
+    str
+        Empty without scores; why they cannot be read.
+    """
+    path = library.path(run, "scores.nc")
+    if not path.exists():
+        return ""
+    try:
+        table = run_files.load_table(run_files.current_file(path))
+    except InputError as error:
+        return str(error)
+    if "rmse" not in table or "source" not in table.dims:
+        return ""
+    lead = table.lead_time.values[table.sizes["lead_time"] // 2]
+    sources = {name: table.sel(source=name) for name in table.source.values}
+    forecast, persistence = sources["forecast"], sources.get("persistence")
+    return comparison.headline(forecast, persistence, "persistence", "rmse", lead)
 
 
 def notebook_links(run, names):

@@ -8,6 +8,7 @@ import xarray as xr
 from bokeh.models import CustomJSHover, HoverTool
 
 from dashboards import layout, readers, run_files, selection
+from dashboards.legend import SharedLegend
 from dashboards.readers import TRUTH
 from dashboards.selectable_maps import SelectableMaps
 from dashboards.selection import DAY
@@ -18,7 +19,7 @@ from seaice_lab.figures import linked_maps, scaling
 from seaice_lab.names import in_days
 
 HEIGHT = 320  # pixels of a figure
-ORDER_HEIGHT = 270  # of one beside the maps
+ORDER_HEIGHT = 310  # of one beside the maps
 HOW_TO_BEGIN = "Make it with `seaice-lab scaling RUN` for a run with a forecast."
 REFERENCES = ("persistence", "climatology", "blurred", "phase_randomised")
 # Quantity of the maps, its unit, and its colours as powers of ten.
@@ -53,6 +54,28 @@ AGAINST_LEAD = {
     "feature_length": "Those are the black lines of the maps.",
     "anisotropy": "0: the structures run in all directions; 1: all run in the same direction.",
 }
+ALIKE = 0.05  # relative difference of statistics that are called alike
+# Words for a statistic above, below and near that of the truth, and its numbers.
+IN_WORDS = {
+    "zeta": (
+        "thickness smoother than the truth",
+        "thickness rougher than the truth",
+        "thickness as smooth as the truth",
+        "ζ(1) {:.2f}, truth {:.2f}",
+    ),
+    "beta": (
+        "deformation concentrated in fewer places than in the truth",
+        "deformation spread more evenly than in the truth",
+        "deformation as concentrated as in the truth",
+        "β(1) {:.2f}, truth {:.2f}",
+    ),
+    "feature_length": (
+        "lines longer than in the truth",
+        "lines shorter than in the truth",
+        "lines as long as in the truth",
+        "{:.0f} km, truth {:.0f} km",
+    ),
+}
 DEFINITION = (
     "A good forecast has the statistics of the truth at all lead times. A copy of the truth with "
     "random phases has the same spectrum but no lines: what it shares is no evidence of structure. "
@@ -80,7 +103,7 @@ def page(library, state):
         return layout.empty_page("No scaling yet", HOW_TO_BEGIN)
     slider = selection.time_bar(state, "lead", "Lead time")
     start = selection.time_bar(state, "start", "Start of the maps", calendar=True)
-    curves, maps = selection.last_result(), selection.last_result()
+    statistics, maps = selection.last_result(), selection.last_result()
 
     def draw(tables):
         """Maps and figures of the tables by name of the run."""
@@ -95,22 +118,23 @@ def page(library, state):
         shown = maps(key, lambda: line_maps(forecast, titles, state, orders))
         show_lines(shown.maps, forecast, time, lead)
         for name, column in shown.orders.items():
-            column[:] = order_chart(tables, name, lead)
-        statistics = curves(key, lambda: layout.cards(over_leads(tables), 380))
+            column[:] = order_chart(tables, name, lead, shown.legend)
+        curves = statistics(key, lambda: layout.cards(over_leads(tables, shown.legend), 380))
         sentences = {title: headline(table, lead) for title, table in tables.items()}
         note = DEFINITION.format(tables[titles[first]].attrs.get("mask", ""))
         note = layout.html_pane(note, "faint")
-        return [layout.in_words(sentences), *shown.items, statistics, note]
+        return [layout.in_words(sentences), *shown.items, curves, note]
 
     reader = partial(run_files.table_of, library, name="scaling.nc")
     return runs.page(reader, draw, slider, start)
 
 
 class LineMaps(NamedTuple):
-    """The maps of linear features, the columns of the curves beside them, and all on the page."""
+    """Maps of linear features, columns of curves beside them, legend, and all on the page."""
 
     maps: SelectableMaps
     orders: dict
+    legend: SharedLegend
     items: list
 
 
@@ -149,7 +173,10 @@ def line_maps(forecast, titles, state, orders):
     if others:
         label += f". Maps of {title} only, which is the first of the runs"
     cards = layout.cards([*map(layout.bokeh_pane, figures), *columns.values()], 350)
-    return LineMaps(maps, columns, [layout.colour_bars({label: scale}, True), cards])
+    legend = SharedLegend()
+    return LineMaps(
+        maps, columns, legend, [layout.colour_bars({label: scale}, True), legend, cards]
+    )
 
 
 def show_lines(maps, forecast, start, lead):
@@ -221,7 +248,7 @@ def sources_of(tables, name):
     return truth | forecasts | scaling.select_sources(first, [*REFERENCES, *members])
 
 
-def order_chart(tables, name, lead):
+def order_chart(tables, name, lead, legend):
     """Figure of beta(q) or zeta(q) at one lead time, with a sentence.
 
     Parameters
@@ -231,6 +258,7 @@ def order_chart(tables, name, lead):
     name : str
         A key of `ORDERS`.
     lead : numpy.timedelta64
+    legend : SharedLegend
 
     Returns
     -------
@@ -244,16 +272,17 @@ def order_chart(tables, name, lead):
         now[title] = table.isel(lead_time=has_values).sel(lead_time=lead, method="nearest")
     title, sentence = ORDERS[name]
     panel = scaling.plot_orders(now, name, f"{title}, {in_days(lead / DAY)} ahead")
-    return [layout.chart(panel, ORDER_HEIGHT), layout.html_pane(sentence, "faint")]
+    return [legend.take(name, panel, ORDER_HEIGHT), layout.html_pane(sentence, "faint")]
 
 
-def over_leads(tables):
+def over_leads(tables, legend):
     """Figures of statistics against lead time, with a sentence each.
 
     Parameters
     ----------
     tables : dict of str to xarray.Dataset
         Content of ``scaling.nc`` by title of the run.
+    legend : SharedLegend
 
     Returns
     -------
@@ -262,7 +291,7 @@ def over_leads(tables):
     items = []
     for name, sentence in AGAINST_LEAD.items():
         if sources := sources_of(tables, name):
-            chart = layout.chart(scaling.plot_statistic(sources, name), HEIGHT)
+            chart = legend.take(name, scaling.plot_statistic(sources, name), HEIGHT)
             items.append(layout.stretched(chart, layout.html_pane(sentence, "faint")))
     return items
 
@@ -282,21 +311,19 @@ def headline(table, lead):
     """
     first_order = table.sel({dim: 1 for dim in ("q", "increment") if dim in table.dims})
     now = first_order.sel(lead_time=lead, method="nearest")
-    sentences = []
-    for name, text in (("zeta", "thickness: ζ(1)"), ("beta", "deformation: β(1)")):
-        if name in now:
-            forecast, truth = (
-                float(now[name].sel(source=source)) for source in ("forecast", "truth")
-            )
-            sentences.append(f"{text} {forecast:.2f}, truth {truth:.2f}")
-    members = scaling.members_of(now)
-    if members and "zeta" in now:
-        zeta = now.zeta.sel(source=members)
-        low, high = float(zeta.min()), float(zeta.max())
-        sentences.append(f"ζ(1) of the members {low:.2f} to {high:.2f}")
-    if "feature_length" in now:
-        forecast, truth = (float(now.feature_length.sel(source=s)) for s in ("forecast", "truth"))
-        sentences.append(f"lines are {forecast:.0f} km long, those of the truth {truth:.0f} km")
-    text = "; ".join(sentences).replace("-", "\N{MINUS SIGN}")
+    sentences, members = [], scaling.members_of(now)
+    for name, (above, below, alike, text) in IN_WORDS.items():
+        if name not in now:
+            continue
+        forecast, truth = (float(now[name].sel(source=one)) for one in ("forecast", "truth"))
+        change = forecast / truth - 1 if truth else np.nan
+        words = alike if abs(change) < ALIKE else above if change > 0 else below
+        numbers = text.format(forecast, truth)
+        if members and name == "zeta":
+            of_members = now[name].sel(source=members)
+            numbers += f", members {float(of_members.min()):.2f} to {float(of_members.max()):.2f}"
+        if np.isfinite(change):
+            sentences.append(f"{words} ({numbers})".replace("-", "\N{MINUS SIGN}"))
     days = now.lead_time.values / DAY  # the nearest lead time that has values
+    text = "; ".join(sentences) or "no statistics at this lead time"
     return f"+{in_days(days)}: {text} ({table.attrs.get('starts', '?')} starts)"

@@ -14,6 +14,7 @@ from dashboards.selection import DAY
 from seaice_lab.diagnostics import comparison
 from seaice_lab.diagnostics.score_tables import pool_by_month
 from seaice_lab.figures import curves
+from seaice_lab.figures.axes import axis_label
 from seaice_lab.figures.curves import is_forecast
 from seaice_lab.names import in_days
 
@@ -169,7 +170,8 @@ def view_of(tables, name, references, against):
     absent = [t for t, table in scores.items() if name not in table or table[name].isnull().all()]
     missing = [f"{title} has no {first[name].attrs['long_name'].lower()}." for title in absent]
     scores = {title: table for title, table in scores.items() if title not in absent}
-    label = f"{first[name].attrs['long_name']} ({units or first[name].attrs.get('units', '1')})"
+    attrs = first[name].attrs
+    label = axis_label(attrs["long_name"], units or attrs.get("units", "1"))
     return View(name, label, scores, measures, measure, missing)
 
 

@@ -7,7 +7,14 @@ from dashboards.selection import days
 from seaice_lab.figures import curves
 from seaice_lab.names import in_days
 
+NARROW_SPACE = "\N{NARROW NO-BREAK SPACE}"  # between thousands
 HEIGHT = 340  # pixels of a figure
+# Of the headline: name, factor of the values of `readers.season`, unit, and form of the number.
+QUANTITIES = {
+    "volume": ("volume", 1000, "km³", ",.0f"),
+    "extent": ("extent", 1, "million km²", ".2f"),
+    "rmse": ("RMSE", 1, "m", ".3f"),
+}
 HOW_TO_BEGIN = "Execute `notebooks/07_season.ipynb`, or `seaice-lab forecast RUN --steps 720`."
 
 
@@ -60,13 +67,16 @@ def headline(season):
     """
     sentences = []
     for name in ("volume" if "volume" in season else "extent", "rmse"):
-        _, label = curves.SEASONS[name]
+        quantity, factor, units, form = QUANTITIES[name]
         values = season[name].isel(lead_time=-1).to_series().dropna() if name in season else {}
         if "forecast" not in values:
             continue  # without a truth there is no error
-        quantity, unit = label.strip(")").split(" (")
-        text = f"{quantity.lower().replace('rmse', 'RMSE')} {values['forecast']:.3g} {unit}"
-        others = [f"{source} {value:.3g}" for source, value in values.drop("forecast").items()]
+        numbers = {
+            source: f"{factor * value:{form}}".replace(",", NARROW_SPACE)
+            for source, value in values.items()
+        }
+        text = f"{quantity} {numbers.pop('forecast')} {units}"
+        others = [f"{source} {number}" for source, number in numbers.items()]
         sentences.append(f"{text} ({', '.join(others)})" if others else text)
     return f"+{in_days(days(season)[-1])}: {', '.join(sentences)}"
 

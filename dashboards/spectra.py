@@ -6,6 +6,7 @@ from html import escape
 import numpy as np
 
 from dashboards import layout, run_files, selection
+from dashboards.legend import SharedLegend
 from dashboards.readers import TRUTH
 from dashboards.selection import DAY
 from seaice_lab.diagnostics import comparison
@@ -49,11 +50,12 @@ def page(library, state):
         key = tuple((run, id(table)) for run, table in tables.items())
         common, notes = pooled(key, lambda: comparison.spectra_on_common_starts(tables))
         tables = {titles[run]: table for run, table in common.items()}
-        exponent, resolution = drawn(key, lambda: over_leads(tables))
-        power, *ratios = at_lead(tables, lead)
+        legend, exponent, resolution = drawn(key, lambda: over_leads(tables))
+        power, *ratios = at_lead(tables, lead, legend)
         return [
             layout.in_words({title: headline(table, lead) for title, table in tables.items()}),
             layout.message_pane(" ".join(f"{run}: {note}." for run, note in notes.items())),
+            legend,
             layout.cards((power, exponent, *ratios, resolution), 350),
             layout.html_pane(escape(convention(first)), "faint"),
         ]
@@ -68,7 +70,7 @@ def with_truth(tables):
 
 
 def over_leads(tables):
-    """Figures of exponent and effective resolution against lead time.
+    """Legend of the page, and figures of exponent and effective resolution against lead time.
 
     Parameters
     ----------
@@ -77,16 +79,17 @@ def over_leads(tables):
 
     Returns
     -------
-    list of panel.pane.Bokeh
+    list of Panel objects
     """
+    legend = SharedLegend()
     known = {title: table for title, table in tables.items() if "resolution" in table}
-    panels = [spectra.plot_exponent(with_truth(tables))]
-    panels += [spectra.plot_resolution(known)] if known else []
-    panes = [layout.chart(panel, HEIGHT) for panel in panels]
-    return panes if known else [*panes, layout.empty_state("Effective resolution", NO_RESOLUTION)]
+    exponent = legend.take("exponent", spectra.plot_exponent(with_truth(tables)), HEIGHT)
+    if not known:
+        return legend, exponent, layout.empty_state("Effective resolution", NO_RESOLUTION)
+    return legend, exponent, legend.take("resolution", spectra.plot_resolution(known), HEIGHT)
 
 
-def at_lead(tables, lead):
+def at_lead(tables, lead, legend):
     """Figures of the power and of the power ratios at one lead time.
 
     Parameters
@@ -94,16 +97,17 @@ def at_lead(tables, lead):
     tables : dict of str to xarray.Dataset
         Content of ``spectra.nc`` by title of the run.
     lead : numpy.timedelta64
+    legend : SharedLegend
 
     Returns
     -------
     list of panel.pane.Bokeh
     """
     now = {title: table.sel(lead_time=lead, method="nearest") for title, table in tables.items()}
-    title = f"Power, {in_days(lead / DAY)} ahead; thin: fitted power laws"
-    power = spectra.plot_spectra(with_truth(now), title)
+    title = f"Power, {in_days(lead / DAY)} ahead; thin: power laws"
+    power = spectra.plot_spectra(with_truth(now), title, with_exponents=False)
     ratios = spectra.plot_power_ratio({title: table.power for title, table in now.items()})
-    return [layout.chart(panel, HEIGHT) for panel in (power, *ratios)]
+    return [legend.take(k, panel, HEIGHT) for k, panel in enumerate((power, *ratios))]
 
 
 def headline(table, lead):

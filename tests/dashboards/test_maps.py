@@ -169,7 +169,7 @@ def test_a_click_draws_the_cell_through_the_lead_times(page, served, home, known
     page.mouse.click(*screen(page, "Truth", x, y))
     until(lambda: state(page).get("cell") == str(CELL))
     position = f"{float(store.latitude[row, column]):.2f}°N"
-    drawn = until(lambda: {k: v for k, v in curves(page).items() if k.startswith(position)})
+    drawn = until(lambda: {k: v for k, v in curves(page).items() if position in k})
     (title,) = drawn
     for name, values in (("a", forecast), ("Truth", truth)):
         days, curve = drawn[title][name]

@@ -10,7 +10,8 @@ import shapely
 import xarray as xr
 from matplotlib.colors import to_rgb
 
-from dashboards import layout
+from dashboards import layout, scaling, season
+from dashboards.dark import dark_colour
 from dashboards.library import Library, is_inside
 from dashboards.selection import run_titles, some_of
 from dashboards.state import PageState, one_of
@@ -202,6 +203,43 @@ def test_ice_is_unlike_water_and_unlike_what_is_beyond_the_data():
 )
 def test_a_lead_time_in_words_has_few_digits(days, text):
     assert names.in_days(days) == text
+
+
+def test_a_season_is_told_in_cubic_kilometres():
+    sources = ["truth", "forecast", "climatology"]
+    coords = {"source": sources, "lead_time": [np.timedelta64(10, "D")]}
+    table = xr.Dataset(
+        {
+            "volume": (("source", "lead_time"), [[8.1], [8.06], [10.4984]]),
+            "rmse": (("source", "lead_time"), [[np.nan], [0.0831], [0.429]]),
+        },
+        coords,
+    )
+    text = season.headline(table).replace(season.NARROW_SPACE, " ")
+    assert text == (
+        "+10 days: volume 8 060 km³ (truth 8 100, climatology 10 498), "
+        "RMSE 0.083 m (climatology 0.429)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("forecast", "words"),
+    [(0.65, "smoother than"), (0.4, "rougher than"), (0.51, "as smooth as")],
+)
+def test_the_character_of_a_forecast_is_told_in_words(forecast, words):
+    coords = {"source": ["truth", "forecast"], "lead_time": [np.timedelta64(5, "D")], "q": [1.0]}
+    table = xr.Dataset({"zeta": (("source", "lead_time", "q"), [[[0.5]], [[forecast]]])}, coords)
+    text = scaling.headline(table.assign_attrs(starts=4), np.timedelta64(5, "D"))
+    numbers = f"ζ(1) {forecast:.2f}, truth 0.50"
+    assert text == f"+5 days: thickness {words} the truth ({numbers}) (4 starts)"
+
+
+@pytest.mark.parametrize(
+    ("colour", "dark"),
+    [("#000000", "#e6e6e6"), ("black", "#e6e6e6"), ("#E69F00", "#E69F00"), ("#0072B2", "#3a97dc")],
+)
+def test_only_dark_and_grey_curves_change_on_a_dark_page(colour, dark):
+    assert dark_colour(colour) == dark
 
 
 def test_dates_below_a_time_bar_stand_at_their_first_times():

@@ -1,12 +1,32 @@
 """The look of the pages: phones, dark colours, words and ensembles."""
 
+import re
+
 import numpy as np
-from browser import TEXTS, bar, curves, frames, go, images, limits, settled, state, until
+from browser import FIGURES, TEXTS, bar, curves, frames, go, images, limits, settled, state, until
 
 from seaice_lab.surrogate.evaluation import open_forecast
 
 MAPS = ("Truth", "a", "a \N{MINUS SIGN} truth")
 BACKGROUND = "getComputedStyle(document.body).backgroundColor"
+# Whether each part of a curve is visible, by its name.
+NAMED = f"""() => {{ {FIGURES}
+    const found = {{}}
+    for (const {{model}} of figures) {{
+        for (const {{name, visible}} of model.renderers) (found[name] ??= []).push(visible)
+    }}
+    return found
+}}"""
+# Colours of the lines by name.
+COLOURS = f"""() => {{ {FIGURES}
+    const found = {{}}
+    for (const {{model}} of figures) {{
+        for (const {{name, glyph}} of model.renderers) {{
+            if (name && glyph.type === "Line") found[name] = glyph.line_color.value
+        }}
+    }}
+    return found
+}}"""
 
 
 def test_maps_are_as_wide_as_a_phone_and_all_can_be_seen_on_a_desk(page, served):
@@ -109,3 +129,76 @@ def test_a_position_selects_its_nearest_cell_and_an_animation_is_made(page, serv
     with page.expect_download() as download:
         page.get_by_text("Animation (GIF)").click()
     assert download.value.path().read_bytes().startswith(b"GIF8")
+
+
+def test_wide_tables_are_blocks_of_names_and_values_on_a_phone(page, served):
+    page.set_viewport_size({"width": 390, "height": 844})
+    go(page, served, page="analyses", cycle="cycle")
+    cells = page.locator("td[data-name]").all()
+    boxes = [cell.bounding_box() for cell in cells]
+    assert len(boxes) >= 8 and all(0 <= box["x"] <= 390 - box["width"] for box in boxes)
+    named = page.locator("td[data-name='Number']").first
+    assert "Number" in named.evaluate("cell => getComputedStyle(cell, '::before').content")
+    go(page, served, page="runs", run="a")
+    row = page.get_by_role("row").filter(has=page.get_by_role("link", name="coarse", exact=True))
+    name, _, _, state_of_run, *_ = [cell.bounding_box() for cell in row.locator("td").all()]
+    assert name["x"] < state_of_run["x"] <= 390 - state_of_run["width"]
+    assert abs(name["y"] - state_of_run["y"]) < 2  # in one line
+    page.set_viewport_size({"width": 1440, "height": 900})
+    until(lambda: page.get_by_role("columnheader", name="System").is_visible())
+
+
+def test_one_legend_hides_a_curve_in_all_figures_at_every_lead_time(page, served):
+    go(page, served, page="scaling", runs="a")
+    legend = page.get_by_role("group", name="Curves of all figures")
+    button = legend.get_by_role("button", name="Persistence")
+    assert button.get_attribute("aria-pressed") == "true"
+    assert legend.get_by_role("button", name="Truth", exact=True).count() == 1
+
+    def hidden():
+        parts = page.evaluate(NAMED)["Persistence"]
+        return len(parts) >= 4 and not any(parts)
+
+    assert not hidden()
+    button.click()
+    until(hidden)
+    assert button.get_attribute("aria-pressed") == "false"
+    bar(page, "Lead time").press("ArrowRight")  # new figures for the orders
+    settled(page)
+    until(hidden)
+    assert all(page.evaluate(NAMED)["Truth"])
+    button.click()
+    until(lambda: all(page.evaluate(NAMED)["Persistence"]))
+
+
+def test_black_curves_are_light_on_a_dark_page_and_amber_stays(page, served):
+    page.emulate_media(color_scheme="dark")
+    go(page, served, page="scaling", runs="a")
+    colours = until(lambda: page.evaluate(COLOURS))
+    assert colours["Truth"] == "#e6e6e6" and colours["Blurred truth"] == "#E69F00"
+    page.emulate_media(color_scheme="light")
+    go(page, served, page="scaling", runs="a")
+    assert until(lambda: page.evaluate(COLOURS))["Truth"] == "#000000"
+
+
+def test_the_chosen_hemisphere_is_unlike_the_other_one(page, served):
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        go(page, served, page="emissivity", emissivity_run="ice")
+        colours = [
+            page.locator(".bk-btn", has_text=name).evaluate(
+                "button => getComputedStyle(button).backgroundColor"
+            )
+            for name in ("North", "South")
+        ]
+        assert luminance_ratio(*colours) > 3, (scheme, colours)
+
+
+def luminance_ratio(*colours):
+    """Contrast of two CSS colours without transparency, as of WCAG."""
+    lights = []
+    for colour in colours:
+        parts = np.array(re.findall(r"[\d.]+", colour)[:3], float) / 255
+        parts = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+        lights.append(parts @ [0.2126, 0.7152, 0.0722] + 0.05)
+    return max(lights) / min(lights)
