@@ -45,7 +45,7 @@ def all_cells(options):
     steps, sigma = 20, 0.15
     twin = twin_of(options, "validation")
     table, results = twins.observe_cells(twin.window(steps).sit, sigma), {}
-    for length_km, interval in ((60.0, 4), (60.0, None)):
+    for length_km, interval in ((60.0, None), (120.0, None), (60.0, 4)):
         background, key = {"length_km": length_km}, (length_km, interval)
         results[key] = assimilated(twin, table, steps, background, model_error_steps=interval)
         forecast = ahead(twin, results[key].end, steps)
