@@ -6,13 +6,13 @@ import shutil
 import sysconfig
 import threading
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import torch
 from torch import distributed, nn
 
-from seaice_lab import processors
+from seaice_lab import processors, torch_private
 from seaice_lab.errors import InputError
 
 
@@ -150,9 +150,9 @@ def constant(values, dtype, device):
     return _kept_constant(values, dtype, torch.device(device))
 
 
-@lru_cache(maxsize=256)
+@cache  # a recorded CUDA graph goes on reading the memory of its constants
 def _kept_constant(values, dtype, device):
-    with torch.inference_mode(False):  # a training may use what a forecast has made
+    with torch_private.lasting_tensors():
         return torch.tensor(values, dtype=dtype, device=device)
 
 

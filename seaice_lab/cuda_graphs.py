@@ -8,9 +8,8 @@ from collections import Counter
 
 import torch
 
-WARM_UPS = (
-    3  # steps of each form before the recording: they compile, choose kernels, keep constants
-)
+# Steps of each form before the recording: they compile, choose kernels and make constants.
+WARM_UPS = 3
 
 
 def with_gradients(losses, parameters, process, forms):

@@ -64,6 +64,23 @@ def keep_freed_memory():
 
 
 @contextmanager
+def lasting_tensors():
+    """Make tensors that may be kept, also in inference mode and in a transform of ``torch.func``.
+
+    A tensor made in such a transform is a wrapper without memory of its own. Torch can leave the
+    inference mode publicly, but not the transforms.
+
+    Yields
+    ------
+    None
+    """
+    import torch
+
+    with torch.inference_mode(False), torch._C._DisableFuncTorch():
+        yield
+
+
+@contextmanager
 def no_denormals():
     """Treat float32 numbers below about 1e-38 as zero, in this thread and in threads it starts.
 

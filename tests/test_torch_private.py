@@ -56,6 +56,20 @@ assert resident() - before > 2**25, "freed memory went back to the system"
     assert done.returncode == 0, done.stderr
 
 
+def test_a_tensor_made_in_inference_or_in_a_transform_may_be_kept():
+    kept = []
+
+    def function(x):
+        with torch_private.lasting_tensors():
+            kept.append(torch.tensor([2.0]))
+        return x * kept[-1]
+
+    assert torch.func.jvp(function, (torch.ones(1),), (torch.ones(1),))[1].item() == 2
+    with torch.inference_mode():
+        function(torch.ones(1))
+    assert all(tensor.data_ptr() and not tensor.is_inference() for tensor in kept)
+
+
 @pytest.mark.parametrize("before", [False, True])
 def test_denormals_are_zero_inside_and_as_before_afterwards(before):
     def flushed():

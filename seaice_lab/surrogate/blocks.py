@@ -14,7 +14,7 @@ def neighbours(ocean):
 
     Parameters
     ----------
-    ocean : (y, x) bool tensor, True where sea
+    ocean : (y, x) bool tensor, True where sea; the caller must not change it later
 
     Returns
     -------

@@ -5,7 +5,7 @@ terms before weighting.
 """
 
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import cache
 
 import torch
 
@@ -215,7 +215,7 @@ def ensemble_loss(members, target, ocean, area=None, alpha=ALMOST_FAIR, spectral
     members : (batch, member, channel, y, x) normalised increments; values on land are ignored, NaN
         included
     target : (batch, channel, y, x) normalised increments
-    ocean : (y, x) bool tensor, True where sea
+    ocean : (y, x) bool tensor, True where sea; the caller must not change it later
     area : (y, x) cell areas in any unit; None means equal cells
     alpha : as in :func:`crps`
     spectral : weight of :func:`spectral_score`, which needs a square
@@ -322,7 +322,7 @@ def square_modes(fields, square):
     return torch.fft.fft2(fields * hann[:, None] * hann) / size**2, rings
 
 
-@lru_cache(maxsize=4)
+@cache  # a recorded CUDA graph goes on reading this memory
 def _rings(size, device):
     """Ring of each mode of a square, and positions of those in rings 1 to n / 2, made once."""
     with torch.inference_mode(False):  # a training may use what a forecast has made

@@ -1,10 +1,12 @@
 """A training step must not wait for a GPU: operations that would, found on a CPU."""
 
+import copy
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from seaice_lab.compute import constant
+from seaice_lab.compute import _kept_constant, constant
 from seaice_lab.surrogate.model import build, scales
 from seaice_lab.surrogate.settings import TrainConfig, window_of
 from seaice_lab.surrogate.train import batch_losses
@@ -85,6 +87,17 @@ def test_constants_are_shared_and_serve_training_after_inference():
     assert constant([[0.1, 0.25], [3, 4]], torch.float64, torch.device("cpu")) is first
     assert torch.equal(weight.grad, torch.tensor(values, dtype=torch.float64))
     assert constant(values, torch.float32, "cpu").dtype == torch.float32
+
+
+def test_constants_made_in_a_transform_serve_outside_it():
+    def scaled(x):
+        return x * constant([0.6, 0.7], x.dtype, x.device)
+
+    _kept_constant.cache_clear()
+    torch.func.jvp(scaled, (torch.ones(2),), (torch.ones(2),))
+    kept = constant([0.6, 0.7], torch.float32, "cpu")
+    assert kept.data_ptr()  # a wrapper of the transform has no memory of its own
+    assert torch.equal(copy.deepcopy(kept), torch.tensor([0.6, 0.7]))
 
 
 def test_constants_of_an_exported_program_stay_in_it():
