@@ -44,7 +44,8 @@ def make_truth(config, rng, ice=None):
     Raises
     ------
     InputError
-        If the given ice has not ``days`` + 1 columns, or concentrations beyond 0 and 1.
+        If the given ice has not ``days`` + 1 columns, or has concentrations that are missing or
+        beyond 0 and 1.
     """
     x, y, latitude, longitude = _points(config, ice)
     south, poleward = latitude[:, None] < 0, np.abs(latitude[:, None])
@@ -117,9 +118,11 @@ def check_ice(ice, days):
     Raises
     ------
     InputError
-        If it has not ``days`` + 1 columns, or concentrations are missing or beyond 0 and 1.
+        If it has not ``days`` + 1 columns, or concentrations (true or of the first guess) are
+        missing or beyond 0 and 1.
     """
-    low, high = (float(getattr(ice.sic, name)(skipna=False)) for name in ("min", "max"))
+    values = np.stack([ice.sic.values, ice.first_guess.values])
+    low, high = values.min(), values.max()
     if ice.sizes["lagstep"] != days + 1 or not (low >= 0 and high <= 1):
         raise InputError(
             f"ice: found {ice.sizes['lagstep']} days with concentrations from {low:g} to {high:g}, "

@@ -67,12 +67,20 @@ def test_given_ice_is_observed_with_its_own_first_guess(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("days", "factor", "sentence"), [(3, 1, "found 4 days"), (4, 2, "from 0 to 1")]
+    ("days", "name", "factor", "sentence"),
+    [
+        (3, "sic", 1, "found 4 days"),
+        (4, "sic", 2, "from 0 to 1"),
+        (4, "sic", np.nan, "from nan to nan"),
+        (4, "first_guess", np.nan, "from nan to nan"),
+        (4, "first_guess", 100, "from 0 to 1"),
+    ],
 )
-def test_given_ice_that_is_not_complete_is_refused(days, factor, sentence, tmp_path):
+def test_given_ice_that_is_not_complete_is_refused(days, name, factor, sentence, tmp_path):
     ice = given_ice(days)
+    ice[name] = factor * ice[name]
     with pytest.raises(InputError, match=sentence):
-        simulate(SimulateConfig(**SMALL), tmp_path, False, ice.assign(sic=factor * ice.sic))
+        simulate(SimulateConfig(**SMALL), tmp_path, False, ice)
 
 
 def test_another_seed_is_another_ice(tmp_path):
