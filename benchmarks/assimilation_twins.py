@@ -119,6 +119,8 @@ def assimilated(twin, table, steps, background, method="4D-Var", **changes):
         with open(path.with_suffix(".partial"), "wb") as file:
             np.savez(file, **result._asdict())
         path.with_suffix(".partial").rename(path)
+    else:
+        print(f"{path}: is an earlier analysis; delete it after a change of the code", flush=True)
     with np.load(path) as stored:
         return Result(*(stored[name] for name in Result._fields))
 

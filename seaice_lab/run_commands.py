@@ -11,7 +11,7 @@ from seaice_lab.errors import InputError
 from seaice_lab.options import RunFolder, path
 
 LINE = 120  # characters of a line of the comparison
-CELL = 28  # characters of a cell of it
+CELL = 28  # characters of a cell of it, except the name of the run
 
 app = Typer(no_args_is_help=True, help="Run folders: list, compare, tag, note, delete.")
 
@@ -66,7 +66,8 @@ def _print_comparison(folder, sort, csv):
     if csv:
         print(table.to_csv(index=False), end="")
     else:
-        shown = _fitting(table.map(_cell), sort)
+        # Names of runs often differ at their end only.
+        shown = _fitting(table.map(_cell).assign(run=table["run"]), sort)
         print(shown.to_string(index=False))
         if left := table.shape[1] - shown.shape[1]:
             print(f"{left} more columns do not fit; --csv prints all.", file=sys.stderr)
@@ -99,7 +100,7 @@ def _fitting(text, sort):
     kept, room = [], LINE
     for name in dict.fromkeys([*first, *middle, *last]):
         width = 1 + max(len(name), *text[name].map(len)) if name in text else LINE
-        if width <= room:
+        if width <= room or name == "run":
             kept.append(name)
             room -= width
     return text[[name for name in text if name in kept]]

@@ -97,6 +97,14 @@ def test_the_table_fits_a_line_and_the_csv_has_all_columns(folder):
     assert f"{len(columns) - len(heads)} more columns do not fit; --csv" in shown.stderr
 
 
+def test_long_names_of_runs_are_whole(folder):
+    names = {"sweep_" + "of_many_settings_" * 3 + end for end in ("a", "b")}
+    for name in names:
+        make_run(folder / name, [0.1, 0.2])
+    shown = {line.split()[0] for line in invoke("list", folder, "--compare").stdout.splitlines()}
+    assert names <= shown
+
+
 def test_scores_on_other_starts_are_told(folder):
     assert invoke("list", folder, "--compare").stderr == ""
     make_run(folder / "late", [0.1, 0.1], starts=2, width=8)
