@@ -34,7 +34,7 @@ dashboard: $(VENV)/ready  ## Open the dashboard for the runs in runs/
 	@mkdir -p runs
 	@$(BIN)/seaice-lab dashboard --show
 
-pretrained: $(VENV)/ready  ## Train the bundled networks again, on the sample (about 5 hours); replaces them
+pretrained: $(VENV)/ready  ## Train the bundled networks again, on the sample (2 to 3 hours); replaces them
 	@$(BIN)/seaice-lab prepare stores/sample.zarr
 	@rm -rf data/pretrained/sample data/pretrained/ensemble runs/pretrained_one_step
 	@$(BIN)/seaice-lab train data/pretrained/sample --config data/pretrained/sample.yaml
