@@ -129,12 +129,19 @@ def calibrate(run, memories=MEMORIES, starts=STARTS, show=True, store=None):
 
 
 def _load(run, store, path):
-    """The surrogate of a run; its earlier calibration is removed if it is damaged."""
+    """The surrogate of a run; its earlier calibration is removed if it alone is damaged."""
     try:
         return load(run, store=store)
     except InputError:
-        path.unlink(missing_ok=True)
-        return load(run, store=store)
+        if not path.exists():
+            raise
+        earlier = path.read_bytes()
+        path.unlink()
+        try:
+            return load(run, store=store)
+        except InputError:
+            path.write_bytes(earlier)
+            raise
 
 
 def _match_ratios(score, gains, scores):

@@ -172,6 +172,15 @@ def test_the_calibration_is_kept_with_the_weights_and_used(run, plain, store, mo
     assert last[-2:] == [f"{crps:.4f}", f"{float(ratio[-1]):.2f}"]
 
 
+def test_a_calibration_stays_if_something_else_of_the_run_is_damaged(run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "copy")
+    (copy / "calibration.json").write_text('{"noise_gain": 1.5}')
+    (copy / "normalisation.json").write_text("{")
+    with pytest.raises(InputError, match="normalisation.json"):
+        calibration.calibrate(copy, show=False)
+    assert (copy / "calibration.json").read_text() == '{"noise_gain": 1.5}'
+
+
 def test_old_calibrations_with_one_gain_are_read(run, tmp_path):
     copy = shutil.copytree(run, tmp_path / "copy")
     (copy / "calibration.json").write_text('{"noise_memory": 0.65, "noise_gain": 1.5}')
