@@ -7,6 +7,7 @@ import panel as pn
 
 from dashboards import layout, run_files, selection
 from dashboards.downloads import as_netcdf
+from dashboards.legend import SharedLegend
 from dashboards.products import open_products, truth_of
 from dashboards.runs import loss_panel
 from dashboards.selectable_maps import SelectableMaps, position_text
@@ -23,6 +24,7 @@ SOURCES = ("Estimate", "First guess", "Truth")  # titles of the maps of concentr
 VARIABLES = (CONCENTRATION, FIRST_GUESS, "properties", "sea_ice_emissivity")
 COLUMNS = 3  # of maps, or more
 MAP_WIDTH = 300  # pixels, the smallest width of a map
+HEIGHT = 400  # pixels of a figure of the emissivity, beside that of the cost
 ABOUT_PROPERTIES = (
     "<b>What the properties are</b><p>Empirical properties are numbers without a name or a unit. "
     "The training estimates them in every cell, so that the emissivity network can explain the "
@@ -82,6 +84,7 @@ class EmissivityView:
         self.message, self.main = layout.message_pane(), layout.stretched()
         self.position = layout.text_block()
         self.at_point = [layout.stretched(min_height=300) for _ in POLARISATIONS]
+        self.legend = SharedLegend()  # of the figures at the point
         self.departures = layout.stretched()
         self.headline = layout.stretched()
         self.values = {}  # of the maps of concentration by title
@@ -137,6 +140,7 @@ class EmissivityView:
             self.message,
             *sections,
             self.position,
+            self.legend,
             layout.cards([*self.at_point, *cost], 330),
             self.departures,
         ]
@@ -224,8 +228,8 @@ class EmissivityView:
             values[letter] = self.fields.sea_ice_emissivity.values[point][None, channels]
         learnt = {"estimate at this point": tuple(values.values())}
         panels = emissivity.plot_emissivity(learnt, tuple(frequency.values()))
-        for column, panel in zip(self.at_point, panels, strict=True):
-            column[:] = [layout.chart(panel)]
+        for letter, column, panel in zip(POLARISATIONS, self.at_point, panels, strict=True):
+            column[:] = [self.legend.take(letter, panel, HEIGHT)]
         self.position.text = f"<b>Emissivity at {position}</b>, concentration {ice:.2f}"
 
     def show_headline(self, values):
@@ -252,7 +256,7 @@ class EmissivityView:
         self.departures[:] = []
         if self.table is not None:
             panels = emissivity.plot_departures(self.table, self.state.sensor)
-            self.departures[:] = [layout.cards(map(layout.chart, panels), 240)]
+            self.departures[:] = [layout.cards(map(layout.chart, panels), 265)]
 
     def write_netcdf(self):
         """The maps of the day as CF NetCDF."""

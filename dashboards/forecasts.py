@@ -220,13 +220,10 @@ class ForecastView:
         seconds = [self.add_second(title) for title in titles]
         bars = self.colours.bars([scale for _, scale in self.shown.values()])
         self.probe.pane = layout.stretched(min_height=250)
-        grid = layout.map_grid(values, seconds, self.probe.pane)
         # First the values, because new values of models that are shown already are slow.
         self.show_values(with_curves=True)
-        # Three maps in two rows leave room at the right.
-        is_beside = len(titles) == 2
-        bars = layout.colour_bars(bars)
-        self.content[:] = [layout.maps_with_words(bars, grid, self.words, is_beside)]
+        parts = layout.colour_bars(bars), values, seconds, self.probe.pane, self.words
+        self.content[:] = [layout.forecast_maps(*parts)]
         if self.content not in self.main.objects:
             self.main[:] = self.parts
 

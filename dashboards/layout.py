@@ -17,7 +17,8 @@ SMALLEST_TITLE = 9  # pixels, of a map
 ASSETS = Path(__file__).with_name("assets")
 PAGE_STYLE = (ASSETS / "page.css").read_text("utf-8")
 PAGE_TEMPLATE = (ASSETS / "page.html").read_text("utf-8")
-COMPONENT_STYLE = (ASSETS / "components.css").read_text("utf-8")
+STYLE_FILES = ("components.css", "narrow.css")
+COMPONENT_STYLE = "".join((ASSETS / name).read_text("utf-8") for name in STYLE_FILES)
 COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 STYLE_RULES = re.compile(r"(@[^{}]+)\{((?:[^{}]+\{[^{}]*\})*)\s*\}|([^{}]+\{[^{}]*\})", re.DOTALL)
 LEGEND_STYLE = ".bk-label { color: var(--ink, #1d2b36) !important; }"
@@ -26,13 +27,13 @@ WRAP_TITLE = (ASSETS / "wrap_title.js").read_text("utf-8")
 
 
 def styled(*names):
-    """Options of a Panel object that takes the style of classes of ``assets/components.css``."""
+    """Options of a Panel object that takes the style of classes of `STYLE_FILES`."""
     return {"stylesheets": [style_for(*names)], "css_classes": list(names)}
 
 
 @cache
 def style_for(*names):
-    """The rules of ``assets/components.css`` that some classes need.
+    """The rules of `STYLE_FILES` that some classes need.
 
     Every component of a page has a copy of its style sheet, so a short one makes pages faster.
 
@@ -200,15 +201,20 @@ def map_cards(items, width, count, rows=None):
     return stretched(*boxes, styles=sizes, **styled("map-cards", *["pairs"] * bool(rows)))
 
 
-def map_grid(values, seconds=(), curves=None):
-    """Maps in columns, all of which can be seen together on a wide screen.
+def forecast_maps(bars, values, seconds, curves, words):
+    """Maps in columns, all of which can be seen together on a wide screen, and what explains them.
 
     Parameters
     ----------
+    bars : panel.Column
+        Colour bars, from :func:`colour_bars`.
     values, seconds : sequence of Panel objects
         Maps of the first row, and of the second row. A single second map is in the first row.
-    curves : Panel object, optional
+    curves : Panel object
         At the beginning of the second row, or below a single row.
+    words : bokeh.models.Div
+        Description of the maps: beside the curves below a single row, else below the maps or,
+        like the colour bars, at the right of three maps in two rows.
 
     Returns
     -------
@@ -220,28 +226,12 @@ def map_grid(values, seconds=(), curves=None):
         "--count": str(len(boxes) if is_row else len(values)),
         "--rows": "1" if is_row else "2",
     }
-    if curves is not None:
-        box = stretched(curves, **styled("panel", "probe" if is_row else "fitted"))
-        boxes.insert(len(boxes) if is_row else len(values), box)
-    return stretched(*boxes, styles=sizes, **styled("maps"))
-
-
-def maps_with_words(bars, maps, words, is_beside):
-    """Colour bars, maps and their description, below each other.
-
-    Parameters
-    ----------
-    bars, maps : panel.Column
-        From :func:`colour_bars` and :func:`map_grid`.
-    words : bokeh.models.Div
-    is_beside : bool
-        Colour bars and description are beside the maps on a wide screen.
-
-    Returns
-    -------
-    panel.Column
-    """
-    return stretched(bars, maps, words, **(styled("beside") if is_beside else {}))
+    below = [curves, words] if is_row else [curves]
+    box = stretched(*below, **styled("panel", "probe" if is_row else "fitted"))
+    boxes.insert(len(boxes) if is_row else len(values), box)
+    maps = stretched(*boxes, styles=sizes, **styled("maps"))
+    items = [bars, maps] if is_row else [bars, maps, words]
+    return stretched(*items, **(styled("beside") if len(seconds) == 2 else {}))
 
 
 def colour_bars(scales, is_logarithm=False):

@@ -80,7 +80,7 @@ def page(library, state):
             layout.in_words(headlines(view, lead)),
             layout.message_pane(" ".join(notes + view.missing)),
             layout.cards([card], 400),
-            layout.cards([*items, *ensembles(view, lead)], 380),
+            layout.cards([*items, *ensembles(view, lead)], 350),
         ]
 
     def write_csv():

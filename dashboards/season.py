@@ -3,6 +3,7 @@
 from functools import partial
 
 from dashboards import layout, readers, selection
+from dashboards.legend import SharedLegend
 from dashboards.selection import days
 from seaice_lab.figures import curves
 from seaice_lab.names import in_days
@@ -34,6 +35,7 @@ def page(library, state):
     if not runs.usable:
         return layout.empty_page("No forecasts yet", HOW_TO_BEGIN)
     start = selection.time_bar(state, "start", "Start", calendar=True)
+    legends = selection.last_result()
 
     def draw(forecasts):
         """The figures of forecasts by name of the run."""
@@ -42,12 +44,15 @@ def page(library, state):
         titles = selection.run_titles(state.runs)
         seasons = runs.read(lambda run: readers.season(readers.forecast_of(library, run), time))
         seasons = {titles[run]: season for run, season in seasons.items()}
-        panels = [season_panel(seasons, name) for name in curves.SEASONS]
-        panes = [layout.chart(panel, HEIGHT) for panel in panels if panel is not None]
-        if not panes:
+        panels = {name: season_panel(seasons, name) for name in curves.SEASONS}
+        panels = {name: panel for name, panel in panels.items() if panel is not None}
+        if not panels:
             return [layout.empty_state("Nothing to show", "None of these runs has this start.")]
+        # The same for all starts, so that a hidden curve stays hidden.
+        legend = legends(tuple(seasons), SharedLegend)
+        panes = [legend.take(name, panel, HEIGHT) for name, panel in panels.items()]
         sentences = {title: headline(season) for title, season in seasons.items()}
-        return [layout.in_words(sentences), layout.cards(panes, 380)]
+        return [layout.in_words(sentences), legend, layout.cards(panes, 380)]
 
     return runs.page(partial(readers.forecast_of, library), draw, start)
 

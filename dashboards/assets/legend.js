@@ -9,8 +9,8 @@ export function render({model}) {
         list.replaceChildren(...model.entries.map(([name, colour, dark, dash, width]) => {
             const button = document.createElement("button")
             const line = `stroke="${is_dark ? dark : colour}" stroke-width="${width}" stroke-dasharray="${dash}"`
-            button.innerHTML = `<svg width="34" height="12" aria-hidden="true">
-                <line x1="1" x2="33" y1="6" y2="6" ${line}/></svg>`
+            button.innerHTML = `<svg width="28" height="12" aria-hidden="true">
+                <line x1="1" x2="27" y1="6" y2="6" ${line}/></svg>`
             button.append(name)
             button.title = "Hide or show this curve in all figures"
             button.setAttribute("aria-pressed", !model.hidden.includes(name))

@@ -269,7 +269,8 @@ def plot_categories(values, categories, label, title, colours, compared=()):
         name_shown = f"{name} (partly off scale)" if ((row < low) | (row > high)).any() else name
         series[name_shown] = Curve(row, rows, colours[name], dash=None, marker=marker)
     ticks = [*enumerate(fill(name, CATEGORY_CHARACTERS) for name in categories)]
-    options = {"yticks": ticks, "ylim": (len(categories) - 0.5, -0.5)}
+    # Few numbers, because such figures are narrow.
+    options = {"xticks": 4, "yticks": ticks, "ylim": (len(categories) - 0.5, -0.5)}
     return overlay(series, label, "", title, xlim=(low, high), legend_width=LEGEND_WIDTH, **options)
 
 
@@ -339,7 +340,7 @@ def plot_season(seasons, quantity):
     climatology = shown.pop("Climatology", ()) if len(shown) > 1 else ()
     low, high = season_limits(np.concatenate([*shown.values(), levels]), climatology)
     if len(climatology) and not ((climatology >= low) & (climatology <= high)).any():
-        series["Climatology (off scale)"] = series.pop("Climatology")
+        title += "; climatology off scale"
     return overlay(series, "Date", label, title, levels, first=1, ylim=(low, high))
 
 

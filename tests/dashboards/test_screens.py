@@ -29,6 +29,12 @@ COLOURS = f"""() => {{ {FIGURES}
 }}"""
 
 
+def below(part):
+    """Lower edge of a part of a page in pixels."""
+    box = part.bounding_box()
+    return box["y"] + box["height"]
+
+
 def test_maps_are_as_wide_as_a_phone_and_all_can_be_seen_on_a_desk(page, served):
     go(page, served, page="forecasts", runs="a", view="0,300,-100,200")
     shown = [frames(page)[title] for title in MAPS]
@@ -72,7 +78,12 @@ def test_pages_are_links_and_a_headline_says_how_good_a_forecast_is(page, served
     assert text.startswith("+1 day") and "RMSE 0." in text and "starts)" in text, text
     assert any(f"{word} persistence" in text for word in ("% below", "% above", "equal to")), text
     assert bar(page, "Lead time").get_attribute("aria-valuetext").startswith("+1 day, valid 2010-")
-    page.get_by_text("largest difference").wait_for()  # the maps in words
+    words = page.get_by_text("largest difference")
+    words.wait_for()  # the maps in words, above the time bar on a desk and on a tablet
+    for width, height in ((1440, 900), (820, 1180)):
+        page.set_viewport_size({"width": width, "height": height})
+        until(lambda: below(words) <= bar(page, "Lead time").bounding_box()["y"])
+    page.set_viewport_size({"width": 1440, "height": 900})
 
 
 def test_a_dead_link_says_what_is_shown_instead(page, served):
@@ -169,6 +180,28 @@ def test_one_legend_hides_a_curve_in_all_figures_at_every_lead_time(page, served
     assert all(page.evaluate(NAMED)["Truth"])
     button.click()
     until(lambda: all(page.evaluate(NAMED)["Persistence"]))
+
+
+def test_a_curve_of_a_season_stays_hidden_at_another_start(page, served):
+    go(page, served, page="season", runs="a,b")
+    legend = page.get_by_role("group", name="Curves of all figures")
+    legend.get_by_role("button", name="b", exact=True).click()
+    until(lambda: not any(page.evaluate(NAMED)["b"]))
+    bar(page, "Start").press("ArrowRight")
+    until(lambda: state(page).get("start"))
+    settled(page)
+    parts = until(lambda: page.evaluate(NAMED))
+    assert len(parts["b"]) >= 3 and not any(parts["b"]) and all(parts["a"])
+
+
+def test_an_emissivity_has_one_legend_for_both_polarisations(page, served):
+    go(page, served, page="emissivity", emissivity_run="ice")
+    legend = page.get_by_role("group", name="Curves of all figures")
+    legend.get_by_role("button", name="melting ice").click()
+    until(lambda: not any(page.evaluate(NAMED)["melting ice"]))
+    parts = page.evaluate(NAMED)
+    assert len(parts["melting ice"]) >= 2  # one in each figure
+    assert all(parts["first-year ice"])
 
 
 def test_black_curves_are_light_on_a_dark_page_and_amber_stays(page, served):

@@ -196,10 +196,12 @@ def test_a_season_has_dates():
     # A climatology far away does not make the others flat.
     panel = curves.plot_season({"Climatology": season + 20, "a": 8 + season / 1000}, "volume")
     (figure,), (lines,), *_ = by_both(panel)
-    assert 8.05 < figure.y_range.end < 8.3 and "Climatology (off scale)" in lines
+    assert 8.05 < figure.y_range.end < 8.3 and "Climatology" in lines
+    assert figure.title.text == "Ice volume; climatology off scale"
     panel = curves.plot_season({"Climatology": 8.1 + 0 * season, "a": 8 + season / 1000}, "volume")
     (figure,), (lines,), *_ = by_both(panel)
     assert 8.1 < figure.y_range.end < 8.2 and "Climatology" in lines
+    assert figure.title.text == "Ice volume"
     (figure,), *_ = by_both(curves.plot_season({"a": season + 0.1}, "extent"))
     assert figure.y_range.start == 0
     (figure,), *_ = by_both(curves.plot_season({"a": -season - 1}, "volume_error"))
