@@ -45,7 +45,8 @@ def test_the_ensemble_differs_from_the_configuration_beside_it_by_its_runs_only(
     )
     others = {name: getattr(used, name) for name in ("store", "start_from", "fit")}
     assert published.model_copy(update=others) == used
-    assert published.fit.model_copy(update={"epochs": used.fit.epochs}) == used.fit
+    others = {name: getattr(used.fit, name) for name in ("epochs", "compile")}
+    assert published.fit.model_copy(update=others) == used.fit
 
 
 @pytest.mark.parametrize("run", [RUN, ENSEMBLE])
