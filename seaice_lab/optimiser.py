@@ -74,25 +74,6 @@ def learning_rate(config, step, steps_per_epoch):
     return rate
 
 
-def adamw_step(state, losses):
-    """Take the published AdamW step down the gradient of a loss, at the scheduled rate.
-
-    Parameters
-    ----------
-    state : TrainState
-        With its default optimiser.
-    losses : dict of scalar Tensor
-        ``loss`` is the total.
-
-    Returns
-    -------
-    dict of scalar Tensor
-        The losses and ``gradient_norm``, as :func:`fit` expects them of a step.
-    """
-    losses["loss"].backward()
-    return losses | {"gradient_norm": descend(state)}
-
-
 def descend(state):
     """Take the published AdamW step down the present gradient, and remove the gradient.
 

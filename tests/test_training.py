@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from seaice_lab.compute import Process, can_compile, prefetch, training_form
 from seaice_lab.config import FitConfig
 from seaice_lab.errors import InputError
-from seaice_lab.optimiser import adamw_step, gradient_norm, learning_rate, update_average
+from seaice_lab.optimiser import descend, gradient_norm, learning_rate, update_average
 from seaice_lab.training import TrainState, check_finite, fit, validate
 
 TRUTH = torch.tensor([[1.0, -2.0, 0.5]])
@@ -67,7 +67,9 @@ def run_fit(
         return losses(model, [part.to(device) for part in batch])
 
     def step(batch):
-        return adamw_step(state, losses_of(forward, batch))
+        values = losses_of(forward, batch)
+        values["loss"].backward()
+        return values | {"gradient_norm": descend(state)}
 
     def end_epoch():
         return validate(lambda batch: losses_of(state.averaged, batch), held_out(), process)

@@ -216,25 +216,24 @@ def batch_losses(config, normalisation, ocean, area):
     Returns
     -------
     callable
-        ``losses(model, batch, turns=None)`` returns a dict of scalar tensors: the total ``loss``
-        with gradient, and its terms. A model in training mode receives noise and, with symmetry
-        quarter_turns, maps turned by ``turns`` quarters, a random number by default. A batch is a
-        pair of inputs and increments, (batch, channel, y, x) or, for a rollout, (batch, step,
-        channel, y, x), normalised and zero on land. For validation it may have the number of its
-        first sample as well.
+        ``losses(model, batch, turns=0)`` returns a dict of scalar tensors: the total ``loss`` with
+        gradient, and its terms. A model in training mode receives noise and, with symmetry
+        quarter_turns, maps turned by ``turns`` quarters. A batch is a pair of inputs and
+        increments, (batch, channel, y, x) or, for a rollout, (batch, step, channel, y, x),
+        normalised and zero on land. For validation it may have the number of its first sample as
+        well.
     """
     window, noise = window_of(config), noise_of(config, ocean)
     score = step_score(config, window, normalisation, ocean, area)
     turn_inputs = Turn(window.inputs, [normalisation[name] for name, _ in window.inputs])
     turn_targets = Turn(window.targets, normalisation["increments"])
 
-    def losses(model, batch, turns=None):
+    def losses(model, batch, turns=0):
         x, y, first = *batch[:2], *(batch[2:] or (0,))
         x, y = (fields.to(ocean.device, non_blocking=True) for fields in (x, y))
         x, y = (fields if fields.ndim == 5 else fields[:, None] for fields in (x, y))
         parameters = {}  # the parameters of the model that are replaced
         if model.training and config.symmetry == "quarter_turns":
-            turns = int(torch.randint(4, ())) if turns is None else turns
             x, y = turn_inputs(x, turns) * ocean, turn_targets(y, turns) * ocean
             parameters = turned_kernels(model, turns)
 
