@@ -4,10 +4,10 @@ from matplotlib.colors import to_hex, to_rgb
 
 from seaice_lab.figures.charts import COLOURS
 
-# Colours that are too dark for a dark page: blue, vermilion and green.
-SEEN = dict(zip(map(str.lower, COLOURS[1:4]), ("#3a97dc", "#ee7b30", "#1fb58c"), strict=True))
-GREY = 0.05  # largest difference between red, green and blue
-LIGHTEST = 0.9  # in place of black
+# Lighter colours for a dark page in place of blue, vermilion and green.
+LIGHTER = dict(zip(map(str.lower, COLOURS[1:4]), ("#3a97dc", "#ee7b30", "#1fb58c"), strict=True))
+GREY_TOLERANCE = 0.05  # largest difference between red, green and blue of a grey
+LIGHTEST = 0.9  # red, green and blue of the grey that replaces black
 
 
 def dark_colour(colour):
@@ -23,13 +23,13 @@ def dark_colour(colour):
         Such as "#e6e6e6" for black.
     """
     parts = to_rgb(colour)
-    if max(parts) - min(parts) > GREY:
-        return SEEN.get(colour.lower(), colour)
+    if max(parts) - min(parts) > GREY_TOLERANCE:
+        return LIGHTER.get(colour.lower(), colour)
     return to_hex([LIGHTEST - 0.55 * parts[0]] * 3)
 
 
 def dark_changes(figure):
-    """What a dark page changes in a figure of curves.
+    """Changes of the colours of a figure of curves for a dark page.
 
     Parameters
     ----------

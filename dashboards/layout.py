@@ -202,7 +202,7 @@ def map_cards(items, width, count, rows=None):
 
 
 def forecast_maps(bars, values, seconds, curves, words):
-    """Maps in columns, all of which can be seen together on a wide screen, and what explains them.
+    """Maps in columns, all visible together on a wide screen, with colour bars and descriptions.
 
     Parameters
     ----------

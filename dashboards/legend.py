@@ -12,7 +12,7 @@ from seaice_lab.figures.spectra import POWER_LAW
 
 
 class SharedLegend(pn.custom.JSComponent):
-    """A legend whose entries hide and show a curve in all figures that it has taken."""
+    """A legend whose entries hide and show a curve in all figures that :meth:`take` has drawn."""
 
     entries = param.List([], doc="Name, colours, dashes and width of each curve")
     hidden = param.List([], doc="Names of the curves that are hidden")
@@ -22,11 +22,11 @@ class SharedLegend(pn.custom.JSComponent):
 
     def __init__(self, **options):
         super().__init__(sizing_mode="stretch_width", margin=0, **options)
-        self.drawn = {}  # by key of the figure: renderers by name of the curve
+        self.drawn = {}  # renderers by entry of the legend, by key of the figure
         self.param.watch(self._show, "hidden")
 
     def take(self, key, panel, height):
-        """Draw a panel without a legend of its own, and list its curves here.
+        """Draw a panel without a legend of its own, and add its curves to this legend.
 
         Parameters
         ----------
@@ -68,5 +68,5 @@ class SharedLegend(pn.custom.JSComponent):
 
 
 def entry_of(name):
-    """The entry of a curve: that of all members, or of the spectrum that a power law belongs to."""
+    """Entry of a curve: all members share one, and a power law shares that of its spectrum."""
     return MEMBERS if name.startswith("member ") else name.removesuffix(POWER_LAW)

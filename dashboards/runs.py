@@ -214,7 +214,7 @@ def score_in_words(library, run):
     Returns
     -------
     str
-        Empty without scores; why they cannot be read.
+        Empty without scores; an error message if they cannot be read.
     """
     path = library.path(run, "scores.nc")
     if not path.exists():

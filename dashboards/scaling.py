@@ -54,7 +54,7 @@ AGAINST_LEAD = {
     "feature_length": "Those are the black lines of the maps.",
     "anisotropy": "0: the structures run in all directions; 1: all run in the same direction.",
 }
-ALIKE = 0.05  # relative difference of statistics that are called alike
+EQUAL_WITHIN = 0.05  # relative difference below which statistics are called equal
 # Words for a statistic above, below and near that of the truth, and its numbers.
 IN_WORDS = {
     "zeta": (
@@ -312,12 +312,12 @@ def headline(table, lead):
     first_order = table.sel({dim: 1 for dim in ("q", "increment") if dim in table.dims})
     now = first_order.sel(lead_time=lead, method="nearest")
     sentences, members = [], scaling.members_of(now)
-    for name, (above, below, alike, text) in IN_WORDS.items():
+    for name, (above, below, equal, text) in IN_WORDS.items():
         if name not in now:
             continue
         forecast, truth = (float(now[name].sel(source=one)) for one in ("forecast", "truth"))
         change = forecast / truth - 1 if truth else np.nan
-        words = alike if abs(change) < ALIKE else above if change > 0 else below
+        words = equal if abs(change) < EQUAL_WITHIN else above if change > 0 else below
         numbers = text.format(forecast, truth)
         if members and name == "zeta":
             of_members = now[name].sel(source=members)

@@ -10,7 +10,7 @@ from seaice_lab.names import in_days
 
 NARROW_SPACE = "\N{NARROW NO-BREAK SPACE}"  # between thousands
 HEIGHT = 340  # pixels of a figure
-# Of the headline: name, factor of the values of `readers.season`, unit, and form of the number.
+# Quantities of the headline: name, factor of the values of `readers.season`, unit, number format.
 QUANTITIES = {
     "volume": ("volume", 1000, "km³", ",.0f"),
     "extent": ("extent", 1, "million km²", ".2f"),

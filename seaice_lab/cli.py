@@ -163,7 +163,7 @@ def forecast(
 
     With --members above 1 it is an ensemble. Each member of a network with noise has noise of its
     own; of another network, the first member starts from the true state, the others from smoothly
-    perturbed states. For a gain of each level, repeat --noise-gain.
+    perturbed states. To give one gain for each level, repeat --noise-gain.
     """
     from seaice_lab import runs
 
@@ -313,7 +313,7 @@ def dashboard(
 
 
 def _join_lines(commands):
-    """Join the lines of each paragraph of the help, which a terminal breaks at its own width."""
+    """Join the lines of each paragraph of the help, so that a terminal can wrap them itself."""
     for group in commands.registered_groups:
         _join_lines(group.typer_instance)
     for command in commands.registered_commands:

@@ -130,7 +130,7 @@ def compiles(setting):
 
 
 def constant(values, dtype, device):
-    """Numbers as a tensor, made once: each copy to a GPU would wait for all work in progress.
+    """Numbers as a tensor, copied to the device only once: a copy waits for all work of a GPU.
 
     Parameters
     ----------
@@ -145,19 +145,19 @@ def constant(values, dtype, device):
     """
     values = tuple(tuple(row) if hasattr(row, "__len__") else row for row in values)
     if torch.compiler.is_compiling():
-        # A tensor of a compiled or exported program means nothing outside it.
+        # A tensor made during compilation or export is valid only there, so it is not cached.
         return torch.tensor(values, dtype=dtype, device=device)
     return _kept_constant(values, dtype, torch.device(device))
 
 
-@cache  # a recorded CUDA graph goes on reading the memory of its constants
+@cache  # without limit: a recorded CUDA graph reads this memory at each step
 def _kept_constant(values, dtype, device):
     with torch_private.lasting_tensors():
         return torch.tensor(values, dtype=dtype, device=device)
 
 
 def select_channels(x, numbers):
-    """Some channels of a tensor, without a copy of their numbers to its device in every call.
+    """Select channels of a tensor; their numbers are copied to its device only once.
 
     Parameters
     ----------

@@ -136,6 +136,6 @@ def hidden(text):
         lines = _file_text(client) or ""
         secrets |= set(re.findall(r"^\s*(?:key|password)\s*[:=]\s*(.*\S)", lines, re.MULTILINE))
         secrets |= {word.strip("\"'") for word in re.findall(r"\bpassword\s+([^\s:=]\S*)", lines)}
-    for secret in sorted(filter(None, secrets), key=len, reverse=True):  # one may hold another
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):  # one may contain another
         text = text.replace(secret, "***")
     return text

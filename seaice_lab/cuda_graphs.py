@@ -1,37 +1,39 @@
 """CUDA graphs: forward and backward pass of a training step, recorded once and then repeated.
 
 A step at 128 x 128 has thousands of kernels, and a GPU finishes them sooner than the processor can
-start them one by one. It repeats a recorded graph without the processor.
+start them one by one. A recorded graph is started as a whole, by one call.
 """
 
 from collections import Counter
 
 import torch
 
-# Steps of each form before the recording: they compile, choose kernels and make constants.
+# Steps of each form before its recording: they compile the network, choose GPU kernels and make
+# constants.
 WARM_UPS = 3
 
 
 def with_gradients(losses, parameters, process, forms):
-    """Losses of a batch and their gradient, on a single GPU from CUDA graphs.
+    """Make a function for the losses of a batch and their gradient; one GPU uses CUDA graphs.
 
     Parameters
     ----------
     losses : callable
-        ``losses(batch, form)`` gives a dict of scalar tensors with the total as ``loss``. A form
-        always does the same operations, with random numbers from the generator of the device.
+        ``losses(batch, form)`` returns a dict of scalar tensors with the total as ``loss``. The
+        same ``form``, such as a number of quarter turns, always does the same operations, with
+        random numbers from the generator of the device.
     parameters : iterable of Parameter
         Changed in place only, as by an optimiser of torch.
     process : Process
     forms : sequence of int
-        All forms of a step. Each has a graph.
+        All forms of a step. For each of them a CUDA graph is recorded.
 
     Returns
     -------
     callable
-        ``gradients(batch, form)`` gives the losses without graph, and leaves the gradient of the
-        total in the parameters, which must not have one before. With several processes or without
-        a GPU, it calls ``losses`` every time.
+        ``gradients(batch, form)`` returns the losses, detached from their computation, and leaves
+        the gradient of the total in the parameters, which must not have one before. With several
+        processes or without a GPU, it calls ``losses`` every time.
     """
 
     def gradients(batch, form):
@@ -42,7 +44,7 @@ def with_gradients(losses, parameters, process, forms):
     if process.device.type != "cuda" or process.world > 1:
         return gradients
 
-    parameters, seen, inputs, recorded = list(parameters), Counter(), {}, {}
+    parameters, warm_ups, inputs, recorded = list(parameters), Counter(), {}, {}
     stream, pool = torch.cuda.Stream(), torch.cuda.graph_pool_handle()
 
     def record(batch, form):
@@ -55,9 +57,10 @@ def with_gradients(losses, parameters, process, forms):
 
     def repeat(batch, form):
         shapes = tuple(fields.shape for fields in batch)
-        # Once a graph exists, no step runs without one: the memory would not hold both.
-        if min(seen[each, shapes] for each in forms) < WARM_UPS:
-            seen[form, shapes] += 1
+        # Record only after the warm-up of all forms: the memory would not hold a graph and a step
+        # without a graph at once.
+        if min(warm_ups[each, shapes] for each in forms) < WARM_UPS:
+            warm_ups[form, shapes] += 1
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
                 values = gradients(batch, form)

@@ -218,11 +218,11 @@ def _read_to_the_end(file):
 
 @contextmanager
 def _refusing_damage(path, remote):
-    """Refuse a file that cannot be read in this context, and remove it; it is fetched again."""
+    """Remove and refuse a file that cannot be read in this context; then it is fetched again."""
     try:
         yield
     except (OSError, RuntimeError) as error:
-        if (getattr(error, "errno", None) or 0) > 0:  # not of the NetCDF library, but of this disk
+        if (getattr(error, "errno", None) or 0) > 0:  # of the operating system, not NetCDF
             raise
         path.unlink()
         reason = getattr(error, "strerror", None) or error

@@ -75,7 +75,7 @@ def learning_rate(config, step, steps_per_epoch):
 
 
 def descend(state):
-    """Take the published AdamW step down the present gradient, and remove the gradient.
+    """Take a step of the published AdamW with the present gradient, and remove the gradient.
 
     Parameters
     ----------

@@ -10,8 +10,8 @@ from seaice_lab import runs
 from seaice_lab.errors import InputError
 from seaice_lab.options import RunFolder, path
 
-LINE = 120  # characters of a line of the comparison
-CELL = 28  # characters of a cell of it, except the name of the run
+LINE = 120  # largest number of characters in a line of the comparison
+CELL = 28  # largest number of characters in a cell, except in the column run
 
 app = Typer(no_args_is_help=True, help="Run folders: list, compare, tag, note, delete.")
 

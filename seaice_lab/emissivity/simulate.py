@@ -72,7 +72,7 @@ def simulate(config, folder, show=True, ice=None):
     ------
     InputError
         If a sensor is unknown, the counts do not match the sensors or the layout, or the given
-        ice has not one concentration for each day and the day before the first.
+        ice does not have one concentration for each day and the day before the first.
     """
     folder = Path(folder).expanduser()
     unified = instruments(config.sensors)

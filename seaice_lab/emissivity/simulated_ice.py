@@ -1,4 +1,4 @@
-"""The ice, the sea and the air of simulated satellite observations, drawn or given."""
+"""The ice, the sea and the air of simulated satellite observations, drawn at random or given."""
 
 import numpy as np
 import pandas as pd
@@ -8,8 +8,8 @@ from scipy.spatial import cKDTree
 from seaice_lab import files, land, metadata
 from seaice_lab.errors import InputError
 
-SHIFT_M = 150e3  # of the ice edge in a first guess
-# Variables of truth.nc, each with an attribute and its units.
+SHIFT_M = 150e3  # displacement of the ice edge in the first guess shifted_edge
+# Variables of truth.nc: name and value of an attribute, and units.
 TRUTH_VARIABLES = {
     "sic": ("standard_name", "sea_ice_area_fraction", "1"),
     "old_ice_share": ("long_name", "Share of old ice", "1"),
@@ -25,7 +25,7 @@ TRUTH_VARIABLES = {
 
 
 def make_truth(config, rng, ice=None):
-    """Draw the ice, the sea and the air of every day.
+    """Draw the ice, the sea and the air of every day at random, or take the given ice.
 
     Parameters
     ----------
@@ -44,8 +44,8 @@ def make_truth(config, rng, ice=None):
     Raises
     ------
     InputError
-        If the given ice has not ``days`` + 1 columns, or has concentrations that are missing or
-        beyond 0 and 1.
+        If the given ice does not have ``days`` + 1 columns, or has concentrations that are missing
+        or outside 0 to 1.
     """
     x, y, latitude, longitude = _points(config, ice)
     south, poleward = latitude[:, None] < 0, np.abs(latitude[:, None])
@@ -118,8 +118,8 @@ def check_ice(ice, days):
     Raises
     ------
     InputError
-        If it has not ``days`` + 1 columns, or concentrations (true or of the first guess) are
-        missing or beyond 0 and 1.
+        If it does not have ``days`` + 1 columns, or concentrations (true or of the first guess) are
+        missing or outside 0 to 1.
     """
     values = np.stack([ice.sic.values, ice.first_guess.values])
     low, high = values.min(), values.max()
@@ -140,7 +140,7 @@ def _points(config, ice):
 
 
 def _sea_points(size, hemisphere):
-    """x, y, latitude and longitude of all sea points, each (grid,); x and y in their own plane."""
+    """x, y, latitude and longitude of all sea points, each (grid,); x, y in the plane of a pole."""
     points = []
     for name in ("north", "south") if hemisphere == "both" else (hemisphere,):
         domain = land.polar_grid(size, name)
@@ -151,13 +151,13 @@ def _sea_points(size, hemisphere):
 
 
 def separate_rng(config, *use):
-    """Separate random numbers for other kinds of worlds, so that the default case is unchanged.
+    """Generator for one optional part of a case, so that the default case stays the same.
 
     Parameters
     ----------
     config : SimulateConfig
     *use : int
-        What the numbers are for.
+        Integers that identify the part, such as the row of a channel.
 
     Returns
     -------

@@ -5,8 +5,8 @@ import numpy as np
 from seaice_lab.names import typeset
 
 LEAD_LABEL = "Lead time (days)"
-SMALLEST_RANGE = 0.02  # of an axis through the season, as a share of the largest value
-FARTHEST = 0.3  # of a reference beyond the other curves, as a share of their range
+SMALLEST_RANGE = 0.02  # of the axis of a season, as a share of the largest value
+FARTHEST = 0.3  # extension of the axis towards a reference, as a share of the range
 
 
 def axis_label(name, units):
@@ -62,19 +62,20 @@ def log_axis(values, *others, log=True):
 
 
 def season_limits(values, reference=()):
-    """Ends of an axis through the season.
+    """Limits of the vertical axis of a season.
 
     Parameters
     ----------
     values : array
-        All of them are shown. Noise does not fill the axis.
+        All of them are within the limits. The axis has a smallest range, so that small changes
+        do not look large.
     reference : array
-        Values of which those near to the others are shown.
+        Values of a reference. The limits include only those near ``values``.
 
     Returns
     -------
     (float, float)
-        Negative only if a value is.
+        The lower limit is negative only if a value is negative.
     """
     low, high = np.nanmin(values), np.nanmax(values)
     missing = max(SMALLEST_RANGE * high - (high - low), 0)

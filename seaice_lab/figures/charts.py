@@ -143,7 +143,7 @@ def overlay(
     listed = [label for label, curve in series.items() if curve.listed]
     levels = levels if isinstance(levels, dict) else dict.fromkeys(levels, ())
     options = {"title": title, "xlabel": x_label, "ylabel": y_label} | options
-    # markers at the ends are not cut
+    # more room for markers, so that those at the ends are not cut
     has_markers = any(curve.marker for curve in series.values())
     options |= {"padding": (0.03 if has_markers else 0.01, 0.05), "show_grid": True}
     bokeh = PANEL_PIXELS | {"fontsize": BOKEH_FONTS, "legend_opts": BOKEH_LEGEND}

@@ -113,7 +113,7 @@ def plot_power_ratio(power):
         series = {}
         for label, values in power.items():
             ratio = values.sel(source=source) / values.sel(source="truth")
-            style = line_style(len(series) + 1, first=0)  # as below the black truth
+            style = line_style(len(series) + 1, first=0)  # as beside the truth
             series[label] = Curve(values.wavelength.values[::-1], ratio.values[::-1], **style)
         options = {"logx": True, "logy": True, "invert_xaxis": True}
         options["xticks"] = [(value, f"{value:g}") for value in WAVELENGTHS]

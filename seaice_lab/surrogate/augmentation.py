@@ -40,7 +40,8 @@ def turned_kernels(network, turns):
     """
     turned = dict(network.named_parameters())
     for name, value in turned.items():
-        # A turned kernel of one cell would have other strides, and be compiled for them again.
+        # A turn does not change a kernel of one cell. It would change its strides, so that the
+        # network would be compiled again.
         if value.ndim == 4 and value.shape[-1] > 1:
             kernel = torch.rot90(value, turns, (2, 3))
             turned[name] = kernel.contiguous(memory_format=torch.channels_last)

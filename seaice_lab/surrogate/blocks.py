@@ -5,10 +5,12 @@ from functools import lru_cache
 import torch
 import torch.nn.functional as F
 
-BLOCKS = (1, 2, 4, 8)  # cells along the side of the blocks of each band
+BLOCKS = (1, 2, 4, 8)  # side of a block in cells, for each level
 
 
-@lru_cache(maxsize=4)  # by identity: a mask never changes, and `any` waits for the device
+# Tensors are compared by identity, so a changed mask would go unnoticed. Without the cache, `any`
+# would wait for the device in every call.
+@lru_cache(maxsize=4)
 def neighbours(ocean):
     """Pairs of adjacent blocks of 1, 2 and 4 cells of which both are at least half ocean.
 
@@ -19,12 +21,13 @@ def neighbours(ocean):
     Returns
     -------
     list of (level, dim, both)
-        For each size of blocks and direction that has such a pair: the position in :data:`BLOCKS`,
-        -2 or -1, and a float32 tensor that is 1 where both blocks are ocean, one shorter along
-        ``dim`` than the grid of blocks.
+        For each size of blocks and direction that has such a pair: the position of the size in
+        :data:`BLOCKS`, the dimension along which the blocks are adjacent (-2 for y, -1 for x), and
+        a float32 tensor that is 1 where both blocks are ocean, one shorter along ``dim`` than the
+        grid of blocks.
     """
     pairs = []
-    with torch.inference_mode(False):  # a training may use what a forecast has made
+    with torch.inference_mode(False):  # training may use the cached tensors of a forecast
         shares = block_means(ocean.float(), torch.ones_like(ocean, dtype=torch.float32))
         for level, (share, _) in enumerate(shares[:-1]):
             is_ocean = (share >= 0.5).float()

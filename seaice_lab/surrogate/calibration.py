@@ -2,8 +2,8 @@
 
 A network is more certain of the runs that it was trained on than of others, so the size of the
 noise, its memory, and the size of perturbed starts are chosen on runs that training did not use.
-The noise of each level of the network acts on its own wavelengths: fine noise sets the power of
-short waves, coarse noise most of the spread.
+The noise of each level of the network acts on its own wavelengths: fine noise sets the power at
+short wavelengths, coarse noise most of the spread.
 """
 
 import tempfile
@@ -31,7 +31,7 @@ ROUNDS = 2  # of the steps towards the right spread and spectrum
 KEPT = ("wavenumber", "lead_time")  # dimensions of the power that are not averaged
 GAIN_STEP = 0.3  # of the logarithm of a gain, for the derivatives
 DAMPING = 0.05  # of the least squares, for gains that change nothing
-POWER_RATIOS = 0.01, 100.0  # limits, beyond which the ratio of a weak band says nothing
+POWER_RATIOS = 0.01, 100.0  # limits of a ratio: without them a band with little power decides
 
 
 def calibrate(run, memories=MEMORIES, starts=STARTS, show=True, store=None):
@@ -74,7 +74,7 @@ def calibrate(run, memories=MEMORIES, starts=STARTS, show=True, store=None):
     ------
     InputError
         If the run is not finished, the store is missing, has another grid or no validation split of
-        a few days, or there is nothing to try.
+        a few days, ``memories`` is empty, or ``starts`` is below 1.
     """
     if starts < 1 or not len(memories):
         raise InputError(
@@ -129,7 +129,7 @@ def calibrate(run, memories=MEMORIES, starts=STARTS, show=True, store=None):
 
 
 def _load(run, store, path):
-    """The surrogate of a run; its earlier calibration is removed if it alone is damaged."""
+    """The surrogate of a run; a damaged earlier calibration is removed if all else is valid."""
     try:
         return load(run, store=store)
     except InputError:

@@ -322,10 +322,10 @@ def square_modes(fields, square):
     return torch.fft.fft2(fields * hann[:, None] * hann) / size**2, rings
 
 
-@cache  # a recorded CUDA graph goes on reading this memory
+@cache  # without limit: a recorded CUDA graph reads this memory at each step
 def _rings(size, device):
     """Ring of each mode of a square, and positions of those in rings 1 to n / 2, made once."""
-    with torch.inference_mode(False):  # a training may use what a forecast has made
+    with torch.inference_mode(False):  # training may use the cached tensors of a forecast
         wavenumber = torch.fft.fftfreq(size, 1 / size, device=device)
         rings = torch.hypot(wavenumber[:, None], wavenumber[None, :]).round().long()
         inside = (rings > 0) & (rings <= size // 2)
@@ -346,7 +346,8 @@ def ring_power(modes, rings):
     """
     power = modes.abs().square().flatten(0, -3).mean(0).flatten()
     count = len(rings) // 2
-    # No ring reaches the side n; without its largest number nothing waits for the device.
+    # The numbers of all rings are below the side n. With this length of the sums, the processor
+    # need not wait for the device to find the largest number.
     ring = rings.flatten()
     sums = power.new_zeros(len(rings)).index_add(0, ring, power)
     sizes = power.new_zeros(len(rings)).index_add(0, ring, torch.ones_like(power))

@@ -14,7 +14,7 @@ import torch
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.networks import POOLINGS
 
-EXPECTED = {  # in a calibration
+EXPECTED = {  # values in calibration.json
     "noise_gain": "a number of at least 0, or a list with one for each level",
     "noise_memory": "a number of at least 0 and below 1",
 }

@@ -76,12 +76,12 @@ def training_store(dataset, store, references):
     store : xarray.Dataset
         Prepared store from which the forecast was started.
     references : sequence of str or None
-        Names of the reference forecasts that must be made; None: all for which the data are there.
+        Names of the reference forecasts that must be made; None: all with available data.
 
     Returns
     -------
     xarray.Dataset or None
-        None if the store is not needed and not there; a note says so if references are left out.
+        None if the store is missing but not needed; a note says so if references are left out.
     """
     path = dataset.attrs.get("training_store", dataset.attrs["store"])
     if path == dataset.attrs["store"]:

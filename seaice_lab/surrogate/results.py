@@ -221,7 +221,7 @@ def grid_of(opened):
     Raises
     ------
     InputError
-        If the file is damaged, or is missing like the store.
+        If the file is damaged, or both the file and the store are missing.
     """
     path = opened.path / "grid.nc"
     if not path.exists():

@@ -172,8 +172,8 @@ class ForecastConfig(Config):
     noise_gain: Gain | tuple[Gain, ...] | None = Field(
         None,
         description="Factor of the noise, or one factor for each level of the network, finest "
-        "first. 0 is without noise, null is the calibration of the run, else 1. A single forecast "
-        "never has noise.",
+        "first. 0 means no noise; null means the gain of the run's calibration, or 1 without a "
+        "calibration. A single forecast never has noise.",
     )
     noise_memory: float | None = Field(
         None,

@@ -177,7 +177,7 @@ def load_start_run(config, run):
 
 
 def training_step(config, losses, state):
-    """The step of a training: draws the quarter turns, computes the gradient, goes down.
+    """Make the training step: draw a quarter turn, compute the gradient, update the parameters.
 
     Parameters
     ----------
@@ -218,7 +218,7 @@ def batch_losses(config, normalisation, ocean, area):
     callable
         ``losses(model, batch, turns=0)`` returns a dict of scalar tensors: the total ``loss`` with
         gradient, and its terms. A model in training mode receives noise and, with symmetry
-        quarter_turns, maps turned by ``turns`` quarters. A batch is a pair of inputs and
+        quarter_turns, maps after ``turns`` quarter turns. A batch is a pair of inputs and
         increments, (batch, channel, y, x) or, for a rollout, (batch, step, channel, y, x),
         normalised and zero on land. For validation it may have the number of its first sample as
         well.
@@ -253,7 +253,7 @@ def batch_losses(config, normalisation, ocean, area):
                 inputs = inputs.flatten(0, 1)
             inputs = inputs.contiguous(memory_format=torch.channels_last)
             if model.training and config.rollout_steps > 1:
-                # As from the second step on; otherwise the first one would be compiled by itself.
+                # As the inputs of the later steps; otherwise the network would be compiled twice.
                 inputs.requires_grad_()
             inputs = (inputs, *next(draws))
             return torch.func.functional_call(model, parameters, inputs).float()
