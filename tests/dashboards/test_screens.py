@@ -175,6 +175,7 @@ def test_one_legend_hides_a_curve_in_all_figures_at_every_lead_time(page, served
     until(hidden)
     assert button.get_attribute("aria-pressed") == "false"
     bar(page, "Lead time").press("ArrowRight")  # new figures for the orders
+    until(lambda: state(page).get("lead"))
     settled(page)
     until(hidden)
     assert all(page.evaluate(NAMED)["Truth"])
