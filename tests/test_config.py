@@ -229,3 +229,17 @@ def test_a_group_of_settings_replaces_the_whole_group():
 def test_a_training_of_nothing_is_refused(name):
     with pytest.raises(InputError, match=rf"fit: {name} is 0, but: .*greater than"):
         FitConfig.parse({name: 0}, "fit")
+
+
+def test_the_fast_preset_changes_defaults_and_given_settings_stay():
+    given = {"learning_rate": 5e-4, "seed": 3}
+    for fit in (given, FitConfig(**given)):
+        config = TrainConfig(store="s", preset="fast", fit=fit)
+        assert (config.fit.learning_rate, config.fit.seed) == (5e-4, 3)
+        assert (config.fit.schedule, config.fit.batch_size) == ("cosine", 8)
+        assert TrainConfig.parse(load_yaml(config.to_yaml()), "text") == config
+    assert TrainConfig(store="s", preset="published").fit == FitConfig()
+    with pytest.raises(InputError, match="preset"):
+        TrainConfig(store="s", preset="quick")
+    with pytest.raises(InputError, match="fit"):
+        TrainConfig(store="s", preset="fast", fit=3)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from seaice_lab import names
 from seaice_lab.config import Config, FitConfig, PathText, SplitRule
@@ -49,6 +49,18 @@ class PrepareConfig(Config):
 
 
 Gain = Annotated[float, Field(ge=0)]
+
+# Where the fast settings differ from the published ones.
+FAST_FIT = {
+    "epochs": 50,
+    "batch_size": 8,
+    "learning_rate": 1e-3,
+    "weight_decay": 2e-4,
+    "schedule": "cosine",
+    "warmup_steps": 50,
+    "max_gradient_norm": 1.0,
+    "averaging": 0.99,
+}
 
 
 class TrainConfig(Config):
@@ -126,7 +138,24 @@ class TrainConfig(Config):
         "memory: in the memory of the computer; store: read in groups of windows, which changes "
         "their order; auto: the first in which they fit.",
     )
+    preset: Literal["published", "fast"] = Field(
+        "published",
+        description="Which settings of fit are the defaults. published: those of Durand et al. "
+        "(2024); fast: 50 epochs with small batches, a higher rate that falls to zero, and "
+        "averaged weights, which reach the validation loss of the published settings with a "
+        "fraction of the samples.",
+    )
     fit: FitConfig = Field(FitConfig(), description="How to train.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_preset(cls, values):
+        if not isinstance(values, dict) or values.get("preset") != "fast":
+            return values  # pydantic refuses what is wrong
+        fit = values.get("fit") or {}
+        if isinstance(fit, FitConfig):
+            fit = fit.model_dump(exclude_unset=True)
+        return values | {"fit": FAST_FIT | fit} if isinstance(fit, dict) else values
 
     @field_validator("window")
     @classmethod
