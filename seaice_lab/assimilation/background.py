@@ -39,8 +39,8 @@ def diagonal(std):
     -------
     SquareRoot
     """
-    std = checked_std(std)
-    return SquareRoot(std.size, std.size, lambda v: std * v, lambda x: std * x)
+    identity = SquareRoot(np.size(std), np.size(std), lambda v: v, lambda x: x)
+    return scaled(identity, std)
 
 
 def low_rank(columns):
@@ -127,8 +127,18 @@ def scaled(root, std):
     Returns
     -------
     SquareRoot
+
+    Raises
+    ------
+    InputError
+        If a standard deviation is negative or missing, or all are 0.
     """
-    std = checked_std(std)
+    std = np.asarray(std, float)
+    if not (np.isfinite(std) & (std >= 0)).all() or not std.any():
+        raise InputError(
+            "background: a standard deviation is negative or missing, or all are 0, expected "
+            "values of at least 0 in the units of the state"
+        )
     return root._replace(
         apply=lambda v: std * root.apply(v), adjoint=lambda x: root.adjoint(std * x)
     )
@@ -224,15 +234,15 @@ def ensemble(perturbations, localisation):
             f"background: found {count} member(s) of {cells} cells, expected at least 2 with the "
             f"{localisation.length} cells of the localisation"
         )
-    scaled = (members - members.mean(0)) / np.sqrt(count - 1)
+    deviations = (members - members.mean(0)) / np.sqrt(count - 1)
 
     def apply(v):
         amplitudes = localisation.apply(v.reshape(*v.shape[:-1], count, -1))
-        return np.einsum("kvc,...kc->...vc", scaled, amplitudes).reshape(*v.shape[:-1], -1)
+        return np.einsum("kvc,...kc->...vc", deviations, amplitudes).reshape(*v.shape[:-1], -1)
 
     def adjoint(x):
         fields = x.reshape(*x.shape[:-1], variables, cells)
-        amplitudes = np.einsum("kvc,...vc->...kc", scaled, fields)
+        amplitudes = np.einsum("kvc,...vc->...kc", deviations, fields)
         return localisation.adjoint(amplitudes).reshape(*x.shape[:-1], -1)
 
     return SquareRoot(count * localisation.size, variables * cells, apply, adjoint)
@@ -265,17 +275,16 @@ def weighted_sum(weights, roots):
             f"{', '.join(str(root.length) for root in roots)} entries, expected weights of at "
             "least 0, not all of them 0, and equal states"
         )
-    terms = [(np.sqrt(weight), root) for weight, root in zip(weights, roots, strict=True)]
-    ends = np.cumsum([root.size for root in roots])[:-1]
+    joined, length, factors = block_diagonal(roots), roots[0].length, np.sqrt(weights)
 
     def apply(v):
-        controls = np.split(v, ends, axis=-1)
-        return sum(w * root.apply(u) for (w, root), u in zip(terms, controls, strict=True))
+        return factors @ joined.apply(v).reshape(*v.shape[:-1], -1, length)
 
     def adjoint(x):
-        return np.concatenate([w * root.adjoint(x) for w, root in terms], axis=-1)
+        terms = factors[:, None] * x[..., None, :]
+        return joined.adjoint(terms.reshape(*x.shape[:-1], -1))
 
-    return SquareRoot(sum(root.size for root in roots), roots[0].length, apply, adjoint)
+    return SquareRoot(joined.size, length, apply, adjoint)
 
 
 def std_of_differences(later, earlier, smoothing=None):
@@ -308,20 +317,3 @@ def std_of_differences(later, earlier, smoothing=None):
         )
     squared = differences.var(0, ddof=1) / 2
     return np.sqrt(squared if smoothing is None else smoothing.step(squared))
-
-
-def checked_std(std):
-    """Standard deviations of background errors as an array.
-
-    Raises
-    ------
-    InputError
-        If one is negative or missing, or all are 0.
-    """
-    std = np.asarray(std, float)
-    if not (np.isfinite(std) & (std >= 0)).all() or not std.any():
-        raise InputError(
-            "background: a standard deviation is negative or missing, or all are 0, expected "
-            "values of at least 0 in the units of the state"
-        )
-    return std

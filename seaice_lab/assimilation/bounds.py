@@ -1,4 +1,4 @@
-"""Physical bounds of the analysed initial state: three ways to add an increment to a background.
+"""Physical bounds of the analysed initial state: two ways to add an increment to a background.
 
 Each is a function of the background and the increment (batch, channel, y, x) that returns the
 background exactly where the increment is 0, if the background is within the bounds.
@@ -7,20 +7,6 @@ background exactly where the increment is 0, if the background is within the bou
 import numpy as np
 import torch
 import torch.nn.functional as F
-
-
-def unbounded(background, increment):
-    """The sum of background and increment, whatever its values.
-
-    Parameters
-    ----------
-    background, increment : torch.Tensor (batch, channel, y, x)
-
-    Returns
-    -------
-    torch.Tensor (batch, channel, y, x)
-    """
-    return background + increment
 
 
 def clipped(low, high):

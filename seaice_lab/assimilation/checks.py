@@ -6,18 +6,11 @@ import numpy as np
 import torch
 
 from seaice_lab import grid
-from seaice_lab.assimilation.background import block_diagonal
 from seaice_lab.assimilation.bounds import clipped
-from seaice_lab.assimilation.cost import (
-    cell_positions,
-    cost,
-    observations,
-    problem_of,
-    simulate,
-    weighted_cells,
-)
-from seaice_lab.assimilation.diffusion import covariance
-from seaice_lab.assimilation.model import adjoint, open_window, states, tangent
+from seaice_lab.assimilation.cost import cost, observations, problem_of, simulate
+from seaice_lab.assimilation.cycle import background_root
+from seaice_lab.assimilation.model import adjoint, open_window, states, tangent, to_vector
+from seaice_lab.assimilation.settings import BackgroundConfig
 from seaice_lab.surrogate.layers import zero_on_land
 from seaice_lab.surrogate.model import bounds, scales
 
@@ -197,24 +190,22 @@ def check_run(run, config, device=None):
     """
     opened = open_window(run, config, device=device, dtype=torch.float64)
     model, surrogate, store = opened.model, opened.surrogate, opened.store
-    names, state = surrogate.window.variables, [name for name, _ in surrogate.window.state]
-    mean, _ = scales([surrogate.normalisation[name] for name in state], opened.initial)
+    state, count = surrogate.window.state, len(surrogate.window.variables)
+    names = [name for name, _ in state]
+    mean, std = scales([surrogate.normalisation[name] for name in names], opened.initial)
     background = zero_on_land((opened.initial + mean) / 2, model.ocean)
-    ocean, sides = model.ocean, grid.cell_sides(store.latitude, store.longitude)
-    stds = [STD * surrogate.normalisation[name]["std"] for name in names]
-    length_m = LENGTH_CELLS * grid.spacing_m(store)
-    roots = [covariance(ocean.cpu().numpy(), sides, length_m, std, probes=20) for std in stds]
-    positions = torch.cat(
-        [cell_positions(ocean, 0, channel, len(state)) for channel in range(len(names))]
-    )[:, None]
-    operator = weighted_cells(positions, torch.ones_like(positions, dtype=torch.float64))
+
+    def operator(fields):
+        return to_vector(fields[:, 0, :count], model.ocean)
+
     with torch.no_grad():
         forecast = operator(states(model, background, (config.steps,))).cpu().numpy()
-    sigma = np.repeat(stds, int(ocean.sum()))
+    sigma = operator((STD * std).expand_as(background)[:, None]).cpu().numpy()
     values = forecast + sigma * np.random.default_rng(0).standard_normal(forecast.shape)
     observed = observations(model, (config.steps,), operator, values, sigma)
-    combine = clipped(*bounds(state, background))
-    root = block_diagonal(roots)
+    length_km = LENGTH_CELLS * grid.spacing_m(store) / 1e3
+    errors = BackgroundConfig(std=STD, length_km=length_km, normalisation_probes=20)
+    root, combine = background_root(opened, errors), clipped(*bounds(names, background))
     return check(problem_of(model, background, root, observed, combine, opened.variables))
 
 

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 from seaice_lab.assimilation.background import SquareRoot
-from seaice_lab.assimilation.bounds import unbounded
 from seaice_lab.assimilation.model import (
     WindowModel,
     adjoint,
@@ -145,7 +144,7 @@ class Problem(NamedTuple):
 
 
 def problem_of(
-    model, background, root, observations, combine=unbounded, variables=None, intervals=0
+    model, background, root, observations, combine=torch.add, variables=None, intervals=0
 ):
     """Put together a problem whose parts belong to the same state.
 
@@ -158,7 +157,8 @@ def problem_of(
         Square root of B, of increments of the present variables.
     observations : Observations
     combine : callable
-        Adds an increment to the background (:mod:`~seaice_lab.assimilation.bounds`).
+        Adds an increment to the background, such as one of
+        :mod:`~seaice_lab.assimilation.bounds`; by default without bounds.
     variables : sequence of int, optional
         For each channel of the state the number of its variable; by default each channel is a
         variable of its own. An increment moves a past state like the present one, so that the
@@ -228,9 +228,11 @@ def perturbed(problem, members, seed=0):
         )
     rng, observed = np.random.default_rng(seed), problem.observations
     model = problem.model._replace(forcing=problem.model.forcing.expand(-1, members, -1, -1, -1))
-    backgrounds = problem.background.expand(members, -1, -1, -1)
-    problem = problem._replace(model=model, background=backgrounds)
-    backgrounds = analysis(problem, rng.standard_normal(problem.shape))
+    problem = problem._replace(
+        model=model, background=problem.background.expand(members, -1, -1, -1)
+    )
+    increment = increment_of(problem, rng.standard_normal(problem.shape))
+    backgrounds = window_states(problem, increment, (0,))[:, 0].double()
     if observed.steps:
         noise = rng.standard_normal((members, observed.values.shape[1]))
         sigma = observed.sigma.expand(members, -1)
@@ -238,22 +240,6 @@ def perturbed(problem, members, seed=0):
         noise = torch.from_numpy(noise).to(sigma.device) * sigma.where(sigma.isfinite(), 0.0)
         observed = observed._replace(values=observed.values + noise, sigma=sigma)
     return problem._replace(background=backgrounds, observations=observed)
-
-
-def analysis(problem, control):
-    """The initial state for a control, for example where a minimisation ended.
-
-    Parameters
-    ----------
-    problem : Problem
-    control : ndarray, any shape with batch * entry values
-
-    Returns
-    -------
-    torch.Tensor (batch, channel, y, x), float64
-    """
-    fields = to_image(increment_of(problem, control), problem.model.ocean)
-    return problem.combine(problem.background, fields[:, list(problem.variables)])
 
 
 def increment_of(problem, control):

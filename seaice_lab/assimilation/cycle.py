@@ -29,7 +29,6 @@ from seaice_lab.assimilation.window_analysis import analyse
 from seaice_lab.diagnostics.departures import cost_ratio, departure_statistics
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.forecast import forecast
-from seaice_lab.surrogate.layers import zero_on_land
 from seaice_lab.surrogate.settings import ForecastConfig
 from seaice_lab.surrogate.starts import start_positions
 from seaice_lab.surrogate.store import in_split, name_of
@@ -144,12 +143,9 @@ def first_background(source, config, start):
         first, split = (start, config.split) if first == "start" else (first, None)
         positions = _positions(source, first, 1, split, needs_state=True)
         return stored_states(source, positions).cpu().numpy()
-    fields = [
-        _training(source.store, name).mean("time", skipna=False).values
-        for name, _ in source.surrogate.window.state
-    ]
-    fields = torch.from_numpy(np.stack(fields)[None]).double().to(source.surrogate.ocean.device)
-    return zero_on_land(fields, source.surrogate.ocean).cpu().numpy()
+    names = [name for name, _ in source.surrogate.window.state]
+    means = [_training(source.store, name).mean("time", skipna=False).values for name in names]
+    return np.where(source.store.ocean.values, np.stack(means)[None].astype(float), 0.0)
 
 
 def _training(store, name):
@@ -168,7 +164,7 @@ def background_root(source, config, seed=0):
 
     Parameters
     ----------
-    source : Source
+    source : Source or OpenedWindow
     config : BackgroundConfig
     seed : int
         Seed of the random vectors of the normalisation.
@@ -248,9 +244,7 @@ def diagnostics(folder):
     # The dimension ``group`` exists also if no observation was used.
     result = result.assign_coords(group=np.array([], str), by=("group", np.array([], str)))
     if tables:
-        total = result.cost_of_background + result.cost_of_observations
-        if "cost_of_model_error" in result:  # windows of an older version lack it
-            total = total + result.cost_of_model_error.fillna(0)
+        total = result.cost_of_background + result.cost_of_model_error + result.cost_of_observations
         joined = xr.concat(tables, "observation", combine_attrs="override", join="override")
         ratio = cost_ratio(total, result.used)
         if runs.open_run(folder, "assimilation").config["huber"]:

@@ -7,7 +7,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import splu
 
-from seaice_lab.assimilation.background import SquareRoot, checked_std, variance
+from seaice_lab.assimilation.background import SquareRoot, scaled, variance
 from seaice_lab.errors import InputError
 
 
@@ -145,7 +145,6 @@ def covariance(ocean, sides, length_m, std=1.0, order=8, probes=None, seed=0):
     steps = order // 2
     operator = factorise(ocean, sides, np.asarray(length_m, float) / np.sqrt(2 * order - 4))
     weight = 1 / np.sqrt(operator.area)
-    std = checked_std(np.broadcast_to(std, operator.area.shape))
 
     def spread(v):
         fields = weight * v
@@ -158,8 +157,6 @@ def covariance(ocean, sides, length_m, std=1.0, order=8, probes=None, seed=0):
             x = operator.adjoint_step(x)
         return weight * x
 
-    size = std.size
+    root = SquareRoot(weight.size, weight.size, spread, gather)
     # Near coasts diffusion has fewer cells to spread to, so the constant of open water is wrong.
-    raw = variance(SquareRoot(size, size, spread, gather), probes, seed)
-    scale = std / np.sqrt(raw)
-    return SquareRoot(size, size, lambda v: scale * spread(v), lambda x: gather(scale * x))
+    return scaled(root, std / np.sqrt(variance(root, probes, seed)))

@@ -1,6 +1,5 @@
 """Minimise the cost: by L-BFGS-B, or in incremental form by conjugate gradients."""
 
-import time
 from typing import NamedTuple
 
 import numpy as np
@@ -14,16 +13,13 @@ from seaice_lab.errors import InputError
 class Minimum(NamedTuple):
     """Where a minimisation ended, and why.
 
-    ``history`` has J at each evaluation, ``gradient`` the largest component of the projected
-    gradient at the end, ``seconds`` the time on the clock.
+    ``history`` has J at each evaluation.
     """
 
     control: np.ndarray
     history: np.ndarray
-    gradient: float
     iterations: int
     reason: str
-    seconds: float
 
 
 # Reason of an end without convergence.
@@ -36,14 +32,13 @@ class Stopping(NamedTuple):
     ``gradient``: the largest component of the projected gradient is at most this share of that at
     the start, or at most ``floor``. ``decrease``: an iteration lowers J by less than this share of
     J, which rounding in a float32 network causes too. ``iterations``: the largest number of
-    iterations. ``pairs`` is the number of steps from which the curvature is estimated.
+    iterations.
     """
 
     gradient: float = 1e-4
     floor: float = 0.0
     decrease: float = 1e-6
     iterations: int = 100
-    pairs: int = 10
 
 
 STOPPING = Stopping()
@@ -70,7 +65,7 @@ def minimise(function, start, limits=None, stopping=STOPPING):
     InputError
         If J is not finite at the start. A step to a point where J is not finite is halved.
     """
-    began, history = time.perf_counter(), []
+    history = []
     low, high = np.full((2, start.size), [[-np.inf], [np.inf]]) if limits is None else limits
     start = np.clip(start, low, high)
     first = latest = accepted = function(start)
@@ -106,7 +101,6 @@ def minimise(function, start, limits=None, stopping=STOPPING):
             "ftol": stopping.decrease,
             "maxiter": stopping.iterations,
             "maxfun": 20 * stopping.iterations,
-            "maxcor": stopping.pairs,
         },
     )
     last_gradient = _largest(result.x, result.jac, low, high)
@@ -118,8 +112,7 @@ def minimise(function, start, limits=None, stopping=STOPPING):
         reason = f"the limit of {stopping.iterations} iterations was reached"
     else:
         reason = NO_LOWER_COST
-    seconds = time.perf_counter() - began
-    return Minimum(result.x, np.array(history), last_gradient, result.nit, reason, seconds)
+    return Minimum(result.x, np.array(history), result.nit, reason)
 
 
 def _largest(control, gradient, low, high):
@@ -187,7 +180,6 @@ def incremental(problem, outer=3, inner=30, tolerance=1e-2):
     Minimum
         With the control (batch, entry).
     """
-    began = time.perf_counter()
     control = np.zeros(problem.shape)
     present = cost(problem, control)
     _check_finite(present.total)
@@ -212,8 +204,7 @@ def incremental(problem, outer=3, inner=30, tolerance=1e-2):
             reason = NO_LOWER_COST
             break
         control, present = control + fraction * step.reshape(problem.shape), trial
-    largest, seconds = float(np.abs(present.gradient).max()), time.perf_counter() - began
-    return Minimum(control, np.array(history), largest, iteration, reason, seconds)
+    return Minimum(control, np.array(history), iteration, reason)
 
 
 def signal(problem, control, probes, seed=0):

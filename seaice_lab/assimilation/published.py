@@ -11,9 +11,9 @@ import torch
 
 from seaice_lab.assimilation.background import diagonal, low_rank
 from seaice_lab.assimilation.bounds import control_limits
-from seaice_lab.assimilation.cost import Problem, analysis, cost, problem_of
+from seaice_lab.assimilation.cost import Problem, cost, increment_of, problem_of, window_states
 from seaice_lab.assimilation.minimise import Stopping, minimise
-from seaice_lab.assimilation.model import states, to_image
+from seaice_lab.assimilation.model import to_image
 
 PUBLISHED_STOPPING = Stopping(gradient=0.0, floor=1e-4, decrease=1e-6, iterations=15_000)
 
@@ -153,9 +153,9 @@ def published_run(form, control, steps):
     -------
     ndarray (step, cell)
     """
-    initial = analysis(form.problem, (control - form.centre) / form.scale)
+    increment = increment_of(form.problem, (control - form.centre) / form.scale)
     with torch.no_grad():
-        window = states(form.problem.model, initial, steps)
+        window = window_states(form.problem, increment, steps)
     return window[0, :, 0, form.problem.model.ocean].cpu().numpy()
 
 

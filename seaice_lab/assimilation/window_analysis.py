@@ -7,7 +7,14 @@ import xarray as xr
 from seaice_lab import metadata, names
 from seaice_lab.assimilation import observations
 from seaice_lab.assimilation.bounds import change_of_variable, clipped
-from seaice_lab.assimilation.cost import cost, increment_of, problem_of, simulate, window_states
+from seaice_lab.assimilation.cost import (
+    Observations,
+    cost,
+    increment_of,
+    problem_of,
+    simulate,
+    window_states,
+)
 from seaice_lab.assimilation.minimise import Stopping, incremental, lbfgs, signal
 from seaice_lab.assimilation.model import states
 from seaice_lab.assimilation.observation_operator import window_observations
@@ -49,15 +56,15 @@ def analyse(opened, table, config, root, start):
         combine = change_of_variable(low, high, SOFTNESS * scales(entries, opened.initial)[1])
     model = opened.model._replace(segment=config.minimiser.segment)
     steps = range(config.window_steps + 1)
-    window, departures, problem = xr.Dataset(), None, None
+    window, departures, observed = xr.Dataset(), None, Observations((), None, None, None)
     if table is not None:
         observed, (table,) = window_observations(opened, [table], [start], allow_none=True)
-        sample = observations.used(table)
-    if table is not None and sample.sizes["observation"]:
-        observed = observed._replace(huber=config.huber or np.inf)
-        variables, intervals = opened.variables, config.intervals
-        problem = problem_of(model, opened.initial, root, observed, combine, variables, intervals)
-        problem, departures = _with_background(problem, sample, config)
+    observed = observed._replace(huber=config.huber or np.inf)
+    variables, intervals = opened.variables, config.intervals
+    problem = problem_of(model, opened.initial, root, observed, combine, variables, intervals)
+    control = np.zeros(problem.shape)
+    if observed.steps:
+        problem, departures = _with_background(problem, observations.used(table), config)
         table["quality"][table.quality.values == 0] = departures.quality.values
         window, control = _minimum(problem, config)
         departures["equivalent"] = _equivalents(problem, control, departures)
@@ -68,10 +75,7 @@ def analyse(opened, table, config, root, start):
         window.attrs["observations"] = ", ".join(f"{n} {reason}" for reason, n in counts.items())
     with torch.no_grad():
         background = states(model, opened.initial, steps)[0]
-        if problem is None:
-            analysis = states(model, combine(opened.initial, 0 * opened.initial), steps)[0]
-        else:
-            analysis = window_states(problem, increment_of(problem, control), steps)[0]
+        analysis = window_states(problem, increment_of(problem, control), steps)[0]
     fields = _fields((background, analysis), opened, config, start)
     return fields.assign(window.data_vars).assign_attrs(window.attrs), departures
 

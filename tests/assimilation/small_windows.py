@@ -4,7 +4,14 @@ import numpy as np
 import torch
 
 from seaice_lab.assimilation.background import diagonal
-from seaice_lab.assimilation.cost import cell_positions, observations, problem_of, weighted_cells
+from seaice_lab.assimilation.cost import (
+    cell_positions,
+    increment_of,
+    observations,
+    problem_of,
+    weighted_cells,
+    window_states,
+)
 from seaice_lab.assimilation.model import WindowModel, states
 from seaice_lab.surrogate.layers import zero_on_land
 from seaice_lab.surrogate.model import Surrogate, bounds, build
@@ -65,6 +72,12 @@ def every_cell(model, background, steps, sigma=0.1, noise=0.1, seed=0):
         values = operator(states(model, background, steps).double()).numpy()
     values = values + noise * np.random.default_rng(seed).standard_normal(values.shape)
     return observations(model, steps, operator, values, sigma)
+
+
+def analysis(problem, control):
+    """The initial states for a control."""
+    with torch.no_grad():
+        return window_states(problem, increment_of(problem, control), (0,))[:, 0].double()
 
 
 def surrogate_problem(
