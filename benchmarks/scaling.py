@@ -18,7 +18,7 @@ from seaice_lab.diagnostics import deformation, frames, moments, scaling
 
 DX_M = 25e3
 TAILS = {"gradient": 0.009, "increment": 0.05}
-FLAGGED = ("zeta", "beta", "tail", "feature_length")
+FLAGGED = ("zeta", "beta", "tail_weight", "feature_length")
 
 
 def main():

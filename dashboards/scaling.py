@@ -29,8 +29,9 @@ LINE = 99.0  # in place of the logarithm on a linear feature; the scale shows it
 HOVER = "return value > 50 ? 'linear feature' : `${(10 ** value).toPrecision(2)} {unit}`"
 # What the figures show, in a sentence below them, and titles.
 CONCENTRATION = "0: spread evenly over the area; higher: concentrated in fewer places."
-RARITY = (
-    "p(x) ~ x^(\N{MINUS SIGN}exponent) for large values x. Lower: extreme values are more frequent."
+TAIL = (
+    "How much lies beyond a large value, the same for all. Higher: a heavier tail, more strong "
+    "values; lower: a lighter tail, fewer of them."
 )
 ORDERS = {
     "beta": (
@@ -48,9 +49,9 @@ ORDERS = {
 }
 AGAINST_LEAD = {
     "c1": CONCENTRATION,
-    "tail": RARITY,
+    "tail_weight": TAIL,
     "gradient_c1": CONCENTRATION,
-    "gradient_tail": RARITY,
+    "gradient_tail_weight": TAIL,
     "feature_length": "Those are the black lines of the maps.",
     "anisotropy": "0: the structures run in all directions; 1: all run in the same direction.",
 }
@@ -69,6 +70,12 @@ IN_WORDS = {
         "deformation as concentrated as in the truth",
         "β(1) {:.2f}, truth {:.2f}",
     ),
+    "gradient_tail_weight": (
+        "a heavier tail, more strong thickness gradients than in the truth",
+        "a lighter tail, fewer strong thickness gradients than in the truth",
+        "as many strong thickness gradients as in the truth",
+        "tail weight {:.3f}, truth {:.3f}",
+    ),
     "feature_length": (
         "lines longer than in the truth",
         "lines shorter than in the truth",
@@ -80,7 +87,7 @@ DEFINITION = (
     "A good forecast has the statistics of the truth at all lead times. A copy of the truth with "
     "random phases has the same spectrum but no lines: what it shares is no evidence of structure. "
     "Persistence keeps all statistics, so none of them is a skill. Bands are two standard errors "
-    "of a bootstrap over starts. Mask: {}."
+    "of a bootstrap over independent starts, if there are at least three of these. Mask: {}."
 )
 
 

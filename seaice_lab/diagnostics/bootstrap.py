@@ -124,3 +124,58 @@ def correlated_starts(init_time, days=5):
     """
     gap = np.median(np.diff(init_time.values)) / np.timedelta64(days, "D")
     return int(np.clip(1 / max(gap, 1e-9), 1, max(len(init_time) // 2, 1)))
+
+
+def independent_periods(init_time, days=5, series=None):
+    """Number the periods of some days that the starts fall into.
+
+    Starts of one period share their weather, or the state of their ice, and count as one.
+
+    Parameters
+    ----------
+    init_time : DataArray (init_time)
+    days : float
+        Least length of a period; five are the lifetime of a weather system.
+    series : array of int (init_time,), optional
+        Number of the separate run or series to which a start belongs; a period never spans two.
+
+    Returns
+    -------
+    ndarray of int (init_time,)
+        From 0, without gaps. A series that is not twice as long as a period is one period.
+    """
+    times = init_time.values
+    gap = np.diff(times) / np.timedelta64(1, "D")
+    # Separate runs may overlap in time, so time can go backwards where another one begins.
+    new = (gap <= 0) | (gap >= days)
+    if series is not None:
+        new |= np.diff(series) != 0
+    parts, periods, count = np.concatenate([[0], np.cumsum(new)]), np.zeros(len(times), int), 0
+    for part in range(parts[-1] + 1):
+        age = (times[parts == part] - times[parts == part][0]) / np.timedelta64(1, "D")
+        length = age[-1] + (np.median(np.diff(age)) if len(age) > 1 else 0.0)
+        number = max(int(length / days + 1e-9), 1)
+        periods[parts == part] = count + (age * number / max(length, 1e-9)).astype(int)
+        count += number
+    return np.unique(periods, return_inverse=True)[1]
+
+
+def period_weights(periods, draws=1000, seed=0):
+    """Weights of the starts in bootstrap samples of whole periods.
+
+    Parameters
+    ----------
+    periods : array of int (init_time,)
+        From `independent_periods`.
+    draws, seed : int
+        As in `confidence_intervals`.
+
+    Returns
+    -------
+    DataArray (draw, init_time)
+        The weights of each sample add up to 1.
+    """
+    number = periods.max() + 1
+    drawn = np.random.default_rng(seed).integers(0, number, (draws, number))
+    weight = np.array([np.bincount(sample, minlength=number)[periods] for sample in drawn])
+    return xr.DataArray(weight / weight.sum(axis=1, keepdims=True), dims=("draw", "init_time"))

@@ -62,11 +62,11 @@ def _style(position, label):
 
 
 def _curve(x, table, name, style, marker=None):
-    """A statistic, with two standard errors except for the thin lines of members."""
+    """A statistic, with two standard errors if known, and not for the thin lines of members."""
     values, band = table[name].values, ()
     if f"{name}_error" in table and style["width"] >= 1:
         error = 2 * table[f"{name}_error"].values
-        band = values - error, values + error
+        band = (values - error, values + error) if np.isfinite(error).any() else ()
         style = style | {"marker": marker}
     return Curve(x, values, band=band, **style)
 

@@ -10,11 +10,12 @@ import xarray as xr
 from seaice_lab import grid, progress
 from seaice_lab.diagnostics import scaling
 from seaice_lab.diagnostics.anisotropy import isotropic_index
-from seaice_lab.diagnostics.bootstrap import correlated_starts
+from seaice_lab.diagnostics.bootstrap import independent_periods
 from seaice_lab.diagnostics.deformation import gradient_magnitude, ice_mask
 from seaice_lab.diagnostics.frames import blurred, phase_randomised
 from seaice_lab.diagnostics.score_tables import table_leads
 from seaice_lab.errors import InputError
+from seaice_lab.parameters import load_yaml
 from seaice_lab.processors import processors
 from seaice_lab.surrogate.evaluation import open_forecast
 from seaice_lab.surrogate.references import make_references, possible_references, training_store
@@ -109,8 +110,11 @@ def evaluate_scaling(run, store=None, starts=20, show=True):
             sums.append(each)
             bar.update()
     joined = {source: _joined([each[source] for each in sums], "init_time") for source in sums[0]}
-    block = correlated_starts(dataset.init_time) if count > 1 else 1
-    table = scaling.compare(joined, block=block)
+    # A segment is a model run, unless the store may have gaps in a run.
+    gaps = load_yaml(truth_store.attrs.get("configuration", "{}")).get("allow_gaps")
+    runs = None if gaps else truth_store.segment.values[dataset.position.values]
+    periods = independent_periods(dataset.init_time, scaling.MEMORY_DAYS, runs)
+    table = scaling.compare(joined, periods=periods)
     side = joined["truth"]["angular"].attrs["side_cells"]
     table["anisotropy_null"] = float(isotropic_index(side, count, draws=20).mean())
     _write(table, folder, dataset, score.keywords["tails"], count)
@@ -192,7 +196,7 @@ def _tails(dataset, store):
 
 def _write(table, folder, dataset, tails, starts):
     """Write ``scaling.nc`` with the metadata of the forecast."""
-    table.attrs = {
+    table.attrs |= {
         "starts": starts,
         "mask": "ocean with ice in forecast and truth: concentration > 0.8, else thickness > 0.3 m",
         "gradient_tail_from_m_km-1": tails["gradient"],
@@ -202,8 +206,19 @@ def _write(table, folder, dataset, tails, starts):
 
 
 REPORTED = """
-    zeta gradient_c1 gradient_tail beta c1 tail feature_length anisotropy
+    zeta gradient_c1 gradient_tail_weight beta c1 tail_weight feature_length anisotropy
 """.split()
+LEGEND = {
+    "zeta": "zeta(1): higher, the thickness is smoother than in the truth",
+    "gradient_c1": "gradient_c1: higher, thickness gradients are concentrated in fewer places",
+    "gradient_tail_weight": "gradient_tail_weight: higher, a heavier tail, more strong gradients "
+    "than in the truth; lower, a lighter tail, fewer of them",
+    "beta": "beta(1): higher, the deformation is concentrated in fewer places",
+    "c1": "c1: as gradient_c1, of the deformation",
+    "tail_weight": "tail_weight: as gradient_tail_weight, of the deformation",
+    "feature_length": "feature_length: mean length of the linear features, km",
+    "anisotropy": "anisotropy: 0, the structures run in all directions; 1, in the same direction",
+}
 
 
 def report(table):
@@ -217,14 +232,15 @@ def report(table):
     Returns
     -------
     str
-        One line for each lead time of :func:`table_leads`, with the difference in standard errors.
-        Of an ensemble, a second line has the range of the members.
+        One line for each lead time of :func:`table_leads`, with the difference in standard errors
+        if these are known. Of an ensemble, a second line has the range of the members. The line
+        "all" has the difference pooled over the lead times. Below, what the columns mean.
     """
     columns = [name for name in REPORTED if name in table]
     heads = [f"{name}(1)" if "q" in table[name].dims else name for name in columns]
     lines = [
         f"character of the ice, {table.attrs['starts']} start dates: forecast / truth (difference "
-        "in standard errors)",
+        "in standard errors; positive: the forecast has the higher value)",
         f"{'days':>7s}{''.join(f'{head:>25s}' for head in heads)}",
     ]
     members = [name for name in table.source.values if name.startswith("member_")]
@@ -236,14 +252,23 @@ def report(table):
         cells = []
         for name in columns:
             text = f"{float(forecast[name]):.3g} / {float(truth[name]):.3g}"
-            if f"{name}_difference_error" in forecast:  # not with one start
-                difference = (forecast[name] - truth[name]) / forecast[f"{name}_difference_error"]
-                text += f" ({float(difference):+.1f})"
+            error = float(forecast[f"{name}_difference_error"])
+            if error > 0:
+                text += f" ({float(forecast[name] - truth[name]) / error:+.1f})"
             cells.append(text)
-        lines.append(f"{days:7.1f}{''.join(f'{cell:>25s}' for cell in cells)}")
+        lines.append(f"{days:7.1f}{_row(cells)}")
         if members:
             every = at[columns].sel(source=members)
             low, high = every.min("source"), every.max("source")
             cells = [f"{float(low[name]):.3g} to {float(high[name]):.3g}" for name in columns]
-            lines.append(f"members{''.join(f'{cell:>25s}' for cell in cells)}")
-    return "\n".join(lines)
+            lines.append(f"members{_row(cells)}")
+    pooled = [float(first_order[f"{name}_significance"].sel(source="forecast")) for name in columns]
+    if np.isfinite(pooled).any():
+        lines.append(f"    all{_row([f'({value:+.1f})' for value in pooled])}")
+    else:
+        lines.append(table.attrs["significance"])
+    return "\n".join([*lines, *(LEGEND[name] for name in columns)])
+
+
+def _row(cells):
+    return "".join(f"{cell:>25s}" for cell in cells)

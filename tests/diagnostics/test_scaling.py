@@ -11,7 +11,12 @@ from seaice_lab.errors import InputError
 STARTS, LEADS, SIZE = 6, 4, 64
 TAILS = {"gradient": 2e-3, "increment": 0.01}
 MASK = xr.DataArray(np.ones((SIZE, SIZE), bool), dims=("y", "x"))
-FLAGGED = {"zeta": {"q": 1, "increment": 1}, "beta": {"q": 1}, "tail": {}, "feature_length": {}}
+FLAGGED = {
+    "zeta": {"q": 1, "increment": 1},
+    "beta": {"q": 1},
+    "tail_weight": {},
+    "feature_length": {},
+}
 
 
 def slip_lines(rng):
@@ -68,7 +73,6 @@ def test_a_blurred_copy_is_flagged_and_equal_and_independent_ones_are_not(source
         assert abs(same).max() == 0
         assert (table[f"{name}_score"].sel(source="same", **select) == 0).all()
     # Smoothing takes the weight of a power law, not its exponent.
-    assert table.tail_significance.sel(source="blurred") > 3
     assert table.tail_weight_significance.sel(source="blurred") < -3
     assert (table.tail_weight.sel(source="blurred") < table.tail_weight.sel(source="truth")).all()
     random = table.sel(source="phase_randomised")
@@ -92,8 +96,36 @@ def test_one_start_has_values_but_no_errors(sources):
         for name, sums in sources.items()
     }
     table = compare(one)
-    assert np.isfinite(table.zeta).all() and "zeta_error" not in table
+    assert np.isfinite(table.zeta).all() and table.zeta_error.isnull().all()
     assert table.zeta_spread.isnull().all()
+
+
+def test_starts_of_one_run_count_as_one_and_have_no_errors(sources):
+    for periods, finite in (([0, 0, 0, 1, 1, 1], False), ([0, 0, 1, 1, 2, 2], True)):
+        table = compare(sources, draws=50, periods=periods)
+        for ending in ("error", "difference_error", "significance"):
+            values = table[f"zeta_{ending}"].sel(increment=1, q=1, source="blurred")
+            assert np.isfinite(values).all() == finite, (periods, ending)
+        assert (table.zeta_spread.sel(increment=1) > 0).all()
+        significance = table.attrs["significance"]
+        assert significance.startswith(
+            "difference" if finite else "no standard errors: the 6 start"
+        )
+    assert abs(table.zeta_significance.sel(increment=1, q=1, source="blurred")) > 3
+
+
+def test_copies_of_one_start_do_not_make_it_more_certain(sources):
+    copied = {
+        name: {
+            key: xr.concat([each, each], "init_time").assign_coords(init_time=np.arange(12))
+            for key, each in sums.items()
+        }
+        for name, sums in sources.items()
+    }
+    once = compare(sources, draws=50)
+    twice = compare(copied, draws=50, periods=np.tile(np.arange(STARTS), 2))
+    for name in ("zeta_error", "zeta_difference_error", "zeta_spread", "beta_error"):
+        np.testing.assert_allclose(twice[name], once[name], rtol=1e-9, atol=1e-12)
 
 
 def test_drift_with_one_component_counts_as_none(truth):

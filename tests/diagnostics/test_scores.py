@@ -7,7 +7,11 @@ import scores.continuous
 import scores.probability
 import xarray as xr
 
-from seaice_lab.diagnostics.bootstrap import confidence_intervals
+from seaice_lab.diagnostics.bootstrap import (
+    confidence_intervals,
+    independent_periods,
+    period_weights,
+)
 from seaice_lab.diagnostics.ensembles import crps, spread
 from seaice_lab.diagnostics.regions import polar_regions, scores_by_region
 from seaice_lab.diagnostics.score_tables import pool_by_month, pool_starts, scores_by_start
@@ -358,6 +362,30 @@ def test_a_region_and_a_month_are_scored_alone(case):
     january = score_table(forecast[:2], truth[:2], ocean)
     for name in ("rmse", "bias"):
         np.testing.assert_allclose(monthly[name].sel(month=1), january[name])
+
+
+def test_starts_fall_into_independent_periods():
+    def periods(days, series=None, length=5):
+        times = np.datetime64("2020-01-01") + np.array(days) * np.timedelta64(1, "D")
+        times = xr.DataArray(times.astype("M8[ns]"), dims="init_time")
+        return independent_periods(times, length, series).tolist()
+
+    assert periods([0]) == periods([3], length=60) == [0]
+    assert periods(range(4)) == [0] * 4  # shorter than a period
+    assert periods(range(11)) == [0] * 6 + [1] * 5
+    assert periods([0, 5, 11]) == [0, 1, 2]  # far from each other
+    assert periods([0, 1, 8, 9]) == [0, 0, 1, 1]
+    assert periods([0, 3, 1, 4]) == [0, 0, 1, 1]  # a second run, of the same days
+    assert periods([0, 3, 4, 5], [7, 7, 8, 8]) == [0, 0, 1, 1]
+    assert periods(range(100), length=60) == [0] * 100
+    assert max(periods(range(365), length=60)) == 5
+
+
+def test_starts_of_a_period_are_drawn_together():
+    weight = period_weights(np.array([0, 0, 0, 1, 2]), draws=400)
+    np.testing.assert_allclose(weight.sum("init_time"), 1)
+    assert weight.isel(init_time=slice(3)).std("init_time").max() < 1e-12
+    assert abs(float((weight[:, 3] > 0).mean()) - (1 - (2 / 3) ** 3)) < 0.1
 
 
 def test_confidence_intervals_have_the_width_of_the_standard_error(rng):
