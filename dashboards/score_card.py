@@ -40,6 +40,8 @@ def score_card(view):
         rows += f"<tr><th>{escape(title)}</th><td>{count}</td>{cells}</tr>"
     legend = f"Blue: better than {escape(view.measure)}, orange: worse. "
     legend += "Bold: significant at 95 % (paired bootstrap over starts). –: not forecast."
+    few = dict.fromkeys(map(comparison.too_few_starts, view.scores.values()))
+    legend += "".join(f" Nothing is bold: {reason}." for reason in few if reason)
     if view.name not in comparison.PERFECT:
         legend = "This score has no skill, so the card has no colours. –: not forecast."
     title = f"<b>{escape(view.label)} by lead time</b>"

@@ -45,6 +45,24 @@ def write_card(run, summary, sections):
     return path
 
 
+def read_section(path, heading):
+    """Text of a section of a model card.
+
+    Parameters
+    ----------
+    path : Path
+    heading : str
+
+    Returns
+    -------
+    str
+        Empty if there is no such section.
+    """
+    text = path.read_text(encoding="utf-8")
+    match = re.search(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", text, re.M | re.S)
+    return match[1] if match else ""
+
+
 def describe_dataset(name):
     """A dataset of the catalogue with its source and licence, as an item of a list.
 

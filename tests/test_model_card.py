@@ -10,6 +10,7 @@ from seaice_lab import model_card, runs
 from seaice_lab.config import FitConfig
 from seaice_lab.emissivity import card as emissivity_card
 from seaice_lab.emissivity.settings import EmissivityConfig
+from seaice_lab.surrogate import card as surrogate_card
 from seaice_lab.surrogate.evaluation import evaluate
 from seaice_lab.surrogate.forecast import forecast
 from seaice_lab.surrogate.prepare import prepare
@@ -23,7 +24,7 @@ def sections_of(run):
     return start, dict(section.split("\n\n", 1) for section in sections)
 
 
-def test_the_card_of_a_surrogate_and_its_scores(waves, tmp_path):
+def test_the_card_of_a_surrogate_and_its_scores(waves, tmp_path, capsys):
     wave_run(start="2010-02-01").to_netcdf(waves / "train_1.nc")  # later than the other run
     store = prepare(PrepareConfig(state="waves"), tmp_path / "waves.zarr", show=False)
     fit = FitConfig(epochs=1, batch_size=8, compile="never")
@@ -58,6 +59,19 @@ def test_the_card_of_a_surrogate_and_its_scores(waves, tmp_path):
         and "Not evaluated" not in text
         and text.count("## Scores\n") == 1
     )
+    capsys.readouterr()
+    scores = model_card.read_section(run / "README.md", "Scores")
+    count = int(scores.split(" start dates")[0].split()[-1])
+    fewer = scores.replace(f"{count} start dates", f"{count - 1} start dates")
+    shorter = scores.replace("\n    1.0 ", "\n    0.9 ")
+    for smaller, extent in ((fewer, f"{count - 1} start dates and 1 days"), (shorter, "0.9 days")):
+        surrogate_card.write_card(run, smaller)
+        assert (run / "README.md").read_text() == text
+        said = capsys.readouterr().out
+        assert f"keeps the scores of {count} start dates and 1 days" in said and extent in said
+    more = scores.replace(f"{count} start dates", f"{count + 1} start dates")
+    surrogate_card.write_card(run, more)
+    assert f"{count + 1} start dates" in model_card.read_section(run / "README.md", "Scores")
 
 
 def test_a_dataset_has_its_doi_or_is_said_to_be_unknown(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ from seaice_lab.diagnostics import scores
 from seaice_lab.diagnostics.bootstrap import (
     confidence_intervals,
     correlated_starts,
+    independent_periods,
     pooled_samples,
     start_weights,
 )
@@ -19,6 +20,10 @@ from seaice_lab.names import in_days, typeset
 
 DAY = np.timedelta64(1, "D")
 BY_START, BY_REGION = "_by_start", "_by_start_and_region"
+WEATHER_DAYS = 5  # lifetime of a weather system
+# Independent starts for an interval. If one forecast is better at every start, this has by chance
+# the probability 2 / 2^n (sign test), which is below 5 % from six starts on.
+FEWEST_INDEPENDENT = 6
 PERFECT = {
     "rmse": 0,
     "mean_absolute_error": 0,
@@ -235,7 +240,8 @@ def skill_with_interval(table, reference, name="rmse", level=0.95):
     -------
     Dataset
         ``skill``, ``low`` and ``high`` (lead_time), at the lead times that both have. The
-        difference is significant where the interval excludes 0. One start has no interval.
+        difference is significant where the interval excludes 0. The interval is NaN if the starts
+        are too few; see `too_few_starts`.
     """
     tables, mask = (table, reference), f"verified{BY_START}"
     scores_and_masks = [
@@ -246,13 +252,39 @@ def skill_with_interval(table, reference, name="rmse", level=0.95):
     verified = masks[0] & masks[-1] if masks else None
     weights = xr.DataArray(np.full((1, len(values)), 1 / len(values)), dims=("draw", "init_time"))
     result = xr.Dataset({"skill": _skill(values, compared, weights, verified).isel(draw=0)})
-    if len(values) < 2:
+    if too_few_starts(values):
         return result.assign(low=result.skill * np.nan, high=result.skill * np.nan)
-    weights = start_weights(len(values), block=correlated_starts(values.init_time))
+    weights = start_weights(len(values), block=correlated_starts(values.init_time, WEATHER_DAYS))
     samples = _skill(values, compared, weights, verified)
     limits = [(1 - level) / 2, (1 + level) / 2]
     bounds = samples.quantile(limits, "draw", skipna=verified is not None)
+    if verified is not None:
+        bounds = bounds.where(verified.sum("init_time") >= FEWEST_INDEPENDENT)
     return result.assign(low=bounds[0].drop_vars("quantile"), high=bounds[1].drop_vars("quantile"))
+
+
+def too_few_starts(table):
+    """Why the starts of a table are too few for an interval, in a sentence; else nothing.
+
+    Parameters
+    ----------
+    table : Dataset or DataArray
+        With ``init_time``.
+
+    Returns
+    -------
+    str
+        Starts within five days, the lifetime of a weather system, count as one. Fewer than six
+        cannot be significant at 95 % (sign test).
+    """
+    number = independent_periods(table.init_time, WEATHER_DAYS).max() + 1
+    if number >= FEWEST_INDEPENDENT:
+        return ""
+    count = table.sizes["init_time"]
+    return (
+        f"{count} start date{'s' if count > 1 else ''}, {number} of them independent (at least "
+        f"{WEATHER_DAYS} days apart), cannot exclude chance; at least {FEWEST_INDEPENDENT} can"
+    )
 
 
 def _skill(values, compared, weights, verified):
@@ -304,6 +336,8 @@ def _compared(table, reference, label, name, lead):
         text = f"{abs(skill):.0%} {'below' if skill >= 0 else 'above'} {label}".replace("%", " %")
     else:
         text = f"{label} {other:.{decimals([other])}f}"
+    if np.isnan(result.low):
+        return f"{text}, which may be chance, because few starts are independent"
     return f"{text}, which may be chance" if result.low <= 0 <= result.high else text
 
 
@@ -335,13 +369,14 @@ def summary(tables, spectra, against="persistence"):
         units = table.rmse.attrs["units"]
         result = skill_with_interval(forecast, reference).sel(lead_time=lead, method="nearest")
         skill, low, high = (f"{float(result[key]):+.1%}" for key in ("skill", "low", "high"))
+        interval = "too few starts" if np.isnan(result.low) else f"{low} to {high}"
         spectrum = _spectra_of_starts(spectra[name], table.init_time.values)
         slope = spectrum.slope.sel(source="forecast").sel(lead_time=lead, method="nearest")
         rows[name] = {
             "starts": str(table.sizes["init_time"]),
             "days": f"{lead / DAY:g}",
             f"RMSE ({units})": f"{_at(forecast, 'rmse', lead):.4f}",
-            f"skill against {against.replace('_', ' ')}": f"{skill} ({low} to {high})",
+            f"skill against {against.replace('_', ' ')}": f"{skill} ({interval})",
             f"bias ({units})": f"{_at(forecast, 'bias', lead):+.4f}",
             "exponent": f"{float(slope):.2f}",
         }

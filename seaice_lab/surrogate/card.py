@@ -1,5 +1,7 @@
 """Model card of a surrogate."""
 
+import re
+
 from seaice_lab import grid, model_card, names, runs
 from seaice_lab.errors import InputError
 from seaice_lab.parameters import load_yaml
@@ -36,6 +38,8 @@ The folder must hold `config.yaml`, `provenance.json`, `normalisation.json` and
 def write_card(run, scores=None):
     """Write the model card of a trained surrogate, or renew its scores.
 
+    The scores of a larger evaluation, with more start dates or longer forecasts, are kept.
+
     Parameters
     ----------
     run : str or Path
@@ -49,7 +53,15 @@ def write_card(run, scores=None):
     """
     opened = runs.open_run(run, "surrogate")
     section = {"Scores": NOT_EVALUATED if scores is None else f"```\n{scores}\n```"}
-    if (opened.path / model_card.CARD).exists():
+    card = opened.path / model_card.CARD
+    if card.exists():
+        kept, new = _extent(model_card.read_section(card, "Scores")), _extent(section["Scores"])
+        if scores is not None and any(one < other for one, other in zip(new, kept, strict=True)):
+            print(
+                f"{card} keeps the scores of {_in_words(kept)}, because these are of "
+                f"{_in_words(new)}; remove its section Scores to replace them"
+            )
+            return card
         return model_card.write_card(run, "", {} if scores is None else section)
     config = TrainConfig.parse(opened.config, opened.path / "config.yaml")
     window = window_of(config)
@@ -64,6 +76,18 @@ def write_card(run, scores=None):
     sections = {"Data": data, "Configuration": model_card.describe_configuration(opened)}
     sections |= section | {"Limits": limits, "How to load it": LOADING.format(run=run)}
     return model_card.write_card(run, summary, sections)
+
+
+def _extent(scores):
+    """Number of start dates and longest lead time in days of scores on a card; 0 if not known."""
+    starts = re.search(r"(\d+) start dates?\b", scores)
+    leads = re.findall(r"^ +(\d+\.\d) ", scores, re.MULTILINE)
+    return int(starts[1]) if starts else 0, float(leads[-1]) if leads else 0.0
+
+
+def _in_words(extent):
+    starts, days = extent
+    return f"{starts} start dates" + (f" and {days:g} days" if days else "")
 
 
 def _describe_store(path):

@@ -100,9 +100,42 @@ def test_the_interval_of_a_skill_is_paired():
     for name in ("skill", "low", "high"):
         np.testing.assert_allclose(result[name], 0.1, err_msg=name)
     assert float(forecast.rmse_high[0] - forecast.rmse_low[0]) > 0.1
-    one = table.isel(init_time=[0])
-    result = comparison.skill_with_interval(*(one.sel(source=name) for name in table.source.values))
-    assert result.skill.notnull().all() and result.low.isnull().all()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 6])
+def test_fewer_than_six_starts_are_never_significant_and_this_is_said(count):
+    table = evaluation(0.5, slice(0, 2 * count, 2))
+    forecast, persistence = (table.sel(source=name) for name in table.source.values)
+    result = comparison.skill_with_interval(forecast, persistence)
+    np.testing.assert_allclose(result.skill, 0.5)
+    arguments = "persistence", "rmse", np.timedelta64(12, "h")
+    headline = comparison.headline(forecast, persistence, *arguments)
+    reason = comparison.too_few_starts(table)
+    if count < 6:
+        assert result.low.isnull().all() and result.high.isnull().all()
+        assert "may be chance, because few starts are independent" in headline
+        assert reason.startswith(f"{count} start date") and "at least 6" in reason
+    else:
+        assert (result.low > 0).all() and "chance" not in headline and not reason
+
+
+def test_starts_in_the_same_weather_count_as_one():
+    table = evaluation(0.5)
+    hourly = pd.date_range("2020-01-01", periods=STARTS, freq="6h")
+    table = table.assign_coords(init_time=hourly)
+    forecast, persistence = (table.sel(source=name) for name in table.source.values)
+    assert comparison.skill_with_interval(forecast, persistence).low.isnull().all()
+    assert comparison.too_few_starts(table).startswith("24 start dates, 1 of them independent")
+
+
+def test_a_lead_time_with_truth_from_few_starts_has_no_interval():
+    table = evaluation(0.5)
+    number = xr.DataArray(np.arange(STARTS), {"init_time": table.init_time}, ("init_time",))
+    first = table.lead_time < np.timedelta64(1, "D")
+    table["verified_by_start"] = (number < 5) | first
+    forecast, persistence = (table.sel(source=name) for name in table.source.values)
+    low = comparison.skill_with_interval(forecast, persistence).low
+    assert low.isnull().values.tolist() == [False, True, True]
 
 
 def test_a_correlation_has_a_skill_relative_to_one():
