@@ -1,5 +1,6 @@
 """Tests of tangent, adjoint and gradient for any trained network."""
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -112,20 +113,20 @@ def check(problem, seed=0):
     rng, root = np.random.default_rng(seed), problem.root
     control, direction = rng.standard_normal((2, *problem.shape))
     control *= 0.1
-    device = problem.background.device
-    base = root.apply(control)
-    point = torch.from_numpy(base).to(device)
+    base, observe = root.apply(control), partial(simulate, problem)
+
+    def tensor(array):
+        return torch.from_numpy(np.ascontiguousarray(array)).to(problem.background.device)
 
     def observed(increment):
         with torch.no_grad():
-            return simulate(problem, torch.from_numpy(increment).to(device)).cpu().numpy()
+            return observe(tensor(increment)).cpu().numpy()
 
     def tangent_of(increment):
-        change = tangent(lambda x: simulate(problem, x), point, _like(increment, point))
-        return change.cpu().numpy()
+        return tangent(observe, tensor(base), tensor(increment)).cpu().numpy()
 
     def adjoint_of(weights):
-        return adjoint(lambda x: simulate(problem, x), point, _like(weights, point)).cpu().numpy()
+        return adjoint(observe, tensor(base), tensor(weights)).cpu().numpy()
 
     is_double = problem.model.forcing.dtype == torch.float64
     increment, limit = root.apply(direction), 1e-12 if is_double else 1e-5
@@ -207,7 +208,3 @@ def check_run(run, config, device=None):
     errors = BackgroundConfig(std=STD, length_km=length_km, normalisation_probes=20)
     root, combine = background_root(opened, errors), clipped(*bounds(names, background))
     return check(problem_of(model, background, root, observed, combine, opened.variables))
-
-
-def _like(array, tensor):
-    return torch.from_numpy(np.ascontiguousarray(array)).to(tensor.device)

@@ -8,7 +8,7 @@ from seaice_lab.assimilation.background import block_diagonal
 from seaice_lab.assimilation.diffusion import covariance
 from seaice_lab.assimilation.model import stored_states, to_vector, window_model
 from seaice_lab.errors import InputError
-from seaice_lab.surrogate.store import in_split, locate, name_of
+from seaice_lab.surrogate.store import locate, name_of
 
 LEAST, MOST = 10, 60  # intervals from which the errors are measured
 AT_ONCE = 8  # intervals
@@ -38,11 +38,6 @@ def forecast_errors(source, steps):
         If there is no validation split, or it has fewer than 10 such intervals.
     """
     window, store = source.surrogate.window, source.store
-    if not in_split(store, "validation").size:
-        raise InputError(
-            f"{name_of(store)}: has no validation split, from which the model error is measured; "
-            "give a store with a validation split, or leave out model_error_steps"
-        )
     starts_h = window.step_h * np.arange(steps)
     offsets_h = {start + lag for start in starts_h for _, lag in window.inputs}
     offsets_h |= {start + window.step_h + lag for start in starts_h for _, lag in window.state}

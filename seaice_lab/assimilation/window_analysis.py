@@ -67,9 +67,10 @@ def analyse(opened, table, config, root, start):
         problem, departures = _with_background(problem, observations.used(table), config)
         table["quality"][table.quality.values == 0] = departures.quality.values
         window, control = _minimum(problem, config)
-        departures["equivalent"] = _equivalents(problem, control, departures)
+        equivalents = [_simulated(problem, each) for each in (0 * control, control)]
+        departures["equivalent"] = (("state", "observation"), equivalents)
         departures["lead_h"] = (departures.time - start) / np.timedelta64(1, "h")
-        departures = departures.drop_encoding()
+        departures = departures.assign_coords(state=STATES).drop_encoding()
     if table is not None:
         counts = observations.counts(table)
         window.attrs["observations"] = ", ".join(f"{n} {reason}" for reason, n in counts.items())
@@ -130,11 +131,6 @@ def _minimum(problem, config):
     history = ("evaluation", minimum.history)
     dataset = xr.Dataset({**values, "cost": history}, attrs={"minimisation": minimum.reason})
     return dataset, minimum.control
-
-
-def _equivalents(problem, control, departures):
-    fields = [_simulated(problem, each) for each in (np.zeros(problem.shape), control)]
-    return xr.DataArray(fields, {"state": STATES}, ("state", *departures["value"].dims))
 
 
 def _fields(both, opened, config, start):

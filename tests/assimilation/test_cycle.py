@@ -249,7 +249,7 @@ def test_measured_errors_of_the_surrogate_make_the_cost_consistent(settings, tra
     with pytest.raises(InputError, match="0 intervals|no start has all"):
         forecast_errors(source, 12)
     others = source.store.isel(time=source.store.split.values != 1)
-    with pytest.raises(InputError, match="no validation split, from which the model error"):
+    with pytest.raises(InputError, match="no validation split"):
         forecast_errors(source._replace(store=others), 1)
     # A surrogate that never errs: it changes nothing, and all stored states are 0.
     still = source.surrogate.normalisation | {"increments": [{"mean": 0.0, "std": 0.0}]}
