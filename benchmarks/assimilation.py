@@ -1,13 +1,13 @@
 """Twin experiments of the assimilation and the cost of a gradient, as one table.
 
 python benchmarks/assimilation.py [--cases cost t1 t2 t3 t4] [--run data/pretrained/sample]
-                                  [--store STORE] [--lengths 50 75 100] [--threads 1]
-                                  [--folder FOLDER]
+                                  [--store STORE] [--lengths 100] [--stds 0.4]
+                                  [--threads 1] [--folder FOLDER]
 
 T1: all cells every two days; T2: tracks; T3: smooth weekly maps; T4: concentrations that the
 emissivity model infers from simulated brightness temperatures. The truth is the test run, which the
-network has not seen; what is chosen is chosen in the validation run. The folder keeps all analyses,
-so that the same command continues after an interruption.
+network has not seen and with which nothing is chosen. The folder keeps all analyses, so that the
+same command continues after an interruption.
 """
 
 import argparse
@@ -32,11 +32,14 @@ from assimilation_twins import (
 
 from seaice_lab import grid
 from seaice_lab.assimilation import twins
+from seaice_lab.assimilation.interpolation import cell_weights
 from seaice_lab.assimilation.model import states
 from seaice_lab.diagnostics.spectra import power_spectrum, spectral_exponent
+from seaice_lab.surrogate.store import in_split
 
 AT = 2 * np.array([1, 2, 5, 10])  # steps of the forecasts whose errors are printed
 COLUMNS = "start, middle, end, mean"  # of a window
+STATES = "start, middle, end, 5 d ahead"
 DAYS = "1, 2, 5, 10 days ahead"
 
 
@@ -90,64 +93,64 @@ def observed_fields(twin, table):
 def tracks(options):
     """T2: tracks over 5 % of the cells a day with noise of 0.3 m, windows of 16 days."""
     steps, sigma = 32, 0.3
-    # Correlation lengths, and steps of the intervals with a model error.
-    chosen = {method: [(length_km, None) for length_km in options.lengths] for method in METHODS}
-    chosen["4D-Var"] += [(length_km, 8) for length_km in options.lengths]
     for split in ("validation", "test"):
         twin = twin_of(options, split)
         table = twins.observe_tracks(twin.window(steps).sit, sigma)
         free = assimilated(twin, None, steps, {})
-        row(f"T2 {split} free run", window_errors(twin, free.states), COLUMNS)
-        for method, candidates in chosen.items():
-            errors = {}
-            for length_km, interval in candidates:
-                background, change = {"length_km": length_km}, {"model_error_steps": interval}
-                result = assimilated(twin, table, steps, background, method, **change)
-                report_tracks(twin, method, (length_km, interval), result)
-                errors[length_km, interval] = window_errors(twin, result.states)[-1]
-            chosen[method] = [min(errors, key=errors.get)]
-        result = assimilated(twin, table, steps, {"correlation": "none"})
-        report_tracks(twin, "4D-Var, diagonal B", (0, None), result)
+        row(f"T2 {split}, free run", window_errors(twin, free.states), COLUMNS)
+        cases = [(method, {"length_km": length_km, "std": std})
+                 for length_km in options.lengths for std in options.stds
+                 for method in METHODS]  # fmt: skip
+        cases += [("4D-Var", {"correlation": "none", "std": std}) for std in options.stds]
+        for method, background in cases:
+            interval = 8 if method == "4D-Var" else None
+            result = assimilated(twin, table, steps, background, method, model_error_steps=interval)
+            text = ", ".join(f"{name} {value}" for name, value in background.items())
+            text += f", 2J/p {result.ratio:.2f}, {result.seconds:.0f} s"
+            row(f"T2 {split}, {method}", window_errors(twin, result.states), COLUMNS, text)
 
 
-def report_tracks(twin, name, choice, result):
-    """Print the errors of a window of T2."""
-    text = f"{choice[0]:g} km, model error {choice[1]}, 2J/p {result.ratio:.2f}"
-    text += f", {result.seconds:.0f} s"
-    row(f"T2 {twin.split} {name}", window_errors(twin, result.states), COLUMNS, text)
-
-
-def weekly_maps(options):
+def weekly_maps(options, steps=28):
     """T3: smooth weekly maps, two weeks; exponents of spectra against those of the free run."""
-    # Correlation lengths, and standard deviations of the background.
-    choices = [(length_km, std) for length_km in (100.0, 200.0, 300.0) for std in (0.6, 0.3)]
     for split in ("validation", "test"):
         twin = twin_of(options, split)
-        differences = {choice: exponent_differences(twin, *choice) for choice in choices}
-        choices = [min(choices, key=lambda choice: np.abs(differences[choice]).max())]
+        table = twins.observe_weekly_maps(twin.window(steps).sit, 0.1)
+        # Not a mean, because it has no small scales.
+        background = {"length_km": 200.0, "std": 0.3, "first": closest_state(twin, table)}
+        exponents, powers = {}, {}
+        for name, observed in (("free run", None), ("analysis", table)):
+            result = assimilated(twin, observed, steps, background)
+            fields = [*result.states[[0, steps // 2, -1]], ahead(twin, result.end, steps)[9]]
+            exponents[name], powers[name] = spectrum_of(twin, fields)
+            errors = window_errors(twin, result.states)
+            row(f"T3 {split}, RMSE of the {name}", errors, COLUMNS, background["first"][:13])
+            row(f"T3 {split}, exponent of the {name}", exponents[name], STATES)
+        difference = exponents["analysis"] - exponents["free run"]
+        row(f"T3 {split}, difference of exponents", difference, STATES, "goal: within 0.2")
+        ratio = powers["analysis"] / powers["free run"]
+        row(f"T3 {split}, ratio of power at 100 to 200 km", ratio, STATES)
 
 
-def exponent_differences(twin, length_km, std, steps=28):
-    """Exponents of the analysis minus those of the free run; prints both, and the errors."""
-    times, counts = np.unique(twin.source.store.time.values, return_counts=True)
-    # The background is a state of another run, because a mean has no small scales.
-    background = {"length_km": length_km, "std": std, "first": str(times[counts == 1][0])}
-    table = twins.observe_weekly_maps(twin.window(steps).sit, 0.1)
-    exponents, spacing_m = {}, grid.spacing_m(twin.truth, twin.truth.ocean)
-    columns, text = "start, middle, end, 5 d ahead", f"{length_km:g} km, std {std:g}"
+def closest_state(twin, table):
+    """Time of the training state that is closest to the first map, of times in no other run."""
+    store = twin.source.store
+    times, counts = np.unique(store.time.values, return_counts=True)
+    is_single = np.isin(store.time.values, times[counts == 1])
+    training = np.intersect1d(np.flatnonzero(is_single), in_split(store, "train"))
+    candidates = store.sit.isel(time=training).load()
+    first = table.isel(observation=(table.time == table.time[0]).values)
+    cells = cell_weights(first.latitude.values, first.longitude.values, store)[0][:, 0]
+    departures = candidates.values.reshape(len(candidates), -1)[:, cells] - first["value"].values
+    return str(candidates.time.values[(departures**2).mean(1).argmin()])
+
+
+def spectrum_of(twin, fields):
+    """Exponent of the spectrum of each field, and its power at wavelengths of 100 to 200 km."""
     mask = xr.DataArray(twin.truth.ocean.values, dims=("y", "x"))
-    for name, observed in (("free run", None), ("analysis", table)):
-        result = assimilated(twin, observed, steps, background)
-        fields = [*result.states[[0, steps // 2, -1]], ahead(twin, result.end, steps)[9]]
-        fields = xr.DataArray(np.stack(fields), dims=("time", "y", "x"))
-        slope = spectral_exponent(power_spectrum(fields, mask, spacing_m)).slope.values
-        exponents[name] = slope
-        errors = window_errors(twin, result.states)
-        row(f"T3 {twin.split}, RMSE of the {name}", errors, COLUMNS, text)
-        row(f"T3 {twin.split}, exponent of the {name}", slope, columns)
-    difference = exponents["analysis"] - exponents["free run"]
-    row(f"T3 {twin.split}, difference of the exponents", difference, columns, "goal: within 0.2")
-    return difference
+    fields = xr.DataArray(np.stack(fields), dims=("time", "y", "x"))
+    power = power_spectrum(fields, mask, grid.spacing_m(twin.truth, twin.truth.ocean))
+    is_short = (power.wavelength >= 100) & (power.wavelength <= 200)
+    return spectral_exponent(power).slope.values, power.where(is_short).sum("wavenumber").values
 
 
 def gradient_cost(options):
@@ -180,8 +183,10 @@ def main():
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--run", default="data/pretrained/sample", help="surrogate of thickness")
     parser.add_argument("--store", help="its store; default: that of the run")
-    parser.add_argument("--lengths", nargs="+", type=float, default=[50.0, 75.0, 100.0],
-                        help="correlation lengths that T2 chooses from, km")  # fmt: skip
+    parser.add_argument("--lengths", nargs="+", type=float, default=[100.0],
+                        help="correlation lengths of B in T2, km")  # fmt: skip
+    parser.add_argument("--stds", nargs="+", type=float, default=[0.4],
+                        help="standard deviations of B in T2")  # fmt: skip
     parser.add_argument("--folder", type=Path, help="of the analyses",
                         default=Path(tempfile.gettempdir()) / "assimilation")  # fmt: skip
     parser.add_argument("--threads", type=int, default=1, help="of PyTorch")

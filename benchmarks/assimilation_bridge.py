@@ -146,4 +146,4 @@ def bridge(options):
         cycle = analysed(folder, store, run, split, table)
         for number, values in enumerate(errors(cycle, store, split), 1):
             columns = "background, retrieval, analysis"
-            row(f"T4 {split}, concentration, window {number}", values, columns)
+            row(f"T4 {split}, concentration, window {number}", values, columns, decimals=4)

@@ -186,7 +186,7 @@ def window_errors(twin, fields):
     return [*errors[[0, len(fields) // 2, -1]], errors.mean()]
 
 
-def row(name, values, columns, text=""):
+def row(name, values, columns, text="", decimals=3):
     """Print one row of the table."""
-    numbers = "".join(f"{value:8.3f}" for value in values)
+    numbers = "".join(f"{value:8.{decimals}f}" for value in values)
     print(f"{name:46s}{numbers:34s}  {columns:26s} {text}", flush=True)
