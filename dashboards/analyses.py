@@ -155,7 +155,7 @@ class AnalysesView:
             scale = self.difference if key == "increment" else self.value
             figure = self.maps.add(key, title, variable.units, scale)
             self.points[key] = add_points(figure, scale)
-            panes.append(layout.stretched(layout.bokeh_pane(figure)))
+            panes.append(layout.bokeh_pane(figure))
         bars = {
             f"{selection.long_name(state)} ({variable.units})": self.value,
             f"Increment, departure ({variable.units})": self.difference,
@@ -163,7 +163,7 @@ class AnalysesView:
         self.main[:] = [
             self.headline,
             layout.colour_bars(bars),
-            layout.map_cards(panes, MAP_WIDTH, len(panes)),
+            layout.map_cards(panes, MAP_WIDTH, len(panes), rows=1),
             self.words,
             *self.statistics(),
         ]
@@ -239,7 +239,7 @@ class AnalysesView:
         if not self.diagnostics.sizes.get("group"):
             return [layout.empty_state("No departures", "No observations were used.")]
         figures = [layout.chart(figure, HEIGHT) for figure in figures_of(self.diagnostics)]
-        table = layout.html_pane(departure_table(self.diagnostics), "table", "numbers", "stacked")
+        table = layout.html_pane(departure_table(self.diagnostics), "table", "numbers", "dense")
         note = layout.html_pane(escape(DEFINITION), "faint")
         return [layout.cards(figures, 330), pn.Spacer(height=12), layout.cards([table], 300), note]
 

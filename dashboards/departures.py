@@ -8,12 +8,14 @@ import numpy as np
 from dashboards import selection
 from seaice_lab import names
 from seaice_lab.assimilation.observations import KINDS
+from seaice_lab.diagnostics.comparison import decimals
 from seaice_lab.figures import charts
 from seaice_lab.figures.axes import axis_label
 
 STATES = "background", "analysis"
 DEPARTURES = {state: f"O \N{MINUS SIGN} {state[0].upper()}" for state in STATES}
 RATIOS = {"sigma_ratio": "Observations", "background_ratio": "Background"}
+SHORT = {"Observations": "Obs.", "Background": "Backgr."}  # in the table
 DEFINITION = (
     "O \N{MINUS SIGN} B, O \N{MINUS SIGN} A: observation minus background or analysis. Ratios: "
     "variances estimated from the departures (Desroziers et al. 2005) divided by the assumed "
@@ -49,14 +51,13 @@ def headline(window, table, diagnostics):
         before, after = (
             float(np.sqrt((departure.sel(state=state) ** 2).mean())) for state in STATES
         )
-        count = departure.sizes["observation"]
+        count, digits = departure.sizes["observation"], decimals([before, after])
         units = "" if units_of(kind) == "1" else f" {units_of(kind)}"
         texts.append(
-            f"{'closer to' if after < before else 'not closer to'} {count} observations of "
-            f"{in_words(kind)} than the background (root-mean-square departure {after:.3g}"
-            f"{units} instead of {before:.3g}{units})"
+            f"the analysis is {after:.{digits}f}{units} (RMS) from {count} observations of "
+            f"{in_words(kind)}, the background {before:.{digits}f}{units}"
         )
-    sentences[subject] = f"the analysis is {' and '.join(texts)}"
+    sentences[subject] = "; ".join(texts)
     if diagnostics is not None and "cost_ratio" in diagnostics:
         sentences |= consistency(diagnostics, window.analysis_time.values)
     return sentences
@@ -156,26 +157,23 @@ def departure_table(diagnostics):
     -------
     str
     """
-    header = ["Kind or region", "Unit", "Number"]
-    header += [f"RMS {text}" for text in DEPARTURES.values()]
-    header += [f"Mean {text}" for text in DEPARTURES.values()]
-    header += [f"Ratio, {text.lower()}" for text in RATIOS.values()]
+    pairs = {"RMS": DEPARTURES, "Mean": DEPARTURES, "Ratio": RATIOS}
     body = ""
     groups = diagnostics.group.values[np.isin(diagnostics.by, ["kind", "region"])]
     for group in sorted(groups, key=lambda name: name.partition(",")[0]):  # regions after kinds
         row = diagnostics.sel(group=group)
         kind, _, region = group.partition(", ")
-        group = region or f"{in_words(kind).capitalize()}, everywhere"
+        unit = "" if units_of(kind) == "1" else f" ({units_of(kind)})"
+        group = region or f"{in_words(kind).capitalize()}{unit}, everywhere"
         values = [float(row[name].sel(state=s)) for name in ("rms", "mean") for s in DEPARTURES]
         texts = [f"{value:.3f}" for value in values]
         texts += [f"{float(row[name]):.2f}" for name in RATIOS]
-        texts = [units_of(kind), str(int(row["count"])), *texts]
-        cells = "".join(
-            f"<td data-name='{escape(name)}'>{text.replace('-', chr(0x2212))}</td>"
-            for name, text in zip(header[1:], texts, strict=True)
-        )
+        texts = [str(int(row["count"])), *texts]
+        cells = "".join(f"<td>{text.replace('-', chr(0x2212))}</td>" for text in texts)
         body += f"<tr><th scope='row'>{escape(group)}</th>{cells}</tr>"
-    heads = "".join(f"<th>{escape(text)}</th>" for text in header)
+    two = "".join(f"<th scope='colgroup' colspan='2'>{name}</th>" for name in pairs)
+    texts = [text for texts in pairs.values() for text in texts.values()]
+    one = "".join(f"<th title='{text}'>{SHORT.get(text, text)}</th>" for text in texts)
+    head = f"<tr><th rowspan='2'>Kind or region</th><th rowspan='2'>Number</th>{two}</tr>"
     scrolling = "tabindex='0' role='region' aria-label='Departures' style='overflow-x:auto'"
-    table = f"<table style='white-space:nowrap'><tr>{heads}</tr>{body}</table>"
-    return f"<div {scrolling}>{table}</div>"
+    return f"<div {scrolling}><table>{head}<tr>{one}</tr>{body}</table></div>"

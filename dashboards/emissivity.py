@@ -23,7 +23,7 @@ CONCENTRATION, FIRST_GUESS = "sea_ice_concentration", "sea_ice_first_guess"
 SOURCES = ("Estimate", "First guess", "Truth")  # titles of the maps of concentration
 VARIABLES = (CONCENTRATION, FIRST_GUESS, "properties", "sea_ice_emissivity")
 COLUMNS = 3  # of maps, or more
-MAP_WIDTH = 300  # pixels, the smallest width of a map
+MAP_WIDTH = 240  # pixels, the smallest width of a map
 HEIGHT = 400  # pixels of a figure of the emissivity, beside that of the cost
 ABOUT_PROPERTIES = (
     "<b>What the properties are</b><p>Empirical properties are numbers without a name or a unit. "
@@ -127,12 +127,12 @@ class EmissivityView:
             scales["Difference of concentration"] = self.difference_scale
             titles |= dict.fromkeys(differences(sources), self.difference_scale)
         size = MAP_WIDTH, COLUMNS, -(-len(titles) // COLUMNS)
-        sections = [layout.colour_bars(scales), layout.map_cards(self.panes(titles), *size)]
+        sections = [layout.map_cards(self.panes(titles), *size, layout.colour_bars(scales))]
         if count:
             titles = {f"Property {k}": properties for k in range(1, count + 1)}
             items = [*self.panes(titles), layout.html_pane(ABOUT_PROPERTIES)]
             bars = layout.colour_bars({"Empirical property": properties})
-            sections += [bars, layout.map_cards(items, *size)]
+            sections.append(layout.map_cards(items, *size, bars))
         history = run_files.history_of(self.library, self.state.emissivity_run)
         cost = [] if history is None else [layout.chart(loss_panel(history))]
         self.main[:] = [

@@ -161,7 +161,8 @@ def cards(items, width):
     Parameters
     ----------
     items : iterable of Panel objects
-        Those of :func:`empty_state` are messages; those of the class "narrow" do not grow.
+        Those of :func:`empty_state` are messages; those of the class "narrow" do not grow, and two
+        of the class "half" are side by side on a phone.
     width : int
         Smallest width of an item in pixels.
 
@@ -172,12 +173,12 @@ def cards(items, width):
     boxes = []
     for item in items:
         kind = "message-row" if "empty" in item.css_classes else "figure"
-        kind = "narrow" if "narrow" in item.css_classes else kind
+        kind = next((name for name in ("narrow", "half") if name in item.css_classes), kind)
         boxes.append(stretched(item, **styled("panel", kind)))
     return stretched(*boxes, styles={"--width": f"{width}px"}, **styled("cards"))
 
 
-def map_cards(items, width, count, rows=None):
+def map_cards(items, width, count, rows=None, bars=None):
     """Maps in equal columns, in more rows if the page is narrow.
 
     Parameters
@@ -189,6 +190,8 @@ def map_cards(items, width, count, rows=None):
         Largest number of columns.
     rows : int, optional
         Rows that can be seen together on a wide screen; there are two columns on a phone.
+    bars : panel.Column, optional
+        Colour bars, above the maps or, on a wide screen, at their right; only with ``rows``.
 
     Returns
     -------
@@ -198,7 +201,8 @@ def map_cards(items, width, count, rows=None):
     boxes = [stretched(i, **styled("panel", *k)) for i, k in zip(items, kinds, strict=True)]
     sizes = {"--width": f"{width}px", "--count": str(count)}
     sizes |= {"--rows": str(rows)} if rows else {}
-    return stretched(*boxes, styles=sizes, **styled("map-cards", *["pairs"] * bool(rows)))
+    maps = stretched(*boxes, styles=sizes, **styled("map-cards", *["pairs"] * bool(rows)))
+    return stretched(bars, maps, styles=sizes, **styled("beside")) if bars else maps
 
 
 def forecast_maps(bars, values, seconds, curves, words):
@@ -229,9 +233,10 @@ def forecast_maps(bars, values, seconds, curves, words):
     below = [curves, words] if is_row else [curves]
     box = stretched(*below, **styled("panel", "probe" if is_row else "fitted"))
     boxes.insert(len(boxes) if is_row else len(values), box)
-    maps = stretched(*boxes, styles=sizes, **styled("maps"))
+    maps = stretched(*boxes, **styled("maps", *["several"] * (not is_row)))
     items = [bars, maps] if is_row else [bars, maps, words]
-    return stretched(*items, **(styled("beside") if len(seconds) == 2 else {}))
+    kinds = ["compared"] * (not is_row) + ["beside", "two"] * (len(seconds) == 2)
+    return stretched(*items, styles=sizes, **styled(*kinds))
 
 
 def colour_bars(scales, is_logarithm=False):

@@ -1,8 +1,10 @@
 """One legend for several figures of curves."""
 
+import re
+
 import panel as pn
 import param
-from bokeh.models import Legend, Line
+from bokeh.models import Legend, Line, Scatter
 
 from dashboards import layout
 from dashboards.dark import dark_colour
@@ -10,18 +12,21 @@ from seaice_lab.figures import charts
 from seaice_lab.figures.scaling import MEMBERS
 from seaice_lab.figures.spectra import POWER_LAW
 
+OFF_SCALE = re.compile(r" \((partly off scale|off scale)\)$")  # end of the name of a curve
+
 
 class SharedLegend(pn.custom.JSComponent):
     """A legend whose entries hide and show a curve in all figures that :meth:`take` has drawn."""
 
-    entries = param.List([], doc="Name, colours, dashes and width of each curve")
+    entries = param.List([], doc="Name, colours, dashes, width and marker of each curve")
     hidden = param.List([], doc="Names of the curves that are hidden")
 
     _esm = (layout.ASSETS / "legend.js").read_text("utf-8")
     _stylesheets = [layout.COMPONENT_STYLE]
 
     def __init__(self, **options):
-        super().__init__(sizing_mode="stretch_width", margin=0, **options)
+        options |= {"sizing_mode": "stretch_width", "margin": 0}
+        super().__init__(css_classes=["common-legend"], **options)
         self.drawn = {}  # renderers by entry of the legend, by key of the figure
         self.param.watch(self._show, "hidden")
 
@@ -41,18 +46,19 @@ class SharedLegend(pn.custom.JSComponent):
         -------
         panel.pane.Bokeh
         """
-        figure, entries = charts.bokeh_figure(panel, height), list(self.entries)
+        figure, entries = charts.bokeh_figure(panel, height), {e[0]: e for e in self.entries}
         self.drawn[key] = {}
         for renderer in figure.renderers:
             self.drawn[key].setdefault(entry_of(renderer.name), []).append(renderer)
         for legend in figure.legend:
             for item in legend.items:
-                name = item.label.value
-                line = next(r.glyph for r in item.renderers if isinstance(r.glyph, Line))
-                dash = " ".join(map(str, line.line_dash))
-                colour = line.line_color
-                entry = [name, colour, dark_colour(colour), dash, line.line_width]
-                entries += [entry] if name not in [other[0] for other in entries] else []
+                name, glyphs = entry_of(item.label.value), [r.glyph for r in item.renderers]
+                entry = entry_from(name, glyphs)
+                known = entries.setdefault(name, entry)
+                entries[name] = [*known[:5], known[5] or entry[5]]
+                if off_scale := OFF_SCALE.search(item.label.value):
+                    figure.title.text += f"; {name} {off_scale[1]}"
+        entries = list(entries.values())
         figure.below = [part for part in figure.below if not isinstance(part, Legend)]
         figure.height = height - charts.LEGEND_ROW
         self._show()
@@ -69,4 +75,15 @@ class SharedLegend(pn.custom.JSComponent):
 
 def entry_of(name):
     """Entry of a curve: all members share one, and a power law shares that of its spectrum."""
+    name = OFF_SCALE.sub("", name)
     return MEMBERS if name.startswith("member ") else name.removesuffix(POWER_LAW)
+
+
+def entry_from(name, glyphs):
+    """Name, colours, dashes, width and marker of a curve; one without a line has the width 0."""
+    line = next((glyph for glyph in glyphs if isinstance(glyph, Line)), None)
+    points = next((glyph for glyph in glyphs if isinstance(glyph, Scatter)), None)
+    marker = points.marker if points else ""
+    colour = (line or points).line_color
+    dash, width = (" ".join(map(str, line.line_dash)), line.line_width) if line else ("", 0)
+    return [name, colour, dark_colour(colour), dash, width, str(marker)]

@@ -12,11 +12,12 @@ from dashboards.selection import DAY, long_name
 from seaice_lab import names
 from seaice_lab.errors import InputError
 from seaice_lab.figures import charts
-from seaice_lab.figures.axes import LEAD_LABEL, axis_label
+from seaice_lab.figures.axes import LEAD_LABEL, axis_label, legend_columns
 
 # A line at the level "overlay" moves without new painting of the curves.
 LEAD_LINE = {"line_color": "#888888", "line_dash": "dotted", "level": "overlay"}
 HEIGHT = 245  # pixels
+LEGEND_CHARACTERS = 32  # in a row of the legend of a card as wide as a map
 
 
 class Probe:
@@ -76,7 +77,7 @@ class Probe:
         panel = charts.overlay(series, LEAD_LABEL, y_label, title)
         figure = charts.bokeh_figure(panel, HEIGHT)
         # With two sources the card is as wide as the page, with more as a map.
-        columns = 1 if len(series) > 2 else 2
+        columns = legend_columns(series, LEGEND_CHARACTERS) if len(series) > 2 else 2
         figure.legend.ncols = columns
         rows = max(-(-len(series) // columns), 1)
         figure.height = HEIGHT + charts.LEGEND_ROW * (rows - 1)

@@ -10,7 +10,7 @@ from dashboards import layout, run_files, selection
 from seaice_lab.diagnostics import comparison
 from seaice_lab.errors import InputError
 from seaice_lab.figures import curves, emissivity
-from seaice_lab.parameters import flatten
+from seaice_lab.parameters import UNITS, flatten
 from seaice_lab.runs import open_run
 
 REFRESH_MS = 2000
@@ -30,6 +30,19 @@ NEXT_STEP = {
     "forecast": "no scores yet: `seaice-lab evaluate`",
     "evaluated": "complete",
     "analysed": "complete: windows without forecasts",
+}
+# Groups and names of settings whose words are not those of the file.
+GROUPS = {
+    "fit": "Training",
+    "solve": "Solver",
+    "model": "Emissivity model",
+    "versions": "Software versions",
+}
+NAMES = {
+    "kind": "System",
+    "format": "Format of the run",
+    "std": "Standard deviation",
+    "max_gradient_norm": "Largest norm of the gradient",
 }
 EMISSIVITY_NEXT_STEP = {
     "created": "not trained yet: `seaice-lab emissivity train`",
@@ -159,7 +172,9 @@ def describe(library, row):
     overview.append(layout.html_pane(links, "table"))
     facts = dict(run.provenance)
     command = command_block(str(facts.pop("command", "")))
-    where = command + settings_table("Where from", facts)
+    facts["created"] = str(facts["created"]).replace("T", " ").replace("+00:00", " UTC")
+    facts |= {"checksum_of_the_data": facts.pop("data")} if "data" in facts else {}
+    where = command + settings_table("Origin", facts)
     config = layout.html_pane(settings_table("Configuration", run.config), "table", "in-columns")
     overview = layout.stretched(*overview), layout.html_pane(where, "table")
     return [layout.cards(overview, 330), layout.cards([config], 330)]
@@ -216,16 +231,15 @@ def score_in_words(library, run):
     str
         Empty without scores; an error message if they cannot be read.
     """
-    path = library.path(run, "scores.nc")
-    if not path.exists():
+    if not library.path(run, "scores.nc").exists():
         return ""
     try:
-        table = run_files.load_table(run_files.current_file(path))
+        table = run_files.table_of(library, run, "scores.nc")
     except InputError as error:
         return str(error)
     if "rmse" not in table or "source" not in table.dims:
         return ""
-    lead = table.lead_time.values[table.sizes["lead_time"] // 2]
+    lead = selection.middle_lead(table.lead_time.values)
     sources = {name: table.sel(source=name) for name in table.source.values}
     forecast, persistence = sources["forecast"], sources.get("persistence")
     return comparison.headline(forecast, persistence, "persistence", "rmse", lead)
@@ -259,7 +273,7 @@ def command_block(command):
 
 
 def settings_table(title, values):
-    """Settings as an HTML table; settings of a group are named ``group.setting``.
+    """Settings in words as an HTML table; the pointer tells their names in the file.
 
     Parameters
     ----------
@@ -270,12 +284,42 @@ def settings_table(title, values):
     -------
     str
     """
-    rows = ""
-    for name, value in flatten(values).items():
-        dump = yaml.safe_dump(value, allow_unicode=True, default_flow_style=True)
-        text = value if isinstance(value, str) else dump.removesuffix("\n").removesuffix("\n...")
-        rows += f"<tr><th scope='row'>{escape(name)}</th><td>{escape(text)}</td></tr>"
+    rows, last = "", ""
+    # Settings without a group have no heading, so they are the first.
+    for name, value in sorted(flatten(values).items(), key=lambda item: "." in item[0]):
+        group, _, setting = name.rpartition(".")
+        if group != last:
+            heading = GROUPS.get(group) or name_in_words(group.replace(".", ", "))
+            rows += f"<tr class='group'><th colspan='2'>{escape(heading)}</th></tr>"
+        last, words = group, setting if group == "versions" else name_in_words(setting)
+        row = f"<th scope='row'>{escape(words)}</th><td>{escape(value_in_words(value))}</td>"
+        rows += f"<tr title='{escape(name)}'>{row}</tr>"
     return f"<b>{escape(title)}</b><table>{rows}</table>"
+
+
+def name_in_words(name):
+    """The name of a setting in words, such as "Length (km)" for "length_km"."""
+    if name in NAMES:
+        return NAMES[name]
+    words, _, last = name.rpartition("_")
+    if words and last in UNITS:
+        return f"{name_in_words(words)} ({UNITS[last]})"
+    words = name.removeprefix("n_").replace("_", " ")
+    words = f"number of {words}" if name.startswith("n_") else words
+    return words[:1].upper() + words[1:]
+
+
+def value_in_words(value):
+    """The value of a setting as a text."""
+    if value is None:
+        return "not set"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (list, tuple)) and not any(isinstance(v, (list, dict)) for v in value):
+        return ", ".join(map(value_in_words, value)) or "none"
+    dump = yaml.safe_dump(value, allow_unicode=True, default_flow_style=True)
+    text = value if isinstance(value, str) else dump.removesuffix("\n").removesuffix("\n...")
+    return "none" if text == "{}" else text
 
 
 def loss_panel(history):

@@ -1,6 +1,7 @@
 """Scaling: lines of forecast and truth, exponents, and statistics against lead time."""
 
 from functools import partial
+from html import escape
 from typing import NamedTuple
 
 import numpy as np
@@ -58,16 +59,11 @@ AGAINST_LEAD = {
 EQUAL_WITHIN = 0.05  # relative difference below which statistics are called equal
 # Words for a statistic above, below and near that of the truth, and its numbers.
 IN_WORDS = {
-    "zeta": (
-        "thickness smoother than the truth",
-        "thickness rougher than the truth",
-        "thickness as smooth as the truth",
-        "ζ(1) {:.2f}, truth {:.2f}",
-    ),
+    "zeta": ("too smooth", "too rough", "as smooth as the truth", "ζ(1) {:.2f}, truth {:.2f}"),
     "beta": (
-        "deformation concentrated in fewer places than in the truth",
-        "deformation spread more evenly than in the truth",
-        "deformation as concentrated as in the truth",
+        "deformation in too few places",
+        "deformation too evenly spread",
+        "deformation as concentrated as the truth's",
         "β(1) {:.2f}, truth {:.2f}",
     ),
     "gradient_tail_weight": (
@@ -77,9 +73,9 @@ IN_WORDS = {
         "tail weight {:.3f}, truth {:.3f}",
     ),
     "feature_length": (
-        "lines longer than in the truth",
-        "lines shorter than in the truth",
-        "lines as long as in the truth",
+        "lines too long",
+        "lines too short",
+        "lines as long as the truth's",
         "{:.0f} km, truth {:.0f} km",
     ),
 }
@@ -87,7 +83,8 @@ DEFINITION = (
     "A good forecast has the statistics of the truth at all lead times. A copy of the truth with "
     "random phases has the same spectrum but no lines: what it shares is no evidence of structure. "
     "Persistence keeps all statistics, so none of them is a skill. Bands are two standard errors "
-    "of a bootstrap over independent starts, if there are at least three of these. Mask: {}."
+    "of a bootstrap over independent starts, if there are at least three of these. Starts: {}. "
+    "Mask: {}."
 )
 
 
@@ -128,8 +125,9 @@ def page(library, state):
             column[:] = order_chart(tables, name, lead, shown.legend)
         curves = statistics(key, lambda: layout.cards(over_leads(tables, shown.legend), 380))
         sentences = {title: headline(table, lead) for title, table in tables.items()}
-        note = DEFINITION.format(tables[titles[first]].attrs.get("mask", ""))
-        note = layout.html_pane(note, "faint")
+        starts = [f"{title} {table.attrs.get('starts', '?')}" for title, table in tables.items()]
+        note = DEFINITION.format(", ".join(starts), tables[titles[first]].attrs.get("mask", ""))
+        note = layout.html_pane(escape(note), "faint")
         return [layout.in_words(sentences), *shown.items, curves, note]
 
     reader = partial(run_files.table_of, library, name="scaling.nc")
@@ -179,7 +177,10 @@ def line_maps(forecast, titles, state, orders):
     label = f"{quantity} ({unit}); black: linear features"
     if others:
         label += f". Maps of {title} only, which is the first of the runs"
-    cards = layout.cards([*map(layout.bokeh_pane, figures), *columns.values()], 350)
+    panes = [layout.stretched(layout.bokeh_pane(figure)) for figure in figures]
+    for pane in panes:
+        pane.css_classes = ["half"]
+    cards = layout.cards([*panes, *columns.values()], 350)
     legend = SharedLegend()
     return LineMaps(
         maps, columns, legend, [layout.colour_bars({label: scale}, True), legend, cards]
@@ -318,7 +319,7 @@ def headline(table, lead):
     """
     first_order = table.sel({dim: 1 for dim in ("q", "increment") if dim in table.dims})
     now = first_order.sel(lead_time=lead, method="nearest")
-    sentences, members = [], scaling.members_of(now)
+    sentences = []
     for name, (above, below, equal, text) in IN_WORDS.items():
         if name not in now:
             continue
@@ -326,11 +327,7 @@ def headline(table, lead):
         change = forecast / truth - 1 if truth else np.nan
         words = equal if abs(change) < EQUAL_WITHIN else above if change > 0 else below
         numbers = text.format(forecast, truth)
-        if members and name == "zeta":
-            of_members = now[name].sel(source=members)
-            numbers += f", members {float(of_members.min()):.2f} to {float(of_members.max()):.2f}"
         if np.isfinite(change):
             sentences.append(f"{words} ({numbers})".replace("-", "\N{MINUS SIGN}"))
     days = now.lead_time.values / DAY  # the nearest lead time that has values
-    text = "; ".join(sentences) or "no statistics at this lead time"
-    return f"+{in_days(days)}: {text} ({table.attrs.get('starts', '?')} starts)"
+    return f"+{in_days(days)}: {'; '.join(sentences) or 'no statistics at this lead time'}"

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from dashboards import layout, run_files, selection
+from dashboards.legend import SharedLegend
 from dashboards.region_map import region_map
 from dashboards.score_card import score_card
 from dashboards.selection import DAY
@@ -23,6 +24,7 @@ OFFERED = """
     edge_error_under extent_error volume_error crps spread
 """.split()
 LARGE_UNITS = {"m2": (1e9, "10³ km²"), "m3": (1e9, "km³")}  # divisor and label
+HEIGHT = 360  # pixels of a figure
 RUN = "run:"  # before the names of runs, among the names of what they are compared with
 HOW_TO_BEGIN = "Make them with `make demo`, or `seaice-lab evaluate RUN` for a run with a forecast."
 
@@ -71,15 +73,17 @@ def page(library, state):
         lead = selection.offer_leads(slider, state, first.lead_time.values)
         view = view_of(tables, state.score, selected, state.against)
         key = (tuple(files.items()), state.score, tuple(selected), state.against)
-        card, against_lead = drawn(key, lambda: (score_card(view), by_lead(view)))
+        card, legend, against_lead = drawn(key, lambda: (score_card(view), *by_lead(view)))
         notes = [f"{run} is not compared: {reason}." for run, reason in left_out.items()]
         regions = at_lead(view, f"{view.name}_by_region", lead)
         plot = [region_map(regions, view.name, view.label)] if regions else []
-        items = [against_lead, *plot, by_region(view, lead), *by_time(view, lead)]
+        items = [against_lead, *plot, by_region(view, lead, legend)]
+        items += by_time(view, lead, legend)
         return [
             layout.in_words(headlines(view, lead)),
             layout.message_pane(" ".join(notes + view.missing)),
             layout.cards([card], 400),
+            legend,
             layout.cards([*items, *ensembles(view, lead)], 350),
         ]
 
@@ -238,8 +242,15 @@ def headlines(view, lead):
     return sentences
 
 
+def with_starts(view, tables):
+    """Replace titles, the keys of a dict, by names of curves such as "sample (41 starts)"."""
+    counts = {title: view.scores[title].sizes["init_time"] for title in tables}
+    names = {title: f"{title} ({n} start{'s' if n > 1 else ''})" for title, n in counts.items()}
+    return {names[title]: table for title, table in tables.items()}
+
+
 def by_lead(view):
-    """The score against lead time, with its interval over the starts.
+    """The score against lead time, with its interval over the starts, and the legend of the page.
 
     Parameters
     ----------
@@ -247,25 +258,23 @@ def by_lead(view):
 
     Returns
     -------
-    panel.pane.Bokeh
+    (SharedLegend, panel.pane.Bokeh)
     """
-    tables = {}
-    for title, table in view.scores.items():
-        count = table.sizes["init_time"]
-        tables[f"{title} ({count} start{'s' if count > 1 else ''})"] = table
+    tables, legend = with_starts(view, view.scores), SharedLegend()
     has_interval = f"{view.name}_low" in next(iter(tables.values()))
     interval = ", 95 % interval over the starts" if has_interval else ""
     panel = curves.plot_score(tables, view.name, view.label, f"Against lead time{interval}")
-    return layout.chart(panel)
+    return legend, legend.take("lead", panel, HEIGHT)
 
 
-def by_time(view, lead):
+def by_time(view, lead, legend):
     """The score of each start, and of the starts of each month, at one lead time.
 
     Parameters
     ----------
     view : View
     lead : numpy.timedelta64
+    legend : SharedLegend
 
     Returns
     -------
@@ -275,7 +284,8 @@ def by_time(view, lead):
     if not starts:
         text = "This score is computed for all starts together only."
         return [layout.empty_state("By start and by month", text)]
-    styles, ahead = curves.score_styles(view.scores), f"{in_days(lead / DAY)} ahead"
+    styles, starts = curves.score_styles(with_starts(view, view.scores)), with_starts(view, starts)
+    ahead = f"{in_days(lead / DAY)} ahead"
     panels = [curves.plot_starts(starts, view.label, f"By start, {ahead}", styles)]
     months = {
         title: pool_by_month(values.to_dataset(name=view.name))[view.name]
@@ -283,16 +293,17 @@ def by_time(view, lead):
     }
     if any(values.sizes["month"] > 1 for values in months.values()):
         panels.append(curves.plot_months(months, view.label, f"By month, {ahead}", styles))
-    return [layout.chart(panel) for panel in panels]
+    return [legend.take(panel_key, panel, HEIGHT) for panel_key, panel in enumerate(panels)]
 
 
-def by_region(view, lead):
+def by_region(view, lead, legend):
     """The score in each region at one lead time.
 
     Parameters
     ----------
     view : View
     lead : numpy.timedelta64
+    legend : SharedLegend
 
     Returns
     -------
@@ -305,16 +316,18 @@ def by_region(view, lead):
             text = "These runs have no scores by region of common starts: evaluate them again."
         return layout.empty_state("By region", text)
     regions = list(map(str, next(iter(fields.values())).region.values))
-    values = {title: field.reindex(region=regions).values for title, field in fields.items()}
     absent = [title for title in view.scores if title not in fields]
-    title, styles = f"By region, {in_days(lead / DAY)} ahead", curves.score_styles(view.scores)
-    colours = {name: style["colour"] for name, style in styles.items()}
-    references = [t for t in fields if not is_forecast(view.scores[t])]
-    compared = [t for t in fields if t not in references[1:]]
-    panel = curves.plot_categories(values, regions, view.label, title, colours, compared)
+    references = [title for title in fields if not is_forecast(view.scores[title])]
+    compared = with_starts(view, {t: fields[t] for t in fields if t not in references[1:]})
+    values = {title: field.reindex(region=regions).values for title, field in fields.items()}
+    styles = curves.score_styles(with_starts(view, view.scores))
+    colours = {label: style["colour"] for label, style in styles.items()}
+    title = f"By region, {in_days(lead / DAY)} ahead"
+    arguments = with_starts(view, values), regions, view.label, title, colours, compared
+    pane = legend.take("region", curves.plot_categories(*arguments), HEIGHT)
     text = f"No scores by region at this lead time: {escape(', '.join(absent))}"
     notes = [layout.html_pane(text)] if absent else []
-    return layout.stretched(layout.chart(panel), *notes)
+    return layout.stretched(pane, *notes)
 
 
 def ensembles(view, lead):

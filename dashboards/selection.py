@@ -7,6 +7,7 @@ from dashboards import components, layout
 from dashboards.readers import TRUTH
 from dashboards.state import one_of
 from seaice_lab import names
+from seaice_lab.diagnostics.score_tables import table_leads
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.references import REFERENCES
 
@@ -187,7 +188,7 @@ def time_bar(state, name, label, **options):
 
 
 def offer_leads(bar, state, leads):
-    """Offer lead times; keep the selected one, or select the middle one at first.
+    """Offer lead times; keep the selected one, or select one in the middle at first.
 
     Parameters
     ----------
@@ -201,10 +202,25 @@ def offer_leads(bar, state, leads):
         The selected lead time.
     """
     hours = {float(lead / HOUR): lead for lead in leads}
-    middle = list(hours)[len(hours) // 2]
-    state.correct(lead=nearest(hours, middle if state.lead is None else state.lead))
+    wanted = middle_lead(leads) / HOUR if state.lead is None else state.lead
+    state.correct(lead=nearest(hours, wanted))
     bar.offer(hours, [names.in_days(value / 24) for value in hours], state.lead)
     return hours[state.lead]
+
+
+def middle_lead(leads):
+    """The lead time of the tables of scores that is nearest to the middle of all lead times.
+
+    Parameters
+    ----------
+    leads : array of timedelta64 (lead_time,)
+
+    Returns
+    -------
+    numpy.timedelta64
+    """
+    in_tables = leads[table_leads(leads)]
+    return nearest(in_tables, leads[len(leads) // 2])
 
 
 def offer_starts(bar, state, times):

@@ -175,7 +175,7 @@ def table_leads(lead_time):
 
     Parameters
     ----------
-    lead_time : DataArray (lead_time)
+    lead_time : array of timedelta64 (lead_time)
 
     Returns
     -------
@@ -183,7 +183,7 @@ def table_leads(lead_time):
         All of up to seven lead times. Of more, those of `TABLE_DAYS` that exist and the last one;
         twelve, evenly distributed, if fewer than three of `TABLE_DAYS` exist.
     """
-    days = lead_time.values / np.timedelta64(1, "D")
+    days = np.asarray(lead_time) / np.timedelta64(1, "D")
     if len(days) <= 7:
         return np.arange(len(days))
     positions = np.flatnonzero(np.isclose(days[:, None], TABLE_DAYS, atol=1e-3).any(1))

@@ -16,7 +16,7 @@ const km = (east - west) / plot.inner_width  // of a pixel
 const inside = (value, low, high, half) => Math.min(Math.max(value, low + half), high - half)
 const boxes = []
 for (const [renderer, limit] of names) {
-    renderer.visible = east - west < limit
+    renderer.visible = east - west < limit && plot.inner_width > 200  // a small map has no room
     if (!renderer.visible) continue
     const source = renderer.data_source
     const {text, x, y, shown_x, shown_y} = source.data

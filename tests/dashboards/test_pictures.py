@@ -224,14 +224,13 @@ def test_a_season_is_told_in_cubic_kilometres():
 
 @pytest.mark.parametrize(
     ("forecast", "words"),
-    [(0.65, "smoother than"), (0.4, "rougher than"), (0.51, "as smooth as")],
+    [(0.65, "too smooth"), (0.4, "too rough"), (0.51, "as smooth as the truth")],
 )
 def test_the_character_of_a_forecast_is_told_in_words(forecast, words):
     coords = {"source": ["truth", "forecast"], "lead_time": [np.timedelta64(5, "D")], "q": [1.0]}
     table = xr.Dataset({"zeta": (("source", "lead_time", "q"), [[[0.5]], [[forecast]]])}, coords)
-    text = scaling.headline(table.assign_attrs(starts=4), np.timedelta64(5, "D"))
-    numbers = f"ζ(1) {forecast:.2f}, truth 0.50"
-    assert text == f"+5 days: thickness {words} the truth ({numbers}) (4 starts)"
+    text = scaling.headline(table, np.timedelta64(5, "D"))
+    assert text == f"+5 days: {words} (ζ(1) {forecast:.2f}, truth 0.50)"
 
 
 @pytest.mark.parametrize(

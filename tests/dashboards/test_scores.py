@@ -86,11 +86,11 @@ def test_what_is_missing_is_said(page, served, home):
         go(page, served, page="scores", runs="a,other", score="bias")
         page.get_by_text("other is not compared: it shares no start date with a").wait_for()
         assert not any("other" in name for name in curves(page)[AGAINST_LEAD])
-        drawn = curves(page)["By start, 2.5 days ahead"]
+        drawn = curves(page)["By start, 2 days ahead"]  # a lead time of the score card
         starts = read_evaluation(home / "runs" / "a")[0].bias_by_start
         for title, source in (("a", "forecast"), ("Persistence", "persistence")):
-            expected = starts.sel(source=source, lead_time=np.timedelta64(60, "h"))
-            np.testing.assert_allclose(drawn[title][1], expected, rtol=1e-6)
+            expected = starts.sel(source=source, lead_time=np.timedelta64(48, "h"))
+            np.testing.assert_allclose(drawn[f"{title} (8 starts)"][1], expected, rtol=1e-6)
         assert not any("month" in name for name in curves(page))  # all starts are in one
     finally:
         shutil.rmtree(run)
