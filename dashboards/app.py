@@ -94,7 +94,7 @@ def load_pages():
     charts.bokeh_figure(charts.overlay({"": charts.Curve([0, 1], [0, 1])}, "", ""))
 
 
-def _is_fault(record):
+def is_fault(record):
     """Whether a message of the log is about more than a browser that has gone."""
     error = record.exc_info[1] if record.exc_info else None
     return not isinstance(error, WebSocketClosedError | StreamClosedError)
@@ -136,7 +136,7 @@ def serve(
     prefix = f"/{prefix.strip('/')}" if prefix.strip("/") else ""
     pn.extension(raw_css=[layout.PAGE_STYLE], notifications=False)
     for name in ("asyncio", "tornado.application"):
-        logging.getLogger(name).addFilter(_is_fault)
+        logging.getLogger(name).addFilter(is_fault)
     try:
         server = pn.serve(
             {"/": lambda: session(library)},

@@ -82,6 +82,7 @@ def make_runs(folder):
     copied("a", f"runs/{HOSTILE}")
     ensemble = copied("a", "runs/members")
     forecast(ensemble, ForecastConfig(steps=LEADS, members=3, every=4), show=False)
+    evaluate(ensemble, references=["persistence"], show=False)
     copied("a", "runs/sweep/inner")
     copied("a", "elsewhere/run")
     Path("runs/linked").symlink_to(folder / "elsewhere" / "run")

@@ -22,6 +22,7 @@ from browser import (
 )
 from playwright.sync_api import TimeoutError
 
+from seaice_lab import runs
 from seaice_lab.surrogate.store import CHECKSUMS, open_store
 
 BEGIN = {"forecasts": "make demo", "scores": "make demo", "spectra": "make demo",
@@ -75,6 +76,11 @@ def test_a_run_in_training_grows(page, served, home):
     until(lambda: curves(page)["Loss"]["Training"].shape == (2, 4))
     history.write_text(before)
     until(lambda: curves(page)["Loss"]["Training"].shape == (2, 2))
+    with runs.heartbeat(home / "runs" / "half", "training", "epoch", 5) as beat:
+        beat(3)
+        row = re.compile(r"half.*training, epoch 3 of 5, .*heartbeat \d+ s ago")
+        page.get_by_role("row", name=row).wait_for()
+        page.get_by_text("in training: the loss below grows by itself").wait_for()
 
 
 def test_runs_that_cannot_be_used_are_named_and_the_others_work(page, served, home):

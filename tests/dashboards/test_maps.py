@@ -4,6 +4,7 @@ import io
 import math
 import re
 import shutil
+import urllib.request
 
 import matplotlib.image
 import numpy as np
@@ -149,6 +150,7 @@ def test_the_pointer_tells_value_and_position(page, served, home, known):
     text = tip.inner_text()
     value, unit = text.split()[:2]
     assert (float(value), unit) == (pytest.approx(forecast[0, 0, row, column], abs=6e-4), "m")
+    assert text.endswith("central Arctic")  # the region of the scores
     latitude, longitude = text.split()[2:4]
     east = float(store.longitude[row, column])
     assert float(latitude.split("°")[0]) == pytest.approx(
@@ -244,6 +246,7 @@ def test_zooming_moves_all_maps_and_stays_when_the_lead_changes(page, served, kn
 
 def test_play_goes_through_the_lead_times_until_it_is_stopped(page, served, known):
     forecast, _ = known
+    said = served.log.stat().st_size
     go(page, served, page="forecasts", runs="a", lead=12)
     page.get_by_role("button", name="Play").click()
     until(lambda: int(state(page)["lead"]) >= 36)
@@ -256,6 +259,10 @@ def test_play_goes_through_the_lead_times_until_it_is_stopped(page, served, know
     until(lambda: state(page)["lead"] == str(12 * (stopped + step + 1)))
     shows(page, "a", forecast[0, stopped + step])
     assert int(lead(page).input_value()) == stopped + step
+    page.get_by_role("button", name="Play").click()
+    page.close()  # while the server sends pictures
+    urllib.request.urlopen(served.url, timeout=20).close()
+    assert "WebSocketClosedError" not in served.log.read_text()[said:]
 
 
 def test_everything_is_reached_and_moved_by_the_keyboard(page, served, known):

@@ -1,5 +1,6 @@
 """Every page in a browser: it draws itself in any window, for everybody, and asks nobody else."""
 
+import urllib.request
 from pathlib import Path
 
 from browser import FIGURES, bar, frames, go, images, settled, state, until, visit
@@ -64,6 +65,19 @@ def audit(page, name, width):
         assert controls.count() == 0
     assert page.evaluate(SERIOUS) == [], (name, width)
     page.keyboard.press("Escape")
+
+
+def test_a_page_says_that_it_loads_before_it_is_drawn(page, served):
+    with urllib.request.urlopen(served.url, timeout=20) as answer:
+        html = answer.read().decode()
+    assert '<div id="skeleton" role="status">' in html and "Loading ..." in html
+    go(page, served, page="runs")
+    drawn = page.evaluate("performance.now()")
+    painted = page.evaluate(
+        "performance.getEntriesByName('first-contentful-paint').map((paint) => paint.startTime)"
+    )
+    assert len(painted) == 1 and 0 < painted[0] < 0.8 * drawn
+    assert page.get_by_text("Loading ...").count() == 0
 
 
 def test_back_and_forward_lead_through_the_pages_with_what_was_chosen(page, served):

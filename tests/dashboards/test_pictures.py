@@ -1,6 +1,7 @@
 """What pages are made of, without a browser: pictures, scenes, addresses and the runs' folder."""
 
 import json
+import logging
 import os
 from urllib.parse import parse_qs
 
@@ -9,11 +10,14 @@ import pytest
 import shapely
 import xarray as xr
 from matplotlib.colors import to_rgb
+from tornado.websocket import WebSocketClosedError
 
 from dashboards import layout, scaling, season
+from dashboards.app import is_fault
 from dashboards.dark import dark_colour
 from dashboards.library import Library, is_inside
-from dashboards.selection import run_titles, some_of
+from dashboards.selectable_maps import SelectableMaps
+from dashboards.selection import middle_lead, run_titles, some_of
 from dashboards.state import PageState, one_of
 from dashboards.times import marks
 from seaice_lab import grid, names, runs
@@ -182,6 +186,31 @@ def test_maps_of_a_scene_share_ranges_colours_and_the_chosen_cell():
     mappers = {r.glyph.color_mapper for drawn in (one, two) for r in drawn.renderers
                if r.data_source in (source, other)}  # fmt: skip
     assert mappers == {scale} and (scale.low, scale.high) == (0, 3)
+
+
+def test_the_ice_edge_is_drawn_where_its_value_is_crossed():
+    maps = SelectableMaps(square(), PageState({}), "cell")
+    maps.add("map", "Truth", "m", linked_maps.colour_scale("sea_ice", (0, 1), 0.1), edge=0.5)
+    maps.show("map", np.where(np.arange(COUNT**2) % COUNT < 6, 0.0, 1.0))  # ice in the east
+    _, edge = maps.edges["map"]
+    x, y = (np.asarray(edge.data[axis]) for axis in "xy")
+    assert np.isfinite(x).sum() >= COUNT - 1
+    np.testing.assert_allclose(x[np.isfinite(x)], 60)
+    assert np.nanmin(y) < 30 and np.nanmax(y) > 110
+    maps.show("map", np.ones(COUNT**2))
+    assert not len(edge.data["x"])
+
+
+def test_pages_open_at_a_lead_time_of_the_tables():
+    leads = np.arange(1, 21) * np.timedelta64(12, "h")
+    assert middle_lead(leads) == np.timedelta64(5, "D")
+    assert middle_lead(leads[:3]) == np.timedelta64(1, "D")
+
+
+def test_the_log_says_nothing_of_a_closed_tab():
+    for error, is_logged in ((WebSocketClosedError(), False), (ValueError(), True)):
+        record = logging.LogRecord("asyncio", 40, "", 0, "", (), (type(error), error, None))
+        assert is_fault(record) == is_logged
 
 
 def test_ice_is_unlike_water_and_unlike_what_is_beyond_the_data():

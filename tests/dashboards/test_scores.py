@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import xarray as xr
-from browser import curves, frames, go, images, limits, settled, state, until, until_listed
+from browser import curves, go, images, limits, screen, settled, state, until, until_listed
 
 from dashboards import analyses
 from dashboards.departures import figures_of, headline
@@ -46,7 +46,9 @@ def test_runs_are_compared_on_common_starts_and_the_card_says_how_well(page, ser
     }
     lines = curves(page)[AGAINST_LEAD]
     assert set(lines) == set(expected)
-    assert "Regions: a" in frames(page)
+    page.mouse.move(*screen(page, "Regions: a", 0, 0), steps=3)  # at the pole
+    told = page.locator(".bk-tooltip-content:visible").first.inner_text()
+    assert "central Arctic" in told and {"a:", "fewer:", "Persistence:"} <= set(told.split())
     for label, scores in expected.items():
         pooled = (scores.rmse_by_start**2).mean("init_time") ** 0.5
         np.testing.assert_allclose(lines[label][1], pooled, rtol=1e-6)
@@ -94,6 +96,20 @@ def test_what_is_missing_is_said(page, served, home):
         assert not any("month" in name for name in curves(page))  # all starts are in one
     finally:
         shutil.rmtree(run)
+
+
+def test_an_ensemble_has_its_spread_and_its_ranks(page, served, home):
+    go(page, served, page="scores", runs="members", lead=24)
+    table = read_evaluation(home / "runs" / "members")[0].sel(source="forecast")
+    lines = curves(page)
+    spread = lines["members: spread of 3 members"]
+    np.testing.assert_allclose(spread["Spread"][1], table.spread, rtol=1e-6)
+    reliable = (3 / 4) ** 0.5 * table.rmse
+    np.testing.assert_allclose(spread["Spread of a reliable ensemble"][1], reliable, rtol=1e-6)
+    _, shares = lines["members: ranks, 1 day ahead; dashed: reliable"]["members"]
+    ranks = table.rank_histogram.sel(lead_time=np.timedelta64(24, "h"))
+    assert ranks.sizes["rank"] == 4 and float(ranks.sum()) == pytest.approx(1)
+    np.testing.assert_allclose(shares[1:-1:2], ranks, rtol=1e-6)
 
 
 def test_spectra_say_in_words_how_much_detail_is_lost(page, served, home):

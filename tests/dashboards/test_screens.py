@@ -1,13 +1,17 @@
 """The look of the pages: phones, dark colours, words and ensembles."""
 
+import json
 import re
 
 import numpy as np
 from browser import FIGURES, TEXTS, bar, curves, frames, go, images, limits, settled, state, until
 
+from dashboards.colours import DIFFERENCE_QUANTILE
+from seaice_lab.figures.maps import round_up
 from seaice_lab.surrogate.evaluation import open_forecast
 
-MAPS = ("Truth", "a", "a \N{MINUS SIGN} truth")
+MINUS = "\N{MINUS SIGN}"
+MAPS = ("Truth", "a", f"a {MINUS} truth")
 BACKGROUND = "getComputedStyle(document.body).backgroundColor"
 # Whether each part of a curve is visible, by its name.
 NAMED = f"""() => {{ {FIGURES}
@@ -16,6 +20,15 @@ NAMED = f"""() => {{ {FIGURES}
         for (const {{name, visible}} of model.renderers) (found[name] ??= []).push(visible)
     }}
     return found
+}}"""
+# Names of places and degrees that are written on the maps.
+PLACES = f"""() => {{ {FIGURES}
+    const texts = figures.flatMap(({{model}}) => model.renderers)
+        .filter(({{glyph, visible}}) => glyph?.type === "Text" && visible)
+    return texts.flatMap(({{data_source}}) => {{
+        const {{text, shown_x}} = data_source.data
+        return text.filter((_, i) => isFinite(shown_x[i]))
+    }})
 }}"""
 # Colours of the lines by name.
 COLOURS = f"""() => {{ {FIGURES}
@@ -47,6 +60,25 @@ def test_maps_are_as_wide_as_a_phone_and_all_can_be_seen_on_a_desk(page, served)
     texts = np.array(page.evaluate(TEXTS))  # one is at the western edge
     assert len(texts) >= 3 and 0 <= texts.min() < 0.1 and texts.max() <= 1
     assert page.get_by_role("button", name="Play").bounding_box()["height"] >= 44
+
+
+def test_two_forecasts_are_compared_side_by_side_on_small_screens(page, served):
+    go(page, served, page="forecasts", runs="a,b")
+    for width, height in ((390, 844), (820, 1180)):
+        page.set_viewport_size({"width": width, "height": height})
+        until(lambda width=width: page.evaluate("document.documentElement.scrollWidth") <= width)
+
+        def are_compared(width=width):
+            shown = {key: frame for key, frame in frames(page).items() if "cross" not in key}
+            left, top = ({k: round(f[side]) for k, f in shown.items()} for side in ("left", "top"))
+            differences = top[f"a {MINUS} truth"], top[f"b {MINUS} truth"]
+            if width < 700:  # each forecast beside its difference from the truth
+                below = left["Truth"] == left["a"] == left["b"]
+                return below and differences == (top["a"], top["b"])
+            return top["Truth"] == top["a"] == top["b"] and differences[0] == differences[1]
+
+        until(are_compared)
+    page.set_viewport_size({"width": 1440, "height": 900})
 
 
 def test_colours_follow_the_system_and_the_switch(page, served):
@@ -109,7 +141,14 @@ def test_members_of_an_ensemble_have_a_mean_a_spread_and_probabilities(page, ser
     sea = np.isfinite(shown)
     np.testing.assert_allclose(shown[sea], (members > 1).mean(0)[sea], atol=1e-6)
     assert limits(page)[name] == [0, 1]
-    assert set(next(iter(curves(page).values()))) == {"Truth", title}
+    ((above, lines),) = curves(page).items()
+    assert set(lines) == {"Truth", title} and above.endswith("band: range of the members")
+    parts = page.evaluate(NAMED)
+    assert (len(parts["Truth"]), len(parts[title])) == (1, 2)  # a line, and one with a band
+    page.get_by_label("Maps of an ensemble").select_option("Probability of ice")
+    name = f"{title}: probability of ice (> 0.1 m)"
+    until(lambda: name in images(page))
+    np.testing.assert_allclose(images(page)[name][sea], (members > 0.1).mean(0)[sea], atol=1e-6)
 
 
 def test_colours_come_from_the_data_or_are_fixed(page, served):
@@ -118,10 +157,21 @@ def test_colours_come_from_the_data_or_are_fixed(page, served):
     assert low == 0 and np.nanmax(images(page)["Truth"]) * 0.9 < high < 4
     page.get_by_label("Range of the colours").select_option("Fixed")
     until(lambda: limits(page)["a"] == [0, 4])
+    page.get_by_label("Range of differences").select_option("Of each lead time")
+    title = f"a {MINUS} truth"
+    for step in (1, 2):
+        top = round_up(float(np.nanquantile(np.abs(images(page)[title]), DIFFERENCE_QUANTILE)))
+        until(lambda top=top: limits(page)[title] == [-top, top])
+        bar(page, "Lead time").press("ArrowRight")
+        until(lambda step=step: state(page)["lead"] == str(12 * (step + 2)))
 
 
-def test_a_run_is_selected_in_the_table_and_its_command_can_be_copied(page, served):
+def test_a_run_is_selected_in_the_table_and_its_command_can_be_copied(page, served, home):
     go(page, served, page="runs", run="a")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Copy").click()
+    command = json.loads((home / "runs" / "a" / "provenance.json").read_text())["command"]
+    until(lambda: page.evaluate("navigator.clipboard.readText()") == command)
     page.get_by_role("link", name="coarse", exact=True).click()
     until(lambda: state(page)["run"] == "coarse")
     row = page.get_by_role("row", name="Learning rate")  # settings in words
@@ -198,6 +248,7 @@ def test_a_curve_of_a_season_stays_hidden_at_another_start(page, served):
 
 def test_an_emissivity_has_one_legend_for_both_polarisations(page, served):
     go(page, served, page="emissivity", emissivity_run="ice")
+    assert {"Beaufort Sea", "Barents Sea", "80°N", "90°E"} <= set(page.evaluate(PLACES))
     legend = page.get_by_role("group", name="Curves of all figures")
     legend.get_by_role("button", name="melting ice").click()
     until(lambda: not any(page.evaluate(NAMED)["melting ice"]))
