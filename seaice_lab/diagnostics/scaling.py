@@ -256,8 +256,8 @@ def compare(sources, draws=DRAWS, periods=None):
     scores = {name: (each - values["truth"]) / spread for name, each in values.items()}
     endings = {
         "": values,
-        "_error": {name: each.std("draw", ddof=1) for name, each in samples.items()},
-        "_difference_error": {n: each.std("draw", ddof=1) for n, each in differences.items()},
+        "_error": {name: _standard_error(each, number) for name, each in samples.items()},
+        "_difference_error": {n: _standard_error(each, number) for n, each in differences.items()},
         "_significance": {name: _significance(each, number) for name, each in pooled.items()},
         "_score": scores,
     }
@@ -267,9 +267,10 @@ def compare(sources, draws=DRAWS, periods=None):
         for ending in ("_error", "_difference_error", "_significance"):
             tables[ending] = tables[ending] * np.nan
         significance = (
-            f"no standard errors: the {starts} start dates count as {number} independent, expected "
-            f"at least {FEWEST_PERIODS}; score starts of several model runs, or of a series of at "
-            f"least {FEWEST_PERIODS * MEMORY_DAYS} days"
+            f"no standard errors: the {starts} start dates count as {number}, because the ice of "
+            f"one model run hardly changes within {MEMORY_DAYS} days, expected at least "
+            f"{FEWEST_PERIODS}; score starts of {FEWEST_PERIODS} runs, or of a run of "
+            f"{FEWEST_PERIODS * MEMORY_DAYS} days"
         )
     return _named(tables | {"_spread": spread}).assign_attrs(significance=significance)
 
@@ -346,16 +347,16 @@ def _pooled_differences(sums, truth, by_start):
     return difference.where(~is_equal, 0.0)
 
 
-def _significance(difference, periods):
-    """Pooled difference in units of its larger standard error.
+def _standard_error(samples, periods):
+    """Standard error from bootstrap samples, corrected for a small number of periods."""
+    return samples.std("draw", ddof=1) * np.sqrt(periods / max(periods - 1, 1))
 
-    That from the periods is too small if these are few, and is corrected for their number.
-    """
+
+def _significance(difference, periods):
+    """Pooled difference in units of its larger standard error, over periods or over frames."""
     observed = difference.isel(draw=0)
     by_start, by_frame = np.split(np.arange(1, difference.sizes["draw"]), 2)
-    error = difference.isel(draw=by_start).std("draw", ddof=1) * np.sqrt(
-        periods / max(periods - 1, 1)
-    )
+    error = _standard_error(difference.isel(draw=by_start), periods)
     error = np.maximum(error, difference.isel(draw=by_frame).std("draw", ddof=1))
     error = error.where(~(error <= ROUNDING * abs(observed)), 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):  # infinite where no sample differs

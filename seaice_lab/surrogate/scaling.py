@@ -240,8 +240,8 @@ def report(table):
     heads = [f"{name}(1)" if "q" in table[name].dims else name for name in columns]
     lines = [
         f"character of the ice, {table.attrs['starts']} start dates: forecast / truth (difference "
-        "in standard errors; positive: the forecast has the higher value)",
-        f"{'days':>7s}{''.join(f'{head:>25s}' for head in heads)}",
+        "in standard errors, if known; positive: the forecast has the higher value)",
+        f"{'days':>7s}{_row(heads)}",
     ]
     members = [name for name in table.source.values if name.startswith("member_")]
     first_order = table.sel({dim: 1 for dim in ("q", "increment") if dim in table.dims})
