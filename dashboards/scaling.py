@@ -67,9 +67,9 @@ IN_WORDS = {
         "β(1) {:.2f}, truth {:.2f}",
     ),
     "gradient_tail_weight": (
-        "a heavier tail, more strong thickness gradients than in the truth",
-        "a lighter tail, fewer strong thickness gradients than in the truth",
-        "as many strong thickness gradients as in the truth",
+        "heavier tail, too many strong gradients",
+        "lighter tail, too few strong gradients",
+        "as many strong gradients as in the truth",
         "tail weight {:.3f}, truth {:.3f}",
     ),
     "feature_length": (
