@@ -80,10 +80,43 @@ def entry_of(name):
 
 
 def entry_from(name, glyphs):
-    """Name, colours, dashes, width and marker of a curve; one without a line has the width 0."""
+    """Name, colours, dashes, width and marker of a curve, which the legend draws an entry from.
+
+    Parameters
+    ----------
+    name : str
+    glyphs : list of bokeh.models.Glyph
+        One of them is a line or a scatter.
+
+    Returns
+    -------
+    list
+        Six values: name, colour on a light page, colour on a dark page, lengths of dashes and gaps
+        in pixels (str), width in pixels (0 without a line) and marker ("" without one).
+    """
     line = next((glyph for glyph in glyphs if isinstance(glyph, Line)), None)
     points = next((glyph for glyph in glyphs if isinstance(glyph, Scatter)), None)
     marker = points.marker if points else ""
     colour = (line or points).line_color
     dash, width = (" ".join(map(str, line.line_dash)), line.line_width) if line else ("", 0)
     return [name, colour, dark_colour(colour), dash, width, str(marker)]
+
+
+def with_starts(scores, tables):
+    """Replace titles, the keys of a dict, by names of curves such as "sample (41 starts)".
+
+    Parameters
+    ----------
+    scores : dict of str to xarray.Dataset
+        Scores with the dimension ``init_time``, by title of the run or reference.
+    tables : dict of str to object
+        What is drawn, by some of the same titles.
+
+    Returns
+    -------
+    dict of str to object
+        The same values by the names of their curves.
+    """
+    counts = {title: scores[title].sizes["init_time"] for title in tables}
+    names = {title: f"{title} ({n} start{'s' if n > 1 else ''})" for title, n in counts.items()}
+    return {names[title]: table for title, table in tables.items()}

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from dashboards import layout, run_files, selection
-from dashboards.legend import SharedLegend
+from dashboards.legend import SharedLegend, with_starts
 from dashboards.region_map import region_map
 from dashboards.score_card import score_card
 from dashboards.selection import DAY
@@ -242,13 +242,6 @@ def headlines(view, lead):
     return sentences
 
 
-def with_starts(view, tables):
-    """Replace titles, the keys of a dict, by names of curves such as "sample (41 starts)"."""
-    counts = {title: view.scores[title].sizes["init_time"] for title in tables}
-    names = {title: f"{title} ({n} start{'s' if n > 1 else ''})" for title, n in counts.items()}
-    return {names[title]: table for title, table in tables.items()}
-
-
 def by_lead(view):
     """The score against lead time, with its interval over the starts, and the legend of the page.
 
@@ -260,7 +253,7 @@ def by_lead(view):
     -------
     (SharedLegend, panel.pane.Bokeh)
     """
-    tables, legend = with_starts(view, view.scores), SharedLegend()
+    tables, legend = with_starts(view.scores, view.scores), SharedLegend()
     has_interval = f"{view.name}_low" in next(iter(tables.values()))
     interval = ", 95 % interval over the starts" if has_interval else ""
     panel = curves.plot_score(tables, view.name, view.label, f"Against lead time{interval}")
@@ -284,7 +277,10 @@ def by_time(view, lead, legend):
     if not starts:
         text = "This score is computed for all starts together only."
         return [layout.empty_state("By start and by month", text)]
-    styles, starts = curves.score_styles(with_starts(view, view.scores)), with_starts(view, starts)
+    styles, starts = (
+        curves.score_styles(with_starts(view.scores, view.scores)),
+        with_starts(view.scores, starts),
+    )
     ahead = f"{in_days(lead / DAY)} ahead"
     panels = [curves.plot_starts(starts, view.label, f"By start, {ahead}", styles)]
     months = {
@@ -318,12 +314,12 @@ def by_region(view, lead, legend):
     regions = list(map(str, next(iter(fields.values())).region.values))
     absent = [title for title in view.scores if title not in fields]
     references = [title for title in fields if not is_forecast(view.scores[title])]
-    compared = with_starts(view, {t: fields[t] for t in fields if t not in references[1:]})
+    compared = with_starts(view.scores, {t: fields[t] for t in fields if t not in references[1:]})
     values = {title: field.reindex(region=regions).values for title, field in fields.items()}
-    styles = curves.score_styles(with_starts(view, view.scores))
+    styles = curves.score_styles(with_starts(view.scores, view.scores))
     colours = {label: style["colour"] for label, style in styles.items()}
     title = f"By region, {in_days(lead / DAY)} ahead"
-    arguments = with_starts(view, values), regions, view.label, title, colours, compared
+    arguments = with_starts(view.scores, values), regions, view.label, title, colours, compared
     pane = legend.take("region", curves.plot_categories(*arguments), HEIGHT)
     text = f"No scores by region at this lead time: {escape(', '.join(absent))}"
     notes = [layout.html_pane(text)] if absent else []
