@@ -13,10 +13,12 @@ import torch
 
 from seaice_lab import progress
 from seaice_lab.emissivity import least_squares
+from seaice_lab.emissivity.error_estimates import initial_errors, update, with_errors
 from seaice_lab.emissivity.gauss_newton_step import step
 from seaice_lab.emissivity.least_squares import State
 from seaice_lab.emissivity.networks import build_network
 from seaice_lab.emissivity.normal_equations import assemble, is_bilinear, sums_of_squares
+from seaice_lab.emissivity.sampling import subsample_months
 from seaice_lab.errors import InputError
 
 FIRST_SAMPLE = 8_000  # observations on which the first networks are compared
@@ -25,6 +27,8 @@ PATIENCE = 4  # accepted steps in a row that decrease the cost by too little
 MAX_REJECTED = 8  # rejected steps in a row
 STATE_STEPS_PER_NETWORK_STEP = 2  # in a bilinear problem
 LIMIT_STEPS = 2  # with the published limit of the emissivity, after those with a soft one
+ERROR_ROUNDS = 4  # estimates of the errors, each with a few steps of the state of the sample
+ERROR_STEPS = 2
 TYPICAL_LOGIT = 2.0  # emissivity 0.88, where a network with sigmoid outputs starts
 
 
@@ -75,14 +79,15 @@ def solve(model, observations, config, show=True):
     history = []
     if config.network_steps and not model.config.freeze_network:
         generator = torch.Generator().manual_seed(config.seed)
-        sample, start = least_squares.subsample_months(problem, state, FIRST_SAMPLE, generator)
+        sample, start = subsample_months(problem, state, FIRST_SAMPLE, generator)
         weights, history = first_weights(sample, start, config, show)
         state = state._replace(weights=weights)
-        sample, start = least_squares.subsample_months(problem, state, config.sample, generator)
+        sample, start = subsample_months(problem, state, config.sample, generator)
         start, _ = fit_state(sample, start, config.state_steps, config.tolerance)
         start, costs = fit_network(sample, start, config.network_steps, config.tolerance, show)
         history += _rows("network", costs)
         state = state._replace(weights=start.weights)
+    problem = with_errors(problem, estimate_errors(problem, state, config))
     state, costs = fit_state(problem, state, config.state_steps, config.tolerance, show)
     if model.anchor is not None:
         weight = least_squares.emissivity_limit_weight(model)
@@ -196,6 +201,33 @@ def fit_network(problem, state, steps, tolerance, show=False):
             if small_steps == PATIENCE or rejected == MAX_REJECTED:
                 break
     return state, costs
+
+
+def estimate_errors(problem, state, config):
+    """Errors of the first guess and spread of the properties that a sample suggests.
+
+    Parameters
+    ----------
+    problem : Problem
+    state : State
+        With the weights that are kept.
+    config : SolveConfig
+
+    Returns
+    -------
+    Errors or None
+        None without ``estimate_errors`` or without a background of the concentration.
+    """
+    if not (config.estimate_errors and config.hold_first_guess):
+        return None
+    generator = torch.Generator().manual_seed(config.seed)
+    sample, state = subsample_months(problem, state, config.sample, generator, certain=False)
+    errors = initial_errors(config.property_error)
+    for _ in range(ERROR_ROUNDS):
+        sample = with_errors(sample, errors)
+        state, _ = fit_state(sample, state, ERROR_STEPS, config.tolerance)
+        errors = update(sample, state, errors)
+    return errors
 
 
 def fit_state(problem, state, steps, tolerance, show=False):

@@ -144,28 +144,42 @@ def solve_concentration(problem, sea_ice, curvature, rhs):
     lag_weights, lags = problem.model.lag_weights.tolist(), problem.model.lags
     diagonal, off_diagonal = tridiagonal(lag_weights, curvature.clip(0), PRIOR_CURVATURE)
 
-    def neighbours(x):
-        """The matrix without its diagonal, times concentrations."""
-        product = torch.zeros_like(x)
-        product[1:] += off_diagonal * x[:-1]
-        product[:-1] += off_diagonal * x[1:]
-        return product
-
     # the equations of the new concentrations instead of their change
-    total = diagonal * sea_ice + neighbours(sea_ice)
+    total = diagonal * sea_ice + beside(off_diagonal, sea_ice)
     for lag, weight in enumerate(lag_weights):
         total[lags - lag : lags - lag + len(rhs)] += weight * rhs
     # the background of the concentration, of weight 0 if there is none
     diagonal = diagonal + problem.prior_weight
     total = total + problem.prior_weight * problem.first_guess
+    total = total + beside(problem.prior_coupling, problem.first_guess)
+    off_diagonal = off_diagonal + problem.prior_coupling
     new = sea_ice.clone()
-    for _ in range(SWEEPS if lags else 1):
-        for first in range(1 + lags):
-            days = slice(first, None, 1 + lags)
-            right = (total - neighbours(new))[days]
+    coupled = 1 + bool(off_diagonal.any())
+    for _ in range(SWEEPS if coupled > 1 else 1):
+        for first in range(coupled):
+            days = slice(first, None, coupled)
+            right = (total - beside(off_diagonal, new))[days]
             best = penalty.minimise(diagonal[days], right, problem.strengths)
             new[days] += (best - new[days]).clip(-LARGEST_CHANGE, LARGEST_CHANGE)
     return new
+
+
+def beside(off_diagonal, x):
+    """Symmetric tridiagonal matrices without their diagonal, times vectors.
+
+    Parameters
+    ----------
+    off_diagonal : Tensor (row - 1, matrix)
+    x : Tensor (row, matrix)
+
+    Returns
+    -------
+    Tensor (row, matrix)
+    """
+    product = torch.zeros_like(x)
+    product[1:] += off_diagonal * x[:-1]
+    product[:-1] += off_diagonal * x[1:]
+    return product
 
 
 def tridiagonal(lag_weights, curvature, prior):

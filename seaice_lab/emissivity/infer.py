@@ -6,12 +6,18 @@ import numpy as np
 import torch
 
 from seaice_lab import runs
-from seaice_lab.emissivity.gauss_newton import check_model, solve
-from seaice_lab.emissivity.gauss_newton_step import PRIOR_CURVATURE, tridiagonal
+from seaice_lab.emissivity import evaluation
+from seaice_lab.emissivity.error_estimates import with_errors
+from seaice_lab.emissivity.gauss_newton import check_model, estimate_errors, solve
 from seaice_lab.emissivity.least_squares import build_problem, get_state
 from seaice_lab.emissivity.model import EmpiricalState
 from seaice_lab.emissivity.normal_equations import assemble
 from seaice_lab.emissivity.observations import prepare, read_sensor_tables
+from seaice_lab.emissivity.posterior import (
+    concentration_variance,
+    eliminate_properties,
+    truncated_deviation,
+)
 from seaice_lab.emissivity.run import check_zenith, load
 from seaice_lab.emissivity.sensors import read_tables
 from seaice_lab.emissivity.settings import SolveConfig
@@ -131,11 +137,13 @@ def transfer(trained, observations):
 
 @torch.no_grad()
 def uncertainty(model, observations, config=None):
-    """Standard deviations of concentration and properties, from the curvature of the cost.
+    """Standard deviations of concentration and properties, with errors that the data show.
 
-    The covariance is the inverse of the curvature of half the cost, with the weights held. All
-    other unknowns are free: the properties of the cell and of its observations, and the
-    concentrations of the other days, which the mixture of days couples.
+    The curvature of the cost gives the response of a concentration to errors of the observations
+    and backgrounds, with the weights held and the properties and the other days free. The variances
+    of the observations are scaled to the departures that are left, and those of the first guess
+    are estimated. Bounded concentrations have the deviation of a normal distribution that is cut
+    off at 0 and 1.
 
     Parameters
     ----------
@@ -148,7 +156,7 @@ def uncertainty(model, observations, config=None):
     Returns
     -------
     sea_ice : Tensor (lag + step, point)
-        Where nothing was observed it is 0.15 or 0.07, the error of the first guess. Without
+        Where nothing was observed it is the error of the first guess. Without
         ``hold_first_guess`` it is large there, and where only a mixture of days was observed.
     properties : Tensor (step, point, property)
 
@@ -158,22 +166,22 @@ def uncertainty(model, observations, config=None):
         If the solver does not support the model.
     """
     check_model(model.config)
-    problem = build_problem(model, observations, config or SolveConfig())
-    normal = assemble(problem, get_state(model))
-    days, points = model.days, model.points
-    curvature = normal.curvature.double()
-    # Concentration of a cell-day with its properties free: the Schur complement of their block.
-    coupling, inverse = curvature[:, 0, 1:], torch.linalg.inv(curvature[:, 1:, 1:])
-    of_ice = curvature[:, 0, 0] - ((coupling[:, None] @ inverse)[:, 0] * coupling).sum(1)
-    of_ice = of_ice.clip(0).reshape(days, points)
-    # The same with the other days free: the diagonal of the inverse of a tridiagonal matrix.
-    prior = problem.prior_weight.clip(PRIOR_CURVATURE)
-    variance = _inverse_diagonal(*tridiagonal(model.lag_weights.tolist(), of_ice, prior))
+    config, state = config or SolveConfig(), get_state(model)
+    problem = build_problem(model, observations, config)
+    problem = with_errors(problem, estimate_errors(problem, state, config))
+    table = evaluation.departures(model, observations)
+    noise = float((table.cost * table["count"]).sum() / table["count"].sum())
+    normal = assemble(problem, state)
+    variance = concentration_variance(problem, eliminate_properties(problem, normal), noise)
+    sea_ice = variance.sqrt()
+    if problem.strengths.bounded:
+        sea_ice = truncated_deviation(state.sea_ice.double(), sea_ice)
     # The small term keeps cells invertible whose observations determine nothing.
+    curvature = normal.curvature.double()
     identity = torch.eye(curvature.shape[1], dtype=torch.float64)
     covariance = torch.linalg.inv(curvature + 1e-6 * identity)
-    properties = covariance.diagonal(dim1=1, dim2=2)[:, 1:].sqrt().reshape(days, points, -1)
-    return variance.sqrt().float(), properties.float()
+    properties = covariance.diagonal(dim1=1, dim2=2)[:, 1:].sqrt()
+    return sea_ice.float(), properties.reshape(model.days, model.points, -1).float()
 
 
 def observed_uncertainty(model, observations, config=None):
@@ -194,18 +202,3 @@ def observed_uncertainty(model, observations, config=None):
     is_observed = np.zeros(std.shape, bool)
     is_observed[point, step + model.lags] = True
     return np.where(is_observed, std, np.nan)
-
-
-def _inverse_diagonal(diagonal, off_diagonal):
-    """Diagonal of the inverse of symmetric tridiagonal matrices, (row, matrix).
-
-    Each row is eliminated once from the first row down (pivot f) and once from the last row up
-    (pivot b). With the diagonal entry d, the diagonal of the inverse is 1 / (f + b - d) (Meurant
-    1992).
-    """
-    forward, backward = diagonal.clone(), diagonal.clone()
-    for row in range(1, len(diagonal)):
-        forward[row] -= off_diagonal[row - 1] ** 2 / forward[row - 1]
-    for row in range(len(diagonal) - 2, -1, -1):
-        backward[row] -= off_diagonal[row] ** 2 / backward[row + 1]
-    return 1 / (forward + backward - diagonal)

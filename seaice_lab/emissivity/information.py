@@ -15,10 +15,10 @@ from seaice_lab.emissivity.least_squares import (
     linearise,
     network_of,
     split_weights,
-    subsample_months,
     weight_background,
 )
 from seaice_lab.emissivity.normal_equations import assemble, ice_fraction
+from seaice_lab.emissivity.sampling import subsample_months
 from seaice_lab.emissivity.settings import SolveConfig
 from seaice_lab.errors import InputError
 

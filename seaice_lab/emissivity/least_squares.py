@@ -19,15 +19,12 @@ from seaice_lab.emissivity.model import PUBLISHED_BATCH, EmpiricalState
 from seaice_lab.emissivity.networks import FIRST_CONSTANT
 from seaice_lab.emissivity.sensors import ICE, OCEAN
 
-MONTH_DAYS = 31
 # The published lower limit of the emissivity has an error near 0.0003. Steps jump back and forth
 # across so stiff a limit; with this error they come close to its minimum first.
 SOFT_LIMIT_ERROR = 0.003
 # Large, so that observations overrule the first guess; small enough that noise creates no ice.
 FIRST_GUESS_ERROR = 0.15
 FULL_COVER, FULL_COVER_ERROR = 0.95, 0.07  # where the first guess says nearly 1
-# While a network is fitted: below and above are open water and closed ice, which has some leads.
-OPEN_WATER, CLOSED_ICE, CLOSED_ICE_MEAN, CERTAIN_ERROR = 0.15, 0.85, 0.98, 0.04
 WEIGHT_ERROR = 5.0  # background error of the network's weights, for undetermined directions
 EMISSIVITY_SPREAD = 0.05  # effect of a property of 1 in a linear network, root sum of squares
 
@@ -67,7 +64,10 @@ class Problem(NamedTuple):
         Inverse squared error of the properties' background 0, and the inverse error of the lower
         limit of the emissivity.
     first_guess, prior_weight : Tensor (lag + step, point)
-        Background of the concentration and its inverse squared error, 0 without a background.
+        Background of the concentration, and the diagonal of the inverse covariance of its errors, 0
+        without a background.
+    prior_coupling : Tensor (lag + step - 1, point)
+        Entries of that matrix between successive days.
     bias_error : Tensor (sensor, 1)
         Background error of the biases, K.
     constants : tuple of Tensor (channel,)
@@ -87,6 +87,7 @@ class Problem(NamedTuple):
     prior_weight: torch.Tensor
     emissivity_limit_weight: float
     first_guess: torch.Tensor
+    prior_coupling: torch.Tensor
     bias_error: torch.Tensor
     constants: tuple
     share: float = 1.0
@@ -125,28 +126,10 @@ def build_problem(model, observations, config):
         prior_weight=config.hold_first_guess / error**2,
         emissivity_limit_weight=min(emissivity_limit_weight(model), 1 / SOFT_LIMIT_ERROR),
         first_guess=first_guess,
+        prior_coupling=torch.zeros_like(first_guess[1:]),
         bias_error=model.bias_error.clip(config.lowest_bias_error_k),
         constants=_constants(model, config),
     )
-
-
-def certain_background(first_guess):
-    """Background of the concentration while a network is fitted, from a first guess.
-
-    Brighter ice and less of it explain the same brightness temperatures, and so do warmer water and
-    less ice on it. What the first guess calls closed ice and open water fixes both levels.
-
-    Parameters
-    ----------
-    first_guess : Tensor (lag + step, point)
-
-    Returns
-    -------
-    background, inverse squared error : Tensor (lag + step, point)
-    """
-    water, closed = first_guess < OPEN_WATER, first_guess > CLOSED_ICE
-    background = torch.where(water, 0.0, torch.where(closed, CLOSED_ICE_MEAN, first_guess))
-    return background, torch.where(water | closed, CERTAIN_ERROR, FIRST_GUESS_ERROR) ** -2.0
 
 
 def _constants(model, config):
@@ -161,59 +144,6 @@ def _constants(model, config):
 def emissivity_limit_weight(model):
     """Inverse error of the lower limit of the emissivity as published, in a batch of 1024."""
     return (PUBLISHED_BATCH / model.size) ** 0.5 / model.config.emissivity_error
-
-
-def subsample_months(problem, state, sample, generator, month_days=MONTH_DAYS):
-    """Some grid points in some months, chosen at random: enough to fit a network.
-
-    Parameters
-    ----------
-    problem : Problem
-    state : State
-    sample : int
-        About as many observations are chosen; those of one month at least.
-    generator : torch.Generator
-    month_days : int
-        Length of a month.
-
-    Returns
-    -------
-    problem : Problem
-        Each of these months is a grid point.
-    state : State
-    """
-    lags, points = problem.model.lags, problem.points
-    days = len(state.sea_ice) - lags
-    length = min(month_days, days)
-    month = problem.index[:, 1].long() // length * points + problem.index[:, 0]
-    share = sample / len(month)
-    selected = torch.rand(-(-days // length) * points, generator=generator) < share
-    selected[month[torch.randint(len(month), (1,), generator=generator)]] = True
-    rows = torch.nonzero(selected[month])[:, 0]
-    index = problem.index[rows]
-    index[:, 0] = (torch.cumsum(selected, 0) - 1)[month[rows]].to(index.dtype)
-    index[:, 1] %= length
-    months = torch.nonzero(selected)[:, 0]
-    first_day, point = months // points * length, months % points
-    # the last month may be shorter: its last day is repeated, without observations
-    day = (first_day + torch.arange(lags + length)[:, None]).clip(max=lags + days - 1)
-    first_guess, prior_weight = certain_background(problem.first_guess[day, point])
-    subset = problem._replace(
-        index=index,
-        scalars=problem.scalars[rows],
-        channels=problem.channels[rows],
-        points=len(months),
-        prior_weight=prior_weight * bool(problem.prior_weight.any()),
-        first_guess=first_guess,
-        share=len(rows) / len(problem.index),
-    )
-    cell = (day[lags:] - lags) * points + point
-    return subset, State(
-        state.sea_ice[day, point],
-        state.properties[cell.flatten()],
-        state.observation_properties[rows],
-        state.weights,
-    )
 
 
 def get_state(model):

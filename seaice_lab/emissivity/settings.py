@@ -147,6 +147,12 @@ class SolveConfig(Config):
         "error of 0.15, and of 0.07 where it is above 0.95. While a network is fitted, the "
         "background is 0 below 0.15 and 0.98 above 0.85, with errors of 0.04.",
     )
+    estimate_errors: bool = Field(
+        True,
+        description="With hold_first_guess: the errors of the first guess by class of its "
+        "concentration, their correlation from day to day and a larger property_error are "
+        "estimated from the observations before the last steps of the state.",
+    )
     within_bounds: bool = Field(
         True, description="Concentrations stay between 0 and 1; false: as model.bounded says."
     )

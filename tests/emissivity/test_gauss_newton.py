@@ -6,6 +6,7 @@ import xarray as xr
 from published import batch, build, observations
 
 from seaice_lab.emissivity import evaluation, infer, least_squares
+from seaice_lab.emissivity.error_estimates import autoregressive_precision
 from seaice_lab.emissivity.gauss_newton import solve
 from seaice_lab.emissivity.gauss_newton_step import solve_concentration
 from seaice_lab.emissivity.least_squares import State, get_state, linearise, network_of
@@ -17,6 +18,7 @@ from seaice_lab.emissivity.normal_equations import (
     sums_of_squares,
 )
 from seaice_lab.emissivity.observations import prepare
+from seaice_lab.emissivity.sampling import certain_background, subsample_months
 from seaice_lab.emissivity.settings import (
     PUBLISHED_COST,
     ModelConfig,
@@ -153,7 +155,7 @@ def test_months_hold_what_their_observations_see(case, month, tmp_path):
     _, model, whole, state = make_problem(case, tmp_path)
     state = state._replace(sea_ice=torch.rand_like(state.sea_ice))
     index = whole.index.clone()
-    part, start = least_squares.subsample_months(
+    part, start = subsample_months(
         whole, state, 2 * model.size, torch.Generator().manual_seed(0), month
     )
     network, everything = network_of(model, state.weights), slice(0, len(index))
@@ -161,14 +163,23 @@ def test_months_hold_what_their_observations_see(case, month, tmp_path):
     found = linearise(part, start, network, everything, False)[1][..., -1]
     torch.testing.assert_close(found, expected)
     assert torch.equal(whole.index, index) and len(start.sea_ice) <= month + 1
-    few, start = least_squares.subsample_months(
-        whole, state, 0, torch.Generator().manual_seed(0), month
-    )
+    few, start = subsample_months(whole, state, 0, torch.Generator().manual_seed(0), month)
     assert few.points == 1 and 0 < len(few.index) == len(start.observation_properties) < len(index)
 
 
-def test_days_tied_by_the_mixture_are_solved_as_a_dense_system(tmp_path):
+@pytest.mark.parametrize("memory", [None, 0.8])
+def test_days_tied_by_mixture_and_background_are_solved_as_a_dense_system(memory, tmp_path):
     _, model, problem, state = make_problem("v1_linear", tmp_path)
+    inverse = torch.zeros(model.days + 1, model.days + 1)
+    if memory is not None:
+        error = torch.full_like(state.sea_ice, 2.0)
+        weight, coupling = autoregressive_precision(error, memory)
+        first_guess = torch.full_like(error, 0.4)
+        problem = problem._replace(
+            prior_weight=weight, prior_coupling=coupling, first_guess=first_guess
+        )
+        lag = torch.arange(model.days + 1)
+        inverse = torch.linalg.inv(4 * memory ** (lag[:, None] - lag).abs().double())
     rng = torch.Generator().manual_seed(1)
     state = state._replace(sea_ice=torch.full_like(state.sea_ice, 0.5))
     shape = (model.days, model.points)
@@ -179,8 +190,9 @@ def test_days_tied_by_the_mixture_are_solved_as_a_dense_system(tmp_path):
         mixture[day, day + 1], mixture[day, day] = 0.6, 0.4
     for point in (0, 17):
         matrix = mixture.T @ torch.diag(curvature[:, point]) @ mixture
-        matrix += 1e-4 * torch.eye(len(matrix))
-        expected = torch.linalg.solve(matrix, mixture.T @ lean[:, point])
+        matrix += 1e-4 * torch.eye(len(matrix)) + inverse
+        right = mixture.T @ lean[:, point] + inverse.sum(1) * (0.4 - 0.5)
+        expected = torch.linalg.solve(matrix, right)
         error = (mixture @ (moved[:, point] - 0.5 - expected)).abs().max()
         assert error < 2e-3  # of the concentration at the observation
 
@@ -205,7 +217,7 @@ def test_it_ends_lower_than_the_published_epochs(case, tmp_path):
 
 
 def test_closed_ice_and_open_water_of_the_first_guess_are_certain():
-    background, weight = least_squares.certain_background(torch.tensor([0.0, 0.1, 0.5, 0.9]))
+    background, weight = certain_background(torch.tensor([0.0, 0.1, 0.5, 0.9]))
     torch.testing.assert_close(background, torch.tensor([0.0, 0.0, 0.5, 0.98]))
     error = weight**-0.5
     assert error[0] == error[1] == error[3] < 0.05 < 0.1 < error[2]
@@ -246,9 +258,11 @@ def test_the_uncertainty_counts_the_backgrounds_of_the_solver(tmp_path):
     torch.set_default_dtype(torch.float32)
     seen = observations("v2_imagers", tmp_path)
     model = build("v2_imagers", seen, "pert")
-    held, of_held = infer.uncertainty(model, seen)
-    free, _ = infer.uncertainty(model, seen, SolveConfig(hold_first_guess=False))
-    _, of_narrow = infer.uncertainty(model, seen, SolveConfig(property_error=0.1))
-    assert held.max() <= 0.15 + 1e-6 and (free > held).all()
-    assert free.max() > 1  # days known by their mixture alone
+    options = {"estimate_errors": False, "within_bounds": False}
+    held, of_held = infer.uncertainty(model, seen, SolveConfig(**options))
+    free, _ = infer.uncertainty(model, seen, SolveConfig(hold_first_guess=False, **options))
+    _, of_narrow = infer.uncertainty(model, seen, SolveConfig(property_error=0.1, **options))
+    assert (free > held).all() and free.max() > 1  # days known by their mixture alone
     assert of_held.max() > 0.5 and of_narrow.max() <= 0.1 + 1e-6
+    bounded, _ = infer.uncertainty(model, seen)
+    assert 0 < bounded.min() and bounded.max() <= 12**-0.5  # that of any value from 0 to 1

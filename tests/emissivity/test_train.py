@@ -79,8 +79,8 @@ def test_the_curvature_says_how_sure_the_concentration_is(ice, solved):
     deviation = deviation.T.numpy()[:, 1:]
     there = (truth > 0.3) & (truth < 0.97)
     error = np.abs(evaluation.sea_ice_maps(model)[:, 1:] - truth)
-    # the background of the properties is wider than what they need here: a safe side
-    assert (error < deviation)[there].mean() > 0.6
+    # the network of this test is fitted to few observations, and its error is not counted
+    assert 0.4 < (error < deviation)[there].mean() < 0.9
     sure = deviation < np.median(deviation)
     assert error[sure].mean() < 0.9 * error[~sure].mean()
 

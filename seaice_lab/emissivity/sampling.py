@@ -1,0 +1,87 @@
+"""Samples of grid points and months: enough to fit a network, or to estimate errors."""
+
+import torch
+
+from seaice_lab.emissivity.least_squares import FIRST_GUESS_ERROR, State
+
+MONTH_DAYS = 31
+# While a network is fitted: below and above are open water and closed ice, which has some leads.
+OPEN_WATER, CLOSED_ICE, CLOSED_ICE_MEAN, CERTAIN_ERROR = 0.15, 0.85, 0.98, 0.04
+
+
+def subsample_months(problem, state, sample, generator, month_days=MONTH_DAYS, certain=True):
+    """Some grid points in some months, chosen at random: enough to fit a network.
+
+    Parameters
+    ----------
+    problem : Problem
+    state : State
+    sample : int
+        About as many observations are chosen; those of one month at least.
+    generator : torch.Generator
+    month_days : int
+        Length of a month.
+    certain : bool
+        Whether the sample gets the background of :func:`certain_background`, if there is one.
+
+    Returns
+    -------
+    problem : Problem
+        Each of these months is a grid point.
+    state : State
+    """
+    lags, points = problem.model.lags, problem.points
+    days = len(state.sea_ice) - lags
+    length = min(month_days, days)
+    month = problem.index[:, 1].long() // length * points + problem.index[:, 0]
+    share = sample / len(month)
+    selected = torch.rand(-(-days // length) * points, generator=generator) < share
+    selected[month[torch.randint(len(month), (1,), generator=generator)]] = True
+    rows = torch.nonzero(selected[month])[:, 0]
+    index = problem.index[rows]
+    index[:, 0] = (torch.cumsum(selected, 0) - 1)[month[rows]].to(index.dtype)
+    index[:, 1] %= length
+    months = torch.nonzero(selected)[:, 0]
+    first_day, point = months // points * length, months % points
+    # the last month may be shorter: its last day is repeated, without observations
+    day = (first_day + torch.arange(lags + length)[:, None]).clip(max=lags + days - 1)
+    first_guess = problem.first_guess[day, point]
+    prior_weight, has_background = problem.prior_weight[day, point], problem.prior_weight.any()
+    if certain and has_background:
+        first_guess, prior_weight = certain_background(first_guess)
+    subset = problem._replace(
+        index=index,
+        scalars=problem.scalars[rows],
+        channels=problem.channels[rows],
+        points=len(months),
+        prior_weight=prior_weight,
+        first_guess=first_guess,
+        prior_coupling=torch.zeros_like(first_guess[1:]),
+        share=len(rows) / len(problem.index),
+    )
+    cell = (day[lags:] - lags) * points + point
+    return subset, State(
+        state.sea_ice[day, point],
+        state.properties[cell.flatten()],
+        state.observation_properties[rows],
+        state.weights,
+    )
+
+
+def certain_background(first_guess):
+    """Background of the concentration while a network is fitted, from a first guess.
+
+    Brighter ice and less of it explain the same brightness temperatures, and so do warmer water and
+    less ice on it. What the first guess calls closed ice and open water fixes both levels.
+
+    Parameters
+    ----------
+    first_guess : Tensor (lag + step, point)
+
+    Returns
+    -------
+    background, inverse squared error : Tensor (lag + step, point)
+    """
+    water, closed = first_guess < OPEN_WATER, first_guess > CLOSED_ICE
+    background = torch.where(water, 0.0, torch.where(closed, CLOSED_ICE_MEAN, first_guess))
+    return background, torch.where(water | closed, CERTAIN_ERROR, FIRST_GUESS_ERROR) ** -2.0
