@@ -241,5 +241,14 @@ def test_the_fast_preset_changes_defaults_and_given_settings_stay():
     assert TrainConfig(store="s", preset="published").fit == FitConfig()
     with pytest.raises(InputError, match="preset"):
         TrainConfig(store="s", preset="quick")
-    with pytest.raises(InputError, match="fit"):
-        TrainConfig(store="s", preset="fast", fit=3)
+    for fit in (3, 0, None, [], ""):
+        with pytest.raises(InputError, match="fit is .*, but: expected 'key: value' pairs"):
+            TrainConfig(store="s", preset="fast", fit=fit)
+
+
+def test_the_fast_preset_with_all_settings_of_a_published_run_is_refused():
+    values = load_yaml(TrainConfig(store="s", fit={"epochs": 30}).to_yaml()) | {"preset": "fast"}
+    with pytest.raises(InputError, match="the preset fast has no effect.* leave them out"):
+        TrainConfig.parse(values, "config.yaml")
+    values["fit"] = {"epochs": 30}
+    assert TrainConfig.parse(values, "config.yaml").fit.schedule == "cosine"

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from seaice_lab import names
 from seaice_lab.config import Config, FitConfig, PathText, SplitRule
@@ -145,17 +145,21 @@ class TrainConfig(Config):
         "averaged weights, which reach the validation loss of the published settings with a "
         "fraction of the samples.",
     )
-    fit: FitConfig = Field(FitConfig(), description="How to train.")
+    # The default is validated as well, because it depends on the preset.
+    fit: FitConfig = Field(FitConfig(), validate_default=True, description="How to train.")
 
-    @model_validator(mode="before")
+    @field_validator("fit", mode="before")
     @classmethod
-    def _with_preset(cls, values):
-        if not isinstance(values, dict) or values.get("preset") != "fast":
-            return values  # pydantic refuses what is wrong
-        fit = values.get("fit") or {}
-        if isinstance(fit, FitConfig):
-            fit = fit.model_dump(exclude_unset=True)
-        return values | {"fit": FAST_FIT | fit} if isinstance(fit, dict) else values
+    def _with_preset(cls, fit, info):
+        given = fit.model_dump(exclude_unset=True) if isinstance(fit, FitConfig) else fit
+        if info.data.get("preset") != "fast" or not isinstance(given, dict):
+            return fit  # pydantic refuses what is wrong
+        if all(name in given and given[name] != value for name, value in FAST_FIT.items()):
+            raise ValueError(
+                "the preset fast has no effect, because all of its settings have other values; "
+                "leave them out, or set preset to published"
+            )
+        return FAST_FIT | given
 
     @field_validator("window")
     @classmethod
