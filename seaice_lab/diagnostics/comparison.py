@@ -240,15 +240,13 @@ def skill_with_interval(table, reference, name="rmse", level=0.95):
     -------
     Dataset
         ``skill``, ``low`` and ``high`` (lead_time), at the lead times that both have. The
-        difference is significant where the interval excludes 0. The interval is NaN if the starts
-        are too few; see `too_few_starts`.
+        difference is significant where the interval excludes 0. The interval is NaN if the starts,
+        or those with truth at a lead time, are too few; see `too_few_starts`.
     """
     tables, mask = (table, reference), f"verified{BY_START}"
-    scores_and_masks = [
-        table[f"{name}{BY_START}"].rename(name).astype("float64") for table in tables
-    ]
-    scores_and_masks += [table[mask] for table in tables if mask in table]
-    values, compared, *masks = xr.align(*scores_and_masks)
+    fields = [each[f"{name}{BY_START}"].rename(name).astype("float64") for each in tables]
+    fields += [each[mask] for each in tables if mask in each]
+    values, compared, *masks = xr.align(*fields)
     verified = masks[0] & masks[-1] if masks else None
     weights = xr.DataArray(np.full((1, len(values)), 1 / len(values)), dims=("draw", "init_time"))
     result = xr.Dataset({"skill": _skill(values, compared, weights, verified).isel(draw=0)})
@@ -259,7 +257,9 @@ def skill_with_interval(table, reference, name="rmse", level=0.95):
     limits = [(1 - level) / 2, (1 + level) / 2]
     bounds = samples.quantile(limits, "draw", skipna=verified is not None)
     if verified is not None:
-        bounds = bounds.where(verified.sum("init_time") >= FEWEST_INDEPENDENT)
+        period = independent_periods(values.init_time, WEATHER_DAYS)
+        in_period = verified.groupby(xr.DataArray(period, dims="init_time", name="period")).any()
+        bounds = bounds.where(in_period.sum("period") >= FEWEST_INDEPENDENT)
     return result.assign(low=bounds[0].drop_vars("quantile"), high=bounds[1].drop_vars("quantile"))
 
 

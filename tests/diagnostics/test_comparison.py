@@ -138,6 +138,18 @@ def test_a_lead_time_with_truth_from_few_starts_has_no_interval():
     assert low.isnull().values.tolist() == [False, True, True]
 
 
+def test_starts_with_truth_in_the_same_weather_have_no_interval():
+    table = evaluation(0.5)
+    days = np.concatenate([np.arange(12) / 2, 10 * np.arange(1, 13)])  # half of them in six days
+    table = table.assign_coords(init_time=pd.Timestamp("2020-01-01") + pd.to_timedelta(days, "D"))
+    number = xr.DataArray(np.arange(STARTS), {"init_time": table.init_time}, ("init_time",))
+    first = table.lead_time < np.timedelta64(1, "D")
+    table["verified_by_start"] = (number < 12) | first
+    forecast, persistence = (table.sel(source=name) for name in table.source.values)
+    low = comparison.skill_with_interval(forecast, persistence).low
+    assert low.isnull().values.tolist() == [False, True, True]
+
+
 def test_a_correlation_has_a_skill_relative_to_one():
     table = evaluation(1).sel(source="forecast")
     reference = table.assign(correlation_by_start=table.rmse_by_start * 0 + 0.6)
