@@ -64,11 +64,11 @@ def test_the_card_of_a_surrogate_and_its_scores(waves, tmp_path, capsys):
     count = int(scores.split(" start dates")[0].split()[-1])
     fewer = scores.replace(f"{count} start dates", f"{count - 1} start dates")
     shorter = scores.replace("\n    1.0 ", "\n    0.9 ")
-    for smaller, extent in ((fewer, f"{count - 1} start dates and 1 days"), (shorter, "0.9 days")):
+    for smaller, extent in ((fewer, f"{count - 1} start dates and 1 day;"), (shorter, "0.9 days;")):
         surrogate_card.write_card(run, smaller)
         assert (run / "README.md").read_text() == text
         said = capsys.readouterr().out
-        assert f"keeps the scores of {count} start dates and 1 days" in said and extent in said
+        assert f"of {count} start dates and 1 day, because" in said and extent in said
     more = scores.replace(f"{count} start dates", f"{count + 1} start dates")
     surrogate_card.write_card(run, more)
     assert f"{count + 1} start dates" in model_card.read_section(run / "README.md", "Scores")

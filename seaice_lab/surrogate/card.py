@@ -87,7 +87,8 @@ def _extent(scores):
 
 def _in_words(extent):
     starts, days = extent
-    return f"{starts} start dates" + (f" and {days:g} days" if days else "")
+    text = f"{starts} start date{'' if starts == 1 else 's'}"
+    return f"{text} and {names.in_days(days)}" if days else text
 
 
 def _describe_store(path):

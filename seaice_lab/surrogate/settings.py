@@ -102,7 +102,7 @@ class TrainConfig(Config):
         0.5, ge=0, lt=1, description="Correlation of the noise of successive steps, with loss crps."
     )
     spectral_weight: float = Field(
-        0.0, ge=0, description="Weight of the spectral energy score in loss crps; try 1."
+        0.0, ge=0, description="Weight of the spectral energy score in loss crps; try 1 to 3."
     )
     global_mean_weight: float = Field(
         50.0, ge=0, description="Weight of the global-mean constraint in the loss (lambda)."
