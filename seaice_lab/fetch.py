@@ -5,6 +5,7 @@ then read as the catalogue describes them, and refused if this fails.
 """
 
 import json
+import math
 import os
 import re
 import shutil
@@ -23,6 +24,7 @@ from seaice_lab.errors import InputError
 PACKING = ("units", "calendar", "scale_factor", "add_offset", "_FillValue", "flag_values")
 LINKS = ("coordinates", "grid_mapping", "bounds")  # attributes that name further variables
 TIME = {"standard_name": "time", "units": "hours since 1970-01-01 00:00:00", "axis": "T"}
+READ_BYTES = 2**24  # at once, of a file that is read to find damage
 MONTH_OF_NAME = re.compile(r"_(\d{6})\.nc$")
 
 
@@ -207,11 +209,13 @@ def _write_month(target, stamp, remotes, rule, patience):
 
 
 def _read_to_the_end(file):
-    """Read all values of a NetCDF file, a row of chunks at a time."""
+    """Read all values of a NetCDF file, about 16 MB or a row of chunks at a time."""
     file.set_auto_maskandscale(False)
     for variable in file.variables.values():
         chunks = variable.chunking()
-        rows = 1 if chunks in ("contiguous", None) else chunks[0]
+        chunk = 1 if chunks in ("contiguous", None) or not variable.ndim else chunks[0]
+        row_bytes = max(math.prod(variable.shape[1:]) * getattr(variable.dtype, "itemsize", 8), 1)
+        rows = max(READ_BYTES // row_bytes // chunk, 1) * chunk  # whole chunks
         for first in range(0, variable.shape[0], rows) if variable.ndim else ():
             variable[first : first + rows]
 
