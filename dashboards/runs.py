@@ -44,6 +44,7 @@ NAMES = {
     "std": "Standard deviation",
     "max_gradient_norm": "Largest norm of the gradient",
 }
+OF_PROVENANCE = NAMES | {"data": "Checksum of the data"}
 EMISSIVITY_NEXT_STEP = {
     "created": "not trained yet: `seaice-lab emissivity train`",
     "training": "in training: the loss below grows by itself",
@@ -173,8 +174,7 @@ def describe(library, row):
     facts = dict(run.provenance)
     command = command_block(str(facts.pop("command", "")))
     facts["created"] = str(facts["created"]).replace("T", " ").replace("+00:00", " UTC")
-    facts |= {"checksum_of_the_data": facts.pop("data")} if "data" in facts else {}
-    where = command + settings_table("Origin", facts)
+    where = command + settings_table("Origin", facts, OF_PROVENANCE)
     config = layout.html_pane(settings_table("Configuration", run.config), "table", "in-columns")
     overview = layout.stretched(*overview), layout.html_pane(where, "table")
     return [layout.cards(overview, 330), layout.cards([config], 330)]
@@ -272,38 +272,51 @@ def command_block(command):
     return f"<b>Command</b><p><code>{escape(command)}</code> {COPY_BUTTON}</p>"
 
 
-def settings_table(title, values):
+def settings_table(title, values, names=NAMES):
     """Settings in words as an HTML table; the pointer tells their names in the file.
 
     Parameters
     ----------
     title : str
     values : dict
+    names : dict of str to str
+        Names whose words are not those of the file.
 
     Returns
     -------
     str
     """
     rows, last = "", ""
-    # Settings without a group have no heading, so they are the first.
-    for name, value in sorted(flatten(values).items(), key=lambda item: "." in item[0]):
+    # Settings without a group have no heading, so they are the first; groups in a group are last.
+    for name, value in sorted(flatten(values).items(), key=lambda item: item[0].count(".")):
         group, _, setting = name.rpartition(".")
         if group != last:
             heading = GROUPS.get(group) or name_in_words(group.replace(".", ", "))
             rows += f"<tr class='group'><th colspan='2'>{escape(heading)}</th></tr>"
-        last, words = group, setting if group == "versions" else name_in_words(setting)
+        last, words = group, setting if group == "versions" else name_in_words(setting, names)
         row = f"<th scope='row'>{escape(words)}</th><td>{escape(value_in_words(value))}</td>"
         rows += f"<tr title='{escape(name)}'>{row}</tr>"
     return f"<b>{escape(title)}</b><table>{rows}</table>"
 
 
-def name_in_words(name):
-    """The name of a setting in words, such as "Length (km)" for "length_km"."""
-    if name in NAMES:
-        return NAMES[name]
+def name_in_words(name, names=NAMES):
+    """The name of a setting in words, such as "Length (km)" for "length_km".
+
+    Parameters
+    ----------
+    name : str
+    names : dict of str to str
+        Names whose words are not those of the file.
+
+    Returns
+    -------
+    str
+    """
+    if name in names:
+        return names[name]
     words, _, last = name.rpartition("_")
     if words and last in UNITS:
-        return f"{name_in_words(words)} ({UNITS[last]})"
+        return f"{name_in_words(words, names)} ({UNITS[last]})"
     words = name.removeprefix("n_").replace("_", " ")
     words = f"number of {words}" if name.startswith("n_") else words
     return words[:1].upper() + words[1:]

@@ -16,6 +16,7 @@ from dashboards import layout, scaling, season
 from dashboards.app import is_fault
 from dashboards.dark import dark_colour
 from dashboards.library import Library, is_inside
+from dashboards.runs import OF_PROVENANCE, settings_table
 from dashboards.selectable_maps import SelectableMaps
 from dashboards.selection import middle_lead, run_titles, some_of
 from dashboards.state import PageState, one_of
@@ -205,6 +206,16 @@ def test_pages_open_at_a_lead_time_of_the_tables():
     leads = np.arange(1, 21) * np.timedelta64(12, "h")
     assert middle_lead(leads) == np.timedelta64(5, "D")
     assert middle_lead(leads[:3]) == np.timedelta64(1, "D")
+
+
+def test_settings_have_one_heading_for_each_group_and_their_names_in_the_file():
+    values = {"run": "a", "background": {"first": "mean", "std": {"sit": 0.3}, "length_km": 150.0}}
+    table = settings_table("Configuration", values)
+    headings = [row.partition("<")[0] for row in table.split("<th colspan='2'>")[1:]]
+    assert headings == ["Background", "Background, std"]
+    assert "<tr title='background.length_km'><th scope='row'>Length (km)</th>" in table
+    origin = settings_table("Origin", {"data": "4436eba5"}, OF_PROVENANCE)
+    assert "<tr title='data'><th scope='row'>Checksum of the data</th><td>4436eba5</td>" in origin
 
 
 def test_the_log_says_nothing_of_a_closed_tab():
