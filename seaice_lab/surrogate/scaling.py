@@ -264,7 +264,8 @@ def report(table):
             lines.append(f"members{_row(cells)}")
     pooled = [float(first_order[f"{name}_significance"].sel(source="forecast")) for name in columns]
     if np.isfinite(pooled).any():
-        lines.append(f"    all{_row([f'({value:+.1f})' for value in pooled])}")
+        cells = [f"({value:+.1f})" if np.isfinite(value) else "unknown" for value in pooled]
+        lines.append(f"    all{_row(cells)}")
     else:
         lines.append(table.attrs["significance"])
     return "\n".join([*lines, *(LEGEND[name] for name in columns)])
