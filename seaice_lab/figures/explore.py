@@ -14,7 +14,9 @@ from seaice_lab.figures.colours import palette, palette_of
 from seaice_lab.figures.plane import COAST, LAND
 
 LABELS = {"time": "Time (UTC)", "init_time": "Start (UTC)", "lead_time": "Lead time (days)"}
+LABELS |= {"day": "Day"}
 WIDTH = 560  # pixels of a map
+PICTURE_TICKS = 4  # intervals along x
 BINS = 50
 QUANTILES = (0.02, 0.98)  # of a frame, for the colours of a variable that `names` does not list
 ROUNDING = 9  # digits of lead times in days
@@ -104,7 +106,10 @@ def explore(field, ocean=None, colour_range=None, histogram=False, series=False)
             return view.series(key, **position)
 
         plots.append(hv.DynamicMap(draw_series, kdims=kdims, streams=[tap]))
-    return plots[0] if len(plots) == 1 else hv.Layout(plots).cols(1)
+    if len(plots) == 1:
+        return plots[0]
+    # The sliders and the title of the map already say what the title of the layout would.
+    return hv.Layout(plots).cols(1).opts(hv.opts.Layout(show_title=False, backend="bokeh"))
 
 
 def _land(hv, raster):
@@ -176,7 +181,11 @@ class _View:
         labels = {"clabel": style["label"], "xlabel": "x (km)", "ylabel": "y (km)"}
         labels["title"] = f"{style['title']} {title}"
         size = {"frame_width": WIDTH, "data_aspect": 1}
-        return _hvplot(image).image("x", "y", cmap=style["colours"], **limits, **labels, **size)
+        # By default, hvplot gives every new frame the whole range, and the zoom would be lost.
+        kept = {"framewise": False, "cmap": style["colours"]}
+        drawn = _hvplot(image).image("x", "y", **kept, **limits, **labels, **size)
+        # In a picture, which is smaller, more numbers along x would touch each other.
+        return drawn.opts(charts.holoviews().opts.Image(xticks=PICTURE_TICKS, backend="matplotlib"))
 
     def histogram(self, key):
         frame, title, style = self.frame(key)

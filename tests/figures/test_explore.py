@@ -144,6 +144,33 @@ def test_a_notebook_that_is_executed_unattended_shows_the_first_frame_as_a_pictu
     assert widths[1] > 2 * widths[0] > 400
 
 
+def test_another_frame_keeps_the_zoom():
+    view = explore(forecast())
+    start, member, lead = (slider.values for slider in view.kdims)
+    plot = hv.renderer("bokeh").get_plot(view)
+    plot.update((start[0], member[0], lead[0]))
+    ranges = plot.state.x_range, plot.state.y_range
+    for each in ranges:
+        each.update(start=-30, end=40)
+    plot.update((start[1], member[1], lead[2]))
+    assert "+1.5 days" in plot.state.title.text
+    assert [(each.start, each.end) for each in ranges] == [(-30, 40), (-30, 40)]
+
+
+def test_the_numbers_at_the_axes_of_a_picture_do_not_touch(monkeypatch):
+    monkeypatch.setenv(progress.BATCH, "1")
+    cells = positions(128)  # 3200 km, as wide as the Arctic
+    field = xr.DataArray(np.ones((2, 128, 128)), cells, ("step", "y", "x"), "sit", {"units": "m"})
+    frame = explore(field)[0].opts(fig_inches=charts.FRAME_INCHES, backend="matplotlib")
+    figure = hv.render(frame, backend="matplotlib")
+    figure.draw_without_rendering()
+    numbers = [text for text in figure.axes[0].get_xticklabels() if text.get_text()]
+    boxes = sorted((text.get_window_extent() for text in numbers), key=lambda box: box.x0)
+    assert len(boxes) > 2
+    gaps = [right.x0 - left.x1 for left, right in zip(boxes[:-1], boxes[1:], strict=True)]
+    assert min(gaps) > boxes[0].height / 2
+
+
 def test_a_field_without_positions_is_refused():
     with pytest.raises(InputError, match="has no positions"):
         explore(xr.DataArray(np.zeros((3, 3)), dims=("a", "b"), name="sit"))
