@@ -52,7 +52,7 @@ STATISTICS = {
     "tail_weight": ("tail", "weight", "Amount of strong deformation, tail weight"),
     "temporal_exponent": ("temporal", "exponent", "Decrease of deformation with averaging time"),
     "coupling": ("temporal", "c", "Coupling of the scaling in space and time"),
-    "feature_length": ("features", "mean_length", "Mean length of linear features"),
+    "feature_length": ("features", "mean_length", "Linear features, mean length"),
     "feature_density": ("features", "length_density", "Length of linear features by area"),
     "feature_angle": ("features", "median_angle", "Median angle between linear features"),
     "feature_share": ("features", "rate_share", "Share of the deformation in linear features"),

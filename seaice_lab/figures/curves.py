@@ -22,6 +22,7 @@ from seaice_lab.figures.charts import (
 )
 from seaice_lab.names import in_days, typeset
 
+FEW_EPOCHS = 20  # up to here, each of them has a marker and a number
 CATEGORY_CHARACTERS = 20  # in a row of the name of a category
 LEGEND_WIDTH = 21  # in characters, beside the names of categories
 MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
@@ -361,7 +362,7 @@ def plot_loss(history):
     columns = {"Training": "train_loss", "Validation": "validation_loss"}
     losses = {name: history[column].values for name, column in columns.items()}
     losses = {name: values for name, values in losses.items() if np.isfinite(values).any()}
-    is_short = len(epoch) < 20
+    is_short = len(epoch) < FEW_EPOCHS
     marker = "circle" if is_short else None
     series = {name: Curve(epoch, values, marker=marker) for name, values in losses.items()}
     if "Validation" in losses:
@@ -386,7 +387,8 @@ def plot_history(history):
     -------
     holoviews.Layout
     """
-    rate = history["learning_rate"].values
-    series = {"Learning rate": Curve(history["epoch"].values, rate)}
-    panel = overlay(series, "Epoch", "Learning rate", "Learning rate", **log_axis(rate))
+    epoch, rate = history["epoch"].values, history["learning_rate"].values
+    options = log_axis(rate) | ({"xticks": epoch.tolist()} if len(epoch) < FEW_EPOCHS else {})
+    series = {"Learning rate": Curve(epoch, rate)}
+    panel = overlay(series, "Epoch", "Learning rate", "Learning rate", **options)
     return layout(plot_loss(history), panel)

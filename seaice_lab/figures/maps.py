@@ -19,6 +19,7 @@ from matplotlib.path import Path
 from seaice_lab import names
 from seaice_lab.errors import InputError
 from seaice_lab.figures import geoaxes
+from seaice_lab.figures.axes import axis_label
 from seaice_lab.figures.colours import palette_of
 from seaice_lab.figures.plane import LAND, MISSING, OUTSIDE, grid_on_plane, hemisphere_of_field
 
@@ -135,9 +136,10 @@ def field_panels(truth, forecasts, lead_times, ocean, colour_range=None, differe
             max(float(size.quantile(DIFFERENCE_QUANTILE)) for size in sizes)
         )
     limits = -difference_limit, difference_limit
+    difference_label = axis_label("Difference", names.variable(truth.name).units)
     groups = [
         (fields, colour_map, colour_range, label),
-        (differences, DIFFERENCE_MAP, limits, f"Difference{label[label.rindex(' (') :]}"),
+        (differences, DIFFERENCE_MAP, limits, difference_label),
     ]
     fig, axes = _panel_axes(map_grid, len(fields) + len(differences), len(lead_times))
     for ax, lead in zip(axes[0], lead_times, strict=True):
@@ -181,7 +183,7 @@ def colours_and_label(field, colour_range=None):
     """
     variable = names.variable(field.name)
     names.check_units(field.name, field.attrs.get("units"), "the field to map")
-    label = f"{variable.long_name.partition(' (')[0]} ({variable.units})"
+    label = axis_label(variable.long_name.partition(" (")[0], variable.units)
     colour_range = variable.colour_range if colour_range is None else colour_range
     return ListedColormap(palette_of(variable, colour_range)), colour_range, label
 
@@ -328,7 +330,7 @@ def round_up(value):
 
 def _lead_text(lead):
     hours = lead / pd.Timedelta("1h")
-    return f"+{hours / 24:g} d" if hours % 24 == 0 or hours > 120 else f"+{hours:g} h"
+    return f"+{hours:g} h" if hours < 24 else f"+{hours / 24:.4g} d"
 
 
 def _panel_axes(map_grid, n_rows, n_columns):

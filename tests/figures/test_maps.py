@@ -198,7 +198,7 @@ def test_differences_share_one_range_that_is_symmetric_about_zero(waves):
     sit, ocean = waves
     forecast = sit + 0.1 * np.sin(np.arange(6))[:, None, None]
     figure = maps.field_panels(
-        sit, {"Surrogate": forecast, "Flat": sit * 0 + 1.0}, ["12h", "24h", "48h"], ocean
+        sit, {"Surrogate": forecast, "Flat": sit * 0 + 1.0}, ["12h", "24h", "36h"], ocean
     )
     assert len(figure.axes) == 5 * 3 + 2
     limits = [drawn_cells(ax).get_clim() for ax in figure.axes[: 5 * 3]]
@@ -208,8 +208,13 @@ def test_differences_share_one_range_that_is_symmetric_about_zero(waves):
     ((low, high),) = differences
     assert low == -high < 0
     text = " ".join(item.get_text() for item in figure.findobj(plt.Text))
-    assert "12 h" in text
-    assert "Surrogate" in text
+    assert all(words in text for words in ("+12 h", "+1 d", "+1.5 d", "Surrogate"))
+    assert "Difference (m)" in text
+
+
+def test_a_quantity_without_a_unit_has_no_unit_at_its_colour_bar(waves):
+    sic = waves[0][0].rename("sic").assign_attrs(units="1")
+    assert maps.plot_map(sic, waves[1]).axes[1].get_ylabel() == "Sea-ice concentration"
 
 
 def test_a_lead_time_that_is_not_there_is_refused(waves):
