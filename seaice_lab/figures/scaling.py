@@ -14,6 +14,7 @@ SHOWN_ORDERS = (1.0, 2.0, 3.0)
 SOURCES = {"truth": "Truth", "forecast": "Forecast", "persistence": "Persistence",
            "climatology": "Climatology", "blurred": "Blurred truth",
            "phase_randomised": "Random phases", "ensemble_mean": "Ensemble mean"}  # fmt: skip
+FAR_AWAY = 3  # a reference further away, in ranges of the other curves, is off scale
 MEMBERS = "Members"  # label of the first member; the others are not listed
 
 
@@ -113,6 +114,8 @@ def plot_statistic(sources, name, title=""):
     Returns
     -------
     holoviews.Overlay
+        Random phases may be so far away that the other curves would be flat; they are off scale
+        then, and the legend says so.
     """
     series = {}
     for position, (label, table) in enumerate(sources.items()):
@@ -123,7 +126,17 @@ def plot_statistic(sources, name, title=""):
     title = title or attrs.get("long_name", name)
     quantity = title.rpartition(", ")[2]  # such as "tail exponent"
     label = axis_label(quantity[:1].upper() + quantity[1:], attrs.get("units", "1"))
-    return overlay(series, LEAD_LABEL, label, title)
+    random, options = SOURCES["phase_randomised"], {}
+    if random in series and len(series) > 1:
+        shown = [curve for name, curve in series.items() if name != random]
+        values = np.concatenate([part for curve in shown for part in (curve.y, *curve.band)])
+        low, high = np.nanmin(values), np.nanmax(values)
+        gap = max(np.nanmin(series[random].y) - high, low - np.nanmax(series[random].y))
+        if gap > FAR_AWAY * (high - low) > 0:
+            margin = 0.1 * (high - low)
+            options["ylim"] = low - margin, high + margin
+            series[f"{random} (off scale)"] = series.pop(random)
+    return overlay(series, LEAD_LABEL, label, title, **options)
 
 
 def plot_moments(sources, name="rate_moment", title=""):

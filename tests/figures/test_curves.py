@@ -17,7 +17,7 @@ from seaice_lab import progress
 from seaice_lab.diagnostics import comparison, score_tables
 from seaice_lab.diagnostics import spectra as power_spectra
 from seaice_lab.errors import InputError
-from seaice_lab.figures import charts, curves, emissivity, ensembles, spectra
+from seaice_lab.figures import charts, curves, emissivity, ensembles, scaling, spectra
 
 LEADS = (np.arange(1, 6) * 12).astype("timedelta64[h]").astype("timedelta64[ns]")
 MINUS = "\N{MINUS SIGN}"
@@ -209,6 +209,26 @@ def test_a_season_has_dates():
     picture.canvas.draw()
     labels = [label.get_text() for label in picture.axes[0].get_xticklabels()]
     assert max(map(len, labels)) <= 4 and "Feb" in labels
+
+
+@pytest.mark.parametrize("level, is_far", [(0.27, True), (0.05, False), (-0.2, True)])
+def test_random_phases_far_away_do_not_squeeze_the_other_curves(level, is_far):
+    def table(values):
+        coords = {"lead_time": LEADS}
+        return xr.Dataset({"tail_weight": ("lead_time", values)}, coords)
+
+    forecast = np.linspace(0.02, 0.04, 5)
+    sources = {"Truth": table(forecast + 0.002), "a": table(forecast)}
+    sources["Random phases"] = table(np.full(5, level))
+    (figure,), (lines,), texts, picture, *_ = by_both(
+        scaling.plot_statistic(sources, "tail_weight")
+    )
+    name = "Random phases (off scale)" if is_far else "Random phases"
+    assert name in texts
+    low, high = picture.axes[0].get_ylim()
+    assert low < 0.02 and high > 0.042 and (low < level < high) != is_far
+    if is_far:
+        assert (figure.y_range.start, figure.y_range.end) == pytest.approx((0.0178, 0.0442))
 
 
 def test_categories_far_away_do_not_squeeze_the_others():
