@@ -10,6 +10,7 @@ from dashboards.scores import common_tables
 from dashboards.selectable_maps import position_text
 from dashboards.selection import HOUR
 from seaice_lab import names
+from seaice_lab.diagnostics.comparison import too_few_starts
 from seaice_lab.errors import InputError
 
 MIN_CHANGE = 0.005  # share of the reference's error; smaller differences are called equal
@@ -43,6 +44,8 @@ class Headlines:
         if files:  # a run that shares no starts with the first one keeps its own
             tables |= common_tables(tuple(files.items()))[0]
         self.scores = {run: _errors_by_lead(table) for run, table in tables.items()}
+        # Runs whose starts cannot exclude that a difference is chance, as on the page of scores.
+        self.too_few = {run for run, table in tables.items() if too_few_starts(table)}
 
     def text(self, lead_h, lead_text):
         """One sentence for each run, as HTML.
@@ -65,7 +68,8 @@ class Headlines:
                 text = "no scores yet: <code>seaice-lab evaluate</code>"
             else:
                 comparison = compare(error, persistence)
-                count = f"<small>({starts} start{'s' if starts != 1 else ''})</small>"
+                chance = "; may be chance" if comparison and run in self.too_few else ""
+                count = f"<small>({starts} start{'s' if starts != 1 else ''}{chance})</small>"
                 text = f"RMSE {error:.3f} {self.units}".rstrip() + f"{comparison} {count}"
             sentences.append(f"<span><b>{escape(title)}</b>: {text}</span>")
         return f"<span><b>{escape(lead_text)}</b></span> {' '.join(sentences)}"
