@@ -45,6 +45,19 @@ NAMES = {
     "max_gradient_norm": "Largest norm of the gradient",
 }
 OF_PROVENANCE = NAMES | {"data": "Checksum of the data"}
+# Values of settings whose words are not those of the file.
+VALUES = {
+    "self_consistent": "self-consistent",
+    "quarter_turns": "quarter turns",
+    "gauss_newton": "Gauss\N{EN DASH}Newton",
+    "shifted_edge": "shifted edge",
+    "low_closed_ice": "low in closed ice",
+    "new_type": "new type",
+    "ocean_mean": "mean over the ocean",
+    "lbfgs": "L-BFGS",
+    "adam": "Adam",
+    "crps": "CRPS",
+}
 EMISSIVITY_NEXT_STEP = {
     "created": "not trained yet: `seaice-lab emissivity train`",
     "training": "in training: the loss below grows by itself",
@@ -273,7 +286,7 @@ def command_block(command):
 
 
 def settings_table(title, values, names=NAMES):
-    """Settings in words as an HTML table; the pointer tells their names in the file.
+    """Settings in words as an HTML table; the pointer tells their names and values in the file.
 
     Parameters
     ----------
@@ -295,7 +308,7 @@ def settings_table(title, values, names=NAMES):
             rows += f"<tr class='group'><th colspan='2'>{escape(heading)}</th></tr>"
         last, words = group, setting if group == "versions" else name_in_words(setting, names)
         row = f"<th scope='row'>{escape(words)}</th><td>{escape(value_in_words(value))}</td>"
-        rows += f"<tr title='{escape(name)}'>{row}</tr>"
+        rows += f"<tr title='{escape(f'{name}: {value}')}'>{row}</tr>"
     return f"<b>{escape(title)}</b><table>{rows}</table>"
 
 
@@ -332,7 +345,7 @@ def value_in_words(value):
         return ", ".join(map(value_in_words, value)) or "none"
     dump = yaml.safe_dump(value, allow_unicode=True, default_flow_style=True)
     text = value if isinstance(value, str) else dump.removesuffix("\n").removesuffix("\n...")
-    return "none" if text == "{}" else text
+    return "none" if text == "{}" else VALUES.get(text, text)
 
 
 def loss_panel(history):

@@ -177,7 +177,10 @@ def test_a_run_is_selected_in_the_table_and_its_command_can_be_copied(page, serv
     until(lambda: state(page)["run"] == "coarse")
     row = page.get_by_role("row", name="Learning rate")  # settings in words
     row.wait_for()
-    assert row.get_attribute("title") == "fit.learning_rate"
+    assert row.get_attribute("title").startswith("fit.learning_rate: ")
+    row = page.get_by_role("row", name="Window")
+    assert row.get_attribute("title") == "window: self_consistent"
+    assert row.get_by_role("cell").inner_text() == "self-consistent"
     assert page.get_by_role("button", name="Copy").count() == 1
     page.evaluate("history.back()")
     until(lambda: state(page)["run"] == "a")
