@@ -256,7 +256,10 @@ class EmissivityView:
         self.departures[:] = []
         if self.table is not None:
             panels = emissivity.plot_departures(self.table, self.state.sensor)
-            self.departures[:] = [layout.cards(map(layout.chart, panels), 265)]
+            items = [layout.stretched(layout.chart(panel)) for panel in panels]
+            for item in items:
+                item.css_classes = ["half"]
+            self.departures[:] = [layout.cards(items, 265)]
 
     def write_netcdf(self):
         """The maps of the day as CF NetCDF."""
