@@ -256,9 +256,8 @@ class EmissivityView:
         self.departures[:] = []
         if self.table is not None:
             panels = emissivity.plot_departures(self.table, self.state.sensor)
-            items = [layout.stretched(layout.chart(panel)) for panel in panels]
-            for item in items:
-                item.css_classes = ["half"]
+            charts = map(layout.chart, panels)
+            items = [layout.stretched(chart, css_classes=["half"]) for chart in charts]
             self.departures[:] = [layout.cards(items, 265)]
 
     def write_netcdf(self):

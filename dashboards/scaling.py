@@ -177,9 +177,8 @@ def line_maps(forecast, titles, state, orders):
     label = f"{quantity} ({unit}); black: linear features"
     if others:
         label += f". Maps of {title} only, which is the first of the runs"
-    panes = [layout.stretched(layout.bokeh_pane(figure)) for figure in figures]
-    for pane in panes:
-        pane.css_classes = ["half"]
+    panes = map(layout.bokeh_pane, figures)
+    panes = [layout.stretched(pane, css_classes=["half"]) for pane in panes]
     cards = layout.cards([*panes, *columns.values()], 350)
     legend = SharedLegend()
     return LineMaps(

@@ -277,10 +277,8 @@ def by_time(view, lead, legend):
     if not starts:
         text = "This score is computed for all starts together only."
         return [layout.empty_state("By start and by month", text)]
-    styles, starts = (
-        curves.score_styles(with_starts(view.scores, view.scores)),
-        with_starts(view.scores, starts),
-    )
+    styles = curves.score_styles(with_starts(view.scores, view.scores))
+    starts = with_starts(view.scores, starts)
     ahead = f"{in_days(lead / DAY)} ahead"
     panels = [curves.plot_starts(starts, view.label, f"By start, {ahead}", styles)]
     months = {
@@ -289,7 +287,7 @@ def by_time(view, lead, legend):
     }
     if any(values.sizes["month"] > 1 for values in months.values()):
         panels.append(curves.plot_months(months, view.label, f"By month, {ahead}", styles))
-    return [legend.take(panel_key, panel, HEIGHT) for panel_key, panel in enumerate(panels)]
+    return [legend.take(number, panel, HEIGHT) for number, panel in enumerate(panels)]
 
 
 def by_region(view, lead, legend):

@@ -86,7 +86,7 @@ def _from_observations(problem, state, with_weights):
     weights = torch.zeros(p, p + 1, dtype=torch.float64)
     back_substitution = torch.zeros(len(problem.index), q, n + p + 1)
     network = network_of(problem.model, state.weights)
-    for rows in chunks(problem):
+    for rows in _chunks(problem):
         cell, jacobian = linearise(problem, state, network, rows, with_weights)
         # J^T [J, r] of each observation, without the rows of the weights
         product = jacobian[..., : q + n].mT @ jacobian
@@ -144,7 +144,7 @@ def sums_of_squares(problem, state):
     state = state._replace(sea_ice=sea_ice, properties=torch.zeros_like(state.properties))
     squares = torch.zeros(cells, width, width)
     network = network_of(problem.model, state.weights)
-    for rows in chunks(problem):
+    for rows in _chunks(problem):
         cell, jacobian = linearise(problem, state, network, rows, with_weights=False)
         residual, by_cell = jacobian[..., -1:], jacobian[..., :-1]
         coefficients = torch.cat([residual + by_cell[..., :1], -by_cell], 2)
@@ -187,7 +187,7 @@ def ice_fraction(problem, sea_ice):
     return problem.model.mixture(torch.stack(lagged, 1))
 
 
-def chunks(problem):
+def _chunks(problem):
     """Slices of the observations whose Jacobian is in memory at the same time."""
     firsts = range(0, len(problem.index), OBSERVATIONS_AT_ONCE)
     return [slice(first, first + OBSERVATIONS_AT_ONCE) for first in firsts]
