@@ -44,7 +44,7 @@ class Headlines:
         if files:  # a run that shares no starts with the first one keeps its own
             tables |= common_tables(tuple(files.items()))[0]
         self.scores = {run: _errors_by_lead(table) for run, table in tables.items()}
-        # Runs whose starts cannot exclude that a difference is chance, as on the page of scores.
+        # Runs with too few independent starts to test significance, as on the page of scores.
         self.too_few = {run for run, table in tables.items() if too_few_starts(table)}
 
     def text(self, lead_h, lead_text):

@@ -31,7 +31,7 @@ class SharedLegend(pn.custom.JSComponent):
         self.param.watch(self._show, "hidden")
 
     def take(self, key, panel, height):
-        """Draw a panel without a legend of its own, and add its curves to this legend.
+        """Draw a panel without a legend, and add its curves to this legend.
 
         Parameters
         ----------

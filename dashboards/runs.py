@@ -31,7 +31,7 @@ NEXT_STEP = {
     "evaluated": "complete",
     "analysed": "complete: windows without forecasts",
 }
-# Groups and names of settings whose words are not those of the file.
+# Labels of groups and settings that differ from their names in the file.
 GROUPS = {
     "fit": "Training",
     "solve": "Solver",
@@ -45,7 +45,7 @@ NAMES = {
     "max_gradient_norm": "Largest norm of the gradient",
 }
 OF_PROVENANCE = NAMES | {"data": "Checksum of the data"}
-# Values of settings whose words are not those of the file.
+# Labels of values that differ from those in the file.
 VALUES = {
     "self_consistent": "self-consistent",
     "quarter_turns": "quarter turns",
@@ -286,14 +286,14 @@ def command_block(command):
 
 
 def settings_table(title, values, names=NAMES):
-    """Settings in words as an HTML table; the pointer tells their names and values in the file.
+    """HTML table of settings in words; tooltips show their names and values in the file.
 
     Parameters
     ----------
     title : str
     values : dict
     names : dict of str to str
-        Names whose words are not those of the file.
+        Labels that differ from the names in the file.
 
     Returns
     -------
@@ -319,7 +319,7 @@ def name_in_words(name, names=NAMES):
     ----------
     name : str
     names : dict of str to str
-        Names whose words are not those of the file.
+        Labels that differ from the names in the file.
 
     Returns
     -------

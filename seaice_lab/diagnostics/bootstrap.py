@@ -127,9 +127,9 @@ def correlated_starts(init_time, days=5):
 
 
 def independent_periods(init_time, days=5, series=None):
-    """Number the periods of some days that the starts fall into.
+    """Assign start dates to periods that count as independent.
 
-    Starts of one period share their weather, or the state of their ice, and count as one.
+    Starts in one period share the weather, or the state of the ice, and count as one.
 
     Parameters
     ----------

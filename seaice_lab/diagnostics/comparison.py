@@ -21,8 +21,8 @@ from seaice_lab.names import in_days, typeset
 DAY = np.timedelta64(1, "D")
 BY_START, BY_REGION = "_by_start", "_by_start_and_region"
 WEATHER_DAYS = 5  # lifetime of a weather system
-# Independent starts for an interval. If one forecast is better at every start, this has by chance
-# the probability 2 / 2^n (sign test), which is below 5 % from six starts on.
+# Least number of independent starts for an interval. If one forecast is better at all n starts, the
+# p value of the two-sided sign test is 2 / 2^n, which is below 5 % from six starts on.
 FEWEST_INDEPENDENT = 6
 PERFECT = {
     "rmse": 0,

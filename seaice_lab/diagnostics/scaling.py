@@ -27,7 +27,7 @@ DRAWS = 100  # bootstrap samples of the starts
 LEADS_AT_ONCE = 16  # lead times in memory
 SHORTEST_ROLLOUT = 8  # lead times for exponents against the length of a time window
 MEMORY_DAYS = 60  # in which the exponents of the thickness become independent; see `compare`
-FEWEST_PERIODS = 3  # independent ones, for standard errors
+FEWEST_PERIODS = 3  # least number of independent periods for standard errors
 ROUNDING = 1e-9  # relative; smaller differences count as zero
 NOISE_FLOOR = 2e-4  # 1/day; rounding of the drift at 25 km
 # For each statistic: its sums, its name in the fit of the sums, and its long name.
@@ -227,8 +227,8 @@ def compare(sources, draws=DRAWS, periods=None):
     beta(1) one of 0.1 to 0.3 from 2 to 15 days.
 
     The exponent of a tail says how fast it falls, and its weight how much is in it: the mean of
-    ln(x / x_min) over all values, zero for those below x_min. Smoothing takes weight and may keep
-    the exponent. The significance of a weight is that of the mean over frames of
+    ln(x / x_min) over all values, zero for those below x_min. Smoothing lowers the weight and may
+    leave the exponent unchanged. The significance of a weight is that of the mean over frames of
     (source - truth) / (source + truth): negative for a lighter tail than the truth's, positive for
     a heavier one. Independent copies of a process exceed 3 in one of ten comparisons of three
     periods, and rarely with more.
@@ -314,7 +314,7 @@ def _drawn(sums, weight):
 
 
 def _over_leads(weight, sums):
-    """Weights of starts as weights of starts and lead times, which are equal."""
+    """Distribute the weights of starts equally over the lead times."""
     leads = sums["structure"].sizes["lead_time"]
     return weight.expand_dims(lead_time=leads, axis=2) / leads
 

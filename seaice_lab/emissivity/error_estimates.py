@@ -1,10 +1,10 @@
 """Errors of the first guess and spread of the properties, estimated from the observations.
 
 The errors of a first guess persist from day to day, and differ from source to source: a climatology
-may be off by 0.3 at the edge of the ice, an analysis by 0.05. With the state that is most probable
-for some errors, its mean squared change from the first guess plus its variance is the next estimate
-of their variance. Repeated, this is the expectation-maximisation algorithm (Dempster et al. 1977;
-Shumway and Stoffer 1982 for series).
+may be off by 0.3 at the edge of the ice, an analysis by 0.05. Each iteration takes the state that
+is most probable for the last estimate of the errors. The mean of its squared difference from the
+first guess, plus its posterior variance, is the next estimate of the error variance. This is the
+expectation-maximisation algorithm (Dempster et al. 1977; Shumway and Stoffer 1982 for time series).
 """
 
 from typing import NamedTuple
@@ -15,21 +15,21 @@ from seaice_lab.emissivity.gauss_newton_step import tridiagonal
 from seaice_lab.emissivity.normal_equations import assemble, ice_fraction
 from seaice_lab.emissivity.posterior import eliminate_properties, inverse_tridiagonal
 
-# Classes of the first guess, with an error each: up to each of these concentrations, and above.
+# Concentrations that separate the classes of the first guess, with one standard deviation each.
 CLASS_ENDS = (0.02, 0.15, 0.5, 0.95)
 LOWEST_ERROR, HIGHEST_MEMORY = 0.02, 0.97
-ICE = 0.3  # concentration from which a cell tells something about the properties of ice
+ICE = 0.3  # lowest concentration of a cell that counts for the spread of the properties
 
 
 class Errors(NamedTuple):
-    """Errors with which a state is found.
+    """Error statistics of the first guess and of the properties.
 
     Attributes
     ----------
     first_guess : Tensor (class,)
-        Standard deviation of the first guess by class of its concentration.
+        Standard deviation of the errors, by class of the concentration.
     memory : float
-        Correlation of its errors from one day to the next.
+        Correlation of the errors of the first guess from one day to the next.
     properties : float
         Standard deviation of the properties.
     """
@@ -40,7 +40,7 @@ class Errors(NamedTuple):
 
 
 def initial_errors(property_error):
-    """Errors from which the estimation starts, wide so that the observations decide.
+    """Initial error statistics of the estimation, large so that the observations dominate.
 
     Parameters
     ----------
@@ -55,13 +55,13 @@ def initial_errors(property_error):
 
 
 def with_errors(problem, errors):
-    """A Problem whose backgrounds have other errors.
+    """Replace the background error statistics of a Problem.
 
     Parameters
     ----------
     problem : Problem
     errors : Errors or None
-        None changes nothing.
+        None: the problem stays unchanged.
 
     Returns
     -------
@@ -98,29 +98,29 @@ def autoregressive_precision(error, memory):
 
 
 def update(problem, state, errors):
-    """The next estimate of the errors, from the state that is most probable for the last one.
+    """Update the error statistics by one iteration of expectation-maximisation.
 
     Parameters
     ----------
     problem : Problem
         With ``errors`` (:func:`with_errors`).
     state : State
-        Minimum of its cost.
+        Minimum of the cost of ``problem``.
     errors : Errors
 
     Returns
     -------
     Errors
-        Classes that were not observed keep their error. The spread of the properties only grows:
-        the network is fitted with the first one, and ice of a kind that it does not know needs all
-        of it.
+        Classes without observations keep their standard deviation. That of the properties never
+        decreases: the network is fitted with its initial value, and ice unlike that of the training
+        needs at least this spread.
     """
     normal = assemble(problem, state)
     reduced = eliminate_properties(problem, normal)
     variance, covariance = inverse_tridiagonal(reduced.diagonal, reduced.off_diagonal)
     seen = reduced.curvature > 0
     lag_weights = problem.model.lag_weights.tolist()
-    days = tridiagonal(lag_weights, seen.double(), 0.0)[0] > 0  # seen alone or in a mixture
+    days = tridiagonal(lag_weights, seen.double(), 0.0)[0] > 0  # observed, alone or in a mixture
 
     change = (state.sea_ice - problem.first_guess).double()
     squared, product = change**2 + variance, change[1:] * change[:-1] + covariance
@@ -137,7 +137,7 @@ def update(problem, state, errors):
     of_ice = seen.flatten() & (ice_fraction(problem, state.sea_ice)[:, 0] > ICE)
     properties = errors.properties
     if of_ice.any() and state.properties.shape[1]:
-        # with the concentration known, and what its own variance adds
+        # variance at a fixed concentration, plus the effect of the variance of the concentration
         mixture = mixture_variance(lag_weights, variance, covariance).flatten()
         spread = reduced.inverse.diagonal(dim1=1, dim2=2)
         spread = spread + reduced.per_ice**2 * mixture[:, None] + state.properties.double() ** 2
@@ -146,14 +146,14 @@ def update(problem, state, errors):
 
 
 def mixture_variance(lag_weights, variance, covariance):
-    """Variance of the mixtures of days that observations see.
+    """Variance of the weighted mean of two successive days, which is what is observed.
 
     Parameters
     ----------
     lag_weights : list of float
-        Shares of today and of the day before.
+        Weights of the day and of the day before.
     variance, covariance : Tensor (lag + step, point), (lag + step - 1, point)
-        Of the days, and of successive days.
+        Variance of the concentration of each day, and covariance of successive days.
 
     Returns
     -------

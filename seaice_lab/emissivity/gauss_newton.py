@@ -27,7 +27,7 @@ PATIENCE = 4  # accepted steps in a row that decrease the cost by too little
 MAX_REJECTED = 8  # rejected steps in a row
 STATE_STEPS_PER_NETWORK_STEP = 2  # in a bilinear problem
 LIMIT_STEPS = 2  # with the published limit of the emissivity, after those with a soft one
-ERROR_ROUNDS = 4  # estimates of the errors, each with a few steps of the state of the sample
+ERROR_ROUNDS = 4  # iterations of the error estimation, each with ERROR_STEPS steps of the state
 ERROR_STEPS = 2
 TYPICAL_LOGIT = 2.0  # emissivity 0.88, where a network with sigmoid outputs starts
 
@@ -204,19 +204,19 @@ def fit_network(problem, state, steps, tolerance, show=False):
 
 
 def estimate_errors(problem, state, config):
-    """Errors of the first guess and spread of the properties that a sample suggests.
+    """Estimate the errors of the first guess and the spread of the properties from a sample.
 
     Parameters
     ----------
     problem : Problem
     state : State
-        With the weights that are kept.
+        Its network weights stay fixed.
     config : SolveConfig
 
     Returns
     -------
     Errors or None
-        None without ``estimate_errors`` or without a background of the concentration.
+        None if ``estimate_errors`` is off or the concentration has no background.
     """
     if not (config.estimate_errors and config.hold_first_guess):
         return None

@@ -137,13 +137,13 @@ def transfer(trained, observations):
 
 @torch.no_grad()
 def uncertainty(model, observations, config=None):
-    """Standard deviations of concentration and properties, with errors that the data show.
+    """Posterior standard deviations of concentration and properties.
 
     The curvature of the cost gives the response of a concentration to errors of the observations
-    and backgrounds, with the weights held and the properties and the other days free. The variances
-    of the observations are scaled to the departures that are left, and those of the first guess
-    are estimated. Bounded concentrations have the deviation of a normal distribution that is cut
-    off at 0 and 1.
+    and backgrounds, with fixed network weights and free properties and other days. The error
+    variances of the observations are scaled to the departures from the solution, and those of the
+    first guess are estimated from the observations. Bounded concentrations have the standard
+    deviation of a normal distribution that is truncated at 0 and 1.
 
     Parameters
     ----------

@@ -67,7 +67,7 @@ class Problem(NamedTuple):
         Background of the concentration, and the diagonal of the inverse covariance of its errors, 0
         without a background.
     prior_coupling : Tensor (lag + step - 1, point)
-        Entries of that matrix between successive days.
+        Off-diagonal entries of that matrix, between successive days.
     bias_error : Tensor (sensor, 1)
         Background error of the biases, K.
     constants : tuple of Tensor (channel,)

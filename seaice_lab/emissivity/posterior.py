@@ -1,8 +1,8 @@
-"""Variances of the state from the normal equations, with the weights held.
+"""Posterior variances of the state from the normal equations, with fixed network weights.
 
 The posterior covariance of a least-squares problem is the inverse of its curvature (Rodgers 2000,
-section 2.3). Here the properties of each cell are eliminated first; what remains is tridiagonal
-over the days of a grid point, because an observation sees a mixture of two days.
+section 2.3). Here the properties of each cell are eliminated first; the remaining matrix is
+tridiagonal over the days of a grid point, because an observation sees a mixture of two days.
 """
 
 import math
@@ -21,7 +21,7 @@ class Reduced(NamedTuple):
     curvature : Tensor (step, point)
         Of the concentration at the observations.
     per_ice : Tensor (cell, property)
-        The properties change by minus this for a change of 1 of that concentration.
+        Minus the change of the properties when that concentration increases by 1.
     inverse : Tensor (cell, property, property)
         Inverse curvature of the properties.
     diagonal, off_diagonal : Tensor (lag + step, point), (lag + step - 1, point)
@@ -36,7 +36,7 @@ class Reduced(NamedTuple):
 
 
 def eliminate_properties(problem, normal):
-    """The Reduced equations of a Problem, in double precision.
+    """Eliminate the properties from the normal equations of a Problem, in double precision.
 
     Parameters
     ----------
@@ -86,25 +86,26 @@ def inverse_tridiagonal(diagonal, off_diagonal):
 
 
 def concentration_variance(problem, reduced, noise):
-    """Variance of the concentrations if the observations have other errors than assigned.
+    """Posterior variance of the concentrations if the assigned observation errors are wrong.
 
-    The state is found with the assigned errors. If the variances of the real ones are ``noise``
-    times as large, the covariance is H^-1 T H^-1, with the curvature H and with T, in which the
-    part of the observations is multiplied by ``noise``. It is minus the derivative of (H + t T)^-1
-    by t at 0.
+    The state minimises a cost with the assigned errors. If the variances of the true errors are
+    ``noise`` times as large, the covariance is H^-1 T H^-1. H is the curvature, and T is H with the
+    contribution of the observations multiplied by ``noise``. This covariance is minus the
+    derivative of (H + t T)^-1 with respect to t at t = 0.
 
     Parameters
     ----------
     problem : Problem
     reduced : Reduced
     noise : float
+        True variance of the observation errors divided by the assigned one.
 
     Returns
     -------
     Tensor (lag + step, point)
     """
-    # A cell without a background of the concentration finds it with an error of variance
-    # 1 / curvature, of which the background of the properties contributes this share.
+    # Without a background of the concentration, the variance of its estimate in a cell is
+    # 1 / curvature; the background of the properties contributes this share of it.
     share = problem.property_weight * (reduced.per_ice**2).sum(1)
     share = (share.reshape(reduced.curvature.shape) / reduced.curvature).nan_to_num(0.0)
     excess = (noise - 1) * (1 - share.clip(max=1)) * reduced.curvature
@@ -116,14 +117,14 @@ def concentration_variance(problem, reduced, noise):
 
 
 def truncated_deviation(mode, deviation):
-    """Standard deviation of normal distributions that are cut off at 0 and 1.
+    """Standard deviation of normal distributions that are truncated at 0 and 1.
 
     Parameters
     ----------
     mode : Tensor
         Values outside 0 to 1 count as the nearest bound.
     deviation : Tensor
-        Before the cut, of the same shape.
+        Before the truncation, of the same shape.
 
     Returns
     -------

@@ -5,19 +5,20 @@ import torch
 from seaice_lab.emissivity.least_squares import FIRST_GUESS_ERROR, State
 
 MONTH_DAYS = 31
-# While a network is fitted: below and above are open water and closed ice, which has some leads.
+# While a network is fitted: limits of open water and closed ice in the first guess, concentration
+# of closed ice (it has some leads), and standard deviation of the background in both.
 OPEN_WATER, CLOSED_ICE, CLOSED_ICE_MEAN, CERTAIN_ERROR = 0.15, 0.85, 0.98, 0.04
 
 
 def subsample_months(problem, state, sample, generator, month_days=MONTH_DAYS, certain=True):
-    """Some grid points in some months, chosen at random: enough to fit a network.
+    """Draw a random sample of months of grid points.
 
     Parameters
     ----------
     problem : Problem
     state : State
     sample : int
-        About as many observations are chosen; those of one month at least.
+        Approximate number of observations; the sample has at least those of one month.
     generator : torch.Generator
     month_days : int
         Length of a month.
@@ -27,7 +28,7 @@ def subsample_months(problem, state, sample, generator, month_days=MONTH_DAYS, c
     Returns
     -------
     problem : Problem
-        Each of these months is a grid point.
+        Each month of the sample counts as one grid point.
     state : State
     """
     lags, points = problem.model.lags, problem.points
@@ -71,8 +72,9 @@ def subsample_months(problem, state, sample, generator, month_days=MONTH_DAYS, c
 def certain_background(first_guess):
     """Background of the concentration while a network is fitted, from a first guess.
 
-    Brighter ice and less of it explain the same brightness temperatures, and so do warmer water and
-    less ice on it. What the first guess calls closed ice and open water fixes both levels.
+    Brightness temperatures alone do not separate a higher emissivity of ice or water from a higher
+    concentration. So the concentration is nearly fixed where the first guess has closed ice or open
+    water, and this determines the emissivity of both.
 
     Parameters
     ----------

@@ -149,9 +149,9 @@ class SolveConfig(Config):
     )
     estimate_errors: bool = Field(
         True,
-        description="With hold_first_guess: the errors of the first guess by class of its "
-        "concentration, their correlation from day to day and a larger property_error are "
-        "estimated from the observations before the last steps of the state.",
+        description="With hold_first_guess: before the last steps of the state, estimate from the "
+        "observations the errors of the first guess by class of its concentration, their "
+        "correlation from day to day, and property_error, which can only become larger.",
     )
     within_bounds: bool = Field(
         True, description="Concentrations stay between 0 and 1; false: as model.bounded says."

@@ -151,13 +151,13 @@ def _sea_points(size, hemisphere):
 
 
 def separate_rng(config, *use):
-    """Generator for one optional part of a case, so that the default case stays the same.
+    """Generator for one option of a case, so that the default case stays the same.
 
     Parameters
     ----------
     config : SimulateConfig
     *use : int
-        Integers that identify the part, such as the row of a channel.
+        Integers that identify the option, such as the row of a channel.
 
     Returns
     -------
