@@ -160,7 +160,7 @@ def time_solver(options, config, observations):
     """Time Gauss-Newton, and print the quality of its state."""
     model = initial_state(config, observations)
     speeds, began = [yardstick()], time.perf_counter()
-    history = solve(model, observations, SolveConfig(), show=False)
+    history, _ = solve(model, observations, SolveConfig(), show=False)
     seconds = time.perf_counter() - began
     epochs = EPOCHS[options.version]
     published_seconds = epochs * observations.size / published(options, speeds + [yardstick()])

@@ -62,7 +62,7 @@ def world(number, version, size=32, observations=30_000):
     )
 
 
-def score(model, observations, truth):
+def score(model, observations, truth, errors=None):
     """Scores of an estimated state, with the coverage of its standard deviation.
 
     Parameters
@@ -70,12 +70,14 @@ def score(model, observations, truth):
     model : EmpiricalState
     observations : Observations
     truth : xarray.Dataset
+    errors : Errors, optional
+        From the solver.
 
     Returns
     -------
     dict of float
     """
-    deviation = infer.uncertainty(model, observations)[0].T.numpy()
+    deviation = infer.uncertainty(model, observations, errors=errors)[0].T.numpy()
     row = score_maps(evaluation.sea_ice_maps(model), truth.sic.values, deviation)
     errors = evaluation.emissivity_errors(model, observations, truth)
     return row | {"emissivity": float(np.sqrt((errors.rmse**2).mean()))}
@@ -112,9 +114,9 @@ def run_world(data, version, adam=True):
         first_guess = observations.sea_ice_first_guess
         rows.append({"method": "first guess"} | score_maps(first_guess, truth.sic.values))
         model, began = initial_state(config, observations), time.process_time()
-        solve(model, observations, config.solve, show=False)
+        _, errors = solve(model, observations, config.solve, show=False)
         seconds = time.process_time() - began
-        scores = score(model, observations, truth)
+        scores = score(model, observations, truth, errors)
         rows.append({"method": "solver", "seconds": seconds} | scores)
         if adam:
             began = time.process_time()

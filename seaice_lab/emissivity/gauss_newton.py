@@ -64,9 +64,11 @@ def solve(model, observations, config, show=True):
 
     Returns
     -------
-    list of dict
+    history : list of dict
         One for each step: ``stage`` ("start 1" and so on, "network" or "state") and ``cost``, the
         sum over observations divided by their number.
+    errors : Errors or None
+        From :func:`estimate_errors`.
 
     Raises
     ------
@@ -87,7 +89,8 @@ def solve(model, observations, config, show=True):
         start, costs = fit_network(sample, start, config.network_steps, config.tolerance, show)
         history += _rows("network", costs)
         state = state._replace(weights=start.weights)
-    problem = with_errors(problem, estimate_errors(problem, state, config))
+    errors = estimate_errors(problem, state, config)
+    problem = with_errors(problem, errors)
     state, costs = fit_state(problem, state, config.state_steps, config.tolerance, show)
     if model.anchor is not None:
         weight = least_squares.emissivity_limit_weight(model)
@@ -95,7 +98,7 @@ def solve(model, observations, config, show=True):
         state, last_costs = fit_state(problem, state, LIMIT_STEPS, config.tolerance, show)
         costs += last_costs
     least_squares.set_state(model, state)
-    return history + _rows("state", costs)
+    return history + _rows("state", costs), errors
 
 
 def first_weights(problem, state, config, show):

@@ -81,8 +81,10 @@ def infer(trained, observations, config=None, show=True):
 
     Returns
     -------
-    EmpiricalState
+    model : EmpiricalState
         With the network of ``trained`` and the state of the new days.
+    errors : Errors or None
+        Error statistics of the first guess and the properties, for :func:`uncertainty`.
 
     Raises
     ------
@@ -91,8 +93,8 @@ def infer(trained, observations, config=None, show=True):
         or the zenith angle is missing that the network needs.
     """
     model, config = transfer(trained, observations), config or SolveConfig()
-    solve(model, observations, config.model_copy(update={"network_steps": 0}), show)
-    return model
+    config = config.model_copy(update={"network_steps": 0})
+    return model, solve(model, observations, config, show)[1]
 
 
 @torch.no_grad()
@@ -136,7 +138,7 @@ def transfer(trained, observations):
 
 
 @torch.no_grad()
-def uncertainty(model, observations, config=None):
+def uncertainty(model, observations, config=None, errors=None):
     """Posterior standard deviations of concentration and properties.
 
     The curvature of the cost gives the response of a concentration to errors of the observations
@@ -152,6 +154,9 @@ def uncertainty(model, observations, config=None):
     config : SolveConfig, optional
         Its backgrounds of properties (``property_error``) and of the concentration
         (``hold_first_guess``) are included.
+    errors : Errors, optional
+        From :func:`infer`, or the second result of
+        :func:`~seaice_lab.emissivity.gauss_newton.solve`; by default they are estimated again.
 
     Returns
     -------
@@ -168,7 +173,7 @@ def uncertainty(model, observations, config=None):
     check_model(model.config)
     config, state = config or SolveConfig(), get_state(model)
     problem = build_problem(model, observations, config)
-    problem = with_errors(problem, estimate_errors(problem, state, config))
+    problem = with_errors(problem, errors or estimate_errors(problem, state, config))
     table = evaluation.departures(model, observations)
     noise = float((table.cost * table["count"]).sum() / table["count"].sum())
     normal = assemble(problem, state)
@@ -184,12 +189,12 @@ def uncertainty(model, observations, config=None):
     return sea_ice.float(), properties.reshape(model.days, model.points, -1).float()
 
 
-def observed_uncertainty(model, observations, config=None):
+def observed_uncertainty(model, observations, config=None, errors=None):
     """Standard deviations of the concentration where something was observed on that day.
 
     Parameters
     ----------
-    model, observations, config
+    model, observations, config, errors
         As in :func:`uncertainty`.
 
     Returns
@@ -197,7 +202,7 @@ def observed_uncertainty(model, observations, config=None):
     ndarray (point, lag + step)
         NaN elsewhere, where the concentration comes from the first guess and from other days.
     """
-    std = uncertainty(model, observations, config)[0].T.numpy()
+    std = uncertainty(model, observations, config, errors)[0].T.numpy()
     point, step, _ = np.asarray(observations.index).T
     is_observed = np.zeros(std.shape, bool)
     is_observed[point, step + model.lags] = True

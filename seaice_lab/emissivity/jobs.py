@@ -119,9 +119,9 @@ def run_inference(config, run, product_config=DEFAULT_PRODUCTS, show=True):
     trained, initial, observations = begin_inference(config, run, show)
     with runs.heartbeat(run, "inferring", "step", 3) as beat:
         beat(1)
-        model = infer(trained, observations, config.solve, show)
+        model, errors = infer(trained, observations, config.solve, show)
         beat(2)
-        std = observed_uncertainty(model, observations, config.solve)
+        std = observed_uncertainty(model, observations, config.solve, errors)
         tag = product_config.tag
         paths = state_files.write_state(model, observations, run, tag, sea_ice_std=std)
         beat(3)

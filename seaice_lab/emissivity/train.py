@@ -116,7 +116,8 @@ def solve_run(config, run, model, observations, show=True):
         History of the solver.
     """
     with runs.heartbeat(run, "training"):
-        history = pd.DataFrame(solve(model, observations, config.solve, show))
+        history, _ = solve(model, observations, config.solve, show)
+        history = pd.DataFrame(history)
         with files.replacing(run / "history.csv") as temporary:
             history.to_csv(temporary, index=False)
         settings = config.model.model_dump(mode="json")

@@ -19,7 +19,7 @@ SOLVE = {"starts": 1, "network_steps": 15, "sample": 6000}
 
 @pytest.fixture(scope="module", params=["climatology", "good"])
 def case(request, tmp_path_factory):
-    """Name of the first guess, truth, observations and solved model of a small case."""
+    """Name of the first guess, truth, observations, solved model and errors of a small case."""
     folder = tmp_path_factory.mktemp(request.param)
     config = SimulateConfig(
         layout="year",
@@ -37,14 +37,12 @@ def case(request, tmp_path_factory):
     )
     observations = prepare(config, folder / "columns", show=False)
     model = initial_state(config, observations)
-    solve(model, observations, config.solve, show=False)
-    return request.param, truth.sic.values, observations, model
+    _, errors = solve(model, observations, config.solve, show=False)
+    return request.param, truth.sic.values, observations, model, errors
 
 
 def test_the_errors_of_a_first_guess_are_found(case):
-    name, truth, observations, model = case
-    config = SolveConfig(**SOLVE)
-    errors = estimate_errors(build_problem(model, observations, config), get_state(model), config)
+    name, truth, observations, _, errors = case
     first_guess = observations.sea_ice_first_guess
     for number, (low, high) in enumerate(zip((0.15, 0.5), (0.5, 0.95), strict=True), start=2):
         there = (first_guess > low) & (first_guess <= high)
@@ -61,12 +59,12 @@ def test_the_errors_of_a_first_guess_are_found(case):
 
 
 def test_the_stated_deviation_is_true(case):
-    name, truth, observations, model = case
+    name, truth, observations, model, errors = case
     maps = evaluation.sea_ice_maps(model)
     first_guess = observations.sea_ice_first_guess
     rmse, before = (np.sqrt(np.mean((x - truth) ** 2)) for x in (maps, first_guess))
     assert rmse < before * (0.5 if name == "climatology" else 1)
-    deviation = infer.uncertainty(model, observations)[0].T.numpy()
+    deviation = infer.uncertainty(model, observations, errors=errors)[0].T.numpy()
     there = (truth > 0.15) & (truth < 0.95)
     assert 0.4 < (np.abs(maps - truth) < deviation)[there].mean() < 0.9
 
@@ -88,7 +86,7 @@ def test_the_precision_is_the_inverse_of_the_autoregressive_covariance():
 
 @pytest.mark.parametrize("noise", [1.0, 0.2])
 def test_the_variance_is_that_of_the_dense_equations(case, noise):
-    _, _, observations, model = case
+    _, _, observations, model, _ = case
     problem, state = build_problem(model, observations, SolveConfig()), get_state(model)
     errors = error_estimates.initial_errors(0.7)
     problem = error_estimates.with_errors(problem, errors)

@@ -205,7 +205,8 @@ def test_it_ends_lower_than_the_published_epochs(case, tmp_path):
     seen = observations(case, tmp_path)
     model = build(case, seen, "init")
     random_state = torch.random.get_rng_state()
-    history = solve(model, seen, SolveConfig(sample=3000, starts=2, **PUBLISHED_COST), show=False)
+    config = SolveConfig(sample=3000, starts=2, **PUBLISHED_COST)
+    history, _ = solve(model, seen, config, show=False)
     assert torch.equal(torch.random.get_rng_state(), random_state)
     part = batch(seen)
     with torch.no_grad():

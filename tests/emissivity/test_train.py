@@ -93,7 +93,7 @@ def test_a_trained_network_finds_the_ice_of_days_it_never_saw(solved, tmp_path):
 
     seen = prepare(ObservationsConfig(data=str(folder)), tmp_path / "columns", show=False)
     trained, _ = load(solved)
-    model = infer.infer(trained, seen, show=False)
+    model, _ = infer.infer(trained, seen, show=False)
     for one, two in zip(model.network.parameters(), trained.network.parameters(), strict=True):
         assert torch.equal(one, two)
     truth = xr.load_dataset(folder / "truth.nc").sic.values
