@@ -87,6 +87,11 @@ DEFINITION = (
     "Mask: {}."
 )
 
+SCORE_AGAIN = (
+    "No bands for {}: the errors in the file take start dates of one model run for independent; "
+    "score again with `seaice-lab scaling RUN`."
+)
+
 
 def page(library, state):
     """Controls and main area of the page.
@@ -118,6 +123,8 @@ def page(library, state):
         titles = selection.run_titles(state.runs)
         tables = {titles[run]: table for run, table in tables.items()}
         key = tuple((title, id(table)) for title, table in tables.items())
+        old = [title for title, table in tables.items() if "significance" not in table.attrs]
+        tables = {title: table_without_old_errors(table) for title, table in tables.items()}
         orders = [name for name in ORDERS if sources_of(tables, name)]
         shown = maps(key, lambda: line_maps(forecast, titles, state, orders))
         show_lines(shown.maps, forecast, time, lead)
@@ -128,7 +135,8 @@ def page(library, state):
         starts = [f"{title} {table.attrs.get('starts', '?')}" for title, table in tables.items()]
         note = DEFINITION.format(", ".join(starts), tables[titles[first]].attrs.get("mask", ""))
         note = layout.html_pane(escape(note), "faint")
-        return [layout.in_words(sentences), *shown.items, curves, note]
+        old = layout.message_pane(SCORE_AGAIN.format(", ".join(old)) if old else "")
+        return [layout.in_words(sentences), old, *shown.items, curves, note]
 
     reader = partial(run_files.table_of, library, name="scaling.nc")
     return runs.page(reader, draw, slider, start)
@@ -253,6 +261,24 @@ def sources_of(tables, name):
     truth = scaling.select_sources(first, ("truth",))
     members = scaling.members_of(first) if len(tables) == 1 else []
     return truth | forecasts | scaling.select_sources(first, [*REFERENCES, *members])
+
+
+def table_without_old_errors(table):
+    """A table, without its standard errors if these took all starts for independent.
+
+    Parameters
+    ----------
+    table : xarray.Dataset
+        Content of ``scaling.nc``. Its attribute ``significance`` tells how starts were counted;
+        without it, starts of one model run counted as independent.
+
+    Returns
+    -------
+    xarray.Dataset
+    """
+    if "significance" in table.attrs:
+        return table
+    return table.drop_vars([name for name in table if name.endswith("_error")])
 
 
 def order_chart(tables, name, lead, legend):

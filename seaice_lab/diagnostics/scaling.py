@@ -266,8 +266,9 @@ def compare(sources, draws=DRAWS, periods=None):
     if number < FEWEST_PERIODS:
         for ending in ("_error", "_difference_error", "_significance"):
             tables[ending] = tables[ending] * np.nan
+        counted = "1 independent period" if number == 1 else f"{number} independent periods"
         significance = (
-            f"no standard errors: the {starts} start dates count as {number}, because the ice of "
+            f"no standard errors: the {starts} start dates count as {counted}, because the ice of "
             f"one model run hardly changes within {MEMORY_DAYS} days, expected at least "
             f"{FEWEST_PERIODS}; score starts of {FEWEST_PERIODS} runs, or of a run of "
             f"{FEWEST_PERIODS * MEMORY_DAYS} days"

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from seaice_lab import grid, progress
@@ -23,7 +24,6 @@ from seaice_lab.surrogate.results import results_folder, write_table
 from seaice_lab.surrogate.store import name_of
 from seaice_lab.surrogate.truth import open_truth, truth_for, with_truth
 
-NEEDED = ("sit", "sic", "siu", "siv")
 REFERENCES = ("persistence", "climatology")
 REFERENCE_LEADS = 12  # lead times at which references are scored
 TAIL_SHARE = 0.95  # quantile of the truth at which the tails of gradient and increments start
@@ -79,10 +79,9 @@ def evaluate_scaling(run, store=None, starts=20, show=True):
             "the store again when the truth is there"
         )
     chosen = np.unique(np.linspace(0, len(positions) - 1, min(starts, len(positions))).astype(int))
-    variables = [name for name in NEEDED if name in dataset]
-    if not scaling.DRIFT <= set(variables):
-        variables = [name for name in variables if name not in scaling.DRIFT]
-    dataset = dataset[variables].isel(init_time=positions[chosen])
+    moving = ["sit", *sorted(scaling.DRIFT)] if scaling.DRIFT <= set(dataset) else ["sit"]
+    needed = [*moving, "sic"] if "sic" in dataset else moving
+    dataset = dataset[needed].isel(init_time=positions[chosen])
     # Read in blocks, because one start of a large grid may not fit into memory.
     blocks = {"init_time": 1, "member": 1, "lead_time": scaling.LEADS_AT_ONCE}
     dataset = dataset.chunk({dim: size for dim, size in blocks.items() if dim in dataset.dims})
@@ -92,11 +91,7 @@ def evaluate_scaling(run, store=None, starts=20, show=True):
     score = partial(
         _score_start,
         store=truth_store,
-        makers={
-            name: make_references(references, truth_store, name, training)
-            for name in variables
-            if name != "sic"
-        },
+        makers={name: make_references(references, truth_store, name, training) for name in moving},
         square=_common_ice(dataset, truth_store),
         dx_m=grid.spacing_m(truth_store, truth_store.ocean),
         tails=_tails(dataset, truth_store),
@@ -117,7 +112,14 @@ def evaluate_scaling(run, store=None, starts=20, show=True):
     table = scaling.compare(joined, periods=periods)
     side = joined["truth"]["angular"].attrs["side_cells"]
     table["anisotropy_null"] = float(isotropic_index(side, count, draws=20).mean())
-    _write(table, folder, dataset, score.keywords["tails"], count)
+    tails = score.keywords["tails"]
+    table.attrs |= {
+        "starts": count,
+        "mask": "ocean with ice in forecast and truth: concentration > 0.8, else thickness > 0.3 m",
+        "gradient_tail_from_m_km-1": tails["gradient"],
+        "increment_tail_from_m": tails["increment"],
+    }
+    write_table(table, folder, "scaling", dataset)
     return table
 
 
@@ -140,11 +142,8 @@ def _score_start(dataset, store, makers, square, dx_m, tails):
     mask_few = mask.isel(lead_time=few)
     moving = list(makers)
     some = truth[moving].isel(lead_time=few).load()
-    # Thickness and drift get different phases; both components of the drift get the same ones.
-    seed = int(dataset.position.values[0])
-    random = phase_randomised([some.sit], mask_few, seed)
-    if len(moving) > 1:
-        random += phase_randomised([some.siu, some.siv], mask_few, seed)
+    # Equal phases for thickness and drift keep the coherence between them.
+    random = phase_randomised(list(some.values()), mask_few, seed=int(dataset.position.values[0]))
     sources = {
         "truth": truth[moving],
         "forecast": dataset[moving],
@@ -194,20 +193,6 @@ def _tails(dataset, store):
     return dict(zip(("gradient", "increment"), quantiles, strict=True))
 
 
-def _write(table, folder, dataset, tails, starts):
-    """Write ``scaling.nc`` with the metadata of the forecast."""
-    table.attrs |= {
-        "starts": starts,
-        "mask": "ocean with ice in forecast and truth: concentration > 0.8, else thickness > 0.3 m",
-        "gradient_tail_from_m_km-1": tails["gradient"],
-        "increment_tail_from_m": tails["increment"],
-    }
-    write_table(table, folder, "scaling", dataset)
-
-
-REPORTED = """
-    zeta gradient_c1 gradient_tail_weight beta c1 tail_weight feature_length anisotropy
-""".split()
 LEGEND = {
     "zeta": "zeta(1): higher, the thickness is smoother than in the truth",
     "gradient_c1": "gradient_c1: higher, thickness gradients are concentrated in fewer places",
@@ -236,40 +221,37 @@ def report(table):
         if these are known. Of an ensemble, a second line has the range of the members. The line
         "all" has the difference pooled over the lead times. Below, what the columns mean.
     """
-    columns = [name for name in REPORTED if name in table]
+    columns = [name for name in LEGEND if name in table]
     heads = [f"{name}(1)" if "q" in table[name].dims else name for name in columns]
+    members = [name for name in table.source.values if name.startswith("member_")]
+    table = table.sel({dim: 1 for dim in ("q", "increment") if dim in table.dims})
+    leads = table.isel(lead_time=table_leads(table.lead_time))
+    days = [f"{lead:.1f}" for lead in leads.lead_time.values / np.timedelta64(1, "D")]
+
+    def numbers(values, ending=""):
+        return pd.DataFrame({name: values[f"{name}{ending}"].values for name in columns}, days)
+
+    forecast, truth = (numbers(leads.sel(source=name)) for name in ("forecast", "truth"))
+    error = numbers(leads.sel(source="forecast"), "_difference_error")
+    difference = (forecast - truth) / error.where(error > 0)
+    rows = forecast.map("{:.3g}".format) + " / " + truth.map("{:.3g}".format)
+    rows += difference.map(" ({:+.1f})".format, na_action="ignore").fillna("")
+    if members:
+        every = leads.sel(source=members)
+        low, high = numbers(every.min("source")), numbers(every.max("source"))
+        ranges = low.map("{:.3g}".format) + " to " + high.map("{:.3g}".format)
+        both = pd.concat([rows, ranges.set_axis(["members"] * len(days))])
+        rows = both.iloc[np.arange(len(both)).reshape(2, -1).T.ravel()]  # by lead time
+    pooled = [float(table[f"{name}_significance"].sel(source="forecast")) for name in columns]
+    is_known = np.isfinite(pooled)
+    if is_known.any():
+        cells = [f"({value:+.1f})" if np.isfinite(value) else "unknown" for value in pooled]
+        rows.loc["all"] = cells
     lines = [
         f"character of the ice, {table.attrs['starts']} start dates: forecast / truth (difference "
         "in standard errors, if known; positive: the forecast has the higher value)",
-        f"{'days':>7s}{_row(heads)}",
+        rows.set_axis(heads, axis=1).rename_axis("days", axis=1).to_string(),
+        *([] if is_known.any() else [table.attrs["significance"]]),
+        *(LEGEND[name] for name in columns),
     ]
-    members = [name for name in table.source.values if name.startswith("member_")]
-    first_order = table.sel({dim: 1 for dim in ("q", "increment") if dim in table.dims})
-    for lead in table_leads(table.lead_time):
-        at = first_order.isel(lead_time=lead)
-        forecast, truth = at.sel(source="forecast"), at.sel(source="truth")
-        days = float(at.lead_time / np.timedelta64(1, "D"))
-        cells = []
-        for name in columns:
-            text = f"{float(forecast[name]):.3g} / {float(truth[name]):.3g}"
-            error = float(forecast[f"{name}_difference_error"])
-            if error > 0:
-                text += f" ({float(forecast[name] - truth[name]) / error:+.1f})"
-            cells.append(text)
-        lines.append(f"{days:7.1f}{_row(cells)}")
-        if members:
-            every = at[columns].sel(source=members)
-            low, high = every.min("source"), every.max("source")
-            cells = [f"{float(low[name]):.3g} to {float(high[name]):.3g}" for name in columns]
-            lines.append(f"members{_row(cells)}")
-    pooled = [float(first_order[f"{name}_significance"].sel(source="forecast")) for name in columns]
-    if np.isfinite(pooled).any():
-        cells = [f"({value:+.1f})" if np.isfinite(value) else "unknown" for value in pooled]
-        lines.append(f"    all{_row(cells)}")
-    else:
-        lines.append(table.attrs["significance"])
-    return "\n".join([*lines, *(LEGEND[name] for name in columns)])
-
-
-def _row(cells):
-    return "".join(f"{cell:>25s}" for cell in cells)
+    return "\n".join(lines)

@@ -273,6 +273,13 @@ def test_the_character_of_a_forecast_is_told_in_words(forecast, words):
     assert text == f"+5 days: {words} (ζ(1) {forecast:.2f}, truth 0.50)"
 
 
+def test_bands_of_starts_that_did_not_count_their_model_runs_are_not_drawn():
+    values = xr.Dataset({"zeta": ("lead_time", [0.5]), "zeta_error": ("lead_time", [0.1])})
+    assert list(scaling.table_without_old_errors(values)) == ["zeta"]
+    new = values.assign_attrs(significance="difference from the truth in standard errors")
+    assert scaling.table_without_old_errors(new) is new
+
+
 @pytest.mark.parametrize(
     ("colour", "dark"),
     [("#000000", "#e6e6e6"), ("black", "#e6e6e6"), ("#E69F00", "#E69F00"), ("#0072B2", "#3a97dc")],

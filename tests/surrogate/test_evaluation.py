@@ -73,7 +73,7 @@ def test_the_scaling_of_a_run_is_compared_with_its_truth_and_written(run):
     # The two starts are of one run, whose ice does not change enough to count twice.
     assert table.zeta_significance.isnull().all() and table.zeta_spread.isnull().all()
     text = scaling_report(table)
-    assert "no standard errors: the 2 start dates count as 1, because" in text
+    assert "no standard errors: the 2 start dates count as 1 independent period, because" in text
     assert "zeta(1)" in text and "gradient_tail_weight: higher, a heavier tail" in text
     pooled = table.assign(zeta_significance=xr.full_like(table.zeta_significance, 2.0))
     last = next(line for line in scaling_report(pooled).splitlines() if line.strip()[:3] == "all")
