@@ -110,10 +110,8 @@ def velocity_gradients(siu, siv, mask, dx_m, method="contour", positions=None):
                 "set its attribute 'units'"
             )
     cells = METHODS[method]
-    if positions is not None:
-        positions = [position / DAY_S for position in positions]
-    integrate = _contour(cells, dx_m / DAY_S, positions)
     outputs = dict.fromkeys(GRADIENTS, grid_sizes(siu, less=np.max(cells)))
+    integrate = _contour(cells, DAY_S, dx_m, positions)
     gradients = reduce_frames(integrate, (siu, siv), mask, outputs)
     if method == "one_sided":
         gradients = gradients.assign_coords(siu.isel(y=slice(1, None), x=slice(1, None)).coords)
@@ -140,8 +138,7 @@ def gradient_magnitude(field, mask, dx_m):
         x are smaller by one.
     """
     outputs = dict.fromkeys(("along_x", "along_y"), grid_sizes(field, less=1))
-    integrate = _contour(METHODS["contour"], dx_m / 1e3)
-    components = reduce_frames(integrate, [field], mask, outputs)
+    components = reduce_frames(_contour(METHODS["contour"], 1e3, dx_m), [field], mask, outputs)
     gradient = np.hypot(components.along_x, components.along_y).rename("gradient")
     attrs = {"long_name": f"Gradient of {field.attrs.get('long_name', 'the field')}"}
     return gradient.assign_attrs(attrs, units=f"{field.attrs.get('units', '1')} km-1")
@@ -153,14 +150,15 @@ def _around(values, cells):
     return [values[..., y : rows - last + y, x : columns - last + x] for y, x in cells]
 
 
-def _contour(cells, dx_m, positions=None):
+def _contour(cells, unit, dx_m, positions=None):
     """Function that integrates along polygons of four cells, for `reduce_frames`.
 
-    It returns the gradients along x and y of each component, NaN where a cell is masked.
+    It returns ``unit`` times the gradients along x and y of each component, NaN where a cell is
+    masked.
     """
-    y, x = np.transpose(cells) * dx_m
+    y, x = np.transpose(cells) * dx_m / unit
     if positions is not None:
-        x, y = (_around(field.transpose("y", "x").values, cells) for field in positions)
+        x, y = (_around(field.transpose("y", "x").values / unit, cells) for field in positions)
     twice_area = (x[0] - x[2]) * (y[1] - y[3]) + (x[1] - x[3]) * (y[2] - y[0])
     along_x = (y[1] - y[3]) / twice_area, (y[2] - y[0]) / twice_area
     along_y = (x[3] - x[1]) / twice_area, (x[0] - x[2]) / twice_area
@@ -190,8 +188,7 @@ def deformation_rates(gradients):
         sqrt((u_x - v_y)^2 + (u_y + v_x)^2), ``total`` = sqrt(divergence^2 + shear^2) and
         ``vorticity`` = v_x - u_y.
     """
-    fields = [gradients[name] for name in GRADIENTS]
-    rates = dict(zip(RATES, invariants(*fields), strict=True))
+    rates = dict(zip(RATES, invariants(**gradients), strict=True))
     for name, long_name in RATES.items():
         rates[name].attrs = {"long_name": long_name, "units": gradients.du_dx.attrs.get("units")}
     return xr.Dataset(rates, attrs=gradients.attrs)

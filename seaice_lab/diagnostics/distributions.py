@@ -6,7 +6,7 @@ take `seaice_lab.diagnostics.moments.bootstrap` over frames, with the sums of `t
 
 import numpy as np
 import xarray as xr
-from scipy import optimize, special, stats
+from scipy import optimize, stats
 
 from seaice_lab.diagnostics.frames import histograms, pool, reduce_frames
 from seaice_lab.errors import InputError
@@ -207,10 +207,8 @@ def _lognormal(log):
     """Log-density of log values above zero under the best normal distribution cut off at zero."""
 
     def density(parameters):
-        centre, log_sigma = parameters
-        scaled = (log - centre) / np.exp(log_sigma)
-        normal = -0.5 * scaled**2 - log_sigma - 0.5 * np.log(2 * np.pi)
-        return normal - special.log_ndtr(centre / np.exp(log_sigma))
+        centre, sigma = parameters[0], np.exp(parameters[1])
+        return stats.truncnorm.logpdf(log, -centre / sigma, np.inf, centre, sigma)
 
     start = [log.mean(), np.log(max(log.std(), 1e-3))]
     best = optimize.minimize(lambda p: -density(p).mean(), start, method="Nelder-Mead")

@@ -247,8 +247,7 @@ def scaling_exponents(sums, over=None, length_km=None, sign=-1):
     mean_length = length.mean(others)
     low, high = length_km or (0, np.inf)
     fitted = (mean_length >= low * (1 - 1e-9)) & (mean_length <= high * (1 + 1e-9))
-    fitted = (fitted & (count.notnull().any(others))).values
-    check_number_of_scales(fitted.sum())
+    check_number_of_scales(int(fitted.sum()))
     log_m = np.log(moment.where(moment > 0).isel(scale=fitted))
     log_l = np.log(length.isel(scale=fitted))
     local = sign * log_m.diff("scale") / log_l.diff("scale")

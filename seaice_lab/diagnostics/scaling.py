@@ -134,7 +134,7 @@ def _block_sums(fields, mask, square, dx_m, tails):
     return sums | {"features": features.feature_sums(lines, dx_m)}
 
 
-def estimates(sums, over=()):
+def estimates(sums, over=(), rows=None):
     """Statistics from sums over frames.
 
     Parameters
@@ -143,18 +143,19 @@ def estimates(sums, over=()):
         From `frame_sums`, or weighted sums of them.
     over : sequence of str
         Dimensions to pool.
+    rows : dict, optional
+        What is estimated, by name, such as `CURVES`; by default `STATISTICS`.
 
     Returns
     -------
     Dataset
-        The names of `STATISTICS`, and the curves from which exponents were fitted. A statistic
-        that the grid is too small for is left out.
+        A statistic that the grid is too small for is left out.
     """
     fits = {}
     for key in sums:
         with suppress(InputError):  # too few scales
             fits[key] = FITS[key](sums[key], over)
-    rows = (STATISTICS | CURVES).items()
+    rows = (rows or STATISTICS).items()
     return xr.Dataset({name: fits[key][fit] for name, (key, fit, *_) in rows if key in fits})
 
 
@@ -243,15 +244,15 @@ def compare(sources, draws=DRAWS, periods=None):
     values, samples, pooled = {}, {}, {}
     for name, sums in sources.items():
         _check_same_cells(name, sums["structure"], truth["structure"])
-        values[name] = estimates(sums, ["init_time"]).assign(_distances(sums, truth))
-        samples[name] = _statistics(estimates(_drawn(sums, weight)))
+        values[name] = estimates(sums, ["init_time"], STATISTICS | CURVES)
+        values[name] = values[name].assign(_distances(sums, truth))
+        samples[name] = estimates(_drawn(sums, weight))
         pooled[name] = _pooled_differences(sums, truth, weight)
     values, samples, pooled = map(_with_members, (values, samples, pooled))
     differences = {name: each - samples["truth"] for name, each in samples.items()}
     members = np.arange(number)[:, None] == periods
     in_period = xr.DataArray(members.astype("float64"), dims=weight.dims)
-    of_periods = _statistics(estimates(_drawn(truth, _over_leads(in_period, truth))))
-    spread = of_periods.std("draw", ddof=1)
+    spread = estimates(_drawn(truth, in_period), ["lead_time"]).std("draw", ddof=1)
     spread = spread.where(spread > 0)
     scores = {name: (each - values["truth"]) / spread for name, each in values.items()}
     endings = {
@@ -289,10 +290,6 @@ def _check_same_cells(name, sums, truth):
         )
 
 
-def _statistics(values):
-    return values[[name for name in values if name in STATISTICS]]
-
-
 def _with_members(datasets):
     """The mean of the forecast over its members, and after all sources each member as one."""
     forecast = datasets.get("forecast", xr.Dataset())
@@ -314,12 +311,6 @@ def _drawn(sums, weight):
     return {key: each.map(of_one) for key, each in sums.items()}
 
 
-def _over_leads(weight, sums):
-    """Distribute the weights of starts equally over the lead times."""
-    leads = sums["structure"].sizes["lead_time"]
-    return weight.expand_dims(lead_time=leads, axis=2) / leads
-
-
 def _pooled_differences(sums, truth, by_start):
     """Differences from the truth, pooled over starts and lead times.
 
@@ -330,13 +321,13 @@ def _pooled_differences(sums, truth, by_start):
     draws, starts, leads = *by_start.shape, len(lead_time)
     two_days = correlated_starts(lead_time, 2) if leads > 1 else 1
     by_frame = start_weights(starts * leads, draws, two_days).values.reshape(-1, starts, leads)
-    weight = _over_leads(by_start, sums)
+    weight = by_start.expand_dims(lead_time=leads, axis=2) / leads
     every = xr.full_like(weight[:1], 1 / (starts * leads))
     weight = xr.concat([every, weight, weight.copy(data=by_frame)], "draw")
     truth = {
         k: v.sel(lead_time=lead_time) if "lead_time" in v.dims else v for k, v in truth.items()
     }
-    values, expected = (_statistics(estimates(_drawn(each, weight))) for each in (sums, truth))
+    values, expected = (estimates(_drawn(each, weight)) for each in (sums, truth))
     difference = values - expected
     for name, (key, fit, *_) in STATISTICS.items():
         if key in sums and fit == "weight":
@@ -387,7 +378,7 @@ def _named(tables):
     table = xr.Dataset()
     for ending, values in tables.items():
         table = table.assign({f"{name}{ending}": each for name, each in values.items()})
-        for name in _statistics(values):
+        for name in STATISTICS.keys() & values.keys():
             units = "1" if ending in ("_score", "_significance") else UNITS.get(name, "1")
             long_name = STATISTICS[name][-1] + ending.replace("_", " ")
             table[f"{name}{ending}"].attrs = {"long_name": long_name, "units": units}

@@ -66,10 +66,10 @@ def temporal_exponents(sums):
     Returns
     -------
     Dataset
-        ``exponent`` (..., q, scale): alpha_t of M_q ~ window^-alpha_t. ``beta0``, ``alpha0`` and
-        ``c`` of ln M_1 = A - beta0 ln L - alpha0 ln tau + c ln L ln tau, with L in units of 10 km
-        and tau in days; c > 0: localisation fades with the window. ``moment`` (..., window, q,
-        scale) is the table of means.
+        ``exponent`` (..., q, scale): alpha_t of M_q ~ window^-alpha_t. ``A``, ``beta0``, ``alpha0``
+        and ``c`` of ln M_1 = A - beta0 ln L - alpha0 ln tau + c ln L ln tau, with L in units of
+        10 km and tau in days; c > 0: localisation fades with the window. ``moment`` (..., window,
+        q, scale) is the table of means.
 
     Raises
     ------
@@ -91,14 +91,9 @@ def temporal_exponents(sums):
         input_core_dims=[["window", "scale"]] * 5,
         output_core_dims=[["term"]],
     )
-    result = {
-        "exponent": -moments.slope(log_m, log_t, "window"),
-        "moment": moment,
-        "length_km": length,
-    }
-    for position, name in enumerate(("beta0", "alpha0", "c"), start=1):
-        result[name] = coefficients.isel(term=position)
-    return xr.Dataset(result)
+    fit = coefficients.assign_coords(term=["A", "beta0", "alpha0", "c"]).to_dataset("term")
+    exponent = -moments.slope(log_m, log_t, "window")
+    return fit.assign(exponent=exponent, moment=moment, length_km=length)
 
 
 def _least_squares(values, *terms):

@@ -235,7 +235,7 @@ def report(table):
     error = numbers(leads.sel(source="forecast"), "_difference_error")
     difference = (forecast - truth) / error.where(error > 0)
     rows = forecast.map("{:.3g}".format) + " / " + truth.map("{:.3g}".format)
-    rows += difference.map(" ({:+.1f})".format, na_action="ignore").fillna("")
+    rows += difference.map(lambda x: f" ({x:+.1f})" if np.isfinite(x) else "")
     if members:
         every = leads.sel(source=members)
         low, high = numbers(every.min("source")), numbers(every.max("source"))
