@@ -19,6 +19,15 @@ from seaice_lab.surrogate.settings import PrepareConfig
 
 torch.set_num_threads(1)
 
+# Where the tests take longest. They begin first, so that all processes have work to the end.
+LONGEST = (
+    "tests/dashboards",
+    "tests/notebooks",
+    "tests/surrogate/test_model.py",
+    "tests/surrogate/test_evaluation.py",
+    "tests/emissivity/test_train.py",
+    "tests/assimilation/test_cycle.py",
+)
 SIZE = 32
 ENTRY = {
     "title": "Waves of ice",
@@ -37,6 +46,20 @@ ENTRY = {
     "licence": "CC0",
     "source": "made by the tests",
 }
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Put the longest tests first; one process runs all tests of a group one after the other."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group_of(item)))
+    items.sort(key=lambda item: (*LONGEST, group_of(item)).index(group_of(item)))
+
+
+def group_of(item):
+    """The tests that share fixtures with a test: those of its file, or of a folder of `LONGEST`."""
+    file = item.nodeid.split("::")[0]
+    return next((name for name in LONGEST if file.startswith(name)), file)
 
 
 def wave_run(times=24, start="2010-01-01", seed=0, hemisphere="north"):

@@ -86,7 +86,7 @@ def window_of(problem, number):
 def test_windows_of_different_difficulty_reach_their_own_minima_together():
     problem = surrogate_problem(batch=3)
     problem.observations.sigma[1] *= 10  # small gradients, so that another window decides the end
-    stopping = Stopping(gradient=1e-6, decrease=0.0, iterations=300)
+    stopping = Stopping(gradient=1e-6, decrease=1e-10, iterations=300)
     together = lbfgs(problem, stopping=stopping)
     terms = cost(problem, together.control)
     for number in range(3):

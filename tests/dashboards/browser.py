@@ -152,7 +152,7 @@ def go(page, server, /, **query):
 def settled(page):
     """Wait until a page is drawn."""
     page.get_by_role("heading", name="Sea-Ice Lab").wait_for()
-    page.wait_for_function(READY)
+    page.wait_for_function(READY, polling=100)
     until(lambda: page.locator(".pn-loading").count() == 0)
 
 
@@ -184,7 +184,7 @@ def until(check, seconds=60):
         except AssertionError:
             if time.monotonic() > end:
                 raise
-        time.sleep(0.05)
+        time.sleep(0.1)
 
 
 def state(page):

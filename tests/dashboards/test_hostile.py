@@ -47,17 +47,17 @@ def test_every_page_bears_hostile_addresses_and_going_back_to_them(page, served)
     own += f"&cycle=../a&window={SCRIPT}"
     go(page, served, page="runs")
     for name in PAGES:
-        page.get_by_role("cell", name="coarse").wait_for()
         query = f"?page={name}&{NUMBERS}&{HTML}&{own}"
         page.evaluate("(query) => history.replaceState(null, '', query)", query)
         page.evaluate("history.pushState(null, '', '?page=none')")
         page.evaluate("history.back()")
         until(lambda: "other" not in state(page))  # the server has written the address anew
         assert state(page)["page"] == name
+        page.locator("header a[aria-current]", has_text=name.capitalize()).wait_for()
         settled(page)
         until(lambda: page.locator("canvas").count() >= 1)
-        visit(page, "runs")
-    assert page.locator("script:has-text('alert')").count() == 0
+        assert page.locator("script:has-text('alert')").count() == 0
+    page.get_by_role("cell", name="coarse").wait_for()
 
 
 def test_an_address_too_long_is_refused_and_the_server_stays_up(page, served):
