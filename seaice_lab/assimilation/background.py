@@ -1,34 +1,24 @@
 """The covariance B of background errors, as a square root and its adjoint.
 
-The increment of the state is B^(1/2) v with a control v of unit covariance, so that B itself is
-never formed. All functions work on vectors of ocean cells: an increment has ``variable * cell``
-entries, cells in the order of ``field[ocean]`` (row by row).
+The increment of the state is U v with a control v of unit covariance, where B = U U', so that B
+itself is never formed. A square root U is a scipy.sparse.linalg.LinearOperator: U @ v, and U.H @ x
+with its adjoint, act on vectors and on columns. An increment has ``variable * cell`` entries, cells
+in the order of ``field[ocean]`` (row by row).
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
-
 import numpy as np
+from scipy import sparse
+from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
 from seaice_lab.errors import InputError
 
-BLOCK = 256  # unit vectors at once in an exact variance, which limits its memory
-
-
-class SquareRoot(NamedTuple):
-    """A square root U of a covariance, B = U U'.
-
-    Both functions act on the last axis and keep the axes before it.
-    """
-
-    size: int  # entries of the control v
-    length: int  # entries of the increment
-    apply: Callable  # v (..., size) to U v (..., length)
-    adjoint: Callable  # x (..., length) to U' x (..., size)
+BLOCK = 256  # vectors at once in a variance, which limits its memory
 
 
 def diagonal(std):
     """Errors without correlation: U = diag(std).
+
+    ``diagonal(std) @ root`` gives these standard deviations to the errors of a correlation.
 
     Parameters
     ----------
@@ -37,27 +27,20 @@ def diagonal(std):
 
     Returns
     -------
-    SquareRoot
+    LinearOperator (length, length)
+
+    Raises
+    ------
+    InputError
+        If a standard deviation is negative or missing, or all are 0.
     """
-    identity = SquareRoot(np.size(std), np.size(std), lambda v: v, lambda x: x)
-    return scaled(identity, std)
-
-
-def low_rank(columns):
-    """Errors in the space of a few patterns: U = E.
-
-    Parameters
-    ----------
-    columns : array_like (length, pattern)
-        Patterns, each times the standard deviation of its coefficient (see :func:`scaled_eofs`).
-
-    Returns
-    -------
-    SquareRoot
-    """
-    columns = np.asarray(columns, float)
-    length, size = columns.shape
-    return SquareRoot(size, length, lambda v: v @ columns.T, lambda x: x @ columns)
+    std = np.asarray(std, float)
+    if not (np.isfinite(std) & (std >= 0)).all() or not std.any():
+        raise InputError(
+            "background: a standard deviation is negative or missing, or all are 0, expected "
+            "values of at least 0 in the units of the state"
+        )
+    return aslinearoperator(sparse.diags(std))
 
 
 def eof_decomposition(fields, count):
@@ -107,41 +90,10 @@ def scaled_eofs(fields, count):
 
     Returns
     -------
-    SquareRoot
+    LinearOperator (length, count)
     """
     _, singular_values, vectors = eof_decomposition(fields, count)
-    return low_rank(vectors * singular_values[:count] / np.sqrt(len(fields) - 1))
-
-
-def scaled(root, std):
-    """Square root S U of the covariance B = S U U' S, from that of a correlation U U'.
-
-    Parameters
-    ----------
-    root : SquareRoot
-        Square root U of a correlation matrix, such as that of
-        :func:`~seaice_lab.assimilation.diffusion.covariance` for standard deviations of 1.
-    std : array_like (length,)
-        Standard deviations, the diagonal of S.
-
-    Returns
-    -------
-    SquareRoot
-
-    Raises
-    ------
-    InputError
-        If a standard deviation is negative or missing, or all are 0.
-    """
-    std = np.asarray(std, float)
-    if not (np.isfinite(std) & (std >= 0)).all() or not std.any():
-        raise InputError(
-            "background: a standard deviation is negative or missing, or all are 0, expected "
-            "values of at least 0 in the units of the state"
-        )
-    return root._replace(
-        apply=lambda v: std * root.apply(v), adjoint=lambda x: root.adjoint(std * x)
-    )
+    return aslinearoperator(vectors * singular_values[:count] / np.sqrt(len(fields) - 1))
 
 
 def variance(root, probes=None, seed=0):
@@ -149,7 +101,7 @@ def variance(root, probes=None, seed=0):
 
     Parameters
     ----------
-    root : SquareRoot
+    root : LinearOperator (length, size)
     probes : int, optional
         Number of random controls z of unit covariance; the estimate is the mean of (U z)^2. Without
         it the result is exact: row i of U is U' e_i, and its squared length the variance.
@@ -160,19 +112,15 @@ def variance(root, probes=None, seed=0):
     ndarray (length,)
         In squared units of the state.
     """
-    if probes is not None:
-        rng, total = np.random.default_rng(seed), np.zeros(root.length)
-        for first in range(0, probes, BLOCK):
-            count = min(BLOCK, probes - first)
-            total += (root.apply(rng.standard_normal((count, root.size))) ** 2).sum(0)
-        return total / probes
-    result = np.empty(root.length)
-    for first in range(0, root.length, BLOCK):
-        cells = np.arange(first, min(first + BLOCK, root.length))
-        unit = np.zeros((cells.size, root.length))
-        unit[np.arange(cells.size), cells] = 1
-        result[cells] = (root.adjoint(unit) ** 2).sum(-1)
-    return result
+    length, size = root.shape
+    if probes is None:
+        units = (np.eye(length, BLOCK, -first) for first in range(0, length, BLOCK))
+        return np.concatenate([((root.H @ unit) ** 2).sum(0) for unit in units])[:length]
+    rng, total = np.random.default_rng(seed), 0.0
+    for first in range(0, probes, BLOCK):
+        controls = rng.standard_normal((min(BLOCK, probes - first), size))
+        total = total + ((root @ controls.T) ** 2).sum(1)
+    return total / probes
 
 
 def block_diagonal(roots):
@@ -180,27 +128,34 @@ def block_diagonal(roots):
 
     Parameters
     ----------
-    roots : sequence of SquareRoot
+    roots : sequence of LinearOperator
         One for each variable, in the order of the state.
 
     Returns
     -------
-    SquareRoot
+    LinearOperator
     """
-    size, length = sum(root.size for root in roots), sum(root.length for root in roots)
-    controls = np.cumsum([root.size for root in roots])[:-1]
-    cells = np.cumsum([root.length for root in roots])[:-1]
+    ends = np.cumsum([root.shape[0] for root in roots])
+    columns = []
+    for root, end in zip(roots, ends, strict=True):
+        rows_of_variable = sparse.eye(ends[-1], root.shape[0], root.shape[0] - end)
+        columns.append(aslinearoperator(rows_of_variable) @ root)
+    return _side_by_side(columns)
 
-    def joined(functions, vector, ends):
-        pieces = zip(functions, np.split(vector, ends, axis=-1), strict=True)
-        return np.concatenate([function(piece) for function, piece in pieces], axis=-1)
 
-    return SquareRoot(
-        size,
-        length,
-        lambda v: joined([root.apply for root in roots], v, controls),
-        lambda x: joined([root.adjoint for root in roots], x, cells),
-    )
+def _side_by_side(roots):
+    """Sum of independent errors, whose controls are joined: U v = sum_i U_i v_i."""
+    ends = np.cumsum([root.shape[1] for root in roots])
+
+    def apply(v):
+        pieces = np.split(v, ends[:-1])
+        return sum(root @ piece for root, piece in zip(roots, pieces, strict=True))
+
+    def adjoint(x):
+        return np.concatenate([root.H @ x for root in roots])
+
+    shape = roots[0].shape[0], ends[-1]
+    return LinearOperator(shape, apply, adjoint, apply, float, adjoint)
 
 
 def ensemble(perturbations, localisation):
@@ -214,13 +169,13 @@ def ensemble(perturbations, localisation):
     ----------
     perturbations : array_like (member, variable, cell)
         Members, whose mean is subtracted here.
-    localisation : SquareRoot
-        Of a correlation C of one variable, such as
+    localisation : LinearOperator
+        Square root of a correlation C of one variable, such as
         :func:`~seaice_lab.assimilation.diffusion.covariance`.
 
     Returns
     -------
-    SquareRoot
+    LinearOperator
 
     Raises
     ------
@@ -228,24 +183,15 @@ def ensemble(perturbations, localisation):
         If there is one member only, or the localisation belongs to another grid.
     """
     members = np.asarray(perturbations, float)
-    count, variables, cells = members.shape
-    if count < 2 or cells != localisation.length:
+    count, _, cells = members.shape
+    if count < 2 or cells != localisation.shape[0]:
         raise InputError(
             f"background: found {count} member(s) of {cells} cells, expected at least 2 with the "
-            f"{localisation.length} cells of the localisation"
+            f"{localisation.shape[0]} cells of the localisation"
         )
     deviations = (members - members.mean(0)) / np.sqrt(count - 1)
-
-    def apply(v):
-        amplitudes = localisation.apply(v.reshape(*v.shape[:-1], count, -1))
-        return np.einsum("kvc,...kc->...vc", deviations, amplitudes).reshape(*v.shape[:-1], -1)
-
-    def adjoint(x):
-        fields = x.reshape(*x.shape[:-1], variables, cells)
-        amplitudes = np.einsum("kvc,...vc->...kc", deviations, fields)
-        return localisation.adjoint(amplitudes).reshape(*x.shape[:-1], -1)
-
-    return SquareRoot(count * localisation.size, variables * cells, apply, adjoint)
+    products = [sparse.vstack([sparse.diags(field) for field in each]) for each in deviations]
+    return _side_by_side([aslinearoperator(product) @ localisation for product in products])
 
 
 def weighted_sum(weights, roots):
@@ -257,34 +203,26 @@ def weighted_sum(weights, roots):
     ----------
     weights : sequence of float
         b_i, not negative; a hybrid has weights with the sum 1.
-    roots : sequence of SquareRoot
+    roots : sequence of LinearOperator
         Of covariances of the same state.
 
     Returns
     -------
-    SquareRoot
+    LinearOperator
 
     Raises
     ------
     InputError
         If a weight is negative, all are zero, or the states differ.
     """
-    if min(weights) < 0 or sum(weights) == 0 or len({root.length for root in roots}) > 1:
+    lengths = [root.shape[0] for root in roots]
+    if min(weights) < 0 or sum(weights) == 0 or len(set(lengths)) > 1:
         raise InputError(
             f"background: found weights {list(weights)} for covariances of "
-            f"{', '.join(str(root.length) for root in roots)} entries, expected weights of at "
+            f"{', '.join(map(str, lengths))} entries, expected weights of at "
             "least 0, not all of them 0, and equal states"
         )
-    joined, length, factors = block_diagonal(roots), roots[0].length, np.sqrt(weights)
-
-    def apply(v):
-        return factors @ joined.apply(v).reshape(*v.shape[:-1], -1, length)
-
-    def adjoint(x):
-        terms = factors[:, None] * x[..., None, :]
-        return joined.adjoint(terms.reshape(*x.shape[:-1], -1))
-
-    return SquareRoot(joined.size, length, apply, adjoint)
+    return _side_by_side([np.sqrt(w) * root for w, root in zip(weights, roots, strict=True)])
 
 
 def std_of_differences(later, earlier, smoothing=None):
@@ -297,8 +235,9 @@ def std_of_differences(later, earlier, smoothing=None):
     ----------
     later, earlier : array_like (time, cell)
         Forecasts with the longer and the shorter lead time, in the units of the variable.
-    smoothing : Diffusion, optional
-        Applied once to the variance, which it keeps positive.
+    smoothing : LinearOperator, optional
+        Such as :func:`~seaice_lab.assimilation.diffusion.implicit_step`, applied to the variance,
+        which it keeps positive.
 
     Returns
     -------
@@ -316,4 +255,4 @@ def std_of_differences(later, earlier, smoothing=None):
             "forecasts with different lead times that are valid at the same time"
         )
     squared = differences.var(0, ddof=1) / 2
-    return np.sqrt(squared if smoothing is None else smoothing.step(squared))
+    return np.sqrt(squared if smoothing is None else smoothing @ squared)

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.sparse.linalg import LinearOperator
 
-from seaice_lab.assimilation.background import SquareRoot
 from seaice_lab.assimilation.model import (
     WindowModel,
     adjoint,
@@ -131,7 +131,7 @@ class Problem(NamedTuple):
 
     model: WindowModel
     background: torch.Tensor
-    root: SquareRoot
+    root: LinearOperator
     observations: Observations
     combine: Callable
     variables: tuple[int, ...]
@@ -140,7 +140,7 @@ class Problem(NamedTuple):
     @property
     def shape(self):
         """Shape of the control: (batch, entry)."""
-        return len(self.background), self.root.size
+        return len(self.background), self.root.shape[1]
 
 
 def problem_of(
@@ -153,7 +153,7 @@ def problem_of(
     model : WindowModel
     background : torch.Tensor (batch, channel, y, x)
         Initial state x_b of each window in the units of the model, finite on land too.
-    root : SquareRoot
+    root : LinearOperator
         Square root of B, of increments of the present variables.
     observations : Observations
     combine : callable
@@ -182,10 +182,13 @@ def problem_of(
     variables = tuple(range(channels) if variables is None else variables)
     if not torch.isfinite(background).all():
         raise InputError("background: a value is missing or infinite, expected finite values")
-    if len(variables) != channels or root.length != (1 + intervals) * (max(variables) + 1) * cells:
+    if (
+        len(variables) != channels
+        or root.shape[0] != (1 + intervals) * (max(variables) + 1) * cells
+    ):
         of_intervals = f", for the start and {intervals} intervals" if intervals else ""
         raise InputError(
-            f"background errors: found increments of {root.length} values for a state of "
+            f"background errors: found increments of {root.shape[0]} values for a state of "
             f"{channels} channels, expected {max(variables) + 1} variable(s) of {cells} cells"
             f"{of_intervals}; make B for the variables and the ocean cells of the network"
         )
@@ -255,8 +258,8 @@ def increment_of(problem, control):
     torch.Tensor (batch, variable * cell), float64
         In units of the state; with a weak constraint followed by the model errors of each interval.
     """
-    increment = problem.root.apply(np.reshape(control, problem.shape).astype(float))
-    return torch.from_numpy(increment).to(problem.background.device)
+    increment = problem.root @ np.reshape(control, problem.shape).astype(float).T
+    return torch.from_numpy(increment.T).to(problem.background.device)
 
 
 def window_states(problem, increment, steps):
@@ -349,7 +352,7 @@ def cost(problem, control):
             "operations; check the operator and the model"
         )
     (sensitivity,) = torch.autograd.grad(terms.sum(), increment)
-    gradient = control + problem.root.adjoint(sensitivity.cpu().numpy())
+    gradient = control + (problem.root.H @ sensitivity.T.cpu().numpy()).T
     return Cost(background, terms.detach().cpu().numpy(), gradient)
 
 
@@ -380,4 +383,4 @@ def hessian_product(problem, control, direction):
         return weight * simulate(problem, increment) / observed.sigma
 
     change = tangent(scaled, point, increment_of(problem, direction))
-    return direction + problem.root.adjoint(adjoint(scaled, point, change).cpu().numpy())
+    return direction + (problem.root.H @ adjoint(scaled, point, change).T.cpu().numpy()).T

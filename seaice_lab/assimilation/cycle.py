@@ -15,7 +15,7 @@ import xarray as xr
 
 from seaice_lab import files, grid, metadata, progress, runs
 from seaice_lab.assimilation import observations
-from seaice_lab.assimilation.background import block_diagonal, diagonal, scaled
+from seaice_lab.assimilation.background import block_diagonal, diagonal
 from seaice_lab.assimilation.diffusion import covariance
 from seaice_lab.assimilation.model import (
     OpenedWindow,
@@ -171,7 +171,7 @@ def background_root(source, config, seed=0):
 
     Returns
     -------
-    SquareRoot
+    LinearOperator
 
     Raises
     ------
@@ -198,11 +198,11 @@ def background_root(source, config, seed=0):
         correlation = covariance(ocean, sides, length_m, 1.0, config.order, probes, seed)
     roots = []
     for name in variables:
-        pattern = np.ones(correlation.length)
+        pattern = np.ones(correlation.shape[0])
         if config.pattern == "training":
             pattern = _training(store, name).std("time", skipna=False).values[ocean]
             pattern = pattern / np.sqrt((pattern**2).mean())
-        roots.append(scaled(correlation, std[name] * pattern))
+        roots.append(diagonal(std[name] * pattern) @ correlation)
     return block_diagonal(roots)
 
 

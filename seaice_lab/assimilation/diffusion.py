@@ -1,13 +1,10 @@
 """Covariance of background errors by diffusion, which goes around land and never across it."""
 
-from collections.abc import Callable
-from typing import NamedTuple
-
 import numpy as np
 from scipy import sparse
-from scipy.sparse.linalg import splu
+from scipy.sparse.linalg import LinearOperator, splu
 
-from seaice_lab.assimilation.background import SquareRoot, scaled, variance
+from seaice_lab.assimilation.background import diagonal, variance
 from seaice_lab.errors import InputError
 
 
@@ -65,27 +62,10 @@ def diffusion_operator(ocean, sides, length_m):
     return area, sparse.coo_matrix(entries, shape=(area.size, area.size)).tocsc()
 
 
-class Diffusion(NamedTuple):
-    """One step of implicit diffusion, A^-1 = (1 - div l^2 grad)^-1, on vectors of ocean cells."""
+def implicit_step(ocean, sides, length_m):
+    """One step of implicit diffusion, A^-1 = (1 - div l^2 grad)^-1 = (W + K)^-1 W.
 
-    area: np.ndarray
-    solve: Callable  # (W + K)^-1 on columns
-
-    def step(self, fields):
-        """A^-1 fields = (W + K)^-1 W fields, which keeps the mean; (..., cell)."""
-        return self._solved(self.area * fields)
-
-    def adjoint_step(self, fields):
-        """A^-T fields = W (W + K)^-1 fields; (..., cell)."""
-        return self.area * self._solved(fields)
-
-    def _solved(self, fields):
-        columns = np.asarray(fields, float).reshape(-1, self.area.size).T
-        return self.solve(columns).T.reshape(np.shape(fields))
-
-
-def factorise(ocean, sides, length_m):
-    """Factorise the matrix of :func:`diffusion_operator` once for all solutions.
+    It keeps the mean of a field over the area. The matrix is factorised once.
 
     Parameters
     ----------
@@ -94,17 +74,20 @@ def factorise(ocean, sides, length_m):
 
     Returns
     -------
-    Diffusion
+    area : ndarray (cell,)
+        Relative to its mean.
+    step : LinearOperator (cell, cell)
     """
     area, matrix = diffusion_operator(ocean, sides, length_m)
     # Relative areas keep the numbers near 1. A symmetric positive definite matrix needs no pivots.
-    factors = splu(
+    solve = splu(
         matrix / area.mean(),
         permc_spec="MMD_AT_PLUS_A",
         diag_pivot_thresh=0.0,
         options={"SymmetricMode": True},
-    )
-    return Diffusion(area / area.mean(), factors.solve)
+    ).solve
+    inverse = LinearOperator(matrix.shape, solve, solve, solve, float, solve)
+    return area / area.mean(), inverse @ diagonal(area / area.mean())
 
 
 def covariance(ocean, sides, length_m, std=1.0, order=8, probes=None, seed=0):
@@ -133,7 +116,7 @@ def covariance(ocean, sides, length_m, std=1.0, order=8, probes=None, seed=0):
 
     Returns
     -------
-    SquareRoot
+    LinearOperator
 
     Raises
     ------
@@ -142,21 +125,7 @@ def covariance(ocean, sides, length_m, std=1.0, order=8, probes=None, seed=0):
     """
     if order % 2 or order < 4:
         raise InputError(f"background: found order {order}, expected an even number of at least 4")
-    steps = order // 2
-    operator = factorise(ocean, sides, np.asarray(length_m, float) / np.sqrt(2 * order - 4))
-    weight = 1 / np.sqrt(operator.area)
-
-    def spread(v):
-        fields = weight * v
-        for _ in range(steps):
-            fields = operator.step(fields)
-        return fields
-
-    def gather(x):
-        for _ in range(steps):
-            x = operator.adjoint_step(x)
-        return weight * x
-
-    root = SquareRoot(weight.size, weight.size, spread, gather)
+    area, step = implicit_step(ocean, sides, np.asarray(length_m, float) / np.sqrt(2 * order - 4))
+    root = step ** (order // 2) @ diagonal(area**-0.5)
     # Near coasts diffusion has fewer cells to spread to, so the constant of open water is wrong.
-    return scaled(root, std / np.sqrt(variance(root, probes, seed)))
+    return diagonal(std / np.sqrt(variance(root, probes, seed))) @ root

@@ -119,7 +119,7 @@ def model_error_root(source, steps, config, seed=0):
 
     Returns
     -------
-    SquareRoot
+    LinearOperator
 
     Raises
     ------

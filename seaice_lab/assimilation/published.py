@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.sparse.linalg import aslinearoperator
 
-from seaice_lab.assimilation.background import diagonal, low_rank
+from seaice_lab.assimilation.background import diagonal
 from seaice_lab.assimilation.bounds import control_limits
 from seaice_lab.assimilation.cost import Problem, cost, increment_of, problem_of, window_states
 from seaice_lab.assimilation.minimise import Stopping, minimise
@@ -97,7 +98,9 @@ def published_eof(model, observations, mean, vectors, inflation=1.0):
     PublishedForm
     """
     scale = np.sqrt(inflation)
-    problem = problem_of(model, _image(mean, model), low_rank(scale * vectors), observations)
+    problem = problem_of(
+        model, _image(mean, model), aslinearoperator(scale * vectors), observations
+    )
     return PublishedForm(problem, scale)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from seaice_lab import grid
-from seaice_lab.assimilation.diffusion import factorise
+from seaice_lab.assimilation.diffusion import implicit_step
 from seaice_lab.assimilation.observations import concatenate, observation_table
 from seaice_lab.errors import InputError
 
@@ -123,7 +123,7 @@ def observe_weekly_maps(truth, sigma, smoothing_km=75.0, seed=0):
     ocean, sides = truth.ocean.values, grid.cell_sides(truth.latitude, truth.longitude)
     # A step of implicit diffusion with the length l has the variance 2 l^2 in each direction.
     length_m = smoothing_km * 1e3 / np.sqrt(2 * SMOOTHING_STEPS)
-    diffusion = factorise(ocean, sides, length_m)
+    smoothing = implicit_step(ocean, sides, length_m)[1] ** SMOOTHING_STEPS
     apart = max(round(smoothing_km * 1e3 / grid.spacing_m(truth)), 1)
     mask = np.zeros_like(ocean)
     mask[::apart, ::apart] = ocean[::apart, ::apart]
@@ -132,11 +132,9 @@ def observe_weekly_maps(truth, sigma, smoothing_km=75.0, seed=0):
     tables = []
     for number, first in enumerate(range(0, truth.sizes["time"] - week, week)):
         frames = truth.isel(time=slice(first, first + week + 1))
-        smooth = np.average(frames.values[:, ocean], axis=0, weights=weights)
-        for _ in range(SMOOTHING_STEPS):
-            smooth = diffusion.step(smooth)
         mean = frames.isel(time=[week // 2]).copy()
-        mean.values[:, ocean] = smooth
+        weekly = np.average(frames.values[:, ocean], axis=0, weights=weights)
+        mean.values[:, ocean] = smoothing @ weekly
         start, end = frames.time.values[[0, -1]]
         table = _table(mean, mask[None], sigma, [seed, number])
         table["time_start"][:], table["time_end"][:] = start, end

@@ -35,7 +35,7 @@ def analyse(opened, table, config, root, start):
     table : xarray.Dataset or None
         Observations of this and other windows.
     config : AssimilationConfig
-    root : SquareRoot
+    root : LinearOperator
     start : datetime64
 
     Returns

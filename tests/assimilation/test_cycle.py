@@ -300,7 +300,7 @@ def test_the_correlation_length_of_errors_is_that_of_their_covariance():
     ocean[10:20, 12] = False
     root = covariance(ocean, sides, 100e3, 1.0, 20, probes=400)
     rng = np.random.default_rng(0)
-    errors = root.apply(rng.standard_normal((60, root.size)))
+    errors = (root @ rng.standard_normal((60, root.shape[1])).T).T
     assert correlation_length(errors, ocean, 25e3) == pytest.approx(100e3, rel=0.1)
     white = rng.standard_normal(errors.shape)
     assert correlation_length(white, ocean, 25e3) == pytest.approx(25e3)
