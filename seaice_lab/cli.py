@@ -27,6 +27,7 @@ from seaice_lab.options import (
     configuration,
     path,
 )
+from seaice_lab.parameters import list_settings
 from seaice_lab.surrogate.settings import ForecastConfig
 
 app = Typer(
@@ -39,7 +40,7 @@ app.add_typer(emissivity_commands.app, name="emissivity")
 app.add_typer(assimilation_commands.app, name="assimilate")
 app.add_typer(run_commands.app, name="runs")
 
-HELP = {name: field.description for name, field in ForecastConfig.model_fields.items()}
+HELP = {setting.name: setting.description for setting in list_settings(ForecastConfig)}
 HELP["starts"] += " The option may be repeated."
 RESUMED = ("prepare", "train", "forecast", "pipeline", "emissivity", "assimilate", "data")
 

@@ -37,11 +37,16 @@ class _CheckedAsInput(type(BaseModel)):
 class Config(BaseModel, metaclass=_CheckedAsInput):
     """Base of all configurations: unknown keys are refused, and values cannot be changed later.
 
-    A number where text is expected becomes text (``run: 2024``); infinity and NaN are refused.
+    The text below a setting is its description in ``seaice-lab settings``. A number where text is
+    expected becomes text (``run: 2024``); infinity and NaN are refused.
     """
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, coerce_numbers_to_str=True, allow_inf_nan=False
+        extra="forbid",
+        frozen=True,
+        coerce_numbers_to_str=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
     )
 
     @field_validator("*", mode="before")
@@ -91,56 +96,47 @@ class Config(BaseModel, metaclass=_CheckedAsInput):
 class FitConfig(Config):
     """How to train; the defaults are the published settings (Durand et al. 2024, train script)."""
 
-    epochs: int = Field(500, ge=1, description="Passes through the training data.")
-    batch_size: int = Field(32, ge=1, description="Samples in each step.")
-    learning_rate: float = Field(5e-5, gt=0, description="Largest learning rate of the schedule.")
-    weight_decay: float = Field(
-        1e-6,
-        ge=0,
-        description="Fraction of each weight that every step removes; as published, it is not "
-        "multiplied by the learning rate, and a schedule scales both.",
-    )
-    schedule: Literal["constant", "piecewise", "cosine"] = Field(
-        "piecewise",
-        description="Learning rate over time. piecewise: multiplied by 0.1 at each of boundaries; "
-        "cosine: rises over warmup_steps and falls to zero at the last epoch.",
-    )
-    boundaries: tuple[int, ...] = Field(
-        (10_000, 20_000), description="Steps at which the schedule piecewise lowers the rate."
-    )
-    warmup_steps: int = Field(0, ge=0, description="Steps over which the schedule cosine rises.")
-    patience: int = Field(
-        30, ge=1, description="Epochs without a better validation loss before training stops."
-    )
-    max_gradient_norm: float | None = Field(
-        None, gt=0, description="A larger gradient is scaled down to this norm; null: never."
-    )
-    precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="Number format of the network; bfloat16 is faster on some GPUs."
-    )
-    compile: Literal["auto", "always", "never"] = Field(
-        "never",
-        description="torch.compile takes half a minute at the start and makes every step faster; "
-        "auto: use it where it can work.",
-    )
-    averaging: float = Field(
-        0.0,
-        ge=0,
-        lt=1,
-        description="Decay of an exponential moving average of the weights (0.99: over the last "
-        "hundred steps), which is validated and kept instead of the weights; 0: none.",
-    )
-    workers: int = Field(
-        0, ge=0, description="Threads that read a store; 0: one for each processor."
-    )
-    seed: int = Field(0, ge=0, description="Seed of the random numbers.")
+    epochs: int = Field(500, ge=1)
+    """Passes through the training data."""
+    batch_size: int = Field(32, ge=1)
+    """Samples in each step."""
+    learning_rate: float = Field(5e-5, gt=0)
+    """Largest learning rate of the schedule."""
+    weight_decay: float = Field(1e-6, ge=0)
+    """Fraction of each weight that every step removes; as published, it is not multiplied by the
+    learning rate, and a schedule scales both."""
+    schedule: Literal["constant", "piecewise", "cosine"] = "piecewise"
+    """Learning rate over time. piecewise: multiplied by 0.1 at each of boundaries; cosine: rises
+    over warmup_steps and falls to zero at the last epoch."""
+    boundaries: tuple[int, ...] = (10_000, 20_000)
+    """Steps at which the schedule piecewise lowers the rate."""
+    warmup_steps: int = Field(0, ge=0)
+    """Steps over which the schedule cosine rises."""
+    patience: int = Field(30, ge=1)
+    """Epochs without a better validation loss before training stops."""
+    max_gradient_norm: float | None = Field(None, gt=0)
+    """A larger gradient is scaled down to this norm; null: never."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Number format of the network; bfloat16 is faster on some GPUs."""
+    compile: Literal["auto", "always", "never"] = "never"
+    """torch.compile takes half a minute at the start and makes every step faster; auto: use it
+    where it can work."""
+    averaging: float = Field(0.0, ge=0, lt=1)
+    """Decay of an exponential moving average of the weights (0.99: over the last hundred steps),
+    which is validated and kept instead of the weights; 0: none."""
+    workers: int = Field(0, ge=0)
+    """Threads that read a store; 0: one for each processor."""
+    seed: int = Field(0, ge=0)
+    """Seed of the random numbers."""
 
 
 class SplitRule(Config):
     """Which times of a dataset belong to a split: those of runs by file name, or a period."""
 
-    files: tuple[str, ...] = Field((), description="Globs of the file names of the split.")
-    period: tuple[str, str] | None = Field(None, description="First and last date of the split.")
+    files: tuple[str, ...] = ()
+    """Globs of the file names of the split."""
+    period: tuple[str, str] | None = None
+    """First and last date of the split."""
 
 
 def read_yaml(path):

@@ -95,7 +95,8 @@ def list_settings(model, prefix="", defaults=None):
             if hasattr(limit, attribute)
         ]
         unit = extra.get("unit") or UNITS.get(name.rpartition("_")[2], "")
-        facts = field.annotation, unit, ", ".join(limits), default, field.description or ""
+        description = " ".join((field.description or "").split())
+        facts = field.annotation, unit, ", ".join(limits), default, description
         settings.append(Setting(f"{prefix}{name}", *facts))
     return settings
 

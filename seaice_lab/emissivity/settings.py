@@ -42,19 +42,23 @@ def _published(pair, description, **limits):
 class ObservationsConfig(Config):
     """Which observations to use: their files, sensors and days."""
 
-    data: PathText = Field(description="Folder in a published layout, or the file of one month.")
-    sensors: tuple[str, ...] = Field(("amsr2",), description="Sensors, in the order to store.")
-    sensor_tables: PathText | dict | None = Field(
-        None, description="YAML file with more channels and sensors, or its content."
-    )
-    step_start: int = Field(0, ge=0, description="First day to use, counted from 0.")
-    steps: int | None = Field(None, ge=1, description="Number of days to use; null: all.")
+    data: PathText
+    """Folder in a published layout, or the file of one month."""
+    sensors: tuple[str, ...] = ("amsr2",)
+    """Sensors, in the order to store."""
+    sensor_tables: PathText | dict | None = None
+    """YAML file with more channels and sensors, or its content."""
+    step_start: int = Field(0, ge=0)
+    """First day to use, counted from 0."""
+    steps: int | None = Field(None, ge=1)
+    """Number of days to use; null: all."""
 
 
 class ModelConfig(Config):
     """The model. Settings that are not given are the published ones of its ``version``."""
 
-    version: Literal[1, 2] = Field(1, description="Version of the published model.")
+    version: Literal[1, 2] = 1
+    """Version of the published model."""
     network: Literal["linear", "sigmoid", "frequency"] = _published(
         PUBLISHED["network"], "Emissivity network."
     )
@@ -64,20 +68,17 @@ class ModelConfig(Config):
     n_observation_properties: int = _published(
         PUBLISHED["n_observation_properties"], "Empirical properties of an observation.", ge=0
     )
-    layers: int = Field(2, ge=1, description="Layers of the networks sigmoid and frequency.")
+    layers: int = Field(2, ge=1)
+    """Layers of the networks sigmoid and frequency."""
     width: int = _published(PUBLISHED["width"], "Neurons of a layer.", ge=1)
-    zenith_input: bool = Field(
-        False, description="The zenith angle is an input of the network (version 2)."
-    )
-    nadir: bool = Field(
-        False,
-        description="The difference of the polarisations vanishes towards nadir (version 2).",
-    )
-    freeze_network: bool = Field(False, description="The training does not change the network.")
-    lag_weights: tuple[float, ...] = Field(
-        (0.6, 0.4),
-        description="Shares of the concentrations of the same day and of the days before it.",
-    )
+    zenith_input: bool = False
+    """The zenith angle is an input of the network (version 2)."""
+    nadir: bool = False
+    """The difference of the polarisations vanishes towards nadir (version 2)."""
+    freeze_network: bool = False
+    """The training does not change the network."""
+    lag_weights: tuple[float, ...] = (0.6, 0.4)
+    """Shares of the concentrations of the same day and of the days before it."""
     sea_ice_error: float = _published(
         PUBLISHED["sea_ice_error"], "Error of concentrations beyond 0 and 1.", gt=0
     )
@@ -90,9 +91,8 @@ class ModelConfig(Config):
     bias_error_k: float | None = _published(
         PUBLISHED["bias_error_k"], "Error of the biases; null: those of the sensors."
     )
-    emissivity_error: float = Field(
-        1e-5, gt=0, description="Error of the limit and background of the emissivity."
-    )
+    emissivity_error: float = Field(1e-5, gt=0)
+    """Error of the limit and background of the emissivity."""
     emissivity_background: dict[str, float] = _published(
         PUBLISHED["emissivity_background"],
         "Lowest emissivity of the first of these channels that the sensors have.",
@@ -100,15 +100,11 @@ class ModelConfig(Config):
     freezing_sea: bool = _published(
         PUBLISHED["freezing_sea"], "Water is never colder than 271.35 K."
     )
-    bounded: bool = Field(
-        False,
-        description="Concentrations stay between 0 and 1 at every step, instead of a penalty.",
-    )
-    batch_independent: bool = Field(
-        True,
-        description="The emissivity term has the weight that the published one has in a batch of "
-        "1024; false: its weight grows with the batch size, as published.",
-    )
+    bounded: bool = False
+    """Concentrations stay between 0 and 1 at every step, instead of a penalty."""
+    batch_independent: bool = True
+    """The emissivity term has the weight that the published one has in a batch of 1024; false: its
+    weight grows with the batch size, as published."""
 
     @model_validator(mode="before")
     @classmethod
@@ -124,57 +120,42 @@ class ModelConfig(Config):
 class SolveConfig(Config):
     """How to minimise the cost with Gauss-Newton steps."""
 
-    starts: int = Field(3, ge=1, description="Random networks to start from; the best one is kept.")
-    sample: int = Field(40_000, ge=1000, description="Observations that the network is fitted to.")
-    network_steps: int = Field(40, ge=0, description="Most steps of the network; 0 keeps it.")
-    state_steps: int = Field(5, ge=1, description="Most steps of the state with the network held.")
-    tolerance: float = Field(
-        3e-3,
-        gt=0,
-        description="Relative decrease of the cost below which the steps end (those of the network "
-        "after four such steps).",
-    )
-    property_error: float = Field(
-        1.0,
-        gt=0,
-        description="Standard deviation of the properties around 0. It fixes their scale, which "
-        "the published cost leaves open. With a linear network the effect of a property on the "
-        "emissivities is held near 0.05 as well, or ice could look like water at no cost.",
-    )
-    hold_first_guess: bool = Field(
-        True,
-        description="Whether the first guess of the concentration is a background of it, with an "
-        "error of 0.15, and of 0.07 where it is above 0.95. While a network is fitted, the "
-        "background is 0 below 0.15 and 0.98 above 0.85, with errors of 0.04.",
-    )
-    estimate_errors: bool = Field(
-        True,
-        description="With hold_first_guess: before the last steps of the state, estimate from the "
-        "observations the errors of the first guess by class of its concentration, their "
-        "correlation from day to day, and property_error, which can only become larger.",
-    )
-    within_bounds: bool = Field(
-        True, description="Concentrations stay between 0 and 1; false: as model.bounded says."
-    )
-    lowest_hump_error: float = Field(
-        0.1,
-        ge=0,
-        description="Lowest error of the hump penalty; 0 takes the error of the model. The "
-        "published penalty moves low concentrations to 0 or 0.3.",
-    )
-    lowest_bias_error_k: float = Field(
-        2.0,
-        ge=0,
-        description="Lowest background error of the biases; 0 takes the error of the model, "
-        "which fixes most biases, so that concentrations have to explain the true ones.",
-    )
-    constants_error: float | None = Field(
-        0.05,
-        gt=0,
-        description="Error of the constants of a linear network, around the mean of published "
-        "types of ice; null: as published, the first constant is 0.93.",
-    )
-    seed: int = Field(0, description="Of the random networks and of the sample.")
+    starts: int = Field(3, ge=1)
+    """Random networks to start from; the best one is kept."""
+    sample: int = Field(40_000, ge=1000)
+    """Observations that the network is fitted to."""
+    network_steps: int = Field(40, ge=0)
+    """Most steps of the network; 0 keeps it."""
+    state_steps: int = Field(5, ge=1)
+    """Most steps of the state with the network held."""
+    tolerance: float = Field(3e-3, gt=0)
+    """Relative decrease of the cost below which the steps end (those of the network after four such
+    steps)."""
+    property_error: float = Field(1.0, gt=0)
+    """Standard deviation of the properties around 0. It fixes their scale, which the published cost
+    leaves open. With a linear network the effect of a property on the emissivities is held near
+    0.05 as well, or ice could look like water at no cost."""
+    hold_first_guess: bool = True
+    """Whether the first guess of the concentration is a background of it, with an error of 0.15,
+    and of 0.07 where it is above 0.95. While a network is fitted, the background is 0 below 0.15
+    and 0.98 above 0.85, with errors of 0.04."""
+    estimate_errors: bool = True
+    """With hold_first_guess: before the last steps of the state, estimate from the observations the
+    errors of the first guess by class of its concentration, their correlation from day to day, and
+    property_error, which can only become larger."""
+    within_bounds: bool = True
+    """Concentrations stay between 0 and 1; false: as model.bounded says."""
+    lowest_hump_error: float = Field(0.1, ge=0)
+    """Lowest error of the hump penalty; 0 takes the error of the model. The published penalty moves
+    low concentrations to 0 or 0.3."""
+    lowest_bias_error_k: float = Field(2.0, ge=0)
+    """Lowest background error of the biases; 0 takes the error of the model, which fixes most
+    biases, so that concentrations have to explain the true ones."""
+    constants_error: float | None = Field(0.05, gt=0)
+    """Error of the constants of a linear network, around the mean of published types of ice; null:
+    as published, the first constant is 0.93."""
+    seed: int = 0
+    """Of the random networks and of the sample."""
 
 
 class EmissivityConfig(ObservationsConfig):
@@ -184,37 +165,30 @@ class EmissivityConfig(ObservationsConfig):
     and bfloat16 in ``fit`` are refused, because the maps ignore them.
     """
 
-    model: ModelConfig = Field(description="The model.")
-    method: Literal["adam", "gauss_newton"] = Field(
-        "adam",
-        description="adam trains as published; gauss_newton minimises the cost in far less time, "
-        "with bounds and backgrounds, and uses the group solve instead of order and fit.",
-    )
-    solve: SolveConfig = Field(SolveConfig(), description="Settings of the Gauss-Newton solver.")
+    model: ModelConfig
+    """The model."""
+    method: Literal["adam", "gauss_newton"] = "adam"
+    """adam trains as published; gauss_newton minimises the cost in far less time, with bounds and
+    backgrounds, and uses the group solve instead of order and fit."""
+    solve: SolveConfig = SolveConfig()
+    """Settings of the Gauss-Newton solver."""
     order: Literal["shuffled", "batches", "file"] = Field(
-        description="Order of the observations in an epoch; batches: successive observations form "
-        "a batch, and the batches come in random order.",
-        json_schema_extra={"default": "shuffled (version 2: batches)"},
+        json_schema_extra={"default": "shuffled (version 2: batches)"}
     )
-    hold_out_share: float = Field(
-        0.0,
-        ge=0,
-        lt=1,
-        description="Share of the observations, chosen at random, that a training with Adam "
-        "leaves out and validates with.",
-    )
-    hold_out_sensors: tuple[str, ...] = Field(
-        (), description="Sensors that are left out and used for validation."
-    )
-    hold_out_days: tuple[int, ...] = Field(
-        (),
-        description="Days (from 0) that are left out and used for validation. Their maps keep the "
-        "first guess, except that observations of the next day depend on the concentration.",
-    )
+    """Order of the observations in an epoch; batches: successive observations form a batch, and the
+    batches come in random order."""
+    hold_out_share: float = Field(0.0, ge=0, lt=1)
+    """Share of the observations, chosen at random, that a training with Adam leaves out and
+    validates with."""
+    hold_out_sensors: tuple[str, ...] = ()
+    """Sensors that are left out and used for validation."""
+    hold_out_days: tuple[int, ...] = ()
+    """Days (from 0) that are left out and used for validation. Their maps keep the first guess,
+    except that observations of the next day depend on the concentration."""
     fit: FitConfig = Field(
-        description="How to train with Adam.",
-        json_schema_extra={"defaults": PUBLISHED_FIT | {"epochs": "8 (version 2: 25)"}},
+        json_schema_extra={"defaults": PUBLISHED_FIT | {"epochs": "8 (version 2: 25)"}}
     )
+    """How to train with Adam."""
 
     @model_validator(mode="before")
     @classmethod
@@ -234,60 +208,60 @@ class EmissivityConfig(ObservationsConfig):
 class InferConfig(ObservationsConfig):
     """Which trained run to use, and on which observations."""
 
-    trained: PathText = Field(description="Run folder of a training.")
-    sensors: tuple[str, ...] | None = Field(
-        None, description="Sensors; null: those of the training."
-    )
-    sensor_tables: PathText | dict | None = Field(
-        None, description="YAML file that adds channels and sensors to those of the trained run."
-    )
-    solve: SolveConfig = Field(SolveConfig(), description="Settings of the Gauss-Newton solver.")
+    trained: PathText
+    """Run folder of a training."""
+    sensors: tuple[str, ...] | None = None
+    """Sensors; null: those of the training."""
+    sensor_tables: PathText | dict | None = None
+    """YAML file that adds channels and sensors to those of the trained run."""
+    solve: SolveConfig = SolveConfig()
+    """Settings of the Gauss-Newton solver."""
 
 
 class ProductsConfig(Config):
     """Which files to write in addition to those of the state."""
 
-    tag: str = Field("final", description="Ending of all file names.")
-    simulations: bool = Field(False, description="Write the simulation of every observation.")
-    grid: bool = Field(True, description="Write daily maps of the emissivity of the ice.")
+    tag: str = "final"
+    """Ending of all file names."""
+    simulations: bool = False
+    """Write the simulation of every observation."""
+    grid: bool = True
+    """Write daily maps of the emissivity of the ice."""
 
 
 class SimulateConfig(Config):
     """A simulated case: where, how long, which sensors, how many observations, in which layout."""
 
-    layout: Literal["month", "year", "sensors"] = Field(
-        "sensors", description="month or year: version 1 (one sensor); sensors: version 2."
-    )
-    sensors: tuple[str, ...] = Field(("amsr2", "gmi", "ssmisf17"), description="Sensors.")
-    observations: tuple[int, ...] = Field(
-        (40_000, 30_000, 30_000), description="Number of observations of each sensor."
-    )
-    hemisphere: Literal["north", "south", "both"] = Field(
-        "north", description="Polar sea with the grid points: north, south or both."
-    )
-    size: int = Field(64, ge=16, description="Cells along each side of the grid around a pole.")
-    days: int = Field(20, ge=1, description="Number of days.")
-    start: str = Field("2021-03-01", description="First day.")
-    noise: float = Field(0.35, ge=0, description="Noise, in units of the assigned errors.")
-    first_guess: Literal["climatology", "shifted_edge", "low_closed_ice", "good"] = Field(
-        "climatology",
-        description="climatology: monthly means of the truth; shifted_edge: these, moved by "
-        "150 km; low_closed_ice: these, times 0.9; good: the truth of each day.",
-    )
-    first_guess_error: float = Field(0.05, ge=0, description="Noise of the first guess.")
-    ice: Literal["table", "formula", "scatter", "new_type"] = Field(
-        "table",
-        description="Emissivity of the ice: types of a published table; a smooth formula; the "
-        "table with scatter from observation to observation, or with areas of new ice.",
-    )
-    largest_bias_k: float | None = Field(
-        None,
-        ge=0,
-        description="Channels have random biases up to this one, equal over ice and water; null: "
-        "the biases of the sensors.",
-    )
-    cloud_error: float = Field(0.0, ge=0, description="Error of the given cloud fraction.")
-    missing: float = Field(
-        0.0, ge=0, le=0.5, description="Share of missing values of channels, and of missing days."
-    )
-    seed: int = Field(0, description="Seed of the random numbers.")
+    layout: Literal["month", "year", "sensors"] = "sensors"
+    """month or year: version 1 (one sensor); sensors: version 2."""
+    sensors: tuple[str, ...] = ("amsr2", "gmi", "ssmisf17")
+    """Sensors."""
+    observations: tuple[int, ...] = (40_000, 30_000, 30_000)
+    """Number of observations of each sensor."""
+    hemisphere: Literal["north", "south", "both"] = "north"
+    """Polar sea with the grid points: north, south or both."""
+    size: int = Field(64, ge=16)
+    """Cells along each side of the grid around a pole."""
+    days: int = Field(20, ge=1)
+    """Number of days."""
+    start: str = "2021-03-01"
+    """First day."""
+    noise: float = Field(0.35, ge=0)
+    """Noise, in units of the assigned errors."""
+    first_guess: Literal["climatology", "shifted_edge", "low_closed_ice", "good"] = "climatology"
+    """climatology: monthly means of the truth; shifted_edge: these, moved by 150 km;
+    low_closed_ice: these, times 0.9; good: the truth of each day."""
+    first_guess_error: float = Field(0.05, ge=0)
+    """Noise of the first guess."""
+    ice: Literal["table", "formula", "scatter", "new_type"] = "table"
+    """Emissivity of the ice: types of a published table; a smooth formula; the table with scatter
+    from observation to observation, or with areas of new ice."""
+    largest_bias_k: float | None = Field(None, ge=0)
+    """Channels have random biases up to this one, equal over ice and water; null: the biases of the
+    sensors."""
+    cloud_error: float = Field(0.0, ge=0)
+    """Error of the given cloud fraction."""
+    missing: float = Field(0.0, ge=0, le=0.5)
+    """Share of missing values of channels, and of missing days."""
+    seed: int = 0
+    """Seed of the random numbers."""
