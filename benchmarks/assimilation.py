@@ -101,7 +101,7 @@ def tracks(options):
         cases = [(method, {"length_km": length_km, "std": std})
                  for length_km in options.lengths for std in options.stds
                  for method in METHODS]  # fmt: skip
-        cases += [("4D-Var", {"correlation": "none", "std": std}) for std in options.stds]
+        cases += [("4D-Var", {"length_km": 0.0, "std": std}) for std in options.stds]
         for method, background in cases:
             interval = 8 if method == "4D-Var" else None
             result = assimilated(twin, table, steps, background, method, model_error_steps=interval)

@@ -110,7 +110,12 @@ def analysed(folder, store, run, split, table):
     start = store.time.values[in_split(store, split)][0] + DAY
     background = {"first": "mean", "pattern": "training", "std": 0.6, "length_km": 100.0}
     settings = {"run": str(run), "split": split, "start": str(start), "windows": WINDOWS}
-    settings |= {"window_steps": 10, "model_error_steps": 5, "probes": 0, "forecast_steps": 0}
+    settings |= {
+        "window_steps": 10,
+        "model_error_steps": 5,
+        "background_check": None,
+        "forecast_steps": 0,
+    }
     settings |= {"observations": [str(folder / f"{split}_table.nc")], "minimiser": {"segment": 0}}
     config = AssimilationConfig(**settings, background=background)
     run_cycle(config, folder / f"{split}_cycle", show=False)

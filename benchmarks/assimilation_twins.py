@@ -13,7 +13,6 @@ import xarray as xr
 from seaice_lab.assimilation import cycle
 from seaice_lab.assimilation.background import block_diagonal
 from seaice_lab.assimilation.model import (
-    OpenedWindow,
     Source,
     WindowModel,
     open_source,
@@ -136,8 +135,7 @@ def _analysed(twin, table, config, method):
         root = block_diagonal([root, *[error] * config.intervals])
     model = twin.model._replace(forcing=twin.model.forcing[:steps])
     model = _at_rest(model, first, method)
-    opened = OpenedWindow(model, first, twin.source.surrogate, twin.source.store)
-    window, departures = analyse(opened, table, config, root, twin.start)
+    window, departures = analyse(twin.source, model, first, table, config, root, twin.start)
     fields = window[twin.source.surrogate.window.variables[0]].sel(state="analysis").values
     ratio = np.nan
     if departures is not None:
@@ -160,7 +158,7 @@ def _at_rest(model, first, method):
 
 def settings(twin, steps, background, changes):
     """Settings of a cycle with one window."""
-    values = {"run": "run", "split": twin.split, "start": str(twin.start), "probes": 0}
+    values = {"run": "run", "split": twin.split, "start": str(twin.start), "background_check": None}
     values |= {"window_steps": steps, "minimiser": MINIMISER}
     return AssimilationConfig(**values | changes, background=BACKGROUND | background)
 

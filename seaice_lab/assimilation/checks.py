@@ -183,12 +183,11 @@ def check_run(run, config, device=None):
     list of Check
         As from :func:`check`.
     """
-    opened = open_window(run, config, device=device, dtype=torch.float64)
-    model, surrogate, store = opened.model, opened.surrogate, opened.store
-    state, count = surrogate.window.state, len(surrogate.window.variables)
-    names = [name for name, _ in state]
-    mean, std = scales([surrogate.normalisation[name] for name in names], opened.initial)
-    background = zero_on_land((opened.initial + mean) / 2, model.ocean)
+    source, model, initial = open_window(run, config, device=device, dtype=torch.float64)
+    window, normalisation = source.surrogate.window, source.surrogate.normalisation
+    names, count = [name for name, _ in window.state], len(window.variables)
+    mean, std = scales([normalisation[name] for name in names], initial)
+    background = zero_on_land((initial + mean) / 2, model.ocean)
 
     def operator(fields):
         return to_vector(fields[:, 0, :count], model.ocean)
@@ -198,7 +197,7 @@ def check_run(run, config, device=None):
     sigma = operator((STD * std).expand_as(background)[:, None]).cpu().numpy()
     values = forecast + sigma * np.random.default_rng(0).standard_normal(forecast.shape)
     observed = observations(model, (config.steps,), operator, values, sigma)
-    length_km = LENGTH_CELLS * grid.spacing_m(store) / 1e3
+    length_km = LENGTH_CELLS * grid.spacing_m(source.store) / 1e3
     errors = BackgroundConfig(std=STD, length_km=length_km, normalisation_probes=20)
-    root, combine = background_root(opened, errors), clipped(*bounds(names, background))
-    return check(problem_of(model, background, root, observed, combine, opened.variables))
+    root, combine = background_root(source, errors), clipped(*bounds(names, background))
+    return check(problem_of(model, background, root, observed, combine, source.variables))

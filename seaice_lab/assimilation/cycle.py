@@ -18,7 +18,6 @@ from seaice_lab.assimilation import observations
 from seaice_lab.assimilation.background import block_diagonal, diagonal
 from seaice_lab.assimilation.diffusion import covariance
 from seaice_lab.assimilation.model import (
-    OpenedWindow,
     open_source,
     stored_states,
     window_model,
@@ -87,8 +86,7 @@ def run_cycle(config, folder, device=None, show=True):
                 positions = _positions(source, start, config.window_steps, config.split)
                 model = window_model(source, positions, config.window_steps)
                 initial = torch.from_numpy(background).to(source.surrogate.ocean.device)
-                opened = OpenedWindow(model, initial, source.surrogate, source.store)
-                window, departures = analyse(opened, table, config, root, start)
+                window, departures = analyse(source, model, initial, table, config, root, start)
                 if departures is not None:
                     files.write_netcdf(path.with_name(f"departures_{number:04d}.nc"), departures)
                 files.write_netcdf(path, window)  # last, because it says that the window is done
@@ -164,7 +162,7 @@ def background_root(source, config, seed=0):
 
     Parameters
     ----------
-    source : Source or OpenedWindow
+    source : Source
     config : BackgroundConfig
     seed : int
         Seed of the random vectors of the normalisation.
@@ -190,12 +188,11 @@ def background_root(source, config, seed=0):
             f"background.std: has {', '.join(std) or 'no variable'}, but the state of the "
             f"network is {', '.join(variables)}; {' and '.join(changes)}"
         )
-    if config.correlation == "none":
-        correlation = diagonal(np.ones(int(ocean.sum())))
-    else:
+    correlation = diagonal(np.ones(int(ocean.sum())))
+    if config.length_km:
         sides = grid.cell_sides(store.latitude, store.longitude)
         length_m, probes = config.length_km * 1e3, config.normalisation_probes
-        correlation = covariance(ocean, sides, length_m, 1.0, config.order, probes, seed)
+        correlation = covariance(ocean, sides, length_m, probes=probes, seed=seed)
     roots = []
     for name in variables:
         pattern = np.ones(correlation.shape[0])

@@ -142,6 +142,12 @@ class Source(NamedTuple):
     store: xr.Dataset
     fields: Fields
 
+    @property
+    def variables(self):
+        """For each channel of the state the number of its variable, as a problem needs it."""
+        window = self.surrogate.window
+        return tuple(window.variables.index(name) for name, _ in window.state)
+
 
 def open_source(run, path=None, *, device=None, dtype=torch.float32):
     """Open a trained network and a store.
@@ -227,26 +233,6 @@ def _read(source, channels, positions, offset_h, dtype):
     return zero_on_land(torch.from_numpy(values).to(ocean.device, dtype), ocean)
 
 
-class OpenedWindow(NamedTuple):
-    """What :func:`open_window` returns.
-
-    ``initial`` (batch, channel, y, x) has the states of the store at the starts in float64 and
-    physical units, zero on land, ``surrogate`` is the network in the precision of the model, and
-    ``store`` the prepared store.
-    """
-
-    model: WindowModel
-    initial: torch.Tensor
-    surrogate: Surrogate
-    store: xr.Dataset
-
-    @property
-    def variables(self):
-        """For each channel of the state the number of its variable, as a problem needs it."""
-        window = self.surrogate.window
-        return tuple(window.variables.index(name) for name, _ in window.state)
-
-
 def open_window(run, config, *, device=None, dtype=torch.float32):
     """The model of assimilation windows of a trained network, and the states at their starts.
 
@@ -264,7 +250,10 @@ def open_window(run, config, *, device=None, dtype=torch.float32):
 
     Returns
     -------
-    OpenedWindow
+    source : Source
+    model : WindowModel
+    initial : torch.Tensor (batch, channel, y, x), float64
+        As from :func:`stored_states`.
 
     Raises
     ------
@@ -274,8 +263,7 @@ def open_window(run, config, *, device=None, dtype=torch.float32):
     """
     source = open_source(run, config.store, device=device, dtype=dtype)
     positions = start_positions(source.store, source.surrogate.window, config)
-    model = window_model(source, positions, config.steps)
-    return OpenedWindow(model, stored_states(source, positions), source.surrogate, source.store)
+    return source, window_model(source, positions, config.steps), stored_states(source, positions)
 
 
 def tangent(function, point, direction):

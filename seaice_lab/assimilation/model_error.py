@@ -112,7 +112,7 @@ def model_error_root(source, steps, config, seed=0):
     steps : int
         Steps of the interval, in each of which the same error is added.
     config : BackgroundConfig
-        Its ``order`` and ``normalisation_probes`` are used; standard deviation in each cell and
+        Its ``normalisation_probes`` are used; standard deviation in each cell and
         correlation length are those of :func:`forecast_errors`.
     seed : int
         Seed of the random vectors of the normalisation.
@@ -128,7 +128,7 @@ def model_error_root(source, steps, config, seed=0):
     """
     store, ocean = source.store, source.store.ocean.values
     sides, spacing_m = grid.cell_sides(store.latitude, store.longitude), grid.spacing_m(store)
-    roots, probes = [], config.normalisation_probes
+    roots, options = [], {"probes": config.normalisation_probes, "seed": seed}
     errors_of_all = forecast_errors(source, steps).swapaxes(0, 1)
     for name, errors in zip(source.surrogate.window.variables, errors_of_all, strict=True):
         std = np.sqrt((errors**2).mean(0))
@@ -140,5 +140,5 @@ def model_error_root(source, steps, config, seed=0):
                 "are not all 0; leave out model_error_steps, or give another run or store"
             )
         length_m = correlation_length(errors, ocean, spacing_m)
-        roots.append(covariance(ocean, sides, length_m, std, config.order, probes, seed))
+        roots.append(covariance(ocean, sides, length_m, std, **options))
     return block_diagonal(roots)

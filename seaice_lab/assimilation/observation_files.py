@@ -20,6 +20,8 @@ from seaice_lab.assimilation.settings import ObservationFilesConfig
 from seaice_lab.errors import InputError, listed
 
 WATER_DENSITY = 1024.0  # kg m-3
+ICE_DENSITY_ERROR = 20.0  # kg m-3; first-year and multi-year ice differ by 35
+SNOW_ERROR_M = 0.1  # where the file has no error of the snow thickness
 THICKNESS = "(sea_)?(ice_)?thickness"
 FREEBOARD = ("laser_freeboard", "radar_freeboard")  # in metres, as thickness
 VARIABLE_OF = {name: kind.variable for name, kind in KINDS.items()}
@@ -122,7 +124,7 @@ def thickness_of_freeboard(freeboard, snow, config, is_laser):
     of_snow = WATER_DENSITY * (-1 if is_laser else slowing) + config.snow_density
     buoyancy = WATER_DENSITY - config.ice_density
     thickness = (WATER_DENSITY * freeboard[0] + of_snow * snow[0]) / buoyancy
-    terms = WATER_DENSITY * freeboard[1], of_snow * snow[1], thickness * config.ice_density_error
+    terms = WATER_DENSITY * freeboard[1], of_snow * snow[1], thickness * ICE_DENSITY_ERROR
     return thickness, np.sqrt(sum(term**2 for term in terms)) / buoyancy
 
 
@@ -279,11 +281,10 @@ def _snow(raw, name, config, where):
     if depth.isnull().all():
         raise InputError(
             f"{where}: has freeboard and no snow thickness, expected a variable such as "
-            "snow_depth, because the ice thickness depends on it; give the settings snow_m and "
-            "snow_error_m"
+            "snow_depth, because the ice thickness depends on it; give the setting snow_m"
         )
     error = _companion(raw, name, f"snow_(depth|thickness)_{ERROR}", "snt", where)
-    return depth, error.fillna(config.snow_error_m)
+    return depth, error.fillna(SNOW_ERROR_M)
 
 
 def _period(raw, name, latitude, layout, config, where):

@@ -5,6 +5,8 @@ mean over a period. Thickness per area of ice is the quotient of two such means,
 of concentration.
 """
 
+from functools import partial
+
 import numpy as np
 import torch
 
@@ -51,23 +53,23 @@ def per_cell_area(table):
     return table.assign(columns)
 
 
-def window_observations(opened, tables, starts, allow_none=False):
+def window_observations(source, model, tables, starts):
     """Observations of a batch of windows in the form that the cost needs.
 
     Parameters
     ----------
-    opened : OpenedWindow
+    source : Source
+    model : WindowModel
     tables : sequence of xarray.Dataset
         Observations of each window.
     starts : sequence of datetime64
         Time of the first state of each window.
-    allow_none : bool
-        Whether there may be no observation in any window.
 
     Returns
     -------
     observed : Observations
         Row ``i`` of a window is ``used(table).isel(observation=i)``; shorter windows are filled up.
+        Without steps if no observation can be used.
     tables : list of xarray.Dataset
         With the reasons why observations are not used. Thickness per area of ice has become
         thickness per cell area if the state has no concentration.
@@ -75,9 +77,9 @@ def window_observations(opened, tables, starts, allow_none=False):
     Raises
     ------
     InputError
-        If the state lacks an observed variable, or no observation is left.
+        If the state lacks an observed variable.
     """
-    model, window, store = opened.model, opened.surrogate.window, opened.store
+    window, store = source.surrogate.window, source.store
     channels = {name: at for at, (name, lag) in enumerate(window.state) if lag == 0}
     offsets = window.step * np.arange(len(model.forcing) + 1)
     rows = [
@@ -85,8 +87,6 @@ def window_observations(opened, tables, starts, allow_none=False):
         for table, start in zip(tables, starts, strict=True)
     ]
     tables = [table for table, _ in rows]
-    if not allow_none:
-        observations.refuse_unused(observations.concatenate(tables))
     if not any(arrays["values"].size for _, arrays in rows):
         return cost.observations(model, (), None, np.empty((len(tables), 0)), 1.0), tables
     # Windows with fewer observations are filled up with such of infinite sigma and weight 0.
@@ -183,11 +183,10 @@ def check_table_of_cycle(table, source, starts, length):
 
 def _filled(arrays, value):
     """Arrays of different sizes as one array, (window, ...), filled up with a value."""
-    shape = np.max([array.shape for array in arrays], axis=0)
-    result = np.full((len(arrays), *shape), value, np.result_type(*arrays))
-    for row, array in enumerate(arrays):
-        result[row, *map(slice, array.shape)] = array
-    return result
+    largest = np.max([array.shape for array in arrays], axis=0)
+    missing = [[(0, number) for number in largest - array.shape] for array in arrays]
+    padded = map(partial(np.pad, constant_values=value), arrays, missing)
+    return np.stack(list(padded))
 
 
 def _quotients(positions, weights, shift):

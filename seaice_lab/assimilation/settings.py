@@ -31,14 +31,10 @@ class ObservationFilesConfig(Config):
     instantaneous."""
     snow_m: float | None = Field(None, ge=0)
     """Snow thickness for the conversion of freeboard to ice thickness where the file has none."""
-    snow_error_m: float = Field(0.1, ge=0)
-    """Standard deviation of the error of the snow thickness where the file has none."""
     snow_density: float = Field(320.0, gt=0, lt=900, json_schema_extra=DENSITY)
     """Density of snow."""
     ice_density: float = Field(900.0, gt=800, lt=1000, json_schema_extra=DENSITY)
     """Density of ice; 917 for first-year ice, 882 for multi-year ice."""
-    ice_density_error: float = Field(20.0, ge=0, json_schema_extra=DENSITY)
-    """Standard deviation of the error of the ice density."""
     thin_km: float | None = Field(None, ge=0)
     """Smallest distance between observations of one kind and source; closer ones are rejected.
     null: the correlation length of their errors."""
@@ -69,18 +65,14 @@ class BackgroundConfig(Config):
     first: str = "start"
     """Background of the first window. start: the state of the store at the start; mean: the mean of
     the training states; a time: the state of the store at that time."""
-    correlation: Literal["diffusion", "none"] = "diffusion"
-    """diffusion: errors are correlated, through water only; none: B is diagonal."""
     std: float | dict[str, float] = 0.3
     """Standard deviation of the errors, in standard deviations of each variable over the training
     ocean; or by variable, in its unit, such as {sit: 0.3}."""
     pattern: Literal["constant", "training"] = "constant"
     """constant: std is the same in all cells; training: it is proportional to the standard
     deviation of the training states in each cell, and std is its root mean square."""
-    length_km: float = Field(150.0, gt=0)
-    """Correlation length (Daley)."""
-    order: int = Field(8, ge=4, multiple_of=2)
-    """Steps of the diffusion; with more steps, the correlation is more Gaussian."""
+    length_km: float = Field(150.0, ge=0)
+    """Correlation length (Daley) of the errors, through water only; 0: B is diagonal."""
     normalisation_probes: int | None = Field(400, ge=10)
     """Random vectors from which the variance of the diffusion is estimated; null: it is computed
     exactly, which is slow."""
@@ -136,15 +128,10 @@ class AssimilationConfig(Config):
     """Weak constraint: steps of the intervals of a window, in each of which the surrogate has a
     constant error; the standard deviation and the correlation length are those of its forecast
     errors in the validation split. null: strong constraint, the surrogate has no errors."""
-    probes: int = Field(20, ge=0)
-    """Random perturbations of each background, from which the standard deviations sigma_b of its
-    errors at the observations are estimated; 0: no estimate, and no background check."""
-    background_check: float = Field(5.0, gt=0)
+    background_check: float | None = Field(5.0, gt=0)
     """An observation is rejected if its departure from the background is more than this number
-    times sqrt(sigma_o^2 + sigma_b^2)."""
-    huber: float | None = Field(None, gt=0)
-    """Departure in standard deviations beyond which the cost grows linearly, such as 2; null: the
-    cost is quadratic."""
+    times sqrt(sigma_o^2 + sigma_b^2), where 20 random perturbations of the background give sigma_b;
+    null: no check, and sigma_b is unknown."""
     signal_probes: int = Field(0, ge=0)
     """Random vectors from which the degrees of freedom for signal are estimated; 0: no estimate."""
     seed: int = Field(0, ge=0)
@@ -156,16 +143,6 @@ class AssimilationConfig(Config):
             raise ValueError(
                 f"shift_steps is {self.shift_steps}, expected at most window_steps, "
                 f"{self.window_steps}: the next window starts within or at the end of this one"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _refuse_background_check_without_probes(self):
-        default = type(self).model_fields["background_check"].default
-        if not self.probes and self.background_check != default:
-            raise ValueError(
-                f"background_check is {self.background_check:g} and probes is 0, expected probes "
-                "of 1 or more, which estimate sigma_b of the check; leave out one of these settings"
             )
         return self
 

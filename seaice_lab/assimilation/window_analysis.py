@@ -22,16 +22,19 @@ from seaice_lab.assimilation.quality_control import check_background
 from seaice_lab.surrogate.model import bounds, scales
 
 STATES = ["background", "analysis"]
+PROBES = 20  # random increments, from which sigma_b at the observations is estimated
 SOFTNESS = 0.1  # of smooth bounds, in standard deviations of the variable
 
 
-def analyse(opened, table, config, root, start):
+def analyse(source, model, initial, table, config, root, start):
     """Analyse one window.
 
     Parameters
     ----------
-    opened : OpenedWindow
-        With the background as the initial state.
+    source : Source
+    model : WindowModel
+    initial : torch.Tensor (1, channel, y, x)
+        Background of the initial state.
     table : xarray.Dataset or None
         Observations of this and other windows.
     config : AssimilationConfig
@@ -47,21 +50,20 @@ def analyse(opened, table, config, root, start):
     departures : xarray.Dataset or None
         The observations that were used, with ``equivalent(state, observation)``.
     """
-    low, high = bounds([name for name, _ in opened.surrogate.window.state], opened.initial)
+    channels = [name for name, _ in source.surrogate.window.state]
+    low, high = bounds(channels, initial)
     combine = clipped(low, high)
     if config.minimiser.bounds == "smooth":
-        entries = [
-            opened.surrogate.normalisation[name] for name, _ in opened.surrogate.window.state
-        ]
-        combine = change_of_variable(low, high, SOFTNESS * scales(entries, opened.initial)[1])
-    model = opened.model._replace(segment=config.minimiser.segment)
+        std = scales([source.surrogate.normalisation[name] for name in channels], initial)[1]
+        combine = change_of_variable(low, high, SOFTNESS * std)
+    model = model._replace(segment=config.minimiser.segment)
     steps = range(config.window_steps + 1)
     window, departures, observed = xr.Dataset(), None, Observations((), None, None, None)
     if table is not None:
-        observed, (table,) = window_observations(opened, [table], [start], allow_none=True)
+        observed, (table,) = window_observations(source, model, [table], [start])
     observed = observed._replace(huber=config.huber or np.inf)
-    variables, intervals = opened.variables, config.intervals
-    problem = problem_of(model, opened.initial, root, observed, combine, variables, intervals)
+    variables, intervals = source.variables, config.intervals
+    problem = problem_of(model, initial, root, observed, combine, variables, intervals)
     control = np.zeros(problem.shape)
     if observed.steps:
         problem, departures = _with_background(problem, observations.used(table), config)
@@ -75,9 +77,9 @@ def analyse(opened, table, config, root, start):
         counts = observations.counts(table)
         window.attrs["observations"] = ", ".join(f"{n} {reason}" for reason, n in counts.items())
     with torch.no_grad():
-        background = states(model, opened.initial, steps)[0]
+        background = states(model, initial, steps)[0]
         analysis = window_states(problem, increment_of(problem, control), steps)[0]
-    fields = _fields((background, analysis), opened, config, start)
+    fields = _fields((background, analysis), source, config, start)
     return fields.assign(window.data_vars).assign_attrs(window.attrs), departures
 
 
@@ -88,10 +90,10 @@ def _with_background(problem, table, config):
     """
     background = _simulated(problem, np.zeros(problem.shape))
     rng, squares = np.random.default_rng(config.seed), np.full(background.size, np.nan)
-    if config.probes:
+    if config.background_check is not None:
         changes = [
             _simulated(problem, rng.standard_normal(problem.shape)) - background
-            for _ in range(config.probes)
+            for _ in range(PROBES)
         ]
         squares = np.mean(np.square(changes), 0)
         table = check_background(table, background, np.sqrt(squares), config.background_check)
@@ -133,13 +135,12 @@ def _minimum(problem, config):
     return dataset, minimum.control
 
 
-def _fields(both, opened, config, start):
+def _fields(both, source, config, start):
     """States of background and analysis (step, channel, y, x) as variables of a dataset."""
-    surrogate, store = opened.surrogate, opened.store
-    names_of_axes = [name for name in ("y", "x", "latitude", "longitude", "ocean")
-                     if name in store.coords]  # fmt: skip
+    surrogate, store = source.surrogate, source.store
+    kept = [name for name in ("y", "x", "latitude", "longitude", "ocean") if name in store.coords]
     times = surrogate.window.step * np.arange(config.window_steps + 1)
-    coords = {name: store[name].variable.load().drop_encoding() for name in names_of_axes}
+    coords = {name: store[name].variable.load().drop_encoding() for name in kept}
     coords |= {
         "state": STATES,
         "analysis_time": start,

@@ -442,11 +442,11 @@ def test_the_window_of_a_run_is_its_forecast(store, tmp_path, capsys):
     starts = [str(time) for time in dataset.init_time.values[:2]]
     config = ForecastConfig(starts=starts, steps=3, split="test")
     for dtype, tolerance in ((torch.float32, 1e-6), (torch.float64, 1e-4)):
-        window = open_window(run, config, device="cpu", dtype=dtype)
+        _, model, initial = open_window(run, config, device="cpu", dtype=dtype)
         with torch.no_grad():
-            result = states(window.model, window.initial, (1, 2, 3))
+            result = states(model, initial, (1, 2, 3))
         assert result.dtype == dtype
-        ocean = window.model.ocean
+        ocean = model.ocean
         expected = torch.from_numpy(dataset.sit[:2].values)[..., ocean]
         difference = (result[:, :, 0][..., ocean] - expected).abs().max()
         assert difference < tolerance

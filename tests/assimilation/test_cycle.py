@@ -33,7 +33,7 @@ from seaice_lab.surrogate.settings import ForecastConfig, PrepareConfig, TrainCo
 from seaice_lab.surrogate.store import open_store
 from seaice_lab.surrogate.train import train
 
-SMALL = {"windows": 3, "window_steps": 2, "forecast_steps": 2, "split": "test", "probes": 3}
+SMALL = {"windows": 3, "window_steps": 2, "forecast_steps": 2, "split": "test"}
 SMALL |= {"minimiser": {"iterations": 4}}
 PAIR = ("sit", "sic")
 BACKGROUND = {"first": "mean", "normalisation_probes": 20}
@@ -214,7 +214,7 @@ def test_other_settings_or_observations_in_the_same_folder_are_refused(settings,
 
 def test_other_forms_of_errors_bounds_and_minimisation(settings, tmp_path):
     settings |= {"windows": 1, "forecast_steps": 0, "signal_probes": 1}
-    settings["background"] = BACKGROUND | {"pattern": "training", "correlation": "none"}
+    settings["background"] = BACKGROUND | {"pattern": "training", "length_km": 0}
     forms = ({"bounds": "smooth"}, {"method": "incremental", "iterations": 4})
     for number, minimiser in enumerate(forms):
         config = AssimilationConfig(**settings | {"minimiser": minimiser})
@@ -311,7 +311,7 @@ def test_an_observation_far_from_the_background_is_rejected(settings, trained, t
     table = twins.observe_cells(truth, 0.05, 12.0)
     table["value"][100] = 50.0
     write_table(table, tmp_path / "tracks.nc")
-    settings |= {"windows": 1, "forecast_steps": 0, "probes": 20}
+    settings |= {"windows": 1, "forecast_steps": 0}
     settings["background"] = BACKGROUND | {"std": 1.0}
     result = run_cycle(AssimilationConfig(**settings), tmp_path / "runs" / "far", show=False)
     departures = xr.load_dataset(tmp_path / "runs" / "far" / "departures_0000.nc")
@@ -326,8 +326,9 @@ def test_a_cycle_ends_if_all_observations_are_far_from_the_background(settings, 
     result = run_cycle(AssimilationConfig(**settings), tmp_path / "runs" / "far", show=False)
     assert result.used[0] == result.sizes["group"] == 0
     assert report(result) == "no observations were used"
-    with pytest.raises(InputError, match="background_check is 1e-06 and probes is 0"):
-        AssimilationConfig.parse(settings | {"probes": 0}, "test")
+    config = AssimilationConfig(**settings | {"background_check": None})
+    result = run_cycle(config, tmp_path / "runs" / "unchecked", show=False)
+    assert result.used[0] > 0 and np.isnan(result.background_ratio).all()
 
 
 def test_the_huber_norm_has_no_interval_of_the_cost(settings, tmp_path):

@@ -224,7 +224,7 @@ def test_a_track_has_a_time_for_each_value(tmp_path):
 
 
 def test_freeboard_becomes_thickness_by_the_formula_of_floating_ice(tmp_path):
-    config = ObservationFilesConfig(ice_density=900, snow_density=320, ice_density_error=0)
+    config = ObservationFilesConfig(ice_density=900, snow_density=320)
     # Ice of 2 m with 0.2 m of snow floats with a freeboard f: 1024 (2 - f) = 900 2 + 320 0.2.
     freeboard = 2 - (900 * 2 + 320 * 0.2) / 1024
     snow, none = (0.2, 0.0), 0.0
@@ -235,7 +235,10 @@ def test_freeboard_becomes_thickness_by_the_formula_of_floating_ice(tmp_path):
     step = 1e-6
     moved, _ = thickness_of_freeboard((freeboard + 0.2, none), (0.2 + step, none), config, True)
     _, sigma = thickness_of_freeboard((freeboard + 0.2, none), (0.2, 0.1), config, True)
-    assert sigma == pytest.approx(0.1 * abs(moved - laser) / step, rel=1e-4)
+    denser = ObservationFilesConfig(ice_density=900 + 1e-3, snow_density=320)
+    changed, _ = thickness_of_freeboard((freeboard + 0.2, none), snow, denser, True)
+    errors = 0.1 * (moved - laser) / step, 20 * (changed - laser) / 1e-3
+    assert sigma == pytest.approx(np.hypot(*errors), rel=1e-4)
     table = read_observations(
         write(track(), tmp_path), ObservationFilesConfig(variable="radar_freeboard")
     )

@@ -12,7 +12,7 @@ from seaice_lab.assimilation.background import diagonal
 from seaice_lab.assimilation.checks import dot_product_error
 from seaice_lab.assimilation.cost import cost, problem_of
 from seaice_lab.assimilation.interpolation import cell_weights, step_weights
-from seaice_lab.assimilation.model import OpenedWindow, adjoint, states, tangent
+from seaice_lab.assimilation.model import Source, adjoint, states, tangent
 from seaice_lab.assimilation.observation_operator import window_observations
 from seaice_lab.assimilation.observations import concatenate, counts
 from seaice_lab.errors import InputError
@@ -41,7 +41,7 @@ def points(row, column, **columns):
 
 def opened(window=THICKNESS_AND_CONCENTRATION, **options):
     surrogate, model, initial = surrogate_model(window, steps=6, **options)
-    return OpenedWindow(model, initial, surrogate, store_of())
+    return Source(surrogate, store_of(), None), model, initial
 
 
 @pytest.mark.parametrize("turned", [False, True])
@@ -111,7 +111,7 @@ def test_times_between_steps_are_linear_and_means_are_exact():
 
 
 def test_thickness_per_area_of_ice_is_a_quotient_of_means_with_an_exact_adjoint():
-    window = opened(batch=2)
+    source, model, initial = opened(batch=2)
     period = {"time_start": NOON, "time_end": NOON + 2 * DAY, "time": NOON + DAY}
     first = concatenate(
         [
@@ -120,13 +120,13 @@ def test_thickness_per_area_of_ice_is_a_quotient_of_means_with_an_exact_adjoint(
         ]
     )
     second = points([3.0, 9.0], [4.0, 4.0], kind="sit", time=NOON + 6 * HOUR)
-    observed, tables = window_observations(window, [first, second], [NOON, NOON])
+    observed, tables = window_observations(source, model, [first, second], [NOON, NOON])
     assert counts(tables[1]) == {"used": 1, "outside_grid": 1}
     assert torch.isinf(observed.sigma).tolist() == [[False] * 3, [False, True, True]]
-    fields = states(window.model, window.initial, range(7)).double()
+    fields = states(model, initial, range(7)).double()
     equivalents = observed.operator(fields[:, list(observed.steps)])
     weights = torch.tensor([0.5, 1, 1, 1, 0.5]).double() / 4
-    cells, in_space, _ = cell_weights(*at([3.3], [4.8]), window.store)
+    cells, in_space, _ = cell_weights(*at([3.3], [4.8]), source.store)
     means = (fields[0, :5].flatten(2)[..., cells[0]] @ torch.from_numpy(in_space[0])).T @ weights
     # The table is in the order of time: the concentration at 12 h comes first.
     torch.testing.assert_close(equivalents[0, 1], means[0] / means[1])
@@ -142,24 +142,23 @@ def test_thickness_per_area_of_ice_is_a_quotient_of_means_with_an_exact_adjoint(
 
 
 def test_a_state_without_concentration_needs_the_concentration_of_the_observation():
-    window = opened("past_state")
+    window = opened("past_state")[:2]
     table = points([3.0, 4.0], [4.0, 4.0], kind="sit_of_ice", value=2.0, concentration=[0.5, 0.05])
-    observed, (table,) = window_observations(window, [table], [NOON - HOUR])
+    observed, (table,) = window_observations(*window, [table], [NOON - HOUR])
     assert observed.values.tolist() == [[1.0]] and observed.sigma.tolist() == [[0.05]]
     assert table.kind.values[0] == "sit" and counts(table) == {"used": 1, "outside_range": 1}
     with pytest.raises(InputError, match="2 of 2 are thickness per area of ice"):
         window_observations(
-            window, [points([3.0, 4.0], [4.0, 4.0], kind="sit_of_ice")], [NOON - HOUR]
+            *window, [points([3.0, 4.0], [4.0, 4.0], kind="sit_of_ice")], [NOON - HOUR]
         )
     with pytest.raises(InputError, match="sic is observed, but the state of the network has sit"):
-        window_observations(window, [points([3.0], [4.0])], [NOON - HOUR])
+        window_observations(*window, [points([3.0], [4.0])], [NOON - HOUR])
 
 
-def test_without_observations_the_analysis_is_the_background_or_the_window_is_refused():
-    window, early = opened(), points([3.0], [4.0], time=NOON - DAY)
-    with pytest.raises(InputError, match=r"none of 1 observations can be used \(1 outside window"):
-        window_observations(window, [early], [NOON])
-    observed, _ = window_observations(window, [early], [NOON], allow_none=True)
+def test_without_observations_in_the_window_the_cost_is_that_of_the_background():
+    (source, model, initial), early = opened(), points([3.0], [4.0], time=NOON - DAY)
+    observed, (table,) = window_observations(source, model, [early], [NOON])
+    assert counts(table) == {"outside_window": 1}
     root = diagonal(np.full(2 * int(OCEAN.sum()), 0.05))
-    problem = problem_of(window.model, window.initial, root, observed, variables=(0, 1, 0, 1))
+    problem = problem_of(model, initial, root, observed, variables=(0, 1, 0, 1))
     assert cost(problem, np.zeros(problem.shape)).total == 0

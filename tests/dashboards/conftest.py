@@ -113,7 +113,7 @@ def assimilated(target, name):
     truth = store.isel(time=store.split.values == 2).sit.load()
     write_table(observe_tracks(truth, sigma=0.05, share=0.8), "tracks.nc")
     settings = {"run": f"runs/{name}", "start": str(truth.time.values[0]), "split": "test"}
-    settings |= {"windows": 2, "window_steps": 2, "forecast_steps": 0, "probes": 2}
+    settings |= {"windows": 2, "window_steps": 2, "forecast_steps": 0}
     settings |= {"minimiser": {"iterations": 3}, "observations": ("tracks.nc",)}
     settings["background"] = {"first": "mean", "normalisation_probes": 20}
     run_cycle(AssimilationConfig(**settings), f"runs/{target}", show=False)
