@@ -201,50 +201,6 @@ def problem_of(
     return Problem(model, background.double(), root, observations, combine, variables, intervals)
 
 
-def perturbed(problem, members, seed=0):
-    """Problems of an ensemble of data assimilations, as a batch (Isaksen et al. 2010).
-
-    Each member has a background and observations with random errors of the assumed covariances.
-    The standard deviation of its analyses estimates that of the errors of the analysis.
-
-    Parameters
-    ----------
-    problem : Problem
-        Of one window, with a strong constraint.
-    members : int
-    seed : int
-
-    Returns
-    -------
-    Problem
-        With one member for each window of the batch.
-
-    Raises
-    ------
-    InputError
-        If the problem has several windows, or a weak constraint.
-    """
-    if len(problem.background) > 1 or problem.intervals:
-        raise InputError(
-            f"ensemble: found {len(problem.background)} window(s) with {problem.intervals} "
-            "interval(s) of model errors, expected one window with a strong constraint"
-        )
-    rng, observed = np.random.default_rng(seed), problem.observations
-    model = problem.model._replace(forcing=problem.model.forcing.expand(-1, members, -1, -1, -1))
-    problem = problem._replace(
-        model=model, background=problem.background.expand(members, -1, -1, -1)
-    )
-    increment = increment_of(problem, rng.standard_normal(problem.shape))
-    backgrounds = window_states(problem, increment, (0,))[:, 0].double()
-    if observed.steps:
-        noise = rng.standard_normal((members, observed.values.shape[1]))
-        sigma = observed.sigma.expand(members, -1)
-        # An infinite sigma means no observation, whose value is not used.
-        noise = torch.from_numpy(noise).to(sigma.device) * sigma.where(sigma.isfinite(), 0.0)
-        observed = observed._replace(values=observed.values + noise, sigma=sigma)
-    return problem._replace(background=backgrounds, observations=observed)
-
-
 def increment_of(problem, control):
     """The increment for a control, B^(1/2) v, on the device of the model.
 

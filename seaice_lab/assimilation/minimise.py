@@ -65,27 +65,24 @@ def minimise(function, start, limits=None, stopping=STOPPING):
     InputError
         If J is not finite at the start. A step to a point where J is not finite is halved.
     """
-    history = []
-    low, high = np.full((2, start.size), [[-np.inf], [np.inf]]) if limits is None else limits
+    low, high = (-np.inf, np.inf) if limits is None else limits
     start = np.clip(start, low, high)
-    first = latest = accepted = function(start)
+    history, first = [], function(start)
+    lowest = first
     _check_finite(first[0])
 
     def evaluate(control):
-        nonlocal latest
+        nonlocal lowest
         # The minimiser begins at the start, whose gradient the stopping rule has already.
         value, gradient = function(control) if history else first
         history.append(value)
-        if np.isfinite(value) and np.isfinite(gradient).all():
-            latest = value, gradient
-            return latest
-        # The line search fits a polynomial to the values and slopes at both ends of the step. With
-        # the value of the last iterate and the opposite gradient, it continues in the middle.
-        return accepted[0], -accepted[1]
-
-    def accept(_):
-        nonlocal accepted
-        accepted = latest
+        if not (np.isfinite(value) and np.isfinite(gradient).all()):
+            # The line search fits a polynomial to the values and slopes at both ends of the step.
+            # With an earlier value and the opposite gradient, it continues in the middle.
+            return lowest[0], -lowest[1]
+        if value <= lowest[0]:
+            lowest = value, gradient
+        return value, gradient
 
     first_gradient = _largest(start, first[1], low, high)
     small_gradient = max(stopping.gradient * first_gradient, stopping.floor)
@@ -95,7 +92,6 @@ def minimise(function, start, limits=None, stopping=STOPPING):
         jac=True,
         method="L-BFGS-B",
         bounds=optimize.Bounds(low, high),
-        callback=accept,
         options={
             "gtol": small_gradient,
             "ftol": stopping.decrease,
@@ -104,14 +100,12 @@ def minimise(function, start, limits=None, stopping=STOPPING):
         },
     )
     last_gradient = _largest(result.x, result.jac, low, high)
+    reason = {
+        0: f"the last iteration lowered the cost by less than {stopping.decrease:g} of it",
+        1: f"the limit of {stopping.iterations} iterations was reached",
+    }.get(result.status, NO_LOWER_COST)
     if last_gradient <= small_gradient:
         reason = f"the gradient fell from {first_gradient:.3g} to {last_gradient:.3g}"
-    elif result.status == 0:
-        reason = f"the last iteration lowered the cost by less than {stopping.decrease:g} of it"
-    elif result.status == 1:
-        reason = f"the limit of {stopping.iterations} iterations was reached"
-    else:
-        reason = NO_LOWER_COST
     return Minimum(result.x, np.array(history), result.nit, reason)
 
 
@@ -183,28 +177,24 @@ def incremental(problem, outer=3, inner=30, tolerance=1e-2):
     control = np.zeros(problem.shape)
     present = cost(problem, control)
     _check_finite(present.total)
-    history, first_gradient = [present.total], np.abs(present.gradient).max()
-    reason, iteration = f"the limit of {outer} outer iterations was reached", 0
-    for iteration in range(outer + 1):
-        if np.abs(present.gradient).max() <= tolerance**2 * first_gradient:
-            reason = (
-                f"the gradient fell to {tolerance**2:g} of its first value, {first_gradient:.3g}"
-            )
-            break
-        if iteration == outer:
-            break
+    history, iterations, first = [present.total], 0, np.abs(present.gradient).max()
+    while iterations < outer and np.abs(present.gradient).max() > tolerance**2 * first:
         hessian = _hessian(problem, control)
         step, _ = cg(hessian, -present.gradient.ravel(), rtol=tolerance, maxiter=inner)
         for fraction in (1, 0.5, 0.25, 0.125):
-            trial = cost(problem, control + fraction * step.reshape(problem.shape))
+            changed = control + fraction * step.reshape(problem.shape)
+            trial = cost(problem, changed)
             history.append(trial.total)
             if trial.total < present.total:
                 break
         else:
-            reason = NO_LOWER_COST
-            break
-        control, present = control + fraction * step.reshape(problem.shape), trial
-    return Minimum(control, np.array(history), iteration, reason)
+            return Minimum(control, np.array(history), iterations, NO_LOWER_COST)
+        control, present, iterations = changed, trial, iterations + 1
+    last = np.abs(present.gradient).max()
+    reason = f"the limit of {outer} outer iterations was reached"
+    if last <= tolerance**2 * first:
+        reason = f"the gradient fell from {first:.3g} to {last:.3g}"
+    return Minimum(control, np.array(history), iterations, reason)
 
 
 def signal(problem, control, probes, seed=0):

@@ -304,10 +304,6 @@ def _period(raw, name, latitude, layout, config, where):
                 edges = xr.DataArray(times.decode(coded, f"{where}: {bounds}", []), dims=coded.dims)
                 ends = [dim for dim in edges.dims if dim not in stamps.dims]
                 return edges.min(ends), edges.max(ends)
-        start = _moment(raw.attrs.get("time_coverage_start"))
-        end = _moment(raw.attrs.get("time_coverage_end"), is_end=True)
-        if start < end and bool(((start <= stamps) & (stamps <= end)).all()) and stamps.size == 1:
-            return xr.DataArray(start), xr.DataArray(end)
     else:
         dims = set(raw[name].dims)
         given = [
@@ -320,7 +316,9 @@ def _period(raw, name, latitude, layout, config, where):
                 f"{where}: has the times {listed(given)}, expected none if the setting time is "
                 "given; leave out the setting, or read this file without it"
             )
-        stamps = xr.DataArray(_moment(config.time))
+        stamps = xr.DataArray(
+            pd.to_datetime(config.time, utc=True, errors="coerce").to_datetime64()
+        )
     hours = layout.period_h
     if config.period_h is not None:
         hours = -config.period_h / 2, config.period_h / 2
@@ -331,13 +329,6 @@ def _period(raw, name, latitude, layout, config, where):
             "setting time, such as 2021-03-01T12, if the file has no time"
         )
     return tuple(stamps + np.timedelta64(round(hour * 3600), "s") for hour in hours)
-
-
-def _moment(text, is_end=False):
-    """Time of a text, in UTC; NaT if the text is no time. A day that ends a period counts fully."""
-    moment = pd.to_datetime(str(text), utc=True, errors="coerce").to_datetime64()
-    is_day = re.fullmatch(r"\d{4}-?\d\d-?\d\d", str(text).strip())
-    return moment + np.timedelta64(1, "D") if is_end and is_day else moment
 
 
 def _is_rejected(raw, name):

@@ -32,7 +32,6 @@ from seaice_lab.assimilation.cost import (
     hessian_product,
     increment_of,
     observations,
-    perturbed,
     problem_of,
     weighted_cells,
     window_states,
@@ -95,24 +94,6 @@ def test_windows_of_different_difficulty_reach_their_own_minima_together():
         total = terms.background[number] + terms.observations[number]
         assert total == pytest.approx(alone.history[-1], rel=1e-5)
         np.testing.assert_allclose(together.control[number], alone.control[0], atol=1e-2)
-
-
-def test_the_spread_of_an_ensemble_of_assimilations_is_the_error_of_the_analysis():
-    problem = window_of(linear_problem(), 0)
-    positions = cell_positions(OCEAN, 0)[:40:2, None]
-    operator = weighted_cells(positions, torch.ones(positions.shape).double())
-    problem = problem._replace(observations=problem.observations._replace(operator=operator))
-    ensemble = perturbed(problem, 200, seed=7)
-    analyses = to_vector(analysis(ensemble, lbfgs(ensemble).control), OCEAN).numpy()
-    zero = np.zeros(CELLS)
-    hessian = np.stack([hessian_product(problem, zero, unit)[0] for unit in np.eye(CELLS)])
-    columns = problem.root @ np.eye(CELLS)
-    covariance = columns @ np.linalg.inv(hessian) @ columns.T
-    spread = analyses.var(0, ddof=1).sum()
-    assert spread == pytest.approx(np.trace(covariance), rel=0.1)
-    assert np.trace(covariance) < 0.9 * (columns**2).sum()
-    with pytest.raises(InputError, match="found 2 window"):
-        perturbed(linear_problem(), 3)
 
 
 def test_the_huber_norm_bounds_the_pull_of_an_outlier():

@@ -29,12 +29,6 @@ LATITUDE, LONGITUDE = grid.unproject(*np.meshgrid(X * 1e3, Y * 1e3))
 SHAPE = (1, *LATITUDE.shape)
 
 
-COVERAGE_OF_ANOTHER_DAY = {
-    "time_coverage_start": "2021-03-05T00:00:00Z",
-    "time_coverage_end": "2021-03-06T00:00:00Z",
-}
-
-
 def seconds(time):
     return (np.asarray(time, "M8[s]") - EPOCH).astype(float)
 
@@ -293,7 +287,6 @@ def test_tables_and_products_are_read_together(tmp_path):
         ),
         (lambda d: d.expand_dims(level=2), "further dimension level"),
         (lambda d: d.drop_vars("time_bnds"), "does not say of which period"),
-        (lambda d: d.drop_vars("time_bnds").assign_attrs(COVERAGE_OF_ANOTHER_DAY), "which period"),
         (lambda d: d.drop_vars(["lat", "lon"]), "no latitude and longitude"),
         (lambda d: d.assign_coords(lat=d.lat * 10), "no latitude in degrees"),
     ],
@@ -301,20 +294,6 @@ def test_tables_and_products_are_read_together(tmp_path):
 def test_what_is_not_certain_is_refused_in_a_sentence(tmp_path, edit, message):
     with pytest.raises(InputError, match=message):
         read_observations(write(edit(osisaf()), tmp_path))
-
-
-def test_the_coverage_of_the_file_is_the_period_of_a_map_without_bounds(tmp_path):
-    coverage = {"time_coverage_start": 20210301, "time_coverage_end": "2021-03-02T00:00:00Z"}
-    dataset = osisaf().drop_vars("time_bnds").assign_attrs(coverage)
-    table = read_observations(write(dataset, tmp_path))
-    assert (table.time_start == START).all() and (table.time == NOON).all()
-
-
-def test_coverage_may_end_with_a_day(tmp_path):
-    coverage = {"time_coverage_start": "2021-03-01", "time_coverage_end": "2021-03-01"}
-    dataset = osisaf().drop_vars("time_bnds").assign_attrs(coverage)
-    table = read_observations(write(dataset, tmp_path))
-    assert (table.time_start == START).all() and (table.time == NOON).all()
 
 
 def test_settings_do_not_replace_the_errors_and_times_of_a_file(tmp_path):
