@@ -23,13 +23,13 @@ WATER_DENSITY = 1024.0  # kg m-3
 ICE_DENSITY_ERROR = 20.0  # kg m-3; first-year and multi-year ice differ by 35
 SNOW_ERROR_M = 0.1  # where the file has no error of the snow thickness
 THICKNESS = "(sea_)?(ice_)?thickness"
-FREEBOARD = ("laser_freeboard", "radar_freeboard")  # in metres, as thickness
-VARIABLE_OF = {name: kind.variable for name, kind in KINDS.items()}
-VARIABLE_OF |= dict.fromkeys(FREEBOARD, "sit")
+FREEBOARD = ("beam_fb_height", "radar_freeboard")  # in metres, as thickness
 
 
 class Layout(NamedTuple):
     """A variable of a product, with patterns of its name and of the names of its errors.
+
+    ``kind`` is that of the values, for freeboard after its conversion to thickness.
 
     Several errors belong to independent sources, of which the value is a weighted mean.
     ``period_h``: start and end of the period of a mean, in hours from its time, if neither the
@@ -54,8 +54,8 @@ LAYOUTS = (
     Layout("cs2smos", "sit_of_ice", f"cryosat_{THICKNESS}", f"cryosat_{THICKNESS}_{ERROR}"),
     Layout("cs2smos", "sit_of_ice", f"smos_{THICKNESS}", f"smos_{THICKNESS}_{ERROR}"),
     Layout("thickness", "sit_of_ice", "(sea_)?ice_thickness", f"((sea_)?ice_thickness_)?{ERROR}"),
-    Layout("altimeter", "radar_freeboard", "radar_freeboard", f"radar_freeboard_{ERROR}"),
-    Layout("icesat2", "laser_freeboard", "beam_fb_height", "beam_fb_(unc|sigma)"),
+    Layout("altimeter", "sit_of_ice", "radar_freeboard", f"radar_freeboard_{ERROR}"),
+    Layout("icesat2", "sit_of_ice", "beam_fb_height", "beam_fb_(unc|sigma)"),
     Layout("osisaf", "sic", "ice_conc", TOTAL_ERROR),
     Layout("osisaf", "sic", "raw_ice_conc_values", TOTAL_ERROR),
     Layout("emissivity", "sic", "seaice", "seaice_std", (-3, 21)),
@@ -142,7 +142,7 @@ def _read_file(path, config):
 
 
 def _recognised(path, groups, config):
-    """Layout of a file, and the groups and names of its fields with this layout."""
+    """Layout of a file, with the kind of the settings, and groups and names of its fields."""
     present = [(group, name) for group, dataset in groups.items() for name in dataset.data_vars]
     fitting = []
     for layout in LAYOUTS:
@@ -167,34 +167,27 @@ def _recognised(path, groups, config):
             "ice_conc or seaice; name one of them with the setting variable, or rename a variable "
             "of the file"
         )
-    long_name = KINDS[_kind(layout, config, path)].long_name
-    progress.note(f"{path}: reads {fields[0][1]} of {layout.source} as {long_name}")
-    return layout, fields
-
-
-def _kind(layout, config, where):
-    """Kind of the values of a layout, after the conversion of freeboard to thickness."""
-    variable = VARIABLE_OF[layout.kind]
-    if config.kind and KINDS[config.kind].variable != variable:
-        kinds = [name for name, kind in KINDS.items() if kind.variable == variable]
+    variable, kind = KINDS[layout.kind].variable, config.kind or layout.kind
+    if KINDS[kind].variable != variable:
+        kinds = [name for name, each in KINDS.items() if each.variable == variable]
         raise InputError(
-            f"{where}: the setting kind is {config.kind}, expected {' or '.join(kinds)}, because "
+            f"{path}: the setting kind is {kind}, expected {' or '.join(kinds)}, because "
             f"the file holds {variable}; correct the setting or leave it out"
         )
-    return config.kind or ("sit_of_ice" if layout.kind in FREEBOARD else layout.kind)
+    progress.note(f"{path}: reads {fields[0][1]} of {layout.source} as {KINDS[kind].long_name}")
+    return layout._replace(kind=kind), fields
 
 
 def _read_field(raw, name, layout, config, where):
     """The table of one field of a file."""
     raw = raw.set_coords([other for other in raw.data_vars if other != name])
-    variable = VARIABLE_OF[layout.kind]
+    variable = KINDS[layout.kind].variable
     values = _in_unit(raw, name, variable, where)
     if name == "raw_ice_conc_values":  # may lack the values that no filter has changed
         values = values.fillna(_companion(raw, name, "ice_conc", variable, where))
     sigma = _errors(raw, name, layout, config, where)
-    if layout.kind in FREEBOARD:
-        snow = _snow(raw, name, config, where)
-        is_laser = layout.kind == "laser_freeboard"
+    if layout.value in FREEBOARD:
+        snow, is_laser = _snow(raw, name, config, where), layout.source == "icesat2"
         values, sigma = thickness_of_freeboard((values, sigma), snow, config, is_laser)
     latitude, longitude = positions.of_field(raw, name, where)
     start, end = _period(raw, name, latitude, layout, config, where)
@@ -219,9 +212,8 @@ def _read_field(raw, name, layout, config, where):
     arrays = xr.broadcast(*(xr.DataArray(column.variable) for column in columns.values()))
     arrays = dict(zip(columns, arrays, strict=True))
     is_present = np.isfinite(arrays["value"] + arrays["latitude"] + arrays["longitude"]).values
-    kind = _kind(layout, config, where)
     columns = {key: array.values[is_present] for key, array in arrays.items()}
-    return observations.observation_table(columns | {"kind": kind, "source": layout.source})
+    return observations.observation_table(columns | {"kind": layout.kind, "source": layout.source})
 
 
 def _in_unit(raw, name, variable, where, units=None, is_checked=True):
@@ -265,7 +257,7 @@ def _errors(raw, name, layout, config, where):
                 f"{name}_uncertainty; give their standard deviation with the setting sigma"
             )
         return xr.DataArray(config.sigma)
-    units, variable = raw[name].attrs.get("units"), VARIABLE_OF[layout.kind]
+    units, variable = raw[name].attrs.get("units"), KINDS[layout.kind].variable
     errors = [_in_unit(raw, other, variable, where, units) for other in others]
     # The weights of independent errors are their inverse variances. An error of 0 or NaN counts as
     # missing. Where all are missing, nothing was observed, so the setting sigma is not used.
@@ -305,20 +297,14 @@ def _period(raw, name, latitude, layout, config, where):
                 ends = [dim for dim in edges.dims if dim not in stamps.dims]
                 return edges.min(ends), edges.max(ends)
     else:
-        dims = set(raw[name].dims)
-        given = [
-            key
-            for key, other in raw.coords.items()
-            if times.is_time(other) and set(other.dims) <= dims
-        ]
+        given = [key for key in _companions(raw, name, ".*") if times.is_time(raw[key])]
         if given:
             raise InputError(
                 f"{where}: has the times {listed(given)}, expected none if the setting time is "
                 "given; leave out the setting, or read this file without it"
             )
-        stamps = xr.DataArray(
-            pd.to_datetime(config.time, utc=True, errors="coerce").to_datetime64()
-        )
+        moment = pd.to_datetime(config.time, utc=True, errors="coerce")  # NaT if it is no time
+        stamps = xr.DataArray(moment.to_datetime64())
     hours = layout.period_h
     if config.period_h is not None:
         hours = -config.period_h / 2, config.period_h / 2

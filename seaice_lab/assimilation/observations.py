@@ -62,7 +62,7 @@ TYPES |= {"kind": str, "source": str, "quality": "int8"}
 HALF_MICROSECOND = np.timedelta64(500, "ns")
 
 
-def observation_table(columns):
+def observation_table(columns, where="observations"):
     """Make a table of observations.
 
     Parameters
@@ -72,6 +72,8 @@ def observation_table(columns):
         ``kind`` and ``source`` are needed. An observation whose value or sigma is not finite is
         kept, with the quality "value_or_error_missing". Times are rounded to microseconds, so that
         a file holds them exactly.
+    where : str
+        File or argument to name in the message.
 
     Returns
     -------
@@ -86,8 +88,9 @@ def observation_table(columns):
     wrong = [name for name in needed if name not in columns] + sorted(columns.keys() - COLUMNS)
     if wrong:
         raise InputError(
-            f"observations: found the columns {', '.join(columns)}, expected {', '.join(needed)} "
-            f"and perhaps others of {', '.join(COLUMNS)}; correct {', '.join(wrong)}"
+            f"{where}: is not a table of observations: found the columns {listed(columns)}, "
+            f"expected {', '.join(needed)} and perhaps others of {', '.join(COLUMNS)}; correct "
+            f"{', '.join(wrong)}, or make the table with `seaice-lab assimilate observations`"
         )
     defaults = {"quality": 0, "correlation_length": np.nan, "concentration": np.nan}
     columns = defaults | {"time_start": columns["time"], "time_end": columns["time"]} | columns
@@ -106,17 +109,17 @@ def observation_table(columns):
         table = xr.Dataset(variables, attrs={"featureType": "point"}).copy(deep=True)
     except ValueError as error:
         raise InputError(
-            f"observations: the columns are no table ({str(error).splitlines()[0]}), expected "
+            f"{where}: the columns are no table ({str(error).splitlines()[0]}), expected "
             "times, numbers and names of equal lengths; correct the columns"
         ) from None
     table = table.set_coords(POSITION)
     table = reject(table, ~np.isfinite(table.value + table.sigma), "value_or_error_missing")
-    check_table(table)
+    check_table(table, where)
     return table
 
 
 def check_table(table, where="observations"):
-    """Refuse a dataset that is not a table of observations.
+    """Refuse a table whose values no observation can have.
 
     Parameters
     ----------
@@ -127,15 +130,8 @@ def check_table(table, where="observations"):
     Raises
     ------
     InputError
-        If variables are missing or values are not possible.
+        If a value is not possible.
     """
-    missing = [name for name in COLUMNS if name not in table.variables]
-    if missing or tuple(table.dims) != ("observation",):
-        raise InputError(
-            f"{where}: is not a table of observations (dimensions {', '.join(table.dims)}, missing "
-            f"{', '.join(missing) or 'nothing'}); make it with observation_table or "
-            "`seaice-lab assimilate observations`"
-        )
     is_rejected, sigma = table.quality != 0, table.sigma
     conditions = {
         "latitude": (abs(table.latitude) <= 90, "degrees from -90 to 90"),
@@ -291,5 +287,5 @@ def read_table(path):
     with formats.closing_files():
         raw = formats.open_raw(path, list(COLUMNS)).load()
     table = xr.decode_cf(raw)
-    check_table(table, str(path))
-    return observation_table({name: table[name].values for name in COLUMNS})
+    columns = {name: table[name].values for name in COLUMNS if name in table.variables}
+    return observation_table(columns, str(path))

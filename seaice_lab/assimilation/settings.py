@@ -132,6 +132,9 @@ class AssimilationConfig(Config):
     """An observation is rejected if its departure from the background is more than this number
     times sqrt(sigma_o^2 + sigma_b^2), where 20 random perturbations of the background give sigma_b;
     null: no check, and sigma_b is unknown."""
+    huber: float | None = Field(None, gt=0)
+    """Departure in standard deviations beyond which the cost grows linearly, such as 2; null: the
+    cost is quadratic."""
     signal_probes: int = Field(0, ge=0)
     """Random vectors from which the degrees of freedom for signal are estimated; 0: no estimate."""
     seed: int = Field(0, ge=0)
