@@ -8,6 +8,7 @@ computes in its own precision, all else in float64.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +19,6 @@ from seaice_lab.assimilation.model import (
     WindowModel,
     adjoint,
     states,
-    tangent,
     to_image,
     with_errors,
 )
@@ -259,6 +259,12 @@ def simulate(problem, increment):
     return problem.observations.operator(window.double())
 
 
+def _departures(problem, increment):
+    """Departures of the observations, in standard deviations of their errors."""
+    observed = problem.observations
+    return (observed.values - simulate(problem, increment)) / observed.sigma
+
+
 class Cost(NamedTuple):
     """Background and observation cost of each window (batch,), gradient of J (batch, entry)."""
 
@@ -297,10 +303,9 @@ def cost(problem, control):
     # The square root of B is known with its adjoint, so torch differentiates only from the
     # increment on: the adjoint gives dJ_o/dx = -M'^T H'^T R^-1 d, and B^(T/2) leads to the control.
     increment = increment_of(problem, control).requires_grad_()
-    observed = problem.observations
-    departures = ((observed.values - simulate(problem, increment)) / observed.sigma).abs()
+    departures = _departures(problem, increment).abs()
     # With the limit c of the Huber norm: d^2 / 2 for |d| <= c, beyond it c |d| - c^2 / 2.
-    quadratic = departures.clamp(max=observed.huber)
+    quadratic = departures.clamp(max=problem.observations.huber)
     terms = (quadratic * (departures - quadratic / 2)).sum(-1)
     if not terms.requires_grad:
         raise InputError(
@@ -326,17 +331,8 @@ def hessian_product(problem, control, direction):
     ndarray (batch, entry)
     """
     direction = np.asarray(direction, float).reshape(problem.shape)
-    point = increment_of(problem, control)
-
-    observed, weight = problem.observations, 1.0
-    if np.isfinite(observed.huber):
-        # The second derivative of the Huber norm is 1 within its limit, and 0 beyond.
-        with torch.no_grad():
-            departures = (observed.values - simulate(problem, point)) / observed.sigma
-        weight = (departures.abs() <= observed.huber).double()
-
-    def scaled(increment):
-        return weight * simulate(problem, increment) / observed.sigma
-
-    change = tangent(scaled, point, increment_of(problem, direction))
-    return direction + (problem.root.H @ adjoint(scaled, point, change).T.cpu().numpy()).T
+    point, departures = increment_of(problem, control), partial(_departures, problem)
+    value, change = torch.func.jvp(departures, (point,), (increment_of(problem, direction),))
+    # The second derivative of the Huber norm is 1 within its limit, and 0 beyond.
+    change = (change * (value.abs() <= problem.observations.huber)).detach()
+    return direction + (problem.root.H @ adjoint(departures, point, change).T.cpu().numpy()).T

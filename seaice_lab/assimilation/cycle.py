@@ -226,9 +226,8 @@ def diagnostics(folder):
     windows, tables = [], []
     for path in sorted(Path(folder).glob("window_*.nc")):
         with xr.open_dataset(path) as window:
-            scalars = [name for name in window.data_vars if not window[name].dims]
-            row = window[scalars].reset_coords(drop=True).load()
-            row = row.assign_coords(window=window.analysis_time.load()).assign(used=0)
+            row = window.drop_dims(list(window.dims)).rename(analysis_time="window").load()
+        row["used"] = 0
         departures = path.with_name(path.name.replace("window", "departures"))
         if departures.exists():
             table = observations.used(xr.load_dataset(departures))

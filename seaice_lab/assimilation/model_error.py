@@ -91,14 +91,11 @@ def correlation_length(errors, ocean, spacing_m):
         Daley length D in metres, with the correlation exp(-r^2 / (2 D^2)) at the distance r; from 1
         to 30 cells.
     """
-    fields = np.zeros((len(errors), *ocean.shape))
+    fields = np.full((len(errors), *ocean.shape), np.nan)
     fields[:, ocean] = errors
-    products = squares = 0.0
-    for axis in (0, 1):
-        first, second = (np.delete(fields, end, axis + 1) for end in (-1, 0))
-        is_pair = np.delete(ocean, -1, axis) & np.delete(ocean, 0, axis)
-        products += (first * second)[:, is_pair].sum()
-        squares += ((first**2 + second**2) / 2)[:, is_pair].sum()
+    pairs = (fields[:, 1:], fields[:, :-1]), (fields[:, :, 1:], fields[:, :, :-1])
+    products = sum(np.nansum(one * other) for one, other in pairs)  # NaN beside land
+    squares = sum(np.nansum((one**2 + other**2) / 2) for one, other in pairs)
     limits = np.exp(-0.5 / np.square(LENGTH_CELLS))
     return spacing_m / np.sqrt(-2 * np.log(np.clip(products / squares, *limits)))
 

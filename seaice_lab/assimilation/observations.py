@@ -19,18 +19,23 @@ from seaice_lab.errors import InputError, listed
 
 
 class Kind(NamedTuple):
-    """What is observed: a variable of the state, or its quotient with another one."""
+    """What is observed: a variable of the state, or its quotient with another one.
+
+    Values outside of ``limits`` are not plausible. Noise makes some retrievals negative or larger
+    than 1. They are within, because the mean of the others alone would have a bias.
+    """
 
     variable: str
     divisor: str | None
+    limits: tuple[float, float]
     long_name: str
 
 
 KINDS = {
-    "sit": Kind("sit", None, "thickness as ice volume per cell area"),
-    "sit_of_ice": Kind("sit", "sic", "thickness as ice volume per area of ice"),
-    "sic": Kind("sic", None, "concentration"),
-    "snt": Kind("snt", None, "snow thickness"),
+    "sit": Kind("sit", None, (-2.0, 15.0), "thickness as ice volume per cell area"),
+    "sit_of_ice": Kind("sit", "sic", (-2.0, 15.0), "thickness as ice volume per area of ice"),
+    "sic": Kind("sic", None, (-0.3, 1.3), "concentration"),
+    "snt": Kind("snt", None, (-0.5, 3.0), "snow thickness"),
 }
 # Reasons why an observation is not used, at the position of the number in ``quality``.
 REASONS = """

@@ -14,9 +14,6 @@ from seaice_lab.assimilation.observations import KINDS, observation_table, rejec
 from seaice_lab.errors import InputError, listed
 from seaice_lab.surrogate.store import open_store
 
-# Values outside are not plausible for sea ice. Noise makes some retrievals negative or larger than
-# 1. They are kept, because the mean of the others alone would have a bias.
-RANGES = {"sit": (-2.0, 15.0), "sit_of_ice": (-2.0, 15.0), "sic": (-0.3, 1.3), "snt": (-0.5, 3.0)}
 HALF_DAY = np.timedelta64(12, "h")
 PERIOD, EXTRAS = ["time_start", "time_end"], ["correlation_length", "concentration"]
 TRACK_GAP = np.timedelta64(10, "m")  # between two passes of a satellite over the same cell
@@ -62,7 +59,7 @@ def check_range(table):
     -------
     xarray.Dataset
     """
-    low, high = np.array([RANGES[kind] for kind in table.kind.values]).reshape(-1, 2).T
+    low, high = np.array([KINDS[kind].limits for kind in table.kind.values]).reshape(-1, 2).T
     is_outside = (table.value.values < low) | (table.value.values > high)
     return reject(table, is_outside, "outside_range")
 
