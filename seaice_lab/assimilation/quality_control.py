@@ -80,7 +80,7 @@ def check_duplicates(table):
     return reject(table, frame.duplicated(), "duplicate")
 
 
-def check_background(table, equivalents, sigma, factor=4.0):
+def check_background(table, equivalents, sigma, factor):
     """Reject observations far from the background, |d| > k sqrt(sigma_o^2 + sigma_b^2).
 
     Parameters
