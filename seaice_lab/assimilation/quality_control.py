@@ -121,9 +121,8 @@ def thin(table, distance_m=None):
     xarray.Dataset
     """
     rejected = np.zeros(table.sizes["observation"], bool)
-    sample = table[["kind", "source"]].to_dataframe()[table.quality.values == 0]
-    for rows in sample.groupby(["kind", "source"]).indices.values():
-        rows = np.flatnonzero(table.quality.values == 0)[rows]
+    frame = table[["kind", "source", "quality"]].to_dataframe()
+    for rows in frame[frame.quality == 0].groupby(["kind", "source"]).groups.values():
         rejected[rows] = _thinned(table.isel(observation=rows), distance_m)
     return reject(table, rejected, "thinned")
 
