@@ -11,13 +11,14 @@ from typing import NamedTuple
 
 import torch
 
+from seaice_lab.emissivity.autoregression import autoregressive_precision
 from seaice_lab.emissivity.gauss_newton_step import tridiagonal
 from seaice_lab.emissivity.normal_equations import assemble, ice_fraction
 from seaice_lab.emissivity.posterior import eliminate_properties, inverse_tridiagonal
 
 # Concentrations that separate the classes of the first guess, with one standard deviation each.
 CLASS_ENDS = (0.02, 0.15, 0.5, 0.95)
-LOWEST_ERROR, HIGHEST_MEMORY = 0.02, 0.97
+LOWEST_ERROR, LOWEST_SPREAD, HIGHEST_MEMORY = 0.02, 0.25, 0.97
 ICE = 0.3  # lowest concentration of a cell that counts for the spread of the properties
 
 
@@ -32,11 +33,14 @@ class Errors(NamedTuple):
         Correlation of the errors of the first guess from one day to the next.
     properties : float
         Standard deviation of the properties.
+    property_memory : float
+        Correlation of the properties from one day to the next.
     """
 
     first_guess: torch.Tensor
     memory: float
     properties: float
+    property_memory: float = 0.0
 
 
 def initial_errors(property_error):
@@ -72,29 +76,11 @@ def with_errors(problem, errors):
     error = errors.first_guess.to(problem.first_guess.dtype)[_classes(problem.first_guess)]
     weight, coupling = autoregressive_precision(error, errors.memory)
     return problem._replace(
-        prior_weight=weight, prior_coupling=coupling, property_weight=errors.properties**-2
+        prior_weight=weight,
+        prior_coupling=coupling,
+        property_weight=errors.properties**-2,
+        property_memory=errors.property_memory,
     )
-
-
-def autoregressive_precision(error, memory):
-    """Inverse covariance of errors that follow a first-order autoregressive process over the days.
-
-    Parameters
-    ----------
-    error : Tensor (day, point)
-        Standard deviations.
-    memory : float
-        Correlation of the errors of successive days, below 1.
-
-    Returns
-    -------
-    diagonal, off_diagonal : Tensor (day, point), (day - 1, point)
-        The matrix is tridiagonal over the days.
-    """
-    scale = 1 / (1 - memory**2)
-    inner = error.new_full((len(error), 1), scale * (1 + memory**2))
-    inner[0] = inner[-1] = scale if len(error) > 1 else 1.0
-    return inner / error**2, -memory * scale / (error[1:] * error[:-1])
 
 
 def update(problem, state, errors):
@@ -111,9 +97,7 @@ def update(problem, state, errors):
     Returns
     -------
     Errors
-        Classes without observations keep their standard deviation. That of the properties never
-        decreases: the network is fitted with its initial value, and ice unlike that of the training
-        needs at least this spread.
+        Classes without observations keep their standard deviation.
     """
     normal = assemble(problem, state)
     reduced = eliminate_properties(problem, normal)
@@ -141,8 +125,8 @@ def update(problem, state, errors):
         mixture = mixture_variance(lag_weights, variance, covariance).flatten()
         spread = reduced.inverse.diagonal(dim1=1, dim2=2)
         spread = spread + reduced.per_ice**2 * mixture[:, None] + state.properties.double() ** 2
-        properties = max(properties, float(spread[of_ice].mean().sqrt()))
-    return Errors(first_guess, memory, properties)
+        properties = max(LOWEST_SPREAD, float(spread[of_ice].mean().sqrt()))
+    return errors._replace(first_guess=first_guess, memory=memory, properties=properties)
 
 
 def mixture_variance(lag_weights, variance, covariance):

@@ -29,6 +29,8 @@ STATE_STEPS_PER_NETWORK_STEP = 2  # in a bilinear problem
 LIMIT_STEPS = 2  # with the published limit of the emissivity, after those with a soft one
 ERROR_ROUNDS = 4  # iterations of the error estimation, each with ERROR_STEPS steps of the state
 ERROR_STEPS = 2
+# Correlations of the properties from day to day; that with the lowest cost is used.
+PROPERTY_MEMORIES = (0.0, 0.5, 0.7, 0.85)
 TYPICAL_LOGIT = 2.0  # emissivity 0.88, where a network with sigmoid outputs starts
 
 
@@ -230,7 +232,12 @@ def estimate_errors(problem, state, config):
         sample = with_errors(sample, errors)
         state, _ = fit_state(sample, state, ERROR_STEPS, config.tolerance)
         errors = update(sample, state, errors)
-    return errors
+    trials = [errors._replace(property_memory=memory) for memory in PROPERTY_MEMORIES]
+    costs = [
+        fit_state(with_errors(sample, trial), state, config.state_steps, config.tolerance)[1][-1]
+        for trial in trials
+    ]
+    return trials[costs.index(min(costs))]
 
 
 def fit_state(problem, state, steps, tolerance, show=False):

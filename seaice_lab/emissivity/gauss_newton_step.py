@@ -9,6 +9,7 @@ all of them in the opposite order.
 import torch
 
 from seaice_lab.emissivity import penalty
+from seaice_lab.emissivity.autoregression import beside
 from seaice_lab.emissivity.least_squares import State, weight_background
 from seaice_lab.emissivity.normal_equations import ice_fraction
 
@@ -115,7 +116,7 @@ def solve_weights(problem, state, normal, curvature, damping):
     curvature[:, 0, 0] += held
     solved = torch.linalg.inv(curvature) @ torch.cat([normal.cross, rhs[..., None]], 2)
     cross = normal.cross.flatten(0, 1).double()
-    block = normal.weight_curvature + torch.diag(background_curvature.double())
+    block = normal.weight_curvature + background_curvature
     diagonal = block.diagonal()
     block = block + torch.diag(damping * (diagonal + DAMPING_FLOOR * diagonal.mean()))
     block = block - cross.T @ solved[..., :-1].flatten(0, 1).double()
@@ -162,24 +163,6 @@ def solve_concentration(problem, sea_ice, curvature, rhs):
             best = penalty.minimise(diagonal[days], right, problem.strengths)
             new[days] += (best - new[days]).clip(-LARGEST_CHANGE, LARGEST_CHANGE)
     return new
-
-
-def beside(off_diagonal, x):
-    """Symmetric tridiagonal matrices without their diagonal, times vectors.
-
-    Parameters
-    ----------
-    off_diagonal : Tensor (row - 1, matrix)
-    x : Tensor (row, matrix)
-
-    Returns
-    -------
-    Tensor (row, matrix)
-    """
-    product = torch.zeros_like(x)
-    product[1:] += off_diagonal * x[:-1]
-    product[:-1] += off_diagonal * x[1:]
-    return product
 
 
 def tridiagonal(lag_weights, curvature, prior):

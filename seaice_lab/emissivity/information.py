@@ -85,16 +85,17 @@ def unconstrained_direction(model, observations, config=None, sea_ice=None, less
     cross = normal.cross.double()
     response = -torch.linalg.solve(normal.curvature.double() + PRIOR_CURVATURE * identity, cross)
     information = normal.weight_curvature + (cross.mT @ response).sum(0)
-    background = weight_background(problem, state.weights)[0].double()
-    split_weights(model, background)[1][:] = WIND_ERROR**-2
-    covariance = torch.linalg.inv(information + torch.diag(background))
+    background = weight_background(problem, state.weights)[0]
+    split_weights(model, background.diagonal())[1][:] = WIND_ERROR**-2
+    root = torch.linalg.inv(torch.linalg.cholesky(background))
+    covariance = torch.linalg.inv(information + background)
     # The mean concentration is a . weights; its variance is a . C a, and the most probable change
     # of the weights that comes with a change of it is along C a.
     mean = response[closed, 0].mean(0)
     variance = mean @ covariance @ mean
     weights = -less_ice / variance * (covariance @ mean)
     by_weight = _sensitivity(problem, state, normal, closed, response)
-    in_units = information / (background[:, None] * background).sqrt()
+    in_units = root @ information @ root.T
     kelvin, dims = {"units": "K"}, ("term", "channel")
 
     def error(sensitivity):

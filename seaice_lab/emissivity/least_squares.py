@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 
 from seaice_lab.emissivity import penalty, physics
+from seaice_lab.emissivity.autoregression import autoregressive_precision
 from seaice_lab.emissivity.ice_types import TYPICAL, type_emissivity
 from seaice_lab.emissivity.model import PUBLISHED_BATCH, EmpiricalState
 from seaice_lab.emissivity.networks import FIRST_CONSTANT
@@ -26,6 +27,7 @@ SOFT_LIMIT_ERROR = 0.003
 FIRST_GUESS_ERROR = 0.15
 FULL_COVER, FULL_COVER_ERROR = 0.95, 0.07  # where the first guess says nearly 1
 WEIGHT_ERROR = 5.0  # background error of the network's weights, for undetermined directions
+BIAS_DIFFERENCE_SHARE = 0.25  # lowest independent error of a bias, in units of the common one
 EMISSIVITY_SPREAD = 0.05  # effect of a property of 1 in a linear network, root sum of squares
 
 
@@ -69,12 +71,16 @@ class Problem(NamedTuple):
     prior_coupling : Tensor (lag + step - 1, point)
         Off-diagonal entries of that matrix, between successive days.
     bias_error : Tensor (sensor, 1)
-        Background error of the biases, K.
+        Background error of the biases, K, independent over ice and water.
+    common_bias_error : float
+        Background error that the biases over ice and water have in common, K.
     constants : tuple of Tensor (channel,)
         Background of the constants of a linear network and its inverse squared error.
     share : float
         Fraction of all observations that this problem has. Costs that belong to no observation are
         divided alike.
+    property_memory : float
+        Correlation of the properties of a grid point from one day to the next.
     """
 
     model: EmpiricalState
@@ -89,8 +95,10 @@ class Problem(NamedTuple):
     first_guess: torch.Tensor
     prior_coupling: torch.Tensor
     bias_error: torch.Tensor
+    common_bias_error: float
     constants: tuple
     share: float = 1.0
+    property_memory: float = 0.0
 
 
 def build_problem(model, observations, config):
@@ -127,7 +135,8 @@ def build_problem(model, observations, config):
         emissivity_limit_weight=min(emissivity_limit_weight(model), 1 / SOFT_LIMIT_ERROR),
         first_guess=first_guess,
         prior_coupling=torch.zeros_like(first_guess[1:]),
-        bias_error=model.bias_error.clip(config.lowest_bias_error_k),
+        bias_error=model.bias_error.clip(BIAS_DIFFERENCE_SHARE * config.lowest_bias_error_k),
+        common_bias_error=config.lowest_bias_error_k,
         constants=_constants(model, config),
     )
 
@@ -218,16 +227,15 @@ def weight_background(problem, weights):
 
     Returns
     -------
-    curvature, rhs : Tensor (weight,)
-        The curvature is diagonal.
+    curvature, rhs : Tensor (weight, weight), (weight,)
+        In double precision.
     cost : scalar Tensor
     """
     model, config = problem.model, problem.model.config
     curvature, centre = torch.zeros_like(weights), torch.zeros_like(weights)
-    network, _, biases = split_weights(model, curvature)
+    network, _, _ = split_weights(model, curvature)
     network_centre, _, biases_centre = split_weights(model, centre)
     network[:] = 1 / WEIGHT_ERROR**2
-    biases[:] = problem.share / problem.bias_error.expand_as(biases) ** 2
     biases_centre[:] = model.bias_background
     if config.network == "linear":
         # Properties and their weights appear as products. Each property has one background term in
@@ -241,8 +249,34 @@ def weight_background(problem, weights):
         if model.anchor is None:
             network_centre[size:], weight = problem.constants
             network[size:] = network[size:].maximum(problem.share * weight)
-    away = centre - weights
-    return curvature, curvature * away, (curvature * away**2).sum()
+    curvature, away = torch.diag(curvature.double()), (centre - weights).double()
+    # Over ice, observations hardly separate a bias from the emissivity. Over water they determine
+    # the bias, and most of it is of the instrument and the same over ice.
+    ice, water = split_weights(model, torch.arange(len(weights)))[2].flatten(1)
+    own = problem.bias_error.double().expand(biases_centre.shape[1:]).flatten() ** 2
+    common = problem.common_bias_error**2
+    weight = problem.share / own / (own + 2 * common)
+    curvature[ice, ice] = curvature[water, water] = weight * (own + common)
+    curvature[ice, water] = curvature[water, ice] = -weight * common
+    rhs = curvature @ away
+    return curvature, rhs, away @ rhs
+
+
+def property_precision(problem):
+    """Inverse covariance of the background of a property over the days of a grid point.
+
+    Parameters
+    ----------
+    problem : Problem
+
+    Returns
+    -------
+    diagonal, off_diagonal : Tensor (step, 1), (step - 1, 1)
+        The matrix is tridiagonal over the days.
+    """
+    steps = len(problem.first_guess) - problem.model.lags
+    error = problem.first_guess.new_full((steps, 1), problem.property_weight**-0.5)
+    return autoregressive_precision(error, problem.property_memory)
 
 
 def linearise(problem, state, network, rows, with_weights):

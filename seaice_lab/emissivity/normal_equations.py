@@ -11,7 +11,8 @@ from typing import NamedTuple
 import torch
 
 from seaice_lab.emissivity import penalty
-from seaice_lab.emissivity.least_squares import linearise, network_of
+from seaice_lab.emissivity.autoregression import beside
+from seaice_lab.emissivity.least_squares import linearise, network_of, property_precision
 
 OBSERVATIONS_AT_ONCE = 5_000  # observations whose Jacobian is in memory at the same time
 
@@ -65,10 +66,14 @@ def assemble(problem, state, with_weights=False, squares=None):
         normal = _from_observations(problem, state, with_weights)
     else:
         normal = _from_squares(problem, state, squares)
-    normal.curvature.diagonal(dim1=1, dim2=2)[:, 1:] += problem.property_weight
-    normal.rhs[:, 1:] -= problem.property_weight * state.properties
-    cost = problem.property_weight * (state.properties**2).sum(1)
-    cost = normal.cost + cost.reshape(-1, problem.points).sum(0)
+    # In a step the properties of other days are held; this keeps the block of each cell separate.
+    diagonal, off_diagonal = property_precision(problem)
+    properties = state.properties.unflatten(0, (len(diagonal), problem.points))
+    by_property = diagonal[..., None] * properties + beside(off_diagonal[..., None], properties)
+    own = diagonal.expand(-1, problem.points).reshape(-1, 1)
+    normal.curvature.diagonal(dim1=1, dim2=2)[:, 1:] += own
+    normal.rhs[:, 1:] -= by_property.flatten(0, 1)
+    cost = normal.cost + (properties * by_property).sum((0, 2))
     cost += penalty.cost(state.sea_ice, problem.strengths).sum(0)
     change = state.sea_ice - problem.first_guess
     cost += (problem.prior_weight * change**2).sum(0)

@@ -141,16 +141,18 @@ class SolveConfig(Config):
     and 0.98 above 0.85, with errors of 0.04."""
     estimate_errors: bool = True
     """With hold_first_guess: before the last steps of the state, estimate from the observations the
-    errors of the first guess by class of its concentration, their correlation from day to day, and
-    property_error, which can only become larger."""
+    errors of the first guess by class of its concentration, the standard deviation of the
+    properties, and the correlation of both from day to day."""
     within_bounds: bool = True
     """Concentrations stay between 0 and 1; false: as model.bounded says."""
     lowest_hump_error: float = Field(0.1, ge=0)
     """Lowest error of the hump penalty; 0 takes the error of the model. The published penalty moves
     low concentrations to 0 or 0.3."""
     lowest_bias_error_k: float = Field(2.0, ge=0)
-    """Lowest background error of the biases; 0 takes the error of the model, which fixes most
-    biases, so that concentrations have to explain the true ones."""
+    """Background error of the biases that ice and water have in common. Their difference has the
+    error of the model, or a quarter of this one if that is larger. 0: ice and water are
+    independent, with the error of the model. It fixes most biases, so that concentrations have to
+    explain the true ones."""
     constants_error: float | None = Field(0.05, gt=0)
     """Error of the constants of a linear network, around the mean of published types of ice; null:
     as published, the first constant is 0.93."""

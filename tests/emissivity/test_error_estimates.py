@@ -6,6 +6,7 @@ import torch
 import xarray as xr
 
 from seaice_lab.emissivity import error_estimates, evaluation, infer, posterior
+from seaice_lab.emissivity.autoregression import autoregressive_precision
 from seaice_lab.emissivity.gauss_newton import estimate_errors, solve
 from seaice_lab.emissivity.least_squares import build_problem, get_state
 from seaice_lab.emissivity.normal_equations import assemble
@@ -49,13 +50,33 @@ def test_the_errors_of_a_first_guess_are_found(case):
         true = np.sqrt(np.mean((first_guess - truth)[there] ** 2))
         found = float(errors.first_guess[number])
         assert 0.6 * true < found < 1.8 * true + 0.03, (name, number, true, found)
-    assert errors.properties >= 1
+    assert 0.5 < errors.properties < 2 and errors.property_memory > 0.3
     if name == "climatology":  # the errors of the other one are near the lowest
         change = (first_guess - truth)[((truth > 0.15) & (truth < 0.95)).all(1)]
         true = np.mean(change[:, 1:] * change[:, :-1]) / np.mean(change**2)
         assert errors.memory == pytest.approx(true, abs=0.25)
     assert estimate_errors(None, None, SolveConfig(estimate_errors=False)) is None
     assert estimate_errors(None, None, SolveConfig(hold_first_guess=False)) is None
+
+
+def test_properties_that_persist_cost_less_if_they_are_equal_on_all_days(case):
+    _, _, observations, model, _ = case
+    problem, state = build_problem(model, observations, SolveConfig()), get_state(model)
+    lag = torch.arange(model.days)
+    correlation = 0.8 ** (lag[:, None] - lag).abs().double()
+    precision = problem.property_weight * torch.linalg.inv(correlation)
+    away = precision - problem.property_weight * torch.eye(model.days)
+    independent, correlated = (
+        assemble(problem._replace(property_memory=memory), state) for memory in (0.0, 0.8)
+    )
+    properties = state.properties.double().reshape(model.days, model.points, -1)
+    of_days = torch.einsum("de,epk->dpk", away, properties)
+    cost = (properties * of_days).sum((0, 2))
+    torch.testing.assert_close(
+        (correlated.cost - independent.cost).double(), cost, rtol=1e-3, atol=1e-3
+    )
+    change = (independent.rhs - correlated.rhs)[:, 1:].double()
+    torch.testing.assert_close(change, of_days.flatten(0, 1), rtol=1e-3, atol=1e-2)
 
 
 def test_the_stated_deviation_is_true(case):
@@ -73,14 +94,14 @@ def test_the_precision_is_the_inverse_of_the_autoregressive_covariance():
     error = 0.1 + torch.rand(7, 2, generator=torch.Generator().manual_seed(0)).double()
     lag = torch.arange(7)
     for memory in (0.0, 0.9):
-        diagonal, beside = error_estimates.autoregressive_precision(error, memory)
+        diagonal, beside = autoregressive_precision(error, memory)
         for point in range(2):
             matrix = torch.diag(diagonal[:, point]) + torch.diag(beside[:, point], 1)
             matrix += torch.diag(beside[:, point], -1)
             correlation = torch.tensor(memory, dtype=torch.float64) ** (lag[:, None] - lag).abs()
             covariance = error[:, point, None] * correlation * error[:, point]
             torch.testing.assert_close(matrix @ covariance, torch.eye(7).double())
-    single, _ = error_estimates.autoregressive_precision(error[:1], 0.9)
+    single, _ = autoregressive_precision(error[:1], 0.9)
     torch.testing.assert_close(single, error[:1] ** -2)
 
 

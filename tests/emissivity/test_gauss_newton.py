@@ -6,7 +6,7 @@ import xarray as xr
 from published import batch, build, observations
 
 from seaice_lab.emissivity import evaluation, infer, least_squares
-from seaice_lab.emissivity.error_estimates import autoregressive_precision
+from seaice_lab.emissivity.autoregression import autoregressive_precision
 from seaice_lab.emissivity.gauss_newton import solve
 from seaice_lab.emissivity.gauss_newton_step import solve_concentration
 from seaice_lab.emissivity.least_squares import State, get_state, linearise, network_of
@@ -165,6 +165,23 @@ def test_months_hold_what_their_observations_see(case, month, tmp_path):
     assert torch.equal(whole.index, index) and len(start.sea_ice) <= month + 1
     few, start = subsample_months(whole, state, 0, torch.Generator().manual_seed(0), month)
     assert few.points == 1 and 0 < len(few.index) == len(start.observation_properties) < len(index)
+
+
+@pytest.mark.parametrize("common", [0.0, 2.0])
+def test_biases_over_ice_and_water_have_an_error_in_common(common, tmp_path):
+    seen = observations("v2_imagers", tmp_path)
+    model = build("v2_imagers", seen, "init")
+    config = SolveConfig(lowest_bias_error_k=common)
+    problem = least_squares.build_problem(model, seen, config)
+    weights = get_state(model).weights
+    curvature, _, _ = least_squares.weight_background(problem, weights)
+    number = least_squares.split_weights(model, torch.arange(len(weights)))[2]
+    own = model.bias_error.clip(common / 4).double()[:, 0] ** 2
+    for sensor, variance in enumerate(own):
+        pair = number[:, sensor, 3]
+        covariance = torch.linalg.inv(curvature[pair][:, pair])
+        expected = variance * torch.eye(2) + common**2
+        torch.testing.assert_close(covariance, expected.double(), rtol=1e-4, atol=0)
 
 
 @pytest.mark.parametrize("memory", [None, 0.8])
