@@ -30,31 +30,38 @@ def test_without_a_gpu_of_its_own_every_call_computes_losses_and_gradient(device
         assert not values["loss"].requires_grad and parameter.grad.item() == expected
 
 
-def test_a_graph_is_recorded_once_for_each_form_and_reads_each_new_batch(monkeypatch):
-    """The stand-in of a graph repeats the recorded work on the tensors of the recording."""
-    parameter, calls = torch.nn.Parameter(torch.tensor(2.0)), []
-    recordings = []
+@pytest.fixture
+def stand_in(monkeypatch):
+    """What a graph's stand-in shares with its test: the calls of ``losses`` and the replays.
+
+    It repeats the recorded work on the tensors of the recording. While ``short`` is set, the memory
+    of the device is too small for a recording.
+    """
+    shared = SimpleNamespace(calls=[], replays=[], short=False)
+    shared.parameter = torch.nn.Parameter(torch.tensor(2.0))
 
     class Graph:
         def replay(self):
-            recordings.append(self)
+            shared.replays.append(self)
             fixed, value, grad = self.tensors
-            value.copy_((fixed * parameter.detach()).sum())
+            value.copy_((fixed * shared.parameter.detach()).sum())
             grad.copy_(fixed.sum())
 
     @contextmanager
     def graph(new, **options):
         assert options["capture_error_mode"] == "thread_local"
         yield
-        new.tensors = calls[-1][1], calls[-1][2]["loss"], parameter.grad
+        if shared.short:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        new.tensors = shared.calls[-1][1], shared.calls[-1][2]["loss"], shared.parameter.grad
 
     def losses(batch, form):
-        values = {"loss": (batch[0] * parameter).sum()}
-        calls.append((form, batch[0], values))
+        values = {"loss": (batch[0] * shared.parameter).sum()}
+        shared.calls.append((form, batch[0], values))
         return values
 
     stream = SimpleNamespace(wait_stream=lambda other: None)
-    for name, stand_in in {
+    for name, replacement in {
         "Stream": lambda: stream,
         "current_stream": lambda: stream,
         "stream": nullcontext,
@@ -62,11 +69,16 @@ def test_a_graph_is_recorded_once_for_each_form_and_reads_each_new_batch(monkeyp
         "CUDAGraph": Graph,
         "graph": graph,
     }.items():
-        monkeypatch.setattr(torch.cuda, name, stand_in)
+        monkeypatch.setattr(torch.cuda, name, replacement)
     monkeypatch.setattr(torch, "empty_like", lambda x, device: torch.full_like(x, torch.nan))
+    shared.process = SimpleNamespace(device=torch.device("cuda"), world=1)
+    shared.losses = losses
+    return shared
 
-    process = SimpleNamespace(device=torch.device("cuda"), world=1)
-    gradients = with_gradients(losses, [parameter], process, range(2))
+
+def test_a_graph_is_recorded_once_for_each_form_and_reads_each_new_batch(stand_in):
+    parameter = stand_in.parameter
+    gradients = with_gradients(stand_in.losses, [parameter], stand_in.process, range(2))
     forms = [0] * WARM_UPS + [1] * WARM_UPS + [0, 1, 0, 0, 1]
     results = []
     for number, form in enumerate(forms):
@@ -78,5 +90,20 @@ def test_a_graph_is_recorded_once_for_each_form_and_reads_each_new_batch(monkeyp
             parameter += 1
     # Values of earlier steps stay as they were.
     assert [v.item() for v in results] == [(2 + n) * (6 + 3 * n) for n in range(len(forms))]
-    assert len(calls) == 2 * WARM_UPS + 2 and len(recordings) == 5
-    assert len({id(each) for each in recordings}) == 2
+    assert len(stand_in.calls) == 2 * WARM_UPS + 2 and len(stand_in.replays) == 5
+    assert len({id(each) for each in stand_in.replays}) == 2
+
+
+def test_a_recording_without_enough_memory_is_an_error_and_leaves_no_graph(stand_in):
+    parameter = stand_in.parameter
+    gradients = with_gradients(stand_in.losses, [parameter], stand_in.process, [0])
+    for _ in range(WARM_UPS):
+        gradients((X,), 0)
+        parameter.grad = None
+    stand_in.short = True
+    with pytest.raises(torch.OutOfMemoryError, match="out of memory"):
+        gradients((X,), 0)
+    assert not stand_in.replays
+    parameter.grad, stand_in.short = None, False
+    assert gradients((X + 1,), 0)["loss"].item() == 18 and parameter.grad.item() == 9
+    assert len(stand_in.replays) == 1

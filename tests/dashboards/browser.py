@@ -1,5 +1,6 @@
 """Reading the dashboard in a browser: the server's process, a page's pictures and its state."""
 
+import os
 import subprocess
 import sys
 import time
@@ -129,6 +130,7 @@ def serving(folder, log_folder, **options):
             stderr=target,
             text=True,
             cwd=log_folder,
+            env=os.environ | {"BOKEH_PY_LOG_LEVEL": "info"},  # tells of connections that end
         )
     line = process.stdout.readline()
     assert " at http://" in line, log.read_text()

@@ -246,7 +246,6 @@ def test_zooming_moves_all_maps_and_stays_when_the_lead_changes(page, served, kn
 
 def test_play_goes_through_the_lead_times_until_it_is_stopped(page, served, known):
     forecast, _ = known
-    said = served.log.stat().st_size
     go(page, served, page="forecasts", runs="a", lead=12)
     page.get_by_role("button", name="Play").click()
     until(lambda: int(state(page)["lead"]) >= 36)
@@ -260,8 +259,10 @@ def test_play_goes_through_the_lead_times_until_it_is_stopped(page, served, know
     shows(page, "a", forecast[0, stopped + step])
     assert int(lead(page).input_value()) == stopped + step
     page.get_by_role("button", name="Play").click()
+    said = len(served.log.read_text())
     page.close()  # while the server sends pictures
-    urllib.request.urlopen(served.url, timeout=20).close()
+    until(lambda: "WebSocket connection closed" in served.log.read_text()[said:])
+    urllib.request.urlopen(served.url, timeout=20).close()  # after what was being sent
     assert "WebSocketClosedError" not in served.log.read_text()[said:]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from contextlib import nullcontext
 from pathlib import Path
 
 import nbformat
@@ -17,30 +18,39 @@ from seaice_lab.surrogate.store import open_store
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+COARSE = {"coarsen": 2}
 TRAINING = {"epochs": 2, "compile": "never", "transport": False}
 FORECASTS = {"steps": 4, "every": 8}
 NETWORK = {"width": 4, "batch_size": 16}
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """The run folder of the pipeline and its executed notebooks."""
-    folder = tmp_path_factory.mktemp("pipeline")
-    places = {"store": str(folder / "sample.zarr"), "run": str(folder / "runs" / "demo")}
-    return notebooks.pipeline({"coarsen": 2} | TRAINING | FORECASTS | NETWORK | places)
+def kernel():
+    """One kernel for all notebooks, because a new one loads all modules again."""
+    with notebooks.shared_kernel() as kernel:
+        yield kernel
 
 
 @pytest.fixture(scope="module")
-def execute(tmp_path_factory):
-    """Executes notebooks in one kernel, because a new one loads all modules again."""
-    with notebooks.shared_kernel() as kernel:
+def made(kernel, tmp_path_factory):
+    """The run folder of the pipeline and its executed notebooks."""
+    folder = tmp_path_factory.mktemp("pipeline")
+    places = {"store": str(folder / "sample.zarr"), "run": str(folder / "runs" / "demo")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(notebooks, "shared_kernel", lambda: nullcontext(kernel))
+        return notebooks.pipeline(COARSE | TRAINING | FORECASTS | NETWORK | places)
 
-        def run(name, settings, folder=None):
-            output = (folder or tmp_path_factory.mktemp(name)) / f"{name}.ipynb"
-            path = ROOT / "notebooks" / output.name
-            return notebooks.execute(path, output, settings, folder, kernel)
 
-        yield run
+@pytest.fixture(scope="module")
+def execute(kernel, tmp_path_factory):
+    """Executes a notebook."""
+
+    def run(name, settings, folder=None):
+        output = (folder or tmp_path_factory.mktemp(name)) / f"{name}.ipynb"
+        path = ROOT / "notebooks" / output.name
+        return notebooks.execute(path, output, settings, folder, kernel)
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +59,7 @@ def networks(made, execute):
     folder = made[0].parent
     cases = {"demo": NETWORK, "drift": NETWORK | {"transport": True}}
     places = {"folder": str(folder), "store": str(folder.parent / "sample.zarr"), "cases": cases}
-    common = {"coarsen": 2, "epochs": TRAINING["epochs"], "compile": TRAINING["compile"]}
+    common = COARSE | {"epochs": TRAINING["epochs"], "compile": TRAINING["compile"]}
     return execute("06_networks", places | common | FORECASTS)
 
 
