@@ -174,7 +174,8 @@ def chromium():
 @pytest.fixture(scope="package")
 def window(chromium):
     """A browser window that keeps what it has fetched; its ``faults`` say what went wrong in it."""
-    window = chromium.new_context(viewport={"width": 1440, "height": 900})
+    # A turning sign of what is being drawn would take time from what draws it.
+    window = chromium.new_context(viewport={"width": 1440, "height": 900}, reduced_motion="reduce")
     window.set_default_timeout(60_000)
     faults = window.faults = []
 
