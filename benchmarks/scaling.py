@@ -92,8 +92,7 @@ def sums_of(run, leads):
     truth = data[["sit", "siu", "siv"]]
     few = np.unique(np.linspace(0, len(lead_time) - 1, 12).astype(int))
     some, cells = truth.isel(lead_time=few), mask.isel(lead_time=few)
-    random = frames.phase_randomised([some.sit], cells)
-    random += frames.phase_randomised([some.siu, some.siv], cells)
+    random = frames.phase_randomised(list(some.values()), cells)
     sources = {
         "truth": truth,
         "forecast": truth,

@@ -220,8 +220,9 @@ def diagnostics(folder):
     -------
     xarray.Dataset
         By ``window``: cost at the minimum, number of observations ``used``, 2J/p with its interval,
-        degrees of freedom for signal; with the Huber norm the interval is NaN. By ``group``: the
-        statistics of :func:`~seaice_lab.diagnostics.departures.departure_statistics`.
+        degrees of freedom for signal; with the Huber norm the interval is NaN. By ``group``, if an
+        observation was used: the statistics of
+        :func:`~seaice_lab.diagnostics.departures.departure_statistics`.
     """
     windows, tables = [], []
     for path in sorted(Path(folder).glob("window_*.nc")):
@@ -237,8 +238,6 @@ def diagnostics(folder):
         windows.append(row)
     options = {"coords": "minimal", "compat": "override", "join": "outer"}
     result = xr.concat(windows, "window", combine_attrs="drop", **options)
-    # The dimension ``group`` exists also if no observation was used.
-    result = result.assign_coords(group=np.array([], str), by=("group", np.array([], str)))
     if tables:
         total = result.cost_of_background + result.cost_of_model_error + result.cost_of_observations
         joined = xr.concat(tables, "observation", combine_attrs="override", join="override")
@@ -246,7 +245,7 @@ def diagnostics(folder):
         if runs.open_run(folder, "assimilation").config["huber"]:
             # 2J is no chi-square variable if large departures cost less than their squares.
             ratio = ratio.assign(ratio[["low", "high"]].where(False))
-        result = result.drop_dims("group").assign(ratio).merge(departure_statistics(joined))
+        result = result.assign(ratio).merge(departure_statistics(joined))
     attrs = metadata.file_attributes("Diagnostics", "seaice_lab 4D-Var", "assimilate run")
     result = result.assign_attrs(attrs)
     files.write_netcdf(Path(folder) / "diagnostics.nc", result)

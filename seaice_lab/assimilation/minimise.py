@@ -1,5 +1,6 @@
 """Minimise the cost: by L-BFGS-B, or in incremental form by conjugate gradients."""
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -50,31 +51,34 @@ def minimise(function, start, limits=None, stopping=STOPPING):
     Parameters
     ----------
     function : callable
-        ``function(control)`` returns J and its gradient (entry,).
-    start : ndarray (entry,)
-    limits : ndarray (2, entry), optional
-        Lower and upper bounds of the control.
+        ``function(control)`` returns a :class:`~seaice_lab.assimilation.cost.Cost`.
+    start : ndarray, any shape
+    limits : ndarray (2, ...), optional
+        Lower and upper bounds of the control, of the shape of the start.
     stopping : Stopping
 
     Returns
     -------
     Minimum
+        With the control in the shape of the start.
 
     Raises
     ------
     InputError
         If J is not finite at the start. A step to a point where J is not finite is halved.
     """
-    low, high = (-np.inf, np.inf) if limits is None else limits
-    start = np.clip(start, low, high)
-    history, first = [], function(start)
-    lowest = first
-    _check_finite(first[0])
+    low, high = (-np.inf, np.inf) if limits is None else np.reshape(limits, (2, -1))
+    first_control, history = np.clip(start.ravel(), low, high), []
+    first = function(first_control)
+    lowest = first.total, first.gradient.ravel()
+    _check_finite(first.total)
+    first_gradient = _largest(first_control, lowest[1], low, high)
 
     def evaluate(control):
         nonlocal lowest
         # The minimiser begins at the start, whose gradient the stopping rule has already.
-        value, gradient = function(control) if history else first
+        terms = function(control) if history else first
+        value, gradient = terms.total, terms.gradient.ravel()
         history.append(value)
         if not (np.isfinite(value) and np.isfinite(gradient).all()):
             # The line search fits a polynomial to the values and slopes at both ends of the step.
@@ -84,11 +88,10 @@ def minimise(function, start, limits=None, stopping=STOPPING):
             lowest = value, gradient
         return value, gradient
 
-    first_gradient = _largest(start, first[1], low, high)
     small_gradient = max(stopping.gradient * first_gradient, stopping.floor)
     result = optimize.minimize(
         evaluate,
-        start,
+        first_control,
         jac=True,
         method="L-BFGS-B",
         bounds=optimize.Bounds(low, high),
@@ -106,7 +109,7 @@ def minimise(function, start, limits=None, stopping=STOPPING):
     }.get(result.status, NO_LOWER_COST)
     if last_gradient <= small_gradient:
         reason = f"the gradient fell from {first_gradient:.3g} to {last_gradient:.3g}"
-    return Minimum(result.x, np.array(history), result.nit, reason)
+    return Minimum(result.x.reshape(start.shape), np.array(history), result.nit, reason)
 
 
 def _largest(control, gradient, low, high):
@@ -143,14 +146,7 @@ def lbfgs(problem, limits=None, stopping=STOPPING):
     Minimum
         With the control (batch, entry).
     """
-
-    def function(control):
-        terms = cost(problem, control)
-        return terms.total, terms.gradient.ravel()
-
-    flat = None if limits is None else np.reshape(limits, (2, -1))
-    minimum = minimise(function, np.zeros(int(np.prod(problem.shape))), flat, stopping)
-    return minimum._replace(control=minimum.control.reshape(problem.shape))
+    return minimise(partial(cost, problem), np.zeros(problem.shape), limits, stopping)
 
 
 def incremental(problem, outer=3, inner=30, tolerance=1e-2):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from seaice_lab import files, formats, metadata
@@ -62,9 +63,8 @@ COLUMNS = {
     "concentration": {"standard_name": "sea_ice_area_fraction", "units": "1"},
 }
 POSITION = ("time", "latitude", "longitude")
-TYPES = dict.fromkeys(("time", "time_start", "time_end"), "M8[ns]")
-TYPES |= {"kind": str, "source": str, "quality": "int8"}
-HALF_MICROSECOND = np.timedelta64(500, "ns")
+TIMES = ("time", "time_start", "time_end")
+TYPES = dict.fromkeys(TIMES, "M8[ns]") | {"kind": str, "source": str, "quality": "int8"}
 
 
 def observation_table(columns, where="observations"):
@@ -100,17 +100,12 @@ def observation_table(columns, where="observations"):
     defaults = {"quality": 0, "correlation_length": np.nan, "concentration": np.nan}
     columns = defaults | {"time_start": columns["time"], "time_end": columns["time"]} | columns
     try:
-        arrays = [np.atleast_1d(columns[name]).astype(TYPES.get(name, float)) for name in COLUMNS]
-        arrays = [
-            (array + HALF_MICROSECOND).astype("M8[us]").astype("M8[ns]")
-            if array.dtype.kind == "M"
-            else array
-            for array in arrays
-        ]
-        variables = {
-            name: ("observation", array, COLUMNS[name])
-            for name, array in zip(COLUMNS, np.broadcast_arrays(*arrays), strict=True)
+        arrays = {
+            name: np.atleast_1d(columns[name]).astype(TYPES.get(name, float)) for name in COLUMNS
         }
+        arrays |= {name: pd.DatetimeIndex(arrays[name]).round("us").values for name in TIMES}
+        equally_long = zip(COLUMNS, np.broadcast_arrays(*arrays.values()), strict=True)
+        variables = {name: ("observation", array, COLUMNS[name]) for name, array in equally_long}
         table = xr.Dataset(variables, attrs={"featureType": "point"}).copy(deep=True)
     except ValueError as error:
         raise InputError(
@@ -228,10 +223,7 @@ def in_window(table, start, end):
     length = table.time_end - table.time_start
     middle = table.time_start + length / 2
     is_inside = (middle > start) & (middle <= end) & (length <= 2 * (end - start))
-    cut = {
-        name: table[name].clip(start, end).where(is_inside, table[name])
-        for name in ("time", "time_start", "time_end")
-    }
+    cut = {name: table[name].clip(start, end).where(is_inside, table[name]) for name in TIMES}
     return reject(table.assign(cut), ~is_inside, "outside_window")
 
 

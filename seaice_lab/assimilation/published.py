@@ -4,6 +4,7 @@ All states are normalised thickness, z = (SIT - mu) / sigma. The published scrip
 that change the cost; :func:`published_forcing` and :func:`published_observed` reproduce them.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -134,12 +135,7 @@ def published_minimum(form, start, stopping=PUBLISHED_STOPPING):
     -------
     Minimum
     """
-
-    def function(control):
-        terms = published_cost(form, control)
-        return terms.total, terms.gradient
-
-    return minimise(function, start, form.limits, stopping)
+    return minimise(partial(published_cost, form), start, form.limits, stopping)
 
 
 def published_run(form, control, steps):

@@ -80,7 +80,7 @@ def check_duplicates(table):
     return reject(table, frame.duplicated(), "duplicate")
 
 
-def check_background(table, equivalents, sigma, factor=4.0):
+def check_background(table, equivalents, sigma, factor):
     """Reject observations far from the background, |d| > k sqrt(sigma_o^2 + sigma_b^2).
 
     Parameters
@@ -121,9 +121,8 @@ def thin(table, distance_m=None):
     xarray.Dataset
     """
     rejected = np.zeros(table.sizes["observation"], bool)
-    sample = table[["kind", "source"]].to_dataframe()[table.quality.values == 0]
-    for rows in sample.groupby(["kind", "source"]).indices.values():
-        rows = np.flatnonzero(table.quality.values == 0)[rows]
+    frame = table[["kind", "source", "quality"]].to_dataframe()
+    for rows in frame[frame.quality == 0].groupby(["kind", "source"]).groups.values():
         rejected[rows] = _thinned(table.isel(observation=rows), distance_m)
     return reject(table, rejected, "thinned")
 

@@ -141,16 +141,12 @@ class AssimilationConfig(Config):
     """Seed of the random vectors."""
 
     @model_validator(mode="after")
-    def _refuse_gap_between_windows(self):
+    def _refuse_gaps_and_unequal_intervals(self):
         if self.shift_steps is not None and self.shift_steps > self.window_steps:
             raise ValueError(
                 f"shift_steps is {self.shift_steps}, expected at most window_steps, "
                 f"{self.window_steps}: the next window starts within or at the end of this one"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _refuse_unequal_intervals(self):
         if self.model_error_steps and self.window_steps % self.model_error_steps:
             raise ValueError(
                 f"model_error_steps is {self.model_error_steps}, expected a divisor of "

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import xarray as xr
+from numpy.lib.stride_tricks import sliding_window_view
 from scipy import ndimage, stats
 from scipy.cluster.hierarchy import DisjointSet
 from scipy.spatial import cKDTree
@@ -142,12 +143,9 @@ def _equalised(values, valid):
 
 def _neighbours(mask):
     """The eight neighbours of each cell as bits of a number."""
-    padded = np.pad(mask, ((0, 0), (1, 1), (1, 1))).astype(np.uint8)
-    rows, columns = mask.shape[1:]
-    code = np.zeros(mask.shape, np.uint8)
-    for bit, (dy, dx) in enumerate(_NEIGHBOURS):
-        code |= padded[:, 1 + dy : 1 + dy + rows, 1 + dx : 1 + dx + columns] << bit
-    return code
+    padded = np.pad(mask.astype(np.uint8), ((0, 0), (1, 1), (1, 1)))
+    shifted = sliding_window_view(padded, mask.shape[1:], axis=(1, 2))
+    return sum(shifted[:, 1 + dy, 1 + dx] << bit for bit, (dy, dx) in enumerate(_NEIGHBOURS))
 
 
 def _thinned(mask):

@@ -248,21 +248,20 @@ def compare(sources, draws=DRAWS, periods=None):
         values[name] = values[name].assign(_distances(sums, truth))
         samples[name] = estimates(_drawn(sums, weight))
         pooled[name] = _pooled_differences(sums, truth, weight)
-    values, samples, pooled = map(_with_members, (values, samples, pooled))
-    differences = {name: each - samples["truth"] for name, each in samples.items()}
+    values, samples, pooled = map(_by_source, (values, samples, pooled))
+    differences = samples - samples.sel(source="truth", drop=True)
     members = np.arange(number)[:, None] == periods
     in_period = xr.DataArray(members.astype("float64"), dims=weight.dims)
     spread = estimates(_drawn(truth, in_period), ["lead_time"]).std("draw", ddof=1)
     spread = spread.where(spread > 0)
-    scores = {name: (each - values["truth"]) / spread for name, each in values.items()}
-    endings = {
+    tables = {
         "": values,
-        "_error": {name: _standard_error(each, number) for name, each in samples.items()},
-        "_difference_error": {n: _standard_error(each, number) for n, each in differences.items()},
-        "_significance": {name: _significance(each, number) for name, each in pooled.items()},
-        "_score": scores,
+        "_error": _standard_error(samples, number),
+        "_difference_error": _standard_error(differences, number),
+        "_significance": _significance(pooled, number),
+        "_score": (values - values.sel(source="truth", drop=True)) / spread,
+        "_spread": spread,
     }
-    tables = {ending: _concat(each) for ending, each in endings.items()}
     significance = "difference from the truth in standard errors"
     if number < FEWEST_PERIODS:
         for ending in ("_error", "_difference_error", "_significance"):
@@ -274,7 +273,7 @@ def compare(sources, draws=DRAWS, periods=None):
             f"{FEWEST_PERIODS}; score starts of {FEWEST_PERIODS} runs, or of a run of "
             f"{FEWEST_PERIODS * MEMORY_DAYS} days"
         )
-    return _named(tables | {"_spread": spread}).assign_attrs(significance=significance)
+    return _named(tables).assign_attrs(significance=significance)
 
 
 def _check_same_cells(name, sums, truth):
@@ -290,14 +289,20 @@ def _check_same_cells(name, sums, truth):
         )
 
 
-def _with_members(datasets):
-    """The mean of the forecast over its members, and after all sources each member as one."""
+def _by_source(datasets):
+    """One dataset of those of all sources.
+
+    The forecast is the mean over its members, and after all sources each member is one.
+    """
     forecast = datasets.get("forecast", xr.Dataset())
     members = {
         f"member_{number + 1}": forecast.isel(member=number, drop=True)
         for number in range(forecast.sizes.get("member", 0))
     }
-    return datasets | ({"forecast": forecast.mean("member")} if members else {}) | members
+    if members:
+        datasets = datasets | {"forecast": forecast.mean("member")} | members
+    return xr.concat(datasets.values(), xr.Variable("source", list(datasets)), join="outer",
+                     coords="minimal", compat="override")  # fmt: skip
 
 
 def _drawn(sums, weight):
@@ -366,11 +371,6 @@ def _distances(sums, truth):
             distance = distributions.distances(sums[key], other, over=[]).wasserstein
             result[name] = distance.mean("init_time")
     return result
-
-
-def _concat(datasets):
-    return xr.concat(datasets.values(), xr.Variable("source", list(datasets)), join="outer",
-                     coords="minimal", compat="override")  # fmt: skip
 
 
 def _named(tables):

@@ -88,13 +88,16 @@ def evaluate_scaling(run, store=None, starts=20, show=True):
     training = training_store(dataset, truth_store, None)
     possible = possible_references(truth_store, training)
     references = [name for name in REFERENCES if name in possible]
+    initial = truth_store["sit"].isel(time=dataset.position.values).load()
+    dx_m = grid.spacing_m(truth_store, truth_store.ocean)
+    tails = _tails(dataset, initial, truth_store, dx_m)
     score = partial(
         _score_start,
         store=truth_store,
         makers={name: make_references(references, truth_store, name, training) for name in moving},
-        square=_common_ice(dataset, truth_store),
-        dx_m=grid.spacing_m(truth_store, truth_store.ocean),
-        tails=_tails(dataset, truth_store),
+        square=_common_ice(initial, truth_store),
+        dx_m=dx_m,
+        tails=tails,
     )
     count, sums = dataset.sizes["init_time"], []
     with (
@@ -112,7 +115,6 @@ def evaluate_scaling(run, store=None, starts=20, show=True):
     table = scaling.compare(joined, periods=periods)
     side = joined["truth"]["angular"].attrs["side_cells"]
     table["anisotropy_null"] = float(isotropic_index(side, count, draws=20).mean())
-    tails = score.keywords["tails"]
     table.attrs |= {
         "starts": count,
         "mask": "ocean with ice in forecast and truth: concentration > 0.8, else thickness > 0.3 m",
@@ -167,11 +169,9 @@ def _score_start(dataset, store, makers, square, dx_m, tails):
     return {name: sums_of(fields) for name, fields in sources.items()}
 
 
-def _common_ice(dataset, store):
+def _common_ice(initial, store):
     """Ocean with ice at all starts."""
-    initial = store["sit"].isel(time=dataset.position.values).load()
-    least = initial.min("time", keep_attrs=True).assign_attrs(initial.attrs)
-    mask = ice_mask(store.ocean, least)
+    mask = ice_mask(store.ocean, initial.min("time", keep_attrs=True))
     if not mask.any():
         raise InputError(
             f"{name_of(store)}: no cell has ice thicker than 0.3 m at all {len(initial)} starts, "
@@ -180,17 +180,15 @@ def _common_ice(dataset, store):
     return mask
 
 
-def _tails(dataset, store):
+def _tails(dataset, initial, store, dx_m):
     """Values at which the tails begin: quantiles of the truth, the same for all sources."""
-    sit = store["sit"].isel(time=dataset.position.values).load()
-    dx_m = grid.spacing_m(store, store.ocean)
-    gradient = gradient_magnitude(sit, ice_mask(store.ocean, sit), dx_m)
+    gradient = gradient_magnitude(initial, ice_mask(store.ocean, initial), dx_m)
     day = int(abs(dataset.lead_time.values - np.timedelta64(1, "D")).argmin())
     single = dataset.sit.isel(member=0, drop=True) if "member" in dataset.dims else dataset.sit
     later = truth_for(single.isel(lead_time=[day]), store).values[:, 0]
-    change = abs(later - sit.values)[:, store.ocean.values]
-    quantiles = float(gradient.quantile(TAIL_SHARE)), float(np.quantile(change, TAIL_SHARE))
-    return dict(zip(("gradient", "increment"), quantiles, strict=True))
+    change = abs(later - initial.values)[:, store.ocean.values]
+    samples = {"gradient": gradient, "increment": change}
+    return {name: float(np.nanquantile(each, TAIL_SHARE)) for name, each in samples.items()}
 
 
 LEGEND = {

@@ -26,6 +26,7 @@ from seaice_lab.assimilation.bounds import (
 )
 from seaice_lab.assimilation.checks import check, taylor_slope
 from seaice_lab.assimilation.cost import (
+    Cost,
     Observations,
     cell_positions,
     cost,
@@ -407,8 +408,9 @@ def test_a_step_to_where_the_cost_is_not_finite_is_halved(value):
         # The first step of the minimiser has the length 1.
         lengths.append(np.abs(control).max())
         if lengths[-1] > 0.15:
-            return value, np.full_like(control, value)
-        return 50 * ((control - 0.1) ** 2).sum(), 100 * (control - 0.1)
+            return Cost(np.array([value]), np.zeros(1), np.full_like(control, value))
+        departure = control - 0.1
+        return Cost(50 * departure**2, np.zeros(1), 100 * departure)
 
     minimum = minimise(function, np.zeros(1))
     np.testing.assert_allclose(minimum.control, 0.1, atol=1e-6)
