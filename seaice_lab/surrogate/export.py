@@ -137,9 +137,12 @@ def describe(surrogate, opened, run_grid):
             "shapes": [[noise.channels, *shape] for shape in noise.shapes],
             "memory": noise.memory,
             "gain": list(noise.gains),
+            "intermittency": noise.intermittency,
             "rule": "n(0) = xi(0), n(k) = memory n(k-1) + sqrt(1 - memory^2) xi(k), with xi normal "
-            "numbers of mean 0 and variance 1; the input is gain n(k), with the gain of the level, "
-            "or zeros for a forecast without noise",
+            "numbers of mean 0 and variance 1; a field h(k) of the coarsest level follows the same "
+            "rule; the input is gain a(k) n(k), with the gain of the level and a(k) = exp("
+            "intermittency h(k) - intermittency^2), interpolated linearly to the level; or zeros "
+            "for a forecast without noise",
         },
     }
 

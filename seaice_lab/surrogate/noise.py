@@ -1,7 +1,9 @@
 """Random fields of a noise-conditioned network: one for each level, channel, member and step.
 
 The noise is white on each level, and has a memory in time, because the errors of successive steps
-are correlated: damage and velocity of the ice are no part of the state.
+are correlated: damage and velocity of the ice are no part of the state. It can be intermittent:
+then its amplitude varies from place to place as well, because errors are small nearly everywhere
+and large along the few lines where the ice breaks.
 """
 
 import json
@@ -10,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.networks import POOLINGS
@@ -33,12 +36,15 @@ class Noise(NamedTuple):
         Correlation of the noise of successive steps.
     gain : float or tuple of float
         Factor of the noise in a forecast, or a factor for each level.
+    intermittency : float
+        Standard deviation of the logarithm of the local amplitude; 0: the noise is Gaussian.
     """
 
     shapes: list
     channels: int
     memory: float
     gain: float | tuple = 1.0
+    intermittency: float = 0.0
 
     @property
     def gains(self):
@@ -64,7 +70,8 @@ class Noise(NamedTuple):
         list of torch.Tensor (start * member, channel, y, x)
             One for each level, for one step after the other, without end.
         """
-        sizes = [self.channels * ny * nx for ny, nx in self.shapes]
+        fields = self._shapes()
+        sizes = [channels * ny * nx for channels, ny, nx in fields]
 
         def numbers(start, member, step):
             # Philox is counter-based; the seed sequence keeps the streams independent.
@@ -77,12 +84,12 @@ class Noise(NamedTuple):
             while True:
                 drawn = torch.stack([numbers(s, m, step) for s in starts for m in members])
                 yield [
-                    values.view(-1, self.channels, *shape)
-                    for values, shape in zip(drawn.split(sizes, 1), self.shapes, strict=True)
+                    values.view(-1, *shape)
+                    for values, shape in zip(drawn.split(sizes, 1), fields, strict=True)
                 ]
                 step += 1
 
-        for levels in self._with_memory(white()):
+        for levels in self._correlated(white()):
             yield [gain * values for gain, values in zip(self.gains, levels, strict=True)]
 
     def random(self, count, device):
@@ -102,16 +109,32 @@ class Noise(NamedTuple):
 
         def white():
             while True:
-                shapes = [(count, self.channels, *shape) for shape in self.shapes]
-                yield [torch.randn(shape, device=device) for shape in shapes]
+                yield [torch.randn((count, *shape), device=device) for shape in self._shapes()]
 
-        return self._with_memory(white())
+        return self._correlated(white())
 
-    def _with_memory(self, white):
-        """n(k) = memory n(k - 1) + sqrt(1 - memory^2) xi(k); n(0) = xi(0)."""
+    def _shapes(self):
+        """Shapes (channel, y, x) of the random fields: the levels, and that of the amplitude."""
+        levels = [(self.channels, *shape) for shape in self.shapes]
+        return levels + [(1, *self.shapes[-1])] * (self.intermittency > 0)
+
+    def _correlated(self, white):
+        """n(k) = memory n(k - 1) + sqrt(1 - memory^2) xi(k), n(0) = xi(0); times the amplitude.
+
+        The amplitude is exp(s h - s^2) with the intermittency s and a field h of the coarsest
+        level, where its mean square is 1; interpolation to the finer levels lowers it.
+        """
         noise, scale = next(white), (1 - self.memory**2) ** 0.5
         while True:
-            yield noise
+            levels = noise
+            if self.intermittency:
+                *levels, h = noise
+                amplitude = torch.exp(self.intermittency * h - self.intermittency**2)
+                levels = [
+                    values * F.interpolate(amplitude, values.shape[-2:], mode="bilinear")
+                    for values in levels
+                ]
+            yield levels
             noise = [
                 self.memory * previous + scale * values
                 for previous, values in zip(noise, next(white), strict=True)
@@ -135,7 +158,8 @@ def noise_of(config, ocean):
         return None
     ny, nx = ocean.shape
     shapes = [(ny // 2**level, nx // 2**level) for level in range(POOLINGS[config.network] + 1)]
-    return Noise(shapes, config.noise_channels, config.noise_memory)
+    options = {"intermittency": config.noise_intermittency}
+    return Noise(shapes, config.noise_channels, config.noise_memory, **options)
 
 
 def read_calibration(run):

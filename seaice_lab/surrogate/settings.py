@@ -88,6 +88,9 @@ class TrainConfig(Config):
     """Random fields on each level of a U-Net, with loss crps."""
     noise_memory: float = Field(0.5, ge=0, lt=1)
     """Correlation of the noise of successive steps, with loss crps."""
+    noise_intermittency: float = Field(0.0, ge=0, le=1)
+    """Standard deviation of the logarithm of the local amplitude of the noise, with loss crps; 0:
+    the noise is Gaussian."""
     spectral_weight: float = Field(0.0, ge=0)
     """Weight of the spectral energy score in loss crps; try 1 to 3."""
     global_mean_weight: float = Field(50.0, ge=0)

@@ -2,8 +2,10 @@
 
 from itertools import islice
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.layers import ocean_pyramid
@@ -105,6 +107,32 @@ def test_noise_remembers_the_step_before_and_keeps_its_variance(memory):
         assert torch.corrcoef(fields)[0, 2].item() == pytest.approx(memory**2, abs=0.02)
     # The first step does not depend on the memory.
     assert torch.equal(draws(noise)[0][0], draws(noise._replace(memory=0.3))[0][0])
+
+
+def test_intermittent_noise_has_the_same_variance_and_heavier_tails():
+    shapes, s = [(128, 128), (64, 64)], 0.5
+    noise = Noise(shapes, 4, memory=0.6, intermittency=s)
+    of_training = list(islice(noise.random(4, "cpu"), 2))
+    for steps in (draws(noise, steps=2), of_training):
+        coarse = torch.stack([levels[1] for levels in steps])
+        # A Gaussian times a lognormal amplitude: the kurtosis is 3 exp(4 s^2).
+        assert coarse.square().mean().item() == pytest.approx(1, rel=0.05)
+        kurtosis = (coarse**4).mean() / coarse.square().mean() ** 2
+        assert kurtosis.item() == pytest.approx(3 * np.exp(4 * s**2), rel=0.25)
+        # All channels and levels are strong in the same places, in the next step as well.
+        strength = [levels[1].square().log().mean(1).flatten() for levels in steps]
+        of_fine = F.avg_pool2d(steps[0][0].square().log(), 2).mean(1).flatten()
+        for other in (of_fine, strength[1]):
+            assert torch.corrcoef(torch.stack([strength[0], other]))[0, 1] > 0.1
+
+
+def test_noise_without_intermittency_is_gaussian_and_its_stream_stays():
+    gaussian = Noise([(16, 24), (8, 12), (4, 6)], 3, memory=0.5, intermittency=0.0)
+    for levels, expected in zip(draws(gaussian), draws(), strict=True):
+        assert all(map(torch.equal, levels, expected))
+    # The amplitude is drawn last, so that the fields that it multiplies are those without it.
+    ratio = draws(NOISE._replace(intermittency=0.3))[0][2] / draws()[0][2]
+    assert (ratio > 0).all() and torch.allclose(ratio, ratio[:, :1].expand_as(ratio))
 
 
 def test_each_level_has_its_gain():
