@@ -24,9 +24,8 @@ class SharedLegend(pn.custom.JSComponent):
     _esm = (layout.ASSETS / "legend.js").read_text("utf-8")
     _stylesheets = [layout.COMPONENT_STYLE]
 
-    def __init__(self, **options):
-        options |= {"sizing_mode": "stretch_width", "margin": 0}
-        super().__init__(css_classes=["common-legend"], **options)
+    def __init__(self):
+        super().__init__(css_classes=["common-legend"], sizing_mode="stretch_width", margin=0)
         self.drawn = {}  # renderers by entry of the legend, by key of the figure
         self.param.watch(self._show, "hidden")
 
