@@ -283,8 +283,7 @@ def too_few_starts(table):
     count = table.sizes["init_time"]
     return (
         f"{count} start date{'s' if count > 1 else ''}, {number} of them independent (at least "
-        f"{WEATHER_DAYS} days apart); to tell a difference from chance takes at least "
-        f"{FEWEST_INDEPENDENT}"
+        f"{WEATHER_DAYS} days apart); a comparison takes at least {FEWEST_INDEPENDENT}"
     )
 
 
