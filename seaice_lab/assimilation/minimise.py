@@ -128,10 +128,10 @@ def _check_finite(value):
 def lbfgs(problem, limits=None, stopping=STOPPING):
     """Minimise the cost of a problem from its background by L-BFGS-B.
 
-    Windows of a batch, or members of an ensemble, are minimised together, by the sum of their
-    costs. As they do not depend on each other, the minimum of the sum is that of each. The stopping
-    rules hold for all together: the gradient is compared with the largest one of all windows, so
-    that a window with much smaller gradients than others needs a smaller ``stopping.gradient``.
+    Windows of a batch are minimised together, by the sum of their costs. As they do not depend on
+    each other, the minimum of the sum is that of each. The stopping rules hold for all together:
+    the gradient is compared with the largest one of all windows, so that a window with much
+    smaller gradients than others needs a smaller ``stopping.gradient``.
 
     Parameters
     ----------

@@ -118,7 +118,8 @@ def thickness_of_freeboard(freeboard, snow, config, is_laser):
     Returns
     -------
     thickness, sigma : ndarray
-        Metres, per area of ice. Errors of freeboard, snow and density of the ice are independent.
+        Metres, per area of ice. Errors of freeboard, snow and density of the ice (20 kg m-3) are
+        independent.
     """
     slowing = (1 + 0.51e-3 * config.snow_density) ** 1.5 - 1
     of_snow = WATER_DENSITY * (-1 if is_laser else slowing) + config.snow_density
@@ -311,8 +312,8 @@ def _period(raw, name, latitude, layout, config, where):
     if hours is None or stamps.isnull().any():
         raise InputError(
             f"{where}: does not say of which period {name} is the mean, expected time bounds; give "
-            "the setting period_h (24 for a daily map, 0 for instantaneous values), and the "
-            "setting time, such as 2021-03-01T12, if the file has no time"
+            "the setting period_h (168 for a weekly map, 24 for a daily map, 0 for instantaneous "
+            "values), and the setting time, such as 2021-03-01T12, if the file has no time"
         )
     return tuple(stamps + np.timedelta64(round(hour * 3600), "s") for hour in hours)
 

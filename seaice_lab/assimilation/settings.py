@@ -30,11 +30,12 @@ class ObservationFilesConfig(Config):
     """Period of a mean, centred on its time, if the file has no time bounds; 0: the values are
     instantaneous."""
     snow_m: float | None = Field(None, ge=0)
-    """Snow thickness for the conversion of freeboard to ice thickness where the file has none."""
+    """Snow thickness for the conversion of freeboard to ice thickness where the file has none. An
+    error of 0.1 m is assumed where the file has no error of the snow thickness."""
     snow_density: float = Field(320.0, gt=0, lt=900, json_schema_extra=DENSITY)
     """Density of snow."""
     ice_density: float = Field(900.0, gt=800, lt=1000, json_schema_extra=DENSITY)
-    """Density of ice; 917 for first-year ice, 882 for multi-year ice."""
+    """Density of ice, with an error of 20; 917 for first-year ice, 882 for multi-year ice."""
     thin_km: float | None = Field(None, ge=0)
     """Smallest distance between observations of one kind and source; closer ones are rejected.
     null: the correlation length of their errors."""

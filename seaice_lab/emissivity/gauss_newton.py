@@ -209,7 +209,7 @@ def fit_network(problem, state, steps, tolerance, show=False):
 
 
 def estimate_errors(problem, state, config):
-    """Estimate the errors of the first guess and the spread of the properties from a sample.
+    """Estimate errors of the first guess, and spread and persistence of properties, from a sample.
 
     Parameters
     ----------

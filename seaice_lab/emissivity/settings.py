@@ -149,10 +149,10 @@ class SolveConfig(Config):
     """Lowest error of the hump penalty; 0 takes the error of the model. The published penalty moves
     low concentrations to 0 or 0.3."""
     lowest_bias_error_k: float | None = Field(None, ge=0)
-    """Background error of the biases that ice and water have in common. Their difference has the
-    error of the model, or a quarter of this one if that is larger. 0: ice and water are
-    independent, with the error of the model. That of version 1 fixes most biases, so that
-    concentrations have to explain the true ones. null: 2 in version 1, 0 in version 2."""
+    """Background error that the biases over ice and water have in common. Each has an independent
+    error as well: that of the model, or a quarter of the common one if that is larger. 0: only the
+    independent error; that of version 1 fixes most biases, so that concentrations have to explain
+    the true ones. null: 2 in version 1, 0 in version 2."""
     constants_error: float | None = Field(0.05, gt=0)
     """Error of the constants of a linear network, around the mean of published types of ice; null:
     as published, the first constant is 0.93."""
