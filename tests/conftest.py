@@ -21,8 +21,8 @@ torch.set_num_threads(1)
 
 # Where the tests take longest. They begin first, so that all processes have work to the end.
 LONGEST = (
-    "tests/dashboards",
     "tests/notebooks",
+    "tests/dashboards",
     "tests/surrogate/test_model.py",
     "tests/surrogate/test_evaluation.py",
     "tests/emissivity/test_train.py",
@@ -48,18 +48,14 @@ ENTRY = {
 }
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Put the longest tests first; one process runs all tests of a group one after the other."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group_of(item)))
-    items.sort(key=lambda item: (*LONGEST, group_of(item)).index(group_of(item)))
+    """Put the longest tests first; the tests of a file, which share fixtures, stay together."""
 
+    def place(item):
+        places = (n for n, name in enumerate(LONGEST) if item.nodeid.startswith(name))
+        return next(places, len(LONGEST))
 
-def group_of(item):
-    """The tests that share fixtures with a test: those of its file, or of a folder of `LONGEST`."""
-    file = item.nodeid.split("::")[0]
-    return next((name for name in LONGEST if file.startswith(name)), file)
+    items.sort(key=place)
 
 
 def wave_run(times=24, start="2010-01-01", seed=0, hemisphere="north"):
