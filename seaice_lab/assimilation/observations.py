@@ -23,7 +23,7 @@ class Kind(NamedTuple):
     """What is observed: a variable of the state, or its quotient with another one.
 
     Values outside of ``limits`` are not plausible. Noise makes some retrievals negative or larger
-    than 1. They are within, because the mean of the others alone would have a bias.
+    than 1. The limits include these, because the mean of the others alone would have a bias.
     """
 
     variable: str

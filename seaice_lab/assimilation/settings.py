@@ -35,7 +35,7 @@ class ObservationFilesConfig(Config):
     snow_density: float = Field(320.0, gt=0, lt=900, json_schema_extra=DENSITY)
     """Density of snow."""
     ice_density: float = Field(900.0, gt=800, lt=1000, json_schema_extra=DENSITY)
-    """Density of ice, with an error of 20; 917 for first-year ice, 882 for multi-year ice."""
+    """Density of ice (error: 20 kg m-3); 917 for first-year ice, 882 for multi-year ice."""
     thin_km: float | None = Field(None, ge=0)
     """Smallest distance between observations of one kind and source; closer ones are rejected.
     null: the correlation length of their errors."""

@@ -25,7 +25,7 @@ def autoregressive_precision(error, memory):
 
 
 def beside(off_diagonal, x):
-    """Symmetric tridiagonal matrices without their diagonal, times vectors.
+    """Multiply vectors by symmetric tridiagonal matrices whose diagonal is 0.
 
     Parameters
     ----------

@@ -174,7 +174,7 @@ def uncertainty(model, observations, config=None, errors=None):
     config, state = config or SolveConfig(), get_state(model)
     problem = build_problem(model, observations, config)
     problem = with_errors(problem, errors or estimate_errors(problem, state, config))
-    # The equations of a cell take the properties of other days as known, which they are not.
+    # With memory, the equations of a cell would treat the properties of other days as exact.
     problem = problem._replace(property_memory=0.0)
     table = evaluation.departures(model, observations)
     noise = float((table.cost * table["count"]).sum() / table["count"].sum())

@@ -255,7 +255,7 @@ def weight_background(problem, weights):
             network[size:] = network[size:].maximum(problem.share * weight)
     curvature, away = torch.diag(curvature.double()), (centre - weights).double()
     # Over ice, observations hardly separate a bias from the emissivity. Over water they determine
-    # the bias, and most of it is of the instrument and the same over ice.
+    # the bias, and most of it comes from the instrument and is the same over ice.
     ice, water = split_weights(model, torch.arange(len(weights)))[2].flatten(1)
     own = problem.bias_error.double().expand(biases_centre.shape[1:]).flatten() ** 2
     common = problem.common_bias_error**2

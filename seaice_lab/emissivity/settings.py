@@ -157,7 +157,7 @@ class SolveConfig(Config):
     """Error of the constants of a linear network, around the mean of published types of ice; null:
     as published, the first constant is 0.93."""
     seed: int = 0
-    """Of the random networks and of the sample."""
+    """Seed of the random networks and of the sample."""
 
 
 class EmissivityConfig(ObservationsConfig):
