@@ -158,8 +158,8 @@ def noise_of(config, ocean):
         return None
     ny, nx = ocean.shape
     shapes = [(ny // 2**level, nx // 2**level) for level in range(POOLINGS[config.network] + 1)]
-    options = {"intermittency": config.noise_intermittency}
-    return Noise(shapes, config.noise_channels, config.noise_memory, **options)
+    noise = Noise(shapes, config.noise_channels, config.noise_memory)
+    return noise._replace(intermittency=config.noise_intermittency)
 
 
 def read_calibration(run):
