@@ -22,6 +22,7 @@ import xarray as xr
 from assimilation_bridge import bridge
 from assimilation_twins import (
     METHODS,
+    NOTHING,
     ahead,
     assimilated,
     rmse,
@@ -69,7 +70,7 @@ def all_cells(options):
     forecast, at = ahead(twin, result.end, steps), steps + AT
     text += f": 2J/p {result.ratio:.2f} (goal 0.9 to 1.1), {result.seconds:.0f} s"
     row("T1 test, forecast of the analysis", rmse(twin, forecast[AT - 1], at), DAYS, text)
-    free = assimilated(twin, None, steps, {})
+    free = assimilated(twin, NOTHING, steps, {})
     row("T1 test, free run", rmse(twin, ahead(twin, free.end, steps)[AT - 1], at), DAYS)
     for name, field in observed_fields(twin, table).items():
         field = np.broadcast_to(field, (len(AT), *field.shape))
@@ -96,7 +97,7 @@ def tracks(options):
     for split in ("validation", "test"):
         twin = twin_of(options, split)
         table = twins.observe_tracks(twin.window(steps).sit, sigma)
-        free = assimilated(twin, None, steps, {})
+        free = assimilated(twin, NOTHING, steps, {})
         row(f"T2 {split}, free run", window_errors(twin, free.states), COLUMNS)
         cases = [(method, {"length_km": length_km, "std": std})
                  for length_km in options.lengths for std in options.stds
@@ -118,7 +119,7 @@ def weekly_maps(options, steps=28):
         # Not a mean, because it has no small scales.
         background = {"length_km": 200.0, "std": 0.3, "first": closest_state(twin, table)}
         exponents, powers = {}, {}
-        for name, observed in (("free run", None), ("analysis", table)):
+        for name, observed in (("free run", NOTHING), ("analysis", table)):
             result = assimilated(twin, observed, steps, background)
             fields = [*result.states[[0, steps // 2, -1]], ahead(twin, result.end, steps)[9]]
             exponents[name], powers[name] = spectrum_of(twin, fields)

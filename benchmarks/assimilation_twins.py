@@ -10,15 +10,9 @@ import pandas as pd
 import torch
 import xarray as xr
 
-from seaice_lab.assimilation import cycle
+from seaice_lab.assimilation import cycle, observations
 from seaice_lab.assimilation.background import block_diagonal
-from seaice_lab.assimilation.model import (
-    Source,
-    WindowModel,
-    open_source,
-    states,
-    window_model,
-)
+from seaice_lab.assimilation.model import Source, WindowModel, open_source, states, window_model
 from seaice_lab.assimilation.model_error import model_error_root
 from seaice_lab.assimilation.settings import AssimilationConfig
 from seaice_lab.assimilation.window_analysis import analyse
@@ -32,6 +26,7 @@ MINIMISER = {"iterations": 40, "gradient": 0.02, "segment": 0}
 # The increments of optimal interpolation do not change with time. The background of the window is
 # constant as well, or it is the forecast (the stronger competitor).
 METHODS = "4D-Var", "constant background", "forecast background"
+NOTHING = observations.concatenate([])
 
 
 class Twin(NamedTuple):
@@ -91,8 +86,8 @@ def assimilated(twin, table, steps, background, method="4D-Var", **changes):
     Parameters
     ----------
     twin : Twin
-    table : xarray.Dataset or None
-        Observations; None for a free run.
+    table : xarray.Dataset
+        Observations; :data:`NOTHING` for a free run.
     steps : int
         Length of the window.
     background : dict
@@ -109,8 +104,7 @@ def assimilated(twin, table, steps, background, method="4D-Var", **changes):
     config = settings(twin, steps, background, changes)
     digest = hashlib.sha256(twin.weights + method.encode() + config.model_dump_json().encode())
     digest.update(twin.source.store.attrs["fingerprint"].encode())
-    if table is not None:
-        digest.update(pd.util.hash_pandas_object(table.to_dataframe()).values.tobytes())
+    digest.update(pd.util.hash_pandas_object(table.to_dataframe()).values.tobytes())
     path = twin.folder / f"{digest.hexdigest()[:16]}.npz"
     if not path.exists():
         twin.folder.mkdir(parents=True, exist_ok=True)

@@ -11,11 +11,6 @@ from seaice_lab.options import ConfigFile, OtherStore, RunFolder, Settings, conf
 app = Typer(no_args_is_help=True, help="Data assimilation (4D-Var) with a trained surrogate.")
 
 
-@app.callback()
-def assimilate():
-    """Data assimilation (4D-Var) with a trained surrogate."""
-
-
 @app.command("observations")
 def observations(
     files: Annotated[

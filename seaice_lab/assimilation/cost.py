@@ -15,13 +15,7 @@ import numpy as np
 import torch
 from scipy.sparse.linalg import LinearOperator
 
-from seaice_lab.assimilation.model import (
-    WindowModel,
-    adjoint,
-    states,
-    to_image,
-    with_errors,
-)
+from seaice_lab.assimilation.model import WindowModel, adjoint, states, to_image, with_errors
 from seaice_lab.errors import InputError, listed
 
 
@@ -178,18 +172,15 @@ def problem_of(
         If the background is not finite, or sizes differ.
     """
     batch, channels = background.shape[:2]
-    cells = int(model.ocean.sum())
     variables = tuple(range(channels) if variables is None else variables)
+    count, cells = max(variables) + 1, int(model.ocean.sum())
     if not torch.isfinite(background).all():
         raise InputError("background: a value is missing or infinite, expected finite values")
-    if (
-        len(variables) != channels
-        or root.shape[0] != (1 + intervals) * (max(variables) + 1) * cells
-    ):
+    if len(variables) != channels or root.shape[0] != (1 + intervals) * count * cells:
         of_intervals = f", for the start and {intervals} intervals" if intervals else ""
         raise InputError(
             f"background errors: found increments of {root.shape[0]} values for a state of "
-            f"{channels} channels, expected {max(variables) + 1} variable(s) of {cells} cells"
+            f"{channels} channels, expected {count} variable(s) of {cells} cells"
             f"{of_intervals}; make B for the variables and the ocean cells of the network"
         )
     batches = {"forcing": model.forcing.shape[1], "background": batch}

@@ -17,11 +17,7 @@ from seaice_lab import files, grid, metadata, progress, runs
 from seaice_lab.assimilation import observations
 from seaice_lab.assimilation.background import block_diagonal, diagonal
 from seaice_lab.assimilation.diffusion import covariance
-from seaice_lab.assimilation.model import (
-    open_source,
-    stored_states,
-    window_model,
-)
+from seaice_lab.assimilation.model import open_source, stored_states, window_model
 from seaice_lab.assimilation.model_error import model_error_root
 from seaice_lab.assimilation.observation_operator import check_table_of_cycle
 from seaice_lab.assimilation.window_analysis import analyse
@@ -67,8 +63,8 @@ def run_cycle(config, folder, device=None, show=True):
         errors = model_error_root(source, config.model_error_steps, config.background, config.seed)
         root = block_diagonal([root, *[errors] * config.intervals])
     tables = [observations.read_table(path) for path in config.observations]
-    table = observations.concatenate(tables) if tables else None
-    if table is not None:
+    table = observations.concatenate(tables)
+    if tables:
         length = source.surrogate.window.step * config.window_steps
         check_table_of_cycle(table, source, starts, length)
     facts = {"data": source.store.attrs["fingerprint"], "inputs": _digest(config, table)}
@@ -82,7 +78,9 @@ def run_cycle(config, folder, device=None, show=True):
             beat(number + 1)
             if not path.exists():
                 # Also without an interruption, the background is read from the last file.
-                background = _next_state(paths[number - 1]) if number else first
+                background = first
+                if number:
+                    background = xr.load_dataset(paths[number - 1]).next_state.values[None]
                 positions = _positions(source, start, config.window_steps, config.split)
                 model = window_model(source, positions, config.window_steps)
                 initial = torch.from_numpy(background).to(source.surrogate.ocean.device)
@@ -100,9 +98,8 @@ def run_cycle(config, folder, device=None, show=True):
 def _digest(config, table):
     """Digest of the weights of the network and of the values of the observations."""
     digest = hashlib.sha256((Path(config.run) / "weights.safetensors").read_bytes())
-    if table is not None:
-        # The bytes of a file would not do: they also hold the time of writing.
-        digest.update(pd.util.hash_pandas_object(table.to_dataframe()).values.tobytes())
+    # The bytes of a file would not do: they also hold the time of writing.
+    digest.update(pd.util.hash_pandas_object(table.to_dataframe()).values.tobytes())
     return digest.hexdigest()[:16]
 
 
@@ -203,11 +200,6 @@ def background_root(source, config, seed=0):
     return block_diagonal(roots)
 
 
-def _next_state(path):
-    with xr.open_dataset(path) as window:
-        return window.next_state.values[None]
-
-
 def diagnostics(folder):
     """Diagnostics of all windows of a cycle; written to ``diagnostics.nc``.
 
@@ -226,9 +218,8 @@ def diagnostics(folder):
     """
     windows, tables = [], []
     for path in sorted(Path(folder).glob("window_*.nc")):
-        with xr.open_dataset(path) as window:
-            row = window.drop_dims(list(window.dims)).rename(analysis_time="window").load()
-        row["used"] = 0
+        window = xr.load_dataset(path)
+        row = window.drop_dims(list(window.dims)).rename(analysis_time="window").assign(used=0)
         departures = path.with_name(path.name.replace("window", "departures"))
         if departures.exists():
             table = observations.used(xr.load_dataset(departures))
@@ -254,10 +245,7 @@ def diagnostics(folder):
 
 def _forecast(config, folder, paths, device, show):
     """Write forecasts from the end of each window, in the format of the forecasts of a run."""
-    ends = []
-    for path in paths:
-        with xr.open_dataset(path) as window:
-            ends.append(window[["end_state", "valid_time"]].load())
+    ends = [xr.load_dataset(path)[["end_state", "valid_time"]] for path in paths]
     job = ForecastConfig(
         starts=[str(end.valid_time.values[-1]) for end in ends],
         steps=config.forecast_steps,

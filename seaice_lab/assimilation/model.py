@@ -201,35 +201,34 @@ def window_model(source, positions, steps):
     """
     surrogate, window = source.surrogate, source.surrogate.window
     dtype = next(surrogate.network.parameters()).dtype
-    forcing = [
-        _read(source, window.forcing, positions, step * window.step_h, dtype)
-        for step in range(steps)
-    ]
+    starts_h = window.step_h * np.arange(steps)
+    forcing = [_read(source, window.forcing, positions, hours, dtype) for hours in starts_h]
     return WindowModel(surrogate.step, torch.stack(forcing), surrogate.ocean)
 
 
-def stored_states(source, positions):
+def stored_states(source, positions, offset_h=0.0):
     """States of the store at some times.
 
     Parameters
     ----------
     source, positions
         As in :func:`window_model`.
+    offset_h : float
+        Hours from the starts to the times of the states.
 
     Returns
     -------
     torch.Tensor (start, channel, y, x), float64
         The channels of ``window.state`` in physical units, zero on land.
     """
-    return _read(source, source.surrogate.window.state, positions, 0.0, torch.float64)
+    return _read(source, source.surrogate.window.state, positions, offset_h, torch.float64)
 
 
 def _read(source, channels, positions, offset_h, dtype):
     ocean = source.surrogate.ocean
-    times = [positions[offset_h + lag] for _, lag in channels]
-    fields = [source.fields.read(name, at) for (name, _), at in zip(channels, times, strict=True)]
-    batch = len(positions[0.0])
-    values = np.stack(fields, 1) if fields else np.empty((batch, 0, *ocean.shape))
+    values = np.empty((len(positions[0.0]), len(channels), *ocean.shape), "float32")
+    for channel, (name, lag) in enumerate(channels):
+        values[:, channel] = source.fields.read(name, positions[offset_h + lag])
     return zero_on_land(torch.from_numpy(values).to(ocean.device, dtype), ocean)
 
 

@@ -6,7 +6,7 @@ import torch
 from seaice_lab import grid
 from seaice_lab.assimilation.background import block_diagonal
 from seaice_lab.assimilation.diffusion import covariance
-from seaice_lab.assimilation.model import stored_states, to_vector, window_model
+from seaice_lab.assimilation.model import stored_states, window_model
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.store import locate, name_of
 
@@ -38,10 +38,10 @@ def forecast_errors(source, steps):
         If there is no validation split, or it has fewer than 10 such intervals.
     """
     window, store = source.surrogate.window, source.store
-    starts_h = window.step_h * np.arange(steps)
-    offsets_h = {start + lag for start in starts_h for _, lag in window.inputs}
-    offsets_h |= {start + window.step_h + lag for start in starts_h for _, lag in window.state}
-    positions = locate(store, map(float, offsets_h), "validation")
+    times_h = window.step_h * np.arange(steps + 1)
+    offsets_h = {float(hours + lag) for hours in times_h for _, lag in window.state}
+    offsets_h |= {float(hours + lag) for hours in times_h[:-1] for _, lag in window.forcing}
+    positions = locate(store, offsets_h, "validation")
     count = len(positions[0.0])
     if count < LEAST:
         raise InputError(
@@ -49,29 +49,24 @@ def forecast_errors(source, steps):
             f"expected at least {LEAST}, from which the model error is measured; choose fewer "
             "model_error_steps, or a store with a longer validation split"
         )
-    positions = {h: times[:: -(-count // MOST)] for h, times in positions.items()}
-    results = []
-    for first in range(0, len(positions[0.0]), AT_ONCE):
-        at = {h: times[first : first + AT_ONCE] for h, times in positions.items()}
-        errors = [_step_errors(source, at, start) for start in starts_h]
-        results.append(sum(errors) / steps)
+    chosen, results = np.arange(0, count, -(-count // MOST)), []
+    for first in range(0, len(chosen), AT_ONCE):
+        at = {h: each[chosen[first : first + AT_ONCE]] for h, each in positions.items()}
+        results.append(_mean_errors(source, at, times_h))
     return np.concatenate(results)
 
 
-def _step_errors(source, positions, start_h):
-    """Errors of the forecasts over the step that begins at an offset, (start, variable, cell)."""
-    surrogate = source.surrogate
-    now, later = (
-        {offset - at: times for offset, times in positions.items()}
-        for at in (start_h, start_h + surrogate.window.step_h)
-    )
-    model = window_model(source, now, 1)
-    state = stored_states(source, now).to(model.forcing.dtype)
+def _mean_errors(source, positions, times_h):
+    """Means of the errors of the forecasts from each time to the next, (start, variable, cell)."""
+    model = window_model(source, positions, len(times_h) - 1)
+    truth = [stored_states(source, positions, hours) for hours in times_h]
+    errors = []
     with torch.no_grad():
-        error = stored_states(source, later) - model.step(state, model.forcing[0])
-    count = len(surrogate.window.variables)
-    cells = to_vector(error[:, :count], surrogate.ocean).unflatten(1, (count, -1))
-    return cells.cpu().numpy()
+        for now, later, forcing in zip(truth, truth[1:], model.forcing, strict=False):
+            errors.append(later - model.step(now.to(forcing.dtype), forcing))
+    count = len(source.surrogate.window.variables)
+    mean = (sum(errors) / len(errors))[:, :count, model.ocean]
+    return mean.cpu().numpy()
 
 
 def correlation_length(errors, ocean, spacing_m):

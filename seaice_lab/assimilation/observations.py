@@ -54,15 +54,12 @@ COLUMNS = {
     "sigma": {"long_name": "Standard deviation of the error in the unit of the kind"},
     "kind": {"long_name": "; ".join(f"{name}: {kind.long_name}" for name, kind in KINDS.items())},
     "source": {"long_name": "Product"},
-    "quality": {
-        "standard_name": "quality_flag",
-        "long_name": "Use or reason of rejection",
-        **FLAGS,
-    },
+    "quality": {"standard_name": "quality_flag", "long_name": "Use or reason of rejection"} | FLAGS,
     "correlation_length": {"long_name": "Correlation length of the errors", "units": "m"},
     "concentration": {"standard_name": "sea_ice_area_fraction", "units": "1"},
 }
 POSITION = ("time", "latitude", "longitude")
+NEEDED = ("kind", "source", "value", "sigma", *POSITION)
 TIMES = ("time", "time_start", "time_end")
 TYPES = dict.fromkeys(TIMES, "M8[ns]") | {"kind": str, "source": str, "quality": "int8"}
 
@@ -89,12 +86,11 @@ def observation_table(columns, where="observations"):
     InputError
         If a column is missing or unknown, or its values are not possible.
     """
-    needed = ("kind", "source", "value", "sigma", *POSITION)
-    wrong = [name for name in needed if name not in columns] + sorted(columns.keys() - COLUMNS)
+    wrong = [name for name in NEEDED if name not in columns] + sorted(columns.keys() - COLUMNS)
     if wrong:
         raise InputError(
             f"{where}: is not a table of observations: found the columns {listed(columns)}, "
-            f"expected {', '.join(needed)} and perhaps others of {', '.join(COLUMNS)}; correct "
+            f"expected {', '.join(NEEDED)} and perhaps others of {', '.join(COLUMNS)}; correct "
             f"{', '.join(wrong)}, or make the table with `seaice-lab assimilate observations`"
         )
     defaults = {"quality": 0, "correlation_length": np.nan, "concentration": np.nan}
@@ -158,11 +154,13 @@ def concatenate(tables):
     Parameters
     ----------
     tables : sequence of xarray.Dataset
+        Empty for a table without observations.
 
     Returns
     -------
     xarray.Dataset
     """
+    tables = tables or [observation_table(dict.fromkeys(NEEDED, ()))]
     joined = xr.concat(tables, "observation", combine_attrs="override", join="override")
     return joined.isel(observation=np.argsort(joined.time.values, kind="stable"))
 

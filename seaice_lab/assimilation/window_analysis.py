@@ -7,14 +7,7 @@ import xarray as xr
 from seaice_lab import metadata, names
 from seaice_lab.assimilation import observations
 from seaice_lab.assimilation.bounds import change_of_variable, clipped
-from seaice_lab.assimilation.cost import (
-    Observations,
-    cost,
-    increment_of,
-    problem_of,
-    simulate,
-    window_states,
-)
+from seaice_lab.assimilation.cost import cost, increment_of, problem_of, simulate, window_states
 from seaice_lab.assimilation.minimise import Stopping, incremental, lbfgs, signal
 from seaice_lab.assimilation.model import states
 from seaice_lab.assimilation.observation_operator import window_observations
@@ -35,8 +28,8 @@ def analyse(source, model, initial, table, config, root, start):
     model : WindowModel
     initial : torch.Tensor (1, channel, y, x)
         Background of the initial state.
-    table : xarray.Dataset or None
-        Observations of this and other windows.
+    table : xarray.Dataset
+        Observations of this and other windows; without any, the analysis is the background.
     config : AssimilationConfig
     root : LinearOperator
     start : datetime64
@@ -58,13 +51,11 @@ def analyse(source, model, initial, table, config, root, start):
         combine = change_of_variable(low, high, SOFTNESS * std)
     model = model._replace(segment=config.minimiser.segment)
     steps = range(config.window_steps + 1)
-    window, departures, observed = xr.Dataset(), None, Observations((), None, None, None)
-    if table is not None:
-        observed, (table,) = window_observations(source, model, [table], [start])
+    observed, (table,) = window_observations(source, model, [table], [start])
     observed = observed._replace(huber=config.huber or np.inf)
     variables, intervals = source.variables, config.intervals
     problem = problem_of(model, initial, root, observed, combine, variables, intervals)
-    control = np.zeros(problem.shape)
+    window, control, departures = xr.Dataset(), np.zeros(problem.shape), None
     if observed.steps:
         problem, departures = _with_background(problem, observations.used(table), config)
         table["quality"][table.quality.values == 0] = departures.quality.values
@@ -73,9 +64,8 @@ def analyse(source, model, initial, table, config, root, start):
         departures["equivalent"] = (("state", "observation"), equivalents)
         departures["lead_h"] = (departures.time - start) / np.timedelta64(1, "h")
         departures = departures.assign_coords(state=STATES).drop_encoding()
-    if table is not None:
-        counts = observations.counts(table)
-        window.attrs["observations"] = ", ".join(f"{n} {reason}" for reason, n in counts.items())
+    counts = observations.counts(table).items()
+    window.attrs["observations"] = ", ".join(f"{n} {reason}" for reason, n in counts)
     with torch.no_grad():
         background = states(model, initial, steps)[0]
         analysis = window_states(problem, increment_of(problem, control), steps)[0]
