@@ -7,8 +7,8 @@ members of an ensemble have the dimension ``member``.
 import numpy as np
 import xarray as xr
 
-from seaice_lab.diagnostics.score_tables import describe_scores
-from seaice_lab.diagnostics.scores import GRID, check_fields, common_units, field_error, ocean_mean
+from seaice_lab.diagnostics.score_tables import common_units, describe_scores
+from seaice_lab.diagnostics.scores import GRID, check_fields, field_error, ocean_mean
 from seaice_lab.errors import InputError
 
 

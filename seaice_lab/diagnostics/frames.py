@@ -97,6 +97,54 @@ def _masked(*fields_and_mask):
     return values, mask
 
 
+def of_ocean_cells(function, fields, ocean, weights, output):
+    """Apply a function to the ocean cells of every frame, one frame after the other.
+
+    A frame stays in the cache of the processor while the function works on it.
+
+    Parameters
+    ----------
+    function : callable
+        Takes the weights (cell, ...) and the values (cell,) of each field, float64 without NaN;
+        returns an ndarray with the shape of the output.
+    fields : sequence of DataArray (..., y, x)
+        With the same dimensions and equal coordinates.
+    ocean : DataArray of bool (y, x)
+    weights : DataArray (y, x, ...)
+    output : dict of str to int
+        Sizes of the dimensions of the output.
+
+    Returns
+    -------
+    DataArray (..., dimensions of the output), float64
+        NaN in a frame with a NaN in an ocean cell of any field. Lazy if a field is lazy.
+    """
+    cells = ocean.transpose(*GRID).values
+    weights = weights.transpose(*GRID, ...).values[cells]
+
+    def of_frame(frame):
+        values = [field[cells].astype("float64") for field in frame]
+        if any(np.isnan(each).any() for each in values):
+            return np.full(tuple(output.values()), np.nan)
+        return function(weights, *values)
+
+    def of_frames(*arrays):
+        frames = zip(*(array.reshape(-1, *cells.shape) for array in arrays), strict=True)
+        results = [of_frame(frame) for frame in frames]
+        return np.reshape(results, (*arrays[0].shape[:-2], *output.values()))
+
+    return xr.apply_ufunc(
+        of_frames,
+        *fields,
+        input_core_dims=[GRID] * len(fields),
+        output_core_dims=[list(output)],
+        dask="parallelized",
+        output_dtypes=["float64"],
+        dask_gufunc_kwargs={"output_sizes": output, "allow_rechunk": True},
+        keep_attrs=False,
+    )
+
+
 def masked_gaussian(values, valid, sigma, truncate=2.0):
     """Gaussian mean over the valid cells.
 

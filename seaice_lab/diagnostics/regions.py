@@ -4,7 +4,8 @@ import numpy as np
 import xarray as xr
 from scipy import ndimage
 
-from seaice_lab.diagnostics.scores import GRID, field_error
+from seaice_lab.diagnostics.frames import GRID, of_ocean_cells
+from seaice_lab.diagnostics.scores import check_fields
 
 # Boxes in degrees: south, north, west, and the width eastwards. In the south: the sectors of NSIDC.
 REGIONS = {
@@ -39,19 +40,22 @@ def scores_by_region(forecast, truth, ocean, regions, area=None):
     Returns
     -------
     Dataset
-        ``rmse`` and ``bias``, each (region, init_time, lead_time).
+        ``rmse`` and ``bias``, each (init_time, lead_time, region).
     """
+    check_fields(forecast, truth, ocean, area)
     masks = xr.concat(regions.values(), xr.Variable("region", list(regions))) & ocean
     weights = masks * (xr.ones_like(ocean, "float64") if area is None else area)
-    weights = weights / weights.sum(GRID)
-    # One matrix product for all regions. So a NaN in the ocean makes all regions of its start NaN.
-    error = field_error(forecast, truth, ocean, area).where(ocean, 0.0)
-    return xr.Dataset(
-        {
-            "rmse": xr.dot(error**2, weights, dim=GRID) ** 0.5,
-            "bias": xr.dot(error, weights, dim=GRID),
-        }
-    )
+
+    def means(weights, forecast, truth):
+        # A matrix product for all regions. So a NaN in the ocean makes all regions NaN.
+        error = forecast - truth
+        return np.stack([error**2, error]) @ weights
+
+    sizes = {"score": 2, "region": len(regions)}
+    means = of_ocean_cells(means, (forecast, truth), ocean, weights / weights.sum(GRID), sizes)
+    squared_error, error = (means.isel(score=number) for number in range(2))
+    table = xr.Dataset({"rmse": squared_error**0.5, "bias": error})
+    return table.assign_coords(region=list(regions))
 
 
 def polar_regions(latitude, longitude):

@@ -63,23 +63,20 @@ def scores_by_start(forecast, truth, ocean, area=None, climatology=None):
             f"the forecast has dimensions {forecast.dims}, expected init_time and lead_time among "
             "them; give a single forecast an init_time with expand_dims('init_time')"
         )
-    units = scores.common_units(forecast, truth)
-    arguments = (forecast, truth, ocean, area)
+    units = common_units(forecast, truth)
     quantity = truth.attrs.get("standard_name")
-    error = scores.field_error(*arguments)
-    values = {
-        "rmse": scores.ocean_mean(error**2, ocean, area) ** 0.5,
-        "bias": scores.ocean_mean(error, ocean, area),
-        "mean_absolute_error": scores.ocean_mean(abs(error), ocean, area),
-        "correlation": scores.correlation(*arguments),
-    }
+    has_edge = area is not None and quantity in ICE_THRESHOLDS
+    formulas = scores.FORMULAS | (scores.edge_formulas(forecast, truth) if has_edge else {})
+    values = dict(scores.scores_of_frames(formulas, (forecast, truth), ocean, area))
     if climatology is not None:
-        anomaly_correlation = scores.anomaly_correlation(*arguments[:2], climatology, ocean, area)
-        values["anomaly_correlation"] = anomaly_correlation
+        values["anomaly_correlation"] = scores.anomaly_correlation(
+            forecast, truth, climatology, ocean, area
+        )
+    ocean_area = None if area is None else area.where(ocean, 0.0).sum()
     if area is not None and quantity == "sea_ice_thickness":
-        values["volume_error"] = scores.volume(error, ocean, area)
-    if area is not None and quantity in ICE_THRESHOLDS:
-        over, under = scores.ice_edge_error(*arguments)
+        values["volume_error"] = values["bias"] * ocean_area
+    if has_edge:
+        over, under = (values.pop(name) * ocean_area for name in ("over", "under"))
         values |= {"edge_error_over": over, "edge_error_under": under}
         values |= {"edge_error": over + under, "extent_error": over - under}
     table = describe_scores(values, units)
@@ -87,6 +84,32 @@ def scores_by_start(forecast, truth, ocean, area=None, climatology=None):
     table["init_time"].attrs = dict(START)
     table.attrs["weights"] = "equal for all ocean cells" if area is None else "cell area"
     return table
+
+
+def common_units(forecast, truth):
+    """The unit that forecast and truth have in common.
+
+    Parameters
+    ----------
+    forecast, truth : DataArray
+        With the attribute ``units``.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    InputError
+        If the units are different or missing.
+    """
+    forecast_units, truth_units = forecast.attrs.get("units"), truth.attrs.get("units")
+    if forecast_units is None or forecast_units != truth_units:
+        raise InputError(
+            f"the forecast has units {forecast_units!r} and the truth {truth_units!r}, expected "
+            "the same unit for both; convert the values and set the units attribute"
+        )
+    return forecast_units
 
 
 def describe_scores(values_by_name, units):

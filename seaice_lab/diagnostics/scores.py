@@ -14,10 +14,9 @@ score a part of the ocean pass ``ocean & region``, see
 import numpy as np
 import xarray as xr
 
+from seaice_lab.diagnostics.frames import GRID, of_ocean_cells
 from seaice_lab.errors import InputError
 from seaice_lab.names import ICE_THRESHOLDS
-
-GRID = ("y", "x")
 
 
 def rmse(forecast, truth, ocean, area=None, land_counts_as_zero=False):
@@ -49,8 +48,7 @@ def rmse(forecast, truth, ocean, area=None, land_counts_as_zero=False):
     -----
     The published rule is that of Durand et al. (2024), doi:10.5194/tc-18-1791-2024.
     """
-    error = field_error(forecast, truth, ocean, area)
-    return ocean_mean(error**2, ocean, area, land_counts_as_zero) ** 0.5
+    return _score("rmse", forecast, truth, ocean, area, land_counts_as_zero)
 
 
 def bias(forecast, truth, ocean, area=None, land_counts_as_zero=False):
@@ -68,8 +66,7 @@ def bias(forecast, truth, ocean, area=None, land_counts_as_zero=False):
     DataArray (...), float64
         In the unit of the field.
     """
-    error = field_error(forecast, truth, ocean, area)
-    return ocean_mean(error, ocean, area, land_counts_as_zero)
+    return _score("bias", forecast, truth, ocean, area, land_counts_as_zero)
 
 
 def mean_absolute_error(forecast, truth, ocean, area=None):
@@ -85,7 +82,7 @@ def mean_absolute_error(forecast, truth, ocean, area=None):
     DataArray (...), float64
         In the unit of the field.
     """
-    return ocean_mean(abs(field_error(forecast, truth, ocean, area)), ocean, area)
+    return _score("mean_absolute_error", forecast, truth, ocean, area)
 
 
 def correlation(forecast, truth, ocean, area=None):
@@ -101,10 +98,7 @@ def correlation(forecast, truth, ocean, area=None):
     DataArray (...), float64
         NaN if one of the fields is uniform.
     """
-    check_fields(forecast, truth, ocean, area)
-    f, t = forecast.astype("float64"), truth.astype("float64")
-    f, t = f - ocean_mean(f, ocean, area), t - ocean_mean(t, ocean, area)
-    return _product_ratio(f, t, ocean, area)
+    return _score("correlation", forecast, truth, ocean, area)
 
 
 def anomaly_correlation(forecast, truth, climatology, ocean, area=None):
@@ -124,14 +118,12 @@ def anomaly_correlation(forecast, truth, climatology, ocean, area=None):
     -------
     DataArray (...), float64
     """
-    anomalies = (field_error(field, climatology, ocean, area) for field in (forecast, truth))
-    return _product_ratio(*anomalies, ocean, area)
 
+    def formula(weights, f, t, mean):
+        return _product_ratio(weights, f - mean, t - mean)
 
-def _product_ratio(f, t, ocean, area):
-    """<f t> / sqrt(<f^2> <t^2>), NaN if one of them is zero everywhere."""
-    product, ff, tt = (ocean_mean(pair, ocean, area) for pair in (f * t, f**2, t**2))
-    return product / np.sqrt(ff * tt).where(lambda norm: norm > 0)
+    fields = forecast, truth, climatology
+    return scores_of_frames({"correlation": formula}, fields, ocean, area).correlation
 
 
 def skill(score, reference):
@@ -191,7 +183,7 @@ def extent(field, ocean, area, threshold=None):
     InputError
         If no threshold is given and the field is neither concentration nor thickness.
     """
-    has_ice = _has_ice(field, threshold).astype("float64")
+    has_ice = (field >= _threshold(field, threshold)).astype("float64")
     # A missing value in the ocean makes the extent NaN.
     return volume(has_ice.where(field.notnull()), ocean, area)
 
@@ -216,15 +208,34 @@ def ice_edge_error(forecast, truth, ocean, area, threshold=None):
     under : DataArray (...), m2
         Area with ice in the truth but not in the forecast.
     """
-    check_fields(forecast, truth, ocean, area)
-    valid = forecast.notnull() & truth.notnull()
-    f, t = _has_ice(forecast, threshold), _has_ice(truth, threshold)
-    # A missing value in the ocean makes the error NaN.
-    over, under = (error.astype("float64").where(valid) for error in (f & ~t, ~f & t))
-    return volume(over, ocean, area), volume(under, ocean, area)
+    formulas = edge_formulas(forecast, truth, threshold)
+    share = scores_of_frames(formulas, (forecast, truth), ocean, area)
+    total = area.where(ocean, 0.0).sum()
+    return share.over * total, share.under * total
 
 
-def _has_ice(field, threshold):
+def edge_formulas(forecast, truth, threshold=None):
+    """Formulas of `scores_of_frames` for the two parts of the ice-edge error.
+
+    Parameters
+    ----------
+    forecast, truth, threshold
+        As in `ice_edge_error`.
+
+    Returns
+    -------
+    dict of str to callable
+        ``over`` and ``under``, shares of the ocean.
+    """
+    limit_f, limit_t = (_threshold(field, threshold) for field in (forecast, truth))
+    return {
+        "over": lambda weights, f, t: weights @ ((f >= limit_f) & (t < limit_t)),
+        "under": lambda weights, f, t: weights @ ((f < limit_f) & (t >= limit_t)),
+    }
+
+
+def _threshold(field, threshold):
+    """The least value with ice, as the field would store it."""
     if threshold is None:
         standard_name = field.attrs.get("standard_name")
         if standard_name not in ICE_THRESHOLDS:
@@ -233,7 +244,65 @@ def _has_ice(field, threshold):
                 f"{', '.join(ICE_THRESHOLDS)}); pass the threshold"
             )
         threshold = ICE_THRESHOLDS[standard_name]
-    return field >= threshold
+    return np.asarray(threshold, np.result_type(field.dtype, "float32"))
+
+
+def _product_ratio(weights, f, t):
+    """<f t> / sqrt(<f^2> <t^2>), NaN if one of them is zero everywhere."""
+    norm = np.sqrt((weights @ f**2) * (weights @ t**2))
+    return weights @ (f * t) / norm if norm > 0 else np.nan
+
+
+# For `scores_of_frames`: weights of the cells, forecast and truth, each (cell,), give a number.
+FORMULAS = {
+    "rmse": lambda weights, f, t: np.sqrt(weights @ (f - t) ** 2),
+    "bias": lambda weights, f, t: weights @ (f - t),
+    "mean_absolute_error": lambda weights, f, t: weights @ abs(f - t),
+    "correlation": lambda weights, f, t: _product_ratio(weights, f - weights @ f, t - weights @ t),
+}
+
+
+def _score(name, forecast, truth, ocean, area, land_counts_as_zero=False):
+    """One score of `FORMULAS`."""
+    formulas = {name: FORMULAS[name]}
+    table = scores_of_frames(formulas, (forecast, truth), ocean, area, land_counts_as_zero)
+    return table[name].rename(forecast.name)
+
+
+def scores_of_frames(formulas, fields, ocean, area=None, land_counts_as_zero=False):
+    """Apply formulas to the ocean cells of every frame.
+
+    Parameters
+    ----------
+    formulas : dict of str to callable
+        Functions such as `FORMULAS`. They take the weights of the cells (cell,), whose sum is 1,
+        and the values (cell,) of each field, float64 without NaN.
+    fields : sequence of DataArray (..., y, x)
+        Forecast and truth, and others that formulas take, with the same dimensions and equal
+        coordinates.
+    ocean, area, land_counts_as_zero
+        As in `rmse`.
+
+    Returns
+    -------
+    Dataset
+        Each score (...), float64, by its name.
+
+    Raises
+    ------
+    InputError
+        If dimensions or coordinates are different, or the mask is not a mask.
+    """
+    for field in fields[1:]:
+        check_fields(fields[0], field, ocean, area)
+    weights = xr.ones_like(ocean, dtype="float64") if area is None else area.astype("float64")
+    weights = weights / (weights if land_counts_as_zero else weights.where(ocean)).sum()
+
+    def all_formulas(weights, *cells):
+        return np.array([formula(weights, *cells) for formula in formulas.values()])
+
+    table = of_ocean_cells(all_formulas, fields, ocean, weights, {"score": len(formulas)})
+    return table.assign_coords(score=list(formulas)).to_dataset("score")
 
 
 def field_error(forecast, truth, ocean, area=None):
@@ -291,13 +360,13 @@ def check_fields(forecast, truth, ocean, area=None):
         ) from error
 
 
-def ocean_mean(values, ocean, area=None, land_counts_as_zero=False):
+def ocean_mean(values, ocean, area=None):
     """Mean over the ocean, weighted by cell area if it is given.
 
     Parameters
     ----------
     values : DataArray (..., y, x)
-    ocean, area, land_counts_as_zero
+    ocean, area
         As in `rmse`.
 
     Returns
@@ -305,33 +374,6 @@ def ocean_mean(values, ocean, area=None, land_counts_as_zero=False):
     DataArray (...), float64
     """
     weights = xr.ones_like(ocean, dtype="float64") if area is None else area.astype("float64")
-    ocean_weights = weights.where(ocean, 0.0)
-    total = weights.sum() if land_counts_as_zero else ocean_weights.sum()
+    weights = weights.where(ocean, 0.0)
     # Values on land are replaced before weighting: NaN times a weight of zero would still be NaN.
-    return xr.dot(values.where(ocean, 0.0), ocean_weights, dim=GRID) / total
-
-
-def common_units(forecast, truth):
-    """The unit that forecast and truth have in common.
-
-    Parameters
-    ----------
-    forecast, truth : DataArray
-        With the attribute ``units``.
-
-    Returns
-    -------
-    str
-
-    Raises
-    ------
-    InputError
-        If the units are different or missing.
-    """
-    forecast_units, truth_units = forecast.attrs.get("units"), truth.attrs.get("units")
-    if forecast_units is None or forecast_units != truth_units:
-        raise InputError(
-            f"the forecast has units {forecast_units!r} and the truth {truth_units!r}, expected "
-            "the same unit for both; convert the values and set the units attribute"
-        )
-    return forecast_units
+    return xr.dot(values.where(ocean, 0.0), weights, dim=GRID) / weights.sum()

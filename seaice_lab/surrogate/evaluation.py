@@ -119,7 +119,7 @@ def evaluate(run, references=None, variable=None, block_bytes=256e6, show=True, 
                 f"{run}: has no forecast; make it with `seaice-lab forecast {trained} --store "
                 f"{store}`"
             )
-    dataset = open_forecast(run)
+    dataset = open_forecast(run, dask=False)
     store = open_truth(dataset, store_path)
     variable = variable or next(iter(dataset.data_vars))
     if variable not in dataset.data_vars:

@@ -87,7 +87,7 @@ def training_store(dataset, store, references):
     if path == dataset.attrs["store"]:
         return store
     try:
-        return open_store(path)
+        return open_store(path, dask=False)
     except InputError:
         if {"climatology", "damped_persistence"} & set(references or ()):
             raise

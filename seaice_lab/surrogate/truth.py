@@ -29,7 +29,7 @@ def open_truth(forecast, path=None):
         If the store is missing, or is another one than that of the forecast.
     """
     path = path or forecast.attrs["store"]
-    store = open_store(path)
+    store = open_store(path, dask=False)
     check_store(forecast, store, path)
     return store
 
