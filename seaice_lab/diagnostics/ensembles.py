@@ -7,8 +7,9 @@ members of an ensemble have the dimension ``member``.
 import numpy as np
 import xarray as xr
 
+from seaice_lab.diagnostics.frames import GRID, of_ocean_cells
 from seaice_lab.diagnostics.score_tables import common_units, describe_scores
-from seaice_lab.diagnostics.scores import GRID, check_fields, field_error, ocean_mean
+from seaice_lab.diagnostics.scores import cell_weights, check_fields, field_error, ocean_mean
 from seaice_lab.errors import InputError
 
 
@@ -30,22 +31,18 @@ def crps(ensemble, truth, ocean, area=None):
     DataArray (...), float64
         In the unit of the field.
     """
-    members = member_count(ensemble, truth, ocean, area)
-    error = abs(ensemble - truth).mean("member", skipna=False)
-    # The double sum costs a sort instead of m^2 differences: among sorted members, x_(i) is the
-    # larger one of i - 1 pairs and the smaller one of m - i, so sum_i<j |x_i - x_j| is the sum of
-    # (2 i - m - 1) x_(i).
-    weight = xr.DataArray(2.0 * np.arange(1, members + 1) - members - 1, dims="member")
-    ranked = xr.apply_ufunc(
-        np.sort,
-        ensemble,
-        input_core_dims=[["member"]],
-        output_core_dims=[["member"]],
-        dask="parallelized",
-        dask_gufunc_kwargs={"allow_rechunk": True},
-    )
-    between = (ranked * weight).sum("member", skipna=False)
-    return ocean_mean(error - between / (members * (members - 1)), ocean, area)
+    member_count(ensemble, truth, ocean, area)
+
+    def formula(weights, members, truth):
+        # The double sum costs a sort instead of m^2 differences: among sorted members, x_(i) is the
+        # larger one of i - 1 pairs and the smaller one of m - i, so sum_i<j |x_i - x_j| is the sum
+        # of (2 i - m - 1) x_(i).
+        count = len(members)
+        between = (2.0 * np.arange(1, count + 1) - count - 1) @ np.sort(members, axis=0)
+        error = abs(members - truth).mean(axis=0)
+        return weights @ (error - between / (count * (count - 1)))
+
+    return _of_members(formula, ensemble, [truth], ocean, area)
 
 
 def spread(ensemble, ocean, area=None):
@@ -66,8 +63,26 @@ def spread(ensemble, ocean, area=None):
         In the unit of the field.
     """
     member_count(ensemble)
-    variance = ensemble.astype("float64").var("member", ddof=1, skipna=False)
-    return ocean_mean(variance, ocean, area) ** 0.5
+
+    def formula(weights, members):
+        return np.sqrt(weights @ members.var(axis=0, ddof=1))
+
+    return _of_members(formula, ensemble, [], ocean, area)
+
+
+def _of_members(formula, ensemble, fields, ocean, area, output=()):
+    """Apply a formula to the ocean cells of every start and lead time.
+
+    It takes the weights of the cells, members (member, cell) and the values (cell,) of each field.
+    """
+    count = ensemble.sizes["member"]
+
+    def of_cells(weights, *cells):
+        return formula(weights, np.stack(cells[:count]), *cells[count:])
+
+    members = [ensemble.isel(member=number, drop=True) for number in range(count)]
+    weights = cell_weights(ocean, area)
+    return of_ocean_cells(of_cells, [*members, *fields], ocean, weights, dict(output))
 
 
 def spread_skill(ensemble, truth, ocean, area=None, dim="init_time"):
@@ -138,14 +153,21 @@ def rank_histogram(ensemble, truth, ocean, area=None):
         The shares of all ranks add up to 1.
     """
     ranks = np.arange(member_count(ensemble, truth, ocean, area) + 1)
-    below, equal = (ensemble < truth).sum("member"), (ensemble == truth).sum("member")
-    # A missing value has no rank; it makes its start missing, as in the other scores.
-    weight = (1 / (equal + 1)).where((ensemble - truth).notnull().all("member"))
-    shares = [
-        ocean_mean(weight * ((below <= rank) & (rank <= below + equal)), ocean, area)
-        for rank in ranks
-    ]
-    return xr.concat(shares, xr.Variable("rank", ranks, {"long_name": "Members below the truth"}))
+
+    def formula(weights, members, truth):
+        lowest = (members < truth).sum(axis=0)
+        equal = (members == truth).sum(axis=0)
+        # A cell counts for all ranks from the lowest to lowest + equal: its weight is added there,
+        # and taken away behind.
+        begin, end = (
+            np.bincount(rank, weights / (equal + 1), len(ranks) + 1)
+            for rank in (lowest, lowest + equal + 1)
+        )
+        return np.cumsum(begin - end)[:-1]
+
+    shares = _of_members(formula, ensemble, [truth], ocean, area, {"rank": len(ranks)})
+    rank = xr.Variable("rank", ranks, {"long_name": "Members below the truth"})
+    return shares.assign_coords(rank=rank).transpose("rank", ...)
 
 
 def energy_score(ensemble, truth, ocean, area=None):

@@ -295,8 +295,7 @@ def scores_of_frames(formulas, fields, ocean, area=None, land_counts_as_zero=Fal
     """
     for field in fields[1:]:
         check_fields(fields[0], field, ocean, area)
-    weights = xr.ones_like(ocean, dtype="float64") if area is None else area.astype("float64")
-    weights = weights / (weights if land_counts_as_zero else weights.where(ocean)).sum()
+    weights = cell_weights(ocean, area, land_counts_as_zero)
 
     def all_formulas(weights, *cells):
         return np.array([formula(weights, *cells) for formula in formulas.values()])
@@ -352,7 +351,7 @@ def check_fields(forecast, truth, ocean, area=None):
         )
     grids = [ocean] if area is None else [ocean, area]
     try:
-        xr.align(forecast, truth, *grids, join="exact")
+        xr.align(forecast, truth, *grids, join="exact", copy=False)
     except ValueError as error:
         raise InputError(
             "forecast, truth, ocean and area must share their coordinates, but "
@@ -373,7 +372,22 @@ def ocean_mean(values, ocean, area=None):
     -------
     DataArray (...), float64
     """
-    weights = xr.ones_like(ocean, dtype="float64") if area is None else area.astype("float64")
-    weights = weights.where(ocean, 0.0)
+    weights = cell_weights(ocean, area).where(ocean, 0.0)
     # Values on land are replaced before weighting: NaN times a weight of zero would still be NaN.
-    return xr.dot(values.where(ocean, 0.0), weights, dim=GRID) / weights.sum()
+    return xr.dot(values.where(ocean, 0.0), weights, dim=GRID)
+
+
+def cell_weights(ocean, area=None, land_counts_as_zero=False):
+    """Weights of the cells in a mean over the ocean, where their sum is 1.
+
+    Parameters
+    ----------
+    ocean, area, land_counts_as_zero
+        As in `rmse`.
+
+    Returns
+    -------
+    DataArray (y, x), float64
+    """
+    weights = xr.ones_like(ocean, dtype="float64") if area is None else area.astype("float64")
+    return weights / (weights if land_counts_as_zero else weights.where(ocean)).sum()
