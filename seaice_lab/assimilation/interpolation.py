@@ -8,10 +8,12 @@ from seaice_lab import grid
 # Largest offset of a point from the nearest centre, in cells. A point beyond a cell at the edge of
 # the grid is outside. In a skewed grid, the nearest centre may be that of a neighbouring cell.
 WITHIN_EDGE, WITHIN_MIDDLE = 0.6, 1.5
+WITHIN_FILTER = 3.0  # radius of a Gaussian filter in standard deviations
+LEAST_FILTER = 0.5  # standard deviation of a filter in cells, below which it changes nothing
 
 
-def cell_weights(latitude, longitude, store):
-    """Bilinear weights of ocean cells.
+def cell_weights(latitude, longitude, store, smoothing_m=None):
+    """Weights of ocean cells: bilinear, or those of a Gaussian filter for values of smooth maps.
 
     The weights of land cells are set to 0, and the others scaled to the sum 1, so that a value at
     the coast is that of the sea beside it. Where all four are land or have the weight 0, the
@@ -23,12 +25,15 @@ def cell_weights(latitude, longitude, store):
         Degrees.
     store : xarray.Dataset
         With ``latitude``, ``longitude`` and ``ocean`` (y, x).
+    smoothing_m : ndarray (observation,), optional
+        Standard deviation of the filter in metres; 0 or NaN for bilinear weights.
 
     Returns
     -------
-    cells : ndarray of int (observation, 4)
-        Positions in the flattened grid.
-    weights : ndarray (observation, 4)
+    cells : ndarray of int (observation, cell)
+        Positions in the flattened grid: the nearest cell, then three neighbours, or for a smooth
+        map all within three standard deviations.
+    weights : ndarray (observation, cell)
     reason : ndarray of str (observation,)
         "outside_grid", "on_land" where the nearest cell is land, else "used".
     """
@@ -37,7 +42,8 @@ def cell_weights(latitude, longitude, store):
     points = np.stack(grid.project(latitude, longitude, hemisphere), -1)
     is_on_plane = np.isfinite(points).all(-1, keepdims=True)  # the other pole is not
     points = np.where(is_on_plane, points, 1e9)
-    nearest = cKDTree(centres.reshape(-1, 2)).query(points)[1]
+    tree = cKDTree(centres.reshape(-1, 2))
+    nearest = tree.query(points)[1]
     index = np.stack(np.unravel_index(nearest, ocean.shape), -1)
     # The plane is conformal, so offsets in cells follow from the local derivatives of its x and y
     # along rows and columns.
@@ -56,6 +62,18 @@ def cell_weights(latitude, longitude, store):
     weights[is_sea & (weights.sum(-1) == 0), 0] = 1  # the first is the nearest
     weights /= np.where(is_sea, weights.sum(-1), 1)[:, None]
     reason = np.select([~is_inside, ~is_sea], ["outside_grid", "on_land"], "used")
+    std = np.nan_to_num(0.0 if smoothing_m is None else smoothing_m / grid.spacing_m(store))
+    is_smooth = (std > LEAST_FILTER) & (reason == "used")
+    if is_smooth.any():
+        # Unfiltered points keep their four cells, followed by others of weight 0.
+        count = 4 + int(np.pi * (WITHIN_FILTER * std.max()) ** 2)
+        distance, around = tree.query(points, min(count, ocean.size))
+        scale = np.where(is_smooth, smoothing_m, np.inf)[:, None]
+        gauss = np.exp(-0.5 * (distance / scale) ** 2) * ocean.ravel()[around]
+        gauss /= gauss.sum(-1, keepdims=True)
+        added = (0, 0), (0, around.shape[1] - 4)
+        cells = np.where(is_smooth[:, None], around, np.pad(cells, added))
+        weights = np.where(is_smooth[:, None], gauss, np.pad(weights, added))
     return cells, weights, reason
 
 

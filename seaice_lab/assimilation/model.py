@@ -11,7 +11,6 @@ from torch.utils.checkpoint import checkpoint
 
 from seaice_lab import runs
 from seaice_lab.surrogate.fields import Fields
-from seaice_lab.surrogate.forecast import rollout
 from seaice_lab.surrogate.layers import zero_on_land
 from seaice_lab.surrogate.model import Surrogate, load
 from seaice_lab.surrogate.results import check_same_grid
@@ -62,8 +61,8 @@ def states(model, initial, steps):
 
 def _advance(model, state, forcing):
     def segment(state):
-        for later in rollout(model.step, state, forcing):
-            state = later
+        for fields in forcing:
+            state = model.step(state, fields)
         return state
 
     if model.segment and torch.is_grad_enabled() and state.requires_grad:

@@ -145,9 +145,8 @@ def _read_file(path, config):
 def _recognised(path, groups, config):
     """Layout of a file, with the kind of the settings, and groups and names of its fields."""
     present = [(group, name) for group, dataset in groups.items() for name in dataset.data_vars]
-    fitting = []
-    for layout in LAYOUTS:
-        fields = [
+    fields_of = {
+        layout: [
             (group, name)
             for group, name in present
             if config.variable in (None, name)
@@ -156,10 +155,15 @@ def _recognised(path, groups, config):
                 or groups[group][name].attrs.get("standard_name") == layout.value
             )
         ]
-        has_errors = any(re.fullmatch(layout.error, name) for _, name in present)
-        # A field with errors is preferred to one without.
-        fitting += [(not has_errors, len(fitting), layout, fields)] if fields else []
-    *_, layout, fields = min(fitting, default=(None, ()))
+        for layout in LAYOUTS
+    }
+
+    def lacks_errors(layout):
+        return not any(re.fullmatch(layout.error, name) for _, name in present)
+
+    # A field with errors is preferred to one without.
+    layout = min(filter(fields_of.get, LAYOUTS), key=lacks_errors, default=None)
+    fields = fields_of.get(layout, [])
     if not fields or len({group for group, _ in fields}) < len(fields):
         problem = "several variables" if fields else "no variable"
         raise InputError(
@@ -209,6 +213,7 @@ def _read_field(raw, name, layout, config, where):
         "quality": REASONS.index("rejected_by_its_source") * _is_rejected(raw, name),
         "correlation_length": _companion(raw, name, "correlation_length.*", "sit", where, False),
         "concentration": _companion(raw, name, "(sea_)?ice_conc(entration)?", "sic", where),
+        "smoothing": xr.DataArray(1e3 * config.smoothing_km),
     }
     arrays = xr.broadcast(*(xr.DataArray(column.variable) for column in columns.values()))
     arrays = dict(zip(columns, arrays, strict=True))

@@ -1,8 +1,8 @@
 """The observation operator: what the observations of a table would be for the states of a window.
 
-In space an observation is a mean of up to four cells, in time a state between two steps, or the
-mean over a period. Thickness per area of ice is the quotient of two such means, of ice volume and
-of concentration.
+In space an observation is a mean of up to four cells, or of all cells under the filter of a smooth
+map; in time it is a state between two steps, or the mean over a period. Thickness per area of ice
+is the quotient of two such means, of ice volume and of concentration.
 """
 
 from functools import partial
@@ -110,10 +110,10 @@ def window_observations(source, model, tables, starts):
 def _rows(table, times, store, channels):
     """A table with its reasons, and what its used observations need as arrays."""
     table = observations.in_window(table, times[0], times[-1])
-    table, cells, in_space = _in_ocean(table, store)
-    table = _of_state(table, channels)
-    is_used = table.quality.values == 0
+    table = _of_state(_in_ocean(table, store), channels)
     sample = observations.used(table)
+    latitude, longitude = sample.latitude.values, sample.longitude.values
+    cells, in_space, _ = cell_weights(latitude, longitude, store, sample.smoothing.values)
     kinds = [KINDS[kind] for kind in sample.kind.values]
     in_time = step_weights(sample, times)
     largest = (in_time > 0).sum(1).max(initial=0)
@@ -126,19 +126,19 @@ def _rows(table, times, store, channels):
         "sigma": sample.sigma.values,
         "steps": np.where(in_time > 0, steps, 0),
         "in_time": in_time,
-        "cells": cells[is_used],
-        "in_space": in_space[is_used],
+        "cells": cells,
+        "in_space": in_space,
         "channel": channel[:, None],
         "shift": (divisor - channel)[:, None],
     }
 
 
 def _in_ocean(table, store):
-    """A table whose observations outside of the ocean are rejected, and its cells and weights."""
-    cells, weights, reason = cell_weights(table.latitude.values, table.longitude.values, store)
+    """A table whose observations outside of the ocean are rejected."""
+    *_, reason = cell_weights(table.latitude.values, table.longitude.values, store)
     for name in ("outside_grid", "on_land"):
         table = observations.reject(table, reason == name, name)
-    return table, cells, weights
+    return table
 
 
 def _of_state(table, channels):
@@ -175,7 +175,7 @@ def check_table_of_cycle(table, source, starts, length):
     windows = [observations.in_window(table, start, start + length) for start in starts]
     is_outside = np.all([each.quality != 0 for each in windows], axis=0)
     table = observations.reject(table, is_outside, "outside_window")
-    table = _in_ocean(table, source.store)[0]
+    table = _in_ocean(table, source.store)
     channels = {name: at for at, name in enumerate(source.surrogate.window.variables)}
     where = f"observations, with windows of {length / np.timedelta64(1, 'h'):g} h"
     observations.refuse_unused(_of_state(table, channels), where)

@@ -4,8 +4,9 @@ The table is an xarray.Dataset with one dimension, ``observation``, and the vari
 ``latitude``, ``longitude``, ``time_start`` and ``time_end`` (the period of a mean; both are equal
 to ``time`` for an instantaneous value), ``value`` and ``sigma`` (standard deviation of its error)
 in the unit of the kind, ``kind``, ``source``, ``quality`` (0: is used, else why it is not), and,
-NaN where unknown, ``correlation_length`` of the errors (metres) and ``concentration`` of the ice
-at the observation (0 to 1).
+NaN where unknown, ``correlation_length`` of the errors (metres), ``concentration`` of the ice at
+the observation (0 to 1) and ``smoothing``, the standard deviation of the Gaussian filter of a map
+(metres).
 """
 
 from pathlib import Path
@@ -57,8 +58,10 @@ COLUMNS = {
     "quality": {"standard_name": "quality_flag", "long_name": "Use or reason of rejection"} | FLAGS,
     "correlation_length": {"long_name": "Correlation length of the errors", "units": "m"},
     "concentration": {"standard_name": "sea_ice_area_fraction", "units": "1"},
+    "smoothing": {"long_name": "Standard deviation of the Gaussian filter of a map", "units": "m"},
 }
 POSITION = ("time", "latitude", "longitude")
+UNKNOWN = ("correlation_length", "concentration", "smoothing")
 NEEDED = ("kind", "source", "value", "sigma", *POSITION)
 TIMES = ("time", "time_start", "time_end")
 TYPES = dict.fromkeys(TIMES, "M8[ns]") | {"kind": str, "source": str, "quality": "int8"}
@@ -93,7 +96,7 @@ def observation_table(columns, where="observations"):
             f"expected {', '.join(NEEDED)} and perhaps others of {', '.join(COLUMNS)}; correct "
             f"{', '.join(wrong)}, or make the table with `seaice-lab assimilate observations`"
         )
-    defaults = {"quality": 0, "correlation_length": np.nan, "concentration": np.nan}
+    defaults = {"quality": 0} | dict.fromkeys(UNKNOWN, np.nan)
     columns = defaults | {"time_start": columns["time"], "time_end": columns["time"]} | columns
     try:
         arrays = {

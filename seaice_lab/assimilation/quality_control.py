@@ -15,7 +15,7 @@ from seaice_lab.errors import InputError, listed
 from seaice_lab.surrogate.store import open_store
 
 HALF_DAY = np.timedelta64(12, "h")
-PERIOD, EXTRAS = ["time_start", "time_end"], ["correlation_length", "concentration"]
+PERIOD = ["time_start", "time_end"]
 TRACK_GAP = np.timedelta64(10, "m")  # between two passes of a satellite over the same cell
 
 
@@ -194,7 +194,7 @@ def superobservations(table, store, representation=0.0, common=0.0):
     frame["value"] *= frame.weight
     is_mean = frame.time_end > frame.time_start
     period = {key: frame[key].where(is_mean, frame.time.dt.floor("D")) for key in PERIOD}
-    frame = frame.drop(columns=PERIOD).assign(**period)[reason == "used"]
+    frame = frame.assign(**period)[reason == "used"]
     groups = frame.groupby(["kind", "source", "cell", *PERIOD], as_index=False)
     rows = groups.agg(
         time=("time", "mean"),
@@ -203,10 +203,13 @@ def superobservations(table, store, representation=0.0, common=0.0):
         tracks=("track", "nunique"),
         correlation_length=("correlation_length", "mean"),
         concentration=("concentration", "mean"),
+        smoothing=("smoothing", "mean"),
     )
+    rows["value"] /= rows.weight
+    rows["sigma"] = np.sqrt(1 / rows.weight + common**2 / rows.tracks + representation**2)
     is_mean = rows.time_end > rows.time_start
-    variance = 1 / rows.weight + common**2 / rows.tracks + representation**2
-    columns = {key: rows[key] for key in ("kind", "source", "time", *EXTRAS)}
-    columns |= {key: rows[key].where(is_mean, rows.time) for key in PERIOD}
-    columns |= {key: store[key].values.ravel()[rows.cell] for key in ("latitude", "longitude")}
-    return observation_table(columns | {"value": rows.value / rows.weight, "sigma": variance**0.5})
+    for name in PERIOD:
+        rows[name] = rows[name].where(is_mean, rows.time)
+    for name in ("latitude", "longitude"):
+        rows[name] = store[name].values.ravel()[rows.cell]
+    return observation_table(dict(rows.drop(columns=["cell", "weight", "tracks"])))

@@ -29,6 +29,9 @@ class ObservationFilesConfig(Config):
     period_h: float | None = Field(None, ge=0)
     """Period of a mean, centred on its time, if the file has no time bounds; 0: the values are
     instantaneous."""
+    smoothing_km: float = Field(0.0, ge=0)
+    """Standard deviation of the Gaussian filter that made a smooth map out of the values of its
+    cells; the states are filtered like the map. 0: no filter."""
     snow_m: float | None = Field(None, ge=0)
     """Snow thickness for the conversion of freeboard to ice thickness where the file has none. An
     error of 0.1 m is assumed where the file has no error of the snow thickness."""

@@ -138,7 +138,7 @@ def observe_weekly_maps(truth, sigma, smoothing_km=75.0, seed=0):
         start, end = frames.time.values[[0, -1]]
         table = _table(mean, mask[None], sigma, [seed, number])
         table["time_start"][:], table["time_end"][:] = start, end
-        table["correlation_length"][:] = smoothing_km * 1e3
+        table["correlation_length"][:] = table["smoothing"][:] = smoothing_km * 1e3
         tables.append(table)
     return concatenate(tables)
 

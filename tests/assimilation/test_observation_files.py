@@ -136,6 +136,8 @@ def test_the_analysis_is_read_if_asked_for_or_in_files_of_older_names(tmp_path, 
     paths = write(cs2smos(old), tmp_path)
     table = read_observations(paths, ObservationFilesConfig(variable=name, kind="sit"))
     assert (table.sigma == 0.25).all() and (table.kind == "sit").all()
+    smooth = read_observations(paths, ObservationFilesConfig(smoothing_km=75))
+    assert (smooth.smoothing == 75e3).all() and (table.smoothing == 0).all()
 
 
 def test_the_order_of_dimensions_and_the_unit_do_not_matter(tmp_path):

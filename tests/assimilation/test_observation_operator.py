@@ -92,6 +92,39 @@ def test_land_has_no_weight_and_points_on_land_or_outside_are_told_apart():
     assert cell_weights(np.array([-75.0]), np.array([0.0]), store_of())[2] == "outside_grid"
 
 
+def wide_store():
+    x, y = np.meshgrid((np.arange(41) - 20) * SPACING_M, (np.arange(41) - 20) * SPACING_M)
+    ocean = np.ones(x.shape, bool)
+    ocean[:, :12] = False
+    return xr.Dataset({}, grid.geographic_coordinates(*grid.unproject(x, y), ocean))
+
+
+def test_a_smooth_map_observes_what_its_filter_keeps_of_a_wave():
+    store, std = wide_store(), 60e3
+    x = SPACING_M * np.broadcast_to(np.arange(41) - 20, (41, 41)).ravel()
+    latitude, longitude = (
+        store[name].values[20, [20, 20, 12]] for name in ("latitude", "longitude")
+    )
+    cells, weights, reason = cell_weights(latitude, longitude, store, np.array([std, np.nan, std]))
+    assert (reason == "used").all()
+    np.testing.assert_allclose(weights.sum(1), 1)
+    for wavelength in (300e3, 600e3):
+        smooth, sharp, _ = (np.cos(2 * np.pi * x / wavelength)[cells] * weights).sum(1)
+        # A Gaussian filter keeps exp(-k^2 s^2 / 2) of the amplitude of a wave.
+        assert smooth == pytest.approx(np.exp(-2 * (np.pi * std / wavelength) ** 2), abs=0.02)
+        assert sharp == pytest.approx(1)
+    # At a coast the filter has only the cells of the sea.
+    assert (weights[2][x[cells[2]] < -8 * SPACING_M] == 0).all()
+
+
+def test_a_filter_narrower_than_half_a_cell_changes_nothing():
+    place = at([3.3], [4.8])
+    plain = cell_weights(*place, store_of())
+    narrow = cell_weights(*place, store_of(), np.array([100.0]))
+    for one, other in zip(plain, narrow, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_times_between_steps_are_linear_and_means_are_exact():
     times = NOON + 12 * HOUR * np.arange(5)
     table = table_of(

@@ -5,6 +5,7 @@ import pytest
 from conftest import wave_run
 
 from seaice_lab.assimilation import twins
+from seaice_lab.assimilation.interpolation import cell_weights
 from seaice_lab.errors import InputError
 
 
@@ -52,13 +53,19 @@ def test_weekly_maps_are_smooth_means_of_their_period(truth):
     table = twins.observe_weekly_maps(truth, 1e-6, smoothing_km=75.0)
     assert set((table.time_end - table.time_start).values) == {np.timedelta64(7, "D")}
     assert len(np.unique(table.time_start)) == 2
-    assert (table.correlation_length == 75e3).all()
+    assert (table.correlation_length == 75e3).all() and (table.smoothing == 75e3).all()
     week = truth.where(truth.ocean)[:29].mean("time")
     values = table["value"].values[table.time_start == truth.time[0]]
     cells = week[::3, ::3].values
     cells = cells[np.isfinite(cells)]
     assert 0.2 * cells.std() < values.std() < cells.std()
     assert values.mean() == pytest.approx(cells.mean(), abs=0.02)
+    # The operator of the assimilation, which filters by distance, is nearly that of the twin.
+    columns = (table[name].values[: values.size] for name in ("latitude", "longitude", "smoothing"))
+    latitude, longitude, smoothing_m = columns
+    around, weights, _ = cell_weights(latitude, longitude, truth, smoothing_m)
+    filtered = (week.fillna(0).values.ravel()[around] * weights).sum(1)
+    assert np.sqrt(np.mean((filtered - values) ** 2)) < 0.2 * (cells - values).std()
 
 
 def test_a_truth_that_is_too_short_is_refused(truth):
