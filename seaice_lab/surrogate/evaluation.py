@@ -25,7 +25,7 @@ from seaice_lab.surrogate.store import open_zarr, with_small_fields_in_memory
 from seaice_lab.surrogate.truth import open_truth, truth_for, with_truth
 
 SPECTRA_BYTES = 64e6  # up to which the spectra of single starts are kept
-CELLS_AT_ONCE = 2e6  # cells of a forecast that are scored at once, 16 MB in float64
+CELLS_AT_ONCE = 4e6  # cells of a forecast that are scored at once, 32 MB in float64
 
 
 def open_forecast(path, dask=True):
