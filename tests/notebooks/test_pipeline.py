@@ -20,14 +20,25 @@ ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 COARSE = {"coarsen": 2}
 TRAINING = {"epochs": 2, "compile": "never", "transport": False}
-FORECASTS = {"steps": 4, "every": 8}
+FORECASTS = {"steps": 4, "every": 16}
 NETWORK = {"width": 4, "batch_size": 16}
 
 
 @pytest.fixture(scope="module")
-def kernel():
+def sample(tmp_path_factory):
+    """A data folder with three of the seven runs of the bundled sample, one of each split."""
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "sample").mkdir()
+    for name in ("train_r01.nc", "val_r07.nc", "test_r08.nc"):
+        (folder / "sample" / name).symlink_to(ROOT / "data" / "sample" / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def kernel(sample):
     """One kernel for all notebooks, because a new one loads all modules again."""
-    with notebooks.shared_kernel() as kernel:
+    with pytest.MonkeyPatch.context() as patch, notebooks.shared_kernel() as kernel:
+        patch.setenv("SEAICE_DATA", str(sample))
         yield kernel
 
 
@@ -65,18 +76,18 @@ def networks(made, execute):
 
 @pytest.fixture(scope="module")
 def season(execute, tmp_path_factory):
-    """The seasonal forecast, executed on thirty days of a tiny synthetic Arctic."""
+    """The seasonal forecast, executed on twenty days of a tiny synthetic Arctic."""
     folder = tmp_path_factory.mktemp("season")
     entry = yaml.safe_load((ROOT / "data_catalog.yaml").read_text())["synthetic-seasons"]
-    entry["generator"] |= {"size": 32, "days": 30}
-    periods = {"train": (1, 12), "validation": (13, 20), "test": (21, 30)}
+    entry["generator"] |= {"size": 32, "days": 20}
+    periods = {"train": (1, 8), "validation": (9, 14), "test": (15, 20)}
     entry["splits"] = {
         name: {"period": [f"2001-01-{day:02d}" for day in days]} for name, days in periods.items()
     }
     (folder / "data_catalog.yaml").write_text(yaml.safe_dump({"synthetic-seasons": entry}))
     (folder / "data").mkdir()
     places = {"store": str(folder / "season.zarr"), "run": str(folder / "runs" / "season")}
-    return execute("07_season", places | {"steps": 12, "width": 4, "epochs": 1}, folder)
+    return execute("07_season", places | {"steps": 4, "width": 4, "epochs": 1}, folder)
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +107,7 @@ def emissivity(execute, tmp_path_factory):
     """Training and maps of the emissivity model on a small known ice."""
     folder = tmp_path_factory.mktemp("emissivity")
     places = {"data": str(folder / "data"), "run": str(folder / "runs" / "ice")}
-    small = {"size": 24, "days": 4, "observations": [2000, 1000, 1000]}
+    small = {"size": 16, "days": 3, "observations": [1000, 500, 500]}
     return execute("10_emissivity_train", places | small, folder)
 
 
@@ -112,7 +123,7 @@ def sensitivity(execute, tmp_path_factory):
     """The sensitivity tests, two cases of two settings."""
     folder = tmp_path_factory.mktemp("sensitivity")
     places = {"data": str(folder / "data"), "folder": str(folder / "runs")}
-    small = {"size": 24, "days": 4, "observations": 3000, "epochs": 2}
+    small = {"size": 16, "days": 2, "observations": 1500, "epochs": 2}
     cases = {"properties": [1, 3], "layers": [0, 1]}
     return execute("12_emissivity_sensitivity", places | small | {"cases": cases}, folder)
 
@@ -129,7 +140,7 @@ def ensemble(made, execute, tmp_path_factory):
     """An ensemble network that starts from the run of the pipeline."""
     folder = tmp_path_factory.mktemp("ensemble")
     places = {"run": str(made[0]), "ensemble": str(folder / "runs" / "ensemble")}
-    small = {"epochs": 1, "members": 4, "steps": 4, "every": 12}
+    small = {"epochs": 1, "members": 4, "steps": 4, "every": 24}
     small |= {"memories": [0.5], "calibration_starts": 1}
     return execute("14_ensemble", places | small, folder)
 
@@ -197,7 +208,7 @@ def test_an_executed_case_is_not_executed_again(networks, made):
 
 def test_the_seasonal_forecast_leaves_an_animation(season):
     with Image.open(season.parent / "runs" / "season" / "season.gif") as moving:
-        assert moving.n_frames == 12
+        assert moving.n_frames == 4
 
 
 def test_own_files_become_a_store_in_the_units_and_on_the_axes_of_the_project(own_data):
