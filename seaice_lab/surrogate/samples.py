@@ -8,6 +8,7 @@ reads every field about once.
 """
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle
 
 import numpy as np
 import torch
@@ -137,6 +138,8 @@ class Block:
     device : str or torch.device
     workers : int
         Threads that read and decompress fields; 0: one for each processor.
+    memory : torch.Tensor, optional
+        For the fields, on the device. It grows if it is too small.
 
     Raises
     ------
@@ -144,7 +147,7 @@ class Block:
         If the store is damaged.
     """
 
-    def __init__(self, samples, indices, device="cpu", workers=0):
+    def __init__(self, samples, indices, device="cpu", workers=0, memory=None):
         window, fields = samples.window, samples.fields
         self.indices, self.device = indices, torch.device(device)
         self.steps, self.shape = samples.steps, fields.ocean.shape
@@ -156,7 +159,11 @@ class Block:
         end = len(layers) * len(self.times)
         self.first_row |= {name: end + n for n, name in enumerate(static)}
         rows = end + len(static)
-        self.values = torch.empty(rows, fields.ocean.size, device=self.device)
+        if memory is None:
+            memory = torch.empty(rows, fields.ocean.size, device=self.device)
+        if len(memory) < rows:  # with a reserve, since groups differ; unused memory is not occupied
+            memory.resize_(rows * 5 // 4, fields.ocean.size)
+        self.values = memory[:rows]
         self.ocean = torch.from_numpy(fields.ocean).to(self.device)
         self.land = (~self.ocean).flatten().nonzero()[:, 0]
 
@@ -330,7 +337,10 @@ def batches(samples, size, shuffle=None, rank=0, world=1, workers=0):
         )
     if samples.device is None:
         groups = list(groups_of_batches(samples, size, shuffle, rank, world))
-        blocks = (Block(samples, np.unique(np.concatenate(g)), "cpu", workers) for g in groups)
+        # New memory costs as much as reading from it, so each third block reuses the same.
+        memory = cycle([torch.empty(0) for _ in range(3)])
+        windows = (np.unique(np.concatenate(group)) for group in groups)
+        blocks = (Block(samples, w, "cpu", workers, next(memory)) for w in windows)
         for group, block in zip(groups, prefetch(blocks, 1), strict=True):
             yield from map(block.take, group)
         return

@@ -125,6 +125,21 @@ def test_an_epoch_from_the_store_has_every_window_once_and_reads_every_time_abou
     assert torch.equal(unshuffled, streamed.take(range(44))[1])
 
 
+def test_the_groups_of_an_epoch_reuse_the_memory_of_three(store, monkeypatch):
+    streamed = Samples(store, WINDOWS["self_consistent"], "train", device=None)
+    expected, make, places = streamed.take(range(44))[1], samples.Block, []
+
+    def block(*arguments):
+        made = make(*arguments)
+        places.append(made.values.data_ptr())
+        return made
+
+    monkeypatch.setattr(samples, "Block", block)
+    monkeypatch.setattr(samples, "GROUP_BYTES", 1)  # one batch a group
+    assert torch.equal(torch.cat([y for _, y in batches(streamed, 4)]), expected)
+    assert len(places) == 11 and places[-3:] == places[-6:-3]
+
+
 def test_processes_read_their_own_series_and_share_the_batches(store, small_groups):
     streamed = Samples(store, WINDOWS["self_consistent"], "train", device=None)
     one = [
