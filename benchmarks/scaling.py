@@ -49,7 +49,7 @@ def main():
             )
     per_start = (time.process_time() - began) / len(runs)
     joined = {
-        name: {key: xr.concat([e[key] for e in each], "init_time") for key in each[0]}
+        name: {key: xr.concat([e[key] for e in each], "init_time", join="outer") for key in each[0]}
         for name, each in sums.items()
     }
     began = time.process_time()

@@ -61,17 +61,18 @@ def test_the_card_of_a_surrogate_and_its_scores(waves, tmp_path, capsys):
     )
     capsys.readouterr()
     scores = model_card.read_section(run / "README.md", "Scores")
-    count = int(scores.split(" start dates")[0].split()[-1])
-    fewer = scores.replace(f"{count} start dates", f"{count - 1} start dates")
-    shorter = scores.replace("\n    1.0 ", "\n    0.9 ")
-    for smaller, extent in ((fewer, f"{count - 1} start dates and 1 day;"), (shorter, "0.9 days;")):
-        surrogate_card.write_card(run, smaller)
+    count = int(scores.split(" start dates; RMSE")[0].split()[-1])
+    smaller = {
+        (count - 1, 1.0): f"{count - 1} start dates and 1 day;",
+        (count, 0.9): f"{count} start dates and 0.9 days;",
+    }
+    for extent, words in smaller.items():
+        surrogate_card.write_card(run, "smaller", extent)
         assert (run / "README.md").read_text() == text
         said = capsys.readouterr().out
-        assert f"of {count} start dates and 1 day, because" in said and extent in said
-    more = scores.replace(f"{count} start dates", f"{count + 1} start dates")
-    surrogate_card.write_card(run, more)
-    assert f"{count + 1} start dates" in model_card.read_section(run / "README.md", "Scores")
+        assert f"of {count} start dates and 1 day, because" in said and words in said
+    surrogate_card.write_card(run, "larger", (count + 1, 1.0))
+    assert "\nlarger\n" in model_card.read_section(run / "README.md", "Scores")
 
 
 def test_a_dataset_has_its_doi_or_is_said_to_be_unknown(tmp_path, monkeypatch):

@@ -6,6 +6,8 @@ import xarray as xr
 from seaice_lab.diagnostics.score_tables import SQUARED
 from seaice_lab.errors import InputError
 
+WEATHER_DAYS = 5  # lifetime of a weather system
+
 
 def confidence_intervals(by_start, level=0.95, draws=1000, block=1, seed=0):
     """Bootstrap confidence intervals of the scores pooled over starts.
@@ -109,8 +111,8 @@ def pooled_samples(values, weight, verified=None):
     return (total / share.where(share > 0)) ** (1 / power)
 
 
-def correlated_starts(init_time, days=5):
-    """Number of successive starts within some days; five are the lifetime of a weather system.
+def correlated_starts(init_time, days=WEATHER_DAYS):
+    """Number of successive starts within some days, by default the lifetime of a weather system.
 
     Parameters
     ----------
@@ -126,7 +128,7 @@ def correlated_starts(init_time, days=5):
     return int(np.clip(1 / max(gap, 1e-9), 1, max(len(init_time) // 2, 1)))
 
 
-def independent_periods(init_time, days=5, series=None):
+def independent_periods(init_time, days=WEATHER_DAYS, series=None):
     """Assign start dates to periods that count as independent.
 
     Starts in one period share the weather, or the state of the ice, and count as one.
@@ -135,7 +137,7 @@ def independent_periods(init_time, days=5, series=None):
     ----------
     init_time : DataArray (init_time)
     days : float
-        Least length of a period; five are the lifetime of a weather system.
+        Least length of a period; by default the lifetime of a weather system.
     series : array of int (init_time,), optional
         Number of the separate run or series to which a start belongs; a period never spans two.
 

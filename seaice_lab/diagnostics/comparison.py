@@ -6,6 +6,7 @@ import xarray as xr
 
 from seaice_lab.diagnostics import scores
 from seaice_lab.diagnostics.bootstrap import (
+    WEATHER_DAYS,
     confidence_intervals,
     correlated_starts,
     independent_periods,
@@ -20,7 +21,6 @@ from seaice_lab.names import in_days, typeset
 
 DAY = np.timedelta64(1, "D")
 BY_START, BY_REGION = "_by_start", "_by_start_and_region"
-WEATHER_DAYS = 5  # lifetime of a weather system
 # Least number of independent starts for an interval. If one forecast is better at all n starts, the
 # p value of the two-sided sign test is 2 / 2^n, which is below 5 % from six starts on.
 FEWEST_INDEPENDENT = 6
@@ -252,12 +252,12 @@ def skill_with_interval(table, reference, name="rmse", level=0.95):
     result = xr.Dataset({"skill": _skill(values, compared, weights, verified).isel(draw=0)})
     if too_few_starts(values):
         return result.assign(low=result.skill * np.nan, high=result.skill * np.nan)
-    weights = start_weights(len(values), block=correlated_starts(values.init_time, WEATHER_DAYS))
+    weights = start_weights(len(values), block=correlated_starts(values.init_time))
     samples = _skill(values, compared, weights, verified)
     limits = [(1 - level) / 2, (1 + level) / 2]
     bounds = samples.quantile(limits, "draw", skipna=verified is not None)
     if verified is not None:
-        period = independent_periods(values.init_time, WEATHER_DAYS)
+        period = independent_periods(values.init_time)
         in_period = verified.groupby(xr.DataArray(period, dims="init_time", name="period")).any()
         bounds = bounds.where(in_period.sum("period") >= FEWEST_INDEPENDENT)
     return result.assign(low=bounds[0].drop_vars("quantile"), high=bounds[1].drop_vars("quantile"))
@@ -277,7 +277,7 @@ def too_few_starts(table):
         Starts within five days, the lifetime of a weather system, count as one. Fewer than six
         cannot be significant at 95 % (sign test).
     """
-    number = independent_periods(table.init_time, WEATHER_DAYS).max() + 1
+    number = independent_periods(table.init_time).max() + 1
     if number >= FEWEST_INDEPENDENT:
         return ""
     count = table.sizes["init_time"]

@@ -9,6 +9,7 @@ from seaice_lab.surrogate.settings import TrainConfig, window_of
 from seaice_lab.surrogate.store import in_split, open_store
 
 NOT_EVALUATED = "Not evaluated yet: run `seaice-lab forecast` and `seaice-lab evaluate`."
+EXTENT = "<!-- extent: {starts} start dates, {days} days -->"  # Markdown does not show it
 LIMITS = {
     "deterministic": """
 - It is deterministic. Long forecasts of such networks lose detail; the exponents of the spectra
@@ -35,7 +36,7 @@ The folder must hold `config.yaml`, `provenance.json`, `normalisation.json` and
 `weights.safetensors`."""
 
 
-def write_card(run, scores=None):
+def write_card(run, scores=None, extent=(0, 0.0)):
     """Write the model card of a trained surrogate, or renew its scores.
 
     The scores of a larger evaluation, with more start dates or longer forecasts, are kept.
@@ -46,20 +47,24 @@ def write_card(run, scores=None):
         Run folder.
     scores : str, optional
         Report of an evaluation.
+    extent : (int, float)
+        Number of start dates of the scores, and their longest lead time in days.
 
     Returns
     -------
     Path
     """
     opened = runs.open_run(run, "surrogate")
-    section = {"Scores": NOT_EVALUATED if scores is None else f"```\n{scores}\n```"}
+    starts, days = extent
+    evaluated = f"{EXTENT.format(starts=starts, days=days)}\n\n```\n{scores}\n```"
+    section = {"Scores": NOT_EVALUATED if scores is None else evaluated}
     card = opened.path / model_card.CARD
     if card.exists():
-        kept, new = _extent(model_card.read_section(card, "Scores")), _extent(section["Scores"])
-        if scores is not None and any(one < other for one, other in zip(new, kept, strict=True)):
+        kept = _extent(model_card.read_section(card, "Scores"))
+        if scores is not None and (starts < kept[0] or days < kept[1]):
             print(
                 f"{card} keeps the scores of {_in_words(kept)}, because these are of "
-                f"{_in_words(new)}; remove its section Scores to replace them"
+                f"{_in_words(extent)}; remove its section Scores to replace them"
             )
             return card
         return model_card.write_card(run, "", {} if scores is None else section)
@@ -78,11 +83,11 @@ def write_card(run, scores=None):
     return model_card.write_card(run, summary, sections)
 
 
-def _extent(scores):
+def _extent(section):
     """Number of start dates and longest lead time in days of scores on a card; 0 if not known."""
-    starts = re.search(r"(\d+) start dates?\b", scores)
-    leads = re.findall(r"^ +(\d+\.\d) ", scores, re.MULTILINE)
-    return int(starts[1]) if starts else 0, float(leads[-1]) if leads else 0.0
+    pattern = EXTENT.format(starts=r"(\d+)", days=r"(\d+(?:\.\d+)?)")
+    match = re.search(pattern, section)
+    return (int(match[1]), float(match[2])) if match else (0, 0.0)
 
 
 def _in_words(extent):

@@ -168,7 +168,9 @@ def _write_results(run, variable, table, spectrum, forecast):
         result = result.drop_vars(set(result.coords) - set(result.dims) - {"wavelength"})
         write_table(result.assign_attrs(variable=variable), run, name, forecast)
     if (run / "weights.safetensors").exists():
-        write_card(run, f"{variable}: {report(table, spectrum)}")
+        days = float(table.lead_time.max() / np.timedelta64(1, "D"))
+        extent = table.sizes["init_time"], days
+        write_card(run, f"{variable}: {report(table, spectrum)}", extent)
 
 
 def _ensemble_mean(forecast):
