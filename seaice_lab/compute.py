@@ -129,6 +129,30 @@ def compiles(setting):
     return setting == "always" or (setting == "auto" and can_compile())
 
 
+@contextmanager
+def damaged_compile_cache():
+    """Context in which damaged files in the cache of torch.compile are told in one sentence.
+
+    Torch tests with small libraries in its cache which vector instructions it can use. If one was
+    cut short, it compiles vector code of the cache without them, and the C++ compiler stops.
+
+    Raises
+    ------
+    InputError
+        If a compilation fails in this way; other errors pass.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "CppCompileError" not in str(error) or "at::vec" not in str(error):
+            raise
+        raise InputError(
+            f"{torch_private.compile_cache()}: the files of torch.compile are damaged, probably "
+            "because a compilation was interrupted; move this folder away and run the same command "
+            "again"
+        ) from None
+
+
 def constant(values, dtype, device):
     """Numbers as a tensor, copied to the device only once: a copy waits for all work of a GPU.
 

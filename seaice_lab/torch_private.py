@@ -42,6 +42,18 @@ def compile_graph(function, arguments, tracing_mode="real"):
     return torch._inductor.compile(graph, list(arguments))
 
 
+def compile_cache():
+    """Folder in which torch.compile keeps compiled code; torch does not tell it publicly.
+
+    Returns
+    -------
+    str
+    """
+    from torch._inductor.runtime import cache_dir_utils
+
+    return cache_dir_utils.cache_dir()
+
+
 def keep_freed_memory():
     """Make the C library keep freed memory for the next allocation, where it is glibc.
 

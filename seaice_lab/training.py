@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 
 from seaice_lab import files, progress, runs, torch_private
+from seaice_lab.compute import damaged_compile_cache
 from seaice_lab.errors import InputError
 from seaice_lab.optimiser import adamw, learning_rate, update_average
 from seaice_lab.weights import contiguous, load_weights, save_weights
@@ -175,6 +176,7 @@ def fit(step, train_batches, end_epoch, state, run, show=True):
     with (
         runs.heartbeat(run, "training", "epoch", config.epochs, process.is_main) as beat,
         process.watch_others(),
+        damaged_compile_cache(),
         progress.bar(config.epochs, f"train {run.name}", "epoch", state.epoch, show_bar) as bar,
     ):
         while state.epoch < config.epochs and state.since_best < config.patience:

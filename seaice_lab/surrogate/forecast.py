@@ -16,7 +16,7 @@ import xarray as xr
 from scipy import ndimage
 
 from seaice_lab import files, grid, metadata, names, progress, runs
-from seaice_lab.compute import compiles, prefetch
+from seaice_lab.compute import compiles, damaged_compile_cache, prefetch
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.fields import Fields
 from seaice_lab.surrogate.layers import zero_on_land
@@ -55,6 +55,7 @@ def rollout(step, state, forcing):
         yield state
 
 
+@damaged_compile_cache()
 def forecast(run, config, path=None, device=None, block_bytes=256e6, show=True, *, initial=None):
     """Forecast from every start date of a split, or from given ones; write ``forecast.zarr``.
 

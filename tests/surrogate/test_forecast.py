@@ -271,6 +271,24 @@ def test_a_compiled_forecast_gives_the_same_numbers_and_compiles_full_batches_on
     np.testing.assert_allclose(open_forecast(path).sit, eager.sit, atol=1e-5)
 
 
+def test_a_damaged_cache_of_compiled_code_is_told_in_a_sentence(run, tmp_path, monkeypatch):
+    message = "CppCompileError: C++ compile error\nerror: 'at::vec' has not been declared"
+
+    def compiled(network, **options):
+        def fail(*inputs):
+            raise RuntimeError(message)
+
+        return fail
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    with pytest.raises(InputError, match="cache: the files of torch.compile are damaged.*move"):
+        make(run, tmp_path / "a.zarr", compile="always", steps=2)
+    message = "another error"
+    with pytest.raises(RuntimeError, match="another error"):
+        make(run, tmp_path / "b.zarr", compile="always", steps=2)
+
+
 @pytest.mark.parametrize("name", ["steps", "every", "batch_size", "members"])
 def test_a_number_below_one_is_refused_in_a_sentence(name):
     with pytest.raises(InputError, match=f"^ForecastConfig: {name} is 0, but: .*greater"):
