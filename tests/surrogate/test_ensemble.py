@@ -158,11 +158,12 @@ def test_the_calibration_is_kept_with_the_weights_and_used(run, plain, store, mo
         )
     )
     np.testing.assert_array_equal(default, explicit)
-    size = calibration.calibrate(plain, show=False)["perturbation"]
+    size = calibration.calibrate(plain, starts=2, show=False)["perturbation"]
     default = make(plain, plain / "a.zarr", members=2, steps=1, every=6)
     explicit = make(plain, plain / "b.zarr", members=2, steps=1, every=6, perturbation=size)
     np.testing.assert_array_equal(default, explicit)
-    table, spectrum = evaluate(_with_forecast(run), show=False)
+    make(run, members=3, steps=2, every=4)
+    table, spectrum = evaluate(run, references=["persistence"], show=False)
     assert {"crps", "spread", "rank_histogram"} <= set(table)
     members = open_forecast(run).sit.load()
     truth = truth_for(members.isel(member=0, drop=True), open_store(store))
@@ -217,11 +218,6 @@ def test_bands_without_power_or_wavelengths_are_left_out_of_the_calibration(run,
     ocean = xr.zeros_like(members.ocean)
     ocean[row, column] = True
     assert not len(calibration._power_ratios(members.assign_coords(ocean=ocean), truth))
-
-
-def _with_forecast(run):
-    make(run, members=3, steps=2, every=4)
-    return run
 
 
 def test_wrong_requests_are_refused(run, plain, store, tmp_path):

@@ -22,12 +22,24 @@ ENSEMBLE = RUN.with_name("ensemble")
 
 @pytest.fixture(scope="module")
 def store_path(tmp_path_factory):
-    """The prepared store of the bundled sample."""
+    """A prepared store with the runs of the bundled sample for validation and tests, and one more.
+
+    The networks bring their normalisation, which is of all runs for training.
+    """
     folder = tmp_path_factory.mktemp("pretrained")
+    (folder / "sample").mkdir()
+    for name in ("train_r01.nc", "val_r07.nc", "test_r08.nc"):
+        (folder / "sample" / name).symlink_to(ROOT / "data" / "sample" / name)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.delenv("SEAICE_DATA", raising=False)
+        patch.setenv("SEAICE_DATA", str(folder))
         return prepare(PrepareConfig(), folder / "sample.zarr", show=False)
+
+
+@pytest.fixture(scope="module")
+def single(store_path, tmp_path_factory):
+    """Forecasts of the deterministic network."""
+    return forecast_of(RUN, store_path, tmp_path_factory.mktemp("single"))
 
 
 def test_the_deterministic_network_was_made_from_the_configuration_beside_it():
@@ -61,23 +73,24 @@ def forecast_of(run, store_path, tmp_path, **settings):
     ).sit.load()
 
 
-def test_the_deterministic_network_beats_persistence_on_the_test_run(store_path, tmp_path):
-    store, sit = open_store(store_path), forecast_of(RUN, store_path, tmp_path)
-    truth, persistence = truth_for(sit, store), reference_for("persistence", sit, store)
-    ocean = sit.ocean.values
+def test_the_deterministic_network_beats_persistence_on_the_test_run(store_path, single):
+    store = open_store(store_path)
+    truth, persistence = truth_for(single, store), reference_for("persistence", single, store)
+    ocean = single.ocean.values
     area = grid.cell_area(store).values[ocean]
 
     def error(values):
         square = (values - truth).values[..., ocean] ** 2
         return np.sqrt((square * area).sum(-1).mean(0) / area.sum())
 
-    ratio = error(sit) / error(persistence)
+    ratio = error(single) / error(persistence)
     assert ratio[0] < 0.86 and ratio[-1] < 0.82
 
 
-def test_the_ensemble_is_calibrated_and_beats_the_deterministic_network(store_path, tmp_path):
+def test_the_ensemble_is_calibrated_and_beats_the_deterministic_network(
+    store_path, single, tmp_path
+):
     members = forecast_of(ENSEMBLE, store_path, tmp_path, members=6)
-    single = forecast_of(RUN, store_path, tmp_path)
     arguments = truth_for(single, open_store(store_path)), single.ocean, grid.cell_area(single)
     crps = ensembles.crps(members, *arguments).mean("init_time")
     mean_absolute_error = scores.mean_absolute_error(single, *arguments).mean("init_time")
