@@ -48,6 +48,12 @@ ENTRY = {
 }
 
 
+@pytest.hookimpl(wrapper=True, optionalhook=True)
+def pytest_xdist_auto_num_workers():
+    """With ``-n auto``, one test process more than cores: the tests in a browser often wait."""
+    return (yield) + 1
+
+
 def pytest_collection_modifyitems(items):
     """Put the longest tests first; the tests of a file, which share fixtures, stay together."""
 
