@@ -1,5 +1,7 @@
 """A folder of runs made by the library, a server of it in a process of its own, and a browser."""
 
+import contextlib
+import fcntl
 import os
 import re
 import shutil
@@ -50,12 +52,21 @@ NOTEBOOK = (
 @pytest.fixture(scope="session")
 def home(tmp_path_factory):
     """A working folder with stores and ``runs``: two evaluated runs, and one of each other kind."""
-    folder, before = tmp_path_factory.mktemp("home"), Path.cwd()
-    os.chdir(folder)
-    try:
+    # One test process makes it, each one changes a copy of its own.
+    parallel = "PYTEST_XDIST_WORKER" in os.environ
+    base = tmp_path_factory.getbasetemp()
+    made = (base.parent if parallel else base) / "made_home"
+    with made.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            make_home(tmp_path_factory.mktemp("unfinished_home")).rename(made)
+    return shutil.copytree(made, base / "home", symlinks=True)
+
+
+def make_home(folder):
+    """Fill a folder, which the runs know by relative paths only."""
+    with contextlib.chdir(folder):
         make_runs(folder)
-    finally:
-        os.chdir(before)
     return folder
 
 
@@ -85,7 +96,7 @@ def make_runs(folder):
     evaluate(ensemble, references=["persistence"], show=False)
     copied("a", "runs/sweep/inner")
     copied("a", "elsewhere/run")
-    Path("runs/linked").symlink_to(folder / "elsewhere" / "run")
+    Path("runs/linked").symlink_to("../elsewhere/run")
     half_trained("runs/half")
     copied("a", "runs/broken")
     Path("runs/broken/config.yaml").write_text("store: [stores/wav", encoding="utf-8")
@@ -96,7 +107,7 @@ def make_runs(folder):
     notebooks.mkdir()
     (notebooks / "07_season.html").write_text(NOTEBOOK, encoding="utf-8")
     (notebooks / "notes.txt").write_text("private", encoding="utf-8")
-    (notebooks / "linked.html").symlink_to(folder / "data_catalog.yaml")
+    (notebooks / "linked.html").symlink_to("../../../data_catalog.yaml")
 
 
 def forecast_of(name, store, seed):
