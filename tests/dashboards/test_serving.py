@@ -48,12 +48,6 @@ def test_only_the_command_line_knows_the_dashboard():
     assert knowing == {"cli.py"}
 
 
-def test_all_pages_are_imported_without_torch():
-    code = "import sys\n" + "".join(f"import dashboards.{name}\n" for name in MODULES)
-    code += "sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
-
-
 def started(*words):
     """What the command says when it cannot serve."""
     return subprocess.run(
