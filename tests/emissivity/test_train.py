@@ -133,7 +133,7 @@ def kill_after_epochs(count, config, run, way):
 
 @pytest.mark.parametrize("way", ["lazy", "gpu"])
 def test_a_killed_training_ends_with_the_same_numbers(way, month, tmp_path):
-    config = adam(month, 8)
+    config = adam(month, 6)
     uninterrupted = train(config, tmp_path / "uninterrupted", show=False, lazy=way == "lazy")
     kill_after_epochs(2, config, tmp_path / "killed", way)
     killed = train(config, tmp_path / "killed", show=False, lazy=way == "lazy")
