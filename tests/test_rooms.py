@@ -8,6 +8,7 @@ which asks what an import of the module loads.
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -186,6 +187,7 @@ def imported_names(path):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+@cache
 def our_imports(module):
     """Modules of the package that a module imports directly."""
     names = {name.removeprefix("seaice_lab.") for name in imported_names(SOURCES[module])}
@@ -193,15 +195,12 @@ def our_imports(module):
     return (names & SOURCES.keys()) - folders
 
 
-ARROWS = {module: our_imports(module) for module in SOURCES}
-
-
 def reached(module):
     """Modules that a module imports, directly or through others, each with the way to it."""
     ways, waiting = {}, [(module, (module,))]
     while waiting:
         current, way = waiting.pop(0)
-        for target in sorted(ARROWS[current]):
+        for target in sorted(our_imports(current)):
             if target not in ways:
                 ways[target] = (*way, target)
                 waiting.append((target, ways[target]))
@@ -236,7 +235,7 @@ def test_reserved_modules_are_imported_by_few(target):
         f"{module} -> {imported}"
         for module in SOURCES
         if not belongs_to(module, allowed)
-        for imported in ARROWS[module]
+        for imported in our_imports(module)
         if belongs_to(imported, (target,))
     ]
     assert not wrong, "\n".join(wrong)
@@ -260,7 +259,7 @@ def test_only_the_command_line_imports_the_notebook_runner_and_nothing_imports_t
     wrong = [
         f"{module} -> {command}"
         for module in SOURCES
-        for command in ARROWS[module].intersection(COMMANDS)
+        for command in our_imports(module).intersection(COMMANDS)
         if module != "cli" or command == "cli"
     ]
     assert not wrong, "\n".join(wrong)
