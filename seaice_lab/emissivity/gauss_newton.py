@@ -27,6 +27,9 @@ PATIENCE = 4  # accepted steps in a row that decrease the cost by too little
 MAX_REJECTED = 8  # rejected steps in a row
 STATE_STEPS_PER_NETWORK_STEP = 2  # in a bilinear problem
 LIMIT_STEPS = 2  # with the published limit of the emissivity, after those with a soft one
+# Tolerance of the last steps of the state in units of that of the configuration. Properties that
+# persist converge slowly, because a step holds those of other days.
+LAST_TOLERANCE = 0.03
 ERROR_ROUNDS = 4  # iterations of the error estimation, each with ERROR_STEPS steps of the state
 ERROR_STEPS = 2
 # Correlations of the properties from day to day; that with the lowest cost is used.
@@ -93,7 +96,8 @@ def solve(model, observations, config, show=True):
         state = state._replace(weights=start.weights)
     errors = estimate_errors(problem, state, config)
     problem = with_errors(problem, errors)
-    state, costs = fit_state(problem, state, config.state_steps, config.tolerance, show)
+    tolerance = LAST_TOLERANCE * config.tolerance
+    state, costs = fit_state(problem, state, config.state_steps, tolerance, show)
     if model.anchor is not None:
         weight = least_squares.emissivity_limit_weight(model)
         problem = problem._replace(emissivity_limit_weight=weight)
@@ -185,6 +189,9 @@ def fit_network(problem, state, steps, tolerance, show=False):
     with progress.bar(steps, "fit the network", "step", show=show) as bar:
         for _ in range(steps):
             trial = step(problem, state, normal, torch.full((problem.points,), damping))
+            # damping does not reach the properties of an observation: rejected steps are shortened
+            share = 0.5**rejected
+            trial = State(*(torch.lerp(*pair, share) for pair in zip(state, trial, strict=True)))
             if is_bilinear(problem.model):
                 trial, means = fit_state(problem, trial, STATE_STEPS_PER_NETWORK_STEP, tolerance)
                 trial_cost = means[-1] * size

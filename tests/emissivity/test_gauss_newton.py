@@ -5,7 +5,7 @@ import torch
 import xarray as xr
 from published import batch, build, observations
 
-from seaice_lab.emissivity import evaluation, infer, least_squares
+from seaice_lab.emissivity import evaluation, gauss_newton, infer, least_squares
 from seaice_lab.emissivity.autoregression import autoregressive_precision
 from seaice_lab.emissivity.gauss_newton import solve
 from seaice_lab.emissivity.gauss_newton_step import solve_concentration
@@ -182,6 +182,20 @@ def test_biases_over_ice_and_water_have_an_error_in_common(common, tmp_path):
         covariance = torch.linalg.inv(curvature[pair][:, pair])
         expected = variance * torch.eye(2) + common**2
         torch.testing.assert_close(covariance, expected.double(), rtol=1e-4, atol=0)
+
+
+def test_a_step_that_is_too_long_is_shortened(tmp_path, monkeypatch):
+    _, _, problem, state = make_problem("v2_imagers", tmp_path)
+    problem = problem._replace(emissivity_limit_weight=1 / least_squares.SOFT_LIMIT_ERROR)
+    whole = gauss_newton.step
+
+    def too_long(problem, state, normal, damping):
+        trial = whole(problem, state, normal, torch.full_like(damping, 0.01))
+        return State(*(torch.lerp(*pair, 30.0) for pair in zip(state, trial, strict=True)))
+
+    monkeypatch.setattr(gauss_newton, "step", too_long)
+    _, costs = gauss_newton.fit_network(problem, state, 8, 1e-3)
+    assert costs[-1] < 0.9 * costs[0]
 
 
 @pytest.mark.parametrize("memory", [None, 0.8])
