@@ -267,7 +267,9 @@ def _join_scores(blocks, verified):
     if not verified.all():
         by_start["verified"] = verified
     by_region = [block["regions"] for block in blocks if "regions" in block]
-    return pool_scores(by_start, xr.concat(by_region, dim="init_time") if by_region else None)
+    table = pool_scores(by_start, xr.concat(by_region, dim="init_time") if by_region else None)
+    table["init_time"].attrs = dict(score_tables.START)
+    return table
 
 
 def _join_spectra(blocks):
