@@ -27,6 +27,11 @@ from seaice_lab.parameters import list_settings, read_value, replace_values
 from seaice_lab.surrogate.settings import ForecastConfig, PrepareConfig, TrainConfig
 
 PIPELINE = ("01_explore", "02_prepare", "03_train", "04_evaluate", "05_spectra")
+# A page without the scripts that nbconvert asks from other servers, for formulae and widgets.
+PAGE = "{% extends 'index.html.j2' %}" + "".join(
+    f"{{% block html_head_js_{name} %}}{{% endblock %}}"
+    for name in ("requirejs", "mathjax", "mermaidjs")
+)
 # Configurations that take parameters of a notebook as settings of the same name.
 SETTINGS = {"02_prepare": PrepareConfig, "03_train": TrainConfig, "04_evaluate": ForecastConfig}
 
@@ -237,7 +242,9 @@ def execute(path, output, parameters=None, folder=None, kernel=None):
         ) from None
     with files.disk_errors(output):
         unfinished.replace(output)
-        exporter = HTMLExporter(exclude_input_prompt=True, exclude_output_prompt=True)
+        exporter = HTMLExporter(
+            raw_template=PAGE, exclude_input_prompt=True, exclude_output_prompt=True
+        )
         with warnings.catch_warnings():
             # Interactive figures leave an empty output, which a page needs not show.
             warnings.filterwarnings("ignore", "Your element with mimetype", UserWarning)
