@@ -190,9 +190,10 @@ def export(
     The file includes normalisation, mask and physical bounds. The batch may have any size. Extra
     files in it describe inputs, outputs and grid.
     """
-    from seaice_lab import runs
+    from seaice_lab import progress, runs
 
     runs.open_run(run, "surrogate")
+    progress.line(f"export {run}: takes about ten seconds")  # torch.export tells no progress
     from seaice_lab.surrogate.export import export
 
     print(f"wrote {export(run, file)}")

@@ -8,7 +8,9 @@ import sys
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from seaice_lab.cli import app
 from seaice_lab.config import FitConfig
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.export import export
@@ -142,6 +144,12 @@ def test_a_run_is_loaded_and_exported_without_its_store(runs, shared_store, tmp_
     step = torch.export.load(export(copy, tmp_path / "a.pt2"), extra_files=extra).module()
     torch.testing.assert_close(step(state, forcing), expected, atol=2e-6, rtol=0)
     assert json.loads(extra["seaice_lab.json"])["licence_of_the_data"] == "CC0"
+
+
+def test_the_command_says_what_it_does_and_what_it_wrote(runs, tmp_path):
+    done = CliRunner().invoke(app, ["export", str(runs["drift"]), str(tmp_path / "a.pt2")])
+    assert done.stderr.startswith(f"export {runs['drift']}: takes about ten seconds\n")
+    assert done.stdout == f"wrote {tmp_path / 'a.pt2'}\n"
 
 
 def test_a_run_without_weights_is_refused(runs, tmp_path):
