@@ -27,7 +27,6 @@ SOFT_LIMIT_ERROR = 0.003
 FIRST_GUESS_ERROR = 0.15
 FULL_COVER, FULL_COVER_ERROR = 0.95, 0.07  # where the first guess says nearly 1
 WEIGHT_ERROR = 5.0  # background error of the network's weights, for undetermined directions
-COMMON_BIAS_ERROR_K = {1: 2.0, 2: 0.0}  # by version; chosen on eight simulated worlds
 BIAS_DIFFERENCE_SHARE = 0.25  # lowest independent error of a bias, in units of the common one
 EMISSIVITY_SPREAD = 0.05  # effect of a property of 1 in a linear network, root sum of squares
 
@@ -124,9 +123,6 @@ def build_problem(model, observations, config):
         strengths = strengths._replace(hump=min(strengths.hump, 2 / config.lowest_hump_error**2))
     if config.within_bounds:
         strengths = strengths._replace(outside=0.0)
-    common_bias_error = config.lowest_bias_error_k
-    if common_bias_error is None:
-        common_bias_error = COMMON_BIAS_ERROR_K[model.config.version]
     return Problem(
         model,
         torch.from_numpy(observations.index),
@@ -139,8 +135,8 @@ def build_problem(model, observations, config):
         emissivity_limit_weight=min(emissivity_limit_weight(model), 1 / SOFT_LIMIT_ERROR),
         first_guess=first_guess,
         prior_coupling=torch.zeros_like(first_guess[1:]),
-        bias_error=model.bias_error.clip(BIAS_DIFFERENCE_SHARE * common_bias_error),
-        common_bias_error=common_bias_error,
+        bias_error=model.bias_error.clip(BIAS_DIFFERENCE_SHARE * config.lowest_bias_error_k),
+        common_bias_error=config.lowest_bias_error_k,
         constants=_constants(model, config),
     )
 

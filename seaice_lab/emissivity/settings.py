@@ -149,11 +149,11 @@ class SolveConfig(Config):
     lowest_hump_error: float = Field(0.1, ge=0)
     """Lowest error of the hump penalty; 0 takes the error of the model. The published penalty moves
     low concentrations to 0 or 0.3."""
-    lowest_bias_error_k: float | None = Field(None, ge=0)
+    lowest_bias_error_k: float = Field(2.0, ge=0)
     """Background error that the biases over ice and water have in common. Each has an independent
     error as well: that of the model, or a quarter of the common one if that is larger. 0: only the
-    independent error; that of version 1 fixes most biases, so that concentrations have to explain
-    the true ones. null: 2 in version 1, 0 in version 2."""
+    independent error of the model; it fixes most biases in version 1 and those of GMI in version 2,
+    so that concentrations have to explain the true ones."""
     constants_error: float | None = Field(0.05, gt=0)
     """Error of the constants of a linear network, around the mean of published types of ice; null:
     as published, the first constant is 0.93."""
