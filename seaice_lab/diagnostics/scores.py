@@ -253,12 +253,17 @@ def _product_ratio(weights, f, t):
     return weights @ (f * t) / norm if norm > 0 else np.nan
 
 
+def _correlation(weights, f, t):
+    f, t = f - f[0], t - t[0]  # so that the deviations of a uniform field are exactly zero
+    return _product_ratio(weights, f - weights @ f, t - weights @ t)
+
+
 # For `scores_of_frames`: weights of the cells, forecast and truth, each (cell,), give a number.
 FORMULAS = {
     "rmse": lambda weights, f, t: np.sqrt(weights @ (f - t) ** 2),
     "bias": lambda weights, f, t: weights @ (f - t),
     "mean_absolute_error": lambda weights, f, t: weights @ abs(f - t),
-    "correlation": lambda weights, f, t: _product_ratio(weights, f - weights @ f, t - weights @ t),
+    "correlation": _correlation,
 }
 
 

@@ -210,7 +210,8 @@ def test_correlation_is_one_for_a_linear_map_and_nan_for_a_uniform_field(case):
     _, truth, ocean, area = case
     np.testing.assert_allclose(correlation(2 * truth + 3, truth, ocean, area), 1, rtol=1e-12)
     np.testing.assert_allclose(correlation(-truth, truth, ocean, area), -1, rtol=1e-12)
-    assert np.isnan(correlation(0 * truth, truth, ocean, area)).all()
+    for value in (0, 0.1, 1, 2.7):
+        assert np.isnan(correlation(0 * truth + value, truth, ocean, area)).all()
 
 
 @pytest.mark.parametrize("weighted", [False, True])
