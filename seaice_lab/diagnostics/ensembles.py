@@ -62,7 +62,7 @@ def spread(ensemble, ocean, area=None):
     DataArray (...), float64
         In the unit of the field.
     """
-    member_count(ensemble)
+    member_count(ensemble, ocean=ocean, area=area)
 
     def formula(weights, members):
         return np.sqrt(weights @ members.var(axis=0, ddof=1))
@@ -273,6 +273,7 @@ def member_count(ensemble, truth=None, ocean=None, area=None):
             f"the ensemble has {members} members along 'member', expected at least 2; a single "
             "forecast has no spread: score it with rmse"
         )
-    if truth is not None:
-        check_fields(ensemble.isel(member=0, drop=True), truth, ocean, area)
+    if ocean is not None:
+        member = ensemble.isel(member=0, drop=True)
+        check_fields(member, member if truth is None else truth, ocean, area)
     return members

@@ -145,6 +145,14 @@ def test_a_missing_value_makes_its_start_missing(reliable):
         assert is_missing[2, 0] and is_missing.sum() == 1
 
 
+def test_the_mask_of_another_grid_is_refused(reliable):
+    members = reliable[0].assign_coords(y=np.arange(20))
+    with pytest.raises(InputError, match="must share their coordinates"):
+        ensembles.spread(members, OCEAN.assign_coords(y=np.arange(1, 21)))
+    with pytest.raises(InputError, match="must share their coordinates"):
+        ensembles.spread(reliable[0], OCEAN[:10])
+
+
 def test_a_dressed_forecast_adds_errors_of_other_starts(reliable):
     members, truth = reliable
     single = members.isel(member=0) + 10
