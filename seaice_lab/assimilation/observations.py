@@ -140,6 +140,7 @@ def check_table(table, where="observations"):
         "value": (np.isfinite(table.value) | is_rejected, "a number"),
         "sigma": ((sigma > 0) & np.isfinite(sigma) | is_rejected, "a standard deviation above 0"),
         "kind": (table.kind.isin(list(KINDS)), f"one of {', '.join(KINDS)}"),
+        "smoothing": (~(table.smoothing < 0) & ~np.isinf(table.smoothing), "0 or more metres"),
         "quality": (table.quality.isin(FLAGS["flag_values"]), "0, or the number of a reason"),
     }
     for name, (is_valid, expected) in conditions.items():

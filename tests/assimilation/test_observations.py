@@ -47,6 +47,8 @@ def test_an_observation_without_value_or_error_is_kept_but_not_used():
         ({"kind": "thickness"}, "expected one of sit, sit_of_ice"),
         ({"time_end": NOON - DAY}, "expected a time after that of the observation"),
         ({"time": np.datetime64("NaT")}, "time of observation 0 is NaT"),
+        ({"smoothing": -1.0}, "smoothing of observation 0 is -1.0, expected 0 or more metres"),
+        ({"smoothing": np.inf}, "smoothing of observation 0 is inf"),
         ({"quality": 99}, "quality of observation 0 is 99"),
         ({"depth": 1.0}, "correct depth"),
         ({"value": [0.1, 0.2]}, "the columns are no table .*equal lengths"),
