@@ -149,6 +149,8 @@ def _thinned(table, distance_m):
 def superobservations(table, store, representation=0.0, common=0.0):
     """Weighted mean of the observations of each kind and source in each cell and on each day.
 
+    Values of maps with different smoothing are not combined.
+
     sigma^2 = sigma_i^2 / N + common^2 / tracks + representation^2, where sigma_i^2 / N is the error
     of a mean with the weights 1 / sigma^2. The common error of a track, such as that of the sea
     level, does not become smaller with the number of its values.
@@ -194,8 +196,9 @@ def superobservations(table, store, representation=0.0, common=0.0):
     frame["value"] *= frame.weight
     is_mean = frame.time_end > frame.time_start
     period = {key: frame[key].where(is_mean, frame.time.dt.floor("D")) for key in PERIOD}
+    period["smoothing"] = frame.smoothing.fillna(0.0)  # both are values without a filter
     frame = frame.assign(**period)[reason == "used"]
-    groups = frame.groupby(["kind", "source", "cell", *PERIOD], as_index=False)
+    groups = frame.groupby(["kind", "source", "cell", "smoothing", *PERIOD], as_index=False)
     rows = groups.agg(
         time=("time", "mean"),
         value=("value", "sum"),
@@ -203,7 +206,6 @@ def superobservations(table, store, representation=0.0, common=0.0):
         tracks=("track", "nunique"),
         correlation_length=("correlation_length", "mean"),
         concentration=("concentration", "mean"),
-        smoothing=("smoothing", "mean"),
     )
     rows["value"] /= rows.weight
     rows["sigma"] = np.sqrt(1 / rows.weight + common**2 / rows.tracks + representation**2)

@@ -82,6 +82,15 @@ def test_a_superobservation_is_the_weighted_mean_of_a_cell_and_a_day():
     assert first.time_start == first.time == first.time_end
 
 
+def test_maps_of_different_smoothing_are_not_combined():
+    smoothing = [75e3, 0.0, np.nan, 75e3]
+    same = {"time": NOON, "value": [1.0, 2.0, 4.0, 5.0]}
+    table = points([3.0] * 4, [4.0] * 4, smoothing=smoothing, **same)
+    result = quality_control.superobservations(table, store_of()).sortby("smoothing")
+    assert result.smoothing.values.tolist() == [0.0, 75e3]
+    np.testing.assert_allclose(result.value, 3.0)
+
+
 def test_an_error_without_unit_is_refused_for_several_variables():
     table = concatenate([points([3.0], [4.0], kind="sit"), points([3.0], [4.0])])
     assert quality_control.superobservations(table, store_of()).sizes["observation"] == 2
