@@ -337,7 +337,8 @@ def batches(samples, size, shuffle=None, rank=0, world=1, workers=0):
         )
     if samples.device is None:
         groups = list(groups_of_batches(samples, size, shuffle, rank, world))
-        # New memory costs as much as reading from it, so each third block reuses the same.
+        # New memory costs as much as reading from it, so three blocks take turns: one is in use,
+        # one waits, and one is being filled.
         memory = cycle([torch.empty(0) for _ in range(3)])
         windows = (np.unique(np.concatenate(group)) for group in groups)
         blocks = (Block(samples, w, "cpu", workers, next(memory)) for w in windows)

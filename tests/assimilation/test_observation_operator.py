@@ -174,6 +174,21 @@ def test_thickness_per_area_of_ice_is_a_quotient_of_means_with_an_exact_adjoint(
     assert error < 1e-12
 
 
+def test_only_the_observations_of_smooth_maps_are_compared_with_smoothed_states():
+    source, model, initial = opened(batch=2)
+    moment, std = {"kind": "sit", "time": NOON + 12 * HOUR}, np.array([40e3])
+    both = points([3.3, 3.0], [4.8, 4.0], smoothing=[*std, np.nan], **moment)
+    tables = [both, points([3.0], [4.0], **moment)]
+    observed, _ = window_observations(source, model, tables, [NOON, NOON])
+    fields = states(model, initial, range(7)).double()
+    smooth, plain = observed.operator(fields[:, list(observed.steps)])
+    thickness = fields[:, 1, 0]
+    cells, weights, _ = cell_weights(*at([3.3], [4.8]), source.store, std)
+    expected = torch.from_numpy(weights[0]) @ thickness[0].flatten()[cells[0]]
+    torch.testing.assert_close(smooth, torch.stack([expected, thickness[0, 3, 4]]))
+    torch.testing.assert_close(plain[0], thickness[1, 3, 4])
+
+
 def test_a_state_without_concentration_needs_the_concentration_of_the_observation():
     window = opened("past_state")[:2]
     table = points([3.0, 4.0], [4.0, 4.0], kind="sit_of_ice", value=2.0, concentration=[0.5, 0.05])

@@ -137,7 +137,7 @@ def test_the_groups_of_an_epoch_reuse_the_memory_of_three(store, monkeypatch):
     monkeypatch.setattr(samples, "Block", block)
     monkeypatch.setattr(samples, "GROUP_BYTES", 1)  # one batch a group
     assert torch.equal(torch.cat([y for _, y in batches(streamed, 4)]), expected)
-    assert len(places) == 11 and places[-3:] == places[-6:-3]
+    assert len(places) == 11 and places[-3:] == places[-6:-3] and len(set(places[-3:])) == 3
 
 
 def test_processes_read_their_own_series_and_share_the_batches(store, small_groups):
