@@ -44,7 +44,7 @@ def pool_scores(by_start, by_region=None):
     by_start : Dataset (source, init_time, lead_time)
         From `seaice_lab.diagnostics.score_tables.scores_by_start`, by source; with ``verified`` as
         in `pool_starts`, if some starts have no truth at some lead times.
-    by_region : Dataset (source, region, init_time, lead_time), optional
+    by_region : Dataset (source, init_time, lead_time, region), optional
         From `seaice_lab.diagnostics.regions.scores_by_region`, by source.
 
     Returns

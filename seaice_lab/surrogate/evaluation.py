@@ -217,7 +217,7 @@ def _score_block(forecast, truth, references, domain):
     Returns
     -------
     dict of str to Dataset
-        "ocean" (source, init_time, lead_time), "regions" (source, region, init_time, lead_time).
+        "ocean" (source, init_time, lead_time), "regions" (source, init_time, lead_time, region).
     """
     ocean, area, regions, _ = domain
     single = _ensemble_mean(forecast)
