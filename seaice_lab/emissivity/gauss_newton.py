@@ -23,8 +23,7 @@ from seaice_lab.errors import InputError
 
 FIRST_SAMPLE = 8_000  # observations on which the first networks are compared
 FIRST_STEPS = 16
-PATIENCE = 4  # accepted steps in a row that decrease the cost by too little
-MAX_REJECTED = 8  # rejected steps in a row
+PATIENCE = 5  # steps in a row that decrease the cost by too little, or are rejected
 STATE_STEPS_PER_NETWORK_STEP = 2  # in a bilinear problem
 LIMIT_STEPS = 2  # with the published limit of the emissivity, after those with a soft one
 # Tolerance of the last steps of the state in units of that of the configuration. Properties that
@@ -199,8 +198,8 @@ def fit_network(problem, state, steps, tolerance, show=False):
                 trial_cost = assemble(problem, trial).cost.sum()
             trial_cost = _with_background(problem, trial, trial_cost)
             # Levenberg: a step that decreases the cost is accepted and the next one is damped less
+            small_steps = small_steps + 1 if cost - trial_cost < tolerance * cost else 0
             if trial_cost < cost:
-                small_steps = small_steps + 1 if cost - trial_cost < tolerance * cost else 0
                 damping = damping if rejected else damping / 4
                 state, cost, rejected = trial, trial_cost, 0
                 normal = assemble(problem, state, with_weights=True)
@@ -210,7 +209,7 @@ def fit_network(problem, state, steps, tolerance, show=False):
             costs.append(cost / size)
             bar.set_postfix_str(f"cost {costs[-1]:.4f}", refresh=False)
             bar.update()
-            if small_steps == PATIENCE or rejected == MAX_REJECTED:
+            if small_steps == PATIENCE:
                 break
     return state, costs
 

@@ -126,12 +126,12 @@ class SolveConfig(Config):
     """Observations that the network is fitted to."""
     network_steps: int = Field(40, ge=0)
     """Most steps of the network; 0 keeps it."""
-    state_steps: int = Field(15, ge=1)
+    state_steps: int = Field(7, ge=1)
     """Most steps of the state with the network held."""
     tolerance: float = Field(3e-3, gt=0)
-    """Relative decrease of the cost below which the steps end (those of the network after four such
-    steps; the last steps of the state at 0.03 of it, because persistent properties converge
-    slowly)."""
+    """Relative decrease of the cost below which the steps end: those of the network after five such
+    or rejected steps in a row, the last ones of the state at 0.03 of it, because persistent
+    properties converge slowly."""
     property_error: float = Field(1.0, gt=0)
     """Standard deviation of the properties around 0. It fixes their scale, which the published cost
     leaves open. With a linear network the effect of a property on the emissivities is held near
