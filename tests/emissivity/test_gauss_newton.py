@@ -191,7 +191,7 @@ def test_a_step_that_is_too_long_is_shortened(tmp_path, monkeypatch):
 
     def too_long(problem, state, normal, damping):
         trial = whole(problem, state, normal, torch.full_like(damping, 0.01))
-        return State(*(torch.lerp(*pair, 30.0) for pair in zip(state, trial, strict=True)))
+        return State(*(torch.lerp(*pair, 8.0) for pair in zip(state, trial, strict=True)))
 
     monkeypatch.setattr(gauss_newton, "step", too_long)
     _, costs = gauss_newton.fit_network(problem, state, 8, 1e-3)
