@@ -18,7 +18,7 @@ class ObservationFilesConfig(Config):
     weighted_mean_sea_ice_thickness, analysis_sea_ice_thickness, cryosat_sea_ice_thickness,
     smos_sea_ice_thickness, sea_ice_thickness, radar_freeboard, beam_fb_height, ice_conc,
     raw_ice_conc_values, seaice, and the standard name sea_ice_area_fraction."""
-    kind: Literal["sit", "sit_of_ice", "sic", "snt"] | None = None
+    kind: Literal["sit", "sit_of_ice", "sic"] | None = None
     """Kind of the values; sit: thickness as volume per cell area, sit_of_ice: per area of ice;
     null: the kind of the product. It must be a kind of the variable to read."""
     sigma: float | None = Field(None, gt=0)
