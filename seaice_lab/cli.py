@@ -193,7 +193,7 @@ def export(
     from seaice_lab import progress, runs
 
     runs.open_run(run, "surrogate")
-    progress.line(f"export {run}: takes about ten seconds")  # torch.export tells no progress
+    progress.line(f"export {run}: takes about ten seconds")  # torch.export reports no progress
     from seaice_lab.surrogate.export import export
 
     print(f"wrote {export(run, file)}")

@@ -130,8 +130,8 @@ class SolveConfig(Config):
     """Most steps of the state with the network held."""
     tolerance: float = Field(3e-3, gt=0)
     """Relative decrease of the cost below which the steps end: those of the network after five such
-    or rejected steps in a row, the last ones of the state at 0.03 of it, because persistent
-    properties converge slowly."""
+    or rejected steps in a row, the last ones of the state below 0.03 times this value, because
+    persistent properties converge slowly."""
     property_error: float = Field(1.0, gt=0)
     """Standard deviation of the properties around 0. It fixes their scale, which the published cost
     leaves open. With a linear network the effect of a property on the emissivities is held near
@@ -152,8 +152,8 @@ class SolveConfig(Config):
     lowest_bias_error_k: float = Field(2.0, ge=0)
     """Background error that the biases over ice and water have in common. Each has an independent
     error as well: that of the model, or a quarter of the common one if that is larger. 0: only the
-    independent error of the model; it fixes most biases in version 1 and those of GMI in version 2,
-    so that concentrations have to explain the true ones."""
+    independent error of the model; then most biases in version 1 and those of GMI in version 2
+    hardly change, and concentrations have to explain the true ones."""
     constants_error: float | None = Field(0.05, gt=0)
     """Error of the constants of a linear network, around the mean of published types of ice; null:
     as published, the first constant is 0.93."""
