@@ -53,11 +53,10 @@ def main():
 
 def cost(run, folder):
     """Processor seconds and gigabytes of an evaluation by the library in a folder."""
-    environment = os.environ | {"PYTHONPATH": str(folder)}
-    command = [sys.executable, "-c", SCORE, str(run.absolute())]
-    done = subprocess.run(
-        command, env=environment, cwd=folder, stdout=subprocess.PIPE, text=True, check=True
-    )
+    environment = os.environ | {"PYTHONPATH": str(folder.absolute())}
+    # -P: the folder of the call, where relative stores are, is not searched for the library.
+    command = [sys.executable, "-P", "-c", SCORE, str(run)]
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     return tuple(map(float, done.stdout.split()[-2:]))
 
 
