@@ -105,7 +105,8 @@ class Library:
             If there is no such run, or the file is outside the folder of runs.
         """
         path = self.folder.joinpath(name, *parts)
-        if not any(row.name == name and row.kind != "?" for row in self.runs()):
+        is_listed = any(row.name == name and row.kind != "?" for row in self.runs())
+        if not is_listed or not (self.folder / name).exists():  # it may be gone since the listing
             raise InputError(f"there is no usable run {name!r} in {self.folder.name}")
         if not is_inside(path, self.folder):
             raise InputError(f"{'/'.join(parts)} of run {name} is outside the runs folder")

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 from urllib.parse import parse_qs
 
 import numpy as np
@@ -12,7 +13,7 @@ import xarray as xr
 from matplotlib.colors import to_rgb
 from tornado.websocket import WebSocketClosedError
 
-from dashboards import layout, scaling, season
+from dashboards import layout, readers, scaling, season
 from dashboards.app import is_fault
 from dashboards.dark import dark_colour
 from dashboards.library import Library, is_inside
@@ -379,6 +380,15 @@ def test_paths_of_a_library_lie_in_its_folder(library):
     for part in ("leak.nc", "../../outside/scores.nc", "/etc/passwd"):
         with pytest.raises(InputError, match="is outside the runs folder"):
             library.path("a", part)
+
+
+def test_a_run_that_is_gone_since_the_listing_is_refused_without_its_path(library):
+    assert library.names() == ["a"]
+    with pytest.raises(InputError, match="^run 'a' has no forecast.zarr; make it with"):
+        readers.forecast_of(library, "a")
+    shutil.rmtree(library.folder / "a")
+    with pytest.raises(InputError, match="there is no usable run 'a' in runs$"):
+        library.path("a", "scores.nc")
 
 
 def test_a_run_that_is_a_link_out_is_listed_with_what_is_wrong(library):
