@@ -65,9 +65,7 @@ def forecast_of(library, run):
     path = library.path(run, "forecast.zarr")
     file = current_file(path)
     if file.version is None:
-        raise InputError(
-            f"run {run!r} has no forecast.zarr; make it with `seaice-lab forecast`"
-        )
+        raise InputError(f"run {run!r} has no forecast.zarr; make it with `seaice-lab forecast`")
     attrs = _open_forecast(file).attrs
     # A relative path starts at the folder where the forecast was made: a folder above the run, or
     # the working folder of the server.

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 CGROUPS, MEMBERSHIP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
-SPIN_COUNT = "3000"  # checks of a waiting OpenMP thread before it sleeps; the default is 300,000
+SPIN_COUNT = "10000"  # checks of a waiting OpenMP thread before it sleeps; the default is 300,000
 
 
 def processors(cgroups=CGROUPS, membership=MEMBERSHIP):
