@@ -32,12 +32,12 @@ def advect(fields, swept, area, axis):
     # Slope in each cell: the central difference, at most twice the smaller one-sided difference,
     # and zero at extrema and at the ends of the axis.
     difference = np.diff(q, axis=-1)
-    left, right = difference[..., :-1], difference[..., 1:]
-    central = 0.5 * (right + left)
-    steepest = 2 * np.minimum(np.abs(right), np.abs(left))
-    limited = np.sign(central) * np.minimum(np.abs(central), steepest)
+    rising, falling = 2 * np.maximum(difference, 0), 2 * np.minimum(difference, 0)
+    steepest_fall = np.maximum(falling[..., :-1], falling[..., 1:])
+    steepest_rise = np.minimum(rising[..., :-1], rising[..., 1:])
+    central = 0.5 * (difference[..., 1:] + difference[..., :-1])
     slope = np.zeros_like(q)
-    slope[..., 1:-1] = np.where(right * left > 0, limited, 0)
+    slope[..., 1:-1] = central.clip(steepest_fall, steepest_rise)
     # Mean of the linear profile over the part of the upwind cell that passes the face.
     from_left = q[..., :-1] + 0.5 * (1 - swept / area[:, :-1]) * slope[..., :-1]
     from_right = q[..., 1:] - 0.5 * (1 + swept / area[:, 1:]) * slope[..., 1:]

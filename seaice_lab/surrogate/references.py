@@ -203,48 +203,64 @@ def _free_drift(store, variable, _training, _daily_mean):
     segment, end = store.segment.values, store.sizes["time"]
     drift = _drift_with_wind(store)
 
-    def make(forecast):
-        position = forecast.position.values
-        lead_s = forecast.lead_time.values / np.timedelta64(1, "s")
-        state = np.where(ocean, read_frames(store, variable, position), 0.0)
-        result = np.empty(forecast.shape, "float32")
-        time_s, has_wind = 0.0, np.ones(len(position), bool)
-        for index, end_s in enumerate(lead_s):
+    def states(position, lead_s):
+        """The state at each lead time, as long as there is wind without a gap."""
+        records = position + np.arange(int(np.ceil(lead_s[-1] / record_s)))
+        records = records[records < end]
+        wind = _in_turn(store, ("u10", "v10"), records[segment[records] == segment[position]])
+        state = np.where(ocean, read_frames(store, variable, [position])[0], 0.0)
+        time_s, record = 0.0, -1
+        for end_s in lead_s:
             while time_s < end_s - 1:
-                record = position + int(time_s // record_s)
-                has_wind &= record < end
-                record = record.clip(max=end - 1)
-                has_wind &= segment[record] == segment[position]
+                if time_s // record_s > record:
+                    record += 1
+                    u, v = next(wind, (None, None))
+                    if u is None:
+                        return
                 # A lead time may end between two records.
                 step_s = min(record_s - time_s % record_s, end_s - time_s)
-                state = drift(state, record, step_s)
+                state = drift(state, u, v, step_s)
                 time_s += step_s
-            result[:, index] = np.where(ocean & has_wind[:, None, None], state, np.nan)
+            yield state
+
+    def make(forecast):
+        lead_s = forecast.lead_time.values / np.timedelta64(1, "s")
+        result = np.full(forecast.shape, np.nan, "float32")
+        # One start after the other: a field of one start stays in the cache of the processor.
+        for start, position in enumerate(forecast.position.values):
+            for lead, state in enumerate(states(position, lead_s)):
+                result[start, lead] = np.where(ocean, state, np.nan)
         return forecast.copy(data=result)
 
     return make
 
 
+def _in_turn(store, variables, positions):
+    """Yield the frames of some variables at each position, which are read in blocks."""
+    for first in range(0, len(positions), BLOCK_FRAMES):
+        block = positions[first : first + BLOCK_FRAMES]
+        yield from zip(*(read_frames(store, name, block) for name in variables), strict=True)
+
+
 def _drift_with_wind(store):
-    """A function that moves fields (start, y, x) with the wind at records, for some seconds."""
+    """A function that moves a field (y, x) with the wind of a record for some seconds."""
     ocean = store.ocean.values
     latitude, longitude = store.latitude.values, store.longitude.values
     area = grid.cell_area(store).values
     width, height = grid.cell_sides(latitude, longitude)
-    length_x, length_y = _at_faces(height, -1), _at_faces(width, -2)
     open_x, open_y = ocean[:, 1:] & ocean[:, :-1], ocean[1:] & ocean[:-1]
+    length_x, length_y = _at_faces(height, -1) * open_x, _at_faces(width, -2) * open_y
     clockwise = np.where(grid.is_right_handed(latitude, longitude), 1, -1) * np.sign(latitude)
     turning = np.radians(TURNING_DEG) * clockwise
     along_wind = FREE_DRIFT_WIND_FACTOR * np.cos(turning)
     across_wind = FREE_DRIFT_WIND_FACTOR * np.sin(turning)
 
-    def drift(state, record, seconds):
-        u = np.where(ocean, read_frames(store, "u10", record), 0.0)
-        v = np.where(ocean, read_frames(store, "v10", record), 0.0)
+    def drift(state, u, v, seconds):
+        u, v = np.where(ocean, u, 0.0), np.where(ocean, v, 0.0)
         # Area that the ice sweeps across each face between two ocean cells: velocity times length
         # of the face times time.
-        swept_x = _at_faces(along_wind * u + across_wind * v, -1) * open_x * length_x * seconds
-        swept_y = _at_faces(along_wind * v - across_wind * u, -2) * open_y * length_y * seconds
+        swept_x = _at_faces(along_wind * u + across_wind * v, -1) * length_x * seconds
+        swept_y = _at_faces(along_wind * v - across_wind * u, -2) * length_y * seconds
         # Substeps in which no more than half a cell is emptied through a face.
         largest = max(np.abs(swept_x).max(), np.abs(swept_y).max()) / area[ocean].min()
         substeps = max(int(np.ceil(largest / 0.5)), 1)
@@ -295,8 +311,9 @@ def daily_climatology(store, variable):
     for first in range(0, len(positions), BLOCK_FRAMES):
         block = positions[first : first + BLOCK_FRAMES]
         days = _day_of_year(store.time[block])
-        np.add.at(total, days, read_frames(store, variable, block))
-        np.add.at(count, days, 1)
+        for day, frame in zip(days, read_frames(store, variable, block), strict=True):
+            total[day] += frame
+            count[day] += 1
     # Distance in days between any two days, along the shorter way around the year.
     distance = np.abs(np.arange(DAYS)[:, None] - np.arange(DAYS))
     exponent = -0.5 * (np.minimum(distance, DAYS - distance) / SMOOTHING_DAYS) ** 2
@@ -330,6 +347,7 @@ def damping(store, variable, daily_mean, leads_h):
         NaN for leads longer than every uninterrupted period of the training split.
     """
     ocean = store.ocean.values
+    daily_mean = daily_mean[:, ocean]
     result = np.full(len(leads_h), np.nan)
     for index, lead in enumerate(leads_h):
         try:
@@ -338,8 +356,7 @@ def damping(store, variable, daily_mean, leads_h):
             continue
         every = -(-len(positions[0.0]) // DAMPING_PAIRS)
         earlier, later = (
-            read_frames(store, variable, at)[:, ocean]
-            - daily_mean[_day_of_year(store.time[at])][:, ocean]
+            read_frames(store, variable, at)[:, ocean] - daily_mean[_day_of_year(store.time[at])]
             for at in (positions[0.0][::every], positions[float(lead)][::every])
         )
         result[index] = np.vdot(earlier, later) / np.vdot(earlier, earlier)
