@@ -1,6 +1,7 @@
 """Weights of cells and steps, with which states are interpolated to observations."""
 
 import numpy as np
+from scipy import sparse
 from scipy.spatial import cKDTree
 
 from seaice_lab import grid
@@ -10,6 +11,7 @@ from seaice_lab import grid
 WITHIN_EDGE, WITHIN_MIDDLE = 0.6, 1.5
 WITHIN_FILTER = 3.0  # radius of a Gaussian filter in standard deviations
 LEAST_FILTER = 0.5  # standard deviation of a filter in cells, below which it changes nothing
+AT_ONCE = 2_000_000  # weights, which limits the memory of making a matrix
 
 
 def cell_weights(latitude, longitude, store, smoothing_m=None):
@@ -32,7 +34,7 @@ def cell_weights(latitude, longitude, store, smoothing_m=None):
     -------
     cells : ndarray of int (observation, cell)
         Positions in the flattened grid: the nearest cell, then three neighbours, or for a smooth
-        map all within three standard deviations.
+        map as many of the nearest cells as a circle of three standard deviations has.
     weights : ndarray (observation, cell)
     reason : ndarray of str (observation,)
         "outside_grid", "on_land" where the nearest cell is land, else "used".
@@ -66,15 +68,46 @@ def cell_weights(latitude, longitude, store, smoothing_m=None):
     is_smooth = (std > LEAST_FILTER) & (reason == "used")
     if is_smooth.any():
         # Unfiltered points keep their four cells, followed by others of weight 0.
-        count = 4 + int(np.pi * (WITHIN_FILTER * std.max()) ** 2)
-        distance, around = tree.query(points, min(count, ocean.size))
+        count = _filter_size(std)[:, None]
+        distance, around = tree.query(points, min(count.max(), ocean.size))
         scale = np.where(is_smooth, smoothing_m, np.inf)[:, None]
         gauss = np.exp(-0.5 * (distance / scale) ** 2) * ocean.ravel()[around]
+        gauss *= np.arange(around.shape[1]) < count
         gauss /= gauss.sum(-1, keepdims=True)
         added = (0, 0), (0, around.shape[1] - 4)
         cells = np.where(is_smooth[:, None], around, np.pad(cells, added))
         weights = np.where(is_smooth[:, None], gauss, np.pad(weights, added))
     return cells, weights, reason
+
+
+def _filter_size(std):
+    """Number of cells of a filter, from its standard deviation in cells."""
+    return 4 + (np.pi * (WITHIN_FILTER * std) ** 2).astype(int)
+
+
+def cell_matrix(latitude, longitude, store, smoothing_m):
+    """Weights of cells as a sparse matrix, which holds only those above 0.
+
+    Parameters
+    ----------
+    latitude, longitude, store, smoothing_m
+        As in :func:`cell_weights`; no point is on land or outside of the grid.
+
+    Returns
+    -------
+    scipy.sparse.csr_matrix (observation, cell)
+        ``matrix @ field.ravel()`` has the values of a field at the observations.
+    """
+    std, size, blocks = np.nan_to_num(smoothing_m / grid.spacing_m(store)), store.ocean.size, []
+    length = max(AT_ONCE // min(_filter_size(std.max(initial=0.0)), size), 1)
+    for first in range(0, max(len(std), 1), length):
+        part = slice(first, first + length)
+        cells, weights, _ = cell_weights(latitude[part], longitude[part], store, smoothing_m[part])
+        ends = np.arange(len(cells) + 1) * cells.shape[1]
+        block = sparse.csr_matrix((weights.ravel(), cells.ravel(), ends), (len(cells), size))
+        block.eliminate_zeros()
+        blocks.append(block)
+    return sparse.vstack(blocks, "csr")
 
 
 def step_weights(table, times):

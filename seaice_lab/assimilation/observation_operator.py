@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from seaice_lab.assimilation import cost, observations
-from seaice_lab.assimilation.interpolation import cell_weights, step_weights
+from seaice_lab.assimilation.interpolation import cell_matrix, cell_weights, step_weights
 from seaice_lab.assimilation.observations import KINDS
 from seaice_lab.errors import InputError
 
@@ -89,22 +89,57 @@ def window_observations(source, model, tables, starts):
     tables = [table for table, _ in rows]
     if not any(arrays["values"].size for _, arrays in rows):
         return cost.observations(model, (), None, np.empty((len(tables), 0)), 1.0), tables
+    matrices = [arrays.pop("matrix") for _, arrays in rows]
+    places = max(matrix.shape[0] for matrix in matrices)
+    for matrix in matrices:
+        matrix.resize(places, store.ocean.size)
     # Windows with fewer observations are filled up with such of infinite sigma and weight 0.
     filled = {
         name: _filled([arrays[name] for _, arrays in rows], np.inf if name == "sigma" else 0)
         for name in rows[0][1]
     }
-    steps, number = np.unique(filled["steps"], return_inverse=True)
-    channel = number.reshape(filled["steps"].shape) * len(window.state) + filled["channel"]
-    positions = channel[..., None] * store.ocean.size + filled["cells"][:, :, None]
-    weights = filled["in_time"][..., None] * filled["in_space"][:, :, None]
-    operator = _quotients(
-        *(
-            torch.from_numpy(array).flatten(2).to(model.forcing.device)
-            for array in (positions, weights, filled["shift"] * store.ocean.size)
-        )
+    (steps, step), (observed, number) = (
+        np.unique(filled[name], return_inverse=True) for name in ("steps", "channels")
     )
+    channel, divisor = np.split(number.reshape(filled["channels"].shape), 2, -1)
+    position = step.reshape(filled["steps"].shape) * len(observed) + channel
+    arrays = (position * places + filled["place"], filled["in_time"], (divisor - channel) * places)
+    quotients = _quotients(*(torch.from_numpy(a).to(model.forcing.device) for a in arrays))
+
+    def operator(fields):
+        return quotients(_at_places(fields[:, :, observed], matrices))
+
     return cost.observations(model, steps, operator, filled["values"], filled["sigma"]), tables
+
+
+class _Product(torch.autograd.Function):
+    """Product of fields (cell, field) and a sparse matrix, with its tangent and its adjoint.
+
+    The sparse matrices of torch have no forward differentiation.
+    """
+
+    @staticmethod
+    def forward(fields, matrix):
+        return torch.from_numpy(matrix @ fields.cpu().numpy()).to(fields.device)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.matrix = inputs[1]
+
+    @staticmethod
+    def backward(ctx, weights):
+        return _Product.apply(weights, ctx.matrix.T), None
+
+    @staticmethod
+    def jvp(ctx, direction, _):
+        return _Product.apply(direction, ctx.matrix)
+
+
+def _at_places(fields, matrices):
+    """Fields (batch, step, channel, y, x) at the places of each window, (batch, ..., place)."""
+    columns = fields.flatten(3).flatten(1, 2).mT
+    values = [_Product.apply(each, matrix) for each, matrix in zip(columns, matrices, strict=True)]
+    return torch.stack(values).mT
 
 
 def _rows(table, times, store, channels):
@@ -112,24 +147,23 @@ def _rows(table, times, store, channels):
     table = observations.in_window(table, times[0], times[-1])
     table = _of_state(_in_ocean(table, store), channels)
     sample = observations.used(table)
-    latitude, longitude = sample.latitude.values, sample.longitude.values
-    cells, in_space, _ = cell_weights(latitude, longitude, store, sample.smoothing.values)
+    # Maps of many times have the same places.
+    columns = [np.nan_to_num(sample[name]) for name in ("latitude", "longitude", "smoothing")]
+    (latitude, longitude, smoothing_m), place = np.unique(columns, axis=1, return_inverse=True)
     kinds = [KINDS[kind] for kind in sample.kind.values]
     in_time = step_weights(sample, times)
     largest = (in_time > 0).sum(1).max(initial=0)
     steps = np.argsort(-in_time, 1, kind="stable")[:, :largest]
     in_time = np.take_along_axis(in_time, steps, 1)
-    channel = np.array([channels[kind.variable] for kind in kinds], int)
-    divisor = np.array([channels[kind.divisor or kind.variable] for kind in kinds], int)
+    pairs = [(channels[k.variable], channels[k.divisor or k.variable]) for k in kinds]
     return table, {
         "values": sample.value.values,
         "sigma": sample.sigma.values,
         "steps": np.where(in_time > 0, steps, 0),
         "in_time": in_time,
-        "cells": cells,
-        "in_space": in_space,
-        "channel": channel[:, None],
-        "shift": (divisor - channel)[:, None],
+        "matrix": cell_matrix(latitude, longitude, store, smoothing_m),
+        "place": place[:, None],
+        "channels": np.array(pairs, int).reshape(-1, 2),
     }
 
 
@@ -194,10 +228,10 @@ def _quotients(positions, weights, shift):
 
     Parameters
     ----------
-    positions : ndarray of int (window, observation, cell)
+    positions : torch.Tensor of int (window, observation, step)
         As in :func:`~seaice_lab.assimilation.cost.weighted_cells`.
-    weights : ndarray (window, observation, cell)
-    shift : ndarray of int (window, observation, 1)
+    weights : torch.Tensor (window, observation, step)
+    shift : torch.Tensor of int (window, observation, 1)
         Distance of the divisor from the positions; 0 where there is none.
     """
     mean = cost.weighted_cells(positions, weights)

@@ -109,11 +109,12 @@ def _minimum(problem, config):
         tolerance = np.sqrt(settings.gradient)
         minimum = incremental(problem, inner=settings.iterations, tolerance=tolerance)
     terms = cost(problem, minimum.control)
-    # The controls of the increment and of the model error of each interval have equal sizes.
-    controls = minimum.control.reshape(1 + problem.intervals, -1)
+    # The square root of Q is square: a model error has as many controls as values.
+    errors = problem.intervals * (problem.root.shape[0] // (1 + problem.intervals))
+    background, model_error = np.split(minimum.control[0], [problem.shape[1] - errors])
     values = {
-        "cost_of_background": 0.5 * (controls[0] ** 2).sum(),
-        "cost_of_model_error": 0.5 * (controls[1:] ** 2).sum(),
+        "cost_of_background": 0.5 * (background**2).sum(),
+        "cost_of_model_error": 0.5 * (model_error**2).sum(),
         "cost_of_observations": terms.observations[0],
         "iterations": minimum.iterations,
         "signal": np.nan,

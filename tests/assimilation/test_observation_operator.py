@@ -8,6 +8,7 @@ from small_tables import DAY, NOON, table_of
 from small_windows import OCEAN, THICKNESS_AND_CONCENTRATION, surrogate_model
 
 from seaice_lab import grid
+from seaice_lab.assimilation import interpolation
 from seaice_lab.assimilation.background import diagonal
 from seaice_lab.assimilation.checks import dot_product_error
 from seaice_lab.assimilation.cost import cost, problem_of
@@ -187,6 +188,51 @@ def test_only_the_observations_of_smooth_maps_are_compared_with_smoothed_states(
     expected = torch.from_numpy(weights[0]) @ thickness[0].flatten()[cells[0]]
     torch.testing.assert_close(smooth, torch.stack([expected, thickness[0, 3, 4]]))
     torch.testing.assert_close(plain[0], thickness[1, 3, 4])
+
+
+def test_weekly_smooth_maps_are_dense_weighted_sums_of_cells_with_an_exact_adjoint():
+    source, model, initial = opened(batch=2)
+    row, column = np.array([3.3, 4.2, 6.0, 3.3]), np.array([4.8, 2.0, 2.5, 4.8])
+    std, start = np.array([40e3, 60e3, np.nan, 40e3]), NOON + np.array([0, 0, 0, 1]) * DAY
+    period = {"time_start": start, "time_end": start + 2 * DAY, "time": start + DAY}
+    maps = points(row, column, smoothing=std, kind=["sit", "sit_of_ice", "sit", "sit"], **period)
+    late = points(row[1:2], column[1:2], smoothing=60e3, kind="sic", time=NOON + 30 * HOUR)
+    observed, tables = window_observations(source, model, [maps, late], [NOON, NOON])
+    fields = torch.rand(2, len(observed.steps), initial.shape[1], 8, 8).double()
+    assert observed.steps == (0, 1, 2, 3, 4, 5, 6)
+    times = NOON + 12 * HOUR * np.arange(7)
+    expected = np.zeros(observed.values.shape)
+    for window, table in enumerate(tables):
+        place = table.latitude.values, table.longitude.values
+        cells, in_space, _ = cell_weights(*place, source.store, table.smoothing.values)
+        weights = step_weights(table, times)[:, :, None] * in_space[:, None]
+        sit, sic = fields[window, :, :2].flatten(2).numpy().swapaxes(0, 1)
+        sit, sic = (np.einsum("otc,toc->o", weights, field[:, cells]) for field in (sit, sic))
+        values = {"sit": sit, "sic": sic, "sit_of_ice": sit / sic}
+        for number, kind in enumerate(table.kind.values):
+            expected[window, number] = values[kind][number]
+    np.testing.assert_allclose(observed.operator(fields).numpy(), expected, rtol=1e-10)
+    error = dot_product_error(
+        lambda x: tangent(observed.operator, fields, torch.from_numpy(x)).numpy(),
+        lambda w: adjoint(observed.operator, fields, torch.from_numpy(w)).numpy(),
+        np.random.default_rng(0).standard_normal(fields.shape),
+    )
+    assert error < 1e-12
+
+
+def test_a_matrix_made_in_parts_has_the_weights_of_all_cells_above_zero(monkeypatch):
+    store, latitude, longitude = wide_store(), *at([3.3, 4.0, 5.0], [14.8, 25.0, 15.5])
+    smoothing_m = np.array([60e3, np.nan, 40e3])
+    cells, weights, _ = cell_weights(latitude, longitude, store, smoothing_m)
+    monkeypatch.setattr(interpolation, "AT_ONCE", 1)
+    matrix = interpolation.cell_matrix(latitude, longitude, store, smoothing_m)
+    expected = np.zeros(matrix.shape)
+    np.add.at(expected, (np.arange(3)[:, None], cells), weights)
+    np.testing.assert_allclose(matrix.toarray(), expected, atol=1e-14)
+    assert matrix.nnz == (expected > 0).sum()
+    # The filter of an observation does not depend on the others.
+    alone = cell_weights(latitude[2:], longitude[2:], store, smoothing_m[2:])
+    np.testing.assert_allclose(alone[1][0], weights[2][: alone[1].shape[1]])
 
 
 def test_a_state_without_concentration_needs_the_concentration_of_the_observation():
