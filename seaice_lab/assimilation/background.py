@@ -189,9 +189,18 @@ def ensemble(perturbations, localisation):
             f"background: found {count} member(s) of {cells} cells, expected at least 2 with the "
             f"{localisation.shape[0]} cells of the localisation"
         )
-    deviations = (members - members.mean(0)) / np.sqrt(count - 1)
-    products = [sparse.vstack([sparse.diags(field) for field in each]) for each in deviations]
-    return _side_by_side([aslinearoperator(product) @ localisation for product in products])
+    deviations = np.moveaxis(members - members.mean(0), 0, -1) / np.sqrt(count - 1)
+
+    def apply(controls):
+        fields = localisation @ controls.reshape(-1, count)
+        return (deviations * fields).sum(-1).ravel()
+
+    def adjoint(increment):
+        products = deviations * increment.reshape(*deviations.shape[:2], 1)
+        return (localisation.H @ products.sum(0)).ravel()
+
+    shape = deviations[..., 0].size, localisation.shape[1] * count
+    return LinearOperator(shape, apply, adjoint, dtype=float)
 
 
 def weighted_sum(weights, roots):

@@ -15,7 +15,7 @@ import xarray as xr
 
 from seaice_lab import files, grid, metadata, progress, runs
 from seaice_lab.assimilation import observations
-from seaice_lab.assimilation.background import block_diagonal, diagonal
+from seaice_lab.assimilation.background import block_diagonal, diagonal, ensemble, weighted_sum
 from seaice_lab.assimilation.diffusion import covariance
 from seaice_lab.assimilation.model import open_source, stored_states, window_model
 from seaice_lab.assimilation.model_error import model_error_root
@@ -27,6 +27,8 @@ from seaice_lab.surrogate.forecast import forecast
 from seaice_lab.surrogate.settings import ForecastConfig
 from seaice_lab.surrogate.starts import start_positions
 from seaice_lab.surrogate.store import in_split, name_of
+
+MEMBERS = 50  # training states of a hybrid B
 
 
 def run_cycle(config, folder, device=None, show=True):
@@ -185,11 +187,11 @@ def background_root(source, config, seed=0):
             f"background.std: has {', '.join(std) or 'no variable'}, but the state of the "
             f"network is {', '.join(variables)}; {' and '.join(changes)}"
         )
+    sides = grid.cell_sides(store.latitude, store.longitude)
+    options = {"probes": config.normalisation_probes, "seed": seed}
     correlation = diagonal(np.ones(int(ocean.sum())))
     if config.length_km:
-        sides = grid.cell_sides(store.latitude, store.longitude)
-        length_m, probes = config.length_km * 1e3, config.normalisation_probes
-        correlation = covariance(ocean, sides, length_m, probes=probes, seed=seed)
+        correlation = covariance(ocean, sides, config.length_km * 1e3, **options)
     roots = []
     for name in variables:
         pattern = np.ones(correlation.shape[0])
@@ -197,7 +199,20 @@ def background_root(source, config, seed=0):
             pattern = _training(store, name).std("time", skipna=False).values[ocean]
             pattern = pattern / np.sqrt((pattern**2).mean())
         roots.append(diagonal(std[name] * pattern) @ correlation)
-    return block_diagonal(roots)
+    root, weight = block_diagonal(roots), config.ensemble_weight
+    if not weight:
+        return root
+    localisation = covariance(ocean, sides, config.localisation_km * 1e3, **options)
+    states = [_members(store, name, std[name]) for name in variables]
+    return weighted_sum([1 - weight, weight], [root, ensemble(np.stack(states, 1), localisation)])
+
+
+def _members(store, name, std):
+    """Training states of a variable (member, cell), scaled so that they have a deviation."""
+    states = _training(store, name)
+    at = np.unique(np.linspace(0, len(states) - 1, MEMBERS).round().astype(int))
+    members = states.isel(time=at).values[:, store.ocean.values].astype(float)
+    return members * std / np.sqrt(members.var(0, ddof=1).mean())
 
 
 def diagnostics(folder):

@@ -77,6 +77,13 @@ class BackgroundConfig(Config):
     deviation of the training states in each cell, and std is its root mean square."""
     length_km: float = Field(150.0, ge=0)
     """Correlation length (Daley) of the errors, through water only; 0: B is diagonal."""
+    ensemble_weight: float = Field(0.0, ge=0, le=1)
+    """Hybrid: share of B that is the localised covariance of up to 50 training states, with the
+    root mean square of the standard deviations given by std; the rest has the correlation of
+    length_km. 0: no hybrid."""
+    localisation_km: float = Field(300.0, gt=0)
+    """Length of the localisation of a hybrid (Daley): the covariance of the training states falls
+    to 0.6 of its value at this distance, through water only."""
     normalisation_probes: int | None = Field(400, ge=10)
     """Random vectors from which the variance of the diffusion is estimated; null: it is computed
     exactly, which is slow."""

@@ -13,7 +13,8 @@ from conftest import ENTRY, change, write_catalogue, write_waves
 
 from seaice_lab import runs
 from seaice_lab.assimilation import twins
-from seaice_lab.assimilation.cycle import run_cycle
+from seaice_lab.assimilation.background import variance
+from seaice_lab.assimilation.cycle import background_root, run_cycle
 from seaice_lab.assimilation.diffusion import covariance
 from seaice_lab.assimilation.model import open_source
 from seaice_lab.assimilation.model_error import (
@@ -22,7 +23,7 @@ from seaice_lab.assimilation.model_error import (
     model_error_root,
 )
 from seaice_lab.assimilation.observations import concatenate, read_table, write_table
-from seaice_lab.assimilation.settings import AssimilationConfig
+from seaice_lab.assimilation.settings import AssimilationConfig, BackgroundConfig
 from seaice_lab.config import FitConfig
 from seaice_lab.diagnostics.departures import report
 from seaice_lab.errors import InputError
@@ -220,6 +221,34 @@ def test_other_forms_of_errors_bounds_and_minimisation(settings, tmp_path):
         config = AssimilationConfig(**settings | {"minimiser": minimiser})
         result = run_cycle(config, tmp_path / "runs" / str(number), show=False)
         assert 0 < result.signal[0] < result.used[0]
+
+
+def test_a_hybrid_has_the_covariance_of_training_states_and_the_stated_deviation(
+    settings, tmp_path
+):
+    source = open_source(settings["run"], device="cpu")
+    options = {"std": {"sit": 0.2}, "pattern": "training", "normalisation_probes": None}
+    roots = [
+        background_root(
+            source, BackgroundConfig(**options, localisation_km=1e6, ensemble_weight=weight)
+        )
+        for weight in (0.0, 1.0, 0.25)
+    ]
+    static, patterns, hybrid = map(variance, roots)
+    assert patterns.mean() == pytest.approx(0.04)
+    np.testing.assert_allclose(hybrid, 0.75 * static + 0.25 * patterns)
+    training = source.store.sit.isel(time=source.store.split.values == 0)
+    at = np.linspace(0, training.sizes["time"] - 1, 50).round().astype(int)
+    members = training.values[at][:, source.store.ocean.values]
+    covariance_of_training = roots[1] @ (roots[1].H @ np.eye(members.shape[1])[:, :3])
+    expected = np.cov(members.T)
+    expected *= 0.04 / np.diag(expected).mean()
+    np.testing.assert_allclose(covariance_of_training, expected[:, :3], atol=1e-4)
+    settings |= {"windows": 1, "forecast_steps": 0, "model_error_steps": 1}
+    settings["background"] = BACKGROUND | {"ensemble_weight": 0.5}
+    run_cycle(AssimilationConfig(**settings), tmp_path / "runs" / "hybrid", show=False)
+    window = xr.load_dataset(tmp_path / "runs" / "hybrid" / "window_0000.nc")
+    assert window.cost_of_background > 0 and window.cost_of_model_error > 0
 
 
 def test_measured_errors_of_the_surrogate_make_the_cost_consistent(settings, trained, tmp_path):
