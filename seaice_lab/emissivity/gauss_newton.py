@@ -5,7 +5,8 @@ The network has tens of weights, so that a part of the cells determines it. Ther
 1. On some grid points in some months, joint steps of state and weights from several random
    networks. Each step eliminates the state cell by cell (variable projection, Golub and Pereyra
    1973) and is damped as by Levenberg (1944).
-2. The best network on more grid points and months.
+2. The best network on more grid points and months; in a bilinear problem without the closed ice
+   and open water of the first guess that its concentrations contradict.
 3. On all grid points, steps of the state with the weights held.
 """
 
@@ -18,12 +19,12 @@ from seaice_lab.emissivity.gauss_newton_step import step
 from seaice_lab.emissivity.least_squares import State
 from seaice_lab.emissivity.networks import build_network
 from seaice_lab.emissivity.normal_equations import assemble, is_bilinear, sums_of_squares
-from seaice_lab.emissivity.sampling import subsample_months
+from seaice_lab.emissivity.sampling import release_contradicted, subsample_months
 from seaice_lab.errors import InputError
 
 FIRST_SAMPLE = 8_000  # observations on which the first networks are compared
 FIRST_STEPS = 16
-PATIENCE = 5  # steps in a row that decrease the cost by too little, or are rejected
+PATIENCE = 4  # steps in a row that decrease the cost by too little, or are rejected
 STATE_STEPS_PER_NETWORK_STEP = 2  # in a bilinear problem
 LIMIT_STEPS = 2  # with the published limit of the emissivity, after those with a soft one
 # Tolerance of the last steps of the state in units of that of the configuration. Properties that
@@ -90,6 +91,9 @@ def solve(model, observations, config, show=True):
         state = state._replace(weights=weights)
         sample, start = subsample_months(problem, state, config.sample, generator)
         start, _ = fit_state(sample, start, config.state_steps, config.tolerance)
+        # not with the network of version 2, which then fitted water less well
+        if is_bilinear(model):
+            sample = release_contradicted(sample, start)
         start, costs = fit_network(sample, start, config.network_steps, config.tolerance, show)
         history += _rows("network", costs)
         state = state._replace(weights=start.weights)

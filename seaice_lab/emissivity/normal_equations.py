@@ -14,7 +14,9 @@ from seaice_lab.emissivity import penalty
 from seaice_lab.emissivity.autoregression import beside
 from seaice_lab.emissivity.least_squares import linearise, network_of, property_precision
 
-OBSERVATIONS_AT_ONCE = 5_000  # observations whose Jacobian is in memory at the same time
+# Observations whose Jacobian is in memory at the same time. With the columns of the weights it is
+# large, and fewer observations stay in the cache of a processor.
+OBSERVATIONS_AT_ONCE, WITH_WEIGHTS_AT_ONCE = 5_000, 1_000
 
 
 class NormalEquations(NamedTuple):
@@ -91,7 +93,8 @@ def _from_observations(problem, state, with_weights):
     weights = torch.zeros(p, p + 1, dtype=torch.float64)
     back_substitution = torch.zeros(len(problem.index), q, n + p + 1)
     network = network_of(problem.model, state.weights)
-    for rows in _chunks(problem):
+    size = WITH_WEIGHTS_AT_ONCE if with_weights else OBSERVATIONS_AT_ONCE
+    for rows in _chunks(problem, size):
         cell, jacobian = linearise(problem, state, network, rows, with_weights)
         # J^T [J, r] of each observation, without the rows of the weights
         product = jacobian[..., : q + n].mT @ jacobian
@@ -149,7 +152,7 @@ def sums_of_squares(problem, state):
     state = state._replace(sea_ice=sea_ice, properties=torch.zeros_like(state.properties))
     squares = torch.zeros(cells, width, width)
     network = network_of(problem.model, state.weights)
-    for rows in _chunks(problem):
+    for rows in _chunks(problem, OBSERVATIONS_AT_ONCE):
         cell, jacobian = linearise(problem, state, network, rows, with_weights=False)
         residual, by_cell = jacobian[..., -1:], jacobian[..., :-1]
         coefficients = torch.cat([residual + by_cell[..., :1], -by_cell], 2)
@@ -192,7 +195,6 @@ def ice_fraction(problem, sea_ice):
     return problem.model.mixture(torch.stack(lagged, 1))
 
 
-def _chunks(problem):
-    """Slices of the observations whose Jacobian is in memory at the same time."""
-    firsts = range(0, len(problem.index), OBSERVATIONS_AT_ONCE)
-    return [slice(first, first + OBSERVATIONS_AT_ONCE) for first in firsts]
+def _chunks(problem, size):
+    """Slices of at most ``size`` observations."""
+    return [slice(first, first + size) for first in range(0, len(problem.index), size)]

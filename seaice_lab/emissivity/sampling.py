@@ -8,6 +8,7 @@ MONTH_DAYS = 31
 # While a network is fitted: limits of open water and closed ice in the first guess, concentration
 # of closed ice (it has some leads), and standard deviation of the background in both.
 OPEN_WATER, CLOSED_ICE, CLOSED_ICE_MEAN, CERTAIN_ERROR = 0.15, 0.85, 0.98, 0.04
+WRONG = 3.0  # standard deviations from the background from which on a first guess was wrong
 
 
 def subsample_months(problem, state, sample, generator, month_days=MONTH_DAYS, certain=True):
@@ -87,3 +88,30 @@ def certain_background(first_guess):
     water, closed = first_guess < OPEN_WATER, first_guess > CLOSED_ICE
     background = torch.where(water, 0.0, torch.where(closed, CLOSED_ICE_MEAN, first_guess))
     return background, torch.where(water | closed, CERTAIN_ERROR, FIRST_GUESS_ERROR) ** -2.0
+
+
+def release_contradicted(problem, state):
+    """Weaken the background of :func:`certain_background` where the state is far from it.
+
+    A first guess whose ice edge is displaced has closed ice in open water, or the opposite. A
+    network that is fitted with such a background makes ice look like water. This is the background
+    check of observations in data assimilation (Andersson and Jarvinen 1999), applied to the
+    background.
+
+    Parameters
+    ----------
+    problem : Problem
+        Sample from :func:`subsample_months`.
+    state : State
+        Fitted to it with a first network.
+
+    Returns
+    -------
+    Problem
+        Where the concentration is more than 3 standard deviations away, the standard deviation of
+        the background is 0.15.
+    """
+    weak = FIRST_GUESS_ERROR**-2.0
+    wrong = (state.sea_ice - problem.first_guess).abs() > WRONG * CERTAIN_ERROR
+    wrong &= problem.prior_weight > weak
+    return problem._replace(prior_weight=torch.where(wrong, weak, problem.prior_weight))

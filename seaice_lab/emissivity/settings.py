@@ -129,7 +129,7 @@ class SolveConfig(Config):
     state_steps: int = Field(7, ge=1)
     """Most steps of the state with the network held."""
     tolerance: float = Field(3e-3, gt=0)
-    """Relative decrease of the cost below which the steps end: those of the network after five such
+    """Relative decrease of the cost below which the steps end: those of the network after four such
     or rejected steps in a row, the last ones of the state below 0.03 times this value, because
     persistent properties converge slowly."""
     property_error: float = Field(1.0, gt=0)
@@ -139,7 +139,8 @@ class SolveConfig(Config):
     hold_first_guess: bool = True
     """Whether the first guess of the concentration is a background of it, with an error of 0.15,
     and of 0.07 where it is above 0.95. While a network is fitted, the background is 0 below 0.15
-    and 0.98 above 0.85, with errors of 0.04."""
+    and 0.98 above 0.85, with errors of 0.04; with a linear network of 0.15 where the solution of a
+    first network differs from it by more than 0.12."""
     estimate_errors: bool = True
     """With hold_first_guess: before the last steps of the state, estimate from the observations the
     errors of the first guess by class of its concentration, the standard deviation of the

@@ -18,7 +18,11 @@ from seaice_lab.emissivity.normal_equations import (
     sums_of_squares,
 )
 from seaice_lab.emissivity.observations import prepare
-from seaice_lab.emissivity.sampling import certain_background, subsample_months
+from seaice_lab.emissivity.sampling import (
+    certain_background,
+    release_contradicted,
+    subsample_months,
+)
 from seaice_lab.emissivity.settings import (
     PUBLISHED_COST,
     ModelConfig,
@@ -253,6 +257,17 @@ def test_closed_ice_and_open_water_of_the_first_guess_are_certain():
     torch.testing.assert_close(background, torch.tensor([0.0, 0.0, 0.5, 0.98]))
     error = weight**-0.5
     assert error[0] == error[1] == error[3] < 0.05 < 0.1 < error[2]
+
+
+def test_a_first_guess_that_the_solution_contradicts_is_not_certain(tmp_path):
+    _, _, problem, state = make_problem("v1_linear", tmp_path)
+    first_guess, weight = certain_background(torch.tensor([[0.0], [0.0], [0.9], [0.9], [0.5]]))
+    problem = problem._replace(first_guess=first_guess, prior_weight=weight)
+    sea_ice = torch.tensor([[0.1], [0.6], [0.9], [0.4], [0.9]])
+    error = release_contradicted(problem, state._replace(sea_ice=sea_ice)).prior_weight ** -0.5
+    torch.testing.assert_close(error, torch.tensor([[0.04], [0.15], [0.04], [0.15], [0.15]]))
+    unweighted = problem._replace(prior_weight=torch.zeros_like(weight))
+    assert not release_contradicted(unweighted, state._replace(sea_ice=sea_ice)).prior_weight.any()
 
 
 def test_biases_that_are_not_the_published_ones_do_not_move_the_concentration(tmp_path):
