@@ -26,6 +26,7 @@ from playwright.sync_api import sync_playwright
 
 from seaice_lab import grid, runs
 from seaice_lab.config import Config
+from seaice_lab.surrogate.store import COMPRESSORS
 
 LEADS, STARTS = 20, 2
 STEP = np.timedelta64(12, "h")
@@ -80,9 +81,8 @@ def make_run(folder, size):
         {"sit": (("time", "y", "x"), truth, attrs)}, coordinates | {"time": times}
     ).assign_coords(segment=("time", np.zeros(len(times), "int32")))
     prepared.attrs = {"statistics": "{}", "configuration": "", "fingerprint": str(size)}
-    prepared.to_zarr(
-        store, zarr_format=3, consolidated=False, encoding={"sit": {"chunks": (1, size, size)}}
-    )
+    encoding = {"sit": {"chunks": (1, size, size), "compressors": COMPRESSORS}}
+    prepared.to_zarr(store, zarr_format=3, consolidated=False, encoding=encoding)
     valid = times[np.arange(STARTS)[:, None] + 1 + np.arange(LEADS)]
     values = np.stack([truth[s + 1 : s + 1 + LEADS] for s in range(STARTS)])
     values += 0.1 * rng.standard_normal(values.shape, "float32")

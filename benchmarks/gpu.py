@@ -27,6 +27,7 @@ from seaice_lab.surrogate.forecast import rollout
 from seaice_lab.surrogate.layers import PartialConv2d
 from seaice_lab.surrogate.networks import build_network
 from seaice_lab.surrogate.settings import TrainConfig
+from seaice_lab.surrogate.store import COMPRESSORS
 
 VARIABLES = {"sit": "m", "u10": "m s-1", "v10": "m s-1", "t2m": "K"}
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -62,10 +63,11 @@ def write_store(path, size, times):
         "split": ("time", (np.arange(times) >= times * 3 // 4).astype("int8")),
     }
     attrs = {"statistics": json.dumps(dict.fromkeys(VARIABLES, unit)), "fingerprint": "random"}
-    chunks = {name: {"chunks": (1, size, size)} for name in VARIABLES}
-    chunks["time"] = {"units": "hours since 1970-01-01", "dtype": "float64"}
+    encoding = {"chunks": (1, size, size), "compressors": COMPRESSORS}
+    encoding = dict.fromkeys(VARIABLES, encoding)
+    encoding["time"] = {"units": "hours since 1970-01-01", "dtype": "float64"}
     xr.Dataset(fields, coords, attrs).to_zarr(
-        path, zarr_format=3, consolidated=False, encoding=chunks
+        path, zarr_format=3, consolidated=False, encoding=encoding
     )
 
 

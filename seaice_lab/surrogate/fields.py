@@ -1,11 +1,14 @@
 """Fields of a prepared store by name: read by time, or made from the grid and the date."""
 
+from pathlib import Path
+
 import numpy as np
 import zarr
 from scipy import ndimage
 
 from seaice_lab import grid
 from seaice_lab.errors import InputError
+from seaice_lab.surrogate.frame_files import open_frames
 from seaice_lab.surrogate.store import open_store, read_frames
 from seaice_lab.surrogate.windows import DERIVED
 
@@ -46,7 +49,12 @@ class Fields:
                 )
         size = 4 * store.sizes["time"] * self.ocean.size * len(self.variables)
         self.in_memory = size < memory_bytes
-        self._arrays, self._values = {}, {}  # by name: open Zarr arrays, and values in memory
+        self._values = {}  # by name, if they are kept in memory
+        folder = Path(path).expanduser()
+        self._frames = {name: open_frames(folder, name) for name in self.variables}
+        with_other_chunks = [name for name, frames in self._frames.items() if frames is None]
+        group = zarr.open_group(folder, mode="r")
+        self._arrays = {name: group[name] for name in with_other_chunks}
 
     def read(self, name, times):
         """Read one variable.
@@ -70,22 +78,44 @@ class Fields:
             values = self.derived[name]
             values = values[times] if len(values) > 1 else values
             return np.broadcast_to(values, (len(times), *self.ocean.shape))
-        if not self.in_memory:
-            return self._read_zarr(name, times)
-        if name not in self._values:
-            self._values[name] = self._read_zarr(name, slice(None))
-        return self._values[name][times]
+        if self.in_memory:
+            if name not in self._values:
+                self._values[name] = self._read_new(name, np.arange(self.store.sizes["time"]))
+            return self._values[name][times]
+        return self._read_new(name, times)
 
-    def _read_zarr(self, name, times):
+    def _read_new(self, name, times):
+        out = np.empty((len(times), *self.ocean.shape), "float32")
+        self.read_into(name, times, out)
+        return out
+
+    def read_into(self, name, times, out):
+        """Read one variable of the store into memory that is given.
+
+        Parameters
+        ----------
+        name : str
+        times : ndarray of int
+            Positions on the time axis.
+        out : ndarray (len(times), y, x), float32
+
+        Raises
+        ------
+        InputError
+            As :meth:`read`.
+        """
+
         def read(times):
-            if name not in self._arrays:
-                self._arrays[name] = zarr.open_group(self.path, mode="r")[name]
-            array = self._arrays[name]
-            is_series = not isinstance(times, slice) and (np.diff(times) == 1).all()
+            if self._frames[name] is not None:
+                self._frames[name].read(times, out)
+                return out
+            array, is_series = self._arrays[name], (np.diff(times) == 1).all()
             # Zarr reads a slice faster than single times.
-            return array[times[0] : times[-1] + 1] if is_series else array.oindex[times]
+            series = slice(times[0], times[-1] + 1)
+            out[...] = array[series] if is_series else array.oindex[times]
+            return out
 
-        return read_frames(self.store, name, times, read)
+        read_frames(self.store, name, times, read)
 
 
 def derived_field(name, store):

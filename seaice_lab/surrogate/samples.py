@@ -162,7 +162,7 @@ class Block:
         if memory is None:
             memory = torch.empty(rows, fields.ocean.size, device=self.device)
         if len(memory) < rows:  # with a reserve, since groups differ; unused memory is not occupied
-            memory.resize_(rows * 5 // 4, fields.ocean.size)
+            memory.set_(torch.empty(rows * 5 // 4, fields.ocean.size, device=self.device))
         self.values = memory[:rows]
         self.ocean = torch.from_numpy(fields.ocean).to(self.device)
         self.land = (~self.ocean).flatten().nonzero()[:, 0]
@@ -173,19 +173,22 @@ class Block:
             self._add_increments(target, name, window, end_h, scales["increments"][target])
         for name in fields.variables:
             first = self.first_row[name]
-            self._normalise(self.values[first : first + len(self.times)], scales[name])
+            self._normalise(range(first, first + len(self.times)), scales[name])
         for name, field in static.items():
-            row = self.values[self.first_row[name]][None]
-            row.copy_(torch.from_numpy(field).flatten(1))
-            self._normalise(row, scales[name])
+            row = self.first_row[name]
+            self.values[row].copy_(torch.from_numpy(field).flatten())
+            self._normalise([row], scales[name])
         self._make_tables(window, fields, scales)
 
     def _read(self, fields, threads):
         def read(name, first):
             times = self.times[first : first + READ_TIMES]
             row = self.first_row[name] + first
-            values = torch.from_numpy(fields.read(name, times)).flatten(1)
-            self.values[row : row + len(times)] = values
+            rows = self.values[row : row + len(times)]
+            if rows.device.type == "cpu":
+                fields.read_into(name, times, rows.view(-1, *self.shape).numpy())
+            else:
+                rows.copy_(torch.from_numpy(fields.read(name, times)).flatten(1))
 
         with ThreadPoolExecutor(threads) as pool:
             firsts = range(0, len(self.times), READ_TIMES)
@@ -204,17 +207,16 @@ class Block:
             for hour in (window.start_h, end_h)
         )
         start, first = np.unique(start, return_index=True)
-        start, end = (torch.from_numpy(rows).to(self.device) for rows in (start, end[first]))
         shift = self.first_row[target] - self.first_row[name]
-        for some in range(0, len(start), READ_TIMES):  # so that copies stay small
-            now, later = start[some : some + READ_TIMES], end[some : some + READ_TIMES]
-            increments = self.values[later] - self.values[now]
-            self.values[now + shift] = self._normalise(increments, scale)
+        for now, later in zip(start, end[first], strict=True):
+            torch.sub(self.values[later], self.values[now], out=self.values[now + shift])
+        self._normalise(start + shift, scale)
 
-    def _normalise(self, values, scale):
+    def _normalise(self, rows, scale):
         """(values - mean) / std in place, zero on land; in float32 as on every device."""
-        values.sub_(float(np.float32(scale["mean"]))).mul_(float(np.float32(1 / scale["std"])))
-        return values.index_fill_(1, self.land, 0.0)
+        mean, factor = float(np.float32(scale["mean"])), float(np.float32(1 / scale["std"]))
+        for row in rows:  # one by one, so that a row stays in the cache of a processor
+            self.values[row].sub_(mean).mul_(factor).index_fill_(0, self.land, 0.0)
 
     def _row(self, layer, hour):
         """Rows of a layer at some hours from the present time of each window."""
@@ -301,7 +303,7 @@ def choose_device(setting, path, window, process):
     return None, text + f"read from the store in groups of {GROUP_BYTES / 1e9:g} GB"
 
 
-def batches(samples, size, shuffle=None, rank=0, world=1, workers=0):
+def batches(samples, size, shuffle=None, rank=0, world=1, workers=0, memory=None):
     """Batches of one epoch, in an order that does not depend on the number of processes.
 
     The order is random over all windows if the fields are in memory. From a store, the order is
@@ -319,6 +321,9 @@ def batches(samples, size, shuffle=None, rank=0, world=1, workers=0):
         This process, and the number of processes that share the epoch.
     workers : int
         Threads that read a store; 0: one for each processor.
+    memory : list of 3 torch.Tensor, optional
+        For the groups of a store: tensors that grow if they are too small. The next epoch may use
+        the same when this one is over.
 
     Yields
     ------
@@ -339,7 +344,7 @@ def batches(samples, size, shuffle=None, rank=0, world=1, workers=0):
         groups = list(groups_of_batches(samples, size, shuffle, rank, world))
         # New memory costs as much as reading from it, so three blocks take turns: one is in use,
         # one waits, and one is being filled.
-        memory = cycle([torch.empty(0) for _ in range(3)])
+        memory = cycle(memory or [torch.empty(0) for _ in range(3)])
         windows = (np.unique(np.concatenate(group)) for group in groups)
         blocks = (Block(samples, w, "cpu", workers, next(memory)) for w in windows)
         for group, block in zip(groups, prefetch(blocks, 1), strict=True):

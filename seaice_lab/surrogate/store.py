@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
+from xarray.core import indexing
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from seaice_lab import files
 from seaice_lab.errors import InputError
+from seaice_lab.surrogate.frame_files import open_frames
 from seaice_lab.surrogate.time_axis import HOUR, SPLITS
 
 # Three times as fast to read as Zstandard, the default of Zarr; the checksum reveals damage.
@@ -50,6 +52,12 @@ def open_store(path, dask=True):
             f"{path}: is a Zarr store without the mask or the statistics of a prepared one; make "
             "it with `seaice-lab prepare`"
         )
+    for name, field in store.data_vars.items():
+        frames = open_frames(Path(path).expanduser(), name)
+        if frames is not None:
+            lazy = indexing.LazilyIndexedArray(frames)
+            lazy = xr.Variable(field.dims, lazy, field.attrs, field.encoding)
+            store[name] = lazy.chunk(time=1) if dask else lazy
     return store
 
 

@@ -87,7 +87,12 @@ def train(config, run, show=True):
     area = torch.from_numpy(grid.cell_area(store).values.astype("float32"))
     losses = batch_losses(config, normalisation, ocean.to(process.device), area.to(process.device))
     size = config.fit.batch_size
-    share = {"rank": process.rank, "world": process.world, "workers": config.fit.workers}
+    share = {
+        "rank": process.rank,
+        "world": process.world,
+        "workers": config.fit.workers,
+        "memory": [torch.empty(0) for _ in range(3)],  # of training and validation in turn
+    }
     state = TrainState(network, config.fit, process, len(samples) // (size * process.world))
     state.settings = weight_settings(config, normalisation)
     with process.watch_others():

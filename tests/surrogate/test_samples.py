@@ -107,9 +107,9 @@ def test_an_epoch_from_the_store_has_every_window_once_and_reads_every_time_abou
     store, small_groups, monkeypatch
 ):
     streamed = Samples(store, WINDOWS["self_consistent"], "train", device=None)
-    times, read = [], streamed.fields.read
+    times, read = [], streamed.fields.read_into
     monkeypatch.setattr(
-        streamed.fields, "read", lambda name, at: times.extend(at) or read(name, at)
+        streamed.fields, "read_into", lambda name, at, out: times.extend(at) or read(name, at, out)
     )
     groups = list(samples.groups_of_batches(streamed, 4, (0, 1), 0, 1))
     assert [len(group) for group in groups] == [3, 3, 3, 2]
@@ -138,6 +138,18 @@ def test_the_groups_of_an_epoch_reuse_the_memory_of_three(store, monkeypatch):
     monkeypatch.setattr(samples, "GROUP_BYTES", 1)  # one batch a group
     assert torch.equal(torch.cat([y for _, y in batches(streamed, 4)]), expected)
     assert len(places) == 11 and places[-3:] == places[-6:-3] and len(set(places[-3:])) == 3
+
+
+def test_the_next_epoch_reuses_the_memory_of_the_one_before(store, small_groups):
+    streamed = Samples(store, WINDOWS["self_consistent"], "train", device=None)
+    memory = [torch.empty(0) for _ in range(3)]
+    epochs, places = [], []
+    for _ in range(2):
+        ys = [y for _, y in batches(streamed, 4, (0, 1), memory=memory)]
+        epochs.append(torch.cat(ys))
+        places.append([tensor.data_ptr() for tensor in memory])
+    assert torch.equal(*epochs) and places[0] == places[1]
+    assert min(map(len, memory)) > 0
 
 
 def test_processes_read_their_own_series_and_share_the_batches(store, small_groups):

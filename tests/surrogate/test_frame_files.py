@@ -1,0 +1,86 @@
+"""Frames of a prepared store: the values that Zarr reads, damage, and stores with other chunks."""
+
+import google_crc32c
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+import zarr
+from conftest import SIZE
+from zarr.codecs import ZstdCodec
+
+from seaice_lab.errors import InputError
+from seaice_lab.surrogate.fields import Fields
+from seaice_lab.surrogate.frame_files import BLOSC, open_frames
+from seaice_lab.surrogate.samples import Samples
+from seaice_lab.surrogate.store import COMPRESSORS, open_store, read_frames
+from seaice_lab.surrogate.windows import WINDOWS
+
+SELECTIONS = (
+    {"time": 3},
+    {"time": -1, "y": 4, "x": slice(2, 9)},
+    {"time": [5, 2, 2]},
+    {"time": slice(3, 60, 7), "x": [30, 1]},
+    {"time": slice(None, None, -40), "y": slice(None, None, 3)},
+    {"time": [7, 8], "y": 3, "x": 11},
+    {"time": []},
+)
+
+
+@pytest.mark.parametrize("dask", [True, False])
+def test_frames_are_those_that_zarr_reads(store, dask):
+    fields, group = open_store(store, dask), zarr.open_group(store, mode="r")
+    for name in fields.data_vars:
+        assert open_frames(store, name) is not None
+        assert fields[name].chunks == (((1,) * 96, (SIZE,), (SIZE,)) if dask else None)
+        values = fields[name].copy(data=group[name][:])
+        for selection in SELECTIONS:
+            xr.testing.assert_identical(fields[name].isel(selection), values.isel(selection))
+
+
+@pytest.mark.parametrize(
+    "encoding",
+    [
+        {"chunks": (1, SIZE, SIZE), "compressors": ZstdCodec(level=0, checksum=True)},
+        {"chunks": (1, SIZE // 2, SIZE), "compressors": COMPRESSORS},
+        {"chunks": (7, SIZE, SIZE), "compressors": COMPRESSORS},
+        {"chunks": (1, SIZE, SIZE), "shards": (8, SIZE, SIZE), "compressors": COMPRESSORS},
+        {"chunks": (1, SIZE, SIZE), "compressors": COMPRESSORS, "dtype": "float64"},
+    ],
+)
+def test_stores_of_older_versions_and_with_other_chunks_give_the_same_fields(store, encoding):
+    fields, copy = open_store(store).load(), store.with_name("copy.zarr")
+    of_fields = dict.fromkeys(fields.data_vars, encoding)
+    fields.drop_encoding().to_zarr(copy, zarr_format=3, consolidated=False, encoding=of_fields)
+    xr.testing.assert_equal(open_store(copy).load(), fields)
+    times = np.array([1, 2, 3, 90])
+    assert open_frames(copy, "u10") is None
+    for at in (times, times[:3]):
+        values = Fields(copy, ["u10"], memory_bytes=0).read("u10", at)
+        np.testing.assert_array_equal(values, fields.u10[at])
+    batches = [
+        Samples(path, WINDOWS["self_consistent"], "train", device=None).take([0, 3, 40])
+        for path in (store, copy)
+    ]
+    assert all(torch.equal(one, other) for one, other in zip(*batches, strict=True))
+
+
+def test_a_damaged_frame_is_refused_however_it_is_read(store):
+    frame = store / "u10" / "c" / "3" / "0" / "0"
+    content = frame.read_bytes()
+    smaller = BLOSC.encode(np.zeros((SIZE, SIZE - 1), "float32"))
+    smaller += google_crc32c.value(smaller).to_bytes(4, "little")
+    for damaged, fault in (
+        (content[:-1] + bytes([content[-1] ^ 1]), "frame 3 has another checksum than when it was"),
+        (content[:20], "frame 3 has another checksum than when it was written"),
+        (smaller, f"frame 3 has {4 * SIZE * (SIZE - 1)} bytes, expected {4 * SIZE * SIZE}"),
+        (b"", "frame 3 has 0 bytes"),
+        (None, "NaN in the ocean, probably because a chunk is missing"),
+    ):
+        frame.unlink() if damaged is None else frame.write_bytes(damaged)
+        message = f"u10 cannot be read .*{fault}.* the store is damaged"
+        with pytest.raises(InputError, match=message):
+            Fields(store, ["u10"], memory_bytes=0).read("u10", np.array([3]))
+        for dask in (True, False):
+            with pytest.raises(InputError, match=message):
+                read_frames(open_store(store, dask), "u10", [2, 3])
