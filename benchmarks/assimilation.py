@@ -39,6 +39,7 @@ from seaice_lab.diagnostics.spectra import power_spectrum, spectral_exponent
 from seaice_lab.surrogate.store import in_split
 
 AT = 2 * np.array([1, 2, 5, 10])  # steps of the forecasts whose errors are printed
+HYBRID = {"length_km": 100.0, "std": 0.5, "ensemble_weight": 0.5}  # background of T2
 COLUMNS = "start, middle, end, mean"  # of a window
 STATES = "start, middle, end, 5 d ahead"
 DAYS = "1, 2, 5, 10 days ahead"
@@ -92,23 +93,23 @@ def observed_fields(twin, table):
 
 
 def tracks(options):
-    """T2: tracks over 5 % of the cells a day with noise of 0.3 m, windows of 16 days."""
-    steps, sigma = 32, 0.3
+    """T2: tracks over 5 % of the cells a day with noise of 0.3 m, windows of 16 and 20 days."""
     for split in ("validation", "test"):
         twin = twin_of(options, split)
-        table = twins.observe_tracks(twin.window(steps).sit, sigma)
-        free = assimilated(twin, NOTHING, steps, {})
-        row(f"T2 {split}, free run", window_errors(twin, free.states), COLUMNS)
-        cases = [(method, {"length_km": length_km, "std": std})
+        cases = [(method, 32, 8, {"length_km": length_km, "std": std})
                  for length_km in options.lengths for std in options.stds
                  for method in METHODS]  # fmt: skip
-        cases += [("4D-Var", {"length_km": 0.0, "std": std}) for std in options.stds]
-        for method, background in cases:
-            interval = 8 if method == "4D-Var" else None
+        cases += [("4D-Var", 32, 8, {"length_km": 0.0, "std": std}) for std in options.stds]
+        cases += [(method, 40, 4, HYBRID) for method in METHODS]
+        for method, steps, interval, background in cases:
+            table = twins.observe_tracks(twin.window(steps).sit, 0.3)
+            interval = interval if method == "4D-Var" else None
             result = assimilated(twin, table, steps, background, method, model_error_steps=interval)
             text = ", ".join(f"{name} {value}" for name, value in background.items())
-            text += f", 2J/p {result.ratio:.2f}, {result.seconds:.0f} s"
+            text += f", {steps // 2} days, 2J/p {result.ratio:.2f}, {result.seconds:.0f} s"
             row(f"T2 {split}, {method}", window_errors(twin, result.states), COLUMNS, text)
+        free = assimilated(twin, NOTHING, steps, {})
+        row(f"T2 {split}, free run", window_errors(twin, free.states), COLUMNS, "20 days")
 
 
 def weekly_maps(options, steps=28):
