@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 
 from tqdm import tqdm as text_bar
 from tqdm.auto import tqdm
@@ -9,6 +10,7 @@ from tqdm.auto import tqdm
 # This environment variable is set while a notebook is executed unattended. A bar would print a line
 # at each refresh there.
 BATCH = "SEAICE_BATCH"
+BATCHES_S = 1.0  # seconds between two numbers of batches at a bar
 
 
 def in_batch():
@@ -87,6 +89,32 @@ def bar_over(items, description, unit):
                 line(f"{description} {number}/{len(items)}: {name}")
             yield item
             progress_bar.update()
+
+
+def numbered(batches, bar, description, total):
+    """Iterate over the batches of an epoch; a bar over epochs shows their number each second.
+
+    Parameters
+    ----------
+    batches : iterable
+    bar : tqdm
+        From :func:`bar`.
+    description : str
+        That of the bar.
+    total : int
+        Number of batches.
+
+    Yields
+    ------
+    object
+        The batches.
+    """
+    shown = time.monotonic()
+    for number, batch in enumerate(batches, 1):
+        yield batch
+        if time.monotonic() - shown > BATCHES_S:
+            bar.set_description(f"{description}, batch {number}/{total}")
+            shown = time.monotonic()
 
 
 def note(text):

@@ -172,12 +172,12 @@ def fit(step, train_batches, end_epoch, state, run, show=True):
     torch.manual_seed(config.seed)
     state.resume(run)  # after the seed: a checkpoint brings its own random state
     show = show and process.is_main
-    show_bar = show and not progress.in_batch()
+    show_bar, description = show and not progress.in_batch(), f"train {run.name}"
     with (
         runs.heartbeat(run, "training", "epoch", config.epochs, process.is_main) as beat,
         process.watch_others(),
         damaged_compile_cache(),
-        progress.bar(config.epochs, f"train {run.name}", "epoch", state.epoch, show_bar) as bar,
+        progress.bar(config.epochs, description, "epoch", state.epoch, show_bar) as bar,
     ):
         while state.epoch < config.epochs and state.since_best < config.patience:
             beat(state.epoch + 1)
@@ -186,7 +186,9 @@ def fit(step, train_batches, end_epoch, state, run, show=True):
             row = {"epoch": state.epoch + 1, "learning_rate": rate}
 
             state.model.train()  # dropout on, batch statistics updated
-            losses = train_epoch(step, train_batches(state.epoch), state)
+            batches = train_batches(state.epoch)
+            batches = progress.numbered(batches, bar, description, state.steps_per_epoch)
+            losses = train_epoch(step, batches, state)
             row |= {f"train_{name}": value for name, value in losses.items()}
 
             state.model.eval()

@@ -1,5 +1,6 @@
 """The command line: it does the jobs, and bad input is one sentence without a traceback."""
 
+import io
 import subprocess
 import sys
 from itertools import pairwise
@@ -258,3 +259,12 @@ def test_the_last_line_of_an_unattended_job_is_its_end(total, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert f" {total}/{total} " in lines[-1]
     assert len(lines) <= 13
+
+
+def test_a_bar_over_epochs_shows_the_batches_of_a_long_epoch(monkeypatch):
+    monkeypatch.setattr(progress, "BATCHES_S", -1.0)  # at once
+    bar, shown = progress.text_bar(total=2, file=io.StringIO()), []
+    for batch in progress.numbered("ab", bar, "train x", 2):
+        shown.append((batch, bar.desc))
+    assert shown == [("a", ""), ("b", "train x, batch 1/2: ")]
+    assert bar.desc == "train x, batch 2/2: "

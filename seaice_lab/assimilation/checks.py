@@ -99,9 +99,9 @@ def check(problem):
         The perturbations are those of its background errors. States at a bound lower the slopes,
         because the model has no derivative there.
 
-    Returns
-    -------
-    list of Check
+    Yields
+    ------
+    Check
         Errors of the dot products of B^(1/2), of the model with the observation operator, and of
         the entire chain. For a network in float64 also the slopes of the Taylor tests of the model
         and of the cost, which the rounding of float32 would hide.
@@ -126,30 +126,27 @@ def check(problem):
     def adjoint_of(weights):
         return adjoint(observe, base, torch.as_tensor(weights).to(base)).numpy(force=True)
 
-    errors = {
-        "the square root of B": dot_product_error(spread, gather, direction),
-        "model and observation operator": dot_product_error(tangent_of, adjoint_of, increment),
-        "the entire chain": dot_product_error(
-            lambda v: tangent_of(spread(v)), lambda w: gather(adjoint_of(w)), direction
-        ),
-    }
-    checks = [Check(f"adjoint of {name}", error, 0, limit) for name, error in errors.items()]
+    chain = (lambda v: tangent_of(spread(v))), (lambda w: gather(adjoint_of(w)))
+    for name, apply, transposed, point in (
+        ("the square root of B", spread, gather, direction),
+        ("model and observation operator", tangent_of, adjoint_of, increment),
+        ("the entire chain", *chain, direction),
+    ):
+        yield Check(f"adjoint of {name}", dot_product_error(apply, transposed, point), 0, limit)
     if not is_double:
-        return checks
+        return
 
     def observed(x):
         with torch.no_grad():
             return observe(torch.as_tensor(x).to(base)).numpy(force=True)
 
-    point, change = base.numpy(force=True), (cost(problem, control).gradient * direction).sum()
-    slope_of_model = taylor_slope(observed, tangent_of(increment), point, increment)
-    slope_of_cost = taylor_slope(lambda v: cost(problem, v).total, change, control, direction)
     # Maxima of nearly equal cells lower the slope of the model a little; a wrong derivative has 1.
-    return [
-        *checks,
-        Check("Taylor test of model and observation operator", slope_of_model, 1.7, 2.1),
-        Check("Taylor test of the cost", slope_of_cost, 1.9, 2.1),
-    ]
+    point, change = base.numpy(force=True), tangent_of(increment)
+    slope = taylor_slope(observed, change, point, increment)
+    yield Check("Taylor test of model and observation operator", slope, 1.7, 2.1)
+    change = (cost(problem, control).gradient * direction).sum()
+    slope = taylor_slope(lambda v: cost(problem, v).total, change, control, direction)
+    yield Check("Taylor test of the cost", slope, 1.9, 2.1)
 
 
 STD = 0.1  # background errors of a check, in standard deviations of each variable
@@ -172,10 +169,10 @@ def check_run(run, config, device=None):
     device : str, optional
         A GPU by default, if there is one.
 
-    Returns
-    -------
-    list of Check
-        As from :func:`check`.
+    Yields
+    ------
+    Check
+        As from :func:`check`, each when it is ready.
     """
     source, model, initial = open_window(run, config, device=device, dtype=torch.float64)
     window, normalisation = source.surrogate.window, source.surrogate.normalisation
@@ -194,4 +191,4 @@ def check_run(run, config, device=None):
     length_km = LENGTH_CELLS * grid.spacing_m(source.store) / 1e3
     errors = BackgroundConfig(std=STD, length_km=length_km, normalisation_probes=20)
     root, combine = background_root(source, errors), clipped(*bounds(names, background))
-    return check(problem_of(model, background, root, observed, combine, source.variables))
+    yield from check(problem_of(model, background, root, observed, combine, source.variables))

@@ -83,12 +83,12 @@ def check(
     config = ForecastConfig.parse(values, "assimilate check")
     from seaice_lab.assimilation.checks import check_run
 
-    results = check_run(run, config)
-    for result in results:
+    failed = []
+    for result in check_run(run, config):
         expected = f"{result.low:g} to {result.high:g}"
         verdict = "passed" if result.passed else "failed"
         print(f"{result.name:48s} {result.value:10.3g}   expected {expected:14s} {verdict}")
-    failed = [result.name for result in results if not result.passed]
+        failed += [] if result.passed else [result.name]
     if failed:
         raise InputError(
             f"{run}: failed: {', '.join(failed)}; try another --start, and if it fails again do "
