@@ -26,7 +26,7 @@ from seaice_lab.errors import InputError
 from seaice_lab.surrogate.forecast import forecast
 from seaice_lab.surrogate.settings import ForecastConfig
 from seaice_lab.surrogate.starts import start_positions
-from seaice_lab.surrogate.store import in_split, name_of
+from seaice_lab.surrogate.store import in_split, name_of, read_frames
 
 MEMBERS = 50  # training states of a hybrid B
 
@@ -147,13 +147,18 @@ def first_background(source, config, start):
 
 def _training(store, name):
     """All training states of a variable."""
+    return store[name].isel(time=_training_times(store))
+
+
+def _training_times(store):
+    """Positions of the training states on the time axis."""
     times = in_split(store, "train")
     if not times.size:
         raise InputError(
             f"{name_of(store)}: has no training split, from which the first background or the "
             "pattern of its errors is computed; give another first background or pattern"
         )
-    return store[name].isel(time=times)
+    return times
 
 
 def background_root(source, config, seed=0):
@@ -209,9 +214,9 @@ def background_root(source, config, seed=0):
 
 def _members(store, name, std):
     """Training states of a variable (member, cell), scaled so that they have a deviation."""
-    states = _training(store, name)
-    at = np.unique(np.linspace(0, len(states) - 1, MEMBERS).round().astype(int))
-    members = states.isel(time=at).values[:, store.ocean.values].astype(float)
+    times = _training_times(store)
+    at = np.unique(np.linspace(0, len(times) - 1, MEMBERS).round().astype(int))
+    members = read_frames(store, name, times[at])[:, store.ocean.values].astype(float)
     return members * std / np.sqrt(members.var(0, ddof=1).mean())
 
 

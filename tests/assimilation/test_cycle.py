@@ -1,5 +1,6 @@
 """The cycle of assimilation windows: its folder, its continuation, its forecasts and statistics."""
 
+import shutil
 import subprocess
 import sys
 from typing import NamedTuple
@@ -249,6 +250,16 @@ def test_a_hybrid_has_the_covariance_of_training_states_and_the_stated_deviation
     run_cycle(AssimilationConfig(**settings), tmp_path / "runs" / "hybrid", show=False)
     window = xr.load_dataset(tmp_path / "runs" / "hybrid" / "window_0000.nc")
     assert window.cost_of_background > 0 and window.cost_of_model_error > 0
+
+
+def test_a_hybrid_of_a_store_with_a_missing_frame_is_refused(settings, tmp_path):
+    source = open_source(settings["run"], device="cpu")
+    copy = shutil.copytree(source.store.encoding["source"], tmp_path / "copy.zarr")
+    first = int((source.store.split.values == 0).argmax())
+    (copy / "sit" / "c" / str(first) / "0" / "0").unlink()
+    config = BackgroundConfig(std=0.2, ensemble_weight=1.0, normalisation_probes=10)
+    with pytest.raises(InputError, match="sit cannot be read .* a chunk is missing"):
+        background_root(source._replace(store=open_store(copy)), config)
 
 
 def test_measured_errors_of_the_surrogate_make_the_cost_consistent(settings, trained, tmp_path):
