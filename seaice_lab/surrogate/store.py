@@ -56,6 +56,8 @@ def open_store(path, dask=True):
         frames = open_frames(Path(path).expanduser(), name)
         if frames is not None:
             lazy = indexing.LazilyIndexedArray(frames)
+            if not dask:  # assigned values stay in memory, as with Zarr
+                lazy = indexing.CopyOnWriteArray(lazy)
             lazy = xr.Variable(field.dims, lazy, field.attrs, field.encoding)
             store[name] = lazy.chunk(time=1) if dask else lazy
     return store

@@ -38,6 +38,13 @@ def test_frames_are_those_that_zarr_reads(store, dask):
             xr.testing.assert_identical(fields[name].isel(selection), values.isel(selection))
 
 
+def test_values_that_are_assigned_to_an_open_store_stay_in_memory(store):
+    fields = open_store(store, dask=False)
+    fields.u10[3] = 5.0
+    assert (fields.u10[3] == 5).all() and not (fields.u10[2] == 5).any()
+    assert not (open_store(store).u10[3] == 5).any()
+
+
 @pytest.mark.parametrize(
     "encoding",
     [
