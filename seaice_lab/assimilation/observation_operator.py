@@ -162,7 +162,7 @@ def _rows(table, times, store, channels):
         "steps": np.where(in_time > 0, steps, 0),
         "in_time": in_time,
         "matrix": cell_matrix(latitude, longitude, store, smoothing_m),
-        "place": place[:, None],
+        "place": place.reshape(-1, 1),  # numpy 2.0.0 gives a row
         "channels": np.array(pairs, int).reshape(-1, 2),
     }
 
