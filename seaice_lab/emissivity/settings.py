@@ -139,8 +139,8 @@ class SolveConfig(Config):
     hold_first_guess: bool = True
     """Whether the first guess of the concentration is a background of it, with an error of 0.15,
     and of 0.07 where it is above 0.95. While a network is fitted, the background is 0 below 0.15
-    and 0.98 above 0.85, with errors of 0.04; with a linear network of 0.15 where the solution of a
-    first network differs from it by more than 0.12."""
+    and 0.98 above 0.85, with errors of 0.04. With a linear network, the error of this background is
+    0.15 where the solution of a first network differs from it by more than 0.12."""
     estimate_errors: bool = True
     """With hold_first_guess: before the last steps of the state, estimate from the observations the
     errors of the first guess by class of its concentration, the standard deviation of the
