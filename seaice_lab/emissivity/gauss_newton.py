@@ -202,7 +202,8 @@ def fit_network(problem, state, steps, tolerance, show=False):
                 trial_cost = assemble(problem, trial).cost.sum()
             trial_cost = _with_background(problem, trial, trial_cost)
             # Levenberg: a step that decreases the cost is accepted and the next one is damped less
-            small_steps = small_steps + 1 if cost - trial_cost < tolerance * cost else 0
+            # a trial cost of NaN also counts as a small step
+            small_steps = 0 if cost - trial_cost >= tolerance * cost else small_steps + 1
             if trial_cost < cost:
                 damping = damping if rejected else damping / 4
                 state, cost, rejected = trial, trial_cost, 0

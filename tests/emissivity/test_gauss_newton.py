@@ -202,6 +202,21 @@ def test_a_step_that_is_too_long_is_shortened(tmp_path, monkeypatch):
     assert costs[-1] < 0.9 * costs[0]
 
 
+@pytest.mark.parametrize("case", ["v1_linear", "v2_imagers"])
+def test_a_fit_whose_trials_have_no_cost_ends(case, tmp_path, monkeypatch):
+    _, _, problem, state = make_problem(case, tmp_path)
+    step = gauss_newton.step
+
+    def step_to_nan(*arguments):
+        trial = step(*arguments)
+        return trial._replace(weights=trial.weights * float("nan"))
+
+    monkeypatch.setattr(gauss_newton, "step", step_to_nan)
+    fitted, costs = gauss_newton.fit_network(problem, state, gauss_newton.PATIENCE + 3, 1e-3)
+    assert fitted is state and costs == [costs[0]] * gauss_newton.PATIENCE
+    assert costs[0] > 0
+
+
 @pytest.mark.parametrize("memory", [None, 0.8])
 def test_days_tied_by_mixture_and_background_are_solved_as_a_dense_system(memory, tmp_path):
     _, model, problem, state = make_problem("v1_linear", tmp_path)
