@@ -1,8 +1,11 @@
-"""Frames of a prepared store, each read from its file into memory that is given.
+"""Frames of a prepared store or a forecast, each read from its file into memory that is given.
 
-A frame is a chunk, and each chunk is a file. Zarr passes a chunk through threads and copies, which
-takes longer than its decompression; of small grids, ten times as long.
+A frame is a chunk. Each chunk of a prepared store is a file. A file of a forecast, a shard, holds
+the chunks of successive lead times, and an index behind them. Zarr passes a chunk through threads
+and copies, which takes longer than its decompression; of small grids, ten times as long.
 """
+
+import os
 
 import google_crc32c
 import numpy as np
@@ -11,12 +14,15 @@ from numcodecs import Blosc
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-CODECS = ["bytes", "blosc", "crc32c"]  # of the chunks of a prepared store
+CODECS = ["bytes", "blosc", "crc32c"]  # of the chunks of a prepared store or a forecast
+# Of a shard: for each chunk its first byte and its number of bytes, both NO_CHUNK if it is missing.
+INDEX_CODECS = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
+NO_CHUNK = 2**64 - 1
 BLOSC = Blosc()  # decompresses with any settings, which each chunk holds
 
 
 def open_frames(path, name):
-    """Open a variable of a prepared store, if each of its chunks is a frame.
+    """Open a variable of a prepared store or a forecast, if each of its chunks is a frame.
 
     Parameters
     ----------
@@ -26,66 +32,95 @@ def open_frames(path, name):
     Returns
     -------
     FrameFiles or None
-        None if the chunks are others, or compressed in another way than `seaice-lab prepare` does:
-        in stores of older versions, and in copies that other programs made.
+        None if the chunks are others, or compressed in another way than `seaice-lab prepare` and
+        `seaice-lab forecast` do: in stores of older versions, and in copies that other programs
+        made.
     """
     array = zarr.open_group(path, mode="r")[name]
     about = array.metadata.to_dict()
-    codecs = about.get("codecs", [])
-    if [codec["name"] for codec in codecs] != CODECS:
+    codecs, files, index = about.get("codecs", []), array.chunks, None
+    if [codec["name"] for codec in codecs] == ["sharding_indexed"]:
+        index, files = codecs[0]["configuration"], array.shards
+        codecs = index["codecs"]
+        if index["index_location"] != "end" or list(index["index_codecs"]) != INDEX_CODECS:
+            return None
+    if [codec["name"] for codec in codecs] != CODECS or len(array.shape) < 3:
         return None
+    *others, _, ny, nx = array.shape
+    ones = (1,) * len(others)
     is_usual = (
-        array.chunks == (1, *array.shape[1:])
-        and len(array.shape) == 3
+        array.chunks == (*ones, 1, ny, nx)
+        and files == (*ones, files[-3], ny, nx)
         and array.dtype == np.dtype("float32")
         and codecs[0]["configuration"]["endian"] == "little"
         and about["chunk_key_encoding"] == {"name": "default", "configuration": {"separator": "/"}}
         and np.isnan(array.fill_value)
     )
-    return FrameFiles(path / name / "c", array.shape) if is_usual else None
+    in_shard = None if index is None else files[-3]
+    return FrameFiles(path / name / "c", array.shape, in_shard) if is_usual else None
 
 
 class FrameFiles(BackendArray):
-    """Reads frames of a variable (time, y, x), float32; xarray can index it lazily.
+    """Reads frames of a variable (..., y, x), float32; xarray can index it lazily.
 
     Parameters
     ----------
     folder : Path
         Folder of the chunks.
-    shape : (int, int, int)
+    shape : tuple of int
+    in_shard : int, optional
+        Number of frames in a file, along the axis before y. By default each frame is a file
+        without an index.
     """
 
-    def __init__(self, folder, shape):
+    def __init__(self, folder, shape, in_shard=None):
         self.folder, self.shape, self.dtype = folder, shape, np.dtype("float32")
+        self.in_shard = in_shard
 
-    def read(self, times, out):
+    def read(self, frames, out):
         """Read frames.
 
         Parameters
         ----------
-        times : sequence of int
-            Positions on the time axis.
-        out : ndarray (len(times), y, x), float32
-            Receives the frames. A missing file is read as NaN, as Zarr does.
+        frames : sequence of int
+            Positions on the time axis; with more axes before y, numbers in the order of the array.
+        out : ndarray (len(frames), y, x), float32
+            Receives the frames. A missing file or chunk is read as NaN, as Zarr does.
 
         Raises
         ------
-        ValueError, RuntimeError
+        ValueError, RuntimeError, OSError
             If a file is damaged.
         """
-        for time, frame in zip(times, out, strict=True):
+        for number, frame in zip(frames, out, strict=True):
             try:
-                content = np.fromfile(self.folder / f"{time}/0/0", "uint8")
+                content = self._content(number)
             except FileNotFoundError:
+                content = None
+            if content is None:
                 frame[...] = np.nan
                 continue
-            compressed, checksum = content[:-4], content[-4:].tobytes()
-            if google_crc32c.value(compressed) != int.from_bytes(checksum, "little"):
-                raise ValueError(f"frame {time} has another checksum than when it was written")
+            compressed = _checked(content, f"frame {number}")
             size = int.from_bytes(compressed[4:8].tobytes(), "little")  # in the header of Blosc
             if size != frame.nbytes:
-                raise ValueError(f"frame {time} has {size} bytes, expected {frame.nbytes}")
+                raise ValueError(f"frame {number} has {size} bytes, expected {frame.nbytes}")
             BLOSC.decode(compressed, out=frame)
+
+    def _content(self, number):
+        """Bytes of a frame, None if its shard does not have it."""
+        *others, last = np.unravel_index(number, self.shape[:-2])
+        file, place = divmod(last, self.in_shard or 1)
+        path = os.path.join(self.folder, *map(str, (*others, file, 0, 0)))
+        with open(path, "rb", buffering=0) as content:
+            if self.in_shard is None:
+                return content.read()
+            content.seek(-16 * self.in_shard - 4, os.SEEK_END)
+            index = _checked(content.read(), f"the index of the file of frame {number}")
+            first, size = np.frombuffer(index, "<u8")[2 * place : 2 * place + 2]
+            if first == NO_CHUNK:
+                return None
+            content.seek(first)
+            return content.read(size)
 
     def __getitem__(self, key):
         support = indexing.IndexingSupport.OUTER
@@ -93,11 +128,21 @@ class FrameFiles(BackendArray):
 
     def _select(self, key):
         """Values at an integer, a slice or an array of positions along each axis."""
-        times, rows, columns = key
-        times = np.arange(self.shape[0])[times]
-        frame = np.empty((1, *self.shape[1:]), self.dtype)
-        result = np.empty((times.size, *frame[0][rows][..., columns].shape), self.dtype)
-        for number, time in enumerate(times.flat):
-            self.read([time], frame)
-            result[number] = frame[0][rows][..., columns]
-        return result if times.ndim else result[0]
+        *others, rows, columns = key
+        sizes = self.shape[:-2]
+        along = [np.arange(size)[each] for size, each in zip(sizes, others, strict=True)]
+        numbers = np.ravel_multi_index(np.ix_(*map(np.atleast_1d, along)), sizes).ravel()
+        frame = np.empty((1, *self.shape[-2:]), self.dtype)
+        result = np.empty((numbers.size, *frame[0][rows][..., columns].shape), self.dtype)
+        for place, number in enumerate(numbers):
+            self.read([number], frame)
+            result[place] = frame[0][rows][..., columns]
+        return result.reshape(*(n for each in along for n in each.shape), *result.shape[1:])
+
+
+def _checked(content, name):
+    """Content without the checksum at its end, after a comparison with it."""
+    content, checksum = np.frombuffer(content, "uint8")[:-4], content[-4:]
+    if google_crc32c.value(content) != int.from_bytes(checksum, "little"):
+        raise ValueError(f"{name} has another checksum than when it was written")
+    return content

@@ -52,14 +52,6 @@ def open_store(path, dask=True):
             f"{path}: is a Zarr store without the mask or the statistics of a prepared one; make "
             "it with `seaice-lab prepare`"
         )
-    for name, field in store.data_vars.items():
-        frames = open_frames(Path(path).expanduser(), name)
-        if frames is not None:
-            lazy = indexing.LazilyIndexedArray(frames)
-            if not dask:  # assigned values stay in memory, as with Zarr
-                lazy = indexing.CopyOnWriteArray(lazy)
-            lazy = xr.Variable(field.dims, lazy, field.attrs, field.encoding)
-            store[name] = lazy.chunk(time=1) if dask else lazy
     return store
 
 
@@ -95,12 +87,21 @@ def open_zarr(path, command, chunks):
         )
     _check_checksums(path, command)
     try:
-        return xr.open_zarr(path, consolidated=False, decode_timedelta=True, chunks=chunks)
+        dataset = xr.open_zarr(path, consolidated=False, decode_timedelta=True, chunks=chunks)
+        opened = {name: open_frames(path, name) for name in dataset.data_vars}
     except Exception as error:  # zarr raises many kinds of exceptions for damaged metadata
         raise InputError(
             f"{path}: cannot be read ({type(error).__name__}: {error}); check its "
             f"permissions, or move it away and run `{command}` again"
         ) from None
+    for name, frames in opened.items():
+        if frames is not None:
+            field, lazy = dataset[name].variable, indexing.LazilyIndexedArray(frames)
+            if field.chunks is None:  # assigned values stay in memory, as with Zarr
+                lazy = indexing.CopyOnWriteArray(lazy)
+            lazy = xr.Variable(field.dims, lazy, field.attrs, field.encoding)
+            dataset[name] = lazy.chunk(field.chunksizes) if field.chunks else lazy
+    return dataset
 
 
 def write_checksums(path, variables):

@@ -1,4 +1,4 @@
-"""Frames of a prepared store: the values that Zarr reads, damage, and stores with other chunks."""
+"""Frames of stores and forecasts: the values that Zarr reads, damage, and other chunks."""
 
 import google_crc32c
 import numpy as np
@@ -13,7 +13,7 @@ from seaice_lab.errors import InputError
 from seaice_lab.surrogate.fields import Fields
 from seaice_lab.surrogate.frame_files import BLOSC, open_frames
 from seaice_lab.surrogate.samples import Samples
-from seaice_lab.surrogate.store import COMPRESSORS, open_store, read_frames
+from seaice_lab.surrogate.store import COMPRESSORS, open_store, open_zarr, read_frames
 from seaice_lab.surrogate.windows import WINDOWS
 
 SELECTIONS = (
@@ -38,6 +38,55 @@ def test_frames_are_those_that_zarr_reads(store, dask):
             xr.testing.assert_identical(fields[name].isel(selection), values.isel(selection))
 
 
+@pytest.fixture
+def forecast(tmp_path):
+    """A store whose files, as those of a forecast, hold the frames of three lead times."""
+    path, sizes = tmp_path / "forecast.zarr", (2, 3, 7, 9, 11)
+    values = np.random.default_rng(0).normal(size=sizes).astype("float32")
+    dims = ("init_time", "member", "lead_time", "y", "x")
+    fields = xr.Dataset({"sit": (dims, values, {"units": "m"})})
+    encoding = {"chunks": (1, 1, 1, 9, 11), "shards": (1, 1, 3, 9, 11), "compressors": COMPRESSORS}
+    fields.to_zarr(path, zarr_format=3, consolidated=False, encoding={"sit": encoding})
+    return path
+
+
+@pytest.mark.parametrize("chunks", [None, {}, "auto"])
+def test_frames_in_shards_are_those_that_zarr_reads(forecast, chunks):
+    assert open_frames(forecast, "sit").in_shard == 3
+    fields = open_zarr(forecast, "seaice-lab forecast", chunks).sit
+    of_zarr = xr.open_zarr(forecast, consolidated=False, chunks=chunks).sit
+    assert fields.chunks == of_zarr.chunks
+    for selection in (
+        {},
+        {"init_time": 1, "member": [2, 0], "lead_time": slice(None, None, -2), "x": slice(3, 9)},
+        {"init_time": [1, 1, 0], "member": -1, "lead_time": 6, "y": [4, 2]},
+        {"member": [], "y": 3, "x": 5},
+    ):
+        xr.testing.assert_identical(fields.isel(selection), of_zarr.isel(selection))
+
+
+def test_a_damaged_shard_is_refused_and_a_missing_frame_is_nan(forecast):
+    shard, sit = forecast / "sit/c/1/2/1/0/0", zarr.open_group(forecast)["sit"]
+
+    def read(frame):
+        return open_zarr(forecast, "seaice-lab forecast", None).sit[1, 2, frame].values
+
+    content = shard.read_bytes()
+    for position, fault in ((-1, "the index of the file of frame 39 has"), (0, "frame 38 has")):
+        damaged = bytearray(content)
+        damaged[position] ^= 1
+        shard.write_bytes(damaged)
+        with pytest.raises(ValueError, match=f"{fault} another checksum"):
+            read(slice(3, 6) if position == 0 else 4)
+    shard.write_bytes(content[-20:])
+    with pytest.raises(OSError):
+        read(4)
+    shard.unlink()
+    assert np.isnan(read(3)).all() and not np.isnan(read(2)).any()
+    sit[1, 2, 4] = 2.0  # the only chunk of a new shard
+    assert (read(4) == 2).all() and np.isnan(read(5)).all()
+
+
 def test_values_that_are_assigned_to_an_open_store_stay_in_memory(store):
     fields = open_store(store, dask=False)
     fields.u10[3] = 5.0
@@ -51,7 +100,7 @@ def test_values_that_are_assigned_to_an_open_store_stay_in_memory(store):
         {"chunks": (1, SIZE, SIZE), "compressors": ZstdCodec(level=0, checksum=True)},
         {"chunks": (1, SIZE // 2, SIZE), "compressors": COMPRESSORS},
         {"chunks": (7, SIZE, SIZE), "compressors": COMPRESSORS},
-        {"chunks": (1, SIZE, SIZE), "shards": (8, SIZE, SIZE), "compressors": COMPRESSORS},
+        {"chunks": (4, SIZE, SIZE), "shards": (8, SIZE, SIZE), "compressors": COMPRESSORS},
         {"chunks": (1, SIZE, SIZE), "compressors": COMPRESSORS, "dtype": "float64"},
     ],
 )
