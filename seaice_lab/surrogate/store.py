@@ -16,6 +16,7 @@ from seaice_lab import files
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.frame_files import open_frames
 from seaice_lab.surrogate.time_axis import HOUR, SPLITS
+from seaice_lab.times import time_text
 
 # Three times as fast to read as Zstandard, the default of Zarr; the checksum reveals damage.
 COMPRESSORS = (BloscCodec(cname="lz4", shuffle="shuffle", typesize=4), Crc32cCodec())
@@ -244,11 +245,12 @@ def read_frames(store, name, positions, read=None):
     fault = None
     try:
         values = read(positions) if read else store[name].isel(time=positions).values
-        complete = values
+        lacks = (np.isnan(values) & store.ocean.values).any((1, 2))
         if "has_state" in store.coords and name in store.has_state.attrs["variables"].split():
-            complete = values[has_state(store)[positions]]
-        if (np.isnan(complete) & store.ocean.values).any():  # a missing chunk is read as NaN
-            fault = "NaN in the ocean, probably because a chunk is missing"
+            lacks &= has_state(store)[positions]
+        if lacks.any():  # a missing chunk is read as NaN
+            first = time_text(store.time.values[positions][lacks][0])
+            fault = f"NaN in the ocean at {first}, probably because a chunk is missing"
     except Exception as error:  # each codec raises its own kind for a damaged chunk
         fault = f"{type(error).__name__}: {error}"
     if fault:
