@@ -29,6 +29,7 @@ from seaice_lab.surrogate.starts import start_positions
 from seaice_lab.surrogate.store import in_split, name_of, read_frames
 
 MEMBERS = 50  # training states of a hybrid B
+AT_ONCE = 20  # training states that are read together for their mean and standard deviation
 
 
 def run_cycle(config, folder, device=None, show=True):
@@ -133,6 +134,11 @@ def first_background(source, config, start):
     -------
     ndarray (1, channel, y, x)
         In physical units, zero on land.
+
+    Raises
+    ------
+    InputError
+        If the store lacks the state, has no training split for a mean, or a state cannot be read.
     """
     first = config.background.first
     if first != "mean":
@@ -141,13 +147,20 @@ def first_background(source, config, start):
         positions = _positions(source, first, 1, split, needs_state=True)
         return stored_states(source, positions).cpu().numpy()
     names = [name for name, _ in source.surrogate.window.state]
-    means = [_training(source.store, name).mean("time", skipna=False).values for name in names]
+    means = [_training_moments(source.store, name)[0] for name in names]
     return np.where(source.store.ocean.values, np.stack(means)[None].astype(float), 0.0)
 
 
-def _training(store, name):
-    """All training states of a variable."""
-    return store[name].isel(time=_training_times(store))
+def _training_moments(store, name):
+    """Mean and standard deviation of the training states of a variable in each cell (y, x)."""
+    times, total, squares = _training_times(store), 0.0, 0.0
+    first = read_frames(store, name, times[:1]).astype(float)
+    for part in np.array_split(times, -(-len(times) // AT_ONCE)):
+        # Deviations from one state keep the sum of squares accurate.
+        deviations = read_frames(store, name, part) - first
+        total, squares = total + deviations.sum(0), squares + (deviations**2).sum(0)
+    mean = total / len(times)
+    return first[0] + mean, np.sqrt(np.maximum(squares / len(times) - mean**2, 0))
 
 
 def _training_times(store):
@@ -155,8 +168,9 @@ def _training_times(store):
     times = in_split(store, "train")
     if not times.size:
         raise InputError(
-            f"{name_of(store)}: has no training split, from which the first background or the "
-            "pattern of its errors is computed; give another first background or pattern"
+            f"{name_of(store)}: has no training split, from which the first background, the "
+            "pattern of its errors or the members of a hybrid B are computed; give another first "
+            "background and pattern, and an ensemble_weight of 0"
         )
     return times
 
@@ -178,8 +192,8 @@ def background_root(source, config, seed=0):
     Raises
     ------
     InputError
-        If ``std`` lacks a variable of the state or has a further one, or the store has no
-        training split.
+        If ``std`` lacks a variable of the state or has a further one, the store has no training
+        split, a training state cannot be read, or all of them are equal.
     """
     surrogate, store = source.surrogate, source.store
     variables, ocean, std = surrogate.window.variables, store.ocean.values, config.std
@@ -192,32 +206,53 @@ def background_root(source, config, seed=0):
             f"background.std: has {', '.join(std) or 'no variable'}, but the state of the "
             f"network is {', '.join(variables)}; {' and '.join(changes)}"
         )
+    std = {name: std[name] for name in variables}  # in the order of the state
     sides = grid.cell_sides(store.latitude, store.longitude)
     options = {"probes": config.normalisation_probes, "seed": seed}
+    weight, roots = config.ensemble_weight, []
+    if weight < 1:
+        roots.append(_static_root(store, std, sides, config, options))
+    if weight > 0:
+        localisation = covariance(ocean, sides, config.localisation_km * 1e3, **options)
+        states = [_members(store, name, std[name]) for name in std]
+        roots.append(ensemble(np.stack(states, 1), localisation))
+    return weighted_sum([1 - weight, weight], roots) if len(roots) == 2 else roots[0]
+
+
+def _static_root(store, std, sides, config, options):
+    """Root of the covariance with the correlation of ``length_km``, (state, control)."""
+    ocean = store.ocean.values
     correlation = diagonal(np.ones(int(ocean.sum())))
     if config.length_km:
         correlation = covariance(ocean, sides, config.length_km * 1e3, **options)
     roots = []
-    for name in variables:
+    for name in std:
         pattern = np.ones(correlation.shape[0])
         if config.pattern == "training":
-            pattern = _training(store, name).std("time", skipna=False).values[ocean]
+            pattern = _training_moments(store, name)[1][ocean]
+            _check_variation(store, name, pattern)
             pattern = pattern / np.sqrt((pattern**2).mean())
         roots.append(diagonal(std[name] * pattern) @ correlation)
-    root, weight = block_diagonal(roots), config.ensemble_weight
-    if not weight:
-        return root
-    localisation = covariance(ocean, sides, config.localisation_km * 1e3, **options)
-    states = [_members(store, name, std[name]) for name in variables]
-    return weighted_sum([1 - weight, weight], [root, ensemble(np.stack(states, 1), localisation)])
+    return block_diagonal(roots)
 
 
 def _members(store, name, std):
-    """Training states of a variable (member, cell), scaled so that they have a deviation."""
+    """Training states of a variable (member, cell), scaled to a given standard deviation."""
     times = _training_times(store)
     at = np.unique(np.linspace(0, len(times) - 1, MEMBERS).round().astype(int))
     members = read_frames(store, name, times[at])[:, store.ocean.values].astype(float)
+    _check_variation(store, name, members - members[0])
     return members * std / np.sqrt(members.var(0, ddof=1).mean())
+
+
+def _check_variation(store, name, deviations):
+    """Refuse training states without deviations from each other."""
+    if not deviations.any():
+        raise InputError(
+            f"{name_of(store)}: the training states of {name} are all equal, expected different "
+            "ones, from which the background errors are computed; give the pattern constant and an "
+            "ensemble_weight of 0, or another store"
+        )
 
 
 def diagnostics(folder):

@@ -13,9 +13,9 @@ from browser import until
 from conftest import ENTRY, change, write_catalogue, write_waves
 
 from seaice_lab import runs
-from seaice_lab.assimilation import twins
+from seaice_lab.assimilation import cycle, twins
 from seaice_lab.assimilation.background import variance
-from seaice_lab.assimilation.cycle import background_root, run_cycle
+from seaice_lab.assimilation.cycle import background_root, first_background, run_cycle
 from seaice_lab.assimilation.diffusion import covariance
 from seaice_lab.assimilation.model import open_source
 from seaice_lab.assimilation.model_error import (
@@ -34,6 +34,7 @@ from seaice_lab.surrogate.prepare import prepare
 from seaice_lab.surrogate.settings import ForecastConfig, PrepareConfig, TrainConfig
 from seaice_lab.surrogate.store import open_store
 from seaice_lab.surrogate.train import train
+from seaice_lab.times import time_text
 
 SMALL = {"windows": 3, "window_steps": 2, "forecast_steps": 2, "split": "test"}
 SMALL |= {"minimiser": {"iterations": 4}}
@@ -237,6 +238,7 @@ def test_a_hybrid_has_the_covariance_of_training_states_and_the_stated_deviation
     ]
     static, patterns, hybrid = map(variance, roots)
     assert patterns.mean() == pytest.approx(0.04)
+    assert roots[1].shape[1] == roots[2].shape[1] - roots[0].shape[1]  # no controls of the rest
     np.testing.assert_allclose(hybrid, 0.75 * static + 0.25 * patterns)
     training = source.store.sit.isel(time=source.store.split.values == 0)
     at = np.linspace(0, training.sizes["time"] - 1, 50).round().astype(int)
@@ -252,14 +254,54 @@ def test_a_hybrid_has_the_covariance_of_training_states_and_the_stated_deviation
     assert window.cost_of_background > 0 and window.cost_of_model_error > 0
 
 
-def test_a_hybrid_of_a_store_with_a_missing_frame_is_refused(settings, tmp_path):
+def training_background(name, source, settings):
+    """Background or root of B that is computed from training states, by the name of its setting."""
+    if name == "first":
+        return first_background(source, AssimilationConfig(**settings), None)
+    value = {"pattern": "training", "ensemble_weight": 1.0}[name]
+    return background_root(source, BackgroundConfig(normalisation_probes=10, **{name: value}))
+
+
+@pytest.mark.parametrize("name", ["first", "pattern", "ensemble_weight"])
+def test_a_missing_training_state_is_refused_with_store_and_time(name, settings, tmp_path):
     source = open_source(settings["run"], device="cpu")
     copy = shutil.copytree(source.store.encoding["source"], tmp_path / "copy.zarr")
     first = int((source.store.split.values == 0).argmax())
     (copy / "sit" / "c" / str(first) / "0" / "0").unlink()
-    config = BackgroundConfig(std=0.2, ensemble_weight=1.0, normalisation_probes=10)
-    with pytest.raises(InputError, match="sit cannot be read .* a chunk is missing"):
-        background_root(source._replace(store=open_store(copy)), config)
+    time = time_text(source.store.time.values[first])
+    message = f"copy.zarr: sit cannot be read .* at {time}, probably because a chunk is missing"
+    with pytest.raises(InputError, match=message):
+        training_background(name, source._replace(store=open_store(copy)), settings)
+
+
+@pytest.mark.parametrize("name", ["first", "pattern", "ensemble_weight"])
+def test_without_training_states_or_with_equal_ones_no_background_is_computed(name, settings):
+    source = open_source(settings["run"], device="cpu")
+    is_training = source.store.split == 0
+    without = source.store.assign_coords(split=source.store.split.where(~is_training, 1))
+    with pytest.raises(InputError, match="has no training split.* ensemble_weight of 0"):
+        training_background(name, source._replace(store=without), settings)
+    equal = source.store.sit.where(~is_training | ~source.store.ocean, 0.3)
+    source = source._replace(store=source.store.assign(sit=equal))
+    if name == "first":
+        mean = training_background(name, source, settings)
+        np.testing.assert_array_equal(mean[0, 0], np.where(source.store.ocean, np.float32(0.3), 0))
+        return
+    with pytest.raises(InputError, match="training states of sit are all equal"):
+        training_background(name, source, settings)
+
+
+def test_mean_and_pattern_are_those_of_all_training_states(settings, monkeypatch):
+    monkeypatch.setattr(cycle, "AT_ONCE", 7)
+    source = open_source(settings["run"], device="cpu")
+    ocean = source.store.ocean.values
+    training = source.store.sit.values[source.store.split.values == 0].astype(float)
+    mean = training_background("first", source, settings)
+    np.testing.assert_allclose(mean[0, 0], np.where(ocean, training.mean(0), 0))
+    config = BackgroundConfig(std={"sit": 0.2}, pattern="training", length_km=0)
+    of_cell = training.std(0)[ocean]
+    expected = 0.2 * of_cell / np.sqrt((of_cell**2).mean())
+    np.testing.assert_allclose(np.sqrt(variance(background_root(source, config))), expected)
 
 
 def test_measured_errors_of_the_surrogate_make_the_cost_consistent(settings, trained, tmp_path):
