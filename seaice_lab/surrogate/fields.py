@@ -51,10 +51,10 @@ class Fields:
         self.in_memory = size < memory_bytes
         self._values = {}  # by name, if they are kept in memory
         folder = Path(path).expanduser()
-        self._frames = {name: open_frames(folder, name) for name in self.variables}
-        with_other_chunks = [name for name, frames in self._frames.items() if frames is None]
         group = zarr.open_group(folder, mode="r")
-        self._arrays = {name: group[name] for name in with_other_chunks}
+        self._arrays = {name: group[name] for name in self.variables}
+        arrays = self._arrays.items()
+        self._frames = {name: open_frames(folder / name, array) for name, array in arrays}
 
     def read(self, name, times):
         """Read one variable.

@@ -2,14 +2,13 @@
 
 A frame is a chunk. Each chunk of a prepared store is a file. A file of a forecast, a shard, holds
 the chunks of successive lead times, and an index behind them. Zarr passes a chunk through threads
-and copies, which takes longer than its decompression; of small grids, ten times as long.
+and copies it, which takes longer than the decompression: ten times as long for small grids.
 """
 
 import os
 
 import google_crc32c
 import numpy as np
-import zarr
 from numcodecs import Blosc
 from xarray.backends import BackendArray
 from xarray.core import indexing
@@ -21,22 +20,22 @@ NO_CHUNK = 2**64 - 1
 BLOSC = Blosc()  # decompresses with any settings, which each chunk holds
 
 
-def open_frames(path, name):
-    """Open a variable of a prepared store or a forecast, if each of its chunks is a frame.
+def open_frames(folder, array):
+    """Open the frames of a variable of a prepared store or a forecast.
 
     Parameters
     ----------
-    path : Path
-    name : str
+    folder : Path
+        Folder of the array.
+    array : zarr.Array
 
     Returns
     -------
     FrameFiles or None
-        None if the chunks are others, or compressed in another way than `seaice-lab prepare` and
-        `seaice-lab forecast` do: in stores of older versions, and in copies that other programs
-        made.
+        None if the chunks are not single frames, or are not stored in the way of
+        `seaice-lab prepare` and `seaice-lab forecast`: in stores of older versions, and in copies
+        that other programs made.
     """
-    array = zarr.open_group(path, mode="r")[name]
     about = array.metadata.to_dict()
     codecs, files, index = about.get("codecs", []), array.chunks, None
     if [codec["name"] for codec in codecs] == ["sharding_indexed"]:
@@ -57,7 +56,7 @@ def open_frames(path, name):
         and np.isnan(array.fill_value)
     )
     in_shard = None if index is None else files[-3]
-    return FrameFiles(path / name / "c", array.shape, in_shard) if is_usual else None
+    return FrameFiles(folder / "c", array.shape, in_shard) if is_usual else None
 
 
 class FrameFiles(BackendArray):

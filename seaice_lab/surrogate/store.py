@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
+import zarr
 from xarray.core import indexing
 from zarr.codecs import BloscCodec, Crc32cCodec
 
@@ -89,7 +90,8 @@ def open_zarr(path, command, chunks):
     _check_checksums(path, command)
     try:
         dataset = xr.open_zarr(path, consolidated=False, decode_timedelta=True, chunks=chunks)
-        opened = {name: open_frames(path, name) for name in dataset.data_vars}
+        group = zarr.open_group(path, mode="r")
+        opened = {name: open_frames(path / name, group[name]) for name in dataset.data_vars}
     except Exception as error:  # zarr raises many kinds of exceptions for damaged metadata
         raise InputError(
             f"{path}: cannot be read ({type(error).__name__}: {error}); check its "

@@ -32,7 +32,7 @@ SELECTIONS = (
 def test_frames_are_those_that_zarr_reads(store, dask):
     fields, group = open_store(store, dask), zarr.open_group(store, mode="r")
     for name in fields.data_vars:
-        assert open_frames(store, name) is not None
+        assert open_frames(store / name, group[name]) is not None
         assert fields[name].chunks == (((1,) * 96, (SIZE,), (SIZE,)) if dask else None)
         values = fields[name].copy(data=group[name][:])
         for selection in SELECTIONS:
@@ -53,7 +53,7 @@ def forecast(tmp_path):
 
 @pytest.mark.parametrize("chunks", [None, {}, "auto"])
 def test_frames_in_shards_are_those_that_zarr_reads(forecast, chunks):
-    assert open_frames(forecast, "sit").in_shard == 3
+    assert open_frames(forecast / "sit", zarr.open_group(forecast)["sit"]).in_shard == 3
     fields = open_zarr(forecast, "seaice-lab forecast", chunks).sit
     of_zarr = xr.open_zarr(forecast, consolidated=False, chunks=chunks).sit
     assert fields.chunks == of_zarr.chunks
@@ -111,7 +111,7 @@ def test_stores_of_older_versions_and_with_other_chunks_give_the_same_fields(sto
     fields.drop_encoding().to_zarr(copy, zarr_format=3, consolidated=False, encoding=of_fields)
     xr.testing.assert_equal(open_store(copy).load(), fields)
     times = np.array([1, 2, 3, 90])
-    assert open_frames(copy, "u10") is None
+    assert open_frames(copy / "u10", zarr.open_group(copy)["u10"]) is None
     for at in (times, times[:3]):
         values = Fields(copy, ["u10"], memory_bytes=0).read("u10", at)
         np.testing.assert_array_equal(values, fields.u10[at])
