@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 # This environment variable is set while a notebook is executed unattended. A bar would print a line
 # at each refresh there.
 BATCH = "SEAICE_BATCH"
-BATCHES_S = 1.0  # seconds between two numbers of batches at a bar
+BATCHES_S = 1.0  # time after which a bar over epochs shows the new number of batches done
 
 
 def in_batch():
@@ -92,7 +92,7 @@ def bar_over(items, description, unit):
 
 
 def numbered(batches, bar, description, total):
-    """Iterate over the batches of an epoch; a bar over epochs shows their number each second.
+    """Iterate over batches; once a second, a bar over epochs shows how many of them are done.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def numbered(batches, bar, description, total):
     bar : tqdm
         From :func:`bar`.
     description : str
-        That of the bar.
+        Description of the bar, which it has again after the last batch.
     total : int
         Number of batches.
 
@@ -115,6 +115,7 @@ def numbered(batches, bar, description, total):
         if time.monotonic() - shown > BATCHES_S:
             bar.set_description(f"{description}, batch {number}/{total}")
             shown = time.monotonic()
+    bar.set_description(description)
 
 
 def note(text):

@@ -264,7 +264,7 @@ def test_the_last_line_of_an_unattended_job_is_its_end(total, capsys):
 def test_a_bar_over_epochs_shows_the_batches_of_a_long_epoch(monkeypatch):
     monkeypatch.setattr(progress, "BATCHES_S", -1.0)  # at once
     bar, shown = progress.text_bar(total=2, file=io.StringIO()), []
-    for batch in progress.numbered("ab", bar, "train x", 2):
+    for batch in progress.numbered("abc", bar, "train x", 3):
         shown.append((batch, bar.desc))
-    assert shown == [("a", ""), ("b", "train x, batch 1/2: ")]
-    assert bar.desc == "train x, batch 2/2: "
+    assert shown == [("a", ""), ("b", "train x, batch 1/3: "), ("c", "train x, batch 2/3: ")]
+    assert bar.desc == "train x: "  # also while the network is validated
