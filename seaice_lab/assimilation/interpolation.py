@@ -39,12 +39,22 @@ def cell_weights(latitude, longitude, store, smoothing_m=None):
     reason : ndarray of str (observation,)
         "outside_grid", "on_land" where the nearest cell is land, else "used".
     """
-    hemisphere, ocean = grid.hemisphere_of(store.latitude), store.ocean.values
+    return _weights(latitude, longitude, store, smoothing_m, *_centres(store))
+
+
+def _centres(store):
+    """Centres of all cells in the projection plane (y, x, 2), and a tree to search them."""
+    hemisphere = grid.hemisphere_of(store.latitude)
     centres = np.stack(grid.project(store.latitude, store.longitude, hemisphere), -1)
+    return centres, cKDTree(centres.reshape(-1, 2))
+
+
+def _weights(latitude, longitude, store, smoothing_m, centres, tree):
+    """Cells, weights and reason of :func:`cell_weights`."""
+    hemisphere, ocean = grid.hemisphere_of(store.latitude), store.ocean.values
     points = np.stack(grid.project(latitude, longitude, hemisphere), -1)
     is_on_plane = np.isfinite(points).all(-1, keepdims=True)  # the other pole is not
     points = np.where(is_on_plane, points, 1e9)
-    tree = cKDTree(centres.reshape(-1, 2))
     nearest = tree.query(points)[1]
     index = np.stack(np.unravel_index(nearest, ocean.shape), -1)
     # The plane is conformal, so offsets in cells follow from the local derivatives of its x and y
@@ -99,10 +109,12 @@ def cell_matrix(latitude, longitude, store, smoothing_m):
         ``matrix @ field.ravel()`` has the values of a field at the observations.
     """
     std, size, blocks = np.nan_to_num(smoothing_m / grid.spacing_m(store)), store.ocean.size, []
+    centres_and_tree = _centres(store)
     length = max(AT_ONCE // min(_filter_size(std.max(initial=0.0)), size), 1)
     for first in range(0, max(len(std), 1), length):
         part = slice(first, first + length)
-        cells, weights, _ = cell_weights(latitude[part], longitude[part], store, smoothing_m[part])
+        places = latitude[part], longitude[part], store, smoothing_m[part]
+        cells, weights, _ = _weights(*places, *centres_and_tree)
         ends = np.arange(len(cells) + 1) * cells.shape[1]
         block = sparse.csr_matrix((weights.ravel(), cells.ravel(), ends), (len(cells), size))
         block.eliminate_zeros()

@@ -225,7 +225,10 @@ def test_a_matrix_made_in_parts_has_the_weights_of_all_cells_above_zero(monkeypa
     smoothing_m = np.array([60e3, np.nan, 40e3])
     cells, weights, _ = cell_weights(latitude, longitude, store, smoothing_m)
     monkeypatch.setattr(interpolation, "AT_ONCE", 1)
+    make, trees = interpolation.cKDTree, []
+    monkeypatch.setattr(interpolation, "cKDTree", lambda x: trees.append(make(x)) or trees[-1])
     matrix = interpolation.cell_matrix(latitude, longitude, store, smoothing_m)
+    assert len(trees) == 1
     expected = np.zeros(matrix.shape)
     np.add.at(expected, (np.arange(3)[:, None], cells), weights)
     np.testing.assert_allclose(matrix.toarray(), expected, atol=1e-14)
