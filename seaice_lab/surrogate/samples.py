@@ -321,8 +321,8 @@ def batches(samples, size, shuffle=None, rank=0, world=1, workers=0, memory=None
         This process, and the number of processes that share the epoch.
     workers : int
         Threads that read a store; 0: one for each processor.
-    memory : list of 3 torch.Tensor, optional
-        For the groups of a store: tensors that grow if they are too small. The next epoch may use
+    memory : list, optional
+        Receives the tensors that hold the groups of a store, if it is empty. The next epoch may use
         the same when this one is over.
 
     Yields
@@ -344,9 +344,11 @@ def batches(samples, size, shuffle=None, rank=0, world=1, workers=0, memory=None
         groups = list(groups_of_batches(samples, size, shuffle, rank, world))
         # New memory costs as much as reading from it, so three blocks take turns: one is in use,
         # one waits, and one is being filled.
-        memory = cycle(memory or [torch.empty(0) for _ in range(3)])
+        memory = [] if memory is None else memory
+        memory += [torch.empty(0) for _ in range(3 - len(memory))]
+        places = cycle(memory)
         windows = (np.unique(np.concatenate(group)) for group in groups)
-        blocks = (Block(samples, w, "cpu", workers, next(memory)) for w in windows)
+        blocks = (Block(samples, w, "cpu", workers, next(places)) for w in windows)
         for group, block in zip(groups, prefetch(blocks, 1), strict=True):
             yield from map(block.take, group)
         return

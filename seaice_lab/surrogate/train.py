@@ -91,7 +91,7 @@ def train(config, run, show=True):
         "rank": process.rank,
         "world": process.world,
         "workers": config.fit.workers,
-        "memory": [torch.empty(0) for _ in range(3)],  # of training and validation in turn
+        "memory": [],  # of training and validation in turn
     }
     state = TrainState(network, config.fit, process, len(samples) // (size * process.world))
     state.settings = weight_settings(config, normalisation)

@@ -142,14 +142,13 @@ def test_the_groups_of_an_epoch_reuse_the_memory_of_three(store, monkeypatch):
 
 def test_the_next_epoch_reuses_the_memory_of_the_one_before(store, small_groups):
     streamed = Samples(store, WINDOWS["self_consistent"], "train", device=None)
-    memory = [torch.empty(0) for _ in range(3)]
-    epochs, places = [], []
+    memory, epochs, places = [], [], []
     for _ in range(2):
         ys = [y for _, y in batches(streamed, 4, (0, 1), memory=memory)]
         epochs.append(torch.cat(ys))
         places.append([tensor.data_ptr() for tensor in memory])
     assert torch.equal(*epochs) and places[0] == places[1]
-    assert min(map(len, memory)) > 0
+    assert len(memory) == 3 and min(map(len, memory)) > 0
 
 
 def test_processes_read_their_own_series_and_share_the_batches(store, small_groups):
