@@ -148,8 +148,7 @@ def evaluate(run, references=None, variable=None, block_bytes=256e6, show=True, 
             def score(leads, block=block, truth=truth, simple=simple, starts=starts):
                 fields = [_load(block.isel(lead_time=leads), run)]
                 fields += [field.isel(lead_time=leads) for field in (truth, *simple.values())]
-                # Labels that no score needs would be copied by every operation.
-                few, few_truth, *others = (field.reset_coords(drop=True) for field in fields)
+                few, few_truth, *others = map(_without_labels, fields)
                 few_references = dict(zip(simple, others, strict=True))
                 power = _power_of_block(few, few_truth, verified[starts, leads], domain)
                 return _score_block(few, few_truth, few_references, domain) | {"power": power}
@@ -188,11 +187,16 @@ class _Domain(NamedTuple):
 
 def _domain(forecast):
     """The domain of a forecast, with the regions that it has."""
-    ocean = forecast.ocean.reset_coords(drop=True)
+    ocean, area = map(_without_labels, (forecast.ocean, grid.cell_area(forecast)))
     regions = polar_regions(forecast.latitude, forecast.longitude)
-    regions = {name: cells.reset_coords(drop=True) for name, cells in regions.items()}
+    regions = {name: _without_labels(cells) for name, cells in regions.items()}
     regions = {name: cells for name, cells in regions.items() if (ocean & cells).any()}
-    return _Domain(ocean, grid.cell_area(forecast), regions, grid.spacing_m(forecast, ocean))
+    return _Domain(ocean, area, regions, grid.spacing_m(forecast, forecast.ocean))
+
+
+def _without_labels(field):
+    """A field without the labels that no score needs, which every operation would copy."""
+    return field.reset_coords(drop=True).drop_vars(("y", "x"), errors="ignore")
 
 
 def _by_lead_time(score, block):
@@ -252,12 +256,14 @@ def _power_of_block(forecast, truth, verified, domain):
     """
     # A spectrum needs finite values.
     truth = truth if verified.all() else truth.where(verified, 0.0)
-    fields = xr.concat(
-        [truth, forecast, forecast - truth], dim="source", coords="minimal", compat="override"
-    ).assign_coords(source=["truth", "forecast", "error"])
+    fields = {"truth": truth, "forecast": forecast, "error": forecast - truth}
     # The spectrum of an ensemble is the mean spectrum of its members: the ensemble mean is smoother
     # than any forecast.
-    power = _ensemble_mean(spectra.power_spectrum(fields, domain.ocean, domain.dx_m))
+    power = [
+        _ensemble_mean(spectra.power_spectrum(field, domain.ocean, domain.dx_m))
+        for field in fields.values()
+    ]
+    power = xr.concat(power, xr.Variable("source", list(fields)))
     return (power if verified.all() else power.where(verified)).to_dataset()
 
 
