@@ -126,15 +126,14 @@ def describe_scores(values_by_name, units):
     -------
     Dataset
     """
-    table = xr.Dataset()
+    described = {}
     for name, values in values_by_name.items():
         long_name, unit, cell_methods = SCORES[name]
+        attrs = {"long_name": long_name, "units": unit or units}
         # The standard_name of the field does not name its score.
-        values = values.drop_attrs(deep=False)
-        table[name] = values.assign_attrs(long_name=long_name, units=unit or units)
-        if cell_methods:
-            table[name].attrs["cell_methods"] = cell_methods
-    return table
+        values = values.drop_attrs(deep=False).assign_attrs(attrs)
+        described[name] = values.assign_attrs(cell_methods=cell_methods) if cell_methods else values
+    return xr.Dataset(described)
 
 
 def pool_starts(by_start):
