@@ -136,17 +136,21 @@ def volume_calibration(ensemble, truth, ocean, area=None):
     Returns
     -------
     Dataset
-        ``bias`` and ``spread`` of the mean over the ocean, in the unit of the field, and
-        ``inside``, the share of starts with the truth between the lowest and the highest member;
-        each (lead_time).
+        ``bias`` and ``spread`` of the mean over the ocean, in the unit of the field;
+        ``spread_skill``, the ratio of :func:`seaice_lab.diagnostics.ensembles.spread_skill` for
+        this mean; and ``inside``, the share of starts with the truth between the lowest and the
+        highest member; each (lead_time).
     """
-    member_count(ensemble, truth, ocean, area)
+    members = member_count(ensemble, truth, ocean, area)
     error = ocean_mean(ensemble.astype("float64") - truth, ocean, area)
     inside = (error.min("member") <= 0) & (error.max("member") >= 0)
+    variance = error.var("member", ddof=1).mean("init_time")
+    squared_error = (error.mean("member") ** 2).mean("init_time")
     return xr.Dataset(
         {
             "bias": error.mean(("member", "init_time")),
-            "spread": error.var("member", ddof=1).mean("init_time") ** 0.5,
+            "spread": variance**0.5,
+            "spread_skill": ((members + 1) / members * variance / squared_error) ** 0.5,
             "inside": inside.mean("init_time"),
         }
     )

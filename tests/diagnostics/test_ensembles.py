@@ -46,6 +46,11 @@ def test_a_reliable_ensemble_passes_all_tests_of_reliability(reliable):
     np.testing.assert_allclose(most, 8 / 10, atol=0.03)  # the range of nine members
     volume = reliability.volume_calibration(*arguments)
     assert (volume.inside > 0.5).all() and (abs(volume.bias) < 0.1).all()
+    # The ratio of a field whose only cell is this mean.
+    means = [field.weighted(OCEAN * AREA).mean(("y", "x")) for field in (members, truth)]
+    means = [mean.expand_dims(y=1, x=1) for mean in means]
+    expected = ensembles.spread_skill(*means, OCEAN.isel(y=[0], x=[0]) | True)
+    np.testing.assert_allclose(volume.spread_skill, expected)
 
 
 def test_too_little_spread_is_seen(reliable):
