@@ -2,7 +2,7 @@
 
 The network has tens of weights, so that a part of the cells determines it. Therefore:
 
-1. On some grid points in some months, joint steps of state and weights from several random
+1. On some grid points in some months, joint steps of state and weights from several first
    networks. Each step eliminates the state cell by cell (variable projection, Golub and Pereyra
    1973) and is damped as by Levenberg (1944).
 2. The best network on more grid points and months; in a bilinear problem without the closed ice
@@ -11,19 +11,27 @@ The network has tens of weights, so that a part of the cells determines it. Ther
 """
 
 import torch
+from torch.nn.utils import parameters_to_vector
 
 from seaice_lab import progress
 from seaice_lab.emissivity import least_squares
 from seaice_lab.emissivity.error_estimates import initial_errors, update, with_errors
+from seaice_lab.emissivity.first_networks import network_of_ice_types, random_network
 from seaice_lab.emissivity.gauss_newton_step import step
 from seaice_lab.emissivity.least_squares import State
-from seaice_lab.emissivity.networks import build_network
-from seaice_lab.emissivity.normal_equations import assemble, is_bilinear, sums_of_squares
+from seaice_lab.emissivity.normal_equations import (
+    assemble,
+    ice_fraction,
+    is_bilinear,
+    sums_of_squares,
+)
 from seaice_lab.emissivity.sampling import release_contradicted, subsample_months
+from seaice_lab.emissivity.sensors import ICE, OCEAN
 from seaice_lab.errors import InputError
 
 FIRST_SAMPLE = 8_000  # observations on which the first networks are compared
 FIRST_STEPS = 16
+ICE_PRESENT = 0.3  # lowest concentration of a cell that counts for the mean of the properties
 PATIENCE = 4  # steps in a row that decrease the cost by too little, or are rejected
 STATE_STEPS_PER_NETWORK_STEP = 2  # in a bilinear problem
 LIMIT_STEPS = 2  # with the published limit of the emissivity, after those with a soft one
@@ -34,7 +42,6 @@ ERROR_ROUNDS = 4  # iterations of the error estimation, each with ERROR_STEPS st
 ERROR_STEPS = 2
 # Correlations of the properties from day to day; that with the lowest cost is used.
 PROPERTY_MEMORIES = (0.0, 0.5, 0.7, 0.85)
-TYPICAL_LOGIT = 2.0  # emissivity 0.88, where a network with sigmoid outputs starts
 
 
 def check_model(config):
@@ -94,6 +101,9 @@ def solve(model, observations, config, show=True):
         # not with the network of version 2, which then fitted water less well
         if is_bilinear(model):
             sample = release_contradicted(sample, start)
+        if model.config.network == "frequency":
+            start = centre_properties(sample, start)
+            start, _ = fit_state(sample, start, config.state_steps, config.tolerance)
         start, costs = fit_network(sample, start, config.network_steps, config.tolerance, show)
         history += _rows("network", costs)
         state = state._replace(weights=start.weights)
@@ -111,7 +121,12 @@ def solve(model, observations, config, show=True):
 
 
 def first_weights(problem, state, config, show):
-    """Fit several random networks to a small sample and choose the best.
+    """Fit several networks to a small sample and choose the best.
+
+    With the network of version 2, every second start has the emissivities of published types of
+    ice, and biases over ice that start as those over water. Steps from random weights and from the
+    background of the biases often end in higher minima: a wrong bias over ice then hardly changes,
+    because the properties of that sensor's observations explain it.
 
     Parameters
     ----------
@@ -128,10 +143,15 @@ def first_weights(problem, state, config, show):
     """
     model, history = problem.model, []
     best, lowest_cost = state.weights, float("inf")
-    for start in range(config.starts):
+    of_types = [False, True] if model.config.network == "frequency" else [False]
+    for start, has_types in enumerate(of_types * config.starts):
         trial = state._replace(weights=state.weights.clone())
-        network_weights, *_ = least_squares.split_weights(model, trial.weights)
-        network_weights[:] = random_network(model, config.seed + start)
+        network_weights, _, biases = least_squares.split_weights(model, trial.weights)
+        seed = config.seed + start // len(of_types)
+        network = (network_of_ice_types if has_types else random_network)(model, seed)
+        network_weights[:] = parameters_to_vector(network.parameters())
+        if has_types:
+            biases[ICE] = biases[OCEAN]
         fitted, costs = fit_network(problem, trial, FIRST_STEPS, config.tolerance, show)
         history += _rows(f"start {start + 1}", costs)
         if costs[-1] < lowest_cost:
@@ -139,26 +159,44 @@ def first_weights(problem, state, config, show):
     return best, history
 
 
-def random_network(model, seed):
-    """Weights of a random network of the form of a model's.
+def centre_properties(problem, state):
+    """Shift the properties of the ice to a mean of 0, with the same emissivities.
+
+    The biases of the first layer of the network take the shift. The background of the properties is
+    0: if their mean is another one, cells of little ice, which the observations hardly determine,
+    get another emissivity than closed ice. The steps of the network hardly find this shift.
 
     Parameters
     ----------
-    model : EmpiricalState
-    seed : int
+    problem : Problem
+    state : State
 
     Returns
     -------
-    Tensor (weight,)
+    State
+        Properties where there is little ice become 0.
     """
-    config = model.config
-    with torch.random.fork_rng(devices=[]):  # the random numbers of the caller stay as they are
-        torch.manual_seed(seed)
-        shape = model.network_properties, len(model.channels), config.layers, config.width
-        network = build_network(config.network, *shape, config.zenith_input, config.nadir)
-    if config.network == "frequency":
-        network.output.bias.fill_(TYPICAL_LOGIT)
-    return torch.nn.utils.parameters_to_vector(network.parameters())
+    fraction = ice_fraction(problem, state.sea_ice)
+    cell = problem.index[:, 1].long() * problem.points + problem.index[:, 0].long()
+    observed = torch.zeros_like(fraction, dtype=torch.bool)
+    observed[cell] = True
+    has_ice = fraction > ICE_PRESENT
+    counted, seen = (has_ice & observed)[:, 0], has_ice[cell, 0]
+    if not seen.any():
+        return state
+    mean = state.properties[counted].mean(0), state.observation_properties[seen].mean(0)
+    weights, shift = state.weights.clone(), torch.cat(mean)
+    network = least_squares.network_of(problem.model, weights)
+    network.hidden.bias += network.hidden.weight[:, 1 : 1 + len(shift)] @ shift
+    of_network, *_ = least_squares.split_weights(problem.model, weights)
+    of_network[:] = parameters_to_vector(network.parameters())
+    return state._replace(
+        properties=torch.where(has_ice, state.properties - mean[0], 0.0),
+        observation_properties=torch.where(
+            seen[:, None], state.observation_properties - mean[1], 0.0
+        ),
+        weights=weights,
+    )
 
 
 def fit_network(problem, state, steps, tolerance, show=False):

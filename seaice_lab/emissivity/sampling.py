@@ -8,7 +8,8 @@ MONTH_DAYS = 31
 # While a network is fitted: limits of open water and closed ice in the first guess, concentration
 # of closed ice (it has some leads), and standard deviation of the background in both.
 OPEN_WATER, CLOSED_ICE, CLOSED_ICE_MEAN, CERTAIN_ERROR = 0.15, 0.85, 0.98, 0.04
-WRONG = 3.0  # standard deviations from the background from which on a first guess was wrong
+# A first guess that is farther than this from the solution, in standard deviations, is wrong.
+WRONG = 3.0
 
 
 def subsample_months(problem, state, sample, generator, month_days=MONTH_DAYS, certain=True):

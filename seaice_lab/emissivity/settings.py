@@ -121,7 +121,8 @@ class SolveConfig(Config):
     """How to minimise the cost with Gauss-Newton steps."""
 
     starts: int = Field(3, ge=1)
-    """Random networks to start from; the best one is kept."""
+    """Random networks to start from; the best one is kept. With the network of version 2, as many
+    networks with the emissivities of published types of ice are tried as well."""
     sample: int = Field(40_000, ge=1000)
     """Observations that the network is fitted to."""
     network_steps: int = Field(40, ge=0)
@@ -129,9 +130,9 @@ class SolveConfig(Config):
     state_steps: int = Field(7, ge=1)
     """Most steps of the state with the network held."""
     tolerance: float = Field(3e-3, gt=0)
-    """Relative decrease of the cost below which the steps end: those of the network after four such
-    or rejected steps in a row, the last ones of the state below 0.03 times this value, because
-    persistent properties converge slowly."""
+    """Relative decrease of the cost that is too small. The steps of the network end after four in a
+    row that decrease it by less or are rejected. The last steps of the state end below 0.03 times
+    this decrease, because persistent properties converge slowly."""
     property_error: float = Field(1.0, gt=0)
     """Standard deviation of the properties around 0. It fixes their scale, which the published cost
     leaves open. With a linear network the effect of a property on the emissivities is held near
