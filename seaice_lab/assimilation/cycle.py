@@ -249,8 +249,8 @@ def _check_variation(store, name, deviations):
     """Refuse training states without deviations from each other."""
     if not deviations.any():
         raise InputError(
-            f"{name_of(store)}: the training states of {name} are all equal, expected different "
-            "ones, from which the background errors are computed; give the pattern constant and an "
+            f"{name_of(store)}: the training states of {name} are all equal, or there is only "
+            "one; the background errors need different ones; give the pattern constant and an "
             "ensemble_weight of 0, or another store"
         )
 

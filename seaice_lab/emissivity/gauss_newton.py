@@ -163,7 +163,7 @@ def centre_properties(problem, state):
     """Shift the properties of the ice to a mean of 0, with the same emissivities.
 
     The biases of the first layer of the network take the shift. The background of the properties is
-    0: if their mean is another one, cells of little ice, which the observations hardly determine,
+    0: if their mean is not 0, cells of little ice, which the observations hardly determine,
     get another emissivity than closed ice. The steps of the network hardly find this shift.
 
     Parameters

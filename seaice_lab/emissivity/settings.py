@@ -121,8 +121,8 @@ class SolveConfig(Config):
     """How to minimise the cost with Gauss-Newton steps."""
 
     starts: int = Field(3, ge=1)
-    """Random networks to start from; the best one is kept. With the network of version 2, as many
-    networks with the emissivities of published types of ice are tried as well."""
+    """Random networks to start from; the best one is kept. With the network of version 2, the
+    same number of networks with the emissivities of published types of ice are tried as well."""
     sample: int = Field(40_000, ge=1000)
     """Observations that the network is fitted to."""
     network_steps: int = Field(40, ge=0)

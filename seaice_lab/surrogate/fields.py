@@ -51,7 +51,7 @@ class Fields:
         self.in_memory = size < memory_bytes
         self._values = {}  # by name, if they are kept in memory
         folder = Path(path).expanduser()
-        group = zarr.open_group(folder, mode="r")
+        group = zarr.open_group(folder, mode="r", use_consolidated=False)
         self._arrays = {name: group[name] for name in self.variables}
         arrays = self._arrays.items()
         self._frames = {name: open_frames(folder / name, array) for name, array in arrays}

@@ -14,9 +14,12 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 CODECS = ["bytes", "blosc", "crc32c"]  # of the chunks of a prepared store or a forecast
-# Of a shard: for each chunk its first byte and its number of bytes, both NO_CHUNK if it is missing.
+# Codecs of the index of a shard, which has the first byte and the number of bytes of each chunk,
+# both NO_CHUNK if it is missing.
 INDEX_CODECS = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
 NO_CHUNK = 2**64 - 1
+NAN = "AAAAAAAA+H8="  # as xarray writes the attribute _FillValue
+PACKING = {"scale_factor", "add_offset", "missing_value"}  # attributes by which values are decoded
 BLOSC = Blosc()  # decompresses with any settings, which each chunk holds
 
 
@@ -32,9 +35,9 @@ def open_frames(folder, array):
     Returns
     -------
     FrameFiles or None
-        None if the chunks are not single frames, or are not stored in the way of
-        `seaice-lab prepare` and `seaice-lab forecast`: in stores of older versions, and in copies
-        that other programs made.
+        None if the values are packed, or the chunks are not single frames as `seaice-lab prepare`
+        and `seaice-lab forecast` store them: in stores of older versions, and in copies that other
+        programs made.
     """
     about = array.metadata.to_dict()
     codecs, files, index = about.get("codecs", []), array.chunks, None
@@ -44,6 +47,8 @@ def open_frames(folder, array):
         if index["index_location"] != "end" or list(index["index_codecs"]) != INDEX_CODECS:
             return None
     if [codec["name"] for codec in codecs] != CODECS or len(array.shape) < 3:
+        return None
+    if PACKING & array.attrs.keys() or array.attrs.get("_FillValue", NAN) != NAN:
         return None
     *others, _, ny, nx = array.shape
     ones = (1,) * len(others)
@@ -113,7 +118,10 @@ class FrameFiles(BackendArray):
         with open(path, "rb", buffering=0) as content:
             if self.in_shard is None:
                 return content.read()
-            content.seek(-16 * self.in_shard - 4, os.SEEK_END)
+            size = 16 * self.in_shard + 4  # of the index with its checksum
+            if os.fstat(content.fileno()).st_size < size:
+                raise ValueError(f"the file of frame {number} is cut short")
+            content.seek(-size, os.SEEK_END)
             index = _checked(content.read(), f"the index of the file of frame {number}")
             first, size = np.frombuffer(index, "<u8")[2 * place : 2 * place + 2]
             if first == NO_CHUNK:

@@ -90,7 +90,7 @@ def open_zarr(path, command, chunks):
     _check_checksums(path, command)
     try:
         dataset = xr.open_zarr(path, consolidated=False, decode_timedelta=True, chunks=chunks)
-        group = zarr.open_group(path, mode="r")
+        group = zarr.open_group(path, mode="r", use_consolidated=False)
         opened = {name: open_frames(path / name, group[name]) for name in dataset.data_vars}
     except Exception as error:  # zarr raises many kinds of exceptions for damaged metadata
         raise InputError(
