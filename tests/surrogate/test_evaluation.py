@@ -238,7 +238,9 @@ def test_a_damaged_truth_is_refused_when_it_is_read(run, store):
     with pytest.raises(InputError, match=r"waves.zarr: sit cannot be read .*checksum.* is damaged"):
         evaluate(run, show=False)
     chunk.unlink()
-    with pytest.raises(InputError, match="sit cannot be read .NaN in the ocean at 2010-01-01T06:00, probably because"):
+    with pytest.raises(
+        InputError, match="sit cannot be read .NaN in the ocean at 2010-01-01T06:00"
+    ):
         evaluate(run, show=False)
 
 
