@@ -19,7 +19,7 @@ from seaice_lab.emissivity.posterior import eliminate_properties, inverse_tridia
 # Concentrations that separate the classes of the first guess, with one standard deviation each.
 CLASS_ENDS = (0.02, 0.15, 0.5, 0.95)
 LOWEST_ERROR, LOWEST_SPREAD, HIGHEST_MEMORY = 0.02, 0.05, 0.97
-ICE = 0.3  # lowest concentration of a cell that counts for the spread of the properties
+LOWEST_ICE = 0.3  # concentration of a cell that counts for mean and spread of the properties
 
 
 class Errors(NamedTuple):
@@ -118,7 +118,7 @@ def update(problem, state, errors):
     memory = (product / (error[1:] * error[:-1]))[pairs].sum() / power
     memory = float(memory.nan_to_num(0.0).clip(0, HIGHEST_MEMORY))
 
-    of_ice = seen.flatten() & (ice_fraction(problem, state.sea_ice)[:, 0] > ICE)
+    of_ice = seen.flatten() & (ice_fraction(problem, state.sea_ice)[:, 0] > LOWEST_ICE)
     properties = errors.properties
     if of_ice.any() and state.properties.shape[1]:
         # variance at a fixed concentration, plus the effect of the variance of the concentration

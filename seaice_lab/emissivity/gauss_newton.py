@@ -15,7 +15,12 @@ from torch.nn.utils import parameters_to_vector
 
 from seaice_lab import progress
 from seaice_lab.emissivity import least_squares
-from seaice_lab.emissivity.error_estimates import initial_errors, update, with_errors
+from seaice_lab.emissivity.error_estimates import (
+    LOWEST_ICE,
+    initial_errors,
+    update,
+    with_errors,
+)
 from seaice_lab.emissivity.first_networks import network_of_ice_types, random_network
 from seaice_lab.emissivity.gauss_newton_step import step
 from seaice_lab.emissivity.least_squares import State
@@ -31,7 +36,6 @@ from seaice_lab.errors import InputError
 
 FIRST_SAMPLE = 8_000  # observations on which the first networks are compared
 FIRST_STEPS = 16
-ICE_PRESENT = 0.3  # lowest concentration of a cell that counts for the mean of the properties
 PATIENCE = 4  # steps in a row that decrease the cost by too little, or are rejected
 STATE_STEPS_PER_NETWORK_STEP = 2  # in a bilinear problem
 LIMIT_STEPS = 2  # with the published limit of the emissivity, after those with a soft one
@@ -180,13 +184,14 @@ def centre_properties(problem, state):
     cell = problem.index[:, 1].long() * problem.points + problem.index[:, 0].long()
     observed = torch.zeros_like(fraction, dtype=torch.bool)
     observed[cell] = True
-    has_ice = fraction > ICE_PRESENT
+    has_ice = fraction > LOWEST_ICE
     counted, seen = (has_ice & observed)[:, 0], has_ice[cell, 0]
     if not seen.any():
         return state
     mean = state.properties[counted].mean(0), state.observation_properties[seen].mean(0)
     weights, shift = state.weights.clone(), torch.cat(mean)
     network = least_squares.network_of(problem.model, weights)
+    # the inputs of the network are the index of cold, the properties, and others
     network.hidden.bias += network.hidden.weight[:, 1 : 1 + len(shift)] @ shift
     of_network, *_ = least_squares.split_weights(problem.model, weights)
     of_network[:] = parameters_to_vector(network.parameters())
