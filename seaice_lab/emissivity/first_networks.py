@@ -1,8 +1,8 @@
 """Emissivity networks from which the Gauss-Newton solver starts.
 
 The cost has many minima in the weights of the network of version 2, and the steps end in the
-nearest one. So the solver starts from several networks: random ones, and ones that already have the
-emissivities of published types of ice.
+nearest one. So its networks start with the emissivities of published types of ice. Linear networks
+start at random.
 """
 
 import numpy as np

@@ -5,37 +5,30 @@ The network has tens of weights, so that a part of the cells determines it. Ther
 1. On some grid points in some months, joint steps of state and weights from several first
    networks. Each step eliminates the state cell by cell (variable projection, Golub and Pereyra
    1973) and is damped as by Levenberg (1944).
-2. The best network on more grid points and months; in a bilinear problem without the closed ice
-   and open water of the first guess that its concentrations contradict.
+2. The two best networks on more grid points and months, without the closed ice and open water of
+   the first guess that their concentrations contradict. The better one is kept.
 3. On all grid points, steps of the state with the weights held.
 """
+
+import math
 
 import torch
 from torch.nn.utils import parameters_to_vector
 
 from seaice_lab import progress
 from seaice_lab.emissivity import least_squares
-from seaice_lab.emissivity.error_estimates import (
-    LOWEST_ICE,
-    initial_errors,
-    update,
-    with_errors,
-)
+from seaice_lab.emissivity.error_estimates import initial_errors, update, with_errors
 from seaice_lab.emissivity.first_networks import network_of_ice_types, random_network
 from seaice_lab.emissivity.gauss_newton_step import step
 from seaice_lab.emissivity.least_squares import State
-from seaice_lab.emissivity.normal_equations import (
-    assemble,
-    ice_fraction,
-    is_bilinear,
-    sums_of_squares,
-)
+from seaice_lab.emissivity.normal_equations import assemble, is_bilinear, sums_of_squares
 from seaice_lab.emissivity.sampling import release_contradicted, subsample_months
 from seaice_lab.emissivity.sensors import ICE, OCEAN
 from seaice_lab.errors import InputError
 
 FIRST_SAMPLE = 8_000  # observations on which the first networks are compared
 FIRST_STEPS = 16
+CANDIDATES = 2  # first networks that are fitted to the larger sample
 PATIENCE = 4  # steps in a row that decrease the cost by too little, or are rejected
 STATE_STEPS_PER_NETWORK_STEP = 2  # in a bilinear problem
 LIMIT_STEPS = 2  # with the published limit of the emissivity, after those with a soft one
@@ -81,8 +74,8 @@ def solve(model, observations, config, show=True):
     Returns
     -------
     history : list of dict
-        One for each step: ``stage`` ("start 1" and so on, "network" or "state") and ``cost``, the
-        sum over observations divided by their number.
+        One for each step: ``stage`` ("start 1" and so on, "network 1" and "network 2", or "state")
+        and ``cost``, the sum over observations divided by their number.
     errors : Errors or None
         From :func:`estimate_errors`.
 
@@ -98,19 +91,22 @@ def solve(model, observations, config, show=True):
     if config.network_steps and not model.config.freeze_network:
         generator = torch.Generator().manual_seed(config.seed)
         sample, start = subsample_months(problem, state, FIRST_SAMPLE, generator)
-        weights, history = first_weights(sample, start, config, show)
-        state = state._replace(weights=weights)
+        # With a linear network and a displaced edge of the first guess, the integral led to first
+        # networks with which ice looks like water.
+        integrates = config.integrate_properties and not is_bilinear(model)
+        first_sample = sample._replace(integrates_properties=integrates)
+        candidates, history = first_weights(first_sample, start, config, show)
         sample, start = subsample_months(problem, state, config.sample, generator)
-        start, _ = fit_state(sample, start, config.state_steps, config.tolerance)
-        # not with the network of version 2, which then fitted water less well
-        if is_bilinear(model):
-            sample = release_contradicted(sample, start)
-        if model.config.network == "frequency":
-            start = centre_properties(sample, start)
-            start, _ = fit_state(sample, start, config.state_steps, config.tolerance)
-        start, costs = fit_network(sample, start, config.network_steps, config.tolerance, show)
-        history += _rows("network", costs)
-        state = state._replace(weights=start.weights)
+        lowest_cost = float("inf")
+        for number, weights in enumerate(candidates[:CANDIDATES], 1):
+            trial = start._replace(weights=weights)
+            trial, _ = fit_state(sample, trial, config.state_steps, config.tolerance)
+            released = release_contradicted(sample, trial)
+            steps, tolerance = config.network_steps, config.tolerance
+            trial, costs = fit_network(released, trial, steps, tolerance, show)
+            history += _rows(f"network {number}", costs)
+            if costs[-1] < lowest_cost:
+                lowest_cost, state = costs[-1], state._replace(weights=trial.weights)
     errors = estimate_errors(problem, state, config)
     problem = with_errors(problem, errors)
     tolerance = LAST_TOLERANCE * config.tolerance
@@ -125,12 +121,12 @@ def solve(model, observations, config, show=True):
 
 
 def first_weights(problem, state, config, show):
-    """Fit several networks to a small sample and choose the best.
+    """Fit several networks to a small sample.
 
-    With the network of version 2, every second start has the emissivities of published types of
-    ice, and biases over ice that start as those over water. Steps from random weights and from the
-    background of the biases often end in higher minima: a wrong bias over ice then hardly changes,
-    because the properties of that sensor's observations explain it.
+    The network of version 2 starts with the emissivities of published types of ice, and with biases
+    over ice that equal those over water. Steps from random weights and from the background of the
+    biases often end in minima where less ice explains new ice, or where a wrong bias over ice
+    hardly changes.
 
     Parameters
     ----------
@@ -142,66 +138,25 @@ def first_weights(problem, state, config, show):
 
     Returns
     -------
-    weights : Tensor (weight,)
+    weights : list of Tensor (weight,)
+        The lowest cost first.
     history : list of dict
     """
-    model, history = problem.model, []
-    best, lowest_cost = state.weights, float("inf")
-    of_types = [False, True] if model.config.network == "frequency" else [False]
-    for start, has_types in enumerate(of_types * config.starts):
+    model, trials, history = problem.model, [], []
+    has_types = model.config.network == "frequency"
+    first_network = network_of_ice_types if has_types else random_network
+    for start in range(config.starts):
         trial = state._replace(weights=state.weights.clone())
         network_weights, _, biases = least_squares.split_weights(model, trial.weights)
-        seed = config.seed + start // len(of_types)
-        network = (network_of_ice_types if has_types else random_network)(model, seed)
+        network = first_network(model, config.seed + start)
         network_weights[:] = parameters_to_vector(network.parameters())
         if has_types:
             biases[ICE] = biases[OCEAN]
         fitted, costs = fit_network(problem, trial, FIRST_STEPS, config.tolerance, show)
         history += _rows(f"start {start + 1}", costs)
-        if costs[-1] < lowest_cost:
-            best, lowest_cost = fitted.weights, costs[-1]
-    return best, history
-
-
-def centre_properties(problem, state):
-    """Shift the properties of the ice to a mean of 0, with the same emissivities.
-
-    The biases of the first layer of the network take the shift. The background of the properties is
-    0: if their mean is not 0, cells of little ice, which the observations hardly determine,
-    get another emissivity than closed ice. The steps of the network hardly find this shift.
-
-    Parameters
-    ----------
-    problem : Problem
-    state : State
-
-    Returns
-    -------
-    State
-        Properties where there is little ice become 0.
-    """
-    fraction = ice_fraction(problem, state.sea_ice)
-    cell = problem.index[:, 1].long() * problem.points + problem.index[:, 0].long()
-    observed = torch.zeros_like(fraction, dtype=torch.bool)
-    observed[cell] = True
-    has_ice = fraction > LOWEST_ICE
-    counted, seen = (has_ice & observed)[:, 0], has_ice[cell, 0]
-    if not seen.any():
-        return state
-    mean = state.properties[counted].mean(0), state.observation_properties[seen].mean(0)
-    weights, shift = state.weights.clone(), torch.cat(mean)
-    network = least_squares.network_of(problem.model, weights)
-    # the inputs of the network are the index of cold, the properties, and others
-    network.hidden.bias += network.hidden.weight[:, 1 : 1 + len(shift)] @ shift
-    of_network, *_ = least_squares.split_weights(problem.model, weights)
-    of_network[:] = parameters_to_vector(network.parameters())
-    return state._replace(
-        properties=torch.where(has_ice, state.properties - mean[0], 0.0),
-        observation_properties=torch.where(
-            seen[:, None], state.observation_properties - mean[1], 0.0
-        ),
-        weights=weights,
-    )
+        trials.append((costs[-1], fitted.weights))
+    trials.sort(key=lambda trial: (math.isnan(trial[0]), trial[0]))
+    return [weights for _, weights in trials], history
 
 
 def fit_network(problem, state, steps, tolerance, show=False):

@@ -174,8 +174,9 @@ def uncertainty(model, observations, config=None, errors=None):
     config, state = config or SolveConfig(), get_state(model)
     problem = build_problem(model, observations, config)
     problem = with_errors(problem, errors or estimate_errors(problem, state, config))
-    # With memory, the equations of a cell would treat the properties of other days as exact.
-    problem = problem._replace(property_memory=0.0)
+    # With memory, the equations of a cell would treat the properties of other days as exact. The
+    # integral over the properties changes the estimate, not the curvature.
+    problem = problem._replace(property_memory=0.0, integrates_properties=False)
     table = evaluation.departures(model, observations)
     noise = float((table.cost * table["count"]).sum() / table["count"].sum())
     normal = assemble(problem, state)

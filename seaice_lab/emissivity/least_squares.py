@@ -81,6 +81,8 @@ class Problem(NamedTuple):
         divided alike.
     property_memory : float
         Correlation of the properties of a grid point from one day to the next.
+    integrates_properties : bool
+        Whether the properties are integrated out (:mod:`~seaice_lab.emissivity.marginal`).
     """
 
     model: EmpiricalState
@@ -99,6 +101,7 @@ class Problem(NamedTuple):
     constants: tuple
     share: float = 1.0
     property_memory: float = 0.0
+    integrates_properties: bool = False
 
 
 def build_problem(model, observations, config):
@@ -138,6 +141,7 @@ def build_problem(model, observations, config):
         bias_error=model.bias_error.clip(BIAS_DIFFERENCE_SHARE * config.lowest_bias_error_k),
         common_bias_error=config.lowest_bias_error_k,
         constants=_constants(model, config),
+        integrates_properties=config.integrate_properties,
     )
 
 
@@ -238,14 +242,15 @@ def weight_background(problem, weights):
     network[:] = 1 / WEIGHT_ERROR**2
     biases_centre[:] = model.bias_background
     if config.network == "linear":
-        # Properties and their weights appear as products. Each property has one background term in
-        # every observed cell; its weights get as many, or large weights would make them free.
         size, channels = model.network.weight.numel(), model.network.weight.shape[1]
-        cell = problem.index[:, 1].long() * problem.points + problem.index[:, 0]
-        counts = [cell.unique().numel()] * config.n_properties
-        counts += [len(cell)] * config.n_observation_properties
-        counts = torch.tensor(counts).repeat_interleave(channels).to(weights.dtype)
-        network[channels:size] = counts / problem.property_weight / EMISSIVITY_SPREAD**2
+        if not problem.integrates_properties:
+            # Properties and their weights appear as products. Each property has one background term
+            # in every observed cell; its weights get as many, or large ones would make it free.
+            cell = problem.index[:, 1].long() * problem.points + problem.index[:, 0]
+            counts = [cell.unique().numel()] * config.n_properties
+            counts += [len(cell)] * config.n_observation_properties
+            counts = torch.tensor(counts).repeat_interleave(channels).to(weights.dtype)
+            network[channels:size] = counts / problem.property_weight / EMISSIVITY_SPREAD**2
         if model.anchor is None:
             network_centre[size:], weight = problem.constants
             network[size:] = network[size:].maximum(problem.share * weight)
@@ -302,7 +307,7 @@ def linearise(problem, state, network, rows, with_weights):
         observed. The lower limit of the emissivity, where there is one, is the last channel.
     """
     model = problem.model
-    cell, sensor, fraction, inputs = _look_up(problem, state, rows)
+    cell, sensor, fraction, inputs = look_up(problem, state, rows)
     ice, by_property, by_weight = network.linearised(*inputs, with_weights)
 
     # The brightness temperature is linear in the emissivity of each surface, with these gains, and
@@ -318,28 +323,23 @@ def linearise(problem, state, network, rows, with_weights):
 
     inverse_error = model.inverse_error[sensor] * tb.isfinite()
     residual = tb.nan_to_num(0.0) - open_water - fraction * contrast
-    residual, by_emissivity = residual * inverse_error, fraction * ice_gain * inverse_error
+    residual, gain = residual * inverse_error, by_emissivity(problem, rows, sensor, fraction, ice)
+    by_property = with_limit(model, by_property)
     if model.anchor is not None:
-        # one-sided: linear below the limit, without a residual or a derivative above
         below = model.lowest - ice[:, model.anchor, None]
-        limit = (below > 0) * problem.emissivity_limit_weight
-        residual = torch.cat([residual, below * limit], 1)
-        by_emissivity = torch.cat([by_emissivity, limit], 1)
-        by_property = torch.cat([by_property, by_property[:, model.anchor, None]], 1)
+        residual = torch.cat([residual, below * gain[:, -1:]], 1)
 
     q, n = state.observation_properties.shape[1], 1 + state.properties.shape[1]
     p = len(state.weights) if with_weights else 0
     jacobian = residual.new_zeros(*residual.shape, q + n + p + 1)
     every = slice(0, len(model.wind_sensitivity))  # the channels without the limit
-    jacobian[..., :q] = by_emissivity[..., None] * by_property[..., n - 1 :]
+    jacobian[..., :q] = gain[..., None] * by_property[..., n - 1 :]
     jacobian[:, every, q] = contrast * inverse_error
-    jacobian[..., q + 1 : q + n] = by_emissivity[..., None] * by_property[..., : n - 1]
+    jacobian[..., q + 1 : q + n] = gain[..., None] * by_property[..., : n - 1]
     jacobian[..., -1] = residual
     if with_weights:
         of_network, of_wind, of_bias = split_weights(model, jacobian[..., q + n : -1])
-        of_network[:, every] = by_emissivity[:, every, None] * by_weight
-        if model.anchor is not None:
-            of_network[:, -1] = limit * by_weight[:, model.anchor]
+        of_network[:] = gain[..., None] * with_limit(model, by_weight)
         # wind dependence and biases belong to one channel each
         channel, observation = torch.arange(every.stop), torch.arange(len(cell))[:, None]
         of_wind[:, channel, channel] = (1 - fraction) * wind * water_gain * inverse_error
@@ -349,7 +349,43 @@ def linearise(problem, state, network, rows, with_weights):
     return cell, jacobian
 
 
-def _look_up(problem, state, rows):
+def by_emissivity(problem, rows, sensor, fraction, ice):
+    """Derivatives of simulated observations by the emissivity of the ice, in units of the error.
+
+    Parameters
+    ----------
+    problem : Problem
+    rows : slice
+        Of the observations.
+    sensor, fraction : Tensor (observation,), (observation, 1)
+        Sensor, and ice fraction.
+    ice : Tensor (observation, channel)
+        Emissivity.
+
+    Returns
+    -------
+    Tensor (observation, channel)
+        0 where nothing was observed. The lower limit of the emissivity, where there is one, is the
+        last channel; it is one-sided.
+    """
+    model, skin = problem.model, problem.scalars[rows, :1]
+    tb, _, transmittance, reflected, _ = problem.channels[rows].unbind(1)
+    inverse_error = model.inverse_error[sensor] * tb.isfinite()
+    gain = fraction * (transmittance * skin - reflected) * inverse_error
+    if model.anchor is None:
+        return gain
+    below = ice[:, model.anchor, None] < model.lowest
+    return torch.cat([gain, below * problem.emissivity_limit_weight], 1)
+
+
+def with_limit(model, derivatives):
+    """Derivatives of the emissivity (observation, channel, ...), with a channel of its limit."""
+    if model.anchor is None:
+        return derivatives
+    return torch.cat([derivatives, derivatives[:, model.anchor, None]], 1)
+
+
+def look_up(problem, state, rows):
     """Cell, sensor, ice fraction and network inputs of some observations."""
     model = problem.model
     point, step, sensor = problem.index[rows].long().unbind(1)

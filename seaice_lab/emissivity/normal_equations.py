@@ -13,10 +13,12 @@ import torch
 from seaice_lab.emissivity import penalty
 from seaice_lab.emissivity.autoregression import beside
 from seaice_lab.emissivity.least_squares import linearise, network_of, property_precision
+from seaice_lab.emissivity.marginal import determinant_by_weights, log_determinant
 
 # Observations whose Jacobian is in memory at the same time. With the columns of the weights it is
 # large, and fewer observations stay in the cache of a processor.
 OBSERVATIONS_AT_ONCE, WITH_WEIGHTS_AT_ONCE = 5_000, 1_000
+LOWEST_FRACTION = 0.01  # of ice, by which the derivative of the determinant is divided
 
 
 class NormalEquations(NamedTuple):
@@ -36,6 +38,8 @@ class NormalEquations(NamedTuple):
     back_substitution : Tensor (observation, Q, n + p + 1) or None
         An observation's properties change by the last column minus the others times the changes of
         cell and weights.
+    observation_covariance : Tensor (observation, Q, Q) or None
+        Of an observation's properties, for fixed cell and weights.
     """
 
     cost: torch.Tensor
@@ -45,6 +49,7 @@ class NormalEquations(NamedTuple):
     weight_curvature: torch.Tensor | None = None
     weight_rhs: torch.Tensor | None = None
     back_substitution: torch.Tensor | None = None
+    observation_covariance: torch.Tensor | None = None
 
 
 def assemble(problem, state, with_weights=False, squares=None):
@@ -72,10 +77,21 @@ def assemble(problem, state, with_weights=False, squares=None):
     diagonal, off_diagonal = property_precision(problem)
     properties = state.properties.unflatten(0, (len(diagonal), problem.points))
     by_property = diagonal[..., None] * properties + beside(off_diagonal[..., None], properties)
-    own = diagonal.expand(-1, problem.points).reshape(-1, 1)
-    normal.curvature.diagonal(dim1=1, dim2=2)[:, 1:] += own
+    background = diagonal.expand(-1, problem.points).reshape(-1, 1)
+    normal.curvature.diagonal(dim1=1, dim2=2)[:, 1:] += background
     normal.rhs[:, 1:] -= by_property.flatten(0, 1)
     cost = normal.cost + (properties * by_property).sum((0, 2))
+    if problem.integrates_properties:
+        determinant, determined = log_determinant(problem, normal, background)
+        cost += determinant.reshape(-1, problem.points).sum(0)
+        fraction = ice_fraction(problem, state.sea_ice)[:, 0]
+        normal.rhs[:, 0] -= determined / fraction.clip(LOWEST_FRACTION)
+        if with_weights:
+            chunks = _chunks(problem, WITH_WEIGHTS_AT_ONCE)
+            gradient, curvature = determinant_by_weights(problem, state, normal, chunks)
+            of_network = slice(len(gradient))
+            normal.weight_rhs[of_network] -= gradient
+            normal.weight_curvature[of_network, of_network] += curvature
     cost += penalty.cost(state.sea_ice, problem.strengths).sum(0)
     change = state.sea_ice - problem.first_guess
     cost += (problem.prior_weight * change**2).sum(0)
@@ -92,6 +108,7 @@ def _from_observations(problem, state, with_weights):
     cells = torch.zeros(len(state.properties), n, n + p + 1)
     weights = torch.zeros(p, p + 1, dtype=torch.float64)
     back_substitution = torch.zeros(len(problem.index), q, n + p + 1)
+    observation_covariance = torch.zeros(len(problem.index), q, q) if q else None
     network = network_of(problem.model, state.weights)
     size = WITH_WEIGHTS_AT_ONCE if with_weights else OBSERVATIONS_AT_ONCE
     for rows in _chunks(problem, size):
@@ -109,7 +126,8 @@ def _from_observations(problem, state, with_weights):
             squared += problem.property_weight * (properties**2).sum(1)
             product[:, :q, -1] -= problem.property_weight * properties
             block = product[:, :q, :q] + problem.property_weight * torch.eye(q)
-            solution = torch.linalg.inv(block) @ product[:, :q, q:]
+            observation_covariance[rows] = torch.linalg.inv(block)
+            solution = observation_covariance[rows] @ product[:, :q, q:]
             back_substitution[rows] = solution
             to_weights = product[:, :q, q + n : -1].flatten(0, 1)
             weights -= to_weights.T @ solution[..., n:].flatten(0, 1)
@@ -117,7 +135,8 @@ def _from_observations(problem, state, with_weights):
         cells.index_add_(0, cell, product)
         cost.index_add_(0, cell % problem.points, squared)
     blocks = (cells[..., n:-1], weights[:, :-1], weights[:, -1]) if with_weights else (None,) * 3
-    return NormalEquations(cost, cells[..., :n], cells[..., -1], *blocks, back_substitution)
+    equations = (cost, cells[..., :n], cells[..., -1], *blocks)
+    return NormalEquations(*equations, back_substitution, observation_covariance)
 
 
 def is_bilinear(model):

@@ -24,6 +24,7 @@ PUBLISHED_COST = dict(
     hold_first_guess=False,
     within_bounds=False,
     lowest_hump_error=0.0,
+    integrate_properties=False,
     lowest_bias_error_k=0.0,
     constants_error=None,
 )
@@ -121,8 +122,8 @@ class SolveConfig(Config):
     """How to minimise the cost with Gauss-Newton steps."""
 
     starts: int = Field(3, ge=1)
-    """Random networks to start from; the best one is kept. With the network of version 2, the
-    same number of networks with the emissivities of published types of ice are tried as well."""
+    """Networks to start from; the best one is kept. Linear ones are random, those of version 2 have
+    the emissivities of published types of ice."""
     sample: int = Field(40_000, ge=1000)
     """Observations that the network is fitted to."""
     network_steps: int = Field(40, ge=0)
@@ -140,12 +141,15 @@ class SolveConfig(Config):
     hold_first_guess: bool = True
     """Whether the first guess of the concentration is a background of it, with an error of 0.15,
     and of 0.07 where it is above 0.95. While a network is fitted, the background is 0 below 0.15
-    and 0.98 above 0.85, with errors of 0.04. With a linear network, the error of this background is
-    0.15 where the solution of a first network differs from it by more than 0.12."""
+    and 0.98 above 0.85, with errors of 0.04; the error is 0.15 where the solution of a first
+    network differs from this background by more than 0.12."""
     estimate_errors: bool = True
     """With hold_first_guess: before the last steps of the state, estimate from the observations the
     errors of the first guess by class of its concentration, the standard deviation of the
     properties, and the correlation of both from day to day."""
+    integrate_properties: bool = True
+    """Minimise the cost with the properties integrated out; false: the cost of concentrations and
+    properties together, whose minimum has too much ice where ice and water are mixed."""
     within_bounds: bool = True
     """Concentrations stay between 0 and 1; false: as model.bounded says."""
     lowest_hump_error: float = Field(0.1, ge=0)

@@ -24,7 +24,7 @@ from seaice_lab.names import variable
 
 PANEL_INCHES = 3.1
 POINTS_PER_INCH = 72
-STAGES = {"network": "best network", "state": "all cells"}  # of the solver
+STAGES = {"start": "first network", "network": "best network", "state": "all cells"}  # solver
 TERMS = {"train_observation": "observations", "train_emissivity": "emissivity",
          "sea_ice": "concentration", "train_bias": "bias"}  # fmt: skip
 
@@ -172,14 +172,15 @@ def plot_cost(history):
     Returns
     -------
     holoviews.Overlay
-        The solver begins again for each random network, for the best network on a sample of the
+        The solver begins again for each first network, for the best ones on a larger sample of the
         cells and for the state of all cells: a curve each.
     """
     series = {}
     if "stage" in history:
         stages = history.groupby("stage", sort=False)
         for (stage, rows), marker in zip(stages, cycle(MARKERS)):
-            label = STAGES.get(stage, stage.replace("start", "random network"))
+            kind, _, number = stage.partition(" ")
+            label = f"{STAGES[kind]} {number}".strip()
             series[label] = Curve(rows.index.values + 1, rows.cost.values, marker=marker)
         title = "Cost, with every start of the solver"
         labels = "Step of the solver", "Cost per observation", title

@@ -61,7 +61,8 @@ def test_the_errors_of_a_first_guess_are_found(case):
 
 def test_properties_that_persist_cost_less_if_they_are_equal_on_all_days(case):
     _, _, observations, model, _ = case
-    problem, state = build_problem(model, observations, SolveConfig()), get_state(model)
+    config = SolveConfig(integrate_properties=False)
+    problem, state = build_problem(model, observations, config), get_state(model)
     lag = torch.arange(model.days)
     correlation = 0.8 ** (lag[:, None] - lag).abs().double()
     precision = problem.property_weight * torch.linalg.inv(correlation)
@@ -87,7 +88,8 @@ def test_the_stated_deviation_is_true(case):
     assert rmse < before * (0.5 if name == "climatology" else 1)
     deviation = infer.uncertainty(model, observations, errors=errors)[0].T.numpy()
     there = (truth > 0.15) & (truth < 0.95)
-    assert 0.4 < (np.abs(maps - truth) < deviation)[there].mean() < 0.9
+    errors = (np.abs(maps - truth) / deviation)[there]
+    assert 0.3 < (errors < 1).mean() < 0.9 and (errors < 2).mean() > 0.6
 
 
 def test_the_precision_is_the_inverse_of_the_autoregressive_covariance():

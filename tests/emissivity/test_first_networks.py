@@ -6,16 +6,13 @@ import torch
 from torch.nn.utils import parameters_to_vector
 
 from seaice_lab.emissivity.first_networks import network_of_ice_types, random_network
-from seaice_lab.emissivity.gauss_newton import centre_properties
 from seaice_lab.emissivity.ice_types import FIRST_YEAR, NEW, OLD, type_emissivity
-from seaice_lab.emissivity.least_squares import build_problem, get_state, linearise, network_of
 from seaice_lab.emissivity.model import EmpiricalState
 from seaice_lab.emissivity.observations import prepare
 from seaice_lab.emissivity.settings import (
     ModelConfig,
     ObservationsConfig,
     SimulateConfig,
-    SolveConfig,
 )
 from seaice_lab.emissivity.simulate import simulate
 
@@ -23,19 +20,14 @@ SENSORS = ("amsr2", "gmi")
 
 
 @pytest.fixture(scope="module")
-def case(tmp_path_factory):
+def model(tmp_path_factory):
     torch.set_default_dtype(torch.float32)
     folder = tmp_path_factory.mktemp("case")
     settings = SimulateConfig(sensors=SENSORS, observations=(400, 400), size=16, days=2)
     simulate(settings, folder / "ice", show=False)
     config = ObservationsConfig(data=str(folder / "ice"), sensors=SENSORS)
     observations = prepare(config, folder / "columns", show=False)
-    return EmpiricalState(ModelConfig(version=2), observations), observations
-
-
-@pytest.fixture
-def model(case):
-    return case[0]
+    return EmpiricalState(ModelConfig(version=2), observations)
 
 
 def closest(network, model, emissivity):
@@ -72,27 +64,3 @@ def test_it_depends_on_the_seed_alone(model):
     assert torch.equal(first, again) and not torch.equal(first, other)
     assert torch.equal(torch.random.get_rng_state(), state)
     assert not first.requires_grad
-
-
-def test_centred_properties_give_the_same_simulation_where_there_is_ice(case):
-    model, observations = case
-    problem = build_problem(model, observations, SolveConfig())
-    state = get_state(model)
-    generator = torch.Generator().manual_seed(0)
-    shifted = state._replace(
-        sea_ice=torch.ones_like(state.sea_ice),
-        properties=1 + torch.randn(state.properties.shape, generator=generator) / 2,
-        observation_properties=torch.ones_like(state.observation_properties) / 2,
-    )
-    centred = centre_properties(problem, shifted)
-    cell = problem.index[:, 1].long() * problem.points + problem.index[:, 0].long()
-    assert abs(centred.properties[cell.unique()].mean()) < 1e-6
-    assert abs(centred.observation_properties.mean()) < 1e-6
-    rows = slice(0, len(cell))
-    before, after = (
-        linearise(problem, each, network_of(model, each.weights), rows, False)[1][..., -1]
-        for each in (shifted, centred)
-    )
-    torch.testing.assert_close(after, before, atol=1e-3, rtol=1e-3)
-    no_ice = state._replace(sea_ice=torch.zeros_like(state.sea_ice))
-    assert centre_properties(problem, no_ice) is no_ice

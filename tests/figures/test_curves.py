@@ -277,11 +277,11 @@ def test_emissivities_departures_and_costs_tell_apart_what_differs():
         for stage in ("before", "after")
     ]
     assert figures[0].x_range.end > 100 and figures[1].x_range.end < 0.3
-    stages = ["start 1"] * 2 + ["start 2"] * 2 + ["state"]
+    stages = ["start 1"] * 2 + ["network 2"] * 2 + ["state"]
     history = pd.DataFrame({"stage": stages, "cost": [100, 9, 90, 8, 1.5]})
     _, (lines,), *_ = by_both(emissivity.plot_cost(history))
-    assert list(lines)[::-1] == ["random network 1", "random network 2", "all cells"]
-    assert lines["random network 2"].tolist() == [[3, 4], [90, 8]]
+    assert list(lines)[::-1] == ["first network 1", "best network 2", "all cells"]
+    assert lines["best network 2"].tolist() == [[3, 4], [90, 8]]
 
 
 def test_a_notebook_shows_pictures_only_where_no_script_runs(monkeypatch):

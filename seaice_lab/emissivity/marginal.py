@@ -1,0 +1,124 @@
+"""The cost with the properties of the ice integrated out.
+
+The most probable concentrations, weights and properties, taken together, have too much ice and too
+large weights: the more ice there is and the larger the weights are, the smaller are the properties
+that explain the same temperatures, and the less they cost. So the solver minimises the cost of
+concentrations and weights alone, in which the properties are integrated out. By Laplace's method
+(MacKay 1992), this adds log det(P^-1 A), where A is the curvature of the properties and P that of
+their background. Its derivative is the trace of A^-1 dA.
+"""
+
+import torch
+
+from seaice_lab.emissivity.least_squares import (
+    by_emissivity,
+    look_up,
+    network_of,
+    with_limit,
+)
+
+# Of this part of the observations, the curvature of the determinant by the weights is estimated.
+CURVATURE_SHARE = 1 / 4
+
+
+def log_determinant(problem, normal, background):
+    """Logarithm of the determinant, and how many properties the observations determine.
+
+    Parameters
+    ----------
+    problem : Problem
+    normal : NormalEquations
+        With the background of the properties.
+    background : Tensor (cell, 1)
+        Curvature of the background of the properties of each cell, those of other days held.
+
+    Returns
+    -------
+    log_determinant : Tensor (cell,)
+    determined : Tensor (cell,)
+        Degrees of freedom for signal (Rodgers 2000, section 2.4) of the properties of the cell and
+        its observations. Twice their number, divided by the ice fraction, is the derivative of the
+        first result by that fraction.
+    """
+    block = normal.curvature[:, 1:, 1:]
+    covariance = torch.linalg.inv(block)
+    determined = (1 - background * covariance.diagonal(dim1=1, dim2=2)).sum(1)
+    total = torch.logdet(block) - block.shape[1] * background.log()[:, 0]
+    if normal.observation_covariance is not None:
+        cell = problem.index[:, 1].long() * problem.points + problem.index[:, 0]
+        weight, at_fixed_cell = problem.property_weight, normal.observation_covariance
+        by_cell = normal.back_substitution[..., 1 : 1 + block.shape[1]]
+        variance = at_fixed_cell.diagonal(dim1=1, dim2=2)
+        variance = variance + ((by_cell @ covariance[cell]) * by_cell).sum(2)
+        determined.index_add_(0, cell, (1 - weight * variance).sum(1))
+        total.index_add_(0, cell, -torch.logdet(weight * at_fixed_cell))
+    return total, determined
+
+
+def determinant_by_weights(problem, state, normal, chunks):
+    """Half the gradient and half the curvature of the log determinants by the network's weights.
+
+    With the root L of the covariance of an observation's properties, a determinant changes like the
+    sum of the squares of J L, J being the derivatives of the simulated observation by the
+    properties. The gradient is exact. The curvature is that of the squares of J L x with random
+    signs x, of which the mean is the sum (Hutchinson 1989); differences of the network between both
+    ends of L x stand for J L x.
+
+    Parameters
+    ----------
+    problem : Problem
+    state : State
+    normal : NormalEquations
+    chunks : list of slice
+        Of the observations.
+
+    Returns
+    -------
+    gradient, curvature : Tensor (weight,), (weight, weight)
+        In double precision.
+    """
+    network = network_of(problem.model, state.weights).requires_grad_(True)
+    parameters = list(network.parameters())
+    size = sum(parameter.numel() for parameter in parameters)
+    gradient = torch.zeros(size, dtype=torch.float64)
+    curvature = torch.zeros(size, size, dtype=torch.float64)
+    cells = torch.linalg.inv(normal.curvature[:, 1:, 1:])
+    generator = torch.Generator().manual_seed(0)  # the same signs in each step
+    stride = round(1 / CURVATURE_SHARE)
+    for rows in chunks:
+        cell, sensor, fraction, inputs = look_up(problem, state, rows)
+        covariance = _covariance(normal, cells[cell], rows)
+        with torch.enable_grad():
+            ice, by_property, _ = network.linearised(*inputs, False)
+            gain = by_emissivity(problem, rows, sensor, fraction, ice.detach())[..., None]
+            by_property = with_limit(problem.model, by_property) * gain
+            total = ((by_property @ covariance) * by_property).sum()
+            by_weight = torch.autograd.grad(total, parameters, materialize_grads=True)
+        gradient += torch.cat([part.flatten() for part in by_weight]) / 2
+
+        some = slice(None, None, stride)
+        root = torch.linalg.cholesky(covariance[some])
+        signs = 1 - 2 * torch.randint(2, root.shape[:2], generator=generator)
+        change = (root @ signs[..., None].to(root.dtype))[..., 0]
+        cold, properties, frequency, vertical, zenith = (
+            values[some] if len(values) == len(cell) else values for values in inputs
+        )
+        above, below = (
+            network.linearised(cold, properties + end, frequency, vertical, zenith)[2].detach()
+            for end in (change, -change)
+        )
+        squared = with_limit(problem.model, (above - below) / 2) * gain[some]
+        squared = squared.flatten(0, 1)
+        curvature += stride * (squared.T @ squared)
+    return gradient, curvature
+
+
+def _covariance(normal, of_cell, rows):
+    """Covariance of the properties of the cell and of each observation, those of the cell first."""
+    if normal.observation_covariance is None:
+        return of_cell
+    # z = z_0 - B p of the observation's properties z and those of the cell p
+    by_cell = normal.back_substitution[rows][..., 1 : 1 + of_cell.shape[1]]
+    cross = -by_cell @ of_cell
+    of_observation = normal.observation_covariance[rows] - cross @ by_cell.mT
+    return torch.cat([torch.cat([of_cell, cross.mT], 2), torch.cat([cross, of_observation], 2)], 1)
