@@ -19,7 +19,7 @@ from seaice_lab.emissivity.posterior import eliminate_properties, inverse_tridia
 # Concentrations that separate the classes of the first guess, with one standard deviation each.
 CLASS_ENDS = (0.02, 0.15, 0.5, 0.95)
 LOWEST_ERROR, LOWEST_SPREAD, HIGHEST_MEMORY = 0.02, 0.05, 0.97
-LOWEST_ICE = 0.3  # concentration of a cell that counts for mean and spread of the properties
+LOWEST_ICE = 0.3  # concentration of a cell that counts for the spread of the properties
 
 
 class Errors(NamedTuple):

@@ -91,22 +91,31 @@ def solve(model, observations, config, show=True):
     if config.network_steps and not model.config.freeze_network:
         generator = torch.Generator().manual_seed(config.seed)
         sample, start = subsample_months(problem, state, FIRST_SAMPLE, generator)
-        # With a linear network and a displaced edge of the first guess, the integral led to first
+        # In a bilinear problem with a displaced edge of the first guess, the integral led to first
         # networks with which ice looks like water.
         integrates = config.integrate_properties and not is_bilinear(model)
         first_sample = sample._replace(integrates_properties=integrates)
         candidates, history = first_weights(first_sample, start, config, show)
         sample, start = subsample_months(problem, state, config.sample, generator)
-        lowest_cost = float("inf")
-        for number, weights in enumerate(candidates[:CANDIDATES], 1):
+        trials, released = [], sample  # the same background for all candidates
+        for weights in candidates[:CANDIDATES]:
             trial = start._replace(weights=weights)
             trial, _ = fit_state(sample, trial, config.state_steps, config.tolerance)
-            released = release_contradicted(sample, trial)
-            steps, tolerance = config.network_steps, config.tolerance
-            trial, costs = fit_network(released, trial, steps, tolerance, show)
+            released = release_contradicted(released, trial)
+            trials.append(trial)
+        lowest_cost = float("inf")
+        for number, trial in enumerate(trials, 1):
+            trial, costs = fit_network(
+                released, trial, config.network_steps, config.tolerance, show
+            )
             history += _rows(f"network {number}", costs)
             if costs[-1] < lowest_cost:
                 lowest_cost, state = costs[-1], state._replace(weights=trial.weights)
+        if math.isinf(lowest_cost):
+            raise InputError(
+                "the solver: no network has a finite cost; check that observations, skin "
+                "temperature and first guess have plausible values"
+            )
     errors = estimate_errors(problem, state, config)
     problem = with_errors(problem, errors)
     tolerance = LAST_TOLERANCE * config.tolerance
@@ -282,7 +291,7 @@ def fit_state(problem, state, steps, tolerance, show=False):
             last_cost, state = normal.cost, step(problem, state, normal, damping)
             normal = assemble(problem, state, squares=squares)
             best = _choose(problem, normal.cost < best_cost, state, best)
-            best_cost = torch.minimum(normal.cost, best_cost)
+            best_cost = torch.fmin(normal.cost, best_cost)
             damping = torch.where(normal.cost < last_cost, damping / 2, damping * 6)
             costs.append(float(best_cost.sum()) / size)
             bar.set_postfix_str(f"cost {costs[-1]:.4f}", refresh=False)

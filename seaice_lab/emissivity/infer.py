@@ -175,7 +175,7 @@ def uncertainty(model, observations, config=None, errors=None):
     problem = build_problem(model, observations, config)
     problem = with_errors(problem, errors or estimate_errors(problem, state, config))
     # With memory, the equations of a cell would treat the properties of other days as exact. The
-    # integral over the properties changes the estimate, not the curvature.
+    # change of the integral over the properties with the concentration is neglected.
     problem = problem._replace(property_memory=0.0, integrates_properties=False)
     table = evaluation.departures(model, observations)
     noise = float((table.cost * table["count"]).sum() / table["count"].sum())

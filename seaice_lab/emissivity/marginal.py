@@ -5,7 +5,9 @@ large weights: the more ice there is and the larger the weights are, the smaller
 that explain the same temperatures, and the less they cost. So the solver minimises the cost of
 concentrations and weights alone, in which the properties are integrated out. By Laplace's method
 (MacKay 1992), this adds log det(P^-1 A), where A is the curvature of the properties and P that of
-their background. Its derivative is the trace of A^-1 dA.
+their background. Its derivative is the trace of A^-1 dA. As in expectation-maximisation, a step
+takes the most probable properties as fixed in A: they follow concentrations and weights only in the
+next step.
 """
 
 import torch
@@ -41,7 +43,7 @@ def log_determinant(problem, normal, background):
         first result by that fraction.
     """
     block = normal.curvature[:, 1:, 1:]
-    covariance = torch.linalg.inv(block)
+    covariance = torch.linalg.inv_ex(block)[0]  # a cost of NaN rejects a step
     determined = (1 - background * covariance.diagonal(dim1=1, dim2=2)).sum(1)
     total = torch.logdet(block) - block.shape[1] * background.log()[:, 0]
     if normal.observation_covariance is not None:
@@ -60,9 +62,9 @@ def determinant_by_weights(problem, state, normal, chunks):
 
     With the root L of the covariance of an observation's properties, a determinant changes like the
     sum of the squares of J L, J being the derivatives of the simulated observation by the
-    properties. The gradient is exact. The curvature is that of the squares of J L x with random
-    signs x, of which the mean is the sum (Hutchinson 1989); differences of the network between both
-    ends of L x stand for J L x.
+    properties. The gradient is exact for fixed properties. The curvature is that of the squares of
+    J L x with random signs x, of which the mean is the sum (Hutchinson 1989); differences of the
+    network between both ends of L x stand for J L x.
 
     Parameters
     ----------
@@ -96,18 +98,17 @@ def determinant_by_weights(problem, state, normal, chunks):
             by_weight = torch.autograd.grad(total, parameters, materialize_grads=True)
         gradient += torch.cat([part.flatten() for part in by_weight]) / 2
 
-        some = slice(None, None, stride)
-        root = torch.linalg.cholesky(covariance[some])
+        root, failed = torch.linalg.cholesky_ex(covariance[::stride])
+        root = root * (failed == 0)[:, None, None]  # singular in single precision
         signs = 1 - 2 * torch.randint(2, root.shape[:2], generator=generator)
         change = (root @ signs[..., None].to(root.dtype))[..., 0]
-        cold, properties, frequency, vertical, zenith = (
-            values[some] if len(values) == len(cell) else values for values in inputs
-        )
+        some = slice(rows.start, rows.stop, stride)
+        *_, (cold, properties, *others) = look_up(problem, state, some)
         above, below = (
-            network.linearised(cold, properties + end, frequency, vertical, zenith)[2].detach()
+            network.linearised(cold, properties + end, *others)[2].detach()
             for end in (change, -change)
         )
-        squared = with_limit(problem.model, (above - below) / 2) * gain[some]
+        squared = with_limit(problem.model, (above - below) / 2) * gain[::stride]
         squared = squared.flatten(0, 1)
         curvature += stride * (squared.T @ squared)
     return gradient, curvature

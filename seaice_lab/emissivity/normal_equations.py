@@ -18,7 +18,7 @@ from seaice_lab.emissivity.marginal import determinant_by_weights, log_determina
 # Observations whose Jacobian is in memory at the same time. With the columns of the weights it is
 # large, and fewer observations stay in the cache of a processor.
 OBSERVATIONS_AT_ONCE, WITH_WEIGHTS_AT_ONCE = 5_000, 1_000
-LOWEST_FRACTION = 0.01  # of ice, by which the derivative of the determinant is divided
+LOWEST_FRACTION = 0.01  # of ice; below, the determinant hardly changes with it
 
 
 class NormalEquations(NamedTuple):
@@ -84,8 +84,10 @@ def assemble(problem, state, with_weights=False, squares=None):
     if problem.integrates_properties:
         determinant, determined = log_determinant(problem, normal, background)
         cost += determinant.reshape(-1, problem.points).sum(0)
+        # The limit of the emissivity, which does not depend on the fraction, is counted like the
+        # channels; towards a fraction of 0 this derivative vanishes, as that of the channels does.
         fraction = ice_fraction(problem, state.sea_ice)[:, 0]
-        normal.rhs[:, 0] -= determined / fraction.clip(LOWEST_FRACTION)
+        normal.rhs[:, 0] -= determined * fraction / (fraction**2).clip(LOWEST_FRACTION**2)
         if with_weights:
             chunks = _chunks(problem, WITH_WEIGHTS_AT_ONCE)
             gradient, curvature = determinant_by_weights(problem, state, normal, chunks)

@@ -122,8 +122,8 @@ class SolveConfig(Config):
     """How to minimise the cost with Gauss-Newton steps."""
 
     starts: int = Field(3, ge=1)
-    """Networks to start from; the best one is kept. Linear ones are random, those of version 2 have
-    the emissivities of published types of ice."""
+    """Networks to start from; the two best ones are fitted further, and the better of them is kept.
+    Linear ones are random, those of version 2 have the emissivities of published types of ice."""
     sample: int = Field(40_000, ge=1000)
     """Observations that the network is fitted to."""
     network_steps: int = Field(40, ge=0)
@@ -136,8 +136,8 @@ class SolveConfig(Config):
     this decrease, because persistent properties converge slowly."""
     property_error: float = Field(1.0, gt=0)
     """Standard deviation of the properties around 0. It fixes their scale, which the published cost
-    leaves open. With a linear network the effect of a property on the emissivities is held near
-    0.05 as well, or ice could look like water at no cost."""
+    leaves open. With a linear network and without integrate_properties, the effect of a property on
+    the emissivities is held near 0.05 as well, or ice could look like water at no cost."""
     hold_first_guess: bool = True
     """Whether the first guess of the concentration is a background of it, with an error of 0.15,
     and of 0.07 where it is above 0.95. While a network is fitted, the background is 0 below 0.15
