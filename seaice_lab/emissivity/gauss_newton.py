@@ -97,25 +97,8 @@ def solve(model, observations, config, show=True):
         first_sample = sample._replace(integrates_properties=integrates)
         candidates, history = first_weights(first_sample, start, config, show)
         sample, start = subsample_months(problem, state, config.sample, generator)
-        trials, released = [], sample  # the same background for all candidates
-        for weights in candidates[:CANDIDATES]:
-            trial = start._replace(weights=weights)
-            trial, _ = fit_state(sample, trial, config.state_steps, config.tolerance)
-            released = release_contradicted(released, trial)
-            trials.append(trial)
-        lowest_cost = float("inf")
-        for number, trial in enumerate(trials, 1):
-            trial, costs = fit_network(
-                released, trial, config.network_steps, config.tolerance, show
-            )
-            history += _rows(f"network {number}", costs)
-            if costs[-1] < lowest_cost:
-                lowest_cost, state = costs[-1], state._replace(weights=trial.weights)
-        if math.isinf(lowest_cost):
-            raise InputError(
-                "the solver: no network has a finite cost; check that observations, skin "
-                "temperature and first guess have plausible values"
-            )
+        weights, costs = best_weights(sample, start, candidates, config, show)
+        state, history = state._replace(weights=weights), history + costs
     errors = estimate_errors(problem, state, config)
     problem = with_errors(problem, errors)
     tolerance = LAST_TOLERANCE * config.tolerance
@@ -166,6 +149,48 @@ def first_weights(problem, state, config, show):
         trials.append((costs[-1], fitted.weights))
     trials.sort(key=lambda trial: (math.isnan(trial[0]), trial[0]))
     return [weights for _, weights in trials], history
+
+
+def best_weights(problem, state, candidates, config, show):
+    """Fit the best candidates to a larger sample and choose one.
+
+    Parameters
+    ----------
+    problem : Problem
+    state : State
+    candidates : list of Tensor (weight,)
+        The best one first.
+    config : SolveConfig
+    show : bool
+
+    Returns
+    -------
+    weights : Tensor (weight,)
+    history : list of dict
+
+    Raises
+    ------
+    InputError
+        If no candidate has a finite cost.
+    """
+    fitted, history, released = [], [], problem
+    for number, weights in enumerate(candidates[:CANDIDATES], 1):
+        trial = state._replace(weights=weights)
+        trial, _ = fit_state(problem, trial, config.state_steps, config.tolerance)
+        background = release_contradicted(problem, trial)
+        released = release_contradicted(released, trial)
+        trial, costs = fit_network(background, trial, config.network_steps, config.tolerance, show)
+        history += _rows(f"network {number}", costs)
+        fitted.append(trial)
+    # compared with the same background
+    costs = [_with_background(released, at, assemble(released, at).cost.sum()) for at in fitted]
+    finite = [(cost, number) for number, cost in enumerate(costs) if math.isfinite(cost)]
+    if not finite:
+        raise InputError(
+            "the solver: no network has a finite cost; check that observations, skin temperature "
+            "and first guess have plausible values"
+        )
+    return fitted[min(finite)[1]].weights, history
 
 
 def fit_network(problem, state, steps, tolerance, show=False):

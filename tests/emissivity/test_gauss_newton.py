@@ -217,6 +217,21 @@ def test_a_fit_whose_trials_have_no_cost_ends(case, tmp_path, monkeypatch):
     assert costs[0] > 0
 
 
+def test_the_candidate_with_the_lowest_cost_is_chosen(tmp_path):
+    _, _, problem, state = make_problem("v1_linear", tmp_path)
+    config = SolveConfig(network_steps=1, state_steps=1)
+    broken, far, near = (state.weights * factor for factor in (float("nan"), 3.0, 1.0))
+    chosen = [
+        gauss_newton.best_weights(problem, state, candidates, config, False)
+        for candidates in ([near, far], [far, near], [broken, near], [near])
+    ]
+    for weights, _ in chosen[:-1]:
+        torch.testing.assert_close(weights, chosen[-1][0])
+    assert [step["stage"] for step in chosen[-1][1]] == ["network 1"]
+    with pytest.raises(InputError, match="no network has a finite cost"):
+        gauss_newton.best_weights(problem, state, [broken, broken], config, False)
+
+
 @pytest.mark.parametrize("memory", [None, 0.8])
 def test_days_tied_by_mixture_and_background_are_solved_as_a_dense_system(memory, tmp_path):
     _, model, problem, state = make_problem("v1_linear", tmp_path)
