@@ -75,7 +75,9 @@ def solve(model, observations, config, show=True):
     -------
     history : list of dict
         One for each step: ``stage`` ("start 1" and so on, "network 1" and "network 2", or "state")
-        and ``cost``, the sum over observations divided by their number.
+        and ``cost``, the sum over observations divided by their number. With
+        ``integrate_properties`` it includes the determinant of the integral, except in the starts
+        of a linear network.
     errors : Errors or None
         From :func:`estimate_errors`.
 

@@ -173,7 +173,8 @@ def plot_cost(history):
     -------
     holoviews.Overlay
         The solver begins again for each first network, for the best ones on a larger sample of the
-        cells and for the state of all cells: a curve each.
+        cells and for the state of all cells: a curve each. Its cost includes the term of the
+        integral over the properties.
     """
     series = {}
     if "stage" in history:
