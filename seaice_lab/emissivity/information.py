@@ -9,10 +9,10 @@ import xarray as xr
 
 from seaice_lab.emissivity.gauss_newton import check_model
 from seaice_lab.emissivity.gauss_newton_step import PRIOR_CURVATURE
+from seaice_lab.emissivity.jacobian import linearise
 from seaice_lab.emissivity.least_squares import (
     build_problem,
     get_state,
-    linearise,
     network_of,
     split_weights,
     weight_background,

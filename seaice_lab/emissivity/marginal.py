@@ -12,12 +12,8 @@ next step.
 
 import torch
 
-from seaice_lab.emissivity.least_squares import (
-    by_emissivity,
-    look_up,
-    network_of,
-    with_limit,
-)
+from seaice_lab.emissivity.jacobian import by_emissivity, look_up, with_limit
+from seaice_lab.emissivity.least_squares import network_of
 
 # Of this part of the observations, the curvature of the determinant by the weights is estimated.
 CURVATURE_SHARE = 1 / 4

@@ -12,7 +12,8 @@ import torch
 
 from seaice_lab.emissivity import penalty
 from seaice_lab.emissivity.autoregression import beside
-from seaice_lab.emissivity.least_squares import linearise, network_of, property_precision
+from seaice_lab.emissivity.jacobian import linearise
+from seaice_lab.emissivity.least_squares import network_of, property_precision
 from seaice_lab.emissivity.marginal import determinant_by_weights, log_determinant
 
 # Observations whose Jacobian is in memory at the same time. With the columns of the weights it is

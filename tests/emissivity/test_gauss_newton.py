@@ -9,7 +9,8 @@ from seaice_lab.emissivity import evaluation, gauss_newton, infer, least_squares
 from seaice_lab.emissivity.autoregression import autoregressive_precision
 from seaice_lab.emissivity.gauss_newton import solve
 from seaice_lab.emissivity.gauss_newton_step import solve_concentration
-from seaice_lab.emissivity.least_squares import State, get_state, linearise, network_of
+from seaice_lab.emissivity.jacobian import linearise
+from seaice_lab.emissivity.least_squares import State, get_state, network_of
 from seaice_lab.emissivity.model import EmpiricalState
 from seaice_lab.emissivity.networks import FrequencyEmissivity, LinearEmissivity
 from seaice_lab.emissivity.normal_equations import (

@@ -7,10 +7,10 @@ import torch
 from seaice_lab.emissivity import information
 from seaice_lab.emissivity.gauss_newton import solve
 from seaice_lab.emissivity.gauss_newton_step import PRIOR_CURVATURE
+from seaice_lab.emissivity.jacobian import linearise
 from seaice_lab.emissivity.least_squares import (
     build_problem,
     get_state,
-    linearise,
     network_of,
     split_weights,
     weight_background,

@@ -7,7 +7,8 @@ from published import build, observations
 
 from seaice_lab.emissivity import evaluation
 from seaice_lab.emissivity.gauss_newton import solve
-from seaice_lab.emissivity.least_squares import build_problem, get_state, linearise, network_of
+from seaice_lab.emissivity.jacobian import linearise
+from seaice_lab.emissivity.least_squares import build_problem, get_state, network_of
 from seaice_lab.emissivity.marginal import determinant_by_weights
 from seaice_lab.emissivity.model import EmpiricalState
 from seaice_lab.emissivity.normal_equations import assemble
