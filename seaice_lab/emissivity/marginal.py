@@ -95,7 +95,8 @@ def determinant_by_weights(problem, state, normal, chunks):
         gradient += torch.cat([part.flatten() for part in by_weight]) / 2
 
         root, failed = torch.linalg.cholesky_ex(covariance[::stride])
-        root = root * (failed == 0)[:, None, None]  # singular in single precision
+        # a covariance that is singular in single precision does not count
+        root = torch.where(failed[:, None, None] == 0, root, 0.0)
         signs = 1 - 2 * torch.randint(2, root.shape[:2], generator=generator)
         change = (root @ signs[..., None].to(root.dtype))[..., 0]
         some = slice(rows.start, rows.stop, stride)
