@@ -54,7 +54,7 @@ class NormalEquations(NamedTuple):
 
 
 def assemble(problem, state, with_weights=False, squares=None):
-    """Cost and normal equations at a state, with the integral over the properties if the problem has one.
+    """Cost and normal equations at a state, with the integral over the properties if there is one.
 
     Parameters
     ----------
