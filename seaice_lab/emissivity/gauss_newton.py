@@ -179,12 +179,12 @@ def best_weights(problem, state, candidates, config, show):
     for number, weights in enumerate(candidates[:CANDIDATES], 1):
         trial = state._replace(weights=weights)
         trial, _ = fit_state(problem, trial, config.state_steps, config.tolerance)
-        background = release_contradicted(problem, trial)
+        sample = release_contradicted(problem, trial)
         released = release_contradicted(released, trial)
-        trial, costs = fit_network(background, trial, config.network_steps, config.tolerance, show)
+        trial, costs = fit_network(sample, trial, config.network_steps, config.tolerance, show)
         history += _rows(f"network {number}", costs)
         fitted.append(trial)
-    # compared with the same background
+    # compared with the first guess released wherever any of the candidates contradicts it
     costs = [_with_background(released, at, assemble(released, at).cost.sum()) for at in fitted]
     finite = [(cost, number) for number, cost in enumerate(costs) if math.isfinite(cost)]
     if not finite:

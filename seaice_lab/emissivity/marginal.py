@@ -15,8 +15,8 @@ import torch
 from seaice_lab.emissivity.jacobian import by_emissivity, look_up, with_limit
 from seaice_lab.emissivity.least_squares import network_of
 
-# Of this part of the observations, the curvature of the determinant by the weights is estimated.
-CURVATURE_SHARE = 1 / 4
+# Every fourth observation estimates the curvature of the determinant by the weights.
+CURVATURE_STRIDE = 4
 
 
 def log_determinant(problem, normal, background):
@@ -59,8 +59,8 @@ def determinant_by_weights(problem, state, normal, chunks):
     With the root L of the covariance of an observation's properties, a determinant changes like the
     sum of the squares of J L, J being the derivatives of the simulated observation by the
     properties. The gradient is exact for fixed properties. The curvature is that of the squares of
-    J L x with random signs x, of which the mean is the sum (Hutchinson 1989); differences of the
-    network between both ends of L x stand for J L x.
+    J L x with random signs x, of which the mean is the sum (Hutchinson 1989); half the difference
+    of the network at +L x and -L x stands for J L x.
 
     Parameters
     ----------
@@ -80,12 +80,11 @@ def determinant_by_weights(problem, state, normal, chunks):
     size = sum(parameter.numel() for parameter in parameters)
     gradient = torch.zeros(size, dtype=torch.float64)
     curvature = torch.zeros(size, size, dtype=torch.float64)
-    cells = torch.linalg.inv(normal.curvature[:, 1:, 1:])
+    of_cells = torch.linalg.inv(normal.curvature[:, 1:, 1:])
     generator = torch.Generator().manual_seed(0)  # the same signs in each step
-    stride = round(1 / CURVATURE_SHARE)
     for rows in chunks:
         cell, sensor, fraction, inputs = look_up(problem, state, rows)
-        covariance = _covariance(normal, cells[cell], rows)
+        covariance = _covariance(normal, of_cells[cell], rows)
         with torch.enable_grad():
             ice, by_property, _ = network.linearised(*inputs, False)
             gain = by_emissivity(problem, rows, sensor, fraction, ice.detach())[..., None]
@@ -94,20 +93,20 @@ def determinant_by_weights(problem, state, normal, chunks):
             by_weight = torch.autograd.grad(total, parameters, materialize_grads=True)
         gradient += torch.cat([part.flatten() for part in by_weight]) / 2
 
-        root, failed = torch.linalg.cholesky_ex(covariance[::stride])
+        root, failed = torch.linalg.cholesky_ex(covariance[::CURVATURE_STRIDE])
         # a covariance that is singular in single precision does not count
         root = torch.where(failed[:, None, None] == 0, root, 0.0)
         signs = 1 - 2 * torch.randint(2, root.shape[:2], generator=generator)
         change = (root @ signs[..., None].to(root.dtype))[..., 0]
-        some = slice(rows.start, rows.stop, stride)
+        some = slice(rows.start, rows.stop, CURVATURE_STRIDE)
         *_, (cold, properties, *others) = look_up(problem, state, some)
         above, below = (
             network.linearised(cold, properties + end, *others)[2].detach()
             for end in (change, -change)
         )
-        squared = with_limit(problem.model, (above - below) / 2) * gain[::stride]
-        squared = squared.flatten(0, 1)
-        curvature += stride * (squared.T @ squared)
+        by_weight = with_limit(problem.model, (above - below) / 2) * gain[::CURVATURE_STRIDE]
+        by_weight = by_weight.flatten(0, 1)
+        curvature += CURVATURE_STRIDE * (by_weight.T @ by_weight)
     return gradient, curvature
 
 

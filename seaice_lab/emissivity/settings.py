@@ -136,13 +136,14 @@ class SolveConfig(Config):
     this decrease, because persistent properties converge slowly."""
     property_error: float = Field(1.0, gt=0)
     """Standard deviation of the properties around 0. It fixes their scale, which the published cost
-    leaves open. With a linear network and without integrate_properties, the effect of a property on
-    the emissivities is held near 0.05 as well, or ice could look like water at no cost."""
+    leaves open. With a linear network, in its starts and without integrate_properties, the effect
+    of a property on the emissivities is held near 0.05 as well, or ice could look like water at no
+    cost."""
     hold_first_guess: bool = True
     """Whether the first guess of the concentration is a background of it, with an error of 0.15,
-    and of 0.07 where it is above 0.95. While a network is fitted, the background is 0 below 0.15
-    and 0.98 above 0.85, with errors of 0.04; the error is 0.15 where the solution of a first
-    network differs from this background by more than 0.12."""
+    and of 0.07 where it is above 0.95 (estimate_errors replaces both in the end). While a network
+    is fitted, the background is 0 below 0.15 and 0.98 above 0.85, with errors of 0.04; the error is
+    0.15 where the solution of a first network differs from this background by more than 0.12."""
     estimate_errors: bool = True
     """With hold_first_guess: before the last steps of the state, estimate from the observations the
     errors of the first guess by class of its concentration, the standard deviation of the
