@@ -6,7 +6,8 @@ The network has tens of weights, so that a part of the cells determines it. Ther
    networks. Each step eliminates the state cell by cell (variable projection, Golub and Pereyra
    1973) and is damped as by Levenberg (1944).
 2. The two best networks on more grid points and months, without the closed ice and open water of
-   the first guess that their concentrations contradict. The better one is kept.
+   the first guess that their concentrations contradict. The better one is kept. Networks that have
+   the same cost as the best one are the same minimum, and are left out.
 3. On all grid points, steps of the state with the weights held.
 """
 
@@ -133,7 +134,8 @@ def first_weights(problem, state, config, show):
     Returns
     -------
     weights : list of Tensor (weight,)
-        The lowest cost first.
+        The lowest cost first, without others whose cost is the same within the tolerance: these
+        are the same minimum.
     history : list of dict
     """
     model, trials, history = problem.model, [], []
@@ -150,7 +152,9 @@ def first_weights(problem, state, config, show):
         history += _rows(f"start {start + 1}", costs)
         trials.append((costs[-1], fitted.weights))
     trials.sort(key=lambda trial: (math.isnan(trial[0]), trial[0]))
-    return [weights for _, weights in trials], history
+    (lowest_cost, best), *others = trials
+    highest_same = lowest_cost + config.tolerance * abs(lowest_cost)
+    return [best, *(weights for cost, weights in others if not cost < highest_same)], history
 
 
 def best_weights(problem, state, candidates, config, show):
@@ -254,7 +258,7 @@ def fit_network(problem, state, steps, tolerance, show=False):
 
 
 def estimate_errors(problem, state, config):
-    """Estimate errors of the first guess, and spread and persistence of properties, from a sample.
+    """Estimate errors of the first guess and persistence of the properties from a sample.
 
     Parameters
     ----------
@@ -272,7 +276,7 @@ def estimate_errors(problem, state, config):
         return None
     generator = torch.Generator().manual_seed(config.seed)
     sample, state = subsample_months(problem, state, config.sample, generator, certain=False)
-    errors = initial_errors(config.property_error)
+    errors = initial_errors()
     for _ in range(ERROR_ROUNDS):
         sample = with_errors(sample, errors)
         state, _ = fit_state(sample, state, ERROR_STEPS, config.tolerance)

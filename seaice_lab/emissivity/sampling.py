@@ -5,11 +5,12 @@ import torch
 from seaice_lab.emissivity.least_squares import FIRST_GUESS_ERROR, State
 
 MONTH_DAYS = 31
-# While a network is fitted: limits of open water and closed ice in the first guess, concentration
-# of closed ice (it has some leads), and standard deviation of the background in both.
-OPEN_WATER, CLOSED_ICE, CLOSED_ICE_MEAN, CERTAIN_ERROR = 0.15, 0.85, 0.98, 0.04
-# A first guess that is farther than this from the solution, in standard deviations, is wrong.
-WRONG = 3.0
+# While a network is fitted: limits of open water and closed ice in the first guess. Both have a
+# normal distribution as background, with its mode this far below 0 or above 1 and this standard
+# deviation, truncated at 0 and 1. It falls almost exponentially from the bound, and its mean is
+# 0.03 away from it.
+OPEN_WATER, CLOSED_ICE, BEYOND_BOUND, CERTAIN_ERROR = 0.15, 0.85, 0.05, 0.06
+WRONG = 0.12  # closed ice or open water of which the solution is farther away is wrong
 
 
 def subsample_months(problem, state, sample, generator, month_days=MONTH_DAYS, certain=True):
@@ -76,7 +77,10 @@ def certain_background(first_guess):
 
     Brightness temperatures alone do not separate a higher emissivity of ice or water from a higher
     concentration. So the concentration is nearly fixed where the first guess has closed ice or open
-    water, and this determines the emissivity of both.
+    water, and this determines the emissivity of both. Most closed ice has a concentration of 1, and
+    some has leads. With a normal distribution around the mean of both, ice becomes too bright:
+    bounds let noise lower a concentration but not raise it above 1. So the background has its mode
+    at the bound and a tail for leads, and the same for open water.
 
     Parameters
     ----------
@@ -87,7 +91,8 @@ def certain_background(first_guess):
     background, inverse squared error : Tensor (lag + step, point)
     """
     water, closed = first_guess < OPEN_WATER, first_guess > CLOSED_ICE
-    background = torch.where(water, 0.0, torch.where(closed, CLOSED_ICE_MEAN, first_guess))
+    background = torch.where(water, -BEYOND_BOUND, first_guess)
+    background = torch.where(closed, 1 + BEYOND_BOUND, background)
     return background, torch.where(water | closed, CERTAIN_ERROR, FIRST_GUESS_ERROR) ** -2.0
 
 
@@ -109,10 +114,14 @@ def release_contradicted(problem, state):
     Returns
     -------
     Problem
-        Where the concentration is more than 3 standard deviations away, the standard deviation of
-        the background is 0.15.
+        Where closed ice or open water is more than 0.12 away from the concentration, the standard
+        deviation of the background is 0.15.
     """
     weak = FIRST_GUESS_ERROR**-2.0
-    wrong = (state.sea_ice - problem.first_guess).abs() > WRONG * CERTAIN_ERROR
+    first_guess = problem.first_guess.clip(0, 1)
+    wrong = (state.sea_ice - first_guess).abs() > WRONG
     wrong &= problem.prior_weight > weak
-    return problem._replace(prior_weight=torch.where(wrong, weak, problem.prior_weight))
+    return problem._replace(
+        first_guess=torch.where(wrong, first_guess, problem.first_guess),
+        prior_weight=torch.where(wrong, weak, problem.prior_weight),
+    )

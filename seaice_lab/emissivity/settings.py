@@ -142,12 +142,13 @@ class SolveConfig(Config):
     hold_first_guess: bool = True
     """Whether the first guess of the concentration is a background of it, with an error of 0.15,
     and of 0.07 where it is above 0.95 (estimate_errors replaces both in the end). While a network
-    is fitted, the background is 0 below 0.15 and 0.98 above 0.85, with errors of 0.04; the error is
-    0.15 where the solution of a first network differs from this background by more than 0.12."""
+    is fitted, the background is 0 below 0.15 and 1 above 0.85, with errors that fall almost
+    exponentially and have a mean of 0.03; the error is 0.15 where the solution of a first network
+    differs from this background by more than 0.12."""
     estimate_errors: bool = True
     """With hold_first_guess: before the last steps of the state, estimate from the observations the
-    errors of the first guess by class of its concentration, the standard deviation of the
-    properties, and the correlation of both from day to day."""
+    errors of the first guess by class of its concentration, and the correlation from day to day of
+    these errors and of the properties."""
     integrate_properties: bool = True
     """Minimise the cost with the properties integrated out; false: the cost of concentrations and
     properties together, whose minimum has too much ice where ice and water are mixed."""

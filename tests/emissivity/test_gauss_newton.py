@@ -285,9 +285,9 @@ def test_it_ends_lower_than_the_published_epochs(case, tmp_path):
 
 def test_closed_ice_and_open_water_of_the_first_guess_are_certain():
     background, weight = certain_background(torch.tensor([0.0, 0.1, 0.5, 0.9]))
-    torch.testing.assert_close(background, torch.tensor([0.0, 0.0, 0.5, 0.98]))
+    torch.testing.assert_close(background, torch.tensor([-0.05, -0.05, 0.5, 1.05]))
     error = weight**-0.5
-    assert error[0] == error[1] == error[3] < 0.05 < 0.1 < error[2]
+    assert error[0] == error[1] == error[3] < 0.07 < 0.1 < error[2]
 
 
 def test_a_first_guess_that_the_solution_contradicts_is_not_certain(tmp_path):
@@ -295,8 +295,11 @@ def test_a_first_guess_that_the_solution_contradicts_is_not_certain(tmp_path):
     first_guess, weight = certain_background(torch.tensor([[0.0], [0.0], [0.9], [0.9], [0.5]]))
     problem = problem._replace(first_guess=first_guess, prior_weight=weight)
     sea_ice = torch.tensor([[0.1], [0.6], [0.9], [0.4], [0.9]])
-    error = release_contradicted(problem, state._replace(sea_ice=sea_ice)).prior_weight ** -0.5
-    torch.testing.assert_close(error, torch.tensor([[0.04], [0.15], [0.04], [0.15], [0.15]]))
+    released = release_contradicted(problem, state._replace(sea_ice=sea_ice))
+    error = released.prior_weight**-0.5
+    torch.testing.assert_close(error, torch.tensor([[0.06], [0.15], [0.06], [0.15], [0.15]]))
+    expected = torch.tensor([[-0.05], [0.0], [1.05], [1.0], [0.5]])
+    torch.testing.assert_close(released.first_guess, expected)
     unweighted = problem._replace(prior_weight=torch.zeros_like(weight))
     assert not release_contradicted(unweighted, state._replace(sea_ice=sea_ice)).prior_weight.any()
 
