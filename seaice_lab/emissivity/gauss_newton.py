@@ -6,8 +6,8 @@ The network has tens of weights, so that a part of the cells determines it. Ther
    networks. Each step eliminates the state cell by cell (variable projection, Golub and Pereyra
    1973) and is damped as by Levenberg (1944).
 2. The two best networks on more grid points and months, without the closed ice and open water of
-   the first guess that their concentrations contradict. The better one is kept. Networks that have
-   the same cost as the best one are the same minimum, and are left out.
+   the first guess that their concentrations contradict. The better one is kept. Linear networks
+   whose costs are equal are one minimum, which is fitted once.
 3. On all grid points, steps of the state with the weights held.
 """
 
@@ -91,7 +91,8 @@ def solve(model, observations, config, show=True):
     problem = least_squares.build_problem(model, observations, config)
     state = least_squares.get_state(model)
     history = []
-    if config.network_steps and not model.config.freeze_network:
+    fits_network = config.network_steps and not model.config.freeze_network
+    if fits_network:
         generator = torch.Generator().manual_seed(config.seed)
         sample, start = subsample_months(problem, state, FIRST_SAMPLE, generator)
         # In a bilinear problem with a displaced edge of the first guess, the integral led to first
@@ -102,7 +103,10 @@ def solve(model, observations, config, show=True):
         sample, start = subsample_months(problem, state, config.sample, generator)
         weights, costs = best_weights(sample, start, candidates, config, show)
         state, history = state._replace(weights=weights), history + costs
-    errors = estimate_errors(problem, state, config)
+    # A network that is fitted with the integral fixes the scale of its properties. Their estimated
+    # spread would be too small for rare types of ice.
+    scale_is_fixed = fits_network and config.integrate_properties
+    errors = estimate_errors(problem, state, config, estimates_spread=not scale_is_fixed)
     problem = with_errors(problem, errors)
     tolerance = LAST_TOLERANCE * config.tolerance
     state, costs = fit_state(problem, state, config.state_steps, tolerance, show)
@@ -134,8 +138,8 @@ def first_weights(problem, state, config, show):
     Returns
     -------
     weights : list of Tensor (weight,)
-        The lowest cost first, without others whose cost is the same within the tolerance: these
-        are the same minimum.
+        The lowest cost first. In a bilinear problem, without those whose cost is the same within
+        the tolerance: they are the same minimum.
     history : list of dict
     """
     model, trials, history = problem.model, [], []
@@ -152,9 +156,10 @@ def first_weights(problem, state, config, show):
         history += _rows(f"start {start + 1}", costs)
         trials.append((costs[-1], fitted.weights))
     trials.sort(key=lambda trial: (math.isnan(trial[0]), trial[0]))
-    (lowest_cost, best), *others = trials
-    highest_same = lowest_cost + config.tolerance * abs(lowest_cost)
-    return [best, *(weights for cost, weights in others if not cost < highest_same)], history
+    if is_bilinear(model):
+        highest_same = (1 + config.tolerance) * trials[0][0]
+        trials = trials[:1] + [trial for trial in trials[1:] if not trial[0] < highest_same]
+    return [weights for _, weights in trials], history
 
 
 def best_weights(problem, state, candidates, config, show):
@@ -257,8 +262,8 @@ def fit_network(problem, state, steps, tolerance, show=False):
     return state, costs
 
 
-def estimate_errors(problem, state, config):
-    """Estimate errors of the first guess and persistence of the properties from a sample.
+def estimate_errors(problem, state, config, estimates_spread=True):
+    """Estimate errors of the first guess, and spread and persistence of properties, from a sample.
 
     Parameters
     ----------
@@ -266,6 +271,9 @@ def estimate_errors(problem, state, config):
     state : State
         Its network weights stay fixed.
     config : SolveConfig
+    estimates_spread : bool
+        Whether the standard deviation of the properties is estimated; false: it stays
+        ``property_error``.
 
     Returns
     -------
@@ -276,11 +284,13 @@ def estimate_errors(problem, state, config):
         return None
     generator = torch.Generator().manual_seed(config.seed)
     sample, state = subsample_months(problem, state, config.sample, generator, certain=False)
-    errors = initial_errors()
+    errors = initial_errors(config.property_error)
     for _ in range(ERROR_ROUNDS):
         sample = with_errors(sample, errors)
         state, _ = fit_state(sample, state, ERROR_STEPS, config.tolerance)
         errors = update(sample, state, errors)
+        if not estimates_spread:
+            errors = errors._replace(properties=config.property_error)
     trials = [errors._replace(property_memory=memory) for memory in PROPERTY_MEMORIES]
     costs = [
         fit_state(with_errors(sample, trial), state, config.state_steps, config.tolerance)[1][-1]

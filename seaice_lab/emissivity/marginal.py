@@ -39,18 +39,18 @@ def log_determinant(problem, normal, background):
         first result by that fraction.
     """
     blocks, size = normal.curvature[:, 1:, 1:], normal.curvature.shape[1] - 1
-    total, determined = background.new_zeros(len(blocks)), background.new_zeros(len(blocks))
-    covariance = torch.diag_embed((1 / background).expand(-1, size))
-    # Where no ice is seen, the block is that of the background, and the determinant is 1.
-    sees_ice = (blocks.diagonal(dim1=1, dim2=2) > background).any(1)
+    total, determined = blocks.new_zeros(len(blocks)), blocks.new_zeros(len(blocks))
+    # Elsewhere the block is that of the background, and the determinant is 1. NaN counts as ice.
+    sees_ice = ~(blocks.diagonal(dim1=1, dim2=2) <= background).all(1)
     block, precision = blocks[sees_ice], background[sees_ice]
     inverse = torch.linalg.inv_ex(block)[0]  # a cost of NaN rejects a step
-    covariance[sees_ice] = inverse
     determined[sees_ice] = (1 - precision * inverse.diagonal(dim1=1, dim2=2)).sum(1)
     total[sees_ice] = torch.logdet(block) - size * precision.log()[:, 0]
     if normal.observation_covariance is not None:
         cell = problem.index[:, 1].long() * problem.points + problem.index[:, 0]
         weight, at_fixed_cell = problem.property_weight, normal.observation_covariance
+        covariance = torch.diag_embed((1 / background).expand(-1, size))
+        covariance[sees_ice] = inverse
         by_cell = normal.back_substitution[..., 1 : 1 + size]
         variance = at_fixed_cell.diagonal(dim1=1, dim2=2)
         variance = variance + ((by_cell @ covariance[cell]) * by_cell).sum(2)

@@ -7,8 +7,7 @@ from seaice_lab.emissivity.least_squares import FIRST_GUESS_ERROR, State
 MONTH_DAYS = 31
 # While a network is fitted: limits of open water and closed ice in the first guess. Both have a
 # normal distribution as background, with its mode this far below 0 or above 1 and this standard
-# deviation, truncated at 0 and 1. It falls almost exponentially from the bound, and its mean is
-# 0.03 away from it.
+# deviation. Within the bounds its mode is the bound, and its mean is 0.03 away from it.
 OPEN_WATER, CLOSED_ICE, BEYOND_BOUND, CERTAIN_ERROR = 0.15, 0.85, 0.05, 0.06
 WRONG = 0.12  # closed ice or open water of which the solution is farther away is wrong
 
@@ -78,9 +77,9 @@ def certain_background(first_guess):
     Brightness temperatures alone do not separate a higher emissivity of ice or water from a higher
     concentration. So the concentration is nearly fixed where the first guess has closed ice or open
     water, and this determines the emissivity of both. Most closed ice has a concentration of 1, and
-    some has leads. With a normal distribution around the mean of both, ice becomes too bright:
-    bounds let noise lower a concentration but not raise it above 1. So the background has its mode
-    at the bound and a tail for leads, and the same for open water.
+    some has leads. A background around the mean of all of it makes the ice too bright: within
+    bounds, noise can lower a concentration of 1 but not raise it. So the background has its mode at
+    the bound and a tail for leads, and the same for open water.
 
     Parameters
     ----------
@@ -114,8 +113,8 @@ def release_contradicted(problem, state):
     Returns
     -------
     Problem
-        Where closed ice or open water is more than 0.12 away from the concentration, the standard
-        deviation of the background is 0.15.
+        Where the concentration is more than 0.12 away from 1 in closed ice, or from 0 in open
+        water, the background is 1 or 0 with a standard deviation of 0.15.
     """
     weak = FIRST_GUESS_ERROR**-2.0
     first_guess = problem.first_guess.clip(0, 1)

@@ -123,7 +123,8 @@ class SolveConfig(Config):
 
     starts: int = Field(3, ge=1)
     """Networks to start from; the two best ones are fitted further, and the better of them is kept.
-    Linear ones are random, those of version 2 have the emissivities of published types of ice."""
+    Linear ones are random, and those with the same cost count once. Those of version 2 have the
+    emissivities of published types of ice."""
     sample: int = Field(40_000, ge=1000)
     """Observations that the network is fitted to."""
     network_steps: int = Field(40, ge=0)
@@ -142,13 +143,13 @@ class SolveConfig(Config):
     hold_first_guess: bool = True
     """Whether the first guess of the concentration is a background of it, with an error of 0.15,
     and of 0.07 where it is above 0.95 (estimate_errors replaces both in the end). While a network
-    is fitted, the background is 0 below 0.15 and 1 above 0.85, with errors that fall almost
-    exponentially and have a mean of 0.03; the error is 0.15 where the solution of a first network
-    differs from this background by more than 0.12."""
+    is fitted, 0 is most probable below 0.15 and 1 above 0.85, with a mean distance of 0.03 from it;
+    the error is 0.15 where the solution of a first network is more than 0.12 away from it."""
     estimate_errors: bool = True
     """With hold_first_guess: before the last steps of the state, estimate from the observations the
-    errors of the first guess by class of its concentration, and the correlation from day to day of
-    these errors and of the properties."""
+    errors of the first guess by class of its concentration, the correlation from day to day of
+    these errors and of the properties, and the standard deviation of the properties of a given
+    network. With a network that is fitted with integrate_properties, it stays property_error."""
     integrate_properties: bool = True
     """Minimise the cost with the properties integrated out; false: the cost of concentrations and
     properties together, whose minimum has too much ice where ice and water are mixed."""

@@ -1,5 +1,7 @@
 """Errors that the observations show: of the first guess and of the observations."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -50,13 +52,22 @@ def test_the_errors_of_a_first_guess_are_found(case):
         true = np.sqrt(np.mean((first_guess - truth)[there] ** 2))
         found = float(errors.first_guess[number])
         assert 0.6 * true < found < 1.8 * true + 0.03, (name, number, true, found)
-    assert errors.property_memory > 0.3
+    assert errors.properties == 1 and errors.property_memory > 0.3
     if name == "climatology":  # the errors of the other one are near the lowest
         change = (first_guess - truth)[((truth > 0.15) & (truth < 0.95)).all(1)]
         true = np.mean(change[:, 1:] * change[:, :-1]) / np.mean(change**2)
         assert errors.memory == pytest.approx(true, abs=0.25)
     assert estimate_errors(None, None, SolveConfig(estimate_errors=False)) is None
     assert estimate_errors(None, None, SolveConfig(hold_first_guess=False)) is None
+
+
+def test_the_spread_of_the_properties_follows_a_given_network(case):
+    _, _, observations, model, _ = case
+    scaled = copy.deepcopy(model)
+    with torch.no_grad():
+        scaled.network.weight.mul_(5)  # so the properties are a fifth
+    _, errors = infer.infer(scaled, observations, show=False)
+    assert 0.1 < errors.properties < 0.4
 
 
 def test_properties_that_persist_cost_less_if_they_are_equal_on_all_days(case):
@@ -111,8 +122,8 @@ def test_the_precision_is_the_inverse_of_the_autoregressive_covariance():
 def test_the_variance_is_that_of_the_dense_equations(case, noise):
     _, _, observations, model, _ = case
     problem, state = build_problem(model, observations, SolveConfig()), get_state(model)
-    errors = error_estimates.initial_errors()
-    problem = error_estimates.with_errors(problem._replace(property_weight=2.0), errors)
+    errors = error_estimates.initial_errors(0.7)
+    problem = error_estimates.with_errors(problem, errors)
     normal = assemble(problem, state)
     reduced = posterior.eliminate_properties(problem, normal)
     variance = posterior.concentration_variance(problem, reduced, noise)
