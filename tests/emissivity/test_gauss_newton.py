@@ -1,5 +1,7 @@
 """The Gauss-Newton solver: exact derivatives, the published cost, ice that is known."""
 
+import math
+
 import pytest
 import torch
 import xarray as xr
@@ -231,6 +233,21 @@ def test_the_candidate_with_the_lowest_cost_is_chosen(tmp_path):
     assert [step["stage"] for step in chosen[-1][1]] == ["network 1"]
     with pytest.raises(InputError, match="no network has a finite cost"):
         gauss_newton.best_weights(problem, state, [broken, broken], config, False)
+
+
+@pytest.mark.parametrize("case, number", [("v1_linear", 3), ("v2_imagers", 4)])
+def test_linear_starts_with_the_same_cost_count_once(case, number, tmp_path, monkeypatch):
+    _, _, problem, state = make_problem(case, tmp_path)
+    costs = iter([1.001, 2.0, math.nan, 1.0])
+
+    def fit(problem, trial, *arguments):
+        return trial, [next(costs)]
+
+    monkeypatch.setattr(gauss_newton, "fit_network", fit)
+    config = SolveConfig(starts=4, tolerance=0.003)
+    with torch.no_grad():
+        candidates, history = gauss_newton.first_weights(problem, state, config, False)
+    assert len(candidates) == number and len(history) == 4
 
 
 @pytest.mark.parametrize("memory", [None, 0.8])

@@ -33,7 +33,7 @@ def double():
 
 
 def make_problems(case, folder):
-    """A published case with ice everywhere: without and with the integral, and the state."""
+    """A published case of ice and open water: without and with the integral, and the state."""
     seen = observations(case, folder)
     model = build(case, seen, "pert").double()
     problem = build_problem(model, seen, SolveConfig(**PUBLISHED_COST, property_error=0.7))
@@ -47,7 +47,9 @@ def make_problems(case, folder):
         emissivity_limit_weight=0.0,
     )
     state = get_state(model)
-    state = state._replace(sea_ice=state.sea_ice.clamp(0.2, 0.9))
+    sea_ice = state.sea_ice.clamp(0.2, 0.9)
+    sea_ice[:, ::5] = 0.0
+    state = state._replace(sea_ice=sea_ice)
     return problem, problem._replace(integrates_properties=True), state
 
 
