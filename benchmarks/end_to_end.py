@@ -2,8 +2,9 @@
 
 python benchmarks/end_to_end.py STORE [--fields-in auto] [--batch 32] [--width 16] [--batches 12]
 
-The loading and the step are timed alternately. "both" is a training as `seaice-lab train` does it:
-a thread loads the next batches during a step.
+Whole epochs of the loading, and some batches of the step and of both are timed alternately. "both"
+is a training as `seaice-lab train` does it: a thread loads the next batches during a step. The
+batches of all measurements follow each other, as in a training of many epochs.
 """
 
 import argparse
@@ -36,7 +37,7 @@ def training(config):
     Returns
     -------
     load : callable
-        ``load(number)`` yields so many batches.
+        ``load(number)`` yields the next batches, so many; ``load()`` those of as many as an epoch.
     step : callable
         ``step(batch)`` trains on one batch.
     where : str
@@ -56,17 +57,20 @@ def training(config):
     state.model.train()
     forward = training_form(network, config.fit, process)
 
-    def load(number):
-        epochs = (batches(samples, size, shuffle=(0, epoch)) for epoch in count())
-        return islice(chain.from_iterable(epochs), number)
+    memory = []  # an epoch from a store uses that of the epoch before
+    epochs = (batches(samples, size, shuffle=(0, epoch), memory=memory) for epoch in count())
+    stream = chain.from_iterable(epochs)
+
+    def load(number=None):
+        return islice(stream, number or len(samples) // size)
 
     return load, training_step(config, partial(losses, forward), state), where
 
 
-def rate(work, samples, device):
-    """Samples per second of wall-clock time and of processor time."""
+def rate(work, device):
+    """Samples per second of wall-clock and of processor time; ``work()`` gives their number."""
     began, processor = time.perf_counter(), time.process_time()
-    work()
+    samples = work()
     if device == "cuda":
         torch.cuda.synchronize()
     return samples / (time.perf_counter() - began), samples / (time.process_time() - processor)
@@ -79,7 +83,7 @@ def measure(config, number, repeats=3):
     ----------
     config : TrainConfig
     number : int
-        Batches in a measurement.
+        Batches in a measurement of the step, and of both.
     repeats : int
 
     Returns
@@ -92,22 +96,27 @@ def measure(config, number, repeats=3):
     keep_freed_memory()  # as a training does
     load, step, where = training(config)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    (batch,) = load(1)  # reads the fields
+    *_, batch = load()  # reads the fields
     step(batch)  # compiles
+
+    def load_only():
+        return sum(len(y) for _, y in load())
+
+    def step_only():
+        for _ in range(number):
+            step(batch)
+        return number * config.fit.batch_size
 
     def both():
         for each in prefetch(load(number)):
             step(each)
+        return number * config.fit.batch_size
 
-    works = {
-        "loader": lambda: list(map(len, load(number))),
-        "step": lambda: [step(batch) for _ in range(number)],
-        "both": both,
-    }
+    works = {"loader": load_only, "step": step_only, "both": both}
     rates = {name: [] for name in works}
     for _ in range(repeats):
         for name, work in works.items():
-            rates[name].append(rate(work, number * config.fit.batch_size, device))
+            rates[name].append(rate(work, device))
     return {
         name: tuple(map(statistics.median, zip(*values, strict=True)))
         for name, values in rates.items()
