@@ -45,6 +45,8 @@ html_theme_options = {
     "footer_start": [],
     "footer_end": [],
 }
+# Pages without pages below them have no navigation at their left, so that tables have room.
+html_sidebars = {page: [] for page in ("index", "accuracy_and_speed", "contributing", "changelog")}
 html_copy_source = False
 html_show_sourcelink = False
 
