@@ -65,7 +65,7 @@ class Headlines:
         for run, title in self.titles.items():
             error, persistence, starts = self.scores.get(run, {}).get(lead_h, (None, None, 0))
             if error is None or np.isnan(error):
-                text = "no scores yet: <code>seaice-lab evaluate</code>"
+                text = "no scores yet: <code>seaice-lab evaluate RUN</code>"
             else:
                 comparison = compare(error, persistence)
                 chance = "; may be chance" if comparison and run in self.too_few else ""

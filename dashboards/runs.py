@@ -27,7 +27,7 @@ NEXT_STEP = {
     "stopped": "stopped before its end: the same command continues it",
     "failed": "failed: the table says why, and the same command continues it",
     "trained": "no forecast yet: `seaice-lab forecast`",
-    "forecast": "no scores yet: `seaice-lab evaluate`",
+    "forecast": "no scores yet: `seaice-lab evaluate RUN`",
     "evaluated": "complete",
     "analysed": "complete: windows without forecasts",
 }

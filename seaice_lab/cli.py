@@ -166,7 +166,7 @@ def forecast(
     own; of another network, the first member starts from the true state, the others from smoothly
     perturbed states. To give one gain for each level, repeat --noise-gain.
     """
-    from seaice_lab import runs
+    from seaice_lab import progress, runs
 
     values = {"steps": steps, "split": split, "every": every, "batch_size": batch_size}
     gain = noise_gain[0] if noise_gain and len(noise_gain) == 1 else noise_gain or None
@@ -175,6 +175,8 @@ def forecast(
     values |= {"output": output and str(output)}
     job_config = ForecastConfig.parse(values, "forecast")
     runs.open_run(run, "surrogate")  # refuses a wrong run before torch is imported
+    if not (run / "finished").exists():
+        progress.line(f"{run}: its training is not finished; the forecast has the best weights yet")
     from seaice_lab.surrogate.forecast import forecast
 
     print(f"wrote {forecast(run, job_config)}")

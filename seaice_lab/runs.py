@@ -93,11 +93,17 @@ def provenance(kind, **facts):
         "format": FORMAT,
         "kind": kind,
         "created": now(),
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": command(),
         "machine": f"{platform.system()} {platform.machine()}",
         "versions": versions,
         **facts,
     }
+
+
+def command():
+    """The command line of this process, or "in a notebook"."""
+    program = Path(sys.argv[0]).name
+    return "in a notebook" if "ipykernel" in program else " ".join([program, *sys.argv[1:]])
 
 
 def create(path, config, kind, **facts):

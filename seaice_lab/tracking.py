@@ -94,6 +94,10 @@ def _sorted(table, sort, scores):
 
     name = sort.removeprefix("-")
     if name not in table:
+        if not scores and re.fullmatch(r"[a-z_]+_[\d.]+d", name):
+            raise InputError(
+                f"--sort {sort}: no run has scores yet; `seaice-lab evaluate RUN` makes them"
+            )
         close = difflib.get_close_matches(name, [*table, *scores], 1)
         hint = f"; did you mean {close[0]!r}" if close else ""
         raise InputError(

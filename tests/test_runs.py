@@ -87,6 +87,18 @@ def test_a_run_has_its_provenance_and_can_be_continued(tmp_path):
         runs.create(tmp_path / "a", Settings(), "surrogate", seed=3, data="other")
 
 
+@pytest.mark.parametrize(
+    "arguments, command",
+    [
+        (["/bin/seaice-lab", "train", "runs/a"], "seaice-lab train runs/a"),
+        (["/lib/ipykernel_launcher.py", "-f", "kernel.json"], "in a notebook"),
+    ],
+)
+def test_the_command_of_a_run_is_recorded(arguments, command, monkeypatch):
+    monkeypatch.setattr(sys, "argv", arguments)
+    assert runs.provenance("surrogate")["command"] == command
+
+
 def test_a_run_older_than_a_setting_has_its_default(tmp_path):
     class Grown(Settings):
         depth: int = 2

@@ -201,3 +201,9 @@ def test_what_is_no_run_or_at_work_or_elsewhere_is_not_deleted(folder, tmp_path)
     os.symlink(folder, tmp_path / "disk")
     tracking.delete(tmp_path / "disk" / "good", tmp_path / "disk")
     assert not (folder / "good").exists()
+
+
+def test_sorting_by_a_score_without_scores_says_how_to_make_them(tmp_path):
+    make_run(tmp_path / "first")
+    with pytest.raises(InputError, match="no run has scores yet; `seaice-lab evaluate RUN`"):
+        tracking.compare(tmp_path, sort="rmse_5d")

@@ -152,7 +152,8 @@ def first_weights(problem, state, config, show):
         network_weights[:] = parameters_to_vector(network.parameters())
         if has_types:
             biases[ICE] = biases[OCEAN]
-        fitted, costs = fit_network(problem, trial, FIRST_STEPS, config.tolerance, show)
+        title = f"fit first network {start + 1} of {config.starts}"
+        fitted, costs = fit_network(problem, trial, FIRST_STEPS, config.tolerance, show, title)
         history += _rows(f"start {start + 1}", costs)
         trials.append((costs[-1], fitted.weights))
     trials.sort(key=lambda trial: (math.isnan(trial[0]), trial[0]))
@@ -185,12 +186,16 @@ def best_weights(problem, state, candidates, config, show):
         If no candidate has a finite cost.
     """
     fitted, history, released = [], [], problem
-    for number, weights in enumerate(candidates[:CANDIDATES], 1):
+    best = candidates[:CANDIDATES]
+    for number, weights in enumerate(best, 1):
         trial = state._replace(weights=weights)
         trial, _ = fit_state(problem, trial, config.state_steps, config.tolerance)
         sample = release_contradicted(problem, trial)
         released = release_contradicted(released, trial)
-        trial, costs = fit_network(sample, trial, config.network_steps, config.tolerance, show)
+        title = f"fit best network {number} of {len(best)}"
+        trial, costs = fit_network(
+            sample, trial, config.network_steps, config.tolerance, show, title
+        )
         history += _rows(f"network {number}", costs)
         fitted.append(trial)
     # compared with the first guess released wherever any of the candidates contradicts it
@@ -204,7 +209,7 @@ def best_weights(problem, state, candidates, config, show):
     return fitted[min(finite)[1]].weights, history
 
 
-def fit_network(problem, state, steps, tolerance, show=False):
+def fit_network(problem, state, steps, tolerance, show=False, title="fit the network"):
     """Joint steps of weights and state, until the cost decreases no more.
 
     In a bilinear problem a few steps of the state follow each joint step. They cost little there
@@ -221,6 +226,8 @@ def fit_network(problem, state, steps, tolerance, show=False):
         Relative decrease of the cost that is too small.
     show : bool
         Show progress.
+    title : str
+        Of the progress bar.
 
     Returns
     -------
@@ -232,7 +239,7 @@ def fit_network(problem, state, steps, tolerance, show=False):
     normal = assemble(problem, state, with_weights=True)
     cost = _with_background(problem, state, normal.cost.sum())
     damping, small_steps, rejected = 0.01, 0, 0
-    with progress.bar(steps, "fit the network", "step", show=show) as bar:
+    with progress.bar(steps, title, "step", show=show) as bar:
         for _ in range(steps):
             trial = step(problem, state, normal, torch.full((problem.points,), damping))
             # damping does not reach the properties of an observation: rejected steps are shortened
@@ -258,6 +265,7 @@ def fit_network(problem, state, steps, tolerance, show=False):
             bar.set_postfix_str(f"cost {costs[-1]:.4f}", refresh=False)
             bar.update()
             if small_steps == PATIENCE:
+                bar.set_postfix_str(f"cost {costs[-1]:.4f}, converged", refresh=False)
                 break
     return state, costs
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from seaice_lab import progress
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.networks import POOLINGS
 
@@ -275,8 +276,14 @@ def settle_noise(surrogate, config, run):
             "members: is 1, expected at least 2 with noise_gain, because one member has no spread; "
             "raise members, or leave noise_gain out for a single forecast without noise"
         )
-    default = read_calibration(Path(run).expanduser()).get("perturbation", 0.0 if noise else 0.1)
+    calibration = read_calibration(Path(run).expanduser())
+    default = calibration.get("perturbation", 0.0 if noise else 0.1)
     if config.perturbation is None:
+        if config.members > 1 and default and not calibration:
+            progress.line(
+                f"{run}: the size of the perturbations is {default}, which may be far too large or "
+                f"too small; `seaice-lab calibrate {run}` fits it"
+            )
         config = config.model_copy(update={"perturbation": default})
     if noise is not None:
         remedy = "give as many, or leave it out for the gain of the calibration"

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from seaice_lab import files, grid, metadata, runs
+from seaice_lab import files, grid, metadata, progress, runs
 from seaice_lab.config import Config
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.store import open_store
@@ -127,8 +127,12 @@ def prepare_results_folder(folder, run, store, fingerprint):
     fingerprint : str
         Of the store.
     """
-    for name in COMMANDS:
-        (folder / f"{name}.nc").unlink(missing_ok=True)
+    older = [path for name in COMMANDS if (path := folder / f"{name}.nc").exists()]
+    for path in older:
+        path.unlink(missing_ok=True)
+    if older:
+        names = ", ".join(path.name for path in older)
+        progress.line(f"{folder}: removed {names}, which belong to an older forecast")
     if folder.resolve() == Path(run).resolve():
         return
     facts = runs.provenance("surrogate", trained=str(run), store=store, data=fingerprint)

@@ -147,7 +147,7 @@ def test_a_store_that_was_prepared_again_is_not_the_truth_of_an_old_forecast(hom
         evaluate("runs/today", show=False)
 
 
-def test_a_run_finds_its_moved_store_by_its_fingerprint(home):
+def test_a_run_finds_its_moved_store_by_its_fingerprint(home, capfd):
     (home / "home.zarr").rename(home / "moved.zarr")
     try:
         with pytest.raises(InputError, match="home.zarr: no such store, .* another one .* --store"):
@@ -157,6 +157,7 @@ def test_a_run_finds_its_moved_store_by_its_fingerprint(home):
         assert "climatology" in table.source
         assert make(store="moved.zarr", split="train").exists()
         assert not (home / "runs" / "a" / "scores.nc").exists()  # they belonged to one step
+        assert "runs/a: removed scores.nc" in capfd.readouterr().err
     finally:
         (home / "moved.zarr").rename(home / "home.zarr")
 
