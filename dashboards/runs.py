@@ -21,12 +21,12 @@ COPY_BUTTON = (
     "navigator.clipboard?.writeText(code.textContent)'>Copy</button>"
 )
 NEXT_STEP = {
-    "created": "not trained yet: `seaice-lab train`",
+    "created": "not trained yet: `seaice-lab train RUN`",
     "training": "in training: the loss below grows by itself",
     "assimilating": "windows are being analysed",
     "stopped": "stopped before its end: the same command continues it",
     "failed": "failed: the table says why, and the same command continues it",
-    "trained": "no forecast yet: `seaice-lab forecast`",
+    "trained": "no forecast yet: `seaice-lab forecast RUN`",
     "forecast": "no scores yet: `seaice-lab evaluate RUN`",
     "evaluated": "complete",
     "analysed": "complete: windows without forecasts",

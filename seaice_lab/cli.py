@@ -175,8 +175,8 @@ def forecast(
     values |= {"output": output and str(output)}
     job_config = ForecastConfig.parse(values, "forecast")
     runs.open_run(run, "surrogate")  # refuses a wrong run before torch is imported
-    if not (run / "finished").exists():
-        progress.line(f"{run}: its training is not finished; the forecast has the best weights yet")
+    if (run / "weights.safetensors").exists() and not (run / "finished").exists():
+        progress.line(f"{run}: training is not finished; the forecast uses its best weights so far")
     from seaice_lab.surrogate.forecast import forecast
 
     print(f"wrote {forecast(run, job_config)}")

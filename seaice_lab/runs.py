@@ -93,14 +93,14 @@ def provenance(kind, **facts):
         "format": FORMAT,
         "kind": kind,
         "created": now(),
-        "command": command(),
+        "command": _command(),
         "machine": f"{platform.system()} {platform.machine()}",
         "versions": versions,
         **facts,
     }
 
 
-def command():
+def _command():
     """The command line of this process, or "in a notebook"."""
     program = Path(sys.argv[0]).name
     return "in a notebook" if "ipykernel" in program else " ".join([program, *sys.argv[1:]])

@@ -78,7 +78,7 @@ def solve(model, observations, config, show=True):
         One for each step: ``stage`` ("start 1" and so on, "network 1" and "network 2", or "state")
         and ``cost``, the sum over observations divided by their number. With
         ``integrate_properties`` it includes the determinant of the integral, except in the starts
-        of a linear network.
+        of a bilinear problem.
     errors : Errors or None
         From :func:`estimate_errors`.
 
@@ -95,14 +95,14 @@ def solve(model, observations, config, show=True):
     if fits_network:
         generator = torch.Generator().manual_seed(config.seed)
         sample, start = subsample_months(problem, state, FIRST_SAMPLE, generator)
-        # In a bilinear problem with a displaced edge of the first guess, the integral led to first
-        # networks with which ice looks like water.
+        # In a bilinear problem with a displaced ice edge of the first guess, the integral led to
+        # first networks with which ice looks like water.
         integrates = config.integrate_properties and not is_bilinear(model)
         first_sample = sample._replace(integrates_properties=integrates)
         candidates, history = first_weights(first_sample, start, config, show)
         sample, start = subsample_months(problem, state, config.sample, generator)
-        weights, costs = best_weights(sample, start, candidates, config, show)
-        state, history = state._replace(weights=weights), history + costs
+        weights, rows = best_weights(sample, start, candidates, config, show)
+        state, history = state._replace(weights=weights), history + rows
     # A network that is fitted with the integral fixes the scale of its properties. Their estimated
     # spread would be too small for rare types of ice.
     scale_is_fixed = fits_network and config.integrate_properties
@@ -340,7 +340,7 @@ def fit_state(problem, state, steps, tolerance, show=False):
             last_cost, state = normal.cost, step(problem, state, normal, damping)
             normal = assemble(problem, state, squares=squares)
             best = _choose(problem, normal.cost < best_cost, state, best)
-            best_cost = torch.fmin(normal.cost, best_cost)
+            best_cost = torch.fmin(normal.cost, best_cost)  # ignores NaN
             damping = torch.where(normal.cost < last_cost, damping / 2, damping * 6)
             costs.append(float(best_cost.sum()) / size)
             bar.set_postfix_str(f"cost {costs[-1]:.4f}", refresh=False)

@@ -156,7 +156,8 @@ def uncertainty(model, observations, config=None, errors=None):
         (``hold_first_guess``) are included.
     errors : Errors, optional
         From :func:`infer`, or the second result of
-        :func:`~seaice_lab.emissivity.gauss_newton.solve`; by default they are estimated again.
+        :func:`~seaice_lab.emissivity.gauss_newton.solve`; by default they are estimated again, and
+        the spread of the properties as well.
 
     Returns
     -------

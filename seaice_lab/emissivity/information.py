@@ -71,7 +71,7 @@ def unconstrained_direction(model, observations, config=None, sea_ice=None, less
         state = state._replace(sea_ice=torch.tensor(sea_ice.T, dtype=state.sea_ice.dtype))
     generator = torch.Generator().manual_seed(config.seed)
     problem = build_problem(model, observations, config)
-    problem = problem._replace(integrates_properties=False)  # of the observations alone
+    problem = problem._replace(integrates_properties=False)  # only what the observations tell
     problem, state = subsample_months(problem, state, config.sample, generator)
     normal = assemble(problem, state, with_weights=True)
     closed = (ice_fraction(problem, state.sea_ice)[:, 0] > CLOSED) & (normal.curvature[:, 0, 0] > 0)

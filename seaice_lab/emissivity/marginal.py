@@ -40,7 +40,8 @@ def log_determinant(problem, normal, background):
     """
     blocks, size = normal.curvature[:, 1:, 1:], normal.curvature.shape[1] - 1
     total, determined = blocks.new_zeros(len(blocks)), blocks.new_zeros(len(blocks))
-    # Elsewhere the block is that of the background, and the determinant is 1. NaN counts as ice.
+    # Where no ice is seen, the block is that of the background and the determinant is 1. NaN counts
+    # as ice.
     sees_ice = ~(blocks.diagonal(dim1=1, dim2=2) <= background).all(1)
     block, precision = blocks[sees_ice], background[sees_ice]
     inverse = torch.linalg.inv_ex(block)[0]  # a cost of NaN rejects a step

@@ -173,8 +173,9 @@ def plot_cost(history):
     -------
     holoviews.Overlay
         The solver begins again for each first network, for the best ones on a larger sample of the
-        cells and for the state of all cells: a curve each. Its cost includes the term of the
-        integral over the properties.
+        cells and for the state of all cells: a curve each. With
+        ``integrate_properties``, the cost includes the term of the integral, except in the starts
+        of a bilinear problem.
     """
     series = {}
     if "stage" in history:
