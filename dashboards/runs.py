@@ -127,7 +127,8 @@ def summary(rows):
     """How many runs there are in each state, as HTML."""
     states = [row.state if row.kind != "?" else "unreadable" for row in rows]
     counts = [f"{states.count(state)} {escape(state)}" for state in dict.fromkeys(states)]
-    return f"<b>{len(states)} runs</b>: {', '.join(counts)}" if states else ""
+    number = "1 run" if len(states) == 1 else f"{len(states)} runs"
+    return f"<b>{number}</b>: {', '.join(counts)}" if states else ""
 
 
 def run_table(rows, selected):
