@@ -20,7 +20,7 @@ CURVATURE_STRIDE = 4
 
 
 def log_determinant(problem, normal, background):
-    """Logarithm of the determinant, and how many properties the observations determine.
+    """Logarithm of the determinant, how many properties are determined, and their covariance.
 
     Parameters
     ----------
@@ -37,6 +37,8 @@ def log_determinant(problem, normal, background):
         Degrees of freedom for signal (Rodgers 2000, section 2.4) of the properties of the cell and
         its observations. Twice their number, divided by the ice fraction, is the derivative of the
         first result by that fraction.
+    covariance : Tensor (cell, property, property)
+        Of the properties of each cell.
     """
     blocks, size = normal.curvature[:, 1:, 1:], normal.curvature.shape[1] - 1
     total, determined = blocks.new_zeros(len(blocks)), blocks.new_zeros(len(blocks))
@@ -44,23 +46,22 @@ def log_determinant(problem, normal, background):
     # as ice.
     sees_ice = ~(blocks.diagonal(dim1=1, dim2=2) <= background).all(1)
     block, precision = blocks[sees_ice], background[sees_ice]
-    inverse = torch.linalg.inv_ex(block)[0]  # a cost of NaN rejects a step
+    covariance = torch.diag_embed((1 / background).expand(-1, size))
+    covariance[sees_ice] = inverse = torch.linalg.inv_ex(block)[0]  # a cost of NaN rejects a step
     determined[sees_ice] = (1 - precision * inverse.diagonal(dim1=1, dim2=2)).sum(1)
     total[sees_ice] = torch.logdet(block) - size * precision.log()[:, 0]
     if normal.observation_covariance is not None:
         cell = problem.index[:, 1].long() * problem.points + problem.index[:, 0]
         weight, at_fixed_cell = problem.property_weight, normal.observation_covariance
-        covariance = torch.diag_embed((1 / background).expand(-1, size))
-        covariance[sees_ice] = inverse
         by_cell = normal.back_substitution[..., 1 : 1 + size]
         variance = at_fixed_cell.diagonal(dim1=1, dim2=2)
         variance = variance + ((by_cell @ covariance[cell]) * by_cell).sum(2)
         determined.index_add_(0, cell, (1 - weight * variance).sum(1))
         total.index_add_(0, cell, -torch.logdet(weight * at_fixed_cell))
-    return total, determined
+    return total, determined, covariance
 
 
-def determinant_by_weights(problem, state, normal, chunks):
+def determinant_by_weights(problem, state, normal, of_cells, chunks):
     """Half the gradient and half the curvature of the log determinants by the network's weights.
 
     With the root L of the covariance of an observation's properties, a determinant changes like the
@@ -74,6 +75,8 @@ def determinant_by_weights(problem, state, normal, chunks):
     problem : Problem
     state : State
     normal : NormalEquations
+    of_cells : Tensor (cell, property, property)
+        Covariance of the properties of each cell.
     chunks : list of slice
         Of the observations.
 
@@ -87,7 +90,6 @@ def determinant_by_weights(problem, state, normal, chunks):
     size = sum(parameter.numel() for parameter in parameters)
     gradient = torch.zeros(size, dtype=torch.float64)
     curvature = torch.zeros(size, size, dtype=torch.float64)
-    of_cells = torch.linalg.inv(normal.curvature[:, 1:, 1:])
     generator = torch.Generator().manual_seed(0)  # the same signs in each step
     for rows in chunks:
         cell, sensor, fraction, inputs = look_up(problem, state, rows)

@@ -83,7 +83,7 @@ def assemble(problem, state, with_weights=False, squares=None):
     normal.rhs[:, 1:] -= by_property.flatten(0, 1)
     cost = normal.cost + (properties * by_property).sum((0, 2))
     if problem.integrates_properties:
-        determinant, determined = log_determinant(problem, normal, background)
+        determinant, determined, covariance = log_determinant(problem, normal, background)
         cost += determinant.reshape(-1, problem.points).sum(0)
         # The limit of the emissivity, which does not depend on the fraction, is counted like the
         # channels; towards a fraction of 0 this derivative vanishes, as that of the channels does.
@@ -91,7 +91,7 @@ def assemble(problem, state, with_weights=False, squares=None):
         normal.rhs[:, 0] -= determined * fraction / (fraction**2).clip(LOWEST_FRACTION**2)
         if with_weights:
             chunks = _chunks(problem, WITH_WEIGHTS_AT_ONCE)
-            gradient, curvature = determinant_by_weights(problem, state, normal, chunks)
+            gradient, curvature = determinant_by_weights(problem, state, normal, covariance, chunks)
             of_network = slice(len(gradient))
             normal.weight_rhs[of_network] -= gradient
             normal.weight_curvature[of_network, of_network] += curvature

@@ -100,8 +100,8 @@ def test_its_derivatives_by_concentrations_and_weights(case, tmp_path, double):
 def test_the_curvature_by_the_weights_of_a_linear_network(tmp_path, double):
     _, problem, state = make_problems("v1_linear", tmp_path)
     normal = assemble(problem, state, with_weights=True)
-    rows = slice(0, len(problem.index))
-    gradient, curvature = determinant_by_weights(problem, state, normal, [rows])
+    rows, of_cells = slice(0, len(problem.index)), torch.linalg.inv(normal.curvature[:, 1:, 1:])
+    gradient, curvature = determinant_by_weights(problem, state, normal, of_cells, [rows])
     # with the covariances held, the sum is quadratic and without a linear term: c . w = g . w
     weights = state.weights[: len(gradient)]
     assert float(weights @ curvature @ weights) == pytest.approx(float(gradient @ weights), rel=0.2)
