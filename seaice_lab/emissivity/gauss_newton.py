@@ -6,8 +6,8 @@ The network has tens of weights, so that a part of the cells determines it. Ther
    networks. Each step eliminates the state cell by cell (variable projection, Golub and Pereyra
    1973) and is damped as by Levenberg (1944).
 2. The two best networks on more grid points and months, without the closed ice and open water of
-   the first guess that their concentrations contradict. The better one is kept. Linear networks
-   whose costs are equal are one minimum, which is fitted once.
+   the first guess that their concentrations contradict. The better one is kept. Bilinear
+   networks whose costs are equal are one minimum, which is fitted once.
 3. On all grid points, steps of the state with the weights held.
 """
 

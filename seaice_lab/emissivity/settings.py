@@ -123,7 +123,8 @@ class SolveConfig(Config):
 
     starts: int = Field(3, ge=1)
     """Networks to start from; the two best ones are fitted further, and the better of them is kept.
-    Linear ones are random, and those with the same cost count once. Those of version 2 have the
+    Linear ones are random. They are bilinear without n_observation_properties and
+    emissivity_background; then those with the same cost count once. Those of version 2 have the
     emissivities of published types of ice."""
     sample: int = Field(40_000, ge=1000)
     """Observations that the network is fitted to."""
@@ -137,9 +138,9 @@ class SolveConfig(Config):
     this decrease, because persistent properties converge slowly."""
     property_error: float = Field(1.0, gt=0)
     """Standard deviation of the properties around 0. It fixes their scale, which the published cost
-    leaves open. With a linear network, in its starts and without integrate_properties, the effect
-    of a property on the emissivities is held near 0.05 as well, or ice could look like water at no
-    cost."""
+    leaves open. With a linear network without integrate_properties, and in the starts of a bilinear
+    one (see starts), the effect of a property on the emissivities is held near 0.05 as well, or ice
+    could look like water at no cost."""
     hold_first_guess: bool = True
     """Whether the first guess of the concentration is a background of it, with an error of 0.15,
     and of 0.07 where it is above 0.95 (estimate_errors replaces both in the end). While a network

@@ -236,7 +236,7 @@ def test_the_candidate_with_the_lowest_cost_is_chosen(tmp_path):
 
 
 @pytest.mark.parametrize("case, number", [("v1_linear", 3), ("v2_imagers", 4)])
-def test_linear_starts_with_the_same_cost_count_once(case, number, tmp_path, monkeypatch):
+def test_bilinear_starts_with_the_same_cost_count_once(case, number, tmp_path, monkeypatch):
     _, _, problem, state = make_problem(case, tmp_path)
     costs = iter([1.001, 2.0, math.nan, 1.0])
 
