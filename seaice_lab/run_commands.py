@@ -34,7 +34,7 @@ def list_runs(
         bool, Option("--csv", help="Print the comparison as CSV, with all columns and lead times.")
     ] = False,
 ):
-    """List the runs in a folder (by default runs), oldest first, with their state.
+    """List the runs in a folder (by default runs), oldest first, with time (UTC) and state.
 
     With --compare, --sort or --csv it is a table with tags, the settings that differ between the
     runs, and scores by lead time. Columns that do not fit a line of 120 characters are left out,
@@ -54,8 +54,9 @@ def list_runs(
     else:
         for row in rows:
             tags = "".join(f" [{tag}]" for tag in row.tags)
-            state = f"{row.detail or row.state}{tags}"
-            print(f"{row.name:24s} {row.kind:12s} {row.created:26s} {state}")
+            print(f"{row.name:24s} {row.kind:12s} {row.created[:16]:16s} {row.state}{tags}")
+            if row.detail:
+                print(f"    {row.detail}")
 
 
 def _print_comparison(folder, sort, csv):

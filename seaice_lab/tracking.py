@@ -72,7 +72,7 @@ def compare(folder, sort=None, all_leads=False):
     }
     wanted = (sort or "").removeprefix("-")
     table = [
-        {"run": row.name, "kind": row.kind, "state": row.detail or row.state}
+        {"run": row.name, "kind": row.kind, "state": row.state}
         | {"created": row.created, "tags": " ".join(row.tags), "note": row.note}
         | {name: settings[line].get(name) for name in differing}
         | {name: scored[line].get(name) for name in facts}

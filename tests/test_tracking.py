@@ -97,6 +97,16 @@ def test_the_table_fits_a_line_and_the_csv_has_all_columns(folder):
     assert f"{len(columns) - len(heads)} more columns do not fit; --csv" in shown.stderr
 
 
+def test_the_state_of_unfinished_work_is_readable(folder):
+    with pytest.raises(ValueError), runs.heartbeat(folder / "new", "training", "epoch", 5):
+        raise ValueError("the loss is not finite")
+    lines = invoke("list", folder).stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[-2].split()[::3] == ["new", "failed"]
+    assert lines[-1] == "    training failed: ValueError: the loss is not finite"
+    assert invoke("list", folder, "--compare").stdout.count("failed") == 1
+
+
 def test_long_names_of_runs_are_whole(folder):
     names = {"sweep_" + "of_many_settings_" * 3 + end for end in ("a", "b")}
     for name in names:
