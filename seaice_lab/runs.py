@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shlex
 import sys
 import threading
 from contextlib import contextmanager, nullcontext, suppress
@@ -83,12 +84,10 @@ def provenance(kind, **facts):
     dict
         Format, kind, time, command, versions of packages, machine, and the given facts.
     """
-    versions = {"python": platform.python_version()}
+    versions = {"python": platform.python_version(), **dict.fromkeys(PACKAGES)}
     for package in PACKAGES:
-        try:
+        with suppress(PackageNotFoundError):
             versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = None
     return {
         "format": FORMAT,
         "kind": kind,
@@ -103,7 +102,7 @@ def provenance(kind, **facts):
 def _command():
     """The command line of this process, or "in a notebook"."""
     program = Path(sys.argv[0]).name
-    return "in a notebook" if "ipykernel" in program else " ".join([program, *sys.argv[1:]])
+    return "in a notebook" if "ipykernel" in program else shlex.join([program, *sys.argv[1:]])
 
 
 def create(path, config, kind, **facts):
@@ -273,7 +272,7 @@ def heartbeat(run, work, unit="epoch", total=None, is_main=True):
     """
     path, ended = Path(run) / HEARTBEAT, threading.Event()
     facts = {"work": work, "state": work, "pid": os.getpid(), "host": platform.node()}
-    facts |= {"since": now(), "unit": unit, "number": None, "total": total}
+    facts |= {"since": now(), "unit": unit, "number": None, "total": total, "command": _command()}
 
     def write():
         with suppress(InputError, OSError):  # a full disk must not end a training
@@ -335,7 +334,9 @@ def activity_of(path):
         at_unit = at_unit.replace(" in", ",")
         last = f"heartbeat {max(age_s, 0):.0f} s ago"
         return Activity(work, state, f"{work}{at_unit}, since {since}, {last}")
-    end = f"at {facts['time'][:16]}; run the same command to continue"
+    command = str(facts.get("command"))
+    command = f"`{command}`" if command.startswith("seaice-lab ") else "the same command"
+    end = f"at {facts['time'][:16]}; run {command} to {'continue' if number else 'start again'}"
     return Activity(work, "stopped", f"{work} stopped{at_unit} {end}")
 
 

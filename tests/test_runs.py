@@ -184,6 +184,23 @@ def test_a_training_that_fails_or_is_interrupted_keeps_the_reason(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("program", "number", "words"),
+    [
+        ("/bin/seaice-lab", 2, "run `seaice-lab train runs/a -p 'start_from=my run'` to continue"),
+        ("/bin/seaice-lab", None, "-p 'start_from=my run'` to start again"),
+        ("/lib/ipykernel_launcher.py", 2, "run the same command to continue"),
+        ("/lib/cli.py", 2, "run the same command to continue"),  # torchrun
+    ],
+)
+def test_a_stopped_training_names_its_command(tmp_path, monkeypatch, program, number, words):
+    monkeypatch.setattr(sys, "argv", [program, "train", "runs/a", "-p", "start_from=my run"])
+    with pytest.raises(KeyboardInterrupt), runs.heartbeat(tmp_path, "training") as beat:
+        beat(number)
+        raise KeyboardInterrupt
+    assert runs.activity_of(tmp_path).detail.endswith(words)
+
+
+@pytest.mark.parametrize(
     ("change", "state"),
     [
         ({}, "training"),
