@@ -285,9 +285,6 @@ def pipeline(
 
     values = {} if parameters is None else read_yaml(parameters)
     run, executed = notebooks.pipeline(values, split_parameters(parameter or []))
-    from seaice_lab.surrogate.evaluation import read_evaluation, report
-
-    print("\n" + report(*read_evaluation(run)))
     print("wrote")
     for file in (*executed, run / "forecast.zarr", run / "scores.nc", run / "spectra.nc"):
         print(f"  {file}")
