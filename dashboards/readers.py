@@ -65,7 +65,7 @@ def forecast_of(library, run):
     path = library.path(run, "forecast.zarr")
     file = current_file(path)
     if file.version is None:
-        raise InputError(f"run {run!r} has no forecast.zarr; make it with `seaice-lab forecast`")
+        raise InputError(f"{run}: has no forecast.zarr; make it with `seaice-lab forecast RUN`")
     attrs = _open_forecast(file).attrs
     # A relative path starts at the folder where the forecast was made: a folder above the run, or
     # the working folder of the server.
@@ -102,7 +102,7 @@ def truth_of(forecast):
         raise InputError(
             f"{Path(forecast.store.path).name}: the truth has a grid of {truth.ocean.shape} cells "
             f"or another ocean, the forecast one of {forecast.dataset.ocean.shape}; the store was "
-            "replaced after the forecast: run `seaice-lab forecast` again"
+            "replaced after the forecast: run `seaice-lab forecast RUN` again"
         )
     return truth
 

@@ -54,7 +54,7 @@ def check_store(forecast, store, path):
     if forecast.attrs.get("store_fingerprint", fingerprint) != fingerprint:
         raise InputError(
             f"{path}: is not the store from which the forecast was started, or was prepared again "
-            "since; run `seaice-lab forecast` again with this store"
+            "since; run `seaice-lab forecast RUN` again with this store"
         )
 
 
