@@ -62,8 +62,8 @@ EMISSIVITY_NEXT_STEP = {
     "created": "not trained yet: `seaice-lab emissivity train`",
     "training": "in training: the loss below grows by itself",
     "inferring": "new days are in work",
-    "stopped": "stopped before its end: the same command continues it",
-    "failed": "failed: the table says why, and the same command continues it",
+    "stopped": "stopped before its end: run the same command again",
+    "failed": "failed: the table says why; then run the same command again",
     "trained": "complete",
     "inferred": "complete: new days with the network of another run",
 }

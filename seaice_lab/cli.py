@@ -42,7 +42,7 @@ app.add_typer(run_commands.app, name="runs")
 
 HELP = {setting.name: setting.description for setting in list_settings(ForecastConfig)}
 HELP["starts"] += " The option may be repeated."
-RESUMED = ("prepare", "train", "forecast", "pipeline", "emissivity", "assimilate", "data")
+RESUMED = ("prepare", "train", "forecast", "pipeline", "assimilate", "data")
 
 
 def main():
@@ -64,7 +64,8 @@ def main():
     except SystemExit as error:
         if error.code != 130:
             raise
-        is_resumed = len(sys.argv) > 1 and sys.argv[1] in RESUMED
+        words = [word for word in sys.argv[1:] if word != "emissivity"]
+        is_resumed = words and words[0] in RESUMED and "method=gauss_newton" not in words
         advice = "continues the work" if is_resumed else "starts again"
         _end(f"interrupted; the same command {advice}", 130)
 

@@ -207,6 +207,14 @@ ENDINGS = {
         ("train", "runs/x"),
         (130, "interrupted; the same command continues the work"),
     ),
+    **{
+        f"interrupted emissivity train with {method}": (
+            "cli.emissivity_commands.configuration = interrupt",
+            ("emissivity", "train", "--data", "d", "--output", "x", "-p", f"method={method}"),
+            (130, f"interrupted; the same command {advice}"),
+        )
+        for method, advice in (("adam", "continues the work"), ("gauss_newton", "starts again"))
+    },
     "interrupted without a journal": (
         "sys.modules['seaice_lab.runs'].list_runs = interrupt",
         ("runs", "list"),
