@@ -45,11 +45,11 @@ def page(library, state):
 
     Returns
     -------
-    (panel.Column, panel.Column)
+    (panel.Column, panel.Column) or [panel.pane.HTML]
     """
     runs = [name for name in library.names(kinds=["assimilation"]) if windows_of(library, name)]
     if not runs:
-        return layout.empty_page("No analyses yet", HOW_TO_BEGIN)
+        return [layout.empty_state("No analyses yet", HOW_TO_BEGIN)]
     view = AnalysesView(library, state, runs)
     return view.controls, view.main
 

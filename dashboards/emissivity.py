@@ -46,11 +46,11 @@ def page(library, state):
 
     Returns
     -------
-    (panel.Column, panel.Column)
+    (panel.Column, panel.Column) or [panel.pane.HTML]
     """
     usable = [name for name in library.names(kinds=["emissivity"]) if library.tags(name)]
     if not usable:
-        return layout.empty_page("No emissivity model yet", HOW_TO_BEGIN)
+        return [layout.empty_state("No emissivity model yet", HOW_TO_BEGIN)]
     view = EmissivityView(library, state, usable)
     return view.controls, view.main
 

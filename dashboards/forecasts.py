@@ -52,11 +52,11 @@ def page(library, state):
 
     Returns
     -------
-    (panel.Column, panel.Column)
+    (panel.Column, panel.Column) or [panel.pane.HTML]
     """
     usable = library.names("forecast", "evaluated")
     if not usable:
-        return layout.empty_page("No forecasts yet", HOW_TO_BEGIN)
+        return [layout.empty_state("No forecasts yet", HOW_TO_BEGIN)]
     view = ForecastView(library, state, usable)
     return view.controls, view.main
 

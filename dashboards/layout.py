@@ -336,21 +336,6 @@ def empty_state(title, text):
     return pane
 
 
-def empty_page(title, text):
-    """Controls and main area of a page that has nothing to show.
-
-    Parameters
-    ----------
-    title, text : str
-        As of :func:`empty_state`.
-
-    Returns
-    -------
-    (panel.Column, panel.pane.HTML)
-    """
-    return controls(), empty_state(title, text)
-
-
 def html_pane(html, *styles):
     """A pane of HTML as wide as the page.
 

@@ -103,13 +103,13 @@ def page(library, state):
 
     Returns
     -------
-    (panel.Column, panel.Column)
+    (panel.Column, panel.Column) or [panel.pane.HTML]
     """
     names = library.names("forecast", "evaluated")
     names = [name for name in names if library.path(name, "scaling.nc").exists()]
     runs = selection.RunSelection(state, names)
     if not runs.usable:
-        return layout.empty_page("No scaling yet", HOW_TO_BEGIN)
+        return [layout.empty_state("No scaling yet", HOW_TO_BEGIN)]
     slider = selection.time_bar(state, "lead", "Lead time")
     start = selection.time_bar(state, "start", "Start of the maps", calendar=True)
     statistics, maps = selection.last_result(), selection.last_result()

@@ -39,11 +39,11 @@ def page(library, state):
 
     Returns
     -------
-    (panel.Column, panel.Column)
+    (panel.Column, panel.Column) or [panel.pane.HTML]
     """
     runs = selection.RunSelection(state, library.names("evaluated"))
     if not runs.usable:
-        return layout.empty_page("No scores yet", HOW_TO_BEGIN)
+        return [layout.empty_state("No scores yet", HOW_TO_BEGIN)]
     references, reference_list = layout.checkbox_list("References", [])
     state.connect(references, "references")
     score = state.select("Score", "score")

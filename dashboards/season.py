@@ -29,11 +29,11 @@ def page(library, state):
 
     Returns
     -------
-    (panel.Column, panel.Column)
+    (panel.Column, panel.Column) or [panel.pane.HTML]
     """
     runs = selection.RunSelection(state, library.names("forecast", "evaluated"))
     if not runs.usable:
-        return layout.empty_page("No forecasts yet", HOW_TO_BEGIN)
+        return [layout.empty_state("No forecasts yet", HOW_TO_BEGIN)]
     start = selection.time_bar(state, "start", "Start", calendar=True)
     legends = selection.last_result()
 

@@ -32,11 +32,11 @@ def page(library, state):
 
     Returns
     -------
-    (panel.Column, panel.Column)
+    (panel.Column, panel.Column) or [panel.pane.HTML]
     """
     runs = selection.RunSelection(state, library.names("evaluated"))
     if not runs.usable:
-        return layout.empty_page("No spectra yet", HOW_TO_BEGIN)
+        return [layout.empty_state("No spectra yet", HOW_TO_BEGIN)]
     slider = selection.time_bar(state, "lead", "Lead time")
 
     # These do not depend on the lead time: common starts, exponents and resolution.
