@@ -60,6 +60,8 @@ def test_maps_are_as_wide_as_a_phone_and_all_can_be_seen_on_a_desk(page, served)
     texts = np.array(page.evaluate(TEXTS))  # one is at the western edge
     assert len(texts) >= 3 and 0 <= texts.min() < 0.1 and texts.max() <= 1
     assert page.get_by_role("button", name="Play").bounding_box()["height"] >= 44
+    start = page.get_by_role("button", name="Previous start").bounding_box()
+    assert below(bar(page, "Lead time")) - start["y"] < 110  # the bars leave room for the maps
 
 
 def test_two_forecasts_are_compared_side_by_side_on_small_screens(page, served):
