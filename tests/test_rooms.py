@@ -39,6 +39,7 @@ FORBIDDEN = {
     "the foundations know no science": (
         (
             "files",
+            "cluster",
             "config",
             "progress",
             "formats",
@@ -131,6 +132,7 @@ WITHOUT_TORCH = (
     "positions",
     "times",
     "files",
+    "cluster",
     "runs",
     "grid",
     "land",

@@ -7,7 +7,6 @@ it stopped.
 """
 
 import json
-import re
 import shutil
 import threading
 import time
@@ -20,7 +19,7 @@ import xarray as xr
 import zarr
 from dask.system import CPU_COUNT
 
-from seaice_lab import catalog, datasets, files, formats, metadata, progress
+from seaice_lab import catalog, cluster, datasets, files, formats, metadata, progress
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.assemble import assemble
 from seaice_lab.surrogate.records import check_field, check_zero_records
@@ -32,7 +31,6 @@ OPEN_FILES = 16
 LATER_SETTINGS = {"forcing_beyond_state"}
 BLOCK_BYTES = 32e6  # of one field in one block; about twenty times this is in memory at once
 PAUSES_S = (0.1, 0.5)  # before a read that failed is tried again
-CLUSTER_S = 60  # to wait for a dask cluster
 READING = threading.Lock()  # held while a thread of this process reads blocks
 
 
@@ -90,10 +88,8 @@ def prepare(config, path, scheduler=None, show=True, block_bytes=BLOCK_BYTES):
         with progress.bar(len(blocks), f"prepare {path.name}", "block", done, show) as bar:
             with _damaged_files(config, ReadError):
                 arguments = source, config, journal.target
-                written = (write_block(block, *arguments) for block in missing)
-                if scheduler is not None:
-                    written = _write_on_cluster(missing, *arguments, scheduler)
-                for block in written:
+                written = cluster.apply_to_blocks(write_block, missing, arguments, scheduler)
+                for block, _ in written:
                     journal.mark(block.start)
                     bar.update()
         write_statistics(journal.target, length)
@@ -199,34 +195,6 @@ def write_template(source, config, target, identity):
     )
 
 
-def _write_on_cluster(blocks, source, config, target, scheduler):
-    """Write blocks on the workers of a dask cluster, and yield each one that is written."""
-    from distributed import Client, as_completed
-
-    if not re.fullmatch(r"(\w+://)?.+:\d+", scheduler):
-        raise InputError(f"scheduler {scheduler!r}: expected an address such as tcp://host:8786")
-    if not blocks:
-        return
-    try:
-        with Client(scheduler, timeout=CLUSTER_S) as client:
-            client.wait_for_workers(1, timeout=CLUSTER_S)
-            # Every worker receives the lazy dataset once, and reads the fields that it writes.
-            source = client.scatter(source, broadcast=True)
-            tasks = [client.submit(write_block, block, source, config, target) for block in blocks]
-            for task in as_completed(tasks):
-                yield task.result()
-    except Exception as error:  # distributed raises many kinds when a worker or its network fails
-        full_disk = isinstance(error, OSError) and error.errno in files.DISK_ERRORS
-        if full_disk or isinstance(error, InputError):
-            raise
-        reason = (str(error) or "no reason is given").splitlines()[0]
-        raise InputError(
-            f"scheduler {scheduler}: the dask cluster failed ({type(error).__name__}: {reason}); "
-            "check that it runs, that its workers have this version of seaice_lab and enough "
-            "memory, and run the same command again to continue"
-        ) from None
-
-
 def write_block(block, source, config, target):
     """Read, check and write the fields of one block; runs in any process.
 
@@ -239,11 +207,6 @@ def write_block(block, source, config, target):
     config : PrepareConfig
     target : str or Path
         The store with its template.
-
-    Returns
-    -------
-    slice
-        The block.
 
     Raises
     ------
@@ -262,7 +225,6 @@ def write_block(block, source, config, target):
     fields = fields.drop_vars(fields.coords)
     region = {"time": slice(block.start, block.start + fields.sizes["time"])}
     fields.to_zarr(target, region=region, consolidated=False)
-    return block
 
 
 def read_block(block, source):

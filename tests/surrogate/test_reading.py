@@ -78,6 +78,6 @@ def test_a_file_that_is_damaged_inside_is_named(waves, tmp_path, share):
     [("tcp://127.0.0.1:9", "Timed out .* to continue"), ("nonsense", "expected an address")],
 )
 def test_a_cluster_that_is_not_there_is_named(waves, tmp_path, monkeypatch, address, message):
-    monkeypatch.setattr("seaice_lab.surrogate.prepare.CLUSTER_S", 0.2)
+    monkeypatch.setattr("seaice_lab.cluster.CLUSTER_S", 0.2)
     with pytest.raises(InputError, match=f"scheduler '?{address}'?: .*{message}"):
         prepare(PrepareConfig(state="waves"), tmp_path / "s.zarr", scheduler=address, show=False)
