@@ -23,6 +23,7 @@ from seaice_lab.options import (
     ConfigFile,
     OtherStore,
     RunFolder,
+    Scheduler,
     Settings,
     configuration,
     path,
@@ -42,7 +43,7 @@ app.add_typer(run_commands.app, name="runs")
 
 HELP = {setting.name: setting.description for setting in list_settings(ForecastConfig)}
 HELP["starts"] += " The option may be repeated."
-RESUMED = ("prepare", "train", "forecast", "pipeline", "assimilate", "data")
+RESUMED = ("prepare", "train", "forecast", "evaluate", "pipeline", "assimilate", "data")
 
 
 def main():
@@ -107,9 +108,7 @@ def prepare(
     ],
     config: ConfigFile = None,
     parameter: Settings = None,
-    scheduler: Annotated[
-        str | None, Option(help="Dask scheduler, such as tcp://host:8786.")
-    ] = None,
+    scheduler: Scheduler = None,
 ):
     """Turn model output and forcing into a prepared store.
 
@@ -233,16 +232,18 @@ def evaluate(
         bool, Option("--scaling", help="Also do what `seaice-lab scaling` does.")
     ] = False,
     store: OtherStore = None,
+    scheduler: Scheduler = None,
 ):
     """Score the forecast of a run and of reference forecasts; write scores and spectra.
 
-    Start dates and lead times without truth are left out.
+    Start dates and lead times without truth are left out. After an interruption, the same command
+    continues the work.
     """
     from seaice_lab.surrogate.evaluation import evaluate, report
     from seaice_lab.surrogate.results import results_folder
 
     folder = run if store is None else results_folder(run, store).folder
-    table, spectrum = evaluate(run, reference, variable, store=store)
+    table, spectrum = evaluate(run, reference, variable, store=store, scheduler=scheduler)
     print(report(table, spectrum))
     print(f"wrote {folder}/scores.nc and {folder}/spectra.nc")
     if scaling:

@@ -297,6 +297,10 @@ class Journal:
             shutil.rmtree(self.folder / "older", ignore_errors=True)  # of a process killed here
             os.replace(self.final, self.folder / "older")
         os.replace(self.target, self.final)
+        self.remove()
+
+    def remove(self):
+        """Remove the journal with all that is still in it."""
         shutil.rmtree(self.folder)
 
 

@@ -34,6 +34,10 @@ OtherStore = Annotated[
     Path | None,
     Option(parser=path, help="Another prepared store on the grid of RUN; by default that of RUN."),
 ]
+Scheduler = Annotated[
+    str | None,
+    Option(help="Dask scheduler whose workers do the work, such as tcp://host:8786."),
+]
 Settings = Annotated[
     list[str] | None,
     Option(

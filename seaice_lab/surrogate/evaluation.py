@@ -4,28 +4,33 @@ The surrogate and the references are compared on equal terms: same start dates, 
 same ocean cells, same scores.
 """
 
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
 
-from seaice_lab import grid, progress, runs
-from seaice_lab.diagnostics import ensembles, score_tables, spectra
+from seaice_lab import __version__, files, progress, runs
+from seaice_lab.cluster import apply_to_blocks
+from seaice_lab.diagnostics import score_tables
 from seaice_lab.diagnostics.comparison import pool_scores, pool_spectra
-from seaice_lab.diagnostics.regions import polar_regions, scores_by_region
 from seaice_lab.errors import InputError
-from seaice_lab.processors import processors
+from seaice_lab.surrogate.block_scores import (
+    Comparison,
+    domain_of,
+    read_scores,
+    score_block,
+    write_scores,
+)
 from seaice_lab.surrogate.card import write_card
 from seaice_lab.surrogate.references import make_references, possible_references, training_store
 from seaice_lab.surrogate.results import read_table, results_folder, write_table
 from seaice_lab.surrogate.settings import TrainConfig, window_of
 from seaice_lab.surrogate.store import open_zarr, with_small_fields_in_memory
-from seaice_lab.surrogate.truth import open_truth, truth_for, with_truth
+from seaice_lab.surrogate.truth import open_truth, with_truth
+from seaice_lab.surrogate.truth import truth_for as truth_for  # notebooks import it from here
 
 SPECTRA_BYTES = 64e6  # up to which the spectra of single starts are kept
-CELLS_AT_ONCE = 4e6  # cells of a forecast that are scored at once, 32 MB in float64
 
 
 def open_forecast(path, dask=True):
@@ -65,11 +70,14 @@ def _variables_of_run(run):
         return ()
 
 
-def evaluate(run, references=None, variable=None, block_bytes=256e6, show=True, store=None):
+def evaluate(
+    run, references=None, variable=None, block_bytes=256e6, show=True, store=None, scheduler=None
+):
     """Score the forecast of a run and reference forecasts; write scores and spectra.
 
     Starts and lead times without truth in the store are not scored. The model card of the run
-    receives the scores.
+    receives the scores. A killed evaluation continues with the same call: it scores the missing
+    blocks of starts only.
 
     Parameters
     ----------
@@ -88,6 +96,9 @@ def evaluate(run, references=None, variable=None, block_bytes=256e6, show=True, 
     store : str or Path, optional
         Another store on which the run has made a forecast (see
         :func:`~seaice_lab.surrogate.results.results_folder`), or the new path of a moved store.
+    scheduler : str, optional
+        Address of a dask.distributed scheduler whose workers score the blocks; they must reach the
+        same files. Without it this process scores them.
 
     Returns
     -------
@@ -109,7 +120,7 @@ def evaluate(run, references=None, variable=None, block_bytes=256e6, show=True, 
     ------
     InputError
         If the forecast is missing, the store is not the one from which it was started or has no
-        truth at all, or a variable or reference is unknown.
+        truth at all, a variable or reference is unknown, or the dask cluster fails.
     """
     run, store_path = Path(run).expanduser(), store
     if store_path is not None:
@@ -133,32 +144,38 @@ def evaluate(run, references=None, variable=None, block_bytes=256e6, show=True, 
     training = training_store(dataset, store, references)
     references = possible_references(store, training) if references is None else references
     makers = make_references(references, store, variable, training)
-    domain = _domain(forecast)
+    comparison = Comparison(run.absolute(), forecast, verified, store, makers, domain_of(forecast))
     starts_per_block = int(max(block_bytes // (4 * forecast[0].size), 1))
-    firsts = range(0, forecast.sizes["init_time"], starts_per_block)
-    blocks = []
-    with progress.bar(len(firsts), f"evaluate {run.name}", "block", show=show) as bar:
-        for first in firsts:
-            starts = slice(first, first + starts_per_block)
-            block = forecast.isel(init_time=starts)
-            one = block.isel(member=0, drop=True) if "member" in block.dims else block
-            truth = truth_for(one, store)
-            simple = {name: make(one) for name, make in makers.items()}
-
-            def score(leads, block=block, truth=truth, simple=simple, starts=starts):
-                fields = [_load(block.isel(lead_time=leads), run)]
-                fields += [field.isel(lead_time=leads) for field in (truth, *simple.values())]
-                few, few_truth, *others = map(_without_labels, fields)
-                few_references = dict(zip(simple, others, strict=True))
-                power = _power_of_block(few, few_truth, verified[starts, leads], domain)
-                return _score_block(few, few_truth, few_references, domain) | {"power": power}
-
-            blocks.append(_by_lead_time(score, block))
-            bar.update()
-    table = _join_scores(blocks, verified)
-    spectrum = _join_spectra([block["power"].power for block in blocks])
-    _write_results(run, variable, table, spectrum, dataset)
+    opened = [each for each in (dataset, store, training) if each is not None]
+    data = [each.attrs.get("fingerprint") for each in opened]
+    identity = files.fingerprint(__version__, data, variable, references, starts_per_block)
+    with files.journal(run / "scores.nc", identity) as journal:
+        folder = journal.target
+        blocks = _scores_of_blocks(comparison, starts_per_block, folder, scheduler, show)
+        table = _join_scores(blocks, verified)
+        spectrum = _join_spectra([block["power"].power for block in blocks])
+        _write_results(run, variable, table, spectrum, dataset)
+        journal.remove()
     return table, spectrum
+
+
+def _scores_of_blocks(comparison, starts_per_block, folder, scheduler, show):
+    """Scores of all blocks in their order; those that an interrupted evaluation left are read."""
+    firsts = range(0, comparison.forecast.sizes["init_time"], starts_per_block)
+    done = {}
+    for first in firsts:
+        # A file is missing, or was cut short by a power failure.
+        with suppress(OSError, RuntimeError, ValueError):
+            done[first] = read_scores(folder / f"{first}.nc")
+    missing = [slice(first, first + starts_per_block) for first in firsts if first not in done]
+    title = f"evaluate {comparison.run.name}"
+    with progress.bar(len(firsts), title, "block", len(done), show) as bar:
+        for block, scores in apply_to_blocks(score_block, missing, (comparison,), scheduler):
+            done[block.start] = scores
+            if len(done) < len(firsts):  # after the last one there is nothing to continue
+                write_scores(folder / f"{block.start}.nc", scores)
+            bar.update()
+    return [done[first] for first in firsts]
 
 
 def _write_results(run, variable, table, spectrum, forecast):
@@ -170,101 +187,6 @@ def _write_results(run, variable, table, spectrum, forecast):
         days = float(table.lead_time.max() / np.timedelta64(1, "D"))
         extent = table.sizes["init_time"], days
         write_card(run, f"{variable}: {report(table, spectrum)}", extent)
-
-
-def _ensemble_mean(forecast):
-    return forecast.mean("member", keep_attrs=True) if "member" in forecast.dims else forecast
-
-
-class _Domain(NamedTuple):
-    """What all scores share: the ocean, cell areas, masks of regions, distance between cells."""
-
-    ocean: xr.DataArray
-    area: xr.DataArray
-    regions: dict
-    dx_m: float
-
-
-def _domain(forecast):
-    """The domain of a forecast, with the regions that it has."""
-    ocean, area = map(_without_labels, (forecast.ocean, grid.cell_area(forecast)))
-    regions = polar_regions(forecast.latitude, forecast.longitude)
-    regions = {name: _without_labels(cells) for name, cells in regions.items()}
-    regions = {name: cells for name, cells in regions.items() if (ocean & cells).any()}
-    return _Domain(ocean, area, regions, grid.spacing_m(forecast, forecast.ocean))
-
-
-def _without_labels(field):
-    """A field without the labels that no score needs, which every operation would copy."""
-    return field.reset_coords(drop=True).drop_vars(("y", "x"), errors="ignore")
-
-
-def _by_lead_time(score, block):
-    """Join the results of a function of some lead times, which threads compute.
-
-    Arrays of a few lead times stay small, so that memory is bounded and used again.
-    """
-    at_once = max(int(CELLS_AT_ONCE // block.isel(lead_time=0).size), 1)
-    firsts = range(0, block.sizes["lead_time"], at_once)
-    with ThreadPoolExecutor(processors()) as pool:
-        results = list(pool.map(score, [slice(first, first + at_once) for first in firsts]))
-    options = {"coords": "minimal", "compat": "override", "join": "override"}
-    return {
-        name: xr.concat([result[name] for result in results], "lead_time", **options)
-        for name in results[0]
-    }
-
-
-def _score_block(forecast, truth, references, domain):
-    """Scores of each start in a block: over the ocean, and by region if the grid has regions.
-
-    Returns
-    -------
-    dict of str to Dataset
-        "ocean" (source, init_time, lead_time), "regions" (source, init_time, lead_time, region).
-    """
-    ocean, area, regions, _ = domain
-    single = _ensemble_mean(forecast)
-    # Every source is scored on the same starts, lead times and ocean cells.
-    forecasts = {"forecast": single} | references
-    climatology = forecasts.get("climatology")
-    by_source = [
-        score_tables.scores_by_start(values, truth, ocean, area, climatology)
-        for values in forecasts.values()
-    ]
-    result = {"ocean": xr.concat(by_source, xr.Variable("source", list(forecasts)))}
-    if "member" in forecast.dims:
-        ensemble = ensembles.ensemble_scores_by_start(forecast, truth, ocean, area)
-        is_ensemble = result["ocean"].source == "forecast"
-        # The CRPS of a single forecast is its mean absolute error; it has no spread and no ranks.
-        crps = ensemble.crps.where(is_ensemble, result["ocean"].mean_absolute_error)
-        ensemble["crps"] = crps.assign_attrs(ensemble.crps.attrs)
-        ensemble["spread"] = ensemble.spread.where(is_ensemble)
-        result["ocean"] = result["ocean"].assign(ensemble.data_vars)
-    if regions:
-        by_source = [
-            scores_by_region(values, truth, ocean, regions, area) for values in forecasts.values()
-        ]
-        result["regions"] = xr.concat(by_source, result["ocean"].source)
-    return result
-
-
-def _power_of_block(forecast, truth, verified, domain):
-    """Power spectra of truth, forecast and error of each start in a block, mean over members.
-
-    NaN where there is no truth.
-    """
-    # A spectrum needs finite values.
-    truth = truth if verified.all() else truth.where(verified, 0.0)
-    fields = {"truth": truth, "forecast": forecast, "error": forecast - truth}
-    # The spectrum of an ensemble is the mean spectrum of its members: the ensemble mean is smoother
-    # than any forecast.
-    power = [
-        _ensemble_mean(spectra.power_spectrum(field, domain.ocean, domain.dx_m))
-        for field in fields.values()
-    ]
-    power = xr.concat(power, xr.Variable("source", list(fields)))
-    return (power if verified.all() else power.where(verified)).to_dataset()
 
 
 def _join_scores(blocks, verified):
@@ -287,21 +209,6 @@ def _join_spectra(blocks):
         spectrum["power_by_start"] = of_starts.assign_attrs(power.attrs)
         spectrum["init_time"].attrs = dict(score_tables.START)
     return spectrum
-
-
-def _load(block, run):
-    try:
-        block = block.load()
-        reason = "NaN in the ocean, probably because a chunk is missing"
-        is_complete = np.isfinite(block.values[..., block.ocean.values]).all()
-    except Exception as error:  # each codec raises its own exception for a damaged chunk
-        is_complete, reason = False, f"{type(error).__name__}: {error}"
-    if not is_complete:
-        raise InputError(
-            f"{run}/forecast.zarr: cannot be read ({reason}); it is damaged, move it away and run "
-            f"`seaice-lab forecast {run}` again"
-        )
-    return block
 
 
 def read_evaluation(run):

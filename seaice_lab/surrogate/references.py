@@ -10,8 +10,6 @@ which makes the reference for any block of a forecast.
 - **free_drift**: the ice moves with the wind, and nothing else changes.
 """
 
-from functools import cache
-
 import numpy as np
 
 from seaice_lab import grid, progress
@@ -172,12 +170,14 @@ def _damped_persistence(store, variable, training, daily_mean):
     x(t + lead) = c(t + lead) + r(lead) (x(t) - c(t)), with r(lead) from :func:`damping`.
     """
 
-    @cache  # the blocks of a forecast have the same lead times
-    def coefficients(leads_h):
-        return damping(training, variable, daily_mean, leads_h).astype("float32")
+    coefficients = {}  # by lead times; the blocks of a forecast have the same ones
 
     def make(forecast):
-        r = coefficients(tuple(forecast.lead_time.values / np.timedelta64(1, "h")))
+        leads_h = tuple(forecast.lead_time.values / np.timedelta64(1, "h"))
+        if leads_h not in coefficients:
+            r = damping(training, variable, daily_mean, leads_h).astype("float32")
+            coefficients[leads_h] = r
+        r = coefficients[leads_h]
         initial = read_frames(store, variable, forecast.position.values)
         anomaly = initial - daily_mean[_day_of_year(forecast.init_time)]
         damped = r[None, :, None, None] * anomaly[:, None]

@@ -91,7 +91,8 @@ def open_zarr(path, command, chunks):
     try:
         dataset = xr.open_zarr(path, consolidated=False, decode_timedelta=True, chunks=chunks)
         group = zarr.open_group(path, mode="r", use_consolidated=False)
-        opened = {name: open_frames(path / name, group[name]) for name in dataset.data_vars}
+        folder = path.absolute()  # a worker of a dask cluster may run in another folder
+        opened = {name: open_frames(folder / name, group[name]) for name in dataset.data_vars}
     except Exception as error:  # zarr raises many kinds of exceptions for damaged metadata
         raise InputError(
             f"{path}: cannot be read ({type(error).__name__}: {error}); check its "

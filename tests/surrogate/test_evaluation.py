@@ -1,6 +1,8 @@
 """Evaluation: truth and persistence at the right times, scores and spectra on disk."""
 
 import shutil
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from seaice_lab import grid, runs
 from seaice_lab.config import FitConfig
 from seaice_lab.diagnostics import ensembles, scores
 from seaice_lab.errors import InputError
-from seaice_lab.surrogate import evaluation
+from seaice_lab.surrogate import block_scores, evaluation
 from seaice_lab.surrogate.evaluation import (
     evaluate,
     open_forecast,
@@ -144,13 +146,107 @@ def test_scores_are_those_computed_by_hand_and_are_written(run, store):
 def test_scores_do_not_depend_on_the_block_length(run, monkeypatch):
     references = ["persistence"]
     together, spectrum = evaluate(run, references, show=False)
-    monkeypatch.setattr(evaluation, "CELLS_AT_ONCE", 1)  # each lead time alone
+    monkeypatch.setattr(block_scores, "CELLS_AT_ONCE", 1)  # each lead time alone
     six_starts = 6 * 4 * 4 * SIZE**2  # of four steps; the last block has fewer
     blocks, spectrum_of_blocks = evaluate(run, references, None, six_starts, show=False)
     np.testing.assert_allclose(blocks.rmse, together.rmse, rtol=1e-12)
     np.testing.assert_allclose(spectrum_of_blocks.slope, spectrum.slope, rtol=1e-9)
     of_starts = spectrum_of_blocks.power_by_start.mean("init_time")
     np.testing.assert_allclose(of_starts, spectrum.power, rtol=1e-4)
+
+
+FOUR_STARTS = 4 * 4 * 4 * SIZE**2  # bytes of four starts, each of four steps
+
+
+def written_tables(run):
+    """Scores and spectra as they are in the files, without the time at which they were written."""
+    tables = []
+    for name in ("scores", "spectra"):
+        with xr.open_dataset(run / f"{name}.nc", decode_cf=False) as table:
+            tables.append(table.load().drop_attrs(deep=False))
+    return tables
+
+
+def assert_same(tables, expected):
+    for table, other in zip(tables, expected, strict=True):
+        xr.testing.assert_identical(table, other)
+        assert table.dtypes == other.dtypes
+
+
+@contextmanager
+def scored_blocks(killed_after=None):
+    """Yield the list of blocks that are scored in the context, in which evaluations are killed."""
+    scored, score = [], evaluation.score_block
+
+    def score_block(starts, comparison):
+        if len(scored) == killed_after:
+            raise KeyboardInterrupt
+        scored.append(starts.start)
+        return score(starts, comparison)
+
+    end = nullcontext() if killed_after is None else pytest.raises(KeyboardInterrupt)
+    with pytest.MonkeyPatch.context() as patch, end:
+        patch.setattr(evaluation, "score_block", score_block)
+        yield scored
+
+
+@pytest.mark.parametrize("members", [1, 2])
+def test_a_killed_evaluation_scores_the_missing_blocks_only(run, members):
+    if members > 1:
+        forecast(run, ForecastConfig(steps=4, members=members), show=False)
+    options = {"block_bytes": FOUR_STARTS * members, "show": False}
+    undisturbed, files = evaluate(run, **options), written_tables(run)
+    assert undisturbed[0].sizes["init_time"] == 16
+    with scored_blocks(killed_after=3):
+        evaluate(run, **options)
+    (run / "scores.nc.partial" / "result" / "4.nc").write_bytes(b"cut short")
+    with scored_blocks() as scored:
+        continued = evaluate(run, **options)
+    assert scored == [4, 12]
+    assert_same(*([t.drop_attrs(deep=False) for t in each] for each in (continued, undisturbed)))
+    assert_same(written_tables(run), files)
+    assert not (run / "scores.nc.partial").exists()
+
+
+def test_blocks_of_another_forecast_or_with_other_references_are_scored_again(run):
+    options = {"block_bytes": FOUR_STARTS, "show": False}
+    with scored_blocks(killed_after=2):
+        evaluate(run, ["persistence"], **options)
+    with scored_blocks(killed_after=2) as scored:
+        evaluate(run, ["climatology"], **options)
+    assert scored == [0, 4]
+    forecast(run, ForecastConfig(steps=4, every=2), show=False)
+    with scored_blocks() as scored:
+        evaluate(run, ["climatology"], **options)
+    assert scored == [0, 4]
+
+
+def test_the_workers_of_a_dask_cluster_make_the_same_tables(run, tmp_path, monkeypatch):
+    from distributed import LocalCluster
+
+    options = {"block_bytes": FOUR_STARTS, "show": False}
+    evaluate(run, **options)
+    expected = written_tables(run)
+    with scored_blocks(killed_after=2):
+        evaluate(run, **options)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")  # the workers start in another folder
+    with LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=None) as cluster:
+        monkeypatch.chdir(tmp_path)
+        evaluate(Path("runs") / "a", scheduler=cluster.scheduler_address, **options)
+    assert_same(written_tables(run), expected)
+
+
+def test_a_machine_that_does_not_reach_the_forecast_is_named(tmp_path):
+    comparison = block_scores.Comparison(tmp_path, None, None, None, {}, None)
+    with pytest.raises(InputError, match=r"forecast.zarr: is missing on the machine .*must reach"):
+        block_scores.score_block(slice(0, 4), comparison)
+
+
+def test_an_unreachable_cluster_is_named(run, monkeypatch):
+    monkeypatch.setattr("seaice_lab.cluster.CLUSTER_S", 0.2)
+    with pytest.raises(InputError, match=r"scheduler tcp://127.0.0.1:9: .* to continue"):
+        evaluate(run, show=False, scheduler="tcp://127.0.0.1:9")
 
 
 def test_the_report_has_a_line_a_lead_with_model_and_persistence(run):
