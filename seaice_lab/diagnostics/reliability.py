@@ -136,10 +136,10 @@ def volume_calibration(ensemble, truth, ocean, area=None):
     Returns
     -------
     Dataset
-        ``bias`` and ``spread`` of the mean over the ocean, in the unit of the field;
-        ``spread_skill``, the ratio of :func:`seaice_lab.diagnostics.ensembles.spread_skill` for
-        this mean; and ``inside``, the share of starts with the truth between the lowest and the
-        highest member; each (lead_time).
+        For the mean over the ocean, ``bias`` and ``rmse`` of the mean of the members and their
+        ``spread``, in the unit of the field; ``spread_skill``, the ratio of
+        :func:`seaice_lab.diagnostics.ensembles.spread_skill`; and ``inside``, the share of starts
+        with the truth between the lowest and the highest member; each (lead_time).
     """
     members = member_count(ensemble, truth, ocean, area)
     error = ocean_mean(ensemble.astype("float64") - truth, ocean, area)
@@ -149,6 +149,7 @@ def volume_calibration(ensemble, truth, ocean, area=None):
     return xr.Dataset(
         {
             "bias": error.mean(("member", "init_time")),
+            "rmse": squared_error**0.5,
             "spread": variance**0.5,
             "spread_skill": ((members + 1) / members * variance / squared_error) ** 0.5,
             "inside": inside.mean("init_time"),

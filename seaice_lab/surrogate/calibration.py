@@ -1,9 +1,10 @@
 """Calibration of an ensemble on the validation split: how large the perturbations should be.
 
 A network is more certain of the runs that it was trained on than of others, so the size of the
-noise, its memory, and the size of perturbed starts are chosen on runs that training did not use.
-The noise of each level of the network acts on its own wavelengths: fine noise sets the power at
-short wavelengths, coarse noise most of the spread.
+noise, its memory, the size of perturbed starts and the biases of the members are chosen on runs
+that training did not use. The noise of each level of the network acts on its own wavelengths: fine
+noise sets the power at short wavelengths, coarse noise most of the spread. The biases set the
+spread of the volume.
 """
 
 import tempfile
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from seaice_lab import files, grid, runs
-from seaice_lab.diagnostics import ensembles, smoothing, spectra
+from seaice_lab.diagnostics import ensembles, reliability, smoothing, spectra
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.evaluation import open_forecast
 from seaice_lab.surrogate.forecast import forecast
@@ -32,10 +33,11 @@ KEPT = ("wavenumber", "lead_time")  # dimensions of the power that are not avera
 GAIN_STEP = 0.3  # of the logarithm of a gain, for the derivatives
 DAMPING = 0.05  # of the least squares, for gains that change nothing
 POWER_RATIOS = 0.01, 100.0  # limits of a ratio: without them a band with little power decides
+TRIAL_BIAS = 0.02  # standard deviation of the biases from which the right one follows
 
 
 def calibrate(run, memories=MEMORIES, starts=STARTS, show=True, store=None):
-    """Choose memory and gains of the noise, or the size of perturbed starts; write them.
+    """Choose the noise or the size of perturbed starts, and the biases of members; write them.
 
     1. For each memory, one gain for all levels is the one with which the spread-skill ratio
        (:func:`seaice_lab.diagnostics.ensembles.spread_skill`) over lead times up to two days is 1.
@@ -47,6 +49,10 @@ def calibrate(run, memories=MEMORIES, starts=STARTS, show=True, store=None):
        gains that were tried, those with the smallest sum of squares are kept.
 
     For a deterministic network the size of the perturbations of the initial state is found as in 1.
+    Last, the members receive biases with which the variance of their mean over the ocean
+    (:func:`seaice_lab.diagnostics.reliability.volume_calibration`) equals its squared error, on
+    average over lead times up to five days.
+
     All scores are those of the first variable.
 
     Parameters
@@ -66,9 +72,9 @@ def calibrate(run, memories=MEMORIES, starts=STARTS, show=True, store=None):
     Returns
     -------
     dict of str to float
-        "noise_memory" and "noise_gain" (a list of gains), or "perturbation"; "spread_skill" and
-        "crps" (in the unit of the first variable) of the ensemble with them. Written to
-        ``calibration.json``.
+        "noise_memory" and "noise_gain" (a list of gains), or "perturbation"; "member_bias";
+        "spread_skill" and "crps" (in the unit of the first variable) of the ensemble with them.
+        Written to ``calibration.json``.
 
     Raises
     ------
@@ -93,10 +99,10 @@ def calibrate(run, memories=MEMORIES, starts=STARTS, show=True, store=None):
     common |= {"store": store_path}
     matched = max(round(MATCH_DAYS / step_days), 1)
 
-    def score(size, memory):
-        settings = {"perturbation": size}
+    def score(size, memory, bias=0.0):
+        settings = {"perturbation": size, "member_bias": bias}
         if memory is not None:
-            settings = {"noise_gain": size, "noise_memory": memory, "perturbation": 0.0}
+            settings |= {"noise_gain": size, "noise_memory": memory, "perturbation": 0.0}
         return _scores(
             run, store, ForecastConfig(**common, **settings, compile="never"), matched, show
         )
@@ -115,15 +121,17 @@ def calibrate(run, memories=MEMORIES, starts=STARTS, show=True, store=None):
 
     if surrogate.noise is None:
         size, scores = match(0.1, None)
-        result = {"perturbation": round(size, 4)}
+        memory, result = None, {"perturbation": round(size, 4)}
     else:
         trials = {memory: match(1.0, memory) for memory in memories}
         memory = min(trials, key=lambda memory: trials[memory][1]["crps"])
         size, scores = trials[memory]
         first = [size] * len(surrogate.noise.shapes)
-        gains, scores = _match_ratios(lambda gains: score(gains, memory), first, scores)
-        result = {"noise_memory": memory, "noise_gain": gains}
-    result |= {"spread_skill": round(scores["spread_skill"], 4), "crps": round(scores["crps"], 6)}
+        size, scores = _match_ratios(lambda gains: score(gains, memory), first, scores)
+        result = {"noise_memory": memory, "noise_gain": size}
+    bias, scores = _match_volume(lambda bias: score(size, memory, bias), scores)
+    result |= {"member_bias": bias, "spread_skill": round(scores["spread_skill"], 4)}
+    result |= {"crps": round(scores["crps"], 6)}
     files.write_json(path, result)
     return result
 
@@ -169,14 +177,32 @@ def _match_ratios(score, gains, scores):
     return min(tried, key=lambda trial: np.sum(np.log(trial[1]["ratios"]) ** 2))
 
 
+def _match_volume(score, scores):
+    """Biases with which the spread of the volume equals its error, and their scores.
+
+    The variance that biases add to the volume grows with their square. The spread without them may
+    be large enough already; then there are none.
+    """
+    trial = score(TRIAL_BIAS)
+    (variance, squared_error), (with_trial, _) = scores["volume"], trial["volume"]
+    # Relative to the variance, so that the later lead times do not count more.
+    missing = (squared_error / variance - 1).mean()
+    added = (with_trial / variance - 1).mean()
+    if not missing > 0 or not added > 0:  # NaN too, if the volume has no variance
+        return 0.0, scores
+    bias = round(TRIAL_BIAS * float(missing / added) ** 0.5, 5)
+    return bias, score(bias)
+
+
 def _scores(run, store, config, matched, show):
     """Scores of a forecast.
 
     Returns
     -------
     dict
-        "spread_skill" over the first lead times and fair "crps" over all. For a network with noise
-        also "ratios", which are 1 for a perfect ensemble.
+        "spread_skill" over the first lead times and fair "crps" over all; "volume", the variance
+        and the squared error of the mean over the ocean by lead time, equal for a perfect ensemble.
+        For a network with noise also "ratios", which are 1 for a perfect ensemble.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = forecast(run, config, Path(folder, "forecast.zarr"), show=show)
@@ -184,8 +210,11 @@ def _scores(run, store, config, matched, show):
     truth = truth_for(members.isel(member=0, drop=True), store)
     ocean, area = members.ocean, grid.cell_area(members)
     early = (values.isel(lead_time=slice(matched)) for values in (members, truth))
+    volume = reliability.volume_calibration(members, truth, ocean, area)
+    variance = (MEMBERS + 1) / MEMBERS * volume.spread**2  # as in the spread-skill ratio
     scores = {
         "spread_skill": float(ensembles.spread_skill(*early, ocean, area).mean()),
+        "volume": (variance.values, volume.rmse.values**2),
         "crps": float(ensembles.crps(members, truth, ocean, area).mean()),
     }
     if config.noise_gain is not None:

@@ -6,22 +6,22 @@ stays bounded. A killed forecast continues with the first batch that is not comp
 """
 
 import hashlib
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 
 import dask.array
 import numpy as np
 import torch
 import xarray as xr
-from scipy import ndimage
 
-from seaice_lab import files, grid, metadata, names, progress, runs
+from seaice_lab import files, metadata, names, progress, runs
 from seaice_lab.compute import compiles, damaged_compile_cache, prefetch
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.fields import Fields
 from seaice_lab.surrogate.layers import zero_on_land
 from seaice_lab.surrogate.model import bounds, load
 from seaice_lab.surrogate.noise import settle_noise
+from seaice_lab.surrogate.perturbations import initial_perturbations, member_biases
 from seaice_lab.surrogate.results import check_same_grid, prepare_results_folder, results_folder
 from seaice_lab.surrogate.starts import start_positions
 from seaice_lab.surrogate.store import COMPRESSORS, open_store, open_zarr, write_checksums
@@ -29,7 +29,6 @@ from seaice_lab.surrogate.store import COMPRESSORS, open_store, open_zarr, write
 # Product of cells and steps above which the surrogate is compiled: a few minutes of work on a CPU,
 # compared with half a minute for compiling.
 COMPILE_ABOVE_CELL_STEPS = 5e7
-PERTURBATION_KM = 300.0  # distance at which the correlation of the perturbations has fallen to 1/e
 
 
 def rollout(step, state, forcing):
@@ -66,7 +65,8 @@ def forecast(run, config, path=None, device=None, block_bytes=256e6, show=True, 
     config : ForecastConfig
         With more than one member, each member of a network with noise has noise of its own. The
         first member of a deterministic network starts from the true state, the others from states
-        with random perturbations (see :func:`initial_perturbations`).
+        with random perturbations (see
+        :func:`~seaice_lab.surrogate.perturbations.initial_perturbations`).
     path : str or Path, optional
         Store to write; by default ``forecast.zarr`` in the folder of
         :func:`~seaice_lab.surrogate.results.results_folder`.
@@ -163,8 +163,7 @@ def forecast_blocks(surrogate, initial, forcing, block_steps, bar):
     initial : torch.Tensor (batch, channel, y, x)
         Initial states in physical units, zero on land.
     forcing : iterable of tuple
-        For each step the forcing, torch.Tensor (batch, channel, y, x), on any device; for a network
-        with noise also its list of noise.
+        For each step the forcing, noise and bias of :meth:`Surrogate.step`, on any device.
     block_steps : int
         Steps in a block; the last block may have fewer.
     bar : tqdm.tqdm
@@ -215,7 +214,9 @@ def _sizes(surrogate, config, count, block_bytes):
 
 
 def _on_device(fields, device):
-    """Tensors, and lists of them, on a device."""
+    """Tensors, and lists of them, on a device; None stays None."""
+    if fields is None:
+        return None
     if isinstance(fields, torch.Tensor):
         return fields.to(device, non_blocking=True)
     return [_on_device(field, device) for field in fields]
@@ -258,8 +259,8 @@ def _inputs(surrogate, store, fields, positions, config, states=None):
     initial : torch.Tensor (start * member, channel, y, x)
         On the device of the surrogate, within the physical bounds, zero on land.
     forcing : iterator of tuple
-        For each step the forcing, torch.Tensor (start * member, channel, y, x), and the noise of a
-        network with noise; read and drawn when they are needed.
+        For each step the forcing, torch.Tensor (start * member, channel, y, x), the noise and the
+        bias of the members, or None; read and drawn when they are needed.
     """
     window, ocean = surrogate.window, surrogate.ocean
 
@@ -278,51 +279,10 @@ def _inputs(surrogate, store, fields, positions, config, states=None):
     low, high = bounds([name for name, _ in window.state], initial)
     initial = zero_on_land(torch.clamp(initial, low, high), ocean)
     forcing = (read(window.forcing, step) for step in range(config.steps))
-    if surrogate.noise is None:
-        return initial, zip(forcing, strict=True)
-    noise = surrogate.noise.of_members(config.seed, positions[0.0], range(config.members))
-    return initial, zip(forcing, noise, strict=False)  # noise has no end
-
-
-def initial_perturbations(surrogate, store, starts, config):
-    """Perturbations of the initial states of an ensemble.
-
-    Gaussian random fields, correlated over :data:`PERTURBATION_KM` and identical for all times of
-    one variable, independent between variables, members and start dates; zero for the first
-    member, unless the members have noise, which are all alike. The perturbations of a start date do
-    not depend on the other start dates.
-
-    Parameters
-    ----------
-    surrogate : Surrogate
-    store : xarray.Dataset
-        Prepared store.
-    starts : sequence of int
-        Positions of the start dates on the time axis of the store.
-    config : ForecastConfig
-        With ``members``, ``perturbation`` and ``seed``.
-
-    Returns
-    -------
-    torch.Tensor (start * member, channel, y, x)
-        For the channels of ``window.state``, in physical units.
-    """
-    window, shape = surrogate.window, surrogate.ocean.shape
-    result = np.zeros((len(starts), config.members, len(window.state), *shape), "float32")
-    if config.members > 1 and config.perturbation:
-        first = 1 if surrogate.noise is None else 0
-        # Smoothing white noise with a Gaussian of standard deviation s gives the correlation
-        # exp(-(d / 2 s)^2) at distance d: it is 1/e at d = 2 s.
-        width = PERTURBATION_KM / (grid.spacing_m(store) / 1e3) / 2
-        for index, start in enumerate(starts):
-            rng = np.random.default_rng([config.seed, int(start)])
-            noise = rng.standard_normal((config.members - first, len(window.variables), *shape))
-            smooth = ndimage.gaussian_filter(noise, (0, 0, width, width), mode="wrap")
-            smooth /= smooth.std((-2, -1), keepdims=True)
-            for channel, (name, _) in enumerate(window.state):
-                scale = config.perturbation * surrogate.normalisation[name]["std"]
-                result[index, first:, channel] = scale * smooth[:, window.variables.index(name)]
-    return torch.from_numpy(result.reshape(-1, *result.shape[2:]))
+    noise, bias = repeat(None), member_biases(surrogate, positions[0.0], config)
+    if surrogate.noise is not None:
+        noise = surrogate.noise.of_members(config.seed, positions[0.0], range(config.members))
+    return initial, zip(forcing, noise, repeat(bias), strict=False)  # only the forcing ends
 
 
 def _as_dataset(values, surrogate, members):
@@ -391,6 +351,7 @@ def _fingerprint(opened, store, starts, config, noise, initial):
         facts += [starts.tolist()]
     if config.members > 1:
         facts += [config.members, config.perturbation, config.seed]
+        facts += [config.member_bias] if config.member_bias else []
     if noise is not None:
         facts += [noise.gain, noise.memory]
     if initial is not None:

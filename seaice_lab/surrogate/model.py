@@ -35,7 +35,7 @@ class Surrogate(NamedTuple):
     ocean: torch.Tensor
     noise: Noise | None = None
 
-    def increment(self, state, forcing, noise=None):
+    def increment(self, state, forcing, noise=None, bias=None):
         """Change of the predicted variables over one step, in their units.
 
         Parameters
@@ -47,6 +47,9 @@ class Surrogate(NamedTuple):
         noise : list of torch.Tensor (batch, channel, y, x), optional
             Of one step, from :class:`~seaice_lab.surrogate.noise.Noise`; without it the increment
             is that of the network without noise.
+        bias : torch.Tensor (batch, 1, 1, 1), optional
+            A fraction b that turns each increment i into i + b abs(i): with b > 0 the variable
+            grows more and shrinks less.
 
         Returns
         -------
@@ -61,9 +64,10 @@ class Surrogate(NamedTuple):
         count = len(self.window.variables)
         mean, std = scales(self.normalisation["increments"][:count], fields)
         inputs = (inputs,) if noise is None else (inputs, noise)
-        return (self.network(*inputs)[:, :count] * std + mean) * self.ocean
+        increment = (self.network(*inputs)[:, :count] * std + mean) * self.ocean
+        return increment if bias is None else increment + bias * increment.abs()
 
-    def step(self, state, forcing, noise=None):
+    def step(self, state, forcing, noise=None, bias=None):
         """The state one step later, within the physical bounds.
 
         x(t + step) = min(max(x(t) + increment, minimum), maximum): the forecast step of Durand et
@@ -71,7 +75,7 @@ class Surrogate(NamedTuple):
 
         Parameters
         ----------
-        state, forcing, noise
+        state, forcing, noise, bias
             As in :meth:`increment`.
 
         Returns
@@ -81,7 +85,8 @@ class Surrogate(NamedTuple):
         """
         count = len(self.window.variables)
         low, high = bounds(self.window.variables, state)
-        present = torch.clamp(state[:, :count] + self.increment(state, forcing, noise), low, high)
+        increment = self.increment(state, forcing, noise, bias)
+        present = torch.clamp(state[:, :count] + increment, low, high)
         # Each past state becomes the one that was a step later.
         return torch.cat([present, select_channels(state, self.window.past_channels)], dim=1)
 

@@ -256,13 +256,13 @@ def settle_noise(surrogate, config, run):
     surrogate : Surrogate
         With the memory and gain of the settings; ``noise`` is None if the forecast has none.
     config : ForecastConfig
-        With a number as ``perturbation``.
+        With numbers as ``perturbation`` and ``member_bias``.
 
     Raises
     ------
     InputError
-        If noise is asked of a deterministic network or of a single forecast, or the number of gains
-        is wrong.
+        If noise is asked of a deterministic network, noise or a bias of a single forecast, or the
+        number of gains is wrong.
     """
     noise, asked = surrogate.noise, [config.noise_gain, config.noise_memory] != [None, None]
     if asked and noise is None and config.noise_gain != 0:
@@ -271,11 +271,12 @@ def settle_noise(surrogate, config, run):
             "noise_gain and noise_memory (perturbed starts make its ensemble), or train an "
             "ensemble network with loss crps"
         )
-    if config.noise_gain and config.members == 1:
-        raise InputError(
-            "members: is 1, expected at least 2 with noise_gain, because one member has no spread; "
-            "raise members, or leave noise_gain out for a single forecast without noise"
-        )
+    for name in ("noise_gain", "member_bias"):
+        if config.members == 1 and getattr(config, name):
+            raise InputError(
+                f"members: is 1, expected at least 2 with {name}, because one member has no "
+                f"spread; raise members, or leave {name} out for a single forecast"
+            )
     calibration = read_calibration(Path(run).expanduser())
     default = calibration.get("perturbation", 0.0 if noise else 0.1)
     if config.perturbation is None:
@@ -285,6 +286,8 @@ def settle_noise(surrogate, config, run):
                 f"too small; `seaice-lab calibrate {run}` fits it"
             )
         config = config.model_copy(update={"perturbation": default})
+    if config.member_bias is None:
+        config = config.model_copy(update={"member_bias": calibration.get("member_bias", 0.0)})
     if noise is not None:
         remedy = "give as many, or leave it out for the gain of the calibration"
         noise = resized(noise, config.noise_gain, config.noise_memory, "noise_gain", remedy)

@@ -178,8 +178,12 @@ class ForecastConfig(Config):
     noise_memory: float | None = Field(None, ge=0, lt=1)
     """Correlation of the noise of successive steps; null: that of the calibration of the run, else
     that of the training."""
+    member_bias: float | None = Field(None, ge=0)
+    """Standard deviation of a bias that each member keeps on the whole map and for the whole
+    forecast: with a bias of 0.01, its variables grow by 1 % more and shrink by 1 % less in each
+    step. null: that of the calibration of the run, else 0."""
     seed: int = Field(0, ge=0)
-    """Seed of the perturbations and of the noise."""
+    """Seed of the perturbations, the noise and the biases."""
     compile: Literal["auto", "always", "never"] = "auto"
     """Compile the network; auto: for long forecasts."""
     store: PathText | None = None

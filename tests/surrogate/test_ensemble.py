@@ -147,14 +147,12 @@ def test_the_calibration_is_kept_with_the_weights_and_used(run, plain, store, mo
     assert (noise.gain, noise.memory) == (result["noise_gain"], result["noise_memory"])
     assert len(noise.gain) == 3  # levels
     assert result["spread_skill"] == pytest.approx(1, abs=0.4)
+    names = "noise_gain", "noise_memory", "member_bias"
     default, explicit = (
         make(run, run / f"{name}.zarr", members=2, steps=2, every=6, **values)
         for name, values in (
             ("default", {}),
-            (
-                "explicit",
-                {"noise_gain": result["noise_gain"], "noise_memory": result["noise_memory"]},
-            ),
+            ("explicit", {name: result[name] for name in names}),
         )
     )
     np.testing.assert_array_equal(default, explicit)
@@ -171,6 +169,23 @@ def test_the_calibration_is_kept_with_the_weights_and_used(run, plain, store, mo
     last = report(table, spectrum).splitlines()[-1].split()
     crps = float(table.crps.sel(source="forecast")[-1])
     assert last[-2:] == [f"{crps:.4f}", f"{float(ratio[-1]):.2f}"]
+
+
+def test_the_biases_make_the_variance_of_the_volume_equal_to_its_error():
+    error = np.array([1.0, 4.0, 9.0])
+
+    def score(bias, variance=0.5):
+        return {"volume": (error * (variance + 500 * bias**2), error), "bias": bias}
+
+    bias, scores = calibration._match_volume(score, score(0.0))
+    np.testing.assert_allclose(scores["volume"][0], error, rtol=1e-3)
+    assert scores["bias"] == bias == pytest.approx(0.001**0.5, rel=1e-3)
+    # Enough spread without biases, biases without effect, and a volume that never varies.
+    assert calibration._match_volume(score, score(0.0, variance=1.5))[0] == 0
+    for variance in (error / 2, 0 * error):
+        constant = {"volume": (variance, error)}
+        with np.errstate(divide="ignore", invalid="ignore"):
+            assert calibration._match_volume(lambda bias, same=constant: same, constant)[0] == 0
 
 
 def test_a_calibration_stays_if_something_else_of_the_run_is_damaged(run, tmp_path):

@@ -18,15 +18,12 @@ from seaice_lab import files, runs
 from seaice_lab.config import FitConfig
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.evaluation import open_forecast
-from seaice_lab.surrogate.forecast import (
-    forecast,
-    initial_perturbations,
-    rollout,
-)
+from seaice_lab.surrogate.forecast import forecast, rollout
 from seaice_lab.surrogate.model import Surrogate, load
 from seaice_lab.surrogate.networks import build_network
+from seaice_lab.surrogate.perturbations import initial_perturbations, member_biases
 from seaice_lab.surrogate.settings import ForecastConfig, TrainConfig
-from seaice_lab.surrogate.store import open_store
+from seaice_lab.surrogate.store import open_store, read_frames
 from seaice_lab.surrogate.train import train
 from seaice_lab.surrogate.windows import WINDOWS, Window
 
@@ -258,6 +255,36 @@ def test_perturbations_have_the_size_asked_for_and_are_smooth(run, store):
     step = fields[:, 1:].diff(dim=-1).square().mean() / fields[:, 1:].square().mean()
     # 2 (1 - exp(-(25 km / 300 km)^2)) for neighbours 25 km apart
     assert step.item() == pytest.approx(2 * (1 - np.exp(-((25 / 300) ** 2))), rel=0.3)
+
+
+def test_biases_raise_all_changes_of_a_member_alike(run, store, tmp_path):
+    options = {"steps": 2, "members": 3, "perturbation": 0.0, "every": 4}
+    unbiased = open_forecast(make(run, tmp_path / "a.zarr", **options)).sit.load()
+    sit = open_forecast(make(run, tmp_path / "b.zarr", member_bias=0.3, **options)).sit.load()
+    surrogate, config = load(run, "cpu"), ForecastConfig(members=3, member_bias=0.3)
+    biases = member_biases(surrogate, sit.position.values, config).numpy().reshape(-1, 3)
+    assert not biases[:, 0].any() and biases[:, 1:].all()  # the first member is the control
+    initial = read_frames(open_store(store), "sit", sit.position.values)[:, None]
+    increment = (unbiased.isel(lead_time=0) - initial).values
+    expected = unbiased.isel(lead_time=0) + biases[..., None, None] * abs(increment)
+    np.testing.assert_allclose(sit.isel(lead_time=0), expected.clip(0), atol=1e-5)
+    # The differences of the volume grow and keep their sign.
+    volume = (sit - unbiased).mean(("y", "x")).isel(member=slice(1, None))
+    assert (volume * np.sign(biases[:, 1:, None]) > 0).all()
+    assert (abs(volume.isel(lead_time=1)) > 1.2 * abs(volume.isel(lead_time=0))).all()
+
+
+def test_the_biases_have_their_size_and_do_not_depend_on_other_members_and_starts(run):
+    surrogate = load(run, "cpu")
+    config = ForecastConfig(members=300, member_bias=0.02)
+    biases = member_biases(surrogate, [3, 4], config).view(2, 300)
+    assert biases[:, 1:].std().item() == pytest.approx(0.02, rel=0.1)
+    assert abs(np.corrcoef(biases[:, 1:])[0, 1]) < 0.2
+    few = ForecastConfig(members=4, member_bias=0.02)
+    assert torch.equal(member_biases(surrogate, [4], few).view(4), biases[1, :4])
+    assert member_biases(surrogate, [3], ForecastConfig(members=4, member_bias=0.0)) is None
+    with pytest.raises(InputError, match="members: is 1, expected at least 2 with member_bias"):
+        make(run, steps=1, member_bias=0.1)
 
 
 def test_a_compiled_forecast_gives_the_same_numbers_and_compiles_full_batches_only(run, tmp_path):
