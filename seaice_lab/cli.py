@@ -29,6 +29,7 @@ from seaice_lab.options import (
     path,
 )
 from seaice_lab.parameters import list_settings
+from seaice_lab.processors import is_first_process
 from seaice_lab.surrogate.settings import ForecastConfig
 
 app = Typer(
@@ -141,7 +142,7 @@ def train(run: RunFolder, config: ConfigFile = None, parameter: Settings = None)
     from seaice_lab.surrogate.train import train
 
     folder = train(job_config, run)
-    if os.environ.get("RANK", "0") == "0":  # the first of the processes of torchrun
+    if is_first_process():
         print(f"wrote {folder}/weights.safetensors")
 
 
@@ -165,6 +166,8 @@ def forecast(
     With --members above 1 it is an ensemble. Each member of a network with noise has noise of its
     own; of another network, the first member starts from the true state, the others from smoothly
     perturbed states. To give one gain for each level, repeat --noise-gain.
+
+    Many start dates on several GPUs: torchrun --nproc-per-node=4 -m seaice_lab.cli forecast RUN
     """
     from seaice_lab import progress, runs
 
@@ -179,7 +182,9 @@ def forecast(
         progress.line(f"{run}: training is not finished; the forecast uses its best weights so far")
     from seaice_lab.surrogate.forecast import forecast
 
-    print(f"wrote {forecast(run, job_config)}")
+    store = forecast(run, job_config)
+    if is_first_process():
+        print(f"wrote {store}")
 
 
 @app.command()

@@ -229,7 +229,7 @@ def only_writer(folder):
 
 
 @contextmanager
-def journal(final, fingerprint):
+def journal(final, fingerprint, is_main=True):
     """Context of a long write in numbered blocks, with which a killed process can be continued.
 
     Parameters
@@ -238,6 +238,9 @@ def journal(final, fingerprint):
         Final file or folder.
     fingerprint : str
         Identifies configuration and input. A partial result with another fingerprint is deleted.
+    is_main : bool
+        Whether this process guards and cleans the folder. Others that write parts of the same
+        result wait for it before they begin.
 
     Yields
     ------
@@ -250,6 +253,9 @@ def journal(final, fingerprint):
     """
     record = Journal(Path(final))
     with disk_errors(record.final):
+        if not is_main:
+            yield record
+            return
         record.folder.mkdir(parents=True, exist_ok=True)
         with only_writer(record.folder):
             stamp = record.folder / "fingerprint"

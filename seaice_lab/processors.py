@@ -1,4 +1,4 @@
-"""How many processors and how much memory this process may use, on a machine that is shared."""
+"""How many processors and how much memory a process may use on a machine that it shares."""
 
 import os
 from pathlib import Path
@@ -34,6 +34,11 @@ def processors(cgroups=CGROUPS, membership=MEMBERSHIP):
     threads = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
     counts += [int(threads)] if threads.isdecimal() else []
     return max(min(counts), 1)
+
+
+def is_first_process():
+    """Whether this is the first process of ``torchrun``, or the only one."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def memory_bytes(cgroups=CGROUPS, membership=MEMBERSHIP):

@@ -7,6 +7,8 @@ import time
 from tqdm import tqdm as text_bar
 from tqdm.auto import tqdm
 
+from seaice_lab.processors import is_first_process
+
 # This environment variable is set while a notebook is executed unattended. A bar would print a line
 # at each refresh there.
 BATCH = "SEAICE_BATCH"
@@ -21,8 +23,12 @@ def in_batch():
 
 
 def line(text):
-    """Print a line of progress: with the output of a notebook, else on the error stream."""
-    print(text, file=sys.stdout if os.environ.get(BATCH) else sys.stderr, flush=True)
+    """Print a line of progress: with the output of a notebook, else on the error stream.
+
+    Under ``torchrun`` only the first process prints it.
+    """
+    if is_first_process():
+        print(text, file=sys.stdout if os.environ.get(BATCH) else sys.stderr, flush=True)
 
 
 class _Lines:

@@ -1,8 +1,12 @@
 #!/bin/bash
-# Train a surrogate on all GPUs of a node: sbatch docs/slurm/train_several_gpus.sh
-# torchrun starts a process for each GPU. The batch size is that of each process.
+# Train a surrogate on all GPUs of one node or several: sbatch docs/slurm/train_several_gpus.sh
+# srun starts torchrun once on each node, and torchrun a process for each GPU. The first node
+# connects them. The batch size is that of each process. A forecast of many start dates can be
+# split in the same way: replace the last line of the command by
+#   -m seaice_lab.cli forecast runs/large --steps 60
 #SBATCH --job-name=seaice-train
 #SBATCH --nodes=1
+#SBATCH --ntasks-per-node=1
 #SBATCH --gpus-per-node=4
 #SBATCH --cpus-per-task=32
 #SBATCH --mem=256G
@@ -22,7 +26,9 @@ requeue() {
 }
 trap requeue USR1
 
-torchrun --standalone --nproc-per-node="$SLURM_GPUS_ON_NODE" -m seaice_lab.cli \
-    train runs/large -p store=stores/sample.zarr -p epochs=500 &
+first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+srun torchrun --nnodes="$SLURM_NNODES" --nproc-per-node="$SLURM_GPUS_ON_NODE" \
+    --rdzv-backend=c10d --rdzv-id="$SLURM_JOB_ID" --rdzv-endpoint="$first:29500" \
+    -m seaice_lab.cli train runs/large -p store=stores/sample.zarr -p epochs=500 &
 work=$!
 wait "$work"

@@ -15,7 +15,7 @@ import torch
 import xarray as xr
 
 from seaice_lab import files, metadata, names, progress, runs
-from seaice_lab.compute import compiles, damaged_compile_cache, prefetch
+from seaice_lab.compute import Process, compiles, damaged_compile_cache, prefetch
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.fields import Fields
 from seaice_lab.surrogate.layers import zero_on_land
@@ -57,6 +57,8 @@ def rollout(step, state, forcing):
 @damaged_compile_cache()
 def forecast(run, config, path=None, device=None, block_bytes=256e6, show=True, *, initial=None):
     """Forecast from every start date of a split, or from given ones; write ``forecast.zarr``.
+
+    Under ``torchrun`` the processes share the start dates.
 
     Parameters
     ----------
@@ -108,20 +110,25 @@ def forecast(run, config, path=None, device=None, block_bytes=256e6, show=True, 
     path = Path(path or folder / "forecast.zarr")
     if _fingerprint_of(path) == identity:
         return path
-    if path == folder / "forecast.zarr":
+    process = Process()
+    if path == folder / "forecast.zarr" and process.is_main:
         prepare_results_folder(folder, opened.path, store_path, store.attrs["fingerprint"])
 
     count, steps_of_start = len(starts), config.members * config.steps
-    batch_starts, block_steps = _sizes(surrogate, config, count, block_bytes)
+    batch_starts, block_steps = _sizes(surrogate, config, count, block_bytes, process.world)
     total = count * steps_of_start
     fast = _compiled(surrogate, config, total * surrogate.ocean.numel())
 
+    beats = path.parent == folder and process.is_main
     with (
-        files.journal(path, identity) as journal,
-        progress.bar(total, f"forecast {opened.path.name}", "step", show=show) as bar,
-        runs.heartbeat(folder, runs.FORECASTING, "step", total, path.parent == folder) as beat,
+        process.watch_others(),
+        files.journal(path, identity, process.is_main) as journal,
+        progress.bar(
+            total, f"forecast {opened.path.name}", "step", show=show and process.is_main
+        ) as bar,
+        runs.heartbeat(folder, runs.FORECASTING, "step", total, beats) as beat,
     ):
-        if not journal.is_done("template"):
+        if process.is_main and not journal.is_done("template"):
             empty = _template(store, surrogate.window, starts, config, block_steps, opened)
             empty.assign_attrs(
                 fingerprint=identity,
@@ -131,26 +138,39 @@ def forecast(run, config, path=None, device=None, block_bytes=256e6, show=True, 
                 training_store=store_path if is_own_store else opened.config["store"],
             ).to_zarr(journal.target, compute=False, zarr_format=3, consolidated=False, mode="w")
             journal.mark("template")
-        for first in range(0, count, batch_starts):
-            beat(first * steps_of_start + 1)
-            batch = slice(first, min(first + batch_starts, count))
-            label = f"{batch.start}:{batch.stop}"  # a continued forecast may have other batches
-            if journal.is_done(label):
-                bar.update((batch.stop - batch.start) * steps_of_start)
-                continue
+        # The first process looks up what is missing before any of them writes.
+        missing = process.gather(_missing_batches(journal, count, batch_starts))[0]
+        for batch in missing[process.rank :: process.world]:
+            # The processes take batches in turn, so this is about what all of them have done.
+            beat(batch.start * steps_of_start + 1)
+            bar.update(batch.start * steps_of_start - bar.n)
             # An incomplete batch would be compiled again for its size.
-            model = fast if batch.stop - first == batch_starts else surrogate
-            located = {offset: position[batch] for offset, position in positions.items()}
-            states = None if initial is None else initial[batch]
-            inputs = _inputs(surrogate, store, fields, located, config, states)
+            model = fast if batch.stop - batch.start == batch_starts else surrogate
+            inputs = _inputs(surrogate, store, fields, positions, config, initial, batch)
             for lead_steps, values in forecast_blocks(model, *inputs, block_steps, bar):
                 region = {"init_time": batch, "lead_time": lead_steps}
                 dataset = _as_dataset(values, surrogate, config.members)
                 dataset.to_zarr(journal.target, region=region, consolidated=False)
-            journal.mark(label)
-        write_checksums(journal.target, surrogate.window.variables)
-        journal.finish()
+            journal.mark(_label(batch))
+        process.gather("written")
+        bar.update(total - bar.n)
+        if process.is_main:
+            write_checksums(journal.target, surrogate.window.variables)
+            journal.finish()
+        process.gather("finished")
     return path
+
+
+def _missing_batches(journal, count, batch_starts):
+    """Slices of the start dates that are not written yet."""
+    firsts = range(0, count, batch_starts)
+    batches = [slice(first, min(first + batch_starts, count)) for first in firsts]
+    return [batch for batch in batches if not journal.is_done(_label(batch))]
+
+
+def _label(batch):
+    """Name of a batch in the journal; a continued forecast may have batches of another size."""
+    return f"{batch.start}:{batch.stop}"
 
 
 @torch.inference_mode()
@@ -205,9 +225,10 @@ def forecast_blocks(surrogate, initial, forcing, block_steps, bar):
         first = end
 
 
-def _sizes(surrogate, config, count, block_bytes):
+def _sizes(surrogate, config, count, block_bytes, processes):
     """How much at once: start dates of a batch on the device, steps of a block in memory."""
-    batch_starts = min(max(config.batch_size // config.members, 1), count)
+    # Every process receives a batch, if there are as many start dates.
+    batch_starts = min(max(config.batch_size // config.members, 1), -(-count // processes))
     fields = batch_starts * config.members * len(surrogate.window.variables)
     step_bytes = 4 * fields * surrogate.ocean.numel()
     return batch_starts, int(np.clip(block_bytes // step_bytes, 1, config.steps))
@@ -238,7 +259,7 @@ def _compiled(surrogate, config, cell_steps):
     return surrogate
 
 
-def _inputs(surrogate, store, fields, positions, config, states=None):
+def _inputs(surrogate, store, fields, positions, config, states, batch):
     """Initial states and forcing of a batch of start dates, each (start * member, ...).
 
     Parameters
@@ -251,8 +272,10 @@ def _inputs(surrogate, store, fields, positions, config, states=None):
     positions : dict of float to ndarray of int (start,)
         Positions on the time axis of the store by offset from the start date, hours.
     config : ForecastConfig
-    states : ndarray (start, channel, y, x), optional
-        Initial states; by default those of the store.
+    states : ndarray (start, channel, y, x) or None
+        Initial states; None: those of the store.
+    batch : slice
+        Start dates of the batch.
 
     Returns
     -------
@@ -263,6 +286,7 @@ def _inputs(surrogate, store, fields, positions, config, states=None):
         bias of the members, or None; read and drawn when they are needed.
     """
     window, ocean = surrogate.window, surrogate.ocean
+    positions = {offset: position[batch] for offset, position in positions.items()}
 
     def of_members(values):
         return torch.from_numpy(values).repeat_interleave(config.members, 0)
@@ -273,7 +297,10 @@ def _inputs(surrogate, store, fields, positions, config, states=None):
             values[:, channel] = fields.read(name, positions[step * window.step_h + lag])
         return of_members(values)
 
-    initial = read(window.state, 0) if states is None else of_members(states.astype("float32"))
+    if states is None:
+        initial = read(window.state, 0)
+    else:
+        initial = of_members(states[batch].astype("float32"))
     initial += initial_perturbations(surrogate, store, positions[0.0], config)
     initial = zero_on_land(initial.to(ocean.device), ocean)
     low, high = bounds([name for name, _ in window.state], initial)

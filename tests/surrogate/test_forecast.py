@@ -1,5 +1,6 @@
 """Rollouts: exact against the published loop, bounded, resumable, and the same in any batch."""
 
+import os
 import shutil
 import signal
 import subprocess
@@ -352,6 +353,40 @@ def test_a_killed_forecast_continues_where_it_stopped(run, tmp_path):
     assert after == before  # the first batch was not computed again
     larger = make(run, tmp_path / "c.zarr", 1, steps=4, batch_size=8)
     np.testing.assert_allclose(open_forecast(larger).sit, complete.sit, atol=1e-5)
+
+
+def test_processes_share_the_start_dates_that_are_missing(run, tmp_path):
+    complete = make(run, tmp_path / "a.zarr", steps=2, batch_size=2)
+    expected = open_forecast(complete).sit.load()
+    # As if a forecast had been killed that had written the second batch only.
+    partial = run / "forecast.zarr.partial"
+    shutil.copytree(complete, partial / "result")
+    (partial / "result" / "ocean" / "checksums.json").unlink()
+    (partial / "fingerprint").write_text(open_forecast(complete).attrs["fingerprint"])
+    (partial / "done").mkdir()
+    for name in ("template", "2:4"):
+        (partial / "done" / name).touch()
+    for start in set(range(expected.sizes["init_time"])) - {2, 3}:
+        shutil.rmtree(partial / "result" / "sit" / "c" / str(start))
+    written = partial / "result" / "sit" / "c" / "2"
+    (before,) = (file.stat().st_mtime_ns for file in written.rglob("0") if file.is_file())
+    command = ["forecast", run, "--steps", "2", "--batch-size", "2"]
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--log-dir"]
+    hidden = {"CUDA_VISIBLE_DEVICES": ""}  # two processes need two GPUs, or none
+    done = subprocess.run(
+        [sys.executable, *launch, tmp_path / "log", "-m", "seaice_lab.cli", *command],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | hidden,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("wrote") == 1 and "Warning" not in done.stderr
+    np.testing.assert_allclose(open_forecast(run).sit, expected, atol=1e-6)
+    written = run / "forecast.zarr" / "sit" / "c" / "2"
+    (after,) = (file.stat().st_mtime_ns for file in written.rglob("0") if file.is_file())
+    assert after == before
+    assert not list(run.glob("*.partial")) and not (run / "heartbeat.json").exists()
 
 
 def test_a_state_that_is_not_finite_stops_the_forecast(run):
