@@ -15,9 +15,9 @@ LIMITS = {
 - It is deterministic. Long forecasts of such networks lose detail; the exponents of the spectra
   among the scores show how much.""",
     "ensemble": """
-- `seaice-lab calibrate` fits its spread to the error of the first variable in single cells, on the
-  validation split. The spread of means over large areas, such as the ice volume, is not fitted and
-  may be too small.
+- `seaice-lab calibrate` fits its spread to the error of the first variable in single cells and in
+  the mean over the ocean, on the validation split. The spread of means over parts of the ocean is
+  not fitted and may be too small.
 - A member may have too much power at some wavelengths and too little at others; compare its
   spectrum with that of the truth. Scores of the ensemble mean do not show this.""",
 }
