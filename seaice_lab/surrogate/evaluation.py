@@ -28,7 +28,6 @@ from seaice_lab.surrogate.results import read_table, results_folder, write_table
 from seaice_lab.surrogate.settings import TrainConfig, window_of
 from seaice_lab.surrogate.store import open_zarr, with_small_fields_in_memory
 from seaice_lab.surrogate.truth import open_truth, with_truth
-from seaice_lab.surrogate.truth import truth_for as truth_for  # notebooks import it from here
 
 SPECTRA_BYTES = 64e6  # up to which the spectra of single starts are kept
 

@@ -8,12 +8,13 @@ import pytest
 from seaice_lab import grid
 from seaice_lab.config import read_yaml
 from seaice_lab.diagnostics import ensembles, scores
-from seaice_lab.surrogate.evaluation import open_forecast, truth_for
+from seaice_lab.surrogate.evaluation import open_forecast
 from seaice_lab.surrogate.forecast import forecast
 from seaice_lab.surrogate.prepare import prepare
 from seaice_lab.surrogate.references import reference_for
 from seaice_lab.surrogate.settings import ForecastConfig, PrepareConfig, TrainConfig
 from seaice_lab.surrogate.store import open_store
+from seaice_lab.surrogate.truth import truth_for
 
 ROOT = Path(__file__).parents[2]
 RUN = ROOT / "data" / "pretrained" / "sample"

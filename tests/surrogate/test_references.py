@@ -8,7 +8,6 @@ import xarray as xr
 from seaice_lab import grid
 from seaice_lab.diagnostics.spectra import power_spectrum
 from seaice_lab.errors import InputError
-from seaice_lab.surrogate.evaluation import truth_for
 from seaice_lab.surrogate.references import (
     FREE_DRIFT_WIND_FACTOR,
     TURNING_DEG,
@@ -17,6 +16,7 @@ from seaice_lab.surrogate.references import (
     make_references,
     reference_for,
 )
+from seaice_lab.surrogate.truth import truth_for
 
 SIDE_M = 25e3
 
