@@ -157,6 +157,7 @@ def forecast(
     members: Annotated[int, Option(help=HELP["members"])] = 1,
     perturbation: Annotated[float | None, Option(help=HELP["perturbation"])] = None,
     noise_gain: Annotated[list[float] | None, Option(help=HELP["noise_gain"])] = None,
+    member_bias: Annotated[float | None, Option(help=HELP["member_bias"])] = None,
     seed: Annotated[int, Option(help=HELP["seed"])] = 0,
     store: Annotated[Path | None, Option(parser=path, help=HELP["store"])] = None,
     output: Annotated[Path | None, Option(parser=path, help=HELP["output"])] = None,
@@ -174,6 +175,7 @@ def forecast(
     values = {"steps": steps, "split": split, "every": every, "batch_size": batch_size}
     gain = noise_gain[0] if noise_gain and len(noise_gain) == 1 else noise_gain or None
     values |= {"members": members, "perturbation": perturbation, "noise_gain": gain}
+    values |= {"member_bias": member_bias}
     values |= {"starts": start or (), "store": store and str(store), "seed": seed}
     values |= {"output": output and str(output)}
     job_config = ForecastConfig.parse(values, "forecast")

@@ -6,6 +6,7 @@ import shutil
 import sysconfig
 import threading
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 
@@ -31,7 +32,9 @@ class Process:
         if self.world > 1 and not distributed.is_initialized():
             if gpu:
                 self._take_gpu(local)
-            distributed.init_process_group("nccl" if gpu else "gloo")
+            # One process may have a long batch of forecasts more than the others.
+            backend = "nccl" if gpu else "gloo"
+            distributed.init_process_group(backend, timeout=timedelta(days=1))
         # Where torch was loaded before the package, which limits its threads by the environment.
         torch.set_num_threads(min(torch.get_num_threads(), processors.processors()))
 

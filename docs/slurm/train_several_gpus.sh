@@ -1,9 +1,9 @@
 #!/bin/bash
 # Train a surrogate on all GPUs of one node or several: sbatch docs/slurm/train_several_gpus.sh
 # srun starts torchrun once on each node, and torchrun a process for each GPU. The first node
-# connects them. The batch size is that of each process. A forecast of many start dates can be
-# split in the same way: replace the last line of the command by
-#   -m seaice_lab.cli forecast runs/large --steps 60
+# connects them. The batch size is that of each process. Forecasts of many start dates are shared
+# in the same way: replace the last line of the command by
+#   -m seaice_lab.cli forecast runs/large --steps 60 &
 #SBATCH --job-name=seaice-train
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=1
@@ -27,8 +27,10 @@ requeue() {
 trap requeue USR1
 
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-srun torchrun --nnodes="$SLURM_NNODES" --nproc-per-node="$SLURM_GPUS_ON_NODE" \
-    --rdzv-backend=c10d --rdzv-id="$SLURM_JOB_ID" --rdzv-endpoint="$first:29500" \
+port=$((20000 + SLURM_JOB_ID % 20000))  # jobs on the same node need different ones
+srun --cpus-per-task="$SLURM_CPUS_PER_TASK" torchrun --nnodes="$SLURM_NNODES" \
+    --nproc-per-node="$SLURM_GPUS_ON_NODE" \
+    --rdzv-backend=c10d --rdzv-id="$SLURM_JOB_ID" --rdzv-endpoint="$first:$port" \
     -m seaice_lab.cli train runs/large -p store=stores/sample.zarr -p epochs=500 &
 work=$!
 wait "$work"

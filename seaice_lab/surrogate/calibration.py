@@ -13,13 +13,15 @@ from pathlib import Path
 import numpy as np
 
 from seaice_lab import files, grid, runs
-from seaice_lab.diagnostics import ensembles, reliability, smoothing, spectra
+from seaice_lab.compute import Process
+from seaice_lab.diagnostics import ensembles, smoothing, spectra
+from seaice_lab.diagnostics.scores import ocean_mean
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate.evaluation import open_forecast
 from seaice_lab.surrogate.forecast import forecast
 from seaice_lab.surrogate.model import load
 from seaice_lab.surrogate.results import results_folder
-from seaice_lab.surrogate.settings import ForecastConfig
+from seaice_lab.surrogate.settings import MAX_BIAS, ForecastConfig
 from seaice_lab.surrogate.store import in_split, open_store
 from seaice_lab.surrogate.truth import truth_for
 
@@ -34,6 +36,7 @@ GAIN_STEP = 0.3  # of the logarithm of a gain, for the derivatives
 DAMPING = 0.05  # of the least squares, for gains that change nothing
 POWER_RATIOS = 0.01, 100.0  # limits of a ratio: without them a band with little power decides
 TRIAL_BIAS = 0.02  # standard deviation of the biases from which the right one follows
+VOLUME_STARTS = 4  # times as many start dates for the biases, because a start has only one volume
 
 
 def calibrate(run, memories=MEMORIES, starts=STARTS, show=True, store=None):
@@ -49,9 +52,8 @@ def calibrate(run, memories=MEMORIES, starts=STARTS, show=True, store=None):
        gains that were tried, those with the smallest sum of squares are kept.
 
     For a deterministic network the size of the perturbations of the initial state is found as in 1.
-    Last, the members receive biases with which the variance of their mean over the ocean
-    (:func:`seaice_lab.diagnostics.reliability.volume_calibration`) equals its squared error, on
-    average over lead times up to five days.
+    Last, the members receive biases with which the variance of their mean over the ocean equals its
+    squared error, on average over lead times up to five days and four times as many start dates.
 
     All scores are those of the first variable.
 
@@ -82,25 +84,17 @@ def calibrate(run, memories=MEMORIES, starts=STARTS, show=True, store=None):
         If the run is not finished, the store is missing, has another grid or no validation split of
         a few days, ``memories`` is empty, or ``starts`` is below 1.
     """
-    if starts < 1 or not len(memories):
-        raise InputError(
-            f"calibration: found {starts} starts and {len(memories)} memories, expected at least "
-            "one of each; give more"
-        )
-    opened = runs.open_run(run, "surrogate")
-    if not (opened.path / "finished").exists():
-        raise InputError(f"{run}: is not finished; let its training finish before the calibration")
+    opened = _open_finished(run, memories, starts)
     store_path, path = results_folder(run, store).store, opened.path / "calibration.json"
     store, surrogate = open_store(store_path), _load(run, store_path, path)
     step_days = surrogate.window.step_h / 24
     steps = max(round(SCORE_DAYS / step_days), 1)
     every = max(len(in_split(store, "validation")) // starts, 1)
-    common = {"split": "validation", "every": every, "members": MEMBERS, "steps": steps}
-    common |= {"store": store_path}
+    common = {"split": "validation", "members": MEMBERS, "steps": steps, "store": store_path}
     matched = max(round(MATCH_DAYS / step_days), 1)
 
-    def score(size, memory, bias=0.0):
-        settings = {"perturbation": size, "member_bias": bias}
+    def score(size, memory, bias=0.0, every=every):
+        settings = {"perturbation": size, "member_bias": bias, "every": every}
         if memory is not None:
             settings |= {"noise_gain": size, "noise_memory": memory, "perturbation": 0.0}
         return _scores(
@@ -129,11 +123,29 @@ def calibrate(run, memories=MEMORIES, starts=STARTS, show=True, store=None):
         first = [size] * len(surrogate.noise.shapes)
         size, scores = _match_ratios(lambda gains: score(gains, memory), first, scores)
         result = {"noise_memory": memory, "noise_gain": size}
-    bias, scores = _match_volume(lambda bias: score(size, memory, bias), scores)
+    more = max(every // VOLUME_STARTS, 1)
+    volumes = (score(size, memory, bias, more)["volume_error"] for bias in (0.0, TRIAL_BIAS))
+    bias = _match_volume(*volumes)
+    scores = score(size, memory, bias)
     result |= {"member_bias": bias, "spread_skill": round(scores["spread_skill"], 4)}
     result |= {"crps": round(scores["crps"], 6)}
     files.write_json(path, result)
     return result
+
+
+def _open_finished(run, memories, starts):
+    """Open the run of a calibration, and refuse wrong arguments."""
+    if Process().world > 1:
+        raise InputError("calibration: takes one process; start it without torchrun")
+    if starts < 1 or not len(memories):
+        raise InputError(
+            f"calibration: found {starts} starts and {len(memories)} memories, expected at least "
+            "one of each; give more"
+        )
+    opened = runs.open_run(run, "surrogate")
+    if not (opened.path / "finished").exists():
+        raise InputError(f"{run}: is not finished; let its training finish before the calibration")
+    return opened
 
 
 def _load(run, store, path):
@@ -177,21 +189,34 @@ def _match_ratios(score, gains, scores):
     return min(tried, key=lambda trial: np.sum(np.log(trial[1]["ratios"]) ** 2))
 
 
-def _match_volume(score, scores):
-    """Biases with which the spread of the volume equals its error, and their scores.
+def _match_volume(without, trial):
+    """Biases with which the variance of the volume equals its squared error.
 
-    The variance that biases add to the volume grows with their square. The spread without them may
-    be large enough already; then there are none.
+    The biases of :data:`TRIAL_BIAS` change the volume of each member in proportion to their size,
+    and are independent of the noise, so their variance is added to that of the noise.
+
+    Parameters
+    ----------
+    without, trial : DataArray (init_time, member, lead_time)
+        Errors of the mean over the ocean without biases, and with those of the trial.
+
+    Returns
+    -------
+    float
+        At most :data:`~seaice_lab.surrogate.settings.MAX_BIAS`; 0 if the variance is large enough
+        without biases, or if they change nothing.
     """
-    trial = score(TRIAL_BIAS)
-    (variance, squared_error), (with_trial, _) = scores["volume"], trial["volume"]
-    # Relative to the variance, so that the later lead times do not count more.
-    missing = (squared_error / variance - 1).mean()
-    added = (with_trial / variance - 1).mean()
-    if not missing > 0 or not added > 0:  # NaN too, if the volume has no variance
-        return 0.0, scores
-    bias = round(TRIAL_BIAS * float(missing / added) ** 0.5, 5)
-    return bias, score(bias)
+
+    def variance(errors):
+        of_members = errors.var("member", ddof=1).mean("init_time")
+        return (MEMBERS + 1) / MEMBERS * of_members  # as in the spread-skill ratio
+
+    squared_error = (without.mean("member") ** 2).mean("init_time")
+    added = variance(trial - without)
+    square = float(((squared_error - variance(without)) / added.where(added > 0)).mean())
+    if not square > 0:  # NaN too, if biases change nothing
+        return 0.0
+    return round(min(TRIAL_BIAS * square**0.5, MAX_BIAS), 5)
 
 
 def _scores(run, store, config, matched, show):
@@ -200,9 +225,9 @@ def _scores(run, store, config, matched, show):
     Returns
     -------
     dict
-        "spread_skill" over the first lead times and fair "crps" over all; "volume", the variance
-        and the squared error of the mean over the ocean by lead time, equal for a perfect ensemble.
-        For a network with noise also "ratios", which are 1 for a perfect ensemble.
+        "spread_skill" over the first lead times and fair "crps" over all; "volume_error", the error
+        of the mean over the ocean (init_time, member, lead_time). For a network with noise also
+        "ratios", which are 1 for a perfect ensemble.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = forecast(run, config, Path(folder, "forecast.zarr"), show=show)
@@ -210,11 +235,9 @@ def _scores(run, store, config, matched, show):
     truth = truth_for(members.isel(member=0, drop=True), store)
     ocean, area = members.ocean, grid.cell_area(members)
     early = (values.isel(lead_time=slice(matched)) for values in (members, truth))
-    volume = reliability.volume_calibration(members, truth, ocean, area)
-    variance = (MEMBERS + 1) / MEMBERS * volume.spread**2  # as in the spread-skill ratio
     scores = {
         "spread_skill": float(ensembles.spread_skill(*early, ocean, area).mean()),
-        "volume": (variance.values, volume.rmse.values**2),
+        "volume_error": ocean_mean(members.astype("float64") - truth, ocean, area),
         "crps": float(ensembles.crps(members, truth, ocean, area).mean()),
     }
     if config.noise_gain is not None:

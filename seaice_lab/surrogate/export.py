@@ -11,6 +11,7 @@ from seaice_lab import files, grid, names, runs
 from seaice_lab.surrogate.fields import derived_field
 from seaice_lab.surrogate.layers import zero_on_land
 from seaice_lab.surrogate.model import bounds, load
+from seaice_lab.surrogate.noise import read_calibration
 from seaice_lab.surrogate.results import grid_of
 from seaice_lab.surrogate.windows import DERIVED, STATIC
 
@@ -138,11 +139,13 @@ def describe(surrogate, opened, run_grid):
             "memory": noise.memory,
             "gain": list(noise.gains),
             "intermittency": noise.intermittency,
+            "member_bias": read_calibration(opened.path).get("member_bias", 0.0),
             "rule": "n(0) = xi(0), n(k) = memory n(k-1) + sqrt(1 - memory^2) xi(k), with xi normal "
             "numbers of mean 0 and variance 1; a field h(k) of the coarsest level follows the same "
             "rule; the input is gain a(k) n(k), with the gain of the level and a(k) = exp("
             "intermittency h(k) - intermittency^2), interpolated linearly to the level; or zeros "
-            "for a forecast without noise",
+            "for a forecast without noise; each member may keep a bias b, a normal number with the "
+            "standard deviation member_bias: an increment i then becomes i + b |i|",
         },
     }
 

@@ -108,16 +108,16 @@ def forecast(run, config, path=None, device=None, block_bytes=256e6, show=True, 
     fields = Fields(store_path, [name for name, _ in surrogate.window.inputs])
     identity = _fingerprint(opened, store, starts, config, surrogate.noise, initial)
     path = Path(path or folder / "forecast.zarr")
-    if _fingerprint_of(path) == identity:
-        return path
     process = Process()
+    if _is_complete(path, identity, process):
+        return path
     if path == folder / "forecast.zarr" and process.is_main:
         prepare_results_folder(folder, opened.path, store_path, store.attrs["fingerprint"])
 
     count, steps_of_start = len(starts), config.members * config.steps
     batch_starts, block_steps = _sizes(surrogate, config, count, block_bytes, process.world)
     total = count * steps_of_start
-    fast = _compiled(surrogate, config, total * surrogate.ocean.numel())
+    fast = _compiled(surrogate, config, total * surrogate.ocean.numel() / process.world)
 
     beats = path.parent == folder and process.is_main
     with (
@@ -138,8 +138,9 @@ def forecast(run, config, path=None, device=None, block_bytes=256e6, show=True, 
                 training_store=store_path if is_own_store else opened.config["store"],
             ).to_zarr(journal.target, compute=False, zarr_format=3, consolidated=False, mode="w")
             journal.mark("template")
-        # The first process looks up what is missing before any of them writes.
-        missing = process.gather(_missing_batches(journal, count, batch_starts))[0]
+        # The others wait here until the first process has written the template.
+        missing = process.is_main and _missing_batches(journal, count, batch_starts)
+        missing = process.gather(missing)[0]
         for batch in missing[process.rank :: process.world]:
             # The processes take batches in turn, so this is about what all of them have done.
             beat(batch.start * steps_of_start + 1)
@@ -159,6 +160,21 @@ def forecast(run, config, path=None, device=None, block_bytes=256e6, show=True, 
             journal.finish()
         process.gather("finished")
     return path
+
+
+def _is_complete(path, identity, process):
+    """Whether the forecast exists already; the first process decides for all."""
+    facts = str(path.absolute()), identity
+    is_complete = process.is_main and _fingerprint_of(path) == identity
+    with process.watch_others():
+        everywhere = process.gather((is_complete, *facts))
+    if any((other_path, other) != facts for _, other_path, other in everywhere):
+        raise InputError(
+            f"process {process.rank} of {process.world}: the processes do not make the same "
+            "forecast; give all of them the same run, settings and folder, and wait until the "
+            "training is finished"
+        )
+    return everywhere[0][0]
 
 
 def _missing_batches(journal, count, batch_starts):
@@ -228,7 +244,8 @@ def forecast_blocks(surrogate, initial, forcing, block_steps, bar):
 def _sizes(surrogate, config, count, block_bytes, processes):
     """How much at once: start dates of a batch on the device, steps of a block in memory."""
     # Every process receives a batch, if there are as many start dates.
-    batch_starts = min(max(config.batch_size // config.members, 1), -(-count // processes))
+    share = max(count // processes, 1)
+    batch_starts = min(max(config.batch_size // config.members, 1), share)
     fields = batch_starts * config.members * len(surrogate.window.variables)
     step_bytes = 4 * fields * surrogate.ocean.numel()
     return batch_starts, int(np.clip(block_bytes // step_bytes, 1, config.steps))

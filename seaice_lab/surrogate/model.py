@@ -48,8 +48,8 @@ class Surrogate(NamedTuple):
             Of one step, from :class:`~seaice_lab.surrogate.noise.Noise`; without it the increment
             is that of the network without noise.
         bias : torch.Tensor (batch, 1, 1, 1), optional
-            A fraction b that turns each increment i into i + b abs(i): with b > 0 the variable
-            grows more and shrinks less.
+            A fraction b that turns an increment i into i + b abs(i): with b > 0 the variable grows
+            more and shrinks less. Variables of both signs, such as velocities, have none.
 
         Returns
         -------
@@ -65,7 +65,10 @@ class Surrogate(NamedTuple):
         mean, std = scales(self.normalisation["increments"][:count], fields)
         inputs = (inputs,) if noise is None else (inputs, noise)
         increment = (self.network(*inputs)[:, :count] * std + mean) * self.ocean
-        return increment if bias is None else increment + bias * increment.abs()
+        if bias is None:
+            return increment
+        lowest, _ = bounds(self.window.variables, fields)
+        return increment + bias * increment.abs() * torch.isfinite(lowest)
 
     def step(self, state, forcing, noise=None, bias=None):
         """The state one step later, within the physical bounds.

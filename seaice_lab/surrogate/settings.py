@@ -45,6 +45,7 @@ class PrepareConfig(Config):
 Gain = Annotated[float, Field(ge=0)]
 
 # Where the fast settings differ from the published ones.
+MAX_BIAS = 0.3  # of the members: three times as much still turns no decrease into an increase
 FAST_FIT = {
     "epochs": 50,
     "batch_size": 8,
@@ -178,10 +179,10 @@ class ForecastConfig(Config):
     noise_memory: float | None = Field(None, ge=0, lt=1)
     """Correlation of the noise of successive steps; null: that of the calibration of the run, else
     that of the training."""
-    member_bias: float | None = Field(None, ge=0)
+    member_bias: float | None = Field(None, ge=0, le=MAX_BIAS)
     """Standard deviation of a bias that each member keeps on the whole map and for the whole
-    forecast: with a bias of 0.01, its variables grow by 1 % more and shrink by 1 % less in each
-    step. null: that of the calibration of the run, else 0."""
+    forecast: with a bias of 0.01, increases of the variable in a cell are 1 % larger and decreases
+    1 % smaller. null: that of the calibration of the run, else 0."""
     seed: int = Field(0, ge=0)
     """Seed of the perturbations, the noise and the biases."""
     compile: Literal["auto", "always", "never"] = "auto"

@@ -172,20 +172,24 @@ def test_the_calibration_is_kept_with_the_weights_and_used(run, plain, store, mo
 
 
 def test_the_biases_make_the_variance_of_the_volume_equal_to_its_error():
-    error = np.array([1.0, 4.0, 9.0])
+    rng = np.random.default_rng(0)
+    shape = 2000, calibration.MEMBERS, 3
+    growth = np.array([1.0, 2.0, 3.0])  # of error and spread with lead time
+    error, noise, sign = (rng.standard_normal((*shape[:2], 1)) for _ in range(3))
 
-    def score(bias, variance=0.5):
-        return {"volume": (error * (variance + 500 * bias**2), error), "bias": bias}
+    def errors(bias, spread=0.5):
+        of_run = error[:, :1] + spread * noise + 50 * bias * sign
+        return xr.DataArray(of_run * growth, dims=("init_time", "member", "lead_time"))
 
-    bias, scores = calibration._match_volume(score, score(0.0))
-    np.testing.assert_allclose(scores["volume"][0], error, rtol=1e-3)
-    assert scores["bias"] == bias == pytest.approx(0.001**0.5, rel=1e-3)
-    # Enough spread without biases, biases without effect, and a volume that never varies.
-    assert calibration._match_volume(score, score(0.0, variance=1.5))[0] == 0
-    for variance in (error / 2, 0 * error):
-        constant = {"volume": (variance, error)}
-        with np.errstate(divide="ignore", invalid="ignore"):
-            assert calibration._match_volume(lambda bias, same=constant: same, constant)[0] == 0
+    without, trial = errors(0.0), errors(calibration.TRIAL_BIAS)
+    bias = calibration._match_volume(without, trial)
+    assert bias == pytest.approx(0.75**0.5 / 50, rel=0.15)  # 0.5^2 + (50 b)^2 = 1
+    # A variance that is large enough without biases, and biases that change nothing.
+    assert calibration._match_volume(errors(0.0, 3.0), errors(calibration.TRIAL_BIAS, 3.0)) == 0
+    assert calibration._match_volume(without, without) == 0
+    # Biases of which a huge one would be needed.
+    small = without + 1e-3 * (trial - without)
+    assert calibration._match_volume(without, small) == calibration.MAX_BIAS
 
 
 def test_a_calibration_stays_if_something_else_of_the_run_is_damaged(run, tmp_path):

@@ -128,6 +128,7 @@ def test_the_extra_files_describe_inputs_and_grid(foreign):
     assert about["step_h"] == 12 and about["licence_of_the_data"] == "CC0"
     assert about["grid"]["ny"] == 32 and about["grid"]["spacing_m"] == pytest.approx(25e3, rel=0.1)
     assert [shape[1:] for shape in about["noise"]["shapes"]] == [[32, 32], [16, 16]]
+    assert about["noise"]["member_bias"] == 0  # it was not calibrated
     assert np.shape(grid["longitude"]) == np.shape(grid["forcing_latitude"]) == (32, 32)
 
 

@@ -288,6 +288,26 @@ def test_the_biases_have_their_size_and_do_not_depend_on_other_members_and_start
         make(run, steps=1, member_bias=0.1)
 
 
+def test_a_bias_raises_amounts_and_leaves_velocities(run):
+    surrogate = load(run, "cpu")
+    generator = torch.Generator().manual_seed(0)
+    state = 1 + torch.rand(2, 1, 32, 32, generator=generator)
+    forcing = torch.randn(2, 9, 32, 32, generator=generator)
+    change = surrogate.increment(state, forcing)
+    bias = torch.tensor([0.1, -0.1]).view(-1, 1, 1, 1)
+    torch.testing.assert_close(
+        surrogate.increment(state, forcing, bias=bias), change + bias * change.abs()
+    )
+    # The same network, as if it predicted a velocity.
+    inputs = [["siu", 0.0], *surrogate.window.inputs[1:]]
+    window = Window(inputs=inputs, targets=[["siu", 12.0]])
+    scales = surrogate.normalisation | {"siu": surrogate.normalisation["sit"]}
+    drift = surrogate._replace(window=window, normalisation=scales)
+    torch.testing.assert_close(
+        drift.increment(state, forcing, bias=bias), drift.increment(state, forcing)
+    )
+
+
 def test_a_compiled_forecast_gives_the_same_numbers_and_compiles_full_batches_only(run, tmp_path):
     starts = {"steps": 3, "batch_size": 7}
     eager = open_forecast(make(run, tmp_path / "a.zarr", compile="never", **starts))
@@ -355,6 +375,36 @@ def test_a_killed_forecast_continues_where_it_stopped(run, tmp_path):
     np.testing.assert_allclose(open_forecast(larger).sit, complete.sit, atol=1e-5)
 
 
+SHARED = """
+import os
+import sys
+from pathlib import Path
+from seaice_lab import cli
+from seaice_lab.errors import InputError
+from seaice_lab.surrogate import forecast as module
+from seaice_lab.surrogate.calibration import calibrate
+
+read, rank = module._inputs, os.environ["RANK"]
+
+def recorded(*arguments):
+    with Path(f"rank{rank}.txt").open("a") as file:
+        print(arguments[-1].start, file=file)
+    return read(*arguments)
+
+module._inputs = recorded
+command = ["forecast", sys.argv[1], "--steps", "2", "--batch-size", "2"]
+cli.app(command, standalone_mode=False)
+for job in (
+    lambda: cli.app([*command, "--members", "2", "--seed", rank], standalone_mode=False),
+    lambda: calibrate(sys.argv[1]),
+):
+    try:
+        job()
+    except InputError as error:
+        Path(f"rank{rank}.txt").open("a").write(f"{error}\\n")
+"""
+
+
 def test_processes_share_the_start_dates_that_are_missing(run, tmp_path):
     complete = make(run, tmp_path / "a.zarr", steps=2, batch_size=2)
     expected = open_forecast(complete).sit.load()
@@ -368,25 +418,29 @@ def test_processes_share_the_start_dates_that_are_missing(run, tmp_path):
         (partial / "done" / name).touch()
     for start in set(range(expected.sizes["init_time"])) - {2, 3}:
         shutil.rmtree(partial / "result" / "sit" / "c" / str(start))
-    written = partial / "result" / "sit" / "c" / "2"
-    (before,) = (file.stat().st_mtime_ns for file in written.rglob("0") if file.is_file())
-    command = ["forecast", run, "--steps", "2", "--batch-size", "2"]
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--log-dir"]
+    (tmp_path / "shared.py").write_text(SHARED)
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     hidden = {"CUDA_VISIBLE_DEVICES": ""}  # two processes need two GPUs, or none
     done = subprocess.run(
-        [sys.executable, *launch, tmp_path / "log", "-m", "seaice_lab.cli", *command],
+        [sys.executable, *launch, "shared.py", run],
         capture_output=True,
         text=True,
         timeout=300,
+        cwd=tmp_path,
         env=os.environ | hidden,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("wrote") == 1 and "Warning" not in done.stderr
     np.testing.assert_allclose(open_forecast(run).sit, expected, atol=1e-6)
-    written = run / "forecast.zarr" / "sit" / "c" / "2"
-    (after,) = (file.stat().st_mtime_ns for file in written.rglob("0") if file.is_file())
-    assert after == before
     assert not list(run.glob("*.partial")) and not (run / "heartbeat.json").exists()
+    batches = []
+    for rank in "01":
+        *starts, other_seeds, calibration = (tmp_path / f"rank{rank}.txt").read_text().splitlines()
+        assert "the processes do not make the same forecast; give all" in other_seeds
+        assert "takes one process; start it without torchrun" in calibration
+        assert starts
+        batches += map(int, starts)
+    assert sorted(batches) == [first for first in range(0, len(expected), 2) if first != 2]
 
 
 def test_a_state_that_is_not_finite_stops_the_forecast(run):
