@@ -306,7 +306,7 @@ def _inputs(surrogate, store, fields, positions, config, states, batch):
     positions = {offset: position[batch] for offset, position in positions.items()}
 
     def of_members(values):
-        return torch.from_numpy(values).repeat_interleave(config.members, 0)
+        return torch.from_numpy(values.astype("float32")).repeat_interleave(config.members, 0)
 
     def read(channels, step):
         values = np.empty((len(positions[0.0]), len(channels), *ocean.shape), "float32")
@@ -314,10 +314,7 @@ def _inputs(surrogate, store, fields, positions, config, states, batch):
             values[:, channel] = fields.read(name, positions[step * window.step_h + lag])
         return of_members(values)
 
-    if states is None:
-        initial = read(window.state, 0)
-    else:
-        initial = of_members(states[batch].astype("float32"))
+    initial = read(window.state, 0) if states is None else of_members(states[batch])
     initial += initial_perturbations(surrogate, store, positions[0.0], config)
     initial = zero_on_land(initial.to(ocean.device), ocean)
     low, high = bounds([name for name, _ in window.state], initial)
