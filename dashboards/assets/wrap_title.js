@@ -17,8 +17,8 @@ for (const word of text.split(" ")) {
 }
 title.text = lines.join("\n")
 // What was drawn while the figure had no room for another line stays on the edge of the canvas.
-if (lines.length > 1) {
-    const view = cb_context.index.get_one(cb_obj)
+const view = cb_context.index.find_one(cb_obj)  // null if another page has replaced the figure
+if (lines.length > 1 && view) {
     const {primary, overlays} = view.canvas_view
     for (const {canvas} of [primary, overlays]) canvas.width = canvas.width
     view.request_repaint()

@@ -1,5 +1,6 @@
 // Bokeh does not clip the level "overlay" to the frame, so lines would cross the title.
-const map = cb_context.index.get_one(plot)
+const map = cb_context.index.find_one(plot)
+if (!map) return  // another page has replaced the map
 const overlays = map.computed_renderer_views
     .filter(({model}) => model.level === "overlay" && model.type === "GlyphRenderer")
 if (!overlays.every((view) => view.needs_clip)) {
