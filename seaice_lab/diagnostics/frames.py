@@ -1,5 +1,6 @@
 """Functions of NumPy on the frames of labelled arrays, lazily; phase-randomised copies."""
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
 
 import numpy as np
@@ -7,6 +8,7 @@ import xarray as xr
 from scipy import ndimage
 
 from seaice_lab.errors import InputError
+from seaice_lab.processors import processors
 
 GRID = ("y", "x")
 CELLS_AT_ONCE = 2**17  # in one call, so that the arrays stay in the cache of the processor
@@ -58,7 +60,8 @@ def reduce_frames(function, fields, mask, outputs):
         count = max(CELLS_AT_ONCE // frames[0][0].size, 1)
         firsts = range(0, len(frames[0]), count)
         groups = ([each[at : at + count] for each in frames] for at in firsts)
-        results = [function(*_masked(*group)) for group in groups]
+        with ThreadPoolExecutor(min(processors(), len(firsts))) as pool:
+            results = list(pool.map(lambda group: function(*_masked(*group)), groups))
         joined = (np.concatenate(each, dtype="float64") for each in zip(*results, strict=True))
         joined = tuple(array.reshape((*shape[:-2], *array.shape[1:])) for array in joined)
         return joined if len(joined) > 1 else joined[0]
@@ -88,7 +91,8 @@ def reduce_frames(function, fields, mask, outputs):
 def _masked(*fields_and_mask):
     """Fields as one array, zero where masked, and the mask."""
     *fields, mask = fields_and_mask
-    values = np.where(mask, np.array(fields, "float64"), 0.0)
+    values = np.array(fields, "float64")
+    values = values if mask.all() else np.where(mask, values, 0.0)
     if not np.isfinite(values).all():
         raise InputError(
             "a field has missing values inside the mask, expected finite ones; pass a mask that "

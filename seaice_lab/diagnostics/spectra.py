@@ -24,7 +24,6 @@ from scipy import fft
 
 from seaice_lab.diagnostics.frames import reduce_frames
 from seaice_lab.errors import InputError
-from seaice_lab.processors import processors
 
 PUBLISHED_START = 5  # list position of the first wavenumber of the published fit, so j >= 6
 SHORTEST_FITTED = 2  # in units of the shortest wavelength of the spectrum (2 cells): 4 cells
@@ -119,6 +118,7 @@ def power_spectrum(field, ocean, dx_m):
     _check_mask(field, ocean)
     square = field.isel(largest_ocean_square(ocean))
     n_cells = square.sizes["x"]
+    all_ocean = xr.DataArray(np.ones((n_cells, n_cells), bool), dims=("y", "x"))
 
     # 2. Window. Periodic ("DFT-even") Hann, not the symmetric one: its transform has exactly three
     #    terms, so a wave leaks into its two neighbours only.
@@ -136,7 +136,7 @@ def power_spectrum(field, ocean, dx_m):
     # 5. Density: variance in a ring over the step from one ring to the next, in cycles per km.
     step = 1000 / (n_cells * dx_m)
     ring = np.arange(1, n_cells // 2 + 1)
-    density = _in_rings(variance_in_rings, square, len(ring)) / step
+    density = _in_rings(variance_in_rings, square, all_ocean, len(ring)) / step
 
     # 6. Labels.
     units = field.attrs.get("units", "1")
@@ -232,7 +232,7 @@ def published_spectrum(field, ocean):
         area = np.pi * ((ring + 0.5) ** 2 - (ring - 0.5) ** 2)
         return _ring_sums(frames) / count * area
 
-    power = _in_rings(power_in_rings, field.where(ocean, 0.0), len(ring))
+    power = _in_rings(power_in_rings, field, ocean, len(ring))
     power["wavenumber"] = ring.astype(float)
     power["wavenumber"].attrs = {"long_name": "Wavenumber", "units": "1"}
     long_name = "Power in a ring, published convention"
@@ -267,14 +267,14 @@ def _check_mask(field, ocean):
         )
 
 
-def _in_rings(function, field, n_rings):
-    """Apply a function (frame, y, x) -> (frame, ring) to all frames; every cell must be finite."""
+def _in_rings(function, field, ocean, n_rings):
+    """Apply a function (frame, y, x) -> (frame, ring) to all frames, which are zero on land."""
 
     def of_frames(values, _valid):
         return (function(values[0]),)
 
     outputs = {"power": {"wavenumber": n_rings}}
-    return reduce_frames(of_frames, [field], xr.ones_like(field, bool), outputs).power
+    return reduce_frames(of_frames, [field], ocean, outputs).power
 
 
 def without_plane(frames):
@@ -282,18 +282,18 @@ def without_plane(frames):
     n_cells = frames.shape[-1]
     offset = np.arange(n_cells) - (n_cells - 1) / 2
     # On centred offsets the three terms of the plane are orthogonal, so least squares is one
-    # projection for each: <f>, <f x> / <x^2> and <f y> / <y^2>.
-    norm = n_cells * (offset**2).sum()
-    mean = frames.mean(axis=(-2, -1))[..., None, None]
-    slope_x = ((frames * offset).sum(axis=(-2, -1)) / norm)[..., None, None]
-    slope_y = ((frames * offset[:, None]).sum(axis=(-2, -1)) / norm)[..., None, None]
-    return frames - mean - slope_x * offset - slope_y * offset[:, None]
+    # projection for each: <f>, <f x> / <x^2> and <f y> / <y^2>, from the means over y and over x.
+    over_y, over_x = frames.mean(axis=-2), frames.mean(axis=-1)
+    weights = offset / (offset**2).sum()
+    along_x = (over_y @ weights)[..., None] * offset
+    along_y = over_x.mean(axis=-1)[..., None] + (over_x @ weights)[..., None] * offset
+    return frames - (along_y[..., None] + along_x[..., None, :])
 
 
 def _ring_sums(frames):
     """Sum of |FFT|^2 over the wavenumbers in each ring, (frame, n, n) -> (frame, n/2)."""
     ring, multiplicity, count = _rings(frames.shape[-1])
-    transform = fft.rfft2(frames, workers=processors())
+    transform = fft.rfft2(frames)
     power = (transform.real**2 + transform.imag**2) * multiplicity
     # Ring 0 is the mean of the field; the corners of the plane lie beyond the last full ring.
     return np.array([np.bincount(ring, frame.ravel())[1 : len(count) + 1] for frame in power])
