@@ -14,13 +14,7 @@ from seaice_lab.config import FitConfig
 from seaice_lab.diagnostics import ensembles, scores
 from seaice_lab.errors import InputError
 from seaice_lab.surrogate import block_scores, evaluation
-from seaice_lab.surrogate.evaluation import (
-    evaluate,
-    open_forecast,
-    read_evaluation,
-    report,
-    truth_for,
-)
+from seaice_lab.surrogate.evaluation import evaluate, open_forecast, read_evaluation, report
 from seaice_lab.surrogate.forecast import forecast
 from seaice_lab.surrogate.prepare import prepare
 from seaice_lab.surrogate.references import REFERENCES
@@ -30,6 +24,7 @@ from seaice_lab.surrogate.scaling import report as scaling_report
 from seaice_lab.surrogate.settings import ForecastConfig, PrepareConfig, TrainConfig
 from seaice_lab.surrogate.store import CHECKSUMS, open_store
 from seaice_lab.surrogate.train import train
+from seaice_lab.surrogate.truth import truth_for
 from seaice_lab.surrogate.windows import Window
 
 
