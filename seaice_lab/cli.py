@@ -184,9 +184,9 @@ def forecast(
         progress.line(f"{run}: training is not finished; the forecast uses its best weights so far")
     from seaice_lab.surrogate.forecast import forecast
 
-    store = forecast(run, job_config)
+    written = forecast(run, job_config)
     if is_first_process():
-        print(f"wrote {store}")
+        print(f"wrote {written}")
 
 
 @app.command()

@@ -1,8 +1,8 @@
 #!/bin/bash
-# Train a surrogate on all GPUs of one node or several: sbatch docs/slurm/train_several_gpus.sh
-# srun starts torchrun once on each node, and torchrun a process for each GPU. The first node
-# connects them. The batch size is that of each process. Forecasts of many start dates are shared
-# in the same way: replace the last line of the command by
+# Train a surrogate on all GPUs of one or more nodes: sbatch docs/slurm/train_several_gpus.sh
+# For more nodes, change --nodes. srun starts torchrun once on each node, and torchrun starts one
+# process for each GPU. All processes meet at a port of the first node. batch_size is the number of
+# samples of each process. To forecast instead, replace the last line of the command by
 #   -m seaice_lab.cli forecast runs/large --steps 60 &
 #SBATCH --job-name=seaice-train
 #SBATCH --nodes=1

@@ -233,10 +233,10 @@ def read_scores(path):
         If the file is missing or damaged.
     """
     tree = xr.load_datatree(path, engine="netcdf4", decode_timedelta=True)
-    return {name: _as_before(node.to_dataset()) for name, node in tree.children.items()}
+    return {name: _as_written(node.to_dataset()) for name, node in tree.children.items()}
 
 
-def _as_before(scores):
-    """A dataset from a file with the type of its texts in memory, and no settings of the file."""
+def _as_written(scores):
+    """Undo what a file changes: texts are arrays of str again, and there are no encodings."""
     texts = [name for name, values in scores.coords.items() if values.dtype.kind in "OT"]
     return scores.assign_coords({name: scores[name].astype(str) for name in texts}).drop_encoding()

@@ -123,10 +123,11 @@ def calibrate(run, memories=MEMORIES, starts=STARTS, show=True, store=None):
         first = [size] * len(surrogate.noise.shapes)
         size, scores = _match_ratios(lambda gains: score(gains, memory), first, scores)
         result = {"noise_memory": memory, "noise_gain": size}
-    more = max(every // VOLUME_STARTS, 1)
-    volumes = (score(size, memory, bias, more)["volume_error"] for bias in (0.0, TRIAL_BIAS))
+    shorter = max(every // VOLUME_STARTS, 1)  # interval between start dates
+    volumes = (score(size, memory, bias, shorter)["volume_error"] for bias in (0.0, TRIAL_BIAS))
     bias = _match_volume(*volumes)
-    scores = score(size, memory, bias)
+    if bias:
+        scores = score(size, memory, bias)
     result |= {"member_bias": bias, "spread_skill": round(scores["spread_skill"], 4)}
     result |= {"crps": round(scores["crps"], 6)}
     files.write_json(path, result)

@@ -144,8 +144,9 @@ def describe(surrogate, opened, run_grid):
             "numbers of mean 0 and variance 1; a field h(k) of the coarsest level follows the same "
             "rule; the input is gain a(k) n(k), with the gain of the level and a(k) = exp("
             "intermittency h(k) - intermittency^2), interpolated linearly to the level; or zeros "
-            "for a forecast without noise; each member may keep a bias b, a normal number with the "
-            "standard deviation member_bias: an increment i then becomes i + b |i|",
+            "for a forecast without noise; each member may keep a bias b for the whole forecast, a "
+            "normal number with the standard deviation member_bias: an increment i of a variable "
+            "with a lower bound then becomes i + b |i|; velocities have no bias",
         },
     }
 

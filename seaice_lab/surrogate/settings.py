@@ -44,8 +44,10 @@ class PrepareConfig(Config):
 
 Gain = Annotated[float, Field(ge=0)]
 
+# Largest standard deviation of the biases of members. Three standard deviations are below 1, so
+# that such a bias turns no decrease into an increase.
+MAX_BIAS = 0.3
 # Where the fast settings differ from the published ones.
-MAX_BIAS = 0.3  # of the members: three times as much still turns no decrease into an increase
 FAST_FIT = {
     "epochs": 50,
     "batch_size": 8,
@@ -180,9 +182,10 @@ class ForecastConfig(Config):
     """Correlation of the noise of successive steps; null: that of the calibration of the run, else
     that of the training."""
     member_bias: float | None = Field(None, ge=0, le=MAX_BIAS)
-    """Standard deviation of a bias that each member keeps on the whole map and for the whole
-    forecast: with a bias of 0.01, increases of the variable in a cell are 1 % larger and decreases
-    1 % smaller. null: that of the calibration of the run, else 0."""
+    """Standard deviation of the biases of members. A member keeps its bias on the whole map and for
+    the whole forecast: with a bias of 0.01, increases of a variable in a cell are 1 % larger and
+    decreases 1 % smaller. Velocities have no bias. null: that of the calibration of the run, else
+    0."""
     seed: int = Field(0, ge=0)
     """Seed of the perturbations, the noise and the biases."""
     compile: Literal["auto", "always", "never"] = "auto"
